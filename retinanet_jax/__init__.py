@@ -1,0 +1,1 @@
+"""RetinaNet in JAX and Flax: exact, fast, at home on CPU, GPU and TPU."""

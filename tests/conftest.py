@@ -1,0 +1,33 @@
+"""Shared fixtures: run-time shape checks, the golden folder and the real photographs."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("retinanet_jax", "beartype.beartype")
+
+import pytest  # noqa: E402  (the hook must be there before the package is imported)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _existing(variable: str, default: Path) -> Path:
+    path = Path(os.environ.get(variable, default)).resolve()
+    if not path.is_dir():
+        pytest.skip(f"{path} is not there; set {variable} to run this test")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder of real photographs and partial weights (RETINANET_SHARED, default ../shared)."""
+    return _existing("RETINANET_SHARED", ROOT.parent / "shared")
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder of torchvision's outputs (RETINANET_GOLDEN, default ../shared/golden)."""
+    return _existing("RETINANET_GOLDEN", ROOT.parent / "shared" / "golden")
