@@ -1,0 +1,158 @@
+"""Examples and batches: fixed shapes, zero-padded images, boxes padded with label -1."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+ArrayLike = Array | np.ndarray
+
+PADDING_LABEL = -1
+PADDING_IMAGE_ID = -1
+
+_log = logging.getLogger(__name__)
+
+
+class Example(NamedTuple):
+    """One picture with its boxes, on the host.
+
+    Boxes are xyxy in absolute pixels of `image`; labels are contiguous from 0; `crowd` marks boxes
+    that stand for a region of many objects. `original_size` is the (height, width) in which the
+    picture is stored, None as long as `image` still has that size.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    boxes: Float[np.ndarray, "m 4"]
+    labels: Int[np.ndarray, " m"]
+    crowd: Bool[np.ndarray, " m"]
+    image_id: int
+    original_size: tuple[int, int] | None = None
+
+
+class Batch(NamedTuple):
+    """What goes to the device: b pictures in the top left corners of equal canvases of zeros.
+
+    image_sizes: (height, width) of the picture inside the canvas, in pixels.
+    original_sizes: (height, width) of the picture as it is stored, in pixels.
+    gt_boxes: xyxy in pixels of the canvas; zeros where gt_labels is -1.
+    valid: False for the rows that only fill up the last batch.
+    """
+
+    images: UInt8[ArrayLike, "b h w 3"]
+    image_sizes: Float[ArrayLike, "b 2"]
+    original_sizes: Float[ArrayLike, "b 2"]
+    gt_boxes: Float[ArrayLike, "b m 4"]
+    gt_labels: Int[ArrayLike, "b m"]
+    gt_crowd: Bool[ArrayLike, "b m"]
+    valid: Bool[ArrayLike, " b"]
+
+
+class HostBatch(NamedTuple):
+    """A batch of numpy arrays with the ids of its pictures (-1 where `valid` is False)."""
+
+    batch: Batch
+    image_ids: np.ndarray
+
+
+class DroppedBoxes:
+    """Counts the boxes that did not fit into max_boxes; the first time is logged."""
+
+    def __init__(self):
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def add(self, image_id: int, boxes: int, max_boxes: int) -> None:
+        with self._lock:
+            first = self.count == 0
+            self.count += boxes - max_boxes
+        if first:
+            _log.warning(
+                "image %d has %d boxes, the batch holds %d: the largest are kept (said once); "
+                "raise max_boxes to keep all",
+                image_id,
+                boxes,
+                max_boxes,
+            )
+
+
+def collate(
+    examples: Sequence[Example],
+    canvas: tuple[int, int],
+    max_boxes: int,
+    batch_size: int,
+    *,
+    dropped: DroppedBoxes | None = None,
+) -> HostBatch:
+    """Puts up to `batch_size` examples into one batch of fixed shape.
+
+    Args:
+      examples: at most `batch_size`; the rows that are missing become padding, `valid` False.
+      canvas: (height, width) in pixels of every image of the batch.
+      max_boxes: boxes per image; of an image with more, the largest are kept in their order.
+      dropped: where the boxes that did not fit are counted; None: a warning for each call.
+
+    Raises:
+      ValueError: an image is larger than the canvas, or there are more examples than rows.
+    """
+    if len(examples) > batch_size:
+        raise ValueError(f"collate: {len(examples)} examples for a batch_size of {batch_size}")
+    dropped = DroppedBoxes() if dropped is None else dropped
+    host = _padding(canvas, max_boxes, batch_size)
+    for row, example in enumerate(examples):
+        _fill_row(host, row, keep_largest(example, max_boxes, dropped))
+    return host
+
+
+def keep_largest(example: Example, max_boxes: int, dropped: DroppedBoxes) -> Example:
+    """Keeps the `max_boxes` largest boxes by area, in their order, and counts the others."""
+    count = len(example.boxes)
+    if count <= max_boxes:
+        return example
+    dropped.add(example.image_id, count, max_boxes)
+    x1, y1, x2, y2 = example.boxes.T
+    largest = np.argsort(-(x2 - x1) * (y2 - y1), kind="stable")[:max_boxes]
+    return select_boxes(example, np.sort(largest))
+
+
+def select_boxes(example: Example, kept: np.ndarray) -> Example:
+    """The example with only the boxes that `kept` (indices or a mask) names."""
+    return example._replace(
+        boxes=example.boxes[kept], labels=example.labels[kept], crowd=example.crowd[kept]
+    )
+
+
+def _padding(canvas: tuple[int, int], max_boxes: int, batch_size: int) -> HostBatch:
+    # Padding rows carry the canvas as their size, so that dividing by a size stays finite.
+    sizes = np.tile(np.asarray(canvas, np.float32), (batch_size, 1))
+    batch = Batch(
+        images=np.zeros((batch_size, *canvas, 3), np.uint8),
+        image_sizes=sizes,
+        original_sizes=sizes.copy(),
+        gt_boxes=np.zeros((batch_size, max_boxes, 4), np.float32),
+        gt_labels=np.full((batch_size, max_boxes), PADDING_LABEL, np.int32),
+        gt_crowd=np.zeros((batch_size, max_boxes), bool),
+        valid=np.zeros(batch_size, bool),
+    )
+    return HostBatch(batch, np.full(batch_size, PADDING_IMAGE_ID, np.int64))
+
+
+def _fill_row(host: HostBatch, row: int, example: Example) -> None:
+    batch, (height, width) = host.batch, example.image.shape[:2]
+    canvas = batch.images.shape[1:3]
+    if height > canvas[0] or width > canvas[1]:
+        raise ValueError(
+            f"image {example.image_id} is {height} x {width} (height x width), too large for "
+            f"the canvas of {canvas[0]} x {canvas[1]}; resize it before collate"
+        )
+    count = len(example.boxes)
+    batch.images[row, :height, :width] = example.image
+    batch.image_sizes[row] = height, width
+    batch.original_sizes[row] = example.original_size or (height, width)
+    batch.gt_boxes[row, :count] = example.boxes
+    batch.gt_labels[row, :count] = example.labels
+    batch.gt_crowd[row, :count] = example.crowd
+    batch.valid[row] = True
+    host.image_ids[row] = example.image_id
