@@ -1,0 +1,168 @@
+"""Anchors: the boxes that every location of the feature pyramid starts from.
+
+RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": on the levels P3 to P7, areas of 32^2 to
+512^2, three aspect ratios and three sizes per octave. Public implementations differ in the order of
+the anchors of a location, in their rounding and in their centre; `AnchorConfig` names the
+differences.
+
+The functions return numpy arrays: for a given image size anchors are constants of a compiled
+program.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+ORDERS = ("scale_major", "ratio_major")
+ROUNDINGS = ("none", "torchvision")
+STRIDES = ("power_of_two", "grid")
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchorConfig:
+    """What anchors look like and how they lie on the image.
+
+    Raises:
+      ValueError: for a field without meaning; the message names the field and what to write.
+    """
+
+    min_level: int = 3
+    """Lowest pyramid level; level l has a stride of 2**l pixels."""
+    max_level: int = 7
+    """Highest pyramid level, included. Paper: P3 to P7."""
+    scales: tuple[float | int, ...] = (1.0, 2.0 ** (1 / 3), 2.0 ** (2 / 3))
+    """Factors of the side, the "sizes per octave" of the paper's section 4."""
+    ratios: tuple[float | int, ...] = (0.5, 1.0, 2.0)
+    """Height over width, at equal area."""
+    size: float | int = 4.0
+    """Side of the square anchor of scale 1, in strides. Paper: 32 pixels on P3."""
+    order: str = "scale_major"
+    """scale_major: index = scale * ratios + ratio (Detectron2, TF); ratio_major: index = ratio *
+    scales + scale (torchvision, MMDetection, keras-retinanet). It permutes the output channels of
+    the heads."""
+    rounding: str = "none"
+    """torchvision: sides cut to whole pixels, then corners rounded half to even."""
+    center: float | int = 0.0
+    """Centre of the first anchor in strides: 0 (Detectron2, torchvision, MMDetection) or 0.5 (TF,
+    keras-retinanet)."""
+    strides: str = "power_of_two"
+    """power_of_two: 2**level; grid: image size // grid size (torchvision), which differs where the
+    image is no multiple of 2**level."""
+
+    def __post_init__(self):
+        if not 0 <= self.min_level <= self.max_level:
+            raise ValueError(
+                f"anchors.min_level: {self.min_level} is not between 0 and anchors.max_level "
+                f"({self.max_level}); the paper's pyramid is min_level 3, max_level 7"
+            )
+        for name in ("scales", "ratios"):
+            values = getattr(self, name)
+            if not values or not all(map(_is_positive, values)):
+                raise ValueError(f"anchors.{name}: {values} is not one or more positive numbers")
+        if not _is_positive(self.size):
+            raise ValueError(f"anchors.size: {self.size} is not a positive number of strides")
+        if not math.isfinite(self.center):
+            raise ValueError(f"anchors.center: {self.center} is not finite; write 0.0 or 0.5")
+        for name, known in (("order", ORDERS), ("rounding", ROUNDINGS), ("strides", STRIDES)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"anchors.{name}: {getattr(self, name)!r} is not one of {', '.join(known)}"
+                )
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The pyramid levels, finest first."""
+        return tuple(range(self.min_level, self.max_level + 1))
+
+    @property
+    def anchors_per_location(self) -> int:
+        """Anchors of one cell of the grid: scales times ratios."""
+        return len(self.scales) * len(self.ratios)
+
+
+def cell_anchors(level: int, config: AnchorConfig) -> Float[np.ndarray, "a 4"]:
+    """The anchors of one location, around the origin.
+
+    Args:
+      level: pyramid level; the square anchor of scale 1 has a side of size * 2**level.
+      config: their shapes, order and rounding.
+
+    Returns:
+      xyxy pixels relative to the centre of the location, float32. Ratio r (height / width) and side
+      s make a width of s / sqrt(r) and a height of s * sqrt(r).
+    """
+    sides = config.size * 2.0**level * np.array(config.scales, np.float64)
+    if config.rounding == "torchvision":
+        sides = np.trunc(sides)
+    roots = np.sqrt(np.array(config.ratios, np.float64))
+    if config.order == "scale_major":
+        sides, roots = np.repeat(sides, len(roots)), np.tile(roots, len(sides))
+    else:
+        sides, roots = np.tile(sides, len(roots)), np.repeat(roots, len(sides))
+    half_width, half_height = sides / roots / 2, sides * roots / 2
+    corners = np.stack([-half_width, -half_height, half_width, half_height], axis=1)
+    if config.rounding == "torchvision":
+        corners = np.round(corners)
+    return corners.astype(np.float32)
+
+
+def feature_shapes(image_size: tuple[int, int], config: AnchorConfig) -> list[tuple[int, int]]:
+    """Grid sizes (height, width) of the levels: repeated halving, rounded up.
+
+    That is what stride-2 convolutions with torch's padding do to an image of any size.
+
+    Args:
+      image_size: (height, width) of the network's input in pixels, padding included.
+      config: names the levels.
+
+    Raises:
+      ValueError: if a side is smaller than one pixel.
+    """
+    height, width = (int(side) for side in image_size)
+    if min(height, width) < 1:
+        raise ValueError(f"image_size: {image_size} is not (height, width) of at least 1 pixel")
+    return [(-(-height // 2**level), -(-width // 2**level)) for level in config.levels]
+
+
+def anchors_for_image(
+    image_size: tuple[int, int], config: AnchorConfig
+) -> tuple[Float[np.ndarray, "_ 4"], ...]:
+    """All anchors of an image, per level.
+
+    Args:
+      image_size: (height, width) of the network's input in pixels, padding included.
+      config: shapes, order, centres and strides.
+
+    Returns:
+      One float32 array [h*w*a 4] per level, xyxy pixels, H outermost, then W, then the anchors of
+      the
+      location: the order in which the heads' outputs are flattened.
+
+    Raises:
+      ValueError: if a side is smaller than one pixel.
+    """
+    shapes = feature_shapes(image_size, config)
+    return tuple(
+        _tile(cell_anchors(level, config), shape, _stride(image_size, shape, level, config), config)
+        for level, shape in zip(config.levels, shapes, strict=True)
+    )
+
+
+def _stride(image_size, shape, level, config):
+    if config.strides == "grid":
+        return image_size[0] // shape[0], image_size[1] // shape[1]
+    return 2**level, 2**level
+
+
+def _tile(cell, shape, stride, config):
+    """Repeats the anchors of a location over the grid."""
+    y, x = ((np.arange(n) + config.center) * s for n, s in zip(shape, stride, strict=True))
+    y, x = np.meshgrid(y, x, indexing="ij")
+    centres = np.stack([x, y, x, y], axis=-1)[:, :, None]
+    return (centres + cell).reshape(-1, 4).astype(np.float32)
+
+
+def _is_positive(value) -> bool:
+    return math.isfinite(value) and value > 0
