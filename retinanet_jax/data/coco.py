@@ -1,0 +1,307 @@
+"""Annotations in COCO's instances format, read and checked entry by entry.
+
+A file is a JSON object with `images` (id, file_name, width, height), `annotations` (id, image_id,
+category_id, bbox [x, y, width, height] in pixels; area and iscrowd where there are any) and
+`categories` (id, name). Ids are any integers, with gaps; labels are the places of the categories
+in the file, contiguous from 0.
+"""
+
+import collections
+import dataclasses
+import json
+import math
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.records import Annotation, Categories, ImageRecord, instances
+from retinanet_jax.data.report import DataError, Guard, Report
+
+__all__ = [
+    "Annotation",
+    "Categories",
+    "CocoAnnotations",
+    "DataError",
+    "ImageRecord",
+    "Report",
+    "read_annotations",
+    "read_categories",
+    "read_json",
+]
+
+# A side below this many pixels would vanish in float32 coordinates divided by the image's size.
+MIN_SIDE = 1e-3
+# Annotators' rounding: a box that leaves its image by less is clipped without being counted.
+OUTSIDE_TOLERANCE = 0.5
+_INT64 = 2**63
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoAnnotations:
+    """The images of one split with their objects, and what was skipped on the way."""
+
+    images: tuple[ImageRecord, ...]
+    categories: Categories
+    report: Report
+
+    def ground_truth(self) -> dict:
+        """The content as COCO's instances JSON: boxes and areas as given, polygons left out."""
+        return instances(self.images, self.categories)
+
+
+def read_annotations(
+    path: str | Path, image_dir: str | Path, on_error: str = "strict"
+) -> CocoAnnotations:
+    """Reads and checks an annotation file against its folder of images.
+
+    Image files are opened for their size only; whether they decode shows when they are prepared.
+    A box partly outside its image is kept (clipped for training) and counted in the report; one
+    without any area inside is an error.
+
+    Args:
+      path: the instances JSON.
+      image_dir: the folder that `file_name` is relative to.
+      on_error: 'strict' stops at the first fault; 'skip' leaves the image or object out and
+        counts it in the report. A file that is no annotation file at all, broken categories or
+        a split without a usable image stop in both.
+
+    Raises:
+      DataError: names the file, the entry's id, the field and the mend.
+    """
+    return _Reader(Path(path), Path(image_dir), on_error).read()
+
+
+def read_json(path: Path) -> dict:
+    """The instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
+
+    Raises:
+      DataError: no such file, no JSON, not an object, or a field is missing or no list.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        mend = "write it there, or set data.root and the split to where it is"
+        raise DataError("annotation file", path, "", error.strerror or str(error), mend) from error
+    except (ValueError, RecursionError) as error:
+        mend = "export the annotations again as COCO instances JSON"
+        raise DataError("annotation file", path, "", f"is no JSON ({error})", mend) from error
+    if not isinstance(content, dict):
+        raise DataError("annotation file", path, "", "is no JSON object", "export it as COCO JSON")
+    for field in ("images", "annotations", "categories"):
+        if not isinstance(content.get(field), list):
+            mend = f"a COCO instances file has {field!r}, a list (empty if there are none)"
+            raise DataError("annotation file", path, "", f"has no list {field!r}", mend)
+    return content
+
+
+def read_categories(entries: list, path: Path) -> Categories:
+    """The categories in the order of the file.
+
+    Raises:
+      DataError: none at all, an id or name that is missing, of the wrong type or used twice.
+    """
+    if not entries:
+        raise DataError("categories", path, "categories", "is empty", "list at least one category")
+    names, ids = [], []
+    for place, entry in enumerate(entries):
+        where = f"categories[{place}]"
+        category_id = _integer(entry, "id", path, where)
+        name = _text(entry, "name", path, where)
+        for value, field, seen in ((category_id, "id", ids), (name, "name", names)):
+            if value in seen:
+                what = f"{field} {value!r} is used twice"
+                raise DataError("categories", path, where, what, "give each category its own")
+            seen.append(value)
+    return Categories(tuple(names), tuple(ids))
+
+
+class _Reader:
+    """State of one reading: the file, what was seen already, and the report."""
+
+    def __init__(self, path: Path, image_dir: Path, on_error: str):
+        self.path, self.image_dir = path, image_dir
+        self.report = Report()
+        self.guard = Guard(on_error, self.report)
+        self.image_ids: set[int] = set()
+        self.file_names: set[str] = set()
+        self.annotation_ids: set[int] = set()
+
+    def read(self) -> CocoAnnotations:
+        if not self.image_dir.is_dir():
+            mend = "put the images there, or set data.root to the folder that has them"
+            raise DataError("missing folder", self.image_dir, "", "is no folder", mend)
+        content = read_json(self.path)
+        self.categories = read_categories(content["categories"], self.path)
+        self.labels = {c: label for label, c in enumerate(self.categories.ids)}
+        records = self.read_images(content["images"])
+        objects = collections.defaultdict(list)
+        for place, entry in enumerate(content["annotations"]):
+            with self.guard:
+                image_id, annotation = self.read_annotation(entry, place, records)
+                objects[image_id].append(annotation)
+        images = tuple(
+            dataclasses.replace(r, annotations=tuple(objects[r.id])) for r in records.values()
+        )
+        return CocoAnnotations(images, self.categories, self.report)
+
+    def read_images(self, entries: list) -> dict[int, ImageRecord]:
+        # Two images with one id make every annotation of that id ambiguous: both have to go.
+        ids = collections.Counter(
+            e["id"] for e in entries if isinstance(e, dict) and type(e.get("id")) is int
+        )
+        records = {}
+        for place, entry in enumerate(entries):
+            with self.guard:
+                record = self.read_image(entry, place, ids)
+                records[record.id] = record
+        if not records:
+            what = "has no image" if not entries else f"none of {len(entries)} images is usable"
+            summary = self.report.summary().replace("\n", "; ")
+            mend = "check data.root and the split" + (f" ({summary})" if summary else "")
+            raise DataError("empty split", self.path, "images", what, mend)
+        return records
+
+    def read_image(self, entry, place: int, ids: collections.Counter) -> ImageRecord:
+        where = f"images[{place}]"
+        image_id = _integer(entry, "id", self.path, where)
+        where = f"image id {image_id}"
+        self.image_ids.add(image_id)
+        if ids[image_id] > 1:
+            what, mend = f"{ids[image_id]} images have this id", "give each image its own id"
+            raise DataError("image id used twice", self.path, where, what, mend)
+        file_name = _file_name(entry, self.path, where)
+        if file_name in self.file_names:
+            what, mend = f"file_name {file_name!r} is used twice", "list each file once"
+            raise DataError("image file used twice", self.path, where, what, mend)
+        self.file_names.add(file_name)
+        size = tuple(_integer(entry, field, self.path, where) for field in ("height", "width"))
+        self.check_size(self.image_dir / file_name, size, where)
+        return ImageRecord(image_id, file_name, self.image_dir / file_name, *size)
+
+    def check_size(self, path: Path, size: tuple[int, int], where: str) -> None:
+        try:
+            stored = images_lib.file_size(path)
+        except DataError as error:
+            raise DataError(
+                error.reason, self.path, where, str(error), "or mend data.root"
+            ) from error
+        if stored != size or min(size) < 1:
+            what = (
+                f"height x width is {size[0]} x {size[1]}, but {path} has {stored[0]} x {stored[1]}"
+            )
+            mend = "write the file's own size (before EXIF rotation) and boxes that belong to it"
+            raise DataError("image size disagrees", self.path, where, what, mend)
+
+    def read_annotation(self, entry, place: int, records: dict) -> tuple[int, Annotation]:
+        annotation_id = _integer(entry, "id", self.path, f"annotations[{place}]")
+        where = f"annotation id {annotation_id}"
+        image = self.image_of(entry, where, records)
+        if annotation_id in self.annotation_ids:
+            mend = "give each annotation its own id"
+            raise DataError("annotation id used twice", self.path, where, "is used twice", mend)
+        self.annotation_ids.add(annotation_id)
+        category_id = _integer(entry, "category_id", self.path, where)
+        if category_id not in self.labels:
+            what = f"category_id {category_id} is not among the categories"
+            raise DataError("unknown category", self.path, where, what, "add it there or mend it")
+        crowd = entry.get("iscrowd", 0)
+        if crowd not in (0, 1):
+            what = f"iscrowd is {_short(crowd)}"
+            raise DataError("iscrowd", self.path, where, what, "write 0 or 1")
+        bbox = self.read_box(entry, where, image)
+        area = self.read_area(entry, where, bbox)
+        label = self.labels[category_id]
+        return image.id, Annotation(annotation_id, label, category_id, bbox, area, bool(crowd))
+
+    def image_of(self, entry: dict, where: str, records: dict) -> ImageRecord:
+        image_id = _integer(entry, "image_id", self.path, where)
+        if image_id in records:
+            return records[image_id]
+        if image_id in self.image_ids:
+            what = f"its image (id {image_id}) was skipped"
+            raise DataError("object of a skipped image", self.path, where, what, "mend the image")
+        what = f"image_id {image_id} is not among the images"
+        raise DataError("unknown image", self.path, where, what, "add the image or mend the id")
+
+    def read_box(self, entry: dict, where: str, image: ImageRecord) -> tuple:
+        bbox = entry.get("bbox")
+        numbers = [_finite(v) for v in bbox] if isinstance(bbox, list) else []
+        if len(numbers) != 4 or None in numbers:
+            what = f"bbox is {_short(bbox)}"
+            raise DataError("bbox", self.path, where, what, "write [x, y, width, height], numbers")
+        x, y, width, height = numbers
+        if width < MIN_SIDE or height < MIN_SIDE:
+            what = f"bbox {numbers} has width {width:g} and height {height:g}"
+            mend = f"sides are at least {MIN_SIDE:g} pixels, in the order [x, y, width, height]"
+            raise DataError("box without area", self.path, where, what, mend)
+        inside = min(x + width, image.width) - max(x, 0), min(y + height, image.height) - max(y, 0)
+        if min(inside) < MIN_SIDE:
+            what = f"bbox {numbers} lies outside its image of {image.width} x {image.height}"
+            mend = "write [x, y, width, height] in pixels of the stored image"
+            raise DataError("box outside its image", self.path, where, what, mend)
+        if max(width - inside[0], height - inside[1]) > OUTSIDE_TOLERANCE:
+            self.report.add("box partly outside, clipped", f"{self.path}: {where}")
+        return x, y, width, height
+
+    def read_area(self, entry: dict, where: str, bbox: tuple) -> float:
+        area = entry.get("area")
+        if area is None:
+            self.report.add("no area, the box's taken", f"{self.path}: {where}")
+            return bbox[2] * bbox[3]
+        number = _finite(area)
+        if number is None or not 0 <= number < _INT64:
+            what = f"area is {_short(area)}"
+            raise DataError("area", self.path, where, what, "write square pixels, or leave it out")
+        return number
+
+
+def _field(entry, field: str, path: Path, where: str):
+    if not isinstance(entry, dict):
+        raise DataError("entry", path, where, f"is {_short(entry)}", "write a JSON object")
+    if field not in entry:
+        raise DataError("missing field", path, where, f"has no field {field!r}", f"add {field!r}")
+    return entry[field]
+
+
+def _integer(entry, field: str, path: Path, where: str) -> int:
+    value = _field(entry, field, path, where)
+    if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
+        what = f"{field} is {_short(value)}"
+        raise DataError("wrong type", path, where, what, "write an integer")
+    return value
+
+
+def _text(entry, field: str, path: Path, where: str) -> str:
+    """A string that UTF-8 can write and that is one line (TFDS keeps names one a line)."""
+    value = _field(entry, field, path, where)
+    plain = isinstance(value, str) and value.strip() != "" and len(value.splitlines()) == 1
+    if not plain or any("\ud800" <= letter <= "\udfff" for letter in value):
+        what = f"{field} is {_short(value)}"
+        raise DataError("wrong type", path, where, what, "write a string of one line")
+    return value
+
+
+def _file_name(entry, path: Path, where: str) -> str:
+    """A path below the image folder; what leaves the folder is refused."""
+    name = _text(entry, "file_name", path, where)
+    parts = PurePosixPath(name).parts
+    absolute = name.startswith("/") or PureWindowsPath(name).drive
+    if absolute or ".." in parts or ".." in PureWindowsPath(name).parts or "\0" in name:
+        what = f"file_name {_short(name)} leaves the image folder"
+        raise DataError("file_name", path, where, what, "write it relative to the image folder")
+    return name
+
+
+def _finite(value) -> float | None:
+    """The number as a finite float; None for anything else, booleans included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _short(value) -> str:
+    text = ascii(value) if isinstance(value, str) else repr(value)[:200]
+    return text if len(text) <= 60 else text[:57] + "..."

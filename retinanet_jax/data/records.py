@@ -1,0 +1,99 @@
+"""What annotations come to, whatever they were read from: categories, images, their objects."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class Categories:
+    """Names and ids of the categories, both in the order of the labels."""
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of categories; labels are 0 .. num_classes - 1."""
+        return len(self.names)
+
+    def label_of(self, category_id: int) -> int:
+        """The label of a category id; KeyError names an id that is not there."""
+        try:
+            return self.ids.index(category_id)
+        except ValueError:
+            raise KeyError(f"category id {category_id} is not one of {self.ids}") from None
+
+    def id_of(self, label: int) -> int:
+        """The category id of a label; IndexError names a label that is not there."""
+        if not 0 <= label < len(self.ids):
+            raise IndexError(f"label {label} is not in 0 .. {len(self.ids) - 1}")
+        return self.ids[label]
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """One object: `bbox` is x, y, width, height in pixels and `area` in square pixels, as given."""
+
+    id: int
+    label: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    crowd: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRecord:
+    """One image and its objects; `path` is the file, `file_name` what the annotations call it."""
+
+    id: int
+    file_name: str
+    path: Path
+    height: int
+    width: int
+    annotations: tuple[Annotation, ...] = ()
+
+    def boxes(self) -> Float[np.ndarray, "m 4"]:
+        """The objects' boxes, xyxy in pixels, clipped to the image; float64."""
+        xywh = np.array([a.bbox for a in self.annotations], np.float64).reshape(-1, 4)
+        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        return np.clip(corners, 0, [self.width, self.height] * 2)
+
+    def labels(self) -> Int[np.ndarray, " m"]:
+        """The objects' labels, int32."""
+        return np.array([a.label for a in self.annotations], np.int32)
+
+    def crowd(self) -> Bool[np.ndarray, " m"]:
+        """True where a box stands for a region of many objects."""
+        return np.array([a.crowd for a in self.annotations], bool)
+
+
+def instances(images: Iterable[ImageRecord], categories: Categories) -> dict:
+    """COCO's instances JSON of some images: `images`, `annotations`, `categories`."""
+    annotations = []
+    kept = ("id", "file_name", "height", "width")
+    entries = []
+    for image in images:
+        entries.append({field: getattr(image, field) for field in kept})
+        annotations.extend(
+            {
+                "id": a.id,
+                "image_id": image.id,
+                "category_id": a.category_id,
+                "bbox": list(a.bbox),
+                "area": a.area,
+                "iscrowd": int(a.crowd),
+            }
+            for a in image.annotations
+        )
+    return {
+        "images": entries,
+        "annotations": annotations,
+        "categories": [
+            {"id": i, "name": n} for i, n in zip(categories.ids, categories.names, strict=True)
+        ],
+    }

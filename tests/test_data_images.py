@@ -1,0 +1,95 @@
+"""Image decoding and header sizes against PIL, on real photographs and on broken files."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from retinanet_jax.data import images
+from retinanet_jax.data.report import DataError
+
+
+def encoded(extension: str, size=(37, 53)) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    return cv2.imencode(extension, pixels)[1].tobytes()
+
+
+def test_photographs_decode_as_pil_does(shared_dir):
+    paths = sorted((shared_dir / "data/coco_sample/images").glob("*.jpg"))[:12]
+    assert paths
+    for path in paths:
+        with Image.open(path) as picture:
+            expected = np.asarray(picture.convert("RGB"))
+        np.testing.assert_array_equal(images.decode(path.read_bytes(), str(path)), expected)
+        assert images.file_size(path) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+def test_size_is_height_width(extension):
+    data = encoded(extension)
+    assert images.image_size(data, "x") == (37, 53)
+    assert images.decode(data, "x").shape == (37, 53, 3)
+
+
+def test_red_is_the_first_channel():
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 2), (250, 10, 20)).save(buffer, "PNG")
+    assert images.decode(buffer.getvalue(), "x")[0, 0].tolist() == [250, 10, 20]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16"])
+def test_every_colour_mode_becomes_rgb(mode):
+    buffer = io.BytesIO()
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    Image.new(mode, (6, 5)).save(buffer, kind)
+    image = images.decode(buffer.getvalue(), "x")
+    assert image.shape == (5, 6, 3) and image.dtype == np.uint8
+
+
+def test_exif_orientation_is_ignored():
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees when shown
+    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
+    assert images.decode(buffer.getvalue(), "x").shape == (20, 40, 3)
+    assert images.image_size(buffer.getvalue(), "x") == (20, 40)
+
+
+def test_progressive_jpeg_with_a_long_header():
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(
+        buffer, "JPEG", progressive=True, icc_profile=bytes(200_000), comment=b"\xff\xc0" * 50
+    )
+    assert images.header_size(buffer.getvalue()) == (20, 40)
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", b"\xff\xd8\xff", encoded(".png")[:40]])
+def test_what_is_no_image_is_named(data):
+    with pytest.raises(DataError, match=r"cat\.jpg.*OpenCV cannot decode"):
+        images.decode(data, "cat.jpg")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_truncated_photograph_is_refused(share):
+    data = encoded(".jpg", (200, 300))
+    with pytest.raises(DataError, match="truncated"):
+        images.decode(data[: int(len(data) * share)], "x")
+
+
+def test_missing_files_are_named(tmp_path):
+    for path in (tmp_path / "no.jpg", tmp_path, tmp_path / ("x" * 300)):
+        for read in (images.file_size, images.read_file):
+            with pytest.raises(DataError, match=str(path)) as caught:
+                read(path)
+            assert caught.value.reason == "missing image"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=64), st.sampled_from([b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b""]))
+def test_any_bytes_have_a_size_or_none(tail, magic):
+    size = images.header_size(magic + tail)
+    assert size is None or len(size) == 2
