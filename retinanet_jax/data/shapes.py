@@ -1,0 +1,307 @@
+"""A data set that needs no files: coloured shapes on textured ground, drawn on the fly.
+
+Example i is a pure function of (seed, i). What is drawn: 5 classes over three octaves of size, any
+rotation, overlaps that leave most of every shape in sight, colours that stand out from what lies
+beneath, and one picture in twenty without any shape.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from retinanet_jax.data.batch import Example
+from retinanet_jax.data.coco import Categories
+
+CLASSES = ("circle", "ring", "square", "triangle", "star")
+
+EMPTY_SHARE = 0.05  # of the pictures
+MAX_OBJECTS = 6  # per picture
+SIZE_RANGE = (7 / 64, 7 / 8)  # longest side of a box over the shorter side of the picture
+MIN_VISIBLE = 0.7  # share of a shape that the shapes drawn later must leave in sight
+MAX_BOX_IOU = 0.35  # between two boxes: well below the thresholds of matching and NMS
+MIN_CONTRAST = 110.0  # distance of a fill from the ground beneath it, of 255 * sqrt(3) at most
+PLACING_TRIES = 8
+SUPERSAMPLING = 4  # masks are drawn that much larger; boxes are exact to its reciprocal in pixels
+
+# Eye sensitivity: green counts more than red, red more than blue. Sums to 3.
+_CHANNEL_WEIGHTS = np.array([0.9, 1.4, 0.7], np.float32)
+
+
+class Shape(NamedTuple):
+    """A shape in place: coverage in [0, 1] of the pixels from (top, left) on, and its box."""
+
+    coverage: np.ndarray
+    top: int
+    left: int
+    box: tuple[float, float, float, float]
+    label: int
+    area: float
+
+
+class ShapesSource:
+    """Random access to `num_images` drawn pictures: `source[i]` is an Example.
+
+    Args:
+      num_images: how many pictures there are.
+      image_size: (height, width) of every picture in pixels, both at least 32.
+      seed: another seed is another data set: give training and validation different ones.
+
+    Boxes are the tight boxes of the whole shapes, also where a later shape covers a part, exact to
+    1 / SUPERSAMPLING of a pixel; shapes lie wholly inside the picture. The image id is i.
+    """
+
+    def __init__(self, *, num_images: int, image_size: tuple[int, int], seed: int):
+        if num_images < 1:
+            raise ValueError(f"shapes.num_images: {num_images} is not 1 or more")
+        if min(image_size) < 32:
+            raise ValueError(f"shapes.image_size: {image_size} has a side below 32 pixels")
+        self.categories = Categories(names=CLASSES, ids=tuple(range(1, len(CLASSES) + 1)))
+        self._num_images = num_images
+        self._image_size = image_size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return self._num_images
+
+    def __getitem__(self, index: int) -> Example:
+        image, shapes = self._draw(index)
+        return Example(
+            image=image,
+            boxes=np.array([s.box for s in shapes], np.float32).reshape(-1, 4),
+            labels=np.array([s.label for s in shapes], np.int32),
+            crowd=np.zeros(len(shapes), bool),
+            image_id=int(index),
+        )
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of picture `index` in pixels."""
+        return self._image_size
+
+    def image_id(self, index: int) -> int:
+        return int(index)
+
+    def ground_truth(self) -> dict:
+        """All annotations in the form of COCO's instances JSON; `area` is that of the shape.
+
+        Draws every picture once (about a millisecond each) and keeps none.
+        """
+        images, annotations = [], []
+        height, width = self._image_size
+        for index in range(self._num_images):
+            images.append({"id": index, "height": height, "width": width})
+            for shape in self._draw(index)[1]:
+                annotations.append(self._annotation(shape, index, len(annotations) + 1))
+        categories = [
+            {"id": id_, "name": name}
+            for name, id_ in zip(self.categories.names, self.categories.ids, strict=True)
+        ]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def _annotation(self, shape: Shape, image_id: int, annotation_id: int) -> dict:
+        x1, y1, x2, y2 = shape.box
+        return {
+            "id": annotation_id,
+            "image_id": image_id,
+            "category_id": self.categories.ids[shape.label],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": shape.area,
+            "iscrowd": 0,
+        }
+
+    def _draw(self, index: int) -> tuple[np.ndarray, list[Shape]]:
+        if not 0 <= index < self._num_images:
+            raise IndexError(f"shapes: no picture {index}, there are {self._num_images}")
+        rng = np.random.default_rng([self._seed, int(index)])
+        # Channels first while drawing: numpy is several times faster along the long axes.
+        image = _ground(rng, self._image_size)
+        shapes = _place_shapes(rng, self._image_size)
+        for shape in shapes:
+            _paint(rng, image, shape)
+        return cv2.merge(list((image + np.float32(0.5)).astype(np.uint8))), shapes
+
+
+def _place_shapes(rng: np.random.Generator, size: tuple[int, int]) -> list[Shape]:
+    """Shapes in the order in which they are painted; one that finds no room is left out."""
+    if rng.random() < EMPTY_SHARE:
+        return []
+    shapes: list[Shape] = []
+    owner = np.full(size, -1, np.int8)  # the shape that is in sight at a pixel
+    visible = np.zeros(MAX_OBJECTS)  # its pixels in sight
+    # The large first: small ones may lie upon them, never under them.
+    count = int(rng.integers(1, MAX_OBJECTS + 1))
+    sides = np.sort(_random_sides(rng, count, min(size)))[::-1]
+    for side in sides:
+        for _ in range(PLACING_TRIES):
+            label, outlines = _random_outlines(rng, size, side)
+            if _near_duplicate(outlines[0], shapes):
+                continue
+            shape = _rasterize(outlines, size, label)
+            if _claim(shape, shapes, owner, visible):
+                shapes.append(shape)
+                break
+    return shapes
+
+
+def _random_sides(rng: np.random.Generator, count: int, shorter_side: int) -> np.ndarray:
+    low, high = np.log(SIZE_RANGE)
+    return np.exp(rng.uniform(low, high, count)) * shorter_side
+
+
+def _claim(shape: Shape, others: list[Shape], owner: np.ndarray, visible: np.ndarray) -> bool:
+    """Enters the shape into `owner` and `visible`, unless it would hide too much of another."""
+    height, width = shape.coverage.shape
+    region = owner[shape.top : shape.top + height, shape.left : shape.left + width]
+    solid = shape.coverage >= 0.5
+    taken = np.bincount(region[solid] + 1, minlength=MAX_OBJECTS + 1)[1:]
+    for number, other in enumerate(others):
+        if visible[number] - taken[number] < MIN_VISIBLE * other.area:
+            return False
+    visible -= taken
+    visible[len(others)] = shape.area
+    region[solid] = len(others)
+    return True
+
+
+def _near_duplicate(outline: np.ndarray, shapes: list[Shape]) -> bool:
+    box = (*outline.min(0).tolist(), *outline.max(0).tolist())
+    return any(_iou(box, shape.box) > MAX_BOX_IOU for shape in shapes)
+
+
+def _iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    # Two single boxes as plain floats: a thousandth of a dispatch to the device.
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / (areas - width * height)
+
+
+def _random_outlines(
+    rng: np.random.Generator, size: tuple[int, int], side: float
+) -> tuple[int, list[np.ndarray]]:
+    """A random label, and its outlines turned and placed at random, the longest side `side`."""
+    label = int(rng.integers(len(CLASSES)))
+    outlines = _outlines(CLASSES[label], rng.uniform(0, 2 * np.pi))
+    low, high = outlines[0].min(0), outlines[0].max(0)
+    zoom = side / (high - low).max()
+    extent = (high - low) * zoom
+    corner = rng.uniform(0, 1, 2) * (np.array(size[::-1]) - extent)
+    return label, [(outline - low) * zoom + corner for outline in outlines]
+
+
+def _rasterize(outlines: list[np.ndarray], size: tuple[int, int], label: int) -> Shape:
+    """Fills outlines (xy in pixels; the second one is a hole) at SUPERSAMPLING times the size."""
+    fine = SUPERSAMPLING
+    left, top = np.floor(outlines[0].min(0)).astype(int)
+    right, bottom = np.minimum(np.ceil(outlines[0].max(0)).astype(int), size[::-1])
+    mask = np.zeros(((bottom - top) * fine, (right - left) * fine), np.uint8)
+    # A pixel of the mask is a square around its centre; the outline runs on the squares' corners.
+    points = [np.rint((o - (left, top)) * fine - 0.5).astype(np.int32) for o in outlines]
+    cv2.fillPoly(mask, points, 255)
+    x, y, width, height = cv2.boundingRect(mask)
+    x1, y1 = left + x / fine, top + y / fine
+    coverage = cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    return Shape(
+        coverage=coverage * np.float32(1 / 255),
+        top=int(top),
+        left=int(left),
+        box=(x1, y1, x1 + width / fine, y1 + height / fine),
+        label=label,
+        area=cv2.countNonZero(mask) / fine**2,
+    )
+
+
+def _outlines(name: str, angle: float) -> list[np.ndarray]:
+    """Closed outlines [points 2] around the origin, the first one the outermost."""
+    if name in ("circle", "ring"):
+        outer = _polygon(64, angle)
+        return [outer] if name == "circle" else [outer, 0.55 * outer]
+    if name == "star":
+        outline = _polygon(10, angle)
+        outline[1::2] *= 0.42
+        return [outline]
+    return [_polygon({"square": 4, "triangle": 3}[name], angle)]
+
+
+def _polygon(corners: int, angle: float) -> np.ndarray:
+    angles = angle + np.arange(corners) * (2 * np.pi / corners)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+
+
+def _paint(rng: np.random.Generator, image: Float[np.ndarray, "3 h w"], shape: Shape) -> None:
+    """Blends the shape, lit from a random side, into the image in place."""
+    height, width = shape.coverage.shape
+    region = image[:, shape.top : shape.top + height, shape.left : shape.left + width]
+    fill = _contrasting_colour(rng, _sample(region, shape.coverage))
+    light = 1 + _slope(rng, (height, width)) * np.float32(rng.uniform(0.0, 0.3))
+    colour = np.minimum(light * fill[:, None, None], 255)
+    colour -= region
+    colour *= shape.coverage
+    region += colour
+
+
+def _sample(region: Float[np.ndarray, "3 h w"], coverage: np.ndarray) -> Float[np.ndarray, "n 3"]:
+    """Pixels beneath the shape on a grid of at most 12 x 12: enough to know their colours."""
+    down, right = (max(1, side // 12) for side in coverage.shape)
+    return region[:, ::down, ::right][:, coverage[::down, ::right] > 0].T
+
+
+def _contrasting_colour(rng: np.random.Generator, ground: Float[np.ndarray, "n 3"]) -> np.ndarray:
+    """The first of a few random colours that is far from nearly all of the ground, or the best."""
+    candidates = rng.random((24, 3), np.float32) * 255
+    # |c - g|^2 = |c|^2 - 2 c.g + |g|^2 as one matrix product.
+    squares = [(colours**2 @ _CHANNEL_WEIGHTS) for colours in (candidates, ground)]
+    cross = (candidates * _CHANNEL_WEIGHTS) @ ground.T
+    distance = squares[0][:, None] - 2 * cross + squares[1]
+    # The tenth percentile: a few pixels that agree do not hide a shape.
+    low = len(ground) // 10
+    contrast = np.partition(distance, low, axis=1)[:, low]
+    enough = np.flatnonzero(contrast > MIN_CONTRAST**2)
+    return candidates[enough[0] if len(enough) else np.argmax(contrast)]
+
+
+def _ground(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "3 h w"]:
+    """Two colours of the same family mixed by a random pattern, and grain."""
+    middle = rng.uniform(40, 215, (3, 1, 1)).astype(np.float32)
+    offset = rng.uniform(-45, 45, (3, 1, 1)).astype(np.float32)
+    pattern = _PATTERNS[rng.integers(len(_PATTERNS))](rng, size)
+    grain = (rng.random(size, np.float32) * 2 - 1) * np.float32(rng.uniform(0, 18))
+    image = pattern * offset + middle
+    image += grain
+    return np.clip(image, 0, 255, out=image)
+
+
+def _slope(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Rises from -1 to 1 at most over the picture, in a random direction."""
+    angle = rng.uniform(0, 2 * np.pi)
+    ys = np.linspace(-np.sin(angle), np.sin(angle), size[0], dtype=np.float32)
+    xs = np.linspace(-np.cos(angle), np.cos(angle), size[1], dtype=np.float32)
+    return (ys[:, None] + xs) * np.float32(np.sqrt(0.5))
+
+
+def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """A sine in a random direction, 3 pixels to half a picture long, soft or sharp."""
+    frequency = 2 * np.pi * np.exp(-rng.uniform(np.log(3), np.log(min(size) / 2)))
+    angle, phase = rng.uniform(0, 2 * np.pi, 2)
+    ys = (np.arange(size[0]) * (frequency * np.sin(angle)) + phase).astype(np.float32)
+    xs = (np.arange(size[1]) * (frequency * np.cos(angle))).astype(np.float32)
+    return np.clip(np.sin(ys[:, None] + xs) * np.float32(rng.choice([1, 4])), -1, 1)
+
+
+def _plaid(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return (_stripes(rng, size) + _stripes(rng, size)) / 2
+
+
+def _clouds(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Noise whose cells are a third to a thirtieth of the picture."""
+    cells = int(rng.integers(3, 31))
+    noise = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+    return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def _checks(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return _stripes(rng, size) * _stripes(rng, size)
+
+
+_PATTERNS = (_slope, _stripes, _plaid, _clouds, _checks)

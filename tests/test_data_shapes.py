@@ -1,0 +1,140 @@
+"""The drawn data set: reproducible, exact boxes, nothing hidden, ground truth in COCO form."""
+
+import numpy as np
+import pytest
+
+from retinanet_jax.data import shapes
+from retinanet_jax.data.shapes import ShapesSource
+
+
+@pytest.fixture(scope="module")
+def source() -> ShapesSource:
+    return ShapesSource(num_images=300, image_size=(96, 128), seed=3)
+
+
+@pytest.fixture(scope="module")
+def drawn(source):
+    return [source._draw(i) for i in range(len(source))]
+
+
+def test_an_example_depends_on_seed_and_index_alone(source):
+    later, first = source[17], ShapesSource(num_images=20, image_size=(96, 128), seed=3)[17]
+    np.testing.assert_array_equal(later.image, first.image)
+    np.testing.assert_array_equal(later.boxes, first.boxes)
+    assert (
+        ShapesSource(num_images=20, image_size=(96, 128), seed=4)[17].image != later.image
+    ).any()
+    assert (source[18].image != later.image).any()
+
+
+def test_types_and_sizes(source):
+    example = source[0]
+    assert example.image.shape == (96, 128, 3) and example.image.dtype == np.uint8
+    assert example.image.flags.c_contiguous and source.image_size(0) == (96, 128)
+    assert example.boxes.dtype == np.float32 and example.labels.dtype == np.int32
+    assert example.crowd.dtype == bool and example.image_id == source.image_id(0) == 0
+    assert source.categories.names == shapes.CLASSES
+
+
+def test_an_upright_rectangle_is_filled_exactly():
+    outline = np.array([[3, 5], [10, 5], [10, 9], [3, 9]], float)
+    shape = shapes._rasterize([outline], (20, 20), label=2)
+    np.testing.assert_allclose(shape.box, (3, 5, 10, 9), atol=1 / shapes.SUPERSAMPLING)
+    np.testing.assert_allclose(shape.area, 7 * 4, rtol=0.05)
+    assert (shape.top, shape.left) == (5, 3) and shape.coverage.min() > 0.9
+
+
+def test_a_hole_is_left_open_and_the_area_is_the_discs_difference():
+    ring = [30 * outline + 40 for outline in shapes._outlines("ring", 0.0)]
+    shape = shapes._rasterize(ring, (80, 80), label=1)
+    np.testing.assert_allclose(shape.area, np.pi * 30**2 * (1 - 0.55**2), rtol=0.03)
+    assert shape.coverage[30, 30] == 0 and shape.coverage[30, 3] == 1
+
+
+def test_boxes_enclose_what_is_drawn_and_nothing_more(drawn):
+    for _, placed in drawn:
+        for shape in placed:
+            rows, columns = np.nonzero(shape.coverage)
+            x1, y1, x2, y2 = shape.box
+            assert shape.left + columns.min() == np.floor(x1)
+            assert shape.top + rows.min() == np.floor(y1)
+            assert shape.left + columns.max() + 1 == np.ceil(x2)
+            assert shape.top + rows.max() + 1 == np.ceil(y2)
+            assert 0 <= x1 < x2 <= 128 and 0 <= y1 < y2 <= 96
+
+
+def test_no_shape_is_mostly_hidden(drawn):
+    for _, placed in drawn:
+        owner = np.full((96, 128), -1)
+        for number, s in enumerate(placed):
+            height, width = s.coverage.shape
+            region = owner[s.top : s.top + height, s.left : s.left + width]
+            region[s.coverage >= 0.5] = number
+        for number, shape in enumerate(placed):
+            visible = (owner == number).sum() / (shape.coverage >= 0.5).sum()
+            assert visible > shapes.MIN_VISIBLE - 0.1  # slack: rounding of a shape of 10 pixels
+
+
+def test_every_shape_stands_out_from_the_ground(drawn):
+    """In pictures of one shape: its mean colour against that of all the rest."""
+    contrast = []
+    for image, placed in drawn:
+        if len(placed) == 1:
+            (s,) = placed
+            height, width = s.coverage.shape
+            inside = image[s.top : s.top + height, s.left : s.left + width][s.coverage == 1]
+            outside = image[_whole_mask(s, image.shape[:2]) == 0]
+            contrast.append(np.linalg.norm(inside.mean(0) - outside.mean(0)))
+    assert len(contrast) > 20 and min(contrast) > 60
+
+
+def _whole_mask(shape, size):
+    mask = np.zeros(size)
+    height, width = shape.coverage.shape
+    mask[shape.top : shape.top + height, shape.left : shape.left + width] = shape.coverage
+    return mask
+
+
+def test_sizes_classes_and_empty_pictures_have_the_stated_shares(drawn):
+    placed = [shape for _, all_shapes in drawn for shape in all_shapes]
+    sides = np.array([max(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in placed])
+    low, high = 96 * np.array(shapes.SIZE_RANGE)
+    assert low - 0.5 < sides.min() < 1.3 * low and 0.8 * high < sides.max() < high + 0.5
+    octave_shares = np.histogram(np.log2(sides / low), bins=[-1, 1, 2, 4])[0] / len(sides)
+    assert octave_shares.min() > 0.2
+    assert np.bincount([s.label for s in placed]).min() > 0.12 * len(placed)
+    empty = np.mean([not all_shapes for _, all_shapes in drawn])
+    assert 0.02 < empty < 0.09
+
+
+def test_ground_truth_says_what_the_examples_say():
+    source = ShapesSource(num_images=30, image_size=(64, 64), seed=1)
+    truth = source.ground_truth()
+    assert [image["id"] for image in truth["images"]] == list(range(30))
+    assert [c["name"] for c in truth["categories"]] == list(shapes.CLASSES)
+    ids = [annotation["id"] for annotation in truth["annotations"]]
+    assert ids == list(range(1, len(ids) + 1))  # 0 would count as "no match" in pycocotools
+    for index in range(30):
+        example = source[index]
+        annotations = [a for a in truth["annotations"] if a["image_id"] == index]
+        xywh = np.array([a["bbox"] for a in annotations]).reshape(-1, 4)
+        xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        np.testing.assert_allclose(xyxy, example.boxes, atol=1e-4)
+        labels = [source.categories.label_of(a["category_id"]) for a in annotations]
+        np.testing.assert_array_equal(labels, example.labels)
+        assert all(0 < a["area"] <= a["bbox"][2] * a["bbox"][3] + 1e-6 for a in annotations)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"num_images": 0}, "num_images: 0"), ({"image_size": (64, 16)}, "image_size: .* below 32")],
+)
+def test_impossible_settings_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        ShapesSource(**({"num_images": 1, "image_size": (64, 64), "seed": 0} | fields))
+
+
+def test_an_index_outside_is_an_error(source):
+    for index in (-1, 300):
+        with pytest.raises(IndexError, match=f"no picture {index}"):
+            source[index]
