@@ -1,0 +1,137 @@
+"""Resizing, flipping and cropping of examples on the host, in uint8.
+
+Pure functions of an example and of numbers drawn beforehand. Boxes are scaled by the true ratio of
+the rounded sizes, so that pixels and boxes stay together to the last bit; labels and crowd marks
+are carried along.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from retinanet_jax.data.batch import Example, select_boxes
+
+# A box of which a crop shows less than this share of its area is dropped: what is left of the
+# object seldom tells what it is (tf_vision and SSD's sampler drop by the centre or by a share).
+MIN_VISIBLE_SHARE = 0.25
+
+
+class Draws(NamedTuple):
+    """The random numbers of one augmentation, each uniform in [0, 1)."""
+
+    flip: float
+    scale: float
+    top: float
+    left: float
+
+
+def draw(key: tuple[int, ...]) -> Draws:
+    """The numbers that belong to a key, e.g. (seed, epoch, index), whatever was drawn before."""
+    return Draws(*np.random.default_rng(key).random(4).tolist())
+
+
+def fitted_size(
+    size: tuple[int, int], min_side: int, max_side: int, scale: float = 1.0
+) -> tuple[int, int]:
+    """(height, width) with the short side at `min_side`, or less where the long one would pass max.
+
+    The rule of Faster R-CNN and of every public RetinaNet. Sides are rounded half up as in
+    detectron2, so that the short side is exactly `min_side` (torchvision floors: it may be one
+    less). `scale` multiplies the result before rounding and may take it above `max_side`.
+    """
+    factor = scale * min(min_side / min(size), max_side / max(size))
+    height, width = (max(1, int(side * factor + 0.5)) for side in size)
+    return height, width
+
+
+def resize(example: Example, size: tuple[int, int]) -> Example:
+    """The example at `size` (height, width); remembers the stored size as `original_size`.
+
+    Bilinear when growing. Area averages when shrinking: plain bilinear sampling skips pixels and
+    lets small objects flicker, while PIL (hence detectron2) averages; torchvision does not.
+    """
+    height, width = example.image.shape[:2]
+    original_size = example.original_size or (height, width)
+    if (height, width) == tuple(size):
+        return example._replace(original_size=original_size)
+    shrinks = size[0] <= height and size[1] <= width
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    image = cv2.resize(example.image, (size[1], size[0]), interpolation=interpolation)
+    factors = np.array([size[1] / width, size[0] / height] * 2, np.float32)
+    return example._replace(image=image, boxes=example.boxes * factors, original_size=original_size)
+
+
+def flip(example: Example) -> Example:
+    """Mirrors left and right."""
+    x1, y1, x2, y2 = example.boxes.T
+    width = example.image.shape[1]
+    boxes = np.stack([width - x2, y1, width - x1, y2], axis=-1).astype(np.float32)
+    return example._replace(image=cv2.flip(example.image, 1), boxes=boxes)
+
+
+def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Example:
+    """The window of `size` (height, width) from (top, left) on, which lies inside the picture.
+
+    Boxes are clipped to the window; those of which less than MIN_VISIBLE_SHARE is left are dropped.
+    """
+    height, width = size
+    original_size = example.original_size or example.image.shape[:2]
+    shifted = example.boxes - np.array([left, top, left, top], np.float32)
+    clipped = np.clip(shifted, 0, np.array([width, height, width, height], np.float32))
+    kept = _area(clipped) >= np.maximum(MIN_VISIBLE_SHARE * _area(shifted), 1e-6)
+    window = example._replace(
+        image=example.image[top : top + height, left : left + width],
+        boxes=clipped,
+        original_size=original_size,
+    )
+    return select_boxes(window, kept)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def augment(
+    example: Example,
+    draws: Draws,
+    *,
+    min_side: int,
+    max_side: int,
+    bound: tuple[int, int],
+    flip_half: bool,
+    scale_jitter: tuple[float, float],
+) -> Example:
+    """Random scale, a random crop to `bound` where the result is larger, and a flip of every other.
+
+    With scale_jitter (1, 1) only the flip is random. As in the scale jitter of Du et al.
+    (arXiv 2107.00057, section 3) a picture that became smaller lies in the canvas as it is.
+
+    Args:
+      bound: (height, width) in pixels which the result must not pass.
+      flip_half: whether to mirror the example when draws.flip is below one half.
+      scale_jitter: lowest and highest factor on the size that min_side and max_side give.
+    """
+    low, high = scale_jitter
+    scale = low + (high - low) * draws.scale
+    target = fitted_size(example.image.shape[:2], min_side, max_side, scale)
+    example = _zoom(example, target, bound, draws)
+    return flip(example) if flip_half and draws.flip < 0.5 else example
+
+
+def _zoom(
+    example: Example, target: tuple[int, int], bound: tuple[int, int], draws: Draws
+) -> Example:
+    """Resizes to `target`, of which a random window of at most `bound` is kept.
+
+    The window is cut before resizing, in whole pixels of the source: several times cheaper at
+    large scales.
+    """
+    size = example.image.shape[:2]
+    shown = tuple(min(t, b) for t, b in zip(target, bound, strict=True))
+    if shown != target:
+        window = [max(1, round(s * o / t)) for s, o, t in zip(size, shown, target, strict=True)]
+        top = int(draws.top * (size[0] - window[0] + 1))
+        left = int(draws.left * (size[1] - window[1] + 1))
+        example = crop(example, top, left, (window[0], window[1]))
+    return resize(example, (shown[0], shown[1]))
