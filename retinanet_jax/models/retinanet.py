@@ -19,9 +19,12 @@ class ModelConfig:
     """The network. The defaults are MMDetection's ResNet-50, with the paper's ReLU before P7."""
 
     backbone: str = "resnet50"
+    pretrained: str = (
+        ""  # checkpoint to start from: path, URL or hf://owner/name/file; '' is random
+    )
     stride_on: str = "3x3"  # of bottlenecks: '3x3' torchvision, MMDetection; '1x1' detectron2
     norm: str = "frozen_batch"  # of the backbone: frozen_batch, batch (live) or group
-    norm_epsilon: float = 1e-5  # of the backbone
+    norm_epsilon: float | int = 1e-5  # of the backbone
     frozen_stages: int = 2  # 0 none, 1 stem, 2 stem and layer1, ..., 5 the whole backbone
     backbone_levels: tuple[int, ...] = (3, 4, 5)  # consecutive C levels that enter the FPN
     max_level: int = 7  # highest P level

@@ -1,0 +1,80 @@
+"""Your own pictures: a folder in COCO format.
+
+    FOLDER/images/                          the pictures (or images/<split>/)
+    FOLDER/annotations/instances_train.json
+    FOLDER/annotations/instances_val.json
+
+The folder is checked and prepared once, as a TFDS ArrayRecord data set in
+config.data.cache_dir; class names and category ids are those of the annotations.
+
+Variants:
+    (none)   ResNet-50 from ImageNet weights at 800/1333, 16 images a step, for a GPU. Name the
+             weights: --config.model.pretrained=resnet50.safetensors (torchvision's or timm's keys).
+    small    for a few hundred photographs on a laptop's CPU: ResNet-18 up to layer3, heads of two
+             convolutions with 64 channels, 256x192 pixels. Weights are optional and help much.
+
+Commands:
+    python -m retinanet_jax.main --config=experiments/folder.py --workdir=runs/mine \\
+        --config.data.root=FOLDER --config.model.pretrained=WEIGHTS
+    python -m retinanet_jax.main --config=experiments/folder.py:small --workdir=runs/mine \\
+        --config.data.root=FOLDER [--config.model.pretrained=WEIGHTS] \\
+        [--config.pipeline.min_side=240 --config.pipeline.max_side=320] [--config.train.steps=2000]
+
+What came out on real photographs stands in experiments/README.md.
+"""
+
+from ml_collections import ConfigDict
+
+from retinanet_jax.config import choose_variant, default_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """'' for a GPU, 'small' for a CPU."""
+    config = default_config()
+    config.data.name = "folder"
+    config.data.train_split = "train"
+    config.data.eval_split = "val"
+    config.model.norm = "auto"
+    config.model.frozen_stages = -1
+    return choose_variant({"": _gpu, "small": _small}, variant)(config)
+
+
+def _gpu(config: ConfigDict) -> ConfigDict:
+    """detectron2's recipe, shorter: a folder has not COCO's 118,000 pictures."""
+    config.model.backbone = "resnet50"
+    config.model.dtype = "bfloat16"
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.warmup_steps = 500
+    config.optimizer.gradient_clip = 10.0
+    config.train.steps = 5_000
+    config.train.batch_size = 16
+    config.train.checkpoint_every = 500
+    config.train.evaluate_every = 1_000
+    return config
+
+
+def _small(config: ConfigDict) -> ConfigDict:
+    config.pipeline.min_side, config.pipeline.max_side = 192, 256
+
+    config.model.backbone = "resnet18"
+    config.model.backbone_levels = (3, 4)
+    config.model.max_level = 6
+    config.model.fpn_channels = config.model.head_channels = 64
+    config.model.head_depth = 2
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.base_batch_size = 4
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.decay = "kernels"
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 20
+    config.optimizer.gradient_clip = 10.0
+    config.optimizer.ema_decay = 0.99
+
+    config.train.steps = 400
+    config.train.batch_size = 4
+    config.train.log_every = 20
+    config.train.checkpoint_every = 200
+    config.evaluation.batch_size = 8
+    return config

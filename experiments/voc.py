@@ -1,0 +1,35 @@
+"""Pascal VOC: trained on 2007 trainval and 2012 trainval, evaluated on 2007 test.
+
+Source: the usual "07+12" protocol; settings of `experiments/coco.py` with the schedule shortened to
+17 epochs of the 16,551 pictures and 600 pixels as in the paper's ablations (section 4). AP is VOC's
+at IoU .5, 11-point (2007) and all-point (2010 and later). No figure has been published with the
+paper; none has been measured here yet.
+
+Data: the TFDS data sets `voc/2007` and `voc/2012` in config.data.root. From VOC's own files:
+    python scripts/prepare_data.py --dataset=voc --source=VOCdevkit --data_dir=TFDS
+
+Command:
+    python -m retinanet_jax.main --config=experiments/voc.py --workdir=runs/voc \\
+        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+"""
+
+from ml_collections import ConfigDict
+
+from retinanet_jax.config import choose_variant, default_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """'' is ResNet-50; 'r101' the deeper one."""
+    config = default_config()
+    config.data.name = "voc"
+    config.data.train_split = "train"
+    config.data.eval_split = "test"
+    config.pipeline.min_side, config.pipeline.max_side = 600, 1000
+    config.model.backbone = choose_variant({"": "resnet50", "r101": "resnet101"}, variant)
+    config.model.norm = "auto"
+    config.model.frozen_stages = -1
+    config.model.dtype = "bfloat16"
+    config.train.steps = 18_000
+    config.train.checkpoint_every = 2_000
+    config.evaluation.metric = "voc"
+    return config

@@ -1,0 +1,359 @@
+"""The whole configuration of a run: one tree of typed sections, its defaults, its errors.
+
+An experiment file returns an `ml_collections.ConfigDict` (see `experiments/`), so that every field
+can be overridden on the command line; `from_config_dict` turns it into the frozen `Config` that the
+program uses, and checks it on the way. What a field means, its unit and its source stand in the
+docstring of its section: AnchorConfig, MatchingConfig, LossConfig, PostprocessConfig, ModelConfig,
+PipelineConfig, OptimizerConfig, and below.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from retinanet_jax.anchors import AnchorConfig
+from retinanet_jax.data.pipeline import PipelineConfig
+from retinanet_jax.detections import PostprocessConfig
+from retinanet_jax.losses import LossConfig
+from retinanet_jax.matching import MatchingConfig
+from retinanet_jax.models import ModelConfig, PixelConfig
+from retinanet_jax.optimizer import OptimizerConfig
+
+
+class ConfigError(ValueError):
+    """A field that does not exist or a value that cannot be; the message says what to write."""
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field}: {value!r} is not one of {', '.join(allowed)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesConfig:
+    """The built-in data set (data name 'shapes').
+
+    Attributes:
+        image_size: height and width in pixels.
+        num_train: images of the split 'train'.
+        num_eval: images of the split 'validation', drawn from another random stream.
+        seed: of the drawing; independent of the seed of training.
+    """
+
+    image_size: tuple[int, int] = (128, 128)
+    num_train: int = 20_000
+    num_eval: int = 200
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how strict to be with them.
+
+    Attributes:
+        name: 'shapes' (built in), 'folder' (COCO format), 'coco' (TFDS coco/2017) or 'voc'
+            (2007+2012).
+        root: folder: the folder with images/ and annotations/; coco and voc: the TFDS data
+            directory, '' being ~/tensorflow_datasets.
+        cache_dir: where a folder is prepared, once, as an ArrayRecord data set.
+        train_split: TFDS split or slice of one, such as 'train' or 'train[:90%]'.
+        eval_split: likewise.
+        annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
+            the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
+        on_error: 'strict' stops at the first bad image or annotation; 'skip' leaves it out, and
+            says what and how many.
+    """
+
+    name: str = "shapes"
+    root: str = ""
+    cache_dir: str = "~/.cache/retinanet_jax"
+    train_split: str = "train"
+    eval_split: str = "validation"
+    annotations: str = ""
+    on_error: str = "strict"
+    shapes: ShapesConfig = ShapesConfig()
+
+    def __post_init__(self):
+        _one_of("data.name", self.name, ("shapes", "folder", "coco", "voc"))
+        _one_of("data.on_error", self.on_error, ("strict", "skip"))
+        if self.name == "folder" and not self.root:
+            raise ValueError(
+                "data.root: is empty; write --config.data.root=FOLDER, a folder that holds images/ "
+                "and annotations/instances_<split>.json"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The run.
+
+    Attributes:
+        steps: updates in all (paper, section 4: 90k).
+        batch_size: images per update over all devices (paper: 16).
+        log_every: updates between two lines of the log.
+        checkpoint_every: updates between two checkpoints; one more is written at the end.
+        keep_checkpoints: how many of the latest are kept.
+        evaluate_every: updates between two evaluations; 0 evaluates at the end only.
+    """
+
+    steps: int = 90_000
+    batch_size: int = 16
+    log_every: int = 50
+    checkpoint_every: int = 5_000
+    keep_checkpoints: int = 3
+    evaluate_every: int = 0
+
+    def __post_init__(self):
+        for field in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"train.{field}: {getattr(self, field)} must be at least 1")
+        if self.evaluate_every < 0:
+            raise ValueError(
+                f"train.evaluate_every: {self.evaluate_every} must be 0 (at the end only) or more"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How a checkpoint is judged.
+
+    Attributes:
+        metric: 'coco' (twelve numbers, pycocotools) or 'voc' (11-point and all-point AP at IoU .5).
+        batch_size: images at a time over all devices.
+        pictures: images shown with ground truth beside detections.
+        picture_score: lowest score drawn in the pictures (AP counts all of them).
+    """
+
+    metric: str = "coco"
+    batch_size: int = 16
+    pictures: int = 8
+    picture_score: float = 0.4
+
+    def __post_init__(self):
+        _one_of("evaluation.metric", self.metric, ("coco", "voc"))
+        if self.batch_size < 1:
+            raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")
+        if self.pictures < 0:
+            raise ValueError(f"evaluation.pictures: {self.pictures} must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run, whole. `seed` is that of the weights, the order of the data and augmentation."""
+
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+    pixels: PixelConfig = PixelConfig()
+    model: ModelConfig = ModelConfig()
+    anchors: AnchorConfig = AnchorConfig()
+    matching: MatchingConfig = MatchingConfig()
+    loss: LossConfig = LossConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+# Fields that follow from others: an experiment does not set them.
+_DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
+
+
+def default_config() -> ConfigDict:
+    """All fields with their defaults, locked: the ground on which an experiment file builds.
+
+    A field that may be None ("off") takes a negative number for it, since flags have no None.
+    """
+    return _to_config_dict(Config())
+
+
+def _to_config_dict(section: Any, name: str = "") -> ConfigDict:
+    result = ConfigDict()
+    for field in dataclasses.fields(section):
+        if field.name in _DERIVED.get(name, ()):
+            continue
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            result[field.name] = _to_config_dict(value, field.name)
+        elif _is_optional(field.type):
+            off = -1.0 if value is None else value
+            result[field.name] = config_dict.FieldReference(off, field_type=float)
+        else:
+            result[field.name] = value
+    return result.lock()
+
+
+def from_config_dict(tree: ConfigDict) -> Config:
+    """Checks every field and builds the typed configuration.
+
+    Raises:
+        ConfigError: with all that is wrong, a line each: the field, the value, what to write.
+    """
+    tree = resolve_auto(tree)
+    errors: list[str] = []
+    _complain_of_unknown(tree.to_dict(), default_config().to_dict(), "config", errors)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    derived = {
+        "anchors": {
+            "min_level": min(tree.model.backbone_levels, default=3),
+            "max_level": tree.model.max_level,
+        }
+    }
+    config = _build(Config, tree.to_dict(), derived, errors)
+    if errors:
+        raise ConfigError("\n".join(f"config.{error}" for error in errors))
+    _check_together(config)
+    return config
+
+
+def resolve_auto(tree: ConfigDict) -> ConfigDict:
+    """Replaces the value 'auto' by what it stands for; returns a copy.
+
+    `model.norm='auto'` is frozen batch norm with the statistics of `model.pretrained` where there
+    are pretrained weights, else live batch norm: frozen statistics of random weights normalise
+    nothing. `model.frozen_stages=-1` likewise: the stem and the first stage, or none.
+    """
+    tree = tree.copy_and_resolve_references()
+    if tree.model.norm == "auto":
+        tree.model.norm = "frozen_batch" if tree.model.pretrained else "batch"
+    if tree.model.frozen_stages < 0:
+        tree.model.frozen_stages = 2 if tree.model.pretrained else 0
+    return tree
+
+
+def _build(kind: type, values: dict[str, Any], derived: dict, errors: list[str]) -> Any:
+    arguments: dict[str, Any] = {}
+    before = len(errors)
+    for field in dataclasses.fields(kind):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        if dataclasses.is_dataclass(field.type):
+            value = {**value, **derived.get(field.name, {})}
+            value = _build(field.type, value, derived, errors)
+        elif isinstance(value, list | tuple):
+            value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        elif _is_optional(field.type) and value is not None and value < 0:
+            value = None
+        arguments[field.name] = value
+    if len(errors) > before:
+        return None
+    try:
+        return kind(**arguments)
+    except (ValueError, TypeError) as error:
+        errors.append(str(error))
+        return None
+
+
+def _check_together(config: Config) -> None:
+    """Rules between sections."""
+    if config.optimizer.warmup_steps >= config.train.steps:
+        raise ConfigError(
+            f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not less than "
+            f"config.train.steps, {config.train.steps}; the learning rate would never be reached"
+        )
+    if config.train.batch_size % config.optimizer.accumulate_steps:
+        raise ConfigError(
+            f"config.optimizer.accumulate_steps: {config.optimizer.accumulate_steps} does not "
+            f"divide config.train.batch_size, {config.train.batch_size}"
+        )
+    if config.model.frozen_stages and not config.model.pretrained:
+        raise ConfigError(
+            f"config.model.frozen_stages: {config.model.frozen_stages} would freeze random "
+            "weights; write 0, or a checkpoint into config.model.pretrained"
+        )
+    if config.model.norm == "frozen_batch" and not config.model.pretrained:
+        raise ConfigError(
+            "config.model.norm: 'frozen_batch' without config.model.pretrained would normalise "
+            "nothing; write 'batch' or 'group', or name a checkpoint"
+        )
+    if config.evaluation.metric == "voc" and config.data.name == "coco":
+        raise ConfigError("config.evaluation.metric: 'voc' cannot judge coco; write 'coco'")
+
+
+def _complain_of_unknown(values: dict, known: dict, path: str, errors: list[str]) -> None:
+    for name, value in values.items():
+        if name not in known:
+            errors.append(f"{path}.{name}: there is no such field; {_suggest(name, known)}")
+        elif isinstance(known[name], dict):
+            _complain_of_unknown(value, known[name], f"{path}.{name}", errors)
+
+
+def _suggest(name: str, known: dict) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+
+
+def explain_unknown_field(path: str) -> str:
+    """What is wrong with a field named on the command line, 'model.bakbone', and what is near."""
+    known: Any = default_config().to_dict()
+    done = "config"
+    for name in path.split("."):
+        if not isinstance(known, dict):
+            return f"{done}: is a value and has no field {name}"
+        if name not in known:
+            return f"{done}.{name}: there is no such field; {_suggest(name, known)}"
+        known, done = known[name], f"{done}.{name}"
+    return f"{done}: cannot be set as it was written"
+
+
+def load_experiment(location: str) -> ConfigDict:
+    """Runs `get_config` of an experiment file, 'experiments/coco.py' or 'experiments/coco.py:r101'.
+
+    Raises:
+        ConfigError: where there is no such file or variant.
+    """
+    path, _, variant = location.partition(":")
+    if not Path(path).is_file():
+        raise ConfigError(f"--config: there is no file {path}")
+    spec = importlib.util.spec_from_file_location("experiment", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(variant) if variant else module.get_config()
+
+
+def choose_variant(variants: dict[str, Any], name: str) -> Any:
+    """The entry of an experiment's variants; an unknown name is a ConfigError that lists them."""
+    if name not in variants:
+        raise ConfigError(f"variant {name!r} is not one of {', '.join(map(repr, variants))}")
+    return variants[name]
+
+
+def to_json(config: Config) -> str:
+    """The configuration as stored in the workdir and in each checkpoint."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_json(text: str) -> Config:
+    """The inverse of `to_json`; fields that this version does not know are a ConfigError."""
+    values = json.loads(text)
+    for section, fields in _DERIVED.items():
+        for field in fields:
+            values.get(section, {}).pop(field, None)
+    tree = default_config().copy_and_resolve_references().unlock()
+    _fill(tree, values)
+    return from_config_dict(tree)
+
+
+def _fill(tree: ConfigDict, values: dict) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict) and name in tree:
+            _fill(tree[name], value)
+        else:
+            tree[name] = -1.0 if value is None else _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _is_optional(kind: Any) -> bool:
+    return isinstance(kind, types.UnionType) and types.NoneType in typing.get_args(kind)

@@ -1,0 +1,112 @@
+"""Evaluation of a predict function on a data set: average precision, files, pictures."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from retinanet_jax.config import Config
+from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.pipeline import eval_batches
+from retinanet_jax.detections import Detections
+from retinanet_jax.mesh import fetch, for_this_process, to_devices
+from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
+from retinanet_jax.metrics.voc import voc_average_precision
+from retinanet_jax.visualize import detection_grid
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    summary: COCO's twelve numbers, or for VOC AP_11point and AP_allpoint, by name.
+    per_class: AP by class name.
+    results: the detections in COCO's results format.
+    """
+
+    summary: dict[str, float]
+    per_class: dict[str, float]
+    results: list[dict]
+
+
+def evaluate(
+    predict_fn: Callable[..., Detections],
+    variables: Any,
+    dataset: Dataset,
+    config: Config,
+    mesh: Mesh,
+    *,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Detects on every image of `dataset` and scores the detections.
+
+    Args:
+        predict_fn: from `make_predict_fn`.
+        variables: of the model, on the devices of `mesh`.
+        dataset: its ground truth counts all of its images, found objects or not.
+        config: sections evaluation and pipeline are read.
+        mesh: over which the batches are split.
+        on_batch: called with the images done and the images in all.
+    """
+    settings = for_this_process(config.pipeline)
+    batches = eval_batches(dataset, batch_size=config.evaluation.batch_size, settings=settings)
+    results: list[dict] = []
+    total, done, pending = len(dataset.source), 0, None
+    for host in batches:
+        batch = to_devices(host.batch, mesh)
+        # Ids have 64 bits and devices 32: they travel as pairs.
+        ids = to_devices(host.image_ids.view(np.int32).reshape(-1, 2), mesh)
+        running = predict_fn(variables, batch), batch.valid, ids
+        # The host works on the batch before while the devices have this one.
+        if pending is not None:
+            results += _to_results(*fetch(pending), dataset)
+        pending = running
+        done += config.evaluation.batch_size
+        on_batch(min(done, total), total)
+    if pending is not None:
+        results += _to_results(*fetch(pending), dataset)
+    return score(results, dataset, config)
+
+
+def _to_results(
+    found: Detections, valid: np.ndarray, ids: np.ndarray, dataset: Dataset
+) -> list[dict]:
+    """The detections of one batch in COCO's results format."""
+    image_ids = np.ascontiguousarray(ids).view(np.int64)[:, 0]
+    results = []
+    for row in np.flatnonzero(valid):
+        boxes, scores, labels = (x[row][found.valid[row]] for x in found[:3])
+        results += to_coco_results(int(image_ids[row]), boxes, scores, labels, dataset.categories)
+    return results
+
+
+def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
+    """Average precision of detections in COCO's results format."""
+    if config.evaluation.metric == "coco":
+        metrics = coco_average_precision(dataset.ground_truth(), results)
+        return Evaluation(metrics.summary, metrics.per_class, results)
+    return Evaluation(*_voc_metrics(results, dataset), results)
+
+
+def _voc_metrics(results: list[dict], dataset: Dataset) -> tuple[dict, dict]:
+    raise DataError
+
+
+def draw_examples(results: list[dict], dataset: Dataset, config: Config) -> np.ndarray | None:
+    """A picture [h w 3] of some images, spread over the data set: ground truth beside detections.
+
+    Detections below config.evaluation.picture_score are left out. None where no pictures are
+    wanted.
+    """
+    count = min(config.evaluation.pictures, len(dataset.source))
+    if not count:
+        return None
+    by_image: dict[int, list[dict]] = {}
+    for result in results:
+        if result["score"] >= config.evaluation.picture_score:
+            by_image.setdefault(result["image_id"], []).append(result)
+    rows = []
+    for index in np.linspace(0, len(dataset.source) - 1, count).astype(int):
+        example = dataset.source[int(index)]
+        rows.append((example, by_image.get(example.image_id, [])))
+    return detection_grid(rows, dataset.categories.names)

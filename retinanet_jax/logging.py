@@ -1,0 +1,135 @@
+"""What a run tells: a progress bar, metrics.jsonl, TensorBoard, pictures, a table at the end."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """Writes the log of one run; a context manager.
+
+    On a terminal there is a progress bar; elsewhere each logged step is one line of text. Only one
+    process of a run has an active log; the others' does nothing.
+
+    Args:
+        workdir: gets metrics.jsonl, tensorboard/ and pictures/.
+        start_step: step at which this run starts. Lines of later steps, left by a run that ended
+            without a checkpoint, are taken out, so that no step is in the file twice.
+        total_steps: the last step.
+        active: False on all processes but the first.
+    """
+
+    def __init__(self, workdir: Path, start_step: int, total_steps: int, active: bool = True):
+        self.workdir, self.active = Path(workdir), active
+        self.console = Console(quiet=not active, soft_wrap=True)
+        self._started, self._total = start_step, total_steps
+        if not active:
+            return
+        self._file = _open_without_later_steps(self.workdir / METRICS_FILE, start_step)
+        self._tensorboard = SummaryWriter(
+            str(self.workdir / "tensorboard"), purge_step=start_step + 1, flush_secs=10
+        )
+        self._progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            speed_estimate_period=120,
+        )
+        self._task = self._progress.add_task("", total=total_steps, completed=start_step, text="")
+        self._progress.start()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            self._progress.stop()
+            self._tensorboard.close()
+            self._file.close()
+
+    def advance(self, step: int) -> None:
+        """Moves the progress bar to `step`."""
+        if self.active:
+            self._progress.update(self._task, completed=step)
+
+    def scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """Writes one line of metrics.jsonl and the same scalars for TensorBoard.
+
+        Args:
+            step: updates done.
+            kind: 'train' or 'eval'; the prefix in TensorBoard.
+            values: plain numbers by name; one that is not finite becomes null in the file.
+        """
+        if not self.active:
+            return
+        finite = {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
+        line = {"step": step, "kind": kind, "time": round(time.time(), 3), **finite}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+
+    def progress_line(self, step: int, text: str) -> None:
+        """Shows the numbers of a step: beside the bar, or as a line where there is no terminal."""
+        if not self.active:
+            return
+        self._progress.update(self._task, completed=step, text=text)
+        if not self.console.is_terminal:
+            self.console.print(f"step {step}/{self._total}  {text}")
+
+    def say(self, text: str) -> None:
+        """One line for the person at the terminal."""
+        self.console.print(text, highlight=False, markup=False)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> Path:
+        """Writes an RGB picture [h, w, 3] to pictures/ and to TensorBoard; returns its path."""
+        path = self.workdir / "pictures" / f"{name}_{step:06d}.png"
+        if self.active:
+            import cv2
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+                raise OSError(f"{path}: the picture could not be written")
+            self._tensorboard.add_image(name, image, step, dataformats="HWC")
+        return path
+
+    def table(self, title: str, rows: Mapping[str, float]) -> None:
+        """Prints names and numbers as a table."""
+        table = Table(title=title, title_justify="left")
+        table.add_column("metric")
+        table.add_column("value", justify="right")
+        for name, value in rows.items():
+            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        self.console.print(table)
+
+
+def _open_without_later_steps(path: Path, start_step: int):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # a last line cut by a crash
+            if entry["step"] <= start_step:
+                kept.append(line)
+    # Written beside and renamed: a crash at this moment must not cost the log.
+    beside = path.with_suffix(".tmp")
+    beside.write_text("".join(line + "\n" for line in kept))
+    beside.replace(path)
+    return path.open("a")

@@ -1,0 +1,69 @@
+"""Command line: trains or evaluates as a config file says.
+
+    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=/tmp/shapes
+    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=/tmp/shapes \\
+        --mode=evaluate
+
+Any field of the config can be set on the command line: --config.optimizer.learning_rate=0.02
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from retinanet_jax.checkpoint import CheckpointError
+from retinanet_jax.config import ConfigError, explain_unknown_field, from_config_dict
+from retinanet_jax.data.report import DataError
+from retinanet_jax.loop import DivergenceError
+from retinanet_jax.run import evaluate_workdir, train_and_evaluate
+from retinanet_jax.weights.errors import WeightsError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Experiment file, such as experiments/shapes.py, or with a variant, :small."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and pictures are kept.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+
+# What a person can mend: told in a line, without a traceback.
+EXPECTED = (ConfigError, DataError, WeightsError, CheckpointError, DivergenceError)
+
+
+def main(argv: list[str]) -> None:
+    """Runs what the flags say; see the module's docstring."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    # Orbax tells every move at the level of information.
+    logging.set_verbosity(logging.WARNING)
+    try:
+        config = from_config_dict(CONFIG.value)
+        work = train_and_evaluate if MODE.value == "train" else evaluate_workdir
+        work(config, Path(WORKDIR.value).expanduser())
+    except EXPECTED as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with the config's errors told in words."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError):
+        fields = [a.split("=")[0].removeprefix("--config.") for a in argv if "--config." in a]
+        for field in fields:
+            problem = explain_unknown_field(field)
+            if "no such field" in problem or "has no field" in problem:
+                sys.exit(f"ConfigError: {problem}")
+        raise
+    except (ConfigError, FileNotFoundError) as error:
+        sys.exit(f"ConfigError: {error}")
+
+
+def run() -> None:
+    """The entry point."""
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main, flags_parser=parse_flags)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,68 @@
+"""The device mesh: one axis, `data`; parameters replicated, batches split over it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+DATA_AXIS = "data"
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of all devices of all processes, or of the given ones.
+
+    The axis is `Auto`: the compiler places the collectives. (JAX's default, explicit axes, would
+    refuse the reshapes of the heads.)
+    """
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh(
+        (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_over_data(mesh: Mesh) -> NamedSharding:
+    """The leading axis divided over the devices."""
+    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def to_devices(batch: Any, mesh: Mesh) -> Any:
+    """Puts this process's rows of a batch (numpy leaves) on the devices, as one global array each.
+
+    The transfer is asynchronous: the call returns before the bytes have arrived.
+    """
+    sharding = split_over_data(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
+    """Raises ValueError where a batch cannot be divided over the devices."""
+    devices = mesh.devices.size
+    if batch_size % devices:
+        nearest = max(1, round(batch_size / devices)) * devices
+        raise ValueError(
+            f"{field}: {batch_size} images cannot be divided over {devices} devices; "
+            f"write a multiple of {devices}, such as {nearest}"
+        )
+
+
+def for_this_process(settings: Any) -> Any:
+    """Settings of the pipeline (a dataclass) with this process's share of each batch filled in."""
+    return dataclasses.replace(
+        settings, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+
+
+def fetch(tree: Any) -> Any:
+    """Copies arrays, also those spread over several hosts, to numpy on every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))

@@ -1,0 +1,200 @@
+"""A run from start to end: data, model and state, the loop, checkpoints, evaluation, files.
+
+What lies in a workdir afterwards: config.json, checkpoints/, metrics.jsonl, tensorboard/,
+pictures/, detections.json (COCO results format) and results.json.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from retinanet_jax.checkpoint import CheckpointError, Checkpoints
+from retinanet_jax.config import Config, to_json
+from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.records import Categories
+from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
+from retinanet_jax.logging import RunLog
+from retinanet_jax.loop import Learner, run_steps
+from retinanet_jax.mesh import check_batch_size, make_mesh, replicated
+from retinanet_jax.models import build_model, trainable_mask
+from retinanet_jax.optimizer import make_optimizer, make_schedule
+from retinanet_jax.predict import PredictFn, describe, make_predict_fn, read_variables
+from retinanet_jax.train import Focal, TrainState, create_state, make_train_step
+from retinanet_jax.weights.pretrained import load_pretrained
+
+
+def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
+    """Trains, or goes on training where `workdir` has a checkpoint, and evaluates at the end.
+
+    Raises:
+        ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the mend.
+        DivergenceError: at the first loss that is not finite.
+    """
+    workdir = Path(workdir)
+    mesh = make_mesh()
+    check_batch_size(config.train.batch_size, mesh, "config.train.batch_size")
+    check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
+    train_set = load_dataset(config.data, config.data.train_split)
+    eval_set = load_dataset(config.data, config.data.eval_split)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
+    first = checkpoints.latest_step() or 0
+    with RunLog(workdir, first, config.train.steps, jax.process_index() == 0) as log:
+        _check_same_run(checkpoints, config, train_set.categories, log)
+        _write(workdir / "config.json", to_json(config))
+        learner = make_learner(config, train_set.categories, mesh, log.say)
+        if first:
+            learner = learner._replace(state=checkpoints.restore(learner.state))
+            log.say(f"goes on at step {first}, found in {workdir}")
+        _introduce(log, config, train_set, eval_set, mesh, learner)
+
+        def after(step: int, state: TrainState) -> None:
+            if step % config.train.checkpoint_every == 0 or step == config.train.steps:
+                checkpoints.save(step, state, _metadata(config, train_set.categories))
+            every = config.train.evaluate_every
+            if every and step % every == 0 and step < config.train.steps:
+                evaluate_and_log(learner.predict_fn, state, eval_set, config, mesh, log, step)
+
+        state = run_steps(learner, train_set, config, mesh, log, after)
+        checkpoints.close()
+        return evaluate_and_log(
+            learner.predict_fn, state, eval_set, config, mesh, log, config.train.steps
+        )
+
+
+def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
+    """Evaluates the latest checkpoint of `workdir` on `config.data.eval_split`."""
+    workdir, mesh = Path(workdir), make_mesh()
+    check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    _, categories = describe(checkpoints)
+    dataset = load_dataset(config.data, config.data.eval_split)
+    _check_same_classes(categories, dataset.categories, workdir)
+    model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
+    variables = jax.device_put(read_variables(checkpoints), replicated(mesh))
+    step = checkpoints.latest_step()
+    with RunLog(workdir, step, step, jax.process_index() == 0) as log:
+        state = TrainState(jnp.int32(step), None, None, None, variables)
+        predict_fn = make_predict_fn(model, config)
+        return evaluate_and_log(predict_fn, state, dataset, config, mesh, log, step)
+
+
+def make_learner(
+    config: Config, categories: Categories, mesh: Mesh, say: Callable[[str], None]
+) -> Learner:
+    """Builds the model and its first state, with pretrained weights where the config names them."""
+    model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
+    # Parameters do not depend on the image's size, and the smallest compiles fastest.
+    images = jnp.zeros((1, 64, 64, 3))
+    init = jax.jit(lambda key: model.init(key, images, train=False))
+    variables = init(jax.random.key(config.seed))
+    if config.model.pretrained:
+        imported = load_pretrained(config.model.pretrained, variables, config.model)
+        say(f"{config.model.pretrained}\n{imported.summary()}")
+        variables = imported.variables
+    schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
+    trainable = trainable_mask(variables["params"], config.model)
+    optimizer = make_optimizer(config.optimizer, schedule, trainable)
+    state = create_state(variables, optimizer, keep_average=config.optimizer.ema_decay > 0)
+    alpha = None if config.loss.alpha is None else jnp.float32(config.loss.alpha)
+    return Learner(
+        step_fn=make_train_step(model, optimizer, schedule, config, mesh),
+        predict_fn=make_predict_fn(model, config),
+        focal=jax.device_put(Focal(jnp.float32(config.loss.gamma), alpha), replicated(mesh)),
+        state=jax.device_put(state, replicated(mesh)),
+    )
+
+
+def evaluate_and_log(
+    predict_fn: PredictFn,
+    state: TrainState,
+    dataset: Dataset,
+    config: Config,
+    mesh: Mesh,
+    log: RunLog,
+    step: int,
+) -> Evaluation:
+    """Evaluates, and leaves the numbers, the detections and a picture in the workdir."""
+    variables = state.variables()
+    log.say(f"evaluates step {step} on {len(dataset.source)} images of {dataset.name}")
+    found = evaluate(predict_fn, variables, dataset, config, mesh)
+    log.scalars(step, "eval", found.summary)
+    log.table(f"step {step}, {dataset.name}", found.summary)
+    log.table("AP by class", found.per_class)
+    picture = draw_examples(found.results, dataset, config)
+    if picture is not None:
+        log.say(f"ground truth beside detections: {log.picture(step, 'detections', picture)}")
+    if log.active:
+        _write(log.workdir / "detections.json", json.dumps(found.results))
+        results = {"step": step, "summary": found.summary, "per_class": found.per_class}
+        _write(log.workdir / "results.json", json.dumps(results, indent=2))
+    return found
+
+
+def _introduce(
+    log: RunLog,
+    config: Config,
+    train_set: Dataset,
+    eval_set: Dataset,
+    mesh: Mesh,
+    learner: Learner,
+) -> None:
+    """Says what is about to happen, so that a wrong setting is seen before the time is spent."""
+    parameters = sum(x.size for x in jax.tree.leaves(learner.state.params))
+    categories = train_set.categories
+    names = ", ".join(categories.names[:8]) + (" ..." if categories.num_classes > 8 else "")
+    device = mesh.devices.flat[0].device_kind
+    log.say(
+        f"{len(train_set.source)} images to train on, {len(eval_set.source)} to evaluate on, "
+        f"{categories.num_classes} classes: {names}\n"
+        f"{config.model.backbone}, norm {config.model.norm}, {config.model.frozen_stages} frozen "
+        f"stages, {parameters / 1e6:.1f} M parameters, {config.model.dtype}\n"
+        f"{mesh.devices.size} x {device}, {config.train.batch_size} images a step, "
+        f"{config.train.steps} steps; the first step compiles"
+    )
+
+
+def _check_same_run(
+    checkpoints: Checkpoints, config: Config, categories: Categories, log: RunLog
+) -> None:
+    """Refuses to go on with another model or other classes; says which other fields changed."""
+    if checkpoints.latest_step() is None:
+        return
+    before, stored = describe(checkpoints)
+    _check_same_classes(stored, categories, checkpoints.directory.parent)
+    for section in ("model", "anchors"):
+        if getattr(before, section) != getattr(config, section):
+            raise CheckpointError(
+                f"{checkpoints.directory}: holds a run with another config.{section}:\n"
+                f"{getattr(before, section)}\nnow:\n{getattr(config, section)}\n"
+                "use another --workdir, or the same settings"
+            )
+    if before != config:
+        log.say("some fields differ from those of the run that is continued; see config.json")
+
+
+def _check_same_classes(stored: Categories, found: Categories, workdir: Path) -> None:
+    if stored != found:
+        raise CheckpointError(
+            f"{workdir}: was trained on the classes {', '.join(stored.names)}, the data has "
+            f"{', '.join(found.names)}; use another workdir or the same data"
+        )
+
+
+def _metadata(config: Config, categories: Categories) -> dict:
+    return {
+        "config": to_json(config),
+        "names": list(categories.names),
+        "ids": list(categories.ids),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes beside and renames, so that no half file is ever seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text)
+    beside.replace(path)

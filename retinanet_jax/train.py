@@ -1,0 +1,205 @@
+"""Training, its core: the state and the step.
+
+`train_step` is the whole of the learning. `run.py` feeds it, watches it and keeps what it made.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from retinanet_jax.anchors import anchors_for_image
+from retinanet_jax.config import Config
+from retinanet_jax.data.batch import Batch
+from retinanet_jax.losses import Losses, retinanet_loss
+from retinanet_jax.matching import Targets, assign
+from retinanet_jax.mesh import replicated
+from retinanet_jax.models.layers import normalize
+from retinanet_jax.optimizer import update_average
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a run is at one step; what a checkpoint holds.
+
+    Attributes:
+        step: updates done, int32.
+        params: the model's parameters, float32.
+        batch_stats: running mean and variance of the norms, float32.
+        opt_state: of the optimizer.
+        average: moving average of {'params', 'batch_stats'}, or None where it is off.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    average: Any = None
+
+    def variables(self) -> dict[str, Any]:
+        """What to predict with: the moving average where there is one."""
+        return self.average or {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(
+    variables: Any, optimizer: optax.GradientTransformation, *, keep_average: bool
+) -> TrainState:
+    """The state before the first update; `keep_average` starts a moving average of the weights."""
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        # A copy: the step gives its input away, and no buffer can be given away twice.
+        average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+        if keep_average
+        else None,
+    )
+
+
+class Focal(NamedTuple):
+    """Focusing parameters as arguments of the compiled step: a sweep over them compiles once."""
+
+    gamma: jax.Array
+    alpha: jax.Array | None
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    focal: Focal,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    config: Config,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update of the model by one batch.
+
+    Args:
+        state: before the update.
+        batch: b images with their boxes; over all devices.
+        focal: gamma and alpha of the focal loss (paper, section 3).
+        model: from `build_model`.
+        optimizer: from `make_optimizer`.
+        schedule: learning rate by step, reported only; the optimizer has it too.
+        config: sections loss, matching, anchors and optimizer are read.
+
+    Returns:
+        The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
+        image), gradient_norm, learning_rate.
+    """
+    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    targets = assign_targets(anchors, batch, config)
+
+    def loss_fn(params, batch_stats, part, part_targets):
+        predictions, updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            normalize(part.images, config.pixels, part.image_sizes),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        losses = retinanet_loss(
+            *predictions, anchors, part_targets, part.valid, config.loss, **focal._asdict()
+        )
+        # A network with group norm only has no statistics.
+        return losses.total, (losses, updated.get("batch_stats", batch_stats))
+
+    losses, batch_stats, gradients = accumulate_gradients(
+        loss_fn, state, batch, targets, config.optimizer.accumulate_steps, config.loss.normalizer
+    )
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+        now = {"params": params, "batch_stats": batch_stats}
+        average = update_average(average, now, state.step, config.optimizer.ema_decay)
+    metrics = {
+        "loss": losses.total,
+        "class_loss": losses.class_loss,
+        "box_loss": losses.box_loss,
+        "positives": losses.num_positives / batch.images.shape[0],
+        "gradient_norm": optax.global_norm(gradients),
+        "learning_rate": schedule(state.step),
+    }
+    state = TrainState(state.step + 1, params, batch_stats, opt_state, average)
+    return state, metrics
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    config: Config,
+    mesh: Mesh,
+) -> Callable[[TrainState, Batch, Focal], tuple[TrainState, dict[str, jax.Array]]]:
+    """`train_step` compiled over a mesh; the state that goes in is used up.
+
+    The batch comes split over the mesh's data axis, everything else is the same on each device. The
+    compiler sums losses, gradients and batch statistics over the devices, so that none of them
+    depends on their number. One compilation per canvas.
+    """
+    step = functools.partial(
+        train_step, model=model, optimizer=optimizer, schedule=schedule, config=config
+    )
+    return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+def assign_targets(anchors: tuple[np.ndarray, ...], batch: Batch, config: Config) -> Targets:
+    """Targets for every anchor of every image: Targets with leading axes b, n."""
+    match = functools.partial(assign, np.concatenate(anchors), config=config.matching)
+    return jax.vmap(match)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
+
+
+def accumulate_gradients(
+    loss_fn: Callable,
+    state: TrainState,
+    batch: Batch,
+    targets: Targets,
+    parts: int,
+    normalizer: str,
+) -> tuple[Losses, Any, Any]:
+    """Losses, batch statistics and gradients of a batch, worked off in `parts` equal parts.
+
+    The result is that of the whole batch at once (but for live batch norm, which sees a part at a
+    time): each part's loss is weighted by its share of the normaliser.
+    """
+    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    if parts == 1:
+        (_, (losses, stats)), gradients = gradient_fn(
+            state.params, state.batch_stats, batch, targets
+        )
+        return losses, stats, gradients
+
+    # Every parts-th image, so that a part is spread over the devices as the batch is.
+    def split(x):
+        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    whole = jnp.maximum(1.0, (targets.labels >= 0).sum())
+
+    def add_part(carry, part):
+        sums, stats, total = carry
+        (_, (losses, stats)), gradients = gradient_fn(state.params, stats, *part)
+        share = 1.0 / parts
+        if normalizer == "batch":
+            share = jnp.maximum(1.0, losses.num_positives) / whole
+        sums = jax.tree.map(lambda s, g: s + share * g, sums, gradients)
+        weighted = jax.tree.map(lambda x: share * x, losses)
+        weighted = weighted._replace(num_positives=losses.num_positives)
+        return (sums, stats, jax.tree.map(jnp.add, total, weighted)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    nothing = Losses(*(jnp.zeros(()) for _ in Losses._fields))
+    carry, _ = jax.lax.scan(
+        add_part, (zeros, state.batch_stats, nothing), jax.tree.map(split, (batch, targets))
+    )
+    gradients, stats, losses = carry
+    return losses, stats, gradients

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="retinanet_jax",
+    version="0.1.0",
+    description="RetinaNet in JAX and Flax: exact, fast, at home on CPU, GPU and TPU.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
+    install_requires=[
+        "absl-py>=2.1",
+        "array-record>=0.5",
+        "flax>=0.12",
+        "grain>=0.2.12",
+        "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
+        "jax>=0.10",
+        "jaxtyping>=0.3",
+        "ml-collections>=1.0",
+        "numpy>=2.0",
+        "opencv-python-headless>=4.10",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.12,<1.0",
+        "pycocotools>=2.0.8",
+        "rich>=13",
+        "tensorboardX>=2.6.2",
+        "tensorflow-datasets>=4.9.8",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+        "test": ["beartype>=0.19", "hypothesis>=6.100", "pytest>=8", "ruff>=0.9"],
+    },
+    entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.main:run"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

@@ -1,0 +1,59 @@
+"""The log of a run: what it writes, and that a continued run repeats no step."""
+
+import json
+
+import numpy as np
+
+from retinanet_jax.logging import RunLog
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_scalars_go_to_json_lines_and_tensorboard(tmp_path):
+    with RunLog(tmp_path, 0, 10) as log:
+        log.scalars(5, "train", {"loss": 1.5, "AP": float("nan")})
+    (line,) = lines(tmp_path)
+    assert (line["step"], line["kind"], line["loss"], line["AP"]) == (5, "train", 1.5, None)
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_continued_run_drops_the_lines_after_its_start(tmp_path):
+    with RunLog(tmp_path, 0, 10) as log:
+        for step in (2, 4, 6):
+            log.scalars(step, "train", {"loss": 0.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "ki')  # cut by a crash
+    with RunLog(tmp_path, 4, 10) as log:
+        log.scalars(6, "train", {"loss": 1.0})
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(2, 0), (4, 0), (6, 1)]
+
+
+def test_pictures_are_files_with_the_right_colours(tmp_path):
+    import cv2
+
+    image = np.zeros((8, 9, 3), np.uint8)
+    image[..., 0] = 200
+    with RunLog(tmp_path, 0, 1) as log:
+        path = log.picture(3, "detections", image)
+    assert path == tmp_path / "pictures" / "detections_000003.png"
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], image)
+
+
+def test_table_and_lines_on_a_plain_terminal(tmp_path, capsys):
+    with RunLog(tmp_path, 0, 4) as log:
+        log.progress_line(2, "12.0 images/s")
+        log.table("validation", {"AP": 0.5})
+    printed = capsys.readouterr().out
+    assert "step 2/4  12.0 images/s" in printed
+    assert "AP" in printed and "0.5000" in printed
+
+
+def test_other_processes_write_nothing(tmp_path):
+    with RunLog(tmp_path / "w", 0, 4, active=False) as log:
+        log.scalars(1, "train", {"loss": 1.0})
+        log.progress_line(1, "")
+        log.say("hello")
+        log.picture(1, "x", np.zeros((4, 4, 3), np.uint8))
+    assert not (tmp_path / "w").exists()
