@@ -1,0 +1,217 @@
+"""Prepares data sets, once, as TFDS ArrayRecord data sets with the features of `coco/2017`.
+
+A prepared data set is a folder that TFDS reads (dataset_info.json, features.json, the records) with
+files of our own beside them, which TFDS leaves alone:
+
+    source.json               category names and ids, where it came from, what was skipped
+    ground_truth_SPLIT.json   the annotations as given (float areas, crowds), for evaluation
+
+It appears under its name only when it is complete (once.py).
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.coco import read_annotations
+from retinanet_jax.data.once import prepare_once
+from retinanet_jax.data.records import Categories, ImageRecord, instances
+from retinanet_jax.data.report import DataError, Guard, Report
+from retinanet_jax.data.tfds_bridge import coco_features, make_builder, without_tensorflow
+
+SOURCE_FILE = "source.json"
+# Counts with the annotations in the fingerprint: raise it when what is written changes.
+FORMAT_VERSION = "1.0.0"
+_LOOK_AHEAD = 64  # images read ahead of TFDS, which encodes and writes on one thread
+
+
+def prepare_folder(root: str | Path, split: str, cache_dir: str | Path, on_error: str) -> Path:
+    """Prepares one split of a folder in COCO format, unless it is prepared already.
+
+    The annotations are root/annotations/instances_SPLIT.json. The images are in root/images/SPLIT,
+    root/SPLIT or root/images, the first of them that is a folder; `file_name` is relative to it.
+    Every image is decoded, so that training never meets one that cannot be. The folder itself is
+    only read. Changed annotations are another data set; changed pixels under the same annotations
+    are not noticed.
+
+    Args:
+      cache_dir: prepared data sets are kept here, named by split and fingerprint of annotations.
+      on_error: 'strict' or 'skip', see `read_annotations`.
+
+    Returns:
+      The prepared folder.
+
+    Raises:
+      DataError: names the file, the entry's id, the field and the mend.
+    """
+    root, cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
+    path = annotation_file(root, split)
+    image_dir = image_folder(root, split)
+    key = _fingerprint(path, image_dir, on_error)
+    prepared = cache_dir / "folder" / f"{split}-{key}" / FORMAT_VERSION
+
+    def write(data_dir: Path) -> None:
+        annotations = read_annotations(path, image_dir, on_error)
+        write_coco(
+            data_dir,
+            ("folder", f"{split}-{key}", FORMAT_VERSION),
+            {split: annotations.images},
+            annotations.categories,
+            Guard(on_error, annotations.report),
+            origin=str(path.resolve()),
+        )
+
+    return prepare_once(cache_dir, prepared, write)
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    """root/annotations/instances_SPLIT.json; DataError tells which splits are there."""
+    if not root.is_dir():
+        raise DataError("missing folder", root, "", "is no folder", "set data.root to one")
+    path = root / "annotations" / f"instances_{split}.json"
+    if not path.is_file():
+        there = sorted(p.stem.removeprefix("instances_") for p in path.parent.glob("instances_*"))
+        found = f"splits there: {', '.join(there)}" if there else "there is none of any split"
+        mend = f"set data.train_split and data.eval_split ({found}), or write the file"
+        raise DataError("annotation file", path, "", "is not there", mend)
+    return path
+
+
+def image_folder(root: Path, split: str) -> Path:
+    """The folder with the images of a split; DataError names the places looked in."""
+    places = (root / "images" / split, root / split, root / "images")
+    for place in places:
+        if place.is_dir():
+            return place
+    what = f"none of {', '.join(map(str, places))} is a folder"
+    raise DataError("missing folder", root, "", what, "put the images into one of them")
+
+
+def write_coco(
+    data_dir: Path,
+    name: tuple[str, str, str],
+    splits: dict[str, Iterable[ImageRecord]],
+    categories: Categories,
+    guard: Guard,
+    *,
+    origin: str,
+) -> None:
+    """Writes splits with the features of `coco/2017` to data_dir/NAME/CONFIG/VERSION.
+
+    Records are ordered as TFDS orders them: by a hash of the file name and the split's name.
+
+    Raises:
+      DataError: an image cannot be decoded, and `guard` is strict; or no image of a split is left.
+    """
+    kept: dict[str, list[ImageRecord]] = {split: [] for split in splits}
+    examples = {
+        split: coco_examples(records, guard, kept[split]) for split, records in splits.items()
+    }
+    features = coco_features(categories.names)
+    folder = write_tfds(data_dir, make_builder(*name, features, examples, f"From {origin}"))
+    for split, records in kept.items():
+        _write_json(folder / f"ground_truth_{split}.json", instances(records, categories))
+    write_source(folder, categories, origin, guard.report)
+
+
+def coco_examples(
+    records: Iterable[ImageRecord], guard: Guard, kept: list[ImageRecord]
+) -> Iterator[tuple[str, dict]]:
+    """(key, example) pairs for `coco_features`; the images written are added to `kept`."""
+    for record, data in checked_images(records, guard):
+        kept.append(record)
+        boxes = record.boxes() / ([record.width, record.height] * 2)
+        yield (
+            record.file_name,
+            {
+                "image": io.BytesIO(data),
+                "image/filename": record.file_name,
+                "image/id": record.id,
+                "objects": [
+                    {
+                        "id": a.id,
+                        "area": int(a.area),
+                        "bbox": tfds.features.BBox(box[1], box[0], box[3], box[2]),
+                        "label": a.label,
+                        "is_crowd": a.crowd,
+                    }
+                    for a, box in zip(record.annotations, boxes, strict=True)
+                ],
+            },
+        )
+
+
+def checked_images(
+    records: Iterable[ImageRecord], guard: Guard
+) -> Iterator[tuple[ImageRecord, bytes]]:
+    """The images in order of their ids, each with the file's bytes, which decode to its size."""
+    records = sorted(records, key=lambda record: record.id)
+    progress = tqdm(total=len(records), desc="checking and writing images", unit="image")
+    left = 0
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, progress:
+        for start in range(0, len(records), _LOOK_AHEAD):
+            some = records[start : start + _LOOK_AHEAD]
+            for record, future in [(r, pool.submit(_read_checked, r)) for r in some]:
+                progress.update()
+                data = None
+                with guard:
+                    data = future.result()
+                if data is not None:
+                    left += 1
+                    yield record, data
+    if not left:
+        what = f"none of {len(records)} images can be decoded"
+        mend = "copy them again (" + guard.report.summary().replace("\n", "; ") + ")"
+        raise DataError("empty split", records[0].path.parent if records else "", "", what, mend)
+
+
+def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuilder]) -> Path:
+    """Lets TFDS write a builder's splits as ArrayRecord; the folder it wrote to."""
+    builder = builder_class(data_dir=os.fspath(data_dir), file_format="array_record")
+    # TFDS announces a download on stdout and shows a bar for each step; one bar is enough.
+    tfds.disable_progress_bar()
+    try:
+        with without_tensorflow(), contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    finally:
+        tfds.enable_progress_bar()
+    return Path(builder.data_dir)
+
+
+def write_source(folder: Path, categories: Categories, origin: str, report: Report) -> None:
+    """Writes SOURCE_FILE."""
+    content = {
+        "categories": {"names": categories.names, "ids": categories.ids},
+        "origin": origin,
+        "report": report.counts,
+    }
+    _write_json(folder / SOURCE_FILE, content)
+
+
+def _read_checked(record: ImageRecord) -> bytes:
+    data = images_lib.read_file(record.path)
+    image = images_lib.decode(data, f"{record.path} (image id {record.id})")
+    if image.shape[:2] != (record.height, record.width):
+        what = f"decodes to {image.shape[:2]}, its header says {record.height, record.width}"
+        raise DataError("undecodable image", record.path, "", what, "save it again")
+    return data
+
+
+def _fingerprint(path: Path, image_dir: Path, on_error: str) -> str:
+    digest = hashlib.sha256(path.read_bytes())
+    for part in (str(path.resolve()), str(image_dir.resolve()), on_error, FORMAT_VERSION):
+        digest.update(b"\0" + os.fsencode(part))
+    return digest.hexdigest()[:16]
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,301 @@
+"""Data sets by name: pictures with boxes, the categories, and the ground truth to score against."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from retinanet_jax.data.batch import Example
+from retinanet_jax.data.builders import annotation_file, prepare_folder
+from retinanet_jax.data.class_names import COCO_CATEGORIES
+from retinanet_jax.data.coco import read_categories, read_json
+from retinanet_jax.data.records import Categories, ImageRecord, instances
+from retinanet_jax.data.report import DataError, Report
+from retinanet_jax.data.shapes import ShapesSource
+from retinanet_jax.data.sources import TfdsSource, read_source_file
+from retinanet_jax.data.splits import parse_split, split_range
+
+_log = logging.getLogger(__name__)
+
+TFDS_DATA_DIR = "~/tensorflow_datasets"
+_PREPARE = "python scripts/prepare_data.py --dataset={0} --source=FOLDER --data_dir={1}"
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to the pictures of a split."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels, without decoding."""
+
+
+@runtime_checkable
+class IdentifiedSource(Source, Protocol):
+    """A source that knows the ids of its pictures without decoding them."""
+
+    def image_id(self, index: int) -> int:
+        """The id that detections of this picture carry."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One split.
+
+    Attributes:
+      source: its pictures.
+      categories: names and ids, in the order of the labels.
+      ground_truth: a function that gives COCO's instances JSON (images, annotations, categories;
+        boxes x, y, width, height) of exactly the pictures of `source`, also those without objects.
+        Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
+      name: for logs.
+    """
+
+    source: Source
+    categories: Categories
+    ground_truth: Callable[[], dict]
+    name: str
+
+
+def load_dataset(data_config: Any, split: str) -> Dataset:
+    """The data set that `data_config` (config.DataConfig) names.
+
+    shapes: 'train' or 'validation', drawn on the fly. folder: the splits of its annotation files,
+    prepared first if they are not yet. coco: 'train' or 'validation' of TFDS `coco/2017`. voc:
+    'train' (2007 trainval and 2012 trainval) or 'test' (2007). Slices such as 'train[:90%]' or
+    'validation[:32]' count in the order of the records.
+
+    Raises:
+      DataError: data are missing or bad; names where, and what mends it.
+    """
+    parse_split(split)
+    load = {"shapes": _shapes, "folder": _folder, "coco": _coco, "voc": _voc}
+    if data_config.name not in load:
+        raise ValueError(f"data.name: {data_config.name!r} is not one of {', '.join(load)}")
+    return load[data_config.name](data_config, split)
+
+
+class Slice:
+    """Some pictures of a source, by their numbers in it."""
+
+    def __init__(self, source: IdentifiedSource, numbers: range):
+        self._source, self._numbers = source, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._source[self._numbers[index]]
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._source.image_size(self._numbers[index])
+
+    def image_id(self, index: int) -> int:
+        """The id of the picture in the whole source."""
+        return self._source.image_id(self._numbers[index])
+
+
+def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
+    """The part of COCO's instances JSON that belongs to the pictures of a source.
+
+    Annotation ids are numbered anew if one of them is 0, which pycocotools takes for "no match".
+
+    Raises:
+      DataError: a picture of the source is not in the annotations.
+    """
+    ids = {source.image_id(i) for i in range(len(source))}
+    images = [image for image in content["images"] if image["id"] in ids]
+    missing = ids - {image["id"] for image in images}
+    if missing:
+        what = f"lacks {len(missing)} of {len(ids)} images of the split, such as id {min(missing)}"
+        mend = "set data.annotations to the file that belongs to data.eval_split"
+        raise DataError("annotation file", origin, "", what, mend)
+    annotations = [
+        {field: value for field, value in a.items() if field != "segmentation"}
+        for a in content["annotations"]
+        if a["image_id"] in ids
+    ]
+    if any(a["id"] == 0 for a in annotations):
+        annotations = [{**a, "id": i} for i, a in enumerate(annotations, 1)]
+    return {"images": images, "annotations": annotations, "categories": content["categories"]}
+
+
+def rebuild(source: TfdsSource, categories: Categories) -> dict:
+    """COCO's instances JSON from the records: float32 boxes, areas cut to integers by TFDS."""
+    index = source.index()
+    images = []
+    for i in range(len(source)):
+        record = source.record(i)
+        size = tuple(int(side) for side in index.sizes[i])
+        annotations = tuple(
+            dataclasses.replace(a, category_id=categories.ids[a.label])
+            for a in source.annotations(record, size)
+        )
+        file_name = record["image/filename"].decode(errors="replace")
+        images.append(
+            ImageRecord(int(index.ids[i]), file_name, Path(file_name), *size, annotations)
+        )
+    return instances(images, categories)
+
+
+def _shapes(data_config: Any, split: str) -> Dataset:
+    settings, name = data_config.shapes, parse_split(split)[0]
+    # Streams of pictures that differ in their seeds share no picture.
+    streams = {"train": (settings.num_train, 0), "validation": (settings.num_eval, 1)}
+    if name not in streams:
+        raise DataError("split", "shapes", "", f"has no split {name!r}", "take train or validation")
+    num_images, stream = streams[name]
+    whole = ShapesSource(
+        num_images=num_images,
+        image_size=tuple(settings.image_size),
+        seed=2 * settings.seed + stream,
+    )
+    source = Slice(whole, split_range(split, num_images))
+    truth = functools.cache(lambda: restrict(whole.ground_truth(), source, "shapes"))
+    return Dataset(source, whole.categories, truth, f"shapes {split}")
+
+
+def _folder(data_config: Any, split: str) -> Dataset:
+    name = parse_split(split)[0]
+    prepared = prepare_folder(data_config.root, name, data_config.cache_dir, data_config.on_error)
+    categories, counts = read_source_file(prepared)
+    Report(counts).log(f"{data_config.root} {name}")
+    _check_same_categories(data_config, name, categories)
+    source = TfdsSource(prepared, split, data_config.cache_dir)
+    official = _official(data_config, name) or prepared / f"ground_truth_{name}.json"
+    truth = functools.cache(lambda: _read_truth(official, source, categories))
+    return Dataset(source, categories, truth, f"{data_config.root} {split}")
+
+
+def _coco(data_config: Any, split: str) -> Dataset:
+    folder = find_prepared(data_config.root, ("coco/2017",), "coco")
+    source = TfdsSource(folder, split, data_config.cache_dir)
+    name = parse_split(split)[0]
+    official = _official(data_config, name)
+    beside = folder / f"ground_truth_{name}.json"
+    if official is None and beside.is_file():
+        official = beside
+    categories = _coco_categories(source, folder, official)
+
+    def truth() -> dict:
+        if official is not None:
+            return _read_truth(official, source, categories)
+        _log.warning(
+            "%s: no official annotations, so the ground truth is rebuilt from the records: areas "
+            "cut to integers move objects across 32^2 and 96^2 pixels (APs, APm, APl); set "
+            "data.annotations to instances_val2017.json",
+            folder,
+        )
+        return rebuild(source, categories)
+
+    return Dataset(source, categories, functools.cache(truth), f"coco/2017 {split}")
+
+
+def _voc(data_config: Any, split: str) -> Dataset:
+    raise DataError("split", "voc", "", split, "")
+
+
+def find_prepared(root: str, names: tuple[str, ...], dataset: str) -> Path:
+    """The latest version of the first of these TFDS data sets that is prepared below `root`.
+
+    `root` is the TFDS data directory ('' is ~/tensorflow_datasets) or the prepared folder itself.
+
+    Raises:
+      DataError: names the folders looked in and the command that prepares the data set.
+    """
+    data_dir = Path(root or TFDS_DATA_DIR).expanduser()
+    if (data_dir / "dataset_info.json").is_file():
+        return data_dir
+    for name in names:
+        versions = [p.parent for p in (data_dir / name).glob("*/dataset_info.json")]
+        if versions:
+            return max(versions, key=_version)
+    looked = ", ".join(str(data_dir / name) for name in names)
+    what = f"no prepared data set in {looked}"
+    mend = f"set data.root, or prepare it: {_PREPARE.format(dataset, data_dir)}"
+    raise DataError("missing data", data_dir, "", what, mend)
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else -1 for part in folder.name.split("."))
+
+
+def _official(data_config: Any, split: str) -> Path | None:
+    """data.annotations, which is for the evaluation split, not for the training split."""
+    evaluated = parse_split(data_config.eval_split)[0]
+    trained = parse_split(data_config.train_split)[0]
+    if not data_config.annotations or (split == trained and split != evaluated):
+        return None
+    return Path(data_config.annotations).expanduser()
+
+
+def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> dict:
+    content = read_json(path)
+    _check_entries(content, path)
+    stated = read_categories(content["categories"], path)
+    if dict(zip(stated.ids, stated.names, strict=True)) != dict(
+        zip(categories.ids, categories.names, strict=True)
+    ):
+        what = f"its categories are not those of the data: {_differences(stated, categories)}"
+        raise DataError("categories", path, "", what, "take the file of this data set")
+    return restrict(content, source, str(path))
+
+
+def _check_entries(content: dict, path: Path) -> None:
+    needed = {"images": ("id",), "annotations": ("id", "image_id", "category_id", "bbox", "area")}
+    for field, keys in needed.items():
+        for place, entry in enumerate(content[field]):
+            missing = [k for k in keys if not isinstance(entry, dict) or k not in entry]
+            if missing:
+                what = f"has no field {missing[0]!r}"
+                raise DataError("missing field", path, f"{field}[{place}]", what, "add it")
+
+
+def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) -> Categories:
+    """Names from TFDS, ids by name: from the annotations if given, else COCO's own."""
+    stored = read_source_file(folder)
+    if stored is not None:
+        return stored[0]
+    names = source.features["objects"]["label"].names or COCO_CATEGORIES.names
+    known = COCO_CATEGORIES
+    if official is not None:
+        known = read_categories(read_json(official)["categories"], official)
+    unknown = sorted(set(names) - set(known.names))
+    if unknown:
+        what = f"has categories that {official or 'COCO'} does not know: {', '.join(unknown[:5])}"
+        raise DataError("categories", folder, "", what, "set data.annotations to its own file")
+    return Categories(tuple(names), tuple(known.ids[known.names.index(n)] for n in names))
+
+
+def _check_same_categories(data_config: Any, split: str, categories: Categories) -> None:
+    """Labels are places in the list: both splits have to list the same categories alike."""
+    for other in {data_config.train_split, data_config.eval_split}:
+        name = parse_split(other)[0]
+        root = Path(data_config.root).expanduser()
+        if name == split or not (root / "annotations" / f"instances_{name}.json").is_file():
+            continue
+        path = annotation_file(root, name)
+        stated = _stated_categories(path, path.stat().st_mtime_ns)
+        if stated != categories:
+            what = f"its categories are not those of {split}: {_differences(stated, categories)}"
+            mend = "write the same categories, in the same order, into both files"
+            raise DataError("categories", path, "", what, mend)
+
+
+@functools.lru_cache(maxsize=4)
+def _stated_categories(path: Path, mtime: int) -> Categories:
+    return read_categories(read_json(path)["categories"], path)
+
+
+def _differences(stated: Categories, expected: Categories) -> str:
+    pairs = set(zip(stated.ids, stated.names, strict=True))
+    others = set(zip(expected.ids, expected.names, strict=True))
+    if pairs == others:
+        return "another order"
+    return f"{sorted(pairs - others)[:3]} against {sorted(others - pairs)[:3]}"

@@ -1,0 +1,199 @@
+"""Reads prepared TFDS data sets record by record: encoded image, objects, sizes; no TensorFlow."""
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Float, Int
+
+from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.batch import Example
+from retinanet_jax.data.records import Annotation, Categories
+from retinanet_jax.data.report import DataError
+from retinanet_jax.data.splits import parse_split, split_range
+
+_log = logging.getLogger(__name__)
+
+
+class RecordIndex(NamedTuple):
+    """Ids and sizes (height, width) of the images, in the order of the records."""
+
+    ids: Int[np.ndarray, " n"]
+    sizes: Int[np.ndarray, "n 2"]
+
+
+class TfdsSource:
+    """A split of a prepared data set with the features of `coco/2017`: `source[i]` is an Example.
+
+    Args:
+      folder: the prepared folder, with dataset_info.json and ArrayRecord files.
+      split: a split of it or a slice of one, 'validation[:32]'.
+      cache_dir: ids and sizes are kept here, for they take a pass over all records.
+
+    Safe to read from several threads.
+
+    Raises:
+      DataError: the folder is no ArrayRecord data set, or has no such split.
+    """
+
+    def __init__(self, folder: Path, split: str, cache_dir: str | Path):
+        self.folder, self.split = Path(folder), split
+        self._cache_dir = Path(cache_dir).expanduser()
+        builder = open_builder(self.folder)
+        name = parse_split(split)[0]
+        if name not in builder.info.splits:
+            mend = f"take one of {', '.join(builder.info.splits)}"
+            raise DataError("split", folder, "", f"has no split {name!r}", mend)
+        self.features = builder.info.features
+        self._records = builder.as_data_source(
+            split=name, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        self._range = split_range(split, len(self._records))
+        self._index: RecordIndex | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __getitem__(self, index: int) -> Example:
+        record = self.record(index)
+        name = record["image/filename"].decode(errors="replace")
+        image = images_lib.decode(record["image"], f"{self.folder}: {name}")
+        boxes, labels, crowd = self.objects(record, image.shape[:2])
+        return Example(image, boxes, labels, crowd, self.id_of(record))
+
+    def record(self, index: int) -> dict:
+        """Record `index` as TFDS gives it; the image as encoded bytes.
+
+        Raises:
+          IndexError: there is no such record; negative numbers are not counted from the end.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.folder} {self.split}: no record {index} of {len(self)}")
+        return self._records[self._range[index]]
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels, without decoding."""
+        height, width = self.index().sizes[index]
+        return int(height), int(width)
+
+    def image_id(self, index: int) -> int:
+        """The id that detections of image `index` carry."""
+        return int(self.index().ids[index])
+
+    def id_of(self, record: dict) -> int:
+        """The image id of a record."""
+        return int(record["image/id"])
+
+    def objects(self, record: dict, size: tuple[int, int]) -> tuple:
+        """Boxes [m 4] xyxy in pixels, labels [m], crowd [m] of a record; size (height, width)."""
+        objects = record["objects"]
+        crowd = np.asarray(objects["is_crowd"], bool).reshape(-1)
+        return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd
+
+    def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
+        """The objects of a record as annotations; category ids are filled with the labels."""
+        boxes, labels, crowd = self.objects(record, size)
+        ids, areas = record["objects"]["id"], record["objects"]["area"]
+        return tuple(
+            Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(is_crowd))
+            for i, label, box, area, is_crowd in zip(ids, labels, boxes, areas, crowd, strict=True)
+        )
+
+    def index(self) -> RecordIndex:
+        """Ids and sizes of all images: one pass over the records, then kept in cache_dir."""
+        with self._lock:
+            if self._index is None:
+                self._index = cached_index(self._index_file(), self._read_index)
+        return self._index
+
+    def _index_file(self) -> Path:
+        digest = hashlib.sha256((self.folder / "dataset_info.json").read_bytes())
+        digest.update(f"{self.folder.resolve()}\0{self.split}\0{len(self)}".encode())
+        return self._cache_dir / "index" / f"{digest.hexdigest()[:24]}.npz"
+
+    def _read_index(self) -> RecordIndex:
+        if len(self) > 10_000:
+            _log.info("%s: reading the sizes of %d images, once", self.folder, len(self))
+        ids, sizes = np.empty(len(self), np.int64), np.empty((len(self), 2), np.int32)
+        for i in range(len(self)):
+            record = self.record(i)
+            ids[i] = self.id_of(record)
+            sizes[i] = images_lib.image_size(record["image"], f"{self.folder}: record {i}")
+        return RecordIndex(ids, sizes)
+
+
+def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
+    """The read-only builder of a prepared folder.
+
+    Raises:
+      DataError: it is no prepared data set, or its records are not ArrayRecord.
+    """
+    try:
+        builder = tfds.builder_from_directory(os.fspath(folder))
+    except (OSError, ValueError, KeyError) as error:
+        mend = "prepare it again, with scripts/prepare_data.py"
+        raise DataError(
+            "prepared data", folder, "", f"TFDS cannot read it ({error})", mend
+        ) from error
+    file_format = builder.info.file_format
+    if file_format is None or file_format.value != "array_record":
+        what = f"its records are {getattr(file_format, 'value', 'unknown')}, not array_record"
+        mend = "prepare it with file_format='array_record', or with scripts/prepare_data.py"
+        raise DataError("prepared data", folder, "", what, mend)
+    return builder
+
+
+def pixel_boxes(bbox: list, size: tuple[int, int]) -> Float[np.ndarray, "m 4"]:
+    """TFDS boxes (ymin, xmin, ymax, xmax, divided by the size) as xyxy in pixels, float32."""
+    y1, x1, y2, x2 = np.asarray(bbox, np.float64).reshape(-1, 4).T
+    height, width = size
+    return np.stack([x1 * width, y1 * height, x2 * width, y2 * height], axis=1).astype(np.float32)
+
+
+def label_array(labels: list) -> Int[np.ndarray, " m"]:
+    """Labels as int32, also of an empty list."""
+    return np.asarray(labels, np.int32).reshape(-1)
+
+
+def xywh(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
+    """x, y, width, height of an xyxy box."""
+    x1, y1, x2, y2 = (float(v) for v in box)
+    return x1, y1, x2 - x1, y2 - y1
+
+
+def read_source_file(folder: Path) -> tuple[Categories, dict[str, list[str]]] | None:
+    """Categories and what was skipped, of a folder this package prepared; None for others."""
+    path = folder / "source.json"
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    names, ids = content["categories"]["names"], content["categories"]["ids"]
+    return Categories(tuple(names), tuple(ids)), content["report"]
+
+
+def cached_index(path: Path, read: Callable[[], RecordIndex]) -> RecordIndex:
+    """The index kept in a file, or a new one; a cache that cannot be written is done without."""
+    try:
+        with np.load(path) as stored:
+            return RecordIndex(stored["ids"], stored["sizes"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        index = read()
+    temporary = path.with_name(f"{path.stem}.{uuid.uuid4()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez(file, **index._asdict())
+        temporary.replace(path)
+    except OSError as error:
+        _log.warning("%s: cannot keep image sizes (%s); they are read at every start", path, error)
+    return index

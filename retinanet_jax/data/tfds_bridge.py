@@ -1,0 +1,129 @@
+"""The places where TFDS reaches for TensorFlow while it writes, bridged; nothing else knows them.
+
+TFDS 4.9 reads and writes ArrayRecord without TensorFlow up to 1000 MiB a split. Beyond that its
+shuffler spills to a thousand files through `tf.io.gfile`, for which Python's own files do as well.
+"""
+
+import contextlib
+import errno
+import os
+import resource
+import threading
+import types
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import dataset_metadata, registered, shuffle
+
+from retinanet_jax.data.report import DataError
+
+# The shuffler holds this many files open, and this process a few more.
+_FILES_NEEDED = shuffle.BUCKETS_NUMBER + 100
+_LOCK = threading.RLock()
+
+
+class _NeverRaisedError(Exception):
+    """In the place of tf.errors.ResourceExhaustedError: files of Python's raise OSError."""
+
+
+def _open(path, mode: str):
+    try:
+        return open(path, mode)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        what = f"too many open files, shuffling a large data set needs {_FILES_NEEDED}"
+        raise DataError("open files", path, "", what, f"ulimit -n {_FILES_NEEDED}") from error
+
+
+_STAND_IN = types.SimpleNamespace(
+    io=types.SimpleNamespace(
+        gfile=types.SimpleNamespace(GFile=_open, exists=os.path.exists, remove=os.remove)
+    ),
+    errors=types.SimpleNamespace(ResourceExhaustedError=_NeverRaisedError),
+)
+
+
+@contextlib.contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Lets TFDS shuffle any amount of records without TensorFlow, in the same order.
+
+    A split over 1000 MiB opens a thousand files at once: the process's limit is raised as far as
+    it may be. DataError where that is not enough.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _FILES_NEEDED:
+        wanted = _FILES_NEEDED if hard == resource.RLIM_INFINITY else min(hard, _FILES_NEEDED)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    with _LOCK:
+        original, shuffle.tf = shuffle.tf, _STAND_IN
+        try:
+            yield
+        finally:
+            shuffle.tf = original
+
+
+def make_builder(
+    name: str,
+    config: str,
+    version: str,
+    features: tfds.features.FeaturesDict,
+    splits: dict[str, Iterator],
+    description: str,
+) -> type[tfds.core.GeneratorBasedBuilder]:
+    """A TFDS builder class of `name/config/version`, not registered with TFDS.
+
+    Args:
+      splits: examples of each split as (key, example) pairs; TFDS orders records by a hash of the
+        key and the split's name.
+    """
+    with registered.skip_registration():
+
+        class Builder(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version(version)
+            BUILDER_CONFIGS = (
+                tfds.core.BuilderConfig(name=config, version=version, description=description),
+            )
+
+            @classmethod
+            def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
+                # TFDS would look for README.md and tags beside this module, with a package
+                # (importlib_resources) that it does not declare.
+                return dataset_metadata.DatasetMetadata(
+                    description=description, citation="", tags=[]
+                )
+
+            def _info(self) -> tfds.core.DatasetInfo:
+                return tfds.core.DatasetInfo(
+                    builder=self, description=description, features=features
+                )
+
+            def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+                return splits
+
+            def _generate_examples(self):
+                raise AssertionError("the splits are given as iterators")
+
+    Builder.name = name
+    return Builder
+
+
+def coco_features(names: tuple[str, ...]) -> tfds.features.FeaturesDict:
+    """The features of TFDS `coco/2017`, for any category names."""
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "image/filename": tfds.features.Text(),
+            "image/id": np.int64,
+            "objects": tfds.features.Sequence(
+                {
+                    "id": np.int64,
+                    "area": np.int64,
+                    "bbox": tfds.features.BBoxFeature(),
+                    "label": tfds.features.ClassLabel(names=list(names)),
+                    "is_crowd": np.bool_,
+                }
+            ),
+        }
+    )
