@@ -58,8 +58,10 @@ def resize(example: Example, size: tuple[int, int]) -> Example:
     shrinks = size[0] <= height and size[1] <= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     image = cv2.resize(example.image, (size[1], size[0]), interpolation=interpolation)
-    factors = np.array([size[1] / width, size[0] / height] * 2, np.float32)
-    return example._replace(image=image, boxes=example.boxes * factors, original_size=original_size)
+    # In float64: a box that ends at the border must end there afterwards too.
+    factors = np.array([size[1] / width, size[0] / height] * 2)
+    boxes = (example.boxes * factors).astype(np.float32)
+    return example._replace(image=image, boxes=boxes, original_size=original_size)
 
 
 def flip(example: Example) -> Example:
