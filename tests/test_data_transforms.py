@@ -134,7 +134,7 @@ def test_a_fitted_size_keeps_both_limits_and_touches_one(height, width):
     assert min(fitted) == 600 or max(fitted) == 1000
 
 
-def test_shrinking_averages_and_growing_is_bilinear():
+def test_shrinking_far_averages_and_growing_is_bilinear():
     stripes = np.zeros((8, 8, 3), np.uint8)
     stripes[:, ::4] = 200  # plain bilinear sampling at a quarter would miss every stripe
     example = Example(

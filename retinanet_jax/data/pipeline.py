@@ -186,7 +186,7 @@ def _batches(
     rows = batch_size // settings.process_count
     first_row = settings.process_index * rows
     cv2.setNumThreads(0)  # the threads are ours: one example each
-    threads = settings.num_threads or len(os.sched_getaffinity(0))
+    threads = settings.num_threads or _cores()
     # Examples, not batches, are the units of work: the first batch is ready sooner, and no more
     # than `prefetch` batches are ever held.
     reading = grain.ReadOptions(
@@ -196,6 +196,11 @@ def _batches(
     join = functools.partial(_join, settings=settings, dropped=DroppedBoxes())
     stream = grain.MapDataset.source(examples).to_iter_dataset(reading)
     return iter(stream.batch(rows, batch_fn=join))
+
+
+def _cores() -> int:
+    # Where the system can tell: the cores of this process, not those of the whole machine.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _join(

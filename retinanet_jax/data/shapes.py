@@ -275,9 +275,9 @@ def _ground(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray
 def _slope(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Rises from -1 to 1 at most over the picture, in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
-    ys = np.linspace(-np.sin(angle), np.sin(angle), size[0], dtype=np.float32)
-    xs = np.linspace(-np.cos(angle), np.cos(angle), size[1], dtype=np.float32)
-    return (ys[:, None] + xs) * np.float32(np.sqrt(0.5))
+    rise = np.array([np.sin(angle), np.cos(angle)]) * np.sqrt(2) / size
+    ys, xs = (np.arange(n, dtype=np.float32) - n / 2 for n in size)
+    return ys[:, None] * np.float32(rise[0]) + xs * np.float32(rise[1])
 
 
 def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
