@@ -1,9 +1,12 @@
 """The streams of batches: pure in (seed, step), every image once, equal for any process count."""
 
 import dataclasses
+import gc
 import itertools
 import json
 import logging
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -331,3 +334,16 @@ def test_photographs_stream_with_their_boxes(shared_dir):
 def test_fit_is_what_evaluation_does():
     fitted = fit(Pictures(7)[0], SMALL)
     assert fitted.image.shape == (24, 40, 3) and fitted.original_size == (48, 80)
+
+
+def test_a_stream_that_is_given_up_leaves_no_thread():
+    before = threading.active_count()
+    stream = train_batches(dataset(Pictures(20)), batch_size=4, seed=0, settings=SMALL)
+    next(stream)
+    assert threading.active_count() > before
+    del stream
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.05)
+    assert threading.active_count() <= before

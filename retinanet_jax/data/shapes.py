@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from retinanet_jax.data.batch import Example
-from retinanet_jax.data.coco import Categories
+from retinanet_jax.data.records import Categories
 
 CLASSES = ("circle", "ring", "square", "triangle", "star")
 
