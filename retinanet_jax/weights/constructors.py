@@ -97,6 +97,13 @@ def _encode(arguments: tuple, budget: Budget) -> bytes:
     return _encoded(arguments[0], budget)
 
 
+def _empty_bytes(arguments: tuple, budget: Budget) -> bytes:
+    # How Python 3 writes b"" in protocol 2: the data of an array without elements.
+    if arguments:
+        raise WeightsError("bytes() is known without arguments only: refused")
+    return b""
+
+
 def _typed(arguments: tuple, *kinds: type) -> bool:
     return len(arguments) == len(kinds) and all(map(isinstance, arguments, kinds))
 
@@ -175,6 +182,8 @@ def _table() -> dict[tuple[str, str], Constructor]:
         ("torch._utils", "_rebuild_parameter"): _parameter,
         ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
         ("_codecs", "encode"): _encode,
+        ("__builtin__", "bytes"): _empty_bytes,
+        ("builtins", "bytes"): _empty_bytes,
         ("numpy", "dtype"): _dtype,
         ("numpy", "ndarray"): None,
     }

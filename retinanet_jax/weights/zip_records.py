@@ -152,8 +152,8 @@ def _data_start(data: mmap.mmap, position: int, raw_name: bytes) -> int:
 
 def _check_overlap(records: dict[str, Record], directory: int) -> None:
     in_order = sorted(records.values(), key=lambda record: record.header)
-    ends = [record.header for record in in_order[1:]] + [directory]
-    for record, end in zip(in_order, ends, strict=True):
+    headers = [*(record.header for record in in_order), directory]
+    for record, end in zip(in_order, headers[1:], strict=True):
         if record.start + record.packed_size > end:
             raise WeightsError(
                 f"record {shown(record.name)} overlaps what follows it in the zip file: refused"

@@ -1,0 +1,504 @@
+"""Reading checkpoints: real files of torch, every format, and every way of contradicting itself."""
+
+import io
+import json
+import pickle
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from checkpoint_writers import (
+    ORDERED_DICT,
+    call,
+    dictionary,
+    group,
+    integer,
+    name,
+    npy,
+    pickled,
+    safetensors,
+    small_arrays,
+    storage,
+    tar_file,
+    tensor,
+    text,
+    torch_legacy,
+    torch_legacy_of,
+    torch_tar_members,
+    torch_zip,
+    torch_zip_of,
+    whole,
+    zip_file,
+)
+
+from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.weights.readers import read_state_dict
+
+GOLDEN = Path(__file__).parent / "golden"
+SIX = np.arange(6, dtype=np.float32)
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_bytes(content):
+        path = tmp_path / "weights.bin"
+        path.write_bytes(content)
+        return read_state_dict(path)
+
+    return read_bytes
+
+
+def _refused(read, content, complaint):
+    with pytest.raises(WeightsError, match=rf"weights\.bin: .*{complaint}"):
+        read(content)
+
+
+def _assert_same(found, expected):
+    assert list(found) == list(expected)
+    for key, array in expected.items():
+        assert found[key].dtype == array.dtype, key
+        assert found[key].shape == array.shape, key
+        assert found[key].tobytes() == array.tobytes(), key
+
+
+def _npz(arrays, tmp_path, save=np.savez):
+    save(tmp_path / "arrays.npz", **arrays)
+    return (tmp_path / "arrays.npz").read_bytes()
+
+
+def _safetensors_of(arrays):
+    names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "bool": "BOOL"}
+    header, body = {"__metadata__": {"format": "pt"}}, b""
+    for key, array in arrays.items():
+        offsets = [len(body), len(body) + array.nbytes]
+        dtype = names[array.dtype.name]
+        header[key] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": offsets}
+        body += array.tobytes()
+    return safetensors(json.dumps(header).encode(), body)
+
+
+# Files that torch 2.13 wrote (tests/golden/make_torch_files.py).
+
+
+@pytest.mark.parametrize("file", ["torch_zip.pth", "torch_legacy.pth"])
+def test_files_of_torch_are_read_bit_for_bit(file):
+    base = np.arange(24, dtype=np.float32).reshape(4, 6) / np.float32(7)
+    expected = {
+        "norm.weight": np.ones(2, np.float32),
+        "norm.bias": np.zeros(2, np.float32),
+        "norm.running_mean": np.zeros(2, np.float32),
+        "norm.running_var": np.ones(2, np.float32),
+        "norm.num_batches_tracked": np.array(0, np.int64),
+        "base": base,
+        "tied": base,
+        "transposed": base.T,
+        "slice": base[1:3, ::2],
+        "expanded": np.repeat(base[0, 1], 3),
+        "parameter": base * 2,
+        "bfloat16": base.astype(ml_dtypes.bfloat16),
+        "float16": base.astype(np.float16),
+        "float64": base.astype(np.float64),
+        "flags": base > 1,
+        "empty": np.zeros((0, 3), np.float32),
+    }
+    found = read_state_dict(GOLDEN / file)
+    _assert_same(found, expected)
+    assert all(array.flags.writeable and array.flags.c_contiguous for array in found.values())
+    assert not np.shares_memory(found["base"], found["tied"])
+
+
+# Every format, written here.
+
+
+def test_every_format_gives_the_same_arrays(read, tmp_path):
+    arrays = small_arrays()
+    files = {
+        "zip": torch_zip_of(arrays),
+        "legacy": torch_legacy_of(arrays),
+        "tar": tar_file(torch_tar_members(arrays)),
+        "npz": _npz(arrays, tmp_path),
+        "npz, packed": _npz(arrays, tmp_path, np.savez_compressed),
+        "safetensors": _safetensors_of(arrays),
+    }
+    for protocol in range(2, 6):
+        files[f"pickle {protocol}"] = pickle.dumps(arrays, protocol=protocol)
+    for label, content in files.items():
+        try:
+            found = read(content)
+        except WeightsError as error:
+            raise AssertionError(label) from error
+        # Tensors lie in the file in any order of theirs; by name they are the same.
+        _assert_same({key: found[key] for key in arrays}, arrays)
+
+
+@pytest.mark.parametrize(
+    "wrapping",
+    [
+        {"model": 0, "__author__": "Detectron2 Model Zoo", "matching_heuristics": True},
+        {"meta": {"epoch": 12, "CLASSES": ("cat", "dog"), "config": "a = 1\n"}, "state_dict": 0},
+        {"state_dict": 0, "optimizer": {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.1}]}},
+    ],
+)
+def test_wrapped_checkpoints_are_unwrapped(read, wrapping):
+    arrays = small_arrays()
+    wrapped = {key: arrays if value == 0 else value for key, value in wrapping.items()}
+    _assert_same(read(pickle.dumps(wrapped)), arrays)
+
+
+def test_arrays_of_python_2_are_read(read):
+    # numpy in Python 2 wrote an array's bytes, and all names, as byte strings (opcodes U and T).
+    def string(value):
+        return b"U" + bytes([len(value)]) + value
+
+    reconstruct = name("numpy.core.multiarray", "_reconstruct")
+    empty = call(reconstruct, name("numpy", "ndarray"), group(integer(0)), string(b"b"))
+    dtype = call(name("numpy", "dtype"), string(b"f4"), integer(0), integer(1))
+    dtype += group(integer(3), string(b"<"), b"N" * 3, integer(-1), integer(-1), integer(0)) + b"b"
+    state = group(integer(1), group(integer(6)), dtype, b"\x89", string(SIX.tobytes())) + b"b"
+    content = pickled(b"}" + string(b"res2.weight") + empty + state + b"s")
+    _assert_same(read(content), {"res2.weight": SIX})
+
+
+def test_columns_first_and_big_endian_arrays_become_plain_ones(read, tmp_path):
+    square = np.arange(6, dtype=">f4").reshape(2, 3)
+    arrays = {"fortran": np.asfortranarray(square.astype("<f4")), "big": square}
+    plain = dict.fromkeys(arrays, square.astype("<f4"))
+    for content in (pickle.dumps(arrays), _npz(arrays, tmp_path)):
+        _assert_same(read(content), plain)
+
+
+def test_bfloat16_safetensors(read):
+    array = SIX.astype(ml_dtypes.bfloat16)
+    _assert_same(read(_safetensors_of({"a": array})), {"a": array})
+
+
+def test_a_part_of_a_storage_in_the_old_format(read):
+    view = group(text("part"), integer(2), integer(3))
+    items = {"part": tensor(storage("0", "Float", 6, view), 1, [2], [1])}
+    content = torch_legacy(pickled(dictionary(items)), [("0", 6, SIX.tobytes())])
+    _assert_same(read(content), {"part": SIX[3:5]})
+    outside = group(text("part"), integer(4), integer(3))
+    items = {"part": tensor(storage("0", "Float", 6, outside), 0, [2], [1])}
+    content = torch_legacy(pickled(dictionary(items)), [("0", 6, SIX.tobytes())])
+    _refused(read, content, "reaches outside")
+
+
+# Tensors that lie.
+
+
+@pytest.mark.parametrize(
+    ("view", "complaint"),
+    [
+        ((0, [7], [1]), "reaches element 6"),
+        ((6, [1], [1]), "reaches element 6"),
+        ((1, [2, 3], [3, 1]), "reaches element 6"),
+        ((0, [2], [6]), "reaches element 6"),
+        ((5, [6], [-1]), "negative"),
+        ((-1, [1], [1]), "broken offset"),
+        ((0, [-6], [1]), "negative"),
+        ((0, [2, 3], [1]), "broken offset or stride"),
+        ((0, [2**62], [0]), "decompression bomb"),
+        ((0, [2**31] * 3, [0] * 3), "decompression bomb"),
+        ((0, [2**62, 2], [1, 2**62]), "reaches element"),
+        ((0, [0, 2**62, 2**62], [0, 0, 0]), "absurd shape"),
+        ((0, [1] * 33, [1] * 33), "no usable shape"),
+    ],
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_a_view_that_leaves_its_storage_is_refused(read, view, complaint, old):
+    stored = storage("0", "Float", 6, *([b"N"] if old else []))
+    pickle_bytes = pickled(dictionary({"a": tensor(stored, *view)}))
+    if old:
+        content = torch_legacy(pickle_bytes, [("0", 6, SIX.tobytes())])
+    else:
+        content = torch_zip(pickle_bytes, {"0": SIX.tobytes()})
+    _refused(read, content, complaint)
+
+
+def test_an_axis_of_one_may_have_any_stride(read):
+    items = {"a": tensor(storage("0", "Float", 6), 0, [1, 6], [2**62, 1])}
+    found = read(torch_zip(pickled(dictionary(items)), {"0": SIX.tobytes()}))
+    _assert_same(found, {"a": SIX[None]})
+
+
+@pytest.mark.parametrize(
+    ("numel", "content", "complaint"),
+    [
+        (6, SIX.tobytes()[:-1], "declares 6 x float32 = 24 bytes and has 23"),
+        (6, SIX.tobytes() + b"x", "has 25"),
+        (2**61, SIX.tobytes(), "has 24"),
+        (-1, b"", "no usable size"),
+    ],
+)
+def test_a_storage_of_a_wrong_size_is_refused(read, numel, content, complaint):
+    items = {"a": tensor(storage("0", "Float", numel), 0, [1], [1])}
+    _refused(read, torch_zip(pickled(dictionary(items)), {"0": content}), complaint)
+
+
+def test_one_storage_of_two_types_is_refused(read):
+    items = {
+        "a": tensor(storage("0", "Float", 6), 0, [1], [1]),
+        "b": tensor(storage("0", "Int", 6), 0, [1], [1]),
+    }
+    _refused(read, torch_zip(pickled(dictionary(items)), {"0": SIX.tobytes()}), "two ways")
+
+
+def test_a_negated_view_is_refused(read):
+    view = (integer(0), group(integer(6)), group(integer(1)))
+    function = name("torch._utils", "_rebuild_tensor_v2")
+    flags = dictionary({"neg": b"\x88"})
+    item = call(function, storage("0", "Float", 6), *view, b"\x89", ORDERED_DICT, flags)
+    _refused(read, torch_zip(pickled(dictionary({"a": item})), {"0": SIX.tobytes()}), "clone")
+
+
+def test_data_that_is_missing_is_named(read):
+    items = dictionary({"a": whole("0", SIX)})
+    _refused(read, torch_zip(pickled(items), {}), "storage 0 is missing")
+    items = dictionary({"a": whole("../../etc/passwd", SIX)})
+    _refused(read, torch_zip(pickled(items), {"0": SIX.tobytes()}), "is missing")
+
+
+def test_bools_of_any_byte_become_true_or_false(read):
+    items = dictionary({"a": tensor(storage("0", "Bool", 3), 0, [3], [1])})
+    found = read(torch_zip(pickled(items), {"0": b"\x00\x01\x07"}))
+    assert found["a"].tobytes() == b"\x00\x01\x01"
+
+
+# The zip file itself.
+
+
+def test_flipped_data_does_not_fit_its_checksum(read):
+    content = torch_zip_of({"a": SIX})
+    at = content.index(SIX.tobytes()) + 5
+    flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    _refused(read, flipped, "checksum")
+
+
+def test_no_checksum_is_allowed(read):
+    # torch.serialization.set_crc32_options(False) writes zeros.
+    content = torch_zip_of({"a": SIX})
+    for info in zipfile.ZipFile(io.BytesIO(content)).infolist():
+        content = content.replace(struct.pack("<I", info.CRC), bytes(4))
+    _assert_same(read(content), {"a": SIX})
+
+
+def test_records_that_overlap_are_refused(read):
+    # The second entry of the directory is pointed at the first record, which lies under its name.
+    content = bytearray(zip_file([("a.npy", npy(SIX)), ("b.npy", npy(SIX))]))
+    first = content.index(b"PK\1\2")
+    second = content.index(b"PK\1\2", first + 1)
+    content[second + 42 : second + 46] = bytes(4)
+    content[second + 46 : second + 51] = b"a.npy"
+    _refused(read, bytes(content), "twice")
+    content[second + 46 : second + 51] = b"b.npy"
+    _refused(read, bytes(content), "two names")
+    content = bytearray(zip_file([("a.npy", npy(SIX)), ("b.npy", npy(SIX))]))
+    for at in (first + 20, first + 24):
+        content[at : at + 4] = struct.pack("<I", len(npy(SIX)) + 8)
+    _refused(read, bytes(content), "overlaps")
+
+
+def test_a_record_within_another_is_refused(read):
+    inner = zip_file([("b.npy", npy(SIX))])[: -22 - 46 - 5]
+    outer = bytearray(zip_file([("a.npy", inner), ("b.npy", npy(SIX))]))
+    second = outer.rindex(b"PK\1\2")
+    outer[second + 42 : second + 46] = struct.pack("<I", outer.index(inner))
+    _refused(read, bytes(outer), "overlaps")
+
+
+def test_packed_records_of_torch_are_refused(read):
+    pickle_bytes = pickled(dictionary({"a": whole("0", SIX)}))
+    records = [("x/data.pkl", pickle_bytes), ("x/data/0", SIX.tobytes() * 1)]
+    packed = zip_file(records, compression=zipfile.ZIP_DEFLATED)
+    _refused(read, packed, "missing or packed")
+
+
+def test_a_zip_bomb_is_refused_in_little_memory(read, tmp_path):
+    bomb = _npz({"a": np.zeros(2**26, np.float32)}, tmp_path, np.savez_compressed)
+    assert len(bomb) < 2**19
+    tracemalloc.start()
+    _refused(read, bomb, "decompression bomb")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_record_that_unpacks_to_more_than_it_says_is_refused(read):
+    packed = zip_file([("a.npy", npy(np.zeros(10**6)))], compression=zipfile.ZIP_DEFLATED)
+    at = packed.index(b"PK\1\2") + 24
+    _refused(read, packed[:at] + struct.pack("<I", 1000) + packed[at + 4 :], "bytes instead of")
+
+
+def test_cut_zip_files_are_refused(read):
+    content = torch_zip_of(small_arrays())
+    for stop in range(1, len(content), 7):
+        with pytest.raises(WeightsError):
+            read(content[:stop])
+    _refused(read, content + b"x", "goes on behind")
+    _refused(read, content[2:], "begins with")
+
+
+def test_torchscript_is_named(read):
+    items = pickled(dictionary({"a": whole("0", SIX)}))
+    content = torch_zip(items, {"0": SIX.tobytes()}, more=[("code/m.py", b"x = 1")])
+    _refused(read, content, "TorchScript")
+
+
+def test_two_pickles_in_one_zip_are_refused(read):
+    _refused(read, zip_file([("a/data.pkl", b"N."), ("b/data.pkl", b"N.")]), "more than one")
+
+
+def test_big_endian_files_of_torch_are_named(read):
+    content = zip_file([("x/data.pkl", pickled(b"}")), ("x/byteorder", b"big")])
+    _refused(read, content, "big-endian")
+
+
+# The other formats.
+
+
+def _old(storages):
+    return torch_legacy(pickled(dictionary({"a": whole("0", SIX, b"N")})), storages)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (_old([("0", 6, SIX.tobytes()[:-1])]), "has 23"),
+        (_old([("0", 5, SIX.tobytes())]), "another size"),
+        (_old([("0", -6, SIX.tobytes())]), "another size"),
+        (_old([]), "not those of its tensors"),
+        (_old([("0", 6, SIX.tobytes()), ("0", 6, SIX.tobytes())]), "not those of its tensors"),
+        (_old([("0", 6, SIX.tobytes() + b"x")]), "1 bytes too many"),
+    ],
+)
+def test_old_torch_files_that_contradict_themselves_are_refused(read, content, complaint):
+    _refused(read, content, complaint)
+
+
+def test_tar_files_that_contradict_themselves_are_refused(read):
+    members = torch_tar_members({"a": SIX})
+    _refused(read, tar_file(members | {"storages": members["storages"][:-3]}), "cut short")
+    _refused(read, tar_file({"a.txt": b"hello"}), "not torch's")
+    _refused(read, tar_file(members)[:1024], "cut off|not torch's")
+    broken = members["tensors"].replace(struct.pack("<q", 6), struct.pack("<q", 7))
+    _refused(read, tar_file(members | {"tensors": broken}), "reaches element 6")
+
+
+@pytest.mark.parametrize(
+    ("fields", "body", "complaint"),
+    [
+        ({"dtype": "F32", "shape": [7], "data_offsets": [0, 24]}, 24, "not 6 elements"),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}, 23, "cut off"),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}, 25, "belong to no tensor"),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [4, 28]}, 28, "leaves a gap"),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [24, 0]}, 24, "leaves a gap"),
+        ({"dtype": "F32", "shape": [-6], "data_offsets": [0, 24]}, 24, "broken shape"),
+        ({"dtype": "F32", "shape": [6.0], "data_offsets": [0, 24]}, 24, "broken shape"),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [0, 24, 0]}, 24, "broken shape"),
+        ({"dtype": "F32", "shape": 6, "data_offsets": [0, 24]}, 24, "broken shape"),
+        ({"dtype": "F8_E4M3", "shape": [6], "data_offsets": [0, 6]}, 6, "dtype that is not"),
+        ({"dtype": ["F32"], "shape": [6], "data_offsets": [0, 24]}, 24, "dtype that is not"),
+        ({"dtype": "F32", "shape": [6]}, 24, "lacks dtype"),
+        ({"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}, 0, "absurd"),
+        ([], 0, "lacks dtype"),
+    ],
+)
+def test_safetensors_that_contradict_themselves_are_refused(read, fields, body, complaint):
+    header = json.dumps({"a": fields}).encode()
+    _refused(read, safetensors(header, bytes(body)), complaint)
+
+
+def test_safetensors_that_overlap_are_refused(read):
+    fields = {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}
+    header = json.dumps({"a": fields, "b": fields}).encode()
+    _refused(read, safetensors(header, bytes(24)), "overlaps")
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        (b"{" * 100, "no JSON"),
+        (b'{"a":' + b"[" * 200_000, "no JSON"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "no JSON"),
+        (b'{"a": {}, "a": {}}', "twice"),
+        (b'{"a": "\xff"}', "no JSON"),
+        (b'{"a": "b"}', "lacks dtype"),
+    ],
+)
+def test_broken_safetensors_headers_are_refused(read, header, complaint):
+    _refused(read, safetensors(header, b""), complaint)
+
+
+def test_a_cut_safetensors_header_is_named(read):
+    _refused(read, struct.pack("<Q", 1000) + b'{"a"', "cut off")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (npy(SIX, shape=(7,)), "not 6 elements"),
+        (npy(SIX, shape=(2**62, 0)), "not 6 elements"),
+        (npy(SIX, descr="|O"), "no array of plain numbers"),
+        (npy(SIX, descr="<U6"), "no array of plain numbers"),
+        (npy(SIX, descr=[("x", "<f4")]), "no array of plain numbers"),
+        (npy(SIX, descr="<f4' + __import__('os').name + '"), "no array of plain numbers"),
+        (npy(SIX, shape=(-6,)), "no array of plain numbers"),
+        (npy(SIX)[:40], "no array of plain numbers"),
+        (npy(SIX)[:-1], "has 23"),
+        (b"\x93NUMPY", "does not begin like a numpy array"),
+    ],
+)
+def test_npz_files_that_contradict_themselves_are_refused(read, content, complaint):
+    _refused(read, zip_file([("a.npy", content)]), complaint)
+
+
+def test_pickled_arrays_in_npz_are_refused(read, tmp_path):
+    content = _npz({"a": np.array([{"b": 1}], dtype=object)}, tmp_path)
+    _refused(read, content, "no array of plain numbers")
+
+
+# Files that are something else.
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\x89PNG\r\n\x1a\n", "neither"),
+        (pickle.dumps([1, 2]), "holds a list, not a state dict"),
+        (pickle.dumps({}), "no array is in it"),
+        (pickle.dumps({"a": SIX, "b": "text"}), r"no array is b \(str\)"),
+        (pickle.dumps({"a": {"b": SIX}}), r"no array is a \(dict\)"),
+        (pickle.dumps({1: SIX}), "a key of type int"),
+        (pickle.dumps({"a": SIX})[:-4], "cut short"),
+        (pickle.dumps({"a": SIX}) + b"x", "behind its end"),
+        (zip_file([("readme.txt", b"hello")]), "no array"),
+        (zip_file([]), "no array"),
+    ],
+)
+def test_other_files_are_named(read, content, complaint):
+    _refused(read, content, complaint)
+
+
+def test_paths_that_cannot_be_opened_are_named(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing.pth"):
+        with pytest.raises(WeightsError, match=f"{path}: cannot be read"):
+            read_state_dict(path)
+
+
+def test_numbers_are_arrays_too(read):
+    found = read(pickle.dumps({"a": SIX, "steps": 3, "rate": 0.5, "np": np.float32(2)}))
+    assert [found[key].shape for key in ("steps", "rate", "np")] == [(), (), ()]
+    assert found["np"].dtype == np.float32
+
+
+def test_strange_names_do_not_reach_the_terminal(read):
+    with pytest.raises(WeightsError) as caught:
+        read(pickle.dumps({"\x1b[31m" + "x" * 10_000: "text"}))
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
