@@ -31,6 +31,8 @@ from retinanet_jax.data.tfds_bridge import coco_features, make_builder, without_
 SOURCE_FILE = "source.json"
 # Counts with the annotations in the fingerprint: raise it when what is written changes.
 FORMAT_VERSION = "1.0.0"
+COCO_NAME = ("coco", "2017", "1.1.0")
+COCO_SPLITS = {"train": "train2017", "validation": "val2017"}
 _LOOK_AHEAD = 64  # images read ahead of TFDS, which encodes and writes on one thread
 
 
@@ -71,6 +73,42 @@ def prepare_folder(root: str | Path, split: str, cache_dir: str | Path, on_error
         )
 
     return prepare_once(cache_dir, prepared, write)
+
+
+def prepare_coco(root: str | Path, data_dir: str | Path, on_error: str) -> tuple[Path, Report]:
+    """Prepares COCO 2017 as DATA_DIR/coco/2017/1.1.0, as TFDS would, without a test split.
+
+    Args:
+      root: the folder with the extracted archives: annotations/instances_train2017.json and
+        instances_val2017.json, train2017/, val2017/. One of the two splits is enough.
+      on_error: 'strict' stops at the first fault; 'skip' leaves the object or image out (the
+        official train2017 has a few boxes without width or height).
+
+    Returns:
+      The prepared folder, and what was skipped or changed (nothing if it was there already).
+
+    Raises:
+      DataError: names the file, the entry's id, the field and the mend.
+    """
+    root, data_dir = Path(root).expanduser(), Path(data_dir).expanduser()
+    report = Report()
+    guard = Guard(on_error, report)
+
+    def write(temporary: Path) -> None:
+        splits, categories = {}, None
+        for split, year in COCO_SPLITS.items():
+            if not (root / "annotations" / f"instances_{year}.json").is_file():
+                continue
+            path = annotation_file(root, year)
+            read = read_annotations(path, image_folder(root, year), on_error)
+            for reason, names in read.report.counts.items():
+                report.counts[reason].extend(names)
+            splits[split], categories = read.images, read.categories
+        if not splits:
+            annotation_file(root, COCO_SPLITS["validation"])
+        write_coco(temporary, COCO_NAME, splits, categories, guard, origin=str(root.resolve()))
+
+    return prepare_once(data_dir, data_dir.joinpath(*COCO_NAME), write), report
 
 
 def annotation_file(root: Path, split: str) -> Path:

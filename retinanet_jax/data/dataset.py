@@ -3,44 +3,25 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from retinanet_jax.data.batch import Example
 from retinanet_jax.data.builders import annotation_file, prepare_folder
-from retinanet_jax.data.class_names import COCO_CATEGORIES
+from retinanet_jax.data.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.coco import read_categories, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.shapes import ShapesSource
 from retinanet_jax.data.sources import TfdsSource, read_source_file
 from retinanet_jax.data.splits import parse_split, split_range
+from retinanet_jax.data.views import Concatenation, IdentifiedSource, Slice, Source
+from retinanet_jax.data.voc import VocSource
 
 _log = logging.getLogger(__name__)
 
 TFDS_DATA_DIR = "~/tensorflow_datasets"
 _PREPARE = "python scripts/prepare_data.py --dataset={0} --source=FOLDER --data_dir={1}"
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Random access to the pictures of a split."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Example: ...
-
-    def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels, without decoding."""
-
-
-@runtime_checkable
-class IdentifiedSource(Source, Protocol):
-    """A source that knows the ids of its pictures without decoding them."""
-
-    def image_id(self, index: int) -> int:
-        """The id that detections of this picture carry."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,27 +61,6 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
     return load[data_config.name](data_config, split)
 
 
-class Slice:
-    """Some pictures of a source, by their numbers in it."""
-
-    def __init__(self, source: IdentifiedSource, numbers: range):
-        self._source, self._numbers = source, numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, index: int) -> Example:
-        return self._source[self._numbers[index]]
-
-    def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self._source.image_size(self._numbers[index])
-
-    def image_id(self, index: int) -> int:
-        """The id of the picture in the whole source."""
-        return self._source.image_id(self._numbers[index])
-
-
 def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
     """The part of COCO's instances JSON that belongs to the pictures of a source.
 
@@ -126,22 +86,20 @@ def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
     return {"images": images, "annotations": annotations, "categories": content["categories"]}
 
 
-def rebuild(source: TfdsSource, categories: Categories) -> dict:
-    """COCO's instances JSON from the records: float32 boxes, areas cut to integers by TFDS."""
-    index = source.index()
-    images = []
-    for i in range(len(source)):
-        record = source.record(i)
-        size = tuple(int(side) for side in index.sizes[i])
-        annotations = tuple(
-            dataclasses.replace(a, category_id=categories.ids[a.label])
-            for a in source.annotations(record, size)
-        )
-        file_name = record["image/filename"].decode(errors="replace")
-        images.append(
-            ImageRecord(int(index.ids[i]), file_name, Path(file_name), *size, annotations)
-        )
-    return instances(images, categories)
+def rebuild(sources: Sequence[TfdsSource], categories: Categories) -> dict:
+    """COCO's instances JSON from records: float32 boxes, areas cut to integers by TFDS."""
+    numbered = ((source, i) for source in sources for i in range(len(source)))
+    return instances((_image_record(source, i, categories) for source, i in numbered), categories)
+
+
+def _image_record(source: TfdsSource, number: int, categories: Categories) -> ImageRecord:
+    record, size = source.record(number), source.image_size(number)
+    annotations = tuple(
+        dataclasses.replace(a, category_id=categories.ids[a.label])
+        for a in source.annotations(record, size)
+    )
+    file_name = record["image/filename"].decode(errors="replace")
+    return ImageRecord(source.image_id(number), file_name, Path(file_name), *size, annotations)
 
 
 def _shapes(data_config: Any, split: str) -> Dataset:
@@ -192,13 +150,47 @@ def _coco(data_config: Any, split: str) -> Dataset:
             "data.annotations to instances_val2017.json",
             folder,
         )
-        return rebuild(source, categories)
+        return rebuild([source], categories)
 
     return Dataset(source, categories, functools.cache(truth), f"coco/2017 {split}")
 
 
 def _voc(data_config: Any, split: str) -> Dataset:
-    raise DataError("split", "voc", "", split, "")
+    folder = find_prepared(data_config.root, ("voc/0712", "voc/2007"), "voc")
+    name = parse_split(split)[0]
+    pairs = ((folder, name),)
+    if folder.parent.name == "2007" and folder != Path(data_config.root).expanduser():
+        pairs = _tfds_voc(data_config.root, folder, name)
+    parts = [VocSource(part, part_split, data_config.cache_dir) for part, part_split in pairs]
+    for part in parts:
+        _check_voc_names(part)
+    whole = Concatenation(parts)
+    source = Slice(whole, split_range(split, len(whole)))
+
+    def truth() -> dict:
+        content = rebuild(parts, VOC_CATEGORIES)
+        for annotation in content["annotations"]:
+            annotation["difficult"] = annotation["iscrowd"]
+        return restrict(content, source, str(folder))
+
+    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), f"voc {split}")
+
+
+def _tfds_voc(root: str, folder_2007: Path, split: str) -> tuple[tuple[Path, str], ...]:
+    """07+12 from TFDS's own voc/2007 and voc/2012, whose trainval is train and validation."""
+    if split != "train":
+        return ((folder_2007, split),)
+    folder_2012 = find_prepared(root, ("voc/2012",), "voc")
+    halves = ("train", "validation")
+    return tuple((folder, half) for folder in (folder_2007, folder_2012) for half in halves)
+
+
+def _check_voc_names(source: VocSource) -> None:
+    names = source.features["objects"]["label"].names
+    if names and tuple(names) != VOC_CATEGORIES.names:
+        what = f"its classes are not Pascal VOC's: {', '.join(names[:5])}"
+        mend = "use data.name=folder for classes of your own"
+        raise DataError("categories", source.folder, "", what, mend)
 
 
 def find_prepared(root: str, names: tuple[str, ...], dataset: str) -> Path:

@@ -86,10 +86,12 @@ def make_builder(
                 tfds.core.BuilderConfig(name=config, version=version, description=description),
             )
 
+            # TFDS would look for checksums and a README beside this module, with a package
+            # (importlib_resources) that it does not declare.
+            code_path = None
+
             @classmethod
             def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
-                # TFDS would look for README.md and tags beside this module, with a package
-                # (importlib_resources) that it does not declare.
                 return dataset_metadata.DatasetMetadata(
                     description=description, citation="", tags=[]
                 )

@@ -1,0 +1,80 @@
+"""What a source of pictures is, and parts and sequences of sources."""
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from retinanet_jax.data.batch import Example
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to the pictures of a split."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels, without decoding."""
+
+
+@runtime_checkable
+class IdentifiedSource(Source, Protocol):
+    """A source that knows the ids of its pictures without decoding them."""
+
+    def image_id(self, index: int) -> int:
+        """The id that detections of this picture carry."""
+
+
+class Slice:
+    """Some pictures of a source, by their numbers in it."""
+
+    def __init__(self, source: IdentifiedSource, numbers: range):
+        self._source, self._numbers = source, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._source[self._numbers[index]]
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._source.image_size(self._numbers[index])
+
+    def image_id(self, index: int) -> int:
+        """The id of the picture in the whole source."""
+        return self._source.image_id(self._numbers[index])
+
+
+class Concatenation:
+    """Several sources one after the other."""
+
+    def __init__(self, parts: Sequence[IdentifiedSource]):
+        self._parts = tuple(parts)
+        self._ends = list(itertools.accumulate(len(part) for part in self._parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Example:
+        part, index = self._find(index)
+        return part[index]
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        part, index = self._find(index)
+        return part.image_size(index)
+
+    def image_id(self, index: int) -> int:
+        """The id of the picture in its own source."""
+        part, index = self._find(index)
+        return part.image_id(index)
+
+    def _find(self, index: int) -> tuple[IdentifiedSource, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"no picture {index} of {len(self)}")
+        place = bisect.bisect_right(self._ends, index)
+        return self._parts[place], index - (self._ends[place - 1] if place else 0)

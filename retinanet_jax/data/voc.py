@@ -1,0 +1,178 @@
+"""Pascal VOC: its XML annotations into TFDS's `voc` features, and back to boxes.
+
+VOC's corners are the first and the last pixel of an object, counted from 1. Records keep them so,
+as TFDS's own `voc` does, and one reader serves both; it takes 1 from the upper left corner, which
+makes them positions: x1 = xmin - 1 is where the first pixel begins, x2 = xmax where the last ends.
+
+Objects marked difficult are kept. In an Example they are `crowd`: anchors on them are ignored, or
+they are dropped, as MatchingConfig.crowd_ioa says. This is what mmdetection does, which publishes a
+RetinaNet for VOC; detectron2 trains on them as on any other, py-faster-rcnn drops them. Scoring
+counts them neither as found nor as missed.
+"""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Bool, Float, Int
+
+from retinanet_jax.data.builders import checked_images, write_source, write_tfds
+from retinanet_jax.data.class_names import VOC_CATEGORIES
+from retinanet_jax.data.once import prepare_once
+from retinanet_jax.data.records import Annotation, Categories, ImageRecord
+from retinanet_jax.data.report import DataError, Guard, Report
+from retinanet_jax.data.sources import TfdsSource, label_array, pixel_boxes, xywh
+from retinanet_jax.data.tfds_bridge import make_builder
+from retinanet_jax.data.voc_xml import POSES, VocObject, read_image_set
+
+# split: the (year, image set) pairs it is made of; the usual 07+12 protocol.
+SPLITS = {"train": (("2007", "trainval"), ("2012", "trainval")), "test": (("2007", "test"),)}
+NAME = ("voc", "0712", "1.0.0")
+
+
+class VocSource(TfdsSource):
+    """A split with TFDS's `voc` features, prepared here or by TFDS: `source[i]` is an Example.
+
+    VOC has no numeric image ids: the digits of the file name are one (2008_000008 is 2008000008),
+    unique over the years.
+    """
+
+    def id_of(self, record: dict) -> int:
+        """The digits of the record's file name."""
+        name = record["image/filename"].decode()
+        digits = "".join(letter for letter in Path(name).stem if letter.isdecimal())
+        if not digits:
+            mend = "VOC's images are named by number"
+            raise DataError("file name", self.folder, name, "has no digits", mend)
+        return int(digits)
+
+    def objects(self, record: dict, size: tuple[int, int]) -> tuple:
+        """Boxes [m 4] xyxy in pixels, labels [m], difficult [m]; `size` is (height, width)."""
+        objects = record["objects"]
+        boxes = pixel_boxes(objects["bbox"], size)
+        boxes[:, :2] = np.maximum(boxes[:, :2] - 1, 0)
+        difficult = np.asarray(objects["is_difficult"], bool).reshape(-1)
+        return boxes, label_array(objects["label"]), difficult
+
+    def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
+        """The objects of a record; ids count the objects of the image, `crowd` is difficult."""
+        first = 1000 * self.id_of(record) + 1
+        rows = zip(*self.objects(record, size), strict=True)
+        return tuple(
+            Annotation(i, int(label), int(label), xywh(box), _area(box), bool(difficult))
+            for i, (box, label, difficult) in enumerate(rows, first)
+        )
+
+
+def voc_objects(
+    truth: dict, categories: Categories
+) -> dict[int, tuple[Float[np.ndarray, "m 4"], Int[np.ndarray, " m"], Bool[np.ndarray, " m"]]]:
+    """Boxes (xyxy), labels and difficult marks by image id, from a VOC data set's ground truth.
+
+    The boxes are positions: `voc_average_precision(..., inclusive_corners=False)` scores them by
+    the rules of VOC's own kit.
+    """
+    rows: dict[int, list[dict]] = {image["id"]: [] for image in truth["images"]}
+    for annotation in truth["annotations"]:
+        rows[annotation["image_id"]].append(annotation)
+    labels = {category_id: label for label, category_id in enumerate(categories.ids)}
+    found = {}
+    for image_id, some in rows.items():
+        boxes = np.array([a["bbox"] for a in some], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        found[image_id] = (
+            boxes,
+            np.array([labels[a["category_id"]] for a in some], np.int32),
+            np.array([a["difficult"] for a in some], bool),
+        )
+    return found
+
+
+def prepare_voc(devkit: str | Path, data_dir: str | Path, on_error: str) -> tuple[Path, Report]:
+    """Prepares 07+12 from an extracted VOCdevkit (VOC2007 and VOC2012) as DATA_DIR/voc/0712.
+
+    Args:
+      devkit: the folder VOCdevkit, or the one that holds it.
+      on_error: 'strict' stops at the first fault; 'skip' leaves the object or image out.
+
+    Returns:
+      The prepared folder, and what was skipped or changed (nothing if it was there already).
+
+    Raises:
+      DataError: names the file, the field and the mend.
+    """
+    devkit, data_dir = Path(devkit).expanduser(), Path(data_dir).expanduser()
+    devkit = devkit / "VOCdevkit" if (devkit / "VOCdevkit").is_dir() else devkit
+    report = Report()
+    guard = Guard(on_error, report)
+
+    def write(temporary: Path) -> None:
+        examples = {}
+        for split, image_sets in SPLITS.items():
+            images = {}
+            for year, image_set in image_sets:
+                images |= read_image_set(devkit / f"VOC{year}", image_set, guard)
+            examples[split] = voc_examples(images, guard)
+        builder = make_builder(*NAME, voc_features(), examples, f"Pascal VOC, from {devkit}")
+        write_source(write_tfds(temporary, builder), VOC_CATEGORIES, str(devkit.resolve()), report)
+
+    return prepare_once(data_dir, data_dir.joinpath(*NAME), write), report
+
+
+def voc_features() -> tfds.features.FeaturesDict:
+    """The features of TFDS's `voc`."""
+    label = tfds.features.ClassLabel(names=list(VOC_CATEGORIES.names))
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(),
+            "image/filename": tfds.features.Text(),
+            "objects": tfds.features.Sequence(
+                {
+                    "label": label,
+                    "bbox": tfds.features.BBoxFeature(),
+                    "pose": tfds.features.ClassLabel(names=list(POSES)),
+                    "is_truncated": np.bool_,
+                    "is_difficult": np.bool_,
+                }
+            ),
+            "labels": tfds.features.Sequence(label),
+            "labels_no_difficult": tfds.features.Sequence(label),
+        }
+    )
+
+
+def voc_examples(
+    images: dict[ImageRecord, list[VocObject]], guard: Guard
+) -> Iterator[tuple[str, dict]]:
+    """(key, example) pairs for `voc_features`."""
+    for record, data in checked_images(images, guard):
+        objects = images[record]
+        yield (
+            record.path.stem,
+            {
+                "image": io.BytesIO(data),
+                "image/filename": record.file_name,
+                "objects": [_encoded(o, record) for o in objects],
+                "labels": sorted({o.label for o in objects}),
+                "labels_no_difficult": sorted({o.label for o in objects if not o.difficult}),
+            },
+        )
+
+
+def _encoded(voc_object: VocObject, record: ImageRecord) -> dict:
+    corners = np.array(voc_object.corners) / ([record.width, record.height] * 2)
+    x1, y1, x2, y2 = np.clip(corners, 0, 1)
+    return {
+        "label": voc_object.label,
+        "bbox": tfds.features.BBox(y1, x1, y2, x2),
+        "pose": voc_object.pose,
+        "is_truncated": voc_object.truncated,
+        "is_difficult": voc_object.difficult,
+    }
+
+
+def _area(box: Float[np.ndarray, "4"]) -> float:
+    _, _, width, height = xywh(box)
+    return width * height
