@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -384,6 +385,69 @@ def test_an_official_file_of_another_split_is_refused(tfds_coco, shared_dir, tmp
         load_dataset(settings, "validation").ground_truth()
     with pytest.raises(DataError, match="has no split 'train'"):
         load_dataset(config("coco", tfds_coco, tmp_path), "train")
+
+
+@pytest.mark.parametrize("split", ["train2017", "train-2017_a", "2017", "Validation"])
+def test_any_name_of_letters_and_digits_is_a_split(tmp_path, split):
+    folder = write_folder(tmp_path / "data", splits=(split,), count=3)
+    settings = config("folder", folder, tmp_path / "cache", train_split=split, eval_split=split)
+    assert len(load_dataset(settings, f"{split}[1:]").source) == 2
+
+
+def test_official_annotations_of_a_folder_override_its_own(folder, tmp_path):
+    other = tmp_path / "official.json"
+    content = json.loads((folder / "annotations/instances_val.json").read_text())
+    content["annotations"] = [{**a, "area": 9.25} for a in content["annotations"]]
+    other.write_text(json.dumps(content))
+    settings = config("folder", folder, tmp_path / "cache", annotations=str(other))
+    truth = load_dataset(settings, "val").ground_truth()
+    assert {a["area"] for a in truth["annotations"]} == {9.25}
+    truth = load_dataset(settings, "train").ground_truth()
+    assert {a["area"] for a in truth["annotations"]} == {60.7}
+    del content["annotations"][2]["area"]
+    other.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"official\.json: annotations\[2\].*'area'"):
+        load_dataset(settings, "val").ground_truth()
+
+
+def test_records_that_are_not_array_record_are_refused(folder, tmp_path):
+    prepared = builders.prepare_folder(folder, "val", tmp_path / "cache", "strict")
+    info = json.loads((prepared / "dataset_info.json").read_text())
+    (prepared / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
+    with pytest.raises(DataError, match="tfrecord, not array_record"):
+        TfdsSource(prepared, "val", tmp_path)
+    (prepared / "dataset_info.json").write_text("{")
+    with pytest.raises(DataError, match="TFDS cannot read it"):
+        TfdsSource(prepared, "val", tmp_path)
+
+
+def test_sizes_are_kept_and_a_broken_cache_is_done_without(folder, tmp_path, monkeypatch, caplog):
+    prepared = builders.prepare_folder(folder, "val", tmp_path / "cache", "strict")
+    ids = TfdsSource(prepared, "val", tmp_path).index().ids
+    (stored,) = (tmp_path / "index").iterdir()
+    stored.write_bytes(stored.read_bytes()[:100])
+    np.testing.assert_array_equal(TfdsSource(prepared, "val", tmp_path).index().ids, ids)
+    monkeypatch.setattr(TfdsSource, "_read_index", lambda self: pytest.fail("read again"))
+    np.testing.assert_array_equal(TfdsSource(prepared, "val", tmp_path).index().ids, ids)
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    source = TfdsSource(prepared, "val", tmp_path / "file")
+    np.testing.assert_array_equal(source.index().ids, ids)
+    assert "cannot keep image sizes" in caplog.text
+
+
+def test_threads_read_what_one_thread_reads(folder, tmp_path):
+    prepared = builders.prepare_folder(folder, "val", tmp_path / "cache", "strict")
+    expected = [TfdsSource(prepared, "val", tmp_path)[i] for i in range(6)]
+    source = TfdsSource(prepared, "val", tmp_path / "other")
+    numbers = list(range(6)) * 10
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(source.__getitem__, numbers))
+        sizes = list(pool.map(source.image_size, numbers))
+    for number, example, size in zip(numbers, found, sizes, strict=True):
+        np.testing.assert_array_equal(example.image, expected[number].image)
+        np.testing.assert_array_equal(example.boxes, expected[number].boxes)
+        assert size == (30, 40) and example.image_id == expected[number].image_id
 
 
 def test_shapes_splits_share_no_picture(tmp_path):

@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        mend = "write it there, or set data.root and the split to where it is"
+        mend = "write it there, or mend data.root, the split or data.annotations"
         raise DataError("annotation file", path, "", error.strerror or str(error), mend) from error
     except (ValueError, RecursionError) as error:
         mend = "export the annotations again as COCO instances JSON"

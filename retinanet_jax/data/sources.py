@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 from jaxtyping import Float, Int
 
 from retinanet_jax.data import images as images_lib
@@ -140,7 +141,7 @@ def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
     """
     try:
         builder = tfds.builder_from_directory(os.fspath(folder))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, json_format.Error) as error:
         mend = "prepare it again, with scripts/prepare_data.py"
         raise DataError(
             "prepared data", folder, "", f"TFDS cannot read it ({error})", mend
