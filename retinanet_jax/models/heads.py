@@ -57,4 +57,6 @@ class Head(nn.Module):
             if self.norms:
                 x = self.norms[index](x, train=False)
             x = nn.relu(x)
-        return self.output(x).reshape(x.shape[0], -1, self.values_per_anchor)
+        b, h, w, _ = x.shape
+        anchors = h * w * self.anchors_per_location
+        return self.output(x).reshape(b, anchors, self.values_per_anchor)

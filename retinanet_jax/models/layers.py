@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
 ArrayLike = Array | np.ndarray
+Triple = tuple[float | int, float | int, float | int]
 NORM_KINDS = ("frozen_batch", "batch", "group")
 NUM_GROUPS = 32
 
@@ -26,9 +27,9 @@ class PixelConfig:
     std 1, order 'bgr'.
     """
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # in the units of pixel * scale
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    scale: float = 1 / 255
+    mean: Triple = (0.485, 0.456, 0.406)  # in the units of pixel * scale
+    std: Triple = (0.229, 0.224, 0.225)
+    scale: float | int = 1 / 255
     order: str = "rgb"  # channel order of the network, of mean and of std; pictures are always RGB
 
     def __post_init__(self):
@@ -118,7 +119,7 @@ class Norm(nn.Module):
     """
 
     kind: str
-    epsilon: float = 1e-5
+    epsilon: float | int = 1e-5
     momentum: float = 0.1  # torch's: new = (1 - momentum) * old + momentum * batch
     dtype: Any = jnp.float32
 
@@ -134,7 +135,7 @@ class Norm(nn.Module):
             multiplier, offset = jax.lax.stop_gradient((multiplier, offset))
         return (x * multiplier + offset).astype(self.dtype)
 
-    def _moments(self, x: Array, train: bool) -> tuple[Array, Array]:
+    def _moments(self, x: Array, train: bool) -> tuple[ArrayLike, ArrayLike]:
         """Mean and (biased) variance that x is normalised by, broadcasting against it."""
         if self.kind == "group":
             return _group_moments(x)
@@ -150,7 +151,7 @@ class Norm(nn.Module):
             var.value = self._follow(var.value, unbiased)
         return batch_mean, batch_var
 
-    def _follow(self, running: Array, batch: Array) -> Array:
+    def _follow(self, running: ArrayLike, batch: Array) -> Array:
         return (1 - self.momentum) * running + self.momentum * jax.lax.stop_gradient(batch)
 
 

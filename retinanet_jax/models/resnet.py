@@ -108,7 +108,7 @@ class ResNet(nn.Module):
     top_level: int = 5
     stride_on: str = "3x3"
     norm: str = "frozen_batch"
-    norm_epsilon: float = 1e-5
+    norm_epsilon: float | int = 1e-5
     frozen_stages: int = 0
     dtype: Any = jnp.float32
 
