@@ -1,0 +1,141 @@
+"""torchvision's state dicts: ResNet and ResNeXt backbones and the two RetinaNet detectors.
+
+Their conventions that are no weights, and that the config has to follow:
+anchors are ratio-major (AnchorConfig.order), the 91 logits are raw COCO category ids, and the
+published `retinanet_resnet50_fpn` COCO weights run with a batch norm epsilon of 0
+(ModelConfig.norm_epsilon) and P6 from P5; `_v2` has P6 from C5, GroupNorm heads and epsilon 1e-5.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from retinanet_jax.weights.keymap import LEAF_NAMES, Imported, Path, fill, is_batch_counter
+
+_CONV_BIAS = re.compile(r"(.*\.)?(conv\d|downsample\.0)\.bias")
+_OLD_TOWER = re.compile(r"(head\.\w+_head\.conv)\.(\d+)\.(weight|bias)")
+_OLD_FPN = re.compile(r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)")
+_HEADS = {
+    "class_head": ("head.classification_head", "cls_logits"),
+    "box_head": ("head.regression_head", "bbox_reg"),
+}
+
+
+def backbone_from_torchvision(
+    state: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    *,
+    norm_epsilon: float = 1e-5,
+    partial: bool = False,
+) -> Imported:
+    """A classifier's state dict (`resnet50`, timm's too) into a RetinaNet's backbone.
+
+    variables: an initialised {'params', 'batch_stats'}; what the checkpoint lacks keeps these
+    values, the pyramid and the heads always. The classifier (`fc`), stages that the network does
+    not build and batch counters are listed as unused and are no error. norm_epsilon is
+    ModelConfig's, for folded checkpoints (see unfold). Raises WeightsError as keymap.fill says.
+    """
+    stages = {name.split("_")[0] for name in variables["params"]["backbone"]}
+
+    def is_beyond(key):
+        module = key.split(".")[0]
+        return (
+            module == "fc" or is_batch_counter(key) or (_is_stage(module) and module not in stages)
+        )
+
+    return fill(
+        variables,
+        unfold(state, norm_epsilon),
+        lambda path: _backbone_key(path[1:]) if path[0] == "backbone" else None,
+        partial=partial,
+        may_be_unused=is_beyond,
+    )
+
+
+def detector_from_torchvision(
+    state: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    *,
+    norm_epsilon: float = 1e-5,
+    partial: bool = False,
+) -> Imported:
+    """The state dict of `retinanet_resnet50_fpn` (either key layout) or `_v2` into a RetinaNet.
+
+    With partial=True a detector for other classes keeps its own class output, reported as
+    misshapen. Otherwise as backbone_from_torchvision.
+    """
+    levels = [
+        int(name.removeprefix("lateral"))
+        for name in variables["params"]["fpn"]
+        if name.startswith("lateral")
+    ]
+    return fill(
+        variables,
+        unfold({_modern_key(key): value for key, value in state.items()}, norm_epsilon),
+        lambda path: _detector_key(path, min(levels), max(levels)),
+        partial=partial,
+        may_be_unused=is_batch_counter,
+    )
+
+
+def unfold(state: Mapping[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
+    """A backbone whose batch norm was folded into its convolutions as one with batch norm.
+
+    A `*.convN.bias` without a `*.bnN` becomes a norm of scale 1, that bias, mean 0 and variance 1 -
+    epsilon: the same function, so that the model needs no special case. It stays the same function
+    only while the norm is frozen; live batch norm in training recomputes the statistics, whose
+    scale the folding has absorbed.
+    """
+    unfolded = dict(state)
+    for key in state:
+        found = _CONV_BIAS.fullmatch(key)
+        if not found:
+            continue
+        norm = (found[1] or "") + found[2].replace("conv", "bn").replace("sample.0", "sample.1")
+        if not any(other.startswith(norm + ".") for other in state):
+            bias = np.asarray(unfolded.pop(key))
+            unfolded[f"{norm}.weight"] = np.ones_like(bias)
+            unfolded[f"{norm}.bias"] = bias
+            unfolded[f"{norm}.running_mean"] = np.zeros_like(bias)
+            unfolded[f"{norm}.running_var"] = np.full_like(bias, 1 - epsilon)
+    return unfolded
+
+
+def _is_stage(module: str) -> bool:
+    return re.fullmatch(r"layer[1-4]", module) is not None
+
+
+def _backbone_key(path: Path) -> str:
+    """('layer1_0', 'downsample_bn', 'mean') -> 'layer1.0.downsample.1.running_mean'."""
+    *modules, leaf = path
+    names = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
+    modules = [names.get(module, module.replace("_", ".")) for module in modules]
+    return ".".join([*modules, LEAF_NAMES[leaf]])
+
+
+def _detector_key(path: Path, lowest: int, top: int) -> str:
+    if path[0] == "backbone":
+        return "backbone.body." + _backbone_key(path[1:])
+    module, leaf = path[1], LEAF_NAMES[path[2]]
+    number = int(re.sub(r"\D", "", module) or 0)
+    if path[0] == "fpn":
+        blocks = {"lateral": "inner_blocks", "output": "layer_blocks"}.get(module[:-1])
+        if blocks:
+            return f"backbone.fpn.{blocks}.{number - lowest}.0.{leaf}"
+        # always called p6 and p7, whatever levels the pyramid has
+        return f"backbone.fpn.extra_blocks.p{number - top + 5}.{leaf}"
+    head, output = _HEADS[path[0]]
+    if module == "output":
+        return f"{head}.{output}.{leaf}"
+    return f"{head}.conv.{number}.{int(module.startswith('norm'))}.{leaf}"
+
+
+def _modern_key(key: str) -> str:
+    """The older layout: towers counted with their ReLUs (0, 2, 4, 6), FPN keys without `.0`."""
+    if found := _OLD_TOWER.fullmatch(key):
+        return f"{found[1]}.{int(found[2]) // 2}.0.{found[3]}"
+    if found := _OLD_FPN.fullmatch(key):
+        return f"{found[1]}.0.{found[2]}"
+    return key

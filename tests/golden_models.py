@@ -1,0 +1,109 @@
+"""Reading the golden folder's weights, images and stored tensors, as its README.md describes."""
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from retinanet_jax.models import PixelConfig, build_model, normalize
+
+
+@functools.cache
+def recipe(folder: Path):
+    """The folder's own recipe.py as a module."""
+    spec = importlib.util.spec_from_file_location("golden_recipe", folder / "recipe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def state_dict(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """The weights that torchvision ran with, made again from the recipe and checked by checksum."""
+    shapes = json.loads((folder / "state_dict" / f"{name}.json").read_text())
+    wanted = json.loads((folder / "state_dict" / f"{name}.crc32.json").read_text())
+    state = recipe(folder).state(shapes)
+    changed = [key for key in state if recipe(folder).fingerprint(state[key]) != wanted[key]]
+    assert not changed, f"the recipe's random stream has changed: {changed[:3]}"
+    return state
+
+
+def empty_variables(model, image_shape=(1, 64, 64, 3)) -> dict:
+    """The shapes of a model's variables, for an import that fills all of them."""
+    return jax.eval_shape(
+        lambda: model.init(jax.random.key(0), jnp.zeros(image_shape), train=False)
+    )
+
+
+def random_variables(model, image_shape=(1, 64, 64, 3), seed=0) -> dict:
+    """Variables none of which is trivial, without the compilation that an initialisation costs."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        if path[-1].key == "kernel":
+            fan_in = np.prod(leaf.shape[:-1])
+            return jnp.asarray(rng.standard_normal(leaf.shape) * np.sqrt(2 / fan_in), jnp.float32)
+        if path[-1].key in ("scale", "var"):
+            return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32)
+        return jnp.asarray(0.1 * rng.standard_normal(leaf.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, empty_variables(model, image_shape))
+
+
+def counts(state: dict[str, np.ndarray]) -> tuple[int, int]:
+    """(num_classes, anchors_per_location) of a detector's state dict."""
+    anchors = len(state["head.regression_head.bbox_reg.bias"]) // 4
+    return len(state["head.classification_head.cls_logits.bias"]) // anchors, anchors
+
+
+def detector(folder: Path, name: str, config, importer):
+    """(model, variables) with a golden detector's weights."""
+    state = state_dict(folder, name)
+    model = build_model(config, *counts(state))
+    return model, importer(state, empty_variables(model)).variables
+
+
+def batch(folder: Path, golden) -> np.ndarray:
+    """The images of inputs.npz as torchvision's transform batches them, [b h w 3] float32."""
+    inputs = np.load(folder / "inputs.npz")
+    sizes = golden["eval/image_sizes"]
+    _, _, height, width = golden["eval/batch/shape"]
+    canvas = np.zeros((len(sizes), height, width, 3), np.float32)
+    for index, (h, w) in enumerate(sizes):
+        picture = np.asarray(normalize(inputs[f"image{index}"][None], PixelConfig())[0])
+        canvas[index, :h, :w] = resize(picture.astype(np.float64), h, w)
+    return canvas
+
+
+def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear with half-pixel centres and without antialiasing, [h w c]."""
+    rows = _interpolation(picture.shape[0], height)
+    columns = _interpolation(picture.shape[1], width)
+    return np.einsum("ij,jkc,lk->ilc", rows, picture, columns, optimize=True)
+
+
+def _interpolation(old: int, new: int) -> np.ndarray:
+    """[new old] weights."""
+    source = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0)
+    low = np.minimum(np.floor(source).astype(int), old - 1)
+    weights = np.zeros((new, old))
+    weights[np.arange(new), low] += 1 - (source - low)
+    weights[np.arange(new), np.minimum(low + 1, old - 1)] += source - low
+    return weights
+
+
+def assert_close(golden, key: str, ours, *, times: float = 6.0) -> None:
+    """ours (N H W C or head outputs) against a stored tensor, within times its float32 error."""
+    ours = np.asarray(ours)
+    ours = ours.transpose(0, 3, 1, 2) if ours.ndim == 4 else ours
+    assert ours.shape == tuple(golden[f"{key}/shape"]), key
+    error = np.abs(ours.reshape(-1)[:: int(golden[f"{key}/step"])] - golden[f"{key}/slice"]).max()
+    allowed = times * float(golden[f"{key}/f32_err"])
+    assert error <= allowed, f"{key}: differs by {error:.2e}, allowed {allowed:.2e}"
+    stats = ours.astype(np.float64)
+    found = [stats.sum(), np.abs(stats).sum(), np.square(stats).sum()]
+    np.testing.assert_allclose(found[1:], golden[f"{key}/stats"][1:3], rtol=1e-4, err_msg=key)
+    assert abs(found[0] - golden[f"{key}/stats"][0]) <= allowed * stats.size, key
