@@ -198,31 +198,38 @@ def retinanet_loss(
       alpha: in place of config.alpha; may be traced.
 
     Returns:
-      Losses. Without any positive anchor the class loss is that of the negatives and the box loss
-      0.
+      Losses. Without positive anchors the class loss is that of the negatives, the box loss 0.
     """
     gamma = config.gamma if gamma is None else gamma
     alpha = config.alpha if alpha is None else alpha
     labels = jnp.where(jnp.asarray(valid)[:, None], targets.labels, IGNORE)
-    ends = np.cumsum([len(level) for level in anchors])
-    class_sum = box_sum = jnp.zeros(labels.shape[0], jnp.float32)
-    # Level by level, since joined logits would be a second copy of the largest array of the step.
-    for logits, deltas, level, end in zip(class_logits, box_deltas, anchors, ends, strict=True):
-        part = slice(end - len(level), end)
-        class_losses = focal_loss_from_labels(logits, labels[:, part], gamma=gamma, alpha=alpha)
-        class_sum += jnp.sum(class_losses, axis=1)
-        box_losses = _box_loss(deltas, level, targets.boxes[:, part], config)
-        box_sum += jnp.sum(jnp.where(labels[:, part] >= 0, box_losses, 0), axis=1)
-    positives = jnp.sum(labels >= 0, axis=1, dtype=jnp.float32)
-    class_loss = _normalize(class_sum, positives, valid, config)
-    box_loss = _normalize(box_sum, positives, valid, config)
+    positive = labels >= 0
+    class_sums = _class_loss_sums(class_logits, labels, gamma, alpha)
+    deltas = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
+    box_losses = _box_losses(deltas, jnp.concatenate(anchors), targets.boxes, config)
+    box_sums = jnp.sum(jnp.where(positive, box_losses, 0), axis=1)
+    positives = jnp.sum(positive, axis=1, dtype=jnp.float32)
+    class_loss = _normalize(class_sums, positives, valid, config)
+    box_loss = _normalize(box_sums, positives, valid, config)
     total = class_loss + config.box_weight * box_loss
     return Losses(total, class_loss, box_loss, jnp.sum(positives))
 
 
-def _box_loss(deltas, anchors, target_boxes, config):
+def _class_loss_sums(class_logits, labels, gamma, alpha):
+    """Focal loss of every image: [b].
+
+    Level by level, since joined logits would be a second copy of the largest array of the step.
+    """
+    ends = np.cumsum([logits.shape[1] for logits in class_logits])
+    parts = jnp.split(labels, ends[:-1], axis=1)
+    return sum(
+        jnp.sum(focal_loss_from_labels(logits, part, gamma=gamma, alpha=alpha), axis=1)
+        for logits, part in zip(class_logits, parts, strict=True)
+    )
+
+
+def _box_losses(deltas, anchors, target_boxes, config):
     """Box loss of every anchor as if all were positive: [b n]."""
-    deltas = jnp.asarray(deltas, jnp.float32)
     if config.box == "giou":
         return giou_loss(boxes.decode(anchors, deltas), target_boxes)
     beta = config.beta if config.box == "smooth_l1" else 0.0

@@ -43,8 +43,8 @@ def test_coder_equals_torchvision(golden, name, weights):
     anchors = golden["boxes/proposals"]
     encoded = boxes.encode(anchors, golden["boxes/reference"], weights)
     decoded = boxes.decode(anchors, golden["boxes/codes"], weights=weights)
-    np.testing.assert_allclose(encoded, golden[f"boxes/{name}/encoded"], rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(decoded, golden[f"boxes/{name}/decoded"], rtol=1e-5, atol=2e-2)
+    np.testing.assert_allclose(encoded, golden[f"boxes/{name}/encoded"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(decoded, golden[f"boxes/{name}/decoded"], rtol=1e-5, atol=1e-3)
 
 
 def test_clip_and_scale_equal_torchvision(golden):
