@@ -28,9 +28,13 @@ def golden(golden_dir):
         return {key: units[key] for key in units.files if key.startswith(kept)}
 
 
-@jax.jit
 def _value_and_grad(logits, targets, gamma, alpha=None):
-    """Focal loss and its derivative by the logits, both per element; gamma and alpha are traced."""
+    """Focal loss and its derivative by the logits, both per element, as numpy arrays."""
+    return jax.tree.map(np.asarray, _traced(logits, targets, gamma, alpha))
+
+
+@jax.jit
+def _traced(logits, targets, gamma, alpha):
     value, pullback = jax.vjp(lambda x: focal(x, targets, gamma=gamma, alpha=alpha), logits)
     return value, pullback(jnp.ones_like(value))[0]
 
