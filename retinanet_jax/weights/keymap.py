@@ -39,7 +39,9 @@ class Imported:
         lines = [f"taken from the checkpoint: {len(self.taken)} arrays"]
         everything = self.taken + self.random
         for title, paths in (("taken", self.taken), ("random", self.random)):
-            lines.append(f"  {title}: {', '.join(whole_modules(paths, everything)) or 'nothing'}")
+            lines.append(
+                f"  {title}: {', '.join(whole_modules(sorted(paths), everything)) or 'nothing'}"
+            )
         counters = [key for key in self.unused if is_batch_counter(key)]
         unused = [key for key in self.unused if not is_batch_counter(key)]
         if counters:
