@@ -320,36 +320,19 @@ def test_no_valid_image_gives_zero(normalizer):
     assert [float(value) for value in result] == [0, 0, 0, 0]
 
 
-def test_batch_normalizer_counts_the_positives_of_all_images():
-    heads, labels = _heads(2), _labels(2, (9, 1))
-    config = LossConfig()
+@pytest.mark.parametrize("normalizer", ["batch", "image"])
+def test_normalizers(normalizer):
+    heads, labels, config = _heads(2), _labels(2, (9, 0)), LossConfig(normalizer=normalizer)
     both = _loss(*heads, ANCHORS, _targets(labels), np.ones(2, bool), config)
-    sums = []
-    for image in range(2):
-        one = jax.tree.map(lambda a, i=image: a[i : i + 1], heads)
-        part = _targets(labels[image : image + 1])
-        alone = _loss(*one, ANCHORS, part, np.ones(1, bool), config)
-        sums.append(np.array([alone.class_loss, alone.box_loss]) * float(alone.num_positives))
-    assert both.num_positives == 10
-    np.testing.assert_allclose([both.class_loss, both.box_loss], sum(sums) / 10, rtol=1e-5)
-
-
-def test_image_normalizer_is_a_mean_over_images():
-    heads, labels = _heads(2), _labels(2, (9, 0))
-    config = LossConfig(normalizer="image")
-    both = _loss(*heads, ANCHORS, _targets(labels), np.ones(2, bool), config)
-    alone = [
-        _loss(
-            *jax.tree.map(lambda a, i=image: a[i : i + 1], heads),
-            ANCHORS,
-            _targets(labels[image : image + 1]),
-            np.ones(1, bool),
-            config,
-        )
-        for image in range(2)
-    ]
-    mean = np.mean([[one.class_loss, one.box_loss] for one in alone], axis=0)
-    np.testing.assert_allclose([both.class_loss, both.box_loss], mean, rtol=1e-5)
+    alone = []
+    for image in (slice(0, 1), slice(1, 2)):
+        head, target = jax.tree.map(lambda a, i=image: a[i], (heads, _targets(labels)))
+        alone.append(_loss(*head, ANCHORS, target, np.ones(1, bool), config))
+    assert both.num_positives == 9
+    # Alone, their divisors are 9 and max(1, 0); batch divides both by 9, image takes a mean.
+    factors = np.array([1, 1 / 9] if normalizer == "batch" else [0.5, 0.5])
+    parts = np.array([[one.class_loss, one.box_loss] for one in alone])
+    np.testing.assert_allclose([both.class_loss, both.box_loss], factors @ parts, rtol=1e-5)
 
 
 @pytest.mark.parametrize("box, normalizer", [("smooth_l1", "batch"), ("giou", "image")])
