@@ -25,10 +25,12 @@ setup(
         "opencv-python-headless>=4.10",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.12,<1.0",
+        "pillow>=10.1",
         "pycocotools>=2.0.8",
         "rich>=13",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.8",
+        "tqdm>=4.66",
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],

@@ -9,11 +9,13 @@ from jax.sharding import Mesh
 from retinanet_jax.config import Config
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline import eval_batches
+from retinanet_jax.data.records import Categories
+from retinanet_jax.data.voc import voc_objects
 from retinanet_jax.detections import Detections
 from retinanet_jax.mesh import fetch, for_this_process, to_devices
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
-from retinanet_jax.metrics.voc import voc_average_precision
-from retinanet_jax.visualize import detection_grid
+from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
+from retinanet_jax.visualize import Objects, detection_grid
 
 
 class Evaluation(NamedTuple):
@@ -89,7 +91,36 @@ def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
 
 
 def _voc_metrics(results: list[dict], dataset: Dataset) -> tuple[dict, dict]:
-    raise DataError
+    truth = voc_objects(dataset.ground_truth(), dataset.categories)
+    found = {image_id: VocDetections(*_arrays([], dataset.categories)) for image_id in truth}
+    for image_id, image_results in _by_image(results).items():
+        found[image_id] = VocDetections(*_arrays(image_results, dataset.categories))
+    metrics = voc_average_precision(
+        [VocObjects(*truth[image_id]) for image_id in truth],
+        [found[image_id] for image_id in truth],
+        dataset.categories.num_classes,
+        # The reader has turned VOC's 1-based inclusive corners into edges already.
+        inclusive_corners=False,
+        names=dataset.categories.names,
+    )
+    summary = {name: metrics[name] for name in ("AP_11point", "AP_allpoint")}
+    return summary, metrics["per_class_11point"]
+
+
+def _by_image(results: list[dict]) -> dict[int, list[dict]]:
+    by_image: dict[int, list[dict]] = {}
+    for result in results:
+        by_image.setdefault(result["image_id"], []).append(result)
+    return by_image
+
+
+def _arrays(results: list[dict], categories: Categories) -> tuple[np.ndarray, ...]:
+    """Boxes xyxy [d 4], scores [d] and labels [d] of one image's results."""
+    boxes = np.array([result["bbox"] for result in results], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    scores = np.array([result["score"] for result in results], np.float32)
+    labels = [categories.label_of(result["category_id"]) for result in results]
+    return boxes, scores, np.array(labels, np.int32)
 
 
 def draw_examples(results: list[dict], dataset: Dataset, config: Config) -> np.ndarray | None:
@@ -101,12 +132,10 @@ def draw_examples(results: list[dict], dataset: Dataset, config: Config) -> np.n
     count = min(config.evaluation.pictures, len(dataset.source))
     if not count:
         return None
-    by_image: dict[int, list[dict]] = {}
-    for result in results:
-        if result["score"] >= config.evaluation.picture_score:
-            by_image.setdefault(result["image_id"], []).append(result)
-    rows = []
+    shown = [r for r in results if r["score"] >= config.evaluation.picture_score]
+    by_image, rows = _by_image(shown), []
     for index in np.linspace(0, len(dataset.source) - 1, count).astype(int):
         example = dataset.source[int(index)]
-        rows.append((example, by_image.get(example.image_id, [])))
+        boxes, scores, labels = _arrays(by_image.get(example.image_id, []), dataset.categories)
+        rows.append((example.image, example, Objects(boxes, labels, scores)))
     return detection_grid(rows, dataset.categories.names)

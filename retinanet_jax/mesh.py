@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from retinanet_jax.config import ConfigError
 
 DATA_AXIS = "data"
 
@@ -41,12 +43,12 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
-    """Raises ValueError where a batch cannot be divided over the devices."""
-    devices = mesh.devices.size
+def check_batch_size(batch_size: int, mesh: Mesh | AbstractMesh, field: str) -> None:
+    """Raises ConfigError where a batch cannot be divided over the devices."""
+    devices = mesh.size
     if batch_size % devices:
         nearest = max(1, round(batch_size / devices)) * devices
-        raise ValueError(
+        raise ConfigError(
             f"{field}: {batch_size} images cannot be divided over {devices} devices; "
             f"write a multiple of {devices}, such as {nearest}"
         )

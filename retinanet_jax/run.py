@@ -7,9 +7,11 @@ pictures/, detections.json (COCO results format) and results.json.
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
@@ -87,10 +89,7 @@ def make_learner(
 ) -> Learner:
     """Builds the model and its first state, with pretrained weights where the config names them."""
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
-    # Parameters do not depend on the image's size, and the smallest compiles fastest.
-    images = jnp.zeros((1, 64, 64, 3))
-    init = jax.jit(lambda key: model.init(key, images, train=False))
-    variables = init(jax.random.key(config.seed))
+    variables = init_variables(model, config.seed)
     if config.model.pretrained:
         imported = load_pretrained(config.model.pretrained, variables, config.model)
         say(f"{config.model.pretrained}\n{imported.summary()}")
@@ -106,6 +105,18 @@ def make_learner(
         focal=jax.device_put(Focal(jnp.float32(config.loss.gamma), alpha), replicated(mesh)),
         state=jax.device_put(state, replicated(mesh)),
     )
+
+
+def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
+    """Random variables of a model, float32, the same on every platform."""
+    # Parameters do not depend on the image's size.
+    images = jnp.zeros((1, 64, 64, 3))
+    init = jax.jit(lambda key: model.init(key, images, train=False))
+    # It runs once: on the CPU, LLVM's optimisation would cost ten seconds and win nothing.
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    options = options if jax.default_backend() == "cpu" else None
+    key = jax.random.key(seed)
+    return init.lower(key).compile(compiler_options=options)(key)
 
 
 def evaluate_and_log(

@@ -127,7 +127,7 @@ def train_step(
         "class_loss": losses.class_loss,
         "box_loss": losses.box_loss,
         "positives": losses.num_positives / batch.images.shape[0],
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
         "learning_rate": schedule(state.step),
     }
     state = TrainState(state.step + 1, params, batch_stats, opt_state, average)

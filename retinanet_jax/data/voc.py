@@ -85,7 +85,7 @@ def voc_objects(
         found[image_id] = (
             boxes,
             np.array([labels[a["category_id"]] for a in some], np.int32),
-            np.array([a["difficult"] for a in some], bool),
+            np.array([a.get("difficult", a["iscrowd"]) for a in some], bool),
         )
     return found
 

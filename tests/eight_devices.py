@@ -1,0 +1,56 @@
+"""Run by test_devices.py in a process with eight simulated devices: the same step on 1 and on 8."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from small import small_batch, small_config
+
+from retinanet_jax.data.records import Categories
+from retinanet_jax.mesh import make_mesh, to_devices
+from retinanet_jax.run import make_learner
+
+
+def largest_difference(a, b) -> float:
+    """Over all arrays: the largest difference relative to the largest value of the array."""
+    differences = jax.tree.map(
+        lambda x, y: float(np.abs(x - y).max() / (np.abs(x).max() + 1e-12)), a, b
+    )
+    return max(jax.tree.leaves(differences))
+
+
+def one_step(devices: int, norm: str):
+    """Metrics, gradients (as the update of plain gradient descent) and batch statistics."""
+    mesh = make_mesh(jax.devices()[:devices])
+    config = small_config(
+        train__batch_size=8,
+        model__norm=norm,
+        optimizer__momentum=0.0,
+        optimizer__weight_decay=0.0,
+        optimizer__learning_rate=1.0,
+        optimizer__base_batch_size=8,
+    )
+    learner = make_learner(config, Categories(tuple("abcde"), (1, 2, 3, 4, 5)), mesh, print)
+    before = jax.tree.map(jnp.copy, learner.state.params)
+    batch = small_batch(rows=8)
+    # One image without boxes and one full of them: positives differ from device to device.
+    batch.gt_labels[0] = -1
+    state, metrics = learner.step_fn(learner.state, to_devices(batch, mesh), learner.focal)
+    gradients = jax.tree.map(lambda b, a: np.asarray(b) - np.asarray(a), before, state.params)
+    return jax.device_get(metrics), gradients, jax.device_get(state.batch_stats)
+
+
+result = {}
+for norm in ("batch", "group"):
+    (metrics_1, gradients_1, stats_1), (metrics_8, gradients_8, stats_8) = (
+        one_step(1, norm),
+        one_step(8, norm),
+    )
+    result[norm] = {
+        "loss": [float(metrics_1["loss"]), float(metrics_8["loss"])],
+        "gradients": largest_difference(gradients_1, gradients_8),
+        "statistics": largest_difference(stats_1, stats_8) if stats_1 else 0.0,
+    }
+json.dump({"devices": jax.device_count(), **result}, sys.stdout)

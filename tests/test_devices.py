@@ -1,0 +1,35 @@
+"""Eight simulated devices against one: the same loss, gradients and statistics."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def test_eight_devices_give_the_step_of_one():
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": f"{HERE.parent}:{HERE}",
+    }
+    done = subprocess.run(
+        [sys.executable, str(HERE / "eight_devices.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("devices") == 8
+    for norm, numbers in found.items():
+        one, eight = numbers["loss"]
+        assert eight == pytest.approx(one, rel=1e-5), norm
+        assert numbers["gradients"] < 2e-4, norm
+        assert numbers["statistics"] < 1e-5, norm

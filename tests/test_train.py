@@ -1,0 +1,149 @@
+"""The train step: what it leaves alone, what it sums, that it compiles once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import small_batch, small_config
+
+from retinanet_jax.config import ConfigError
+from retinanet_jax.data.records import Categories
+from retinanet_jax.mesh import check_batch_size, make_mesh, replicated, to_devices
+from retinanet_jax.run import make_learner
+from retinanet_jax.train import Focal
+
+CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
+
+
+def learner_of(**fields):
+    mesh = make_mesh(jax.devices()[:1])
+    return make_learner(small_config(**fields), CATEGORIES, mesh, lambda text: None), mesh
+
+
+PLAIN = {
+    "optimizer__name": "adamw",
+    "optimizer__learning_rate": 2e-3,
+    "optimizer__base_batch_size": 4,
+    "optimizer__ema_decay": 0.5,
+}
+GROUP = {"model__norm": "group", "train__batch_size": 8, "optimizer__momentum": 0.0}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Live batch norm, AdamW and a moving average."""
+    return learner_of(**PLAIN)
+
+
+@pytest.fixture(scope="module")
+def group():
+    """Group norm, in which no image sees another, and gradient descent."""
+    return learner_of(**GROUP)
+
+
+def copy_of(state):
+    return jax.tree.map(jnp.copy, state)
+
+
+def test_a_batch_is_learned_by_heart(plain):
+    learner, mesh = plain
+    batch, state, losses = to_devices(small_batch(), mesh), copy_of(learner.state), []
+    for _ in range(12):
+        state, metrics = learner.step_fn(state, batch, learner.focal)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.6 * losses[0]
+    assert int(state.step) == 12
+
+
+def test_steps_of_all_kinds_compile_once_per_canvas(plain):
+    learner, mesh = plain
+    state = copy_of(learner.state)
+    before = learner.step_fn._cache_size()
+    gammas = (0.0, 0.5, 2.0)
+    for canvas in ((64, 64), (64, 96), (64, 64), (64, 96)):
+        for gamma in gammas:
+            focal = Focal(jnp.float32(gamma), jnp.float32(0.1 * gamma))
+            focal = jax.device_put(focal, replicated(mesh))
+            batch = small_batch(int(10 * gamma), canvas=canvas)
+            ragged = batch._replace(valid=np.array([True, True, True, False]))
+            for rows in (batch, ragged):
+                state, _ = learner.step_fn(state, to_devices(rows, mesh), focal)
+    assert learner.step_fn._cache_size() - before == 2
+
+
+def test_nothing_leaves_the_device_during_a_step(plain):
+    learner, mesh = plain
+    state, batch = copy_of(learner.state), to_devices(small_batch(), mesh)
+    state, _ = learner.step_fn(state, batch, learner.focal)
+    with jax.transfer_guard("disallow"):
+        learner.step_fn(state, batch, learner.focal)
+
+
+def test_padding_images_change_nothing(group):
+    learner, mesh = group
+    batch, junk = small_batch(rows=8), small_batch(seed=9, rows=8)
+    valid = np.arange(8) < 6
+    padded = batch._replace(valid=valid, gt_labels=np.where(valid[:, None], batch.gt_labels, -1))
+    other = padded._replace(images=np.concatenate([batch.images[:6], junk.images[6:]]))
+    after = [
+        learner.step_fn(copy_of(learner.state), to_devices(b, mesh), learner.focal)[0].params
+        for b in (padded, other)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), *after)
+
+
+def test_accumulation_gives_the_update_of_the_whole_batch(group):
+    whole, mesh = group
+    parts, _ = learner_of(**GROUP, optimizer__accumulate_steps=4)
+    batch = to_devices(small_batch(rows=8), mesh)
+    state_a, a = whole.step_fn(copy_of(whole.state), batch, whole.focal)
+    state_b, b = parts.step_fn(parts.state, batch, parts.focal)
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], rtol=2e-4, err_msg=name)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-6),
+        state_a.params,
+        state_b.params,
+    )
+
+
+def test_the_average_is_kept_and_predicted_with(plain):
+    learner, mesh = plain
+    before = jax.device_get(learner.state.params)
+    state = copy_of(learner.state)
+    state, _ = learner.step_fn(state, to_devices(small_batch(), mesh), learner.focal)
+    # At step 0 the decay is 1 / 10.
+    jax.tree.map(
+        lambda old, new, average: np.testing.assert_allclose(
+            average, 0.1 * old + 0.9 * new, rtol=1e-4, atol=1e-6
+        ),
+        before,
+        state.params,
+        state.variables()["params"],
+    )
+
+
+def test_a_batch_without_boxes_still_teaches(plain):
+    learner, mesh = plain
+    batch = small_batch()
+    empty = batch._replace(gt_labels=np.full_like(batch.gt_labels, -1))
+    state = copy_of(learner.state)
+    _, metrics = learner.step_fn(state, to_devices(empty, mesh), learner.focal)
+    assert float(metrics["class_loss"]) > 0 and float(metrics["box_loss"]) == 0
+    assert float(metrics["positives"]) == 0 and np.isfinite(float(metrics["gradient_norm"]))
+
+
+def test_bfloat16_stays_near_float32(plain):
+    losses = []
+    for learner, mesh in (plain, learner_of(**PLAIN, model__dtype="bfloat16")):
+        batch = to_devices(small_batch(), mesh)
+        state, metrics = learner.step_fn(copy_of(learner.state), batch, learner.focal)
+        assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(state.params))
+        losses.append(float(metrics["loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_batch_that_devices_cannot_share_says_what_to_write():
+    mesh = jax.sharding.AbstractMesh((8,), ("data",))
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 12 .* a multiple of 8, such as 16"):
+        check_batch_size(12, mesh, "train.batch_size")
