@@ -78,7 +78,7 @@ def zip_file(records, *, compression=zipfile.ZIP_STORED):
 
 def torch_zip(pickle, storages, *, folder="archive", more=()):
     """What torch.save writes: a pickle, and the bytes of the storages by their keys."""
-    records = [("data.pkl", pickle), ("byteorder", b"little"), *more]
+    records = [("data.pkl", pickle), ("byteorder", b"little"), ("version", b"3\n"), *more]
     records += [(f"data/{key}", content) for key, content in storages.items()]
     return zip_file([(f"{folder}/{record}", content) for record, content in records])
 
