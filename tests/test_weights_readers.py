@@ -1,4 +1,4 @@
-"""Reading checkpoints: real files of torch, every format, and every way of contradicting itself."""
+"""Reading checkpoints: real files of torch, every format, and tensors that lie."""
 
 import json
 import pickle
@@ -303,5 +303,13 @@ def test_numbers_are_arrays_too(read):
 def test_strange_names_do_not_reach_the_terminal(read):
     with pytest.raises(WeightsError) as caught:
         read(pickle.dumps({"\x1b[31m" + "x" * 10_000: "text"}))
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_strange_keys_of_storages_do_not_reach_the_terminal(read):
+    items = dictionary({"a": tensor(storage("\x1b[31m" * 1000, "Float", 6), 9, [1], [1])})
+    with pytest.raises(WeightsError) as caught:
+        read(torch_zip(pickled(items), {"\x1b[31m" * 1000: SIX.tobytes()}))
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value)) < 1000

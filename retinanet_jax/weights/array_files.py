@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from retinanet_jax.weights.constructors import NUMPY_CODES
-from retinanet_jax.weights.errors import WeightsError
-from retinanet_jax.weights.pickle_machine import shown
+from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import BFLOAT16, Budget, Storage, Tensor, contiguous_tensor
 from retinanet_jax.weights.zip_records import Record, contents
 
@@ -97,7 +96,7 @@ def read_safetensors(data: mmap.mmap) -> dict[str, Tensor]:
     body, position, tensors = memoryview(data)[8 + size :], 0, {}
     for storage, shape, begin, end in entries:
         if begin != position or not begin <= end <= len(body):
-            raise WeightsError(f"tensor {storage.name} leaves a gap, overlaps or is cut off")
+            raise WeightsError(f"tensor {storage.label} leaves a gap, overlaps or is cut off")
         storage.attach(body[begin:end])
         tensors[storage.name] = contiguous_tensor(storage, shape)
         position = end

@@ -3,3 +3,8 @@
 
 class WeightsError(ValueError):
     """A checkpoint that cannot be used; the message names the file, the field and the mend."""
+
+
+def shown(name: str) -> str:
+    """A name out of the file, safe and short enough for a message."""
+    return ascii(name[:80])[1:-1]

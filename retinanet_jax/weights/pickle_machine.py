@@ -4,7 +4,7 @@ import mmap
 import struct
 from collections.abc import Callable, Mapping
 
-from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget
 
 MEND = (
@@ -31,11 +31,6 @@ class Buildable:
     def set_state(self, state: object, budget: Budget) -> None:
         """Takes the state; raises WeightsError for any state but the expected one."""
         raise WeightsError(f"a state of type {type(state).__name__} cannot be set")
-
-
-def shown(name: str) -> str:
-    """A name out of the file, safe and short enough for a message."""
-    return ascii(name[:80])[1:-1]
 
 
 class Machine:

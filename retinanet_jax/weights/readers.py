@@ -14,8 +14,7 @@ import numpy as np
 
 from retinanet_jax.weights.array_files import is_safetensors, read_npz, read_safetensors
 from retinanet_jax.weights.constructors import PendingArray
-from retinanet_jax.weights.errors import WeightsError
-from retinanet_jax.weights.pickle_machine import shown
+from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget, Tensor, to_array
 from retinanet_jax.weights.torch_files import (
     LEGACY_PREFIX,

@@ -11,7 +11,7 @@ import math
 import ml_dtypes
 import numpy as np
 
-from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.weights.errors import WeightsError, shown
 
 MAX_DIMS = 32
 # The product of the sizes of a tensor without elements, such as (0, 256, 3, 3).
@@ -51,7 +51,7 @@ class Storage:
     """A flat run of numbers in the file, which one or more tensors look at.
 
     Attributes:
-        name: how messages call it.
+        name: its key in the file, or how messages call it.
         dtype: of its elements, byte order included.
         numel: number of elements that the file declares.
         data: its bytes; None while they have not been found in the file.
@@ -62,12 +62,17 @@ class Storage:
     numel: int
     data: bytes | bytearray | memoryview | None = None
 
+    @property
+    def label(self) -> str:
+        """The name, safe and short enough for a message."""
+        return shown(self.name)
+
     def attach(self, data: bytes | bytearray | memoryview) -> None:
         """Gives the storage its bytes; raises WeightsError unless they are as many as declared."""
         expected = self.numel * self.dtype.itemsize
         if len(data) != expected:
             raise WeightsError(
-                f"storage {self.name} declares {self.numel} x {self.dtype} = {expected} bytes and"
+                f"storage {self.label} declares {self.numel} x {self.dtype} = {expected} bytes and"
                 f" has {len(data)}: the file is damaged; get it again"
             )
         self.data = data
@@ -92,7 +97,7 @@ def checked_tensor(storage: Storage, offset: object, shape: object, stride: obje
     """
     shape, stride = _sizes(storage, "shape", shape), _sizes(storage, "stride", stride)
     if len(shape) != len(stride) or type(offset) is not int or offset < 0:
-        raise WeightsError(f"a tensor of storage {storage.name} has a broken offset or stride")
+        raise WeightsError(f"a tensor of storage {storage.label} has a broken offset or stride")
     _check_extent(storage, offset, shape, stride)
     # An axis of one element may carry any stride; numpy takes only those that fit a machine word.
     return Tensor(
@@ -107,7 +112,7 @@ def contiguous_tensor(storage: Storage, shape: object, *, fortran: bool = False)
     """
     shape = _sizes(storage, "shape", shape)
     if math.prod(shape) != storage.numel:
-        raise WeightsError(f"{storage.name}: shape {shape} is not {storage.numel} elements")
+        raise WeightsError(f"{storage.label}: shape {shape} is not {storage.numel} elements")
     order = shape if fortran else shape[::-1]
     stride = [math.prod(order[:axis]) for axis in range(len(order))]
     return checked_tensor(storage, 0, shape, tuple(stride if fortran else stride[::-1]))
@@ -117,7 +122,7 @@ def to_array(tensor: Tensor, name: str, budget: Budget) -> np.ndarray:
     """A new, writable, C-contiguous array in native byte order, of the dtype in the file."""
     storage = tensor.storage
     if storage.data is None:
-        raise WeightsError(f"{name}: the file holds no data for storage {storage.name}")
+        raise WeightsError(f"{name}: the file holds no data for storage {storage.label}")
     native = storage.dtype.newbyteorder("=")
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, native)
@@ -132,20 +137,20 @@ def to_array(tensor: Tensor, name: str, budget: Budget) -> np.ndarray:
 
 def _sizes(storage: Storage, field: str, sizes: object) -> tuple:
     if not isinstance(sizes, tuple | list) or len(sizes) > MAX_DIMS:
-        raise WeightsError(f"a tensor of storage {storage.name} has no usable {field}")
+        raise WeightsError(f"a tensor of storage {storage.label} has no usable {field}")
     if any(type(size) is not int or size < 0 for size in sizes):
-        raise WeightsError(f"a tensor of storage {storage.name} has a {field} that is negative")
+        raise WeightsError(f"a tensor of storage {storage.label} has a {field} that is negative")
     return tuple(sizes)
 
 
 def _check_extent(storage: Storage, offset: int, shape: tuple, stride: tuple) -> None:
     if 0 in shape:
         if math.prod(max(size, 1) for size in shape) > _MAX_EMPTY_EXTENT:
-            raise WeightsError(f"a tensor of storage {storage.name} has an absurd shape: refused")
+            raise WeightsError(f"a tensor of storage {storage.label} has an absurd shape: refused")
         return
     reach = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if reach >= storage.numel:
         raise WeightsError(
-            f"a tensor reaches element {reach} of storage {storage.name}, which has"
+            f"a tensor reaches element {reach} of storage {storage.label}, which has"
             f" {storage.numel}: the file is damaged; get it again"
         )

@@ -9,8 +9,7 @@ import mmap
 from collections.abc import Mapping
 
 from retinanet_jax.weights.constructors import StorageType
-from retinanet_jax.weights.errors import WeightsError
-from retinanet_jax.weights.pickle_machine import shown
+from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget, Storage
 from retinanet_jax.weights.unpickler import Unpickler
 from retinanet_jax.weights.zip_records import Record, contents
@@ -38,7 +37,7 @@ def read_torch_zip(data: mmap.mmap, records: Mapping[str, Record], budget: Budge
             record = records.get(f"{folder}/data/{storage.name}")
             if record is None or record.deflated:
                 raise WeightsError(
-                    f"storage {shown(storage.name)} is missing or packed: the file is damaged or"
+                    f"storage {storage.label} is missing or packed: the file is damaged or"
                     " was packed again; get the file that torch.save wrote"
                 )
             storage.attach(contents(data, record, budget))
@@ -103,17 +102,17 @@ def _declared_storage(saved_id: object, length: int) -> Storage:
 
 def _same_storage(storage: Storage, declared: Storage) -> Storage:
     if (storage.dtype, storage.numel) != (declared.dtype, declared.numel):
-        raise WeightsError(f"storage {shown(storage.name)} is declared in two ways: refused")
+        raise WeightsError(f"storage {storage.label} is declared in two ways: refused")
     return storage
 
 
 def _part(root: Storage, view: object) -> tuple[Storage, Storage, int]:
     # (key, offset, size) in elements: a storage that is a stretch of another one.
     if not isinstance(view, tuple) or len(view) != 3 or any(type(n) is not int for n in view[1:]):
-        raise WeightsError(f"storage {shown(root.name)} has a broken view: the file is damaged")
+        raise WeightsError(f"storage {root.label} has a broken view: the file is damaged")
     _, offset, size = view
     if offset < 0 or size < 0 or offset + size > root.numel:
-        raise WeightsError(f"storage {shown(root.name)} has a view that reaches outside: refused")
+        raise WeightsError(f"storage {root.label} has a view that reaches outside: refused")
     return Storage(root.name, root.dtype, size), root, offset
 
 
@@ -131,7 +130,7 @@ def _attach_rest(reader: Unpickler, keys: object, storages: Mapping[str, Storage
 
 def _attach_next(reader: Unpickler, storage: Storage) -> None:
     if reader.number("<q") != storage.numel:
-        raise WeightsError(f"storage {shown(storage.name)} has another size than its tensors say")
+        raise WeightsError(f"storage {storage.label} has another size than its tensors say")
     start = reader.position
     stop = min(start + storage.numel * storage.dtype.itemsize, reader.end)
     storage.attach(memoryview(reader.data)[start:stop])

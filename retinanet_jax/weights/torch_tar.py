@@ -4,8 +4,7 @@ import mmap
 from typing import Any
 
 from retinanet_jax.weights.constructors import StorageType
-from retinanet_jax.weights.errors import WeightsError
-from retinanet_jax.weights.pickle_machine import shown
+from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget, Storage, Tensor, checked_tensor
 from retinanet_jax.weights.unpickler import Unpickler
 

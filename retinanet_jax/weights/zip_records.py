@@ -10,8 +10,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from retinanet_jax.weights.errors import WeightsError
-from retinanet_jax.weights.pickle_machine import shown
+from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget
 
 MAX_RECORDS = 65_536
