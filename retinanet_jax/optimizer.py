@@ -33,6 +33,8 @@ class OptimizerConfig:
         warmup_steps: updates over which the rate rises linearly from `warmup_factor` of its value.
         warmup_factor: detectron2 starts at .001 of the rate, Detectron at 1/3.
         gradient_clip: largest global norm of the gradient; 0 is off.
+        backbone_factor: the backbone's learning rate is this many times that of the rest; below 1
+            spares pretrained features under adamw (DETR, arXiv 2005.12872, section 4: 0.1).
         accumulate_steps: a batch is worked off in so many parts: less memory, the same update.
         ema_decay: decay of the exponential moving average of the weights that evaluation then
             uses; 0 is off. Early on min(decay, (1 + step) / (10 + step)) is used.
@@ -51,6 +53,7 @@ class OptimizerConfig:
     warmup_steps: int = 1000
     warmup_factor: float = 0.001
     gradient_clip: float = 0.0
+    backbone_factor: float = 1.0
     accumulate_steps: int = 1
     ema_decay: float = 0.0
 
@@ -72,7 +75,13 @@ class OptimizerConfig:
             value = getattr(self, field)
             if value <= low or (high is not None and value >= high):
                 raise ValueError(f"optimizer.{field}: {value} must be {rule}")
-        for field in ("weight_decay", "warmup_steps", "gradient_clip", "warmup_factor"):
+        for field in (
+            "weight_decay",
+            "warmup_steps",
+            "gradient_clip",
+            "warmup_factor",
+            "backbone_factor",
+        ):
             if getattr(self, field) < 0:
                 raise ValueError(f"optimizer.{field}: {getattr(self, field)} must not be negative")
         for field in ("ema_decay", "momentum"):
@@ -131,6 +140,11 @@ def kernels_only(params: Params) -> Params:
     return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
 
 
+def backbone_only(params: Params) -> Params:
+    """Mask that is True for the backbone's parameters."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key == "backbone", params)
+
+
 def make_optimizer(
     config: OptimizerConfig, schedule: Schedule, trainable: Params
 ) -> optax.GradientTransformation:
@@ -155,6 +169,8 @@ def make_optimizer(
         parts.append(optax.scale_by_adam())
         parts.append(optax.add_decayed_weights(config.weight_decay, mask))
     parts.append(optax.scale_by_learning_rate(schedule))
+    if config.backbone_factor != 1:
+        parts.append(optax.masked(optax.scale(config.backbone_factor), backbone_only))
     labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable)
     return optax.multi_transform(
         {"train": optax.chain(*parts), "freeze": optax.set_to_zero()}, labels

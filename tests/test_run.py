@@ -1,0 +1,120 @@
+"""Whole runs on the built-in data set: resuming, evaluating, stopping, and what lies there after."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from small import small_config
+
+from retinanet_jax import loop
+from retinanet_jax.checkpoint import CheckpointError, Checkpoints
+from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.loop import DivergenceError
+from retinanet_jax.predict import Detector
+from retinanet_jax.run import evaluate_workdir, train_and_evaluate
+
+NAMES = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split()
+
+
+def arrays(workdir: Path) -> list[np.ndarray]:
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    return jax.tree.leaves(checkpoints.read_part(("params", "batch_stats", "average", "step")))
+
+
+def lines(workdir: Path, kind: str) -> list[dict]:
+    entries = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of four steps with a moving average, in one go."""
+    workdir = tmp_path_factory.mktemp("finished")
+    config = small_config(optimizer__ema_decay=0.9)
+    return config, workdir, train_and_evaluate(config, workdir)
+
+
+def test_a_run_leaves_what_the_readme_says(finished):
+    config, workdir, found = finished
+    assert list(found.summary) == NAMES
+    assert [line["step"] for line in lines(workdir, "train")] == [1, 2, 3, 4]
+    (line,) = lines(workdir, "eval")
+    assert line["AP"] == pytest.approx(found.summary["AP"]) and set(NAMES) <= set(line)
+    assert (workdir / "pictures" / "detections_000004.png").stat().st_size > 1000
+    assert json.loads((workdir / "results.json").read_text())["step"] == 4
+    assert isinstance(json.loads((workdir / "detections.json").read_text()), list)
+    assert Checkpoints(workdir / "checkpoints").latest_step() == 4
+
+
+def test_stopped_and_continued_is_the_run_without_the_stop(finished, tmp_path, monkeypatch):
+    config, workdir, found = finished
+    # A stop after step 3, between the checkpoints of 2 and 4.
+    add = loop.Meter.add
+
+    def stop_at_3(self, step, metrics, image_ids):
+        add(self, step, metrics, image_ids)
+        if step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Meter, "add", stop_at_3)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(config, tmp_path)
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 2
+    again = train_and_evaluate(config, tmp_path)
+    for ours, theirs in zip(arrays(tmp_path), arrays(workdir), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert again.summary == found.summary
+    assert [line["step"] for line in lines(tmp_path, "train")] == [1, 2, 3, 4]
+
+
+def test_evaluation_by_itself_gives_the_same_numbers(finished):
+    config, workdir, found = finished
+    assert evaluate_workdir(config, workdir).summary == found.summary
+
+
+def test_the_detector_sees_what_the_evaluation_saw(finished):
+    config, workdir, found = finished
+    detector = Detector.from_checkpoint(workdir)
+    source = load_dataset(config.data, "validation").source
+    images = [source[i].image for i in range(len(source))]
+    together = detector(images)
+    for i, detections in enumerate(together):
+        recorded = [r for r in found.results if r["image_id"] == source[i].image_id]
+        np.testing.assert_allclose(detections.scores, [r["score"] for r in recorded], atol=1e-5)
+    alone = detector(images[0])
+    np.testing.assert_allclose(alone.boxes, together[0].boxes, atol=1e-2)
+    assert detector([]) == []
+
+
+def test_a_finished_run_started_again_only_evaluates(finished):
+    config, workdir, found = finished
+    before = arrays(workdir)
+    assert train_and_evaluate(config, workdir).summary == found.summary
+    for x, y in zip(arrays(workdir), before, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_another_model_in_the_same_workdir_is_refused(finished):
+    config, workdir, _ = finished
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, prior=0.5))
+    with pytest.raises(CheckpointError, match=r"another config\.model"):
+        train_and_evaluate(other, workdir)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    config = small_config(optimizer__learning_rate=1e30, train__checkpoint_every=1)
+    with pytest.raises(DivergenceError) as error:
+        train_and_evaluate(config, tmp_path)
+    text = str(error.value)
+    assert "the loss of step 2 is not finite (loss" in text
+    assert "class_loss" in text and "box_loss" in text and "image ids of the batch: " in text
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 1
+
+
+def test_evaluating_an_empty_workdir_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        evaluate_workdir(small_config(), tmp_path)
