@@ -18,13 +18,20 @@ class Checkpoints:
     """The checkpoints of one directory, each named by its step.
 
     A checkpoint holds the item `state`, any pytree of arrays, and the item `metadata`, a dict for
-    JSON (configuration, category names), so that a checkpoint explains itself.
+    JSON (configuration, category names), so that a checkpoint explains itself. A context manager:
+    however it is left, a checkpoint that is being written is finished first.
     """
 
     def __init__(self, directory: Path, keep: int = 3):
         self.directory = Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def latest_step(self) -> int | None:
         """The highest step with a complete checkpoint, or None."""

@@ -215,17 +215,21 @@ def from_config_dict(tree: ConfigDict) -> Config:
 
 
 def resolve_auto(tree: ConfigDict) -> ConfigDict:
-    """Replaces the value 'auto' by what it stands for; returns a copy.
+    """Replaces 'auto' and -1 by what they stand for; returns a copy.
 
     `model.norm='auto'` is frozen batch norm with the statistics of `model.pretrained` where there
     are pretrained weights, else live batch norm: frozen statistics of random weights normalise
     nothing. `model.frozen_stages=-1` likewise: the stem and the first stage, or none.
+    `optimizer.backbone_factor=-1` is 0.1 for adamw with pretrained weights, else 1.
     """
     tree = tree.copy_and_resolve_references()
     if tree.model.norm == "auto":
         tree.model.norm = "frozen_batch" if tree.model.pretrained else "batch"
     if tree.model.frozen_stages < 0:
         tree.model.frozen_stages = 2 if tree.model.pretrained else 0
+    if tree.optimizer.backbone_factor < 0:
+        spared = tree.model.pretrained and tree.optimizer.name == "adamw"
+        tree.optimizer.backbone_factor = 0.1 if spared else 1.0
     return tree
 
 

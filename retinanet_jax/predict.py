@@ -159,12 +159,14 @@ class Detector:
         """
         if isinstance(images, str | Path | np.ndarray):
             return self([images])[0]
+        if not images:
+            return []
         dataset = Pictures(images)
         found: list[Detections] = [None] * len(images)
         batches = eval_batches(
             dataset, batch_size=min(len(images), self.batch_size), settings=self.config.pipeline
         )
-        for host in batches if images else ():
+        for host in batches:
             batch = jax.device_get(self._predict_fn(self._variables, host.batch))
             for row in np.flatnonzero(host.batch.valid):
                 valid = batch.valid[row]

@@ -4,6 +4,7 @@ What lies in a workdir afterwards: config.json, checkpoints/, metrics.jsonl, ten
 pictures/, detections.json (COCO results format) and results.json.
 """
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -42,9 +43,14 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
     check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
     train_set = load_dataset(config.data, config.data.train_split)
     eval_set = load_dataset(config.data, config.data.eval_split)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
-    first = checkpoints.latest_step() or 0
-    with RunLog(workdir, first, config.train.steps, jax.process_index() == 0) as log:
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
+        )
+        first = checkpoints.latest_step() or 0
+        log = stack.enter_context(
+            RunLog(workdir, first, config.train.steps, jax.process_index() == 0)
+        )
         _check_same_run(checkpoints, config, train_set.categories, log)
         _write(workdir / "config.json", to_json(config))
         learner = make_learner(config, train_set.categories, mesh, log.say)
@@ -61,7 +67,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
                 evaluate_and_log(learner.predict_fn, state, eval_set, config, mesh, log, step)
 
         state = run_steps(learner, train_set, config, mesh, log, after)
-        checkpoints.close()
+        checkpoints.wait()
         return evaluate_and_log(
             learner.predict_fn, state, eval_set, config, mesh, log, config.train.steps
         )

@@ -37,7 +37,7 @@ class TrainState:
         average: moving average of {'params', 'batch_stats'}, or None where it is off.
     """
 
-    step: jax.Array
+    step: Any  # like the others, it may be a shape or a sharding in a tree like the state
     params: Any
     batch_stats: Any
     opt_state: Any

@@ -80,9 +80,18 @@ def test_auto_freezes_only_pretrained_weights(pretrained, norm, frozen):
 
 
 @pytest.mark.parametrize(
+    ("name", "pretrained", "factor"), [("adamw", "w", 0.1), ("sgd", "w", 1.0), ("adamw", "", 1.0)]
+)
+def test_adamw_spares_a_pretrained_backbone(name, pretrained, factor):
+    fields = {"optimizer__name": name, "optimizer__backbone_factor": -1.0}
+    config = from_config_dict(changed(**fields, model__pretrained=pretrained))
+    assert config.optimizer.backbone_factor == factor
+
+
+@pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"model__backbone": "resnet49"}, "config.model.backbone: 'resnet49' is not one of resnet18"),
+        ({"model__backbone": "resnet49"}, "config.model.backbone: 'resnet49' is not one of resnet"),
         ({"model__frozen_stages": 2}, "config.model.frozen_stages: 2 would freeze random weights"),
         ({"model__norm": "frozen_batch"}, "without config.model.pretrained"),
         ({"train__steps": 0}, "config.train.steps: 0 must be at least 1"),
@@ -116,7 +125,7 @@ def test_unknown_fields_are_refused_with_the_nearest_name():
 
 
 def test_missing_experiment_and_unknown_variant():
-    with pytest.raises(ConfigError, match="there is no file nowhere.py"):
+    with pytest.raises(ConfigError, match=r"there is no file nowhere\.py"):
         load_experiment("nowhere.py")
     with pytest.raises(ConfigError, match="variant 'huge' is not one of '', 'tiny'"):
         load_experiment(f"{EXPERIMENTS / 'shapes.py'}:huge")

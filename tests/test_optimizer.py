@@ -80,6 +80,16 @@ def test_decay_of_kernels_leaves_biases_alone(name):
     assert kernels_only(params) == {"kernel": True, "bias": False}
 
 
+def test_the_backbone_may_move_slower():
+    params = {"backbone": {"w": jnp.zeros(2)}, "fpn": {"w": jnp.zeros(2)}}
+    config = OptimizerConfig(backbone_factor=0.1, weight_decay=0.0)
+    trainable = jax.tree.map(lambda _: True, params)
+    optimizer = make_optimizer(config, lambda step: 1.0, trainable)
+    after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)])[-1]
+    np.testing.assert_allclose(after["backbone"]["w"], -0.1, rtol=1e-6)
+    np.testing.assert_allclose(after["fpn"]["w"], -1.0, rtol=1e-6)
+
+
 def test_clipping_bounds_the_norm():
     params = {"a": jnp.zeros(4)}
     config = OptimizerConfig(gradient_clip=1.0, weight_decay=0.0)

@@ -1,4 +1,4 @@
-"""Whole runs on the built-in data set: resuming, evaluating, stopping, and what lies there after."""
+"""Whole runs on the built-in data set: resuming, evaluating, stopping, what lies there after."""
 
 import dataclasses
 import json
@@ -12,11 +12,15 @@ from small import small_config
 from retinanet_jax import loop
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.evaluate import evaluate
 from retinanet_jax.loop import DivergenceError
-from retinanet_jax.predict import Detector
+from retinanet_jax.mesh import make_mesh
+from retinanet_jax.models import build_model
+from retinanet_jax.predict import Detector, make_predict_fn, read_variables
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate
 
-NAMES = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split()
+NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+NAMES += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 
 
 def arrays(workdir: Path) -> list[np.ndarray]:
@@ -38,7 +42,7 @@ def finished(tmp_path_factory):
 
 
 def test_a_run_leaves_what_the_readme_says(finished):
-    config, workdir, found = finished
+    _, workdir, found = finished
     assert list(found.summary) == NAMES
     assert [line["step"] for line in lines(workdir, "train")] == [1, 2, 3, 4]
     (line,) = lines(workdir, "eval")
@@ -76,6 +80,20 @@ def test_evaluation_by_itself_gives_the_same_numbers(finished):
     assert evaluate_workdir(config, workdir).summary == found.summary
 
 
+def test_an_evaluation_compiles_once_for_all_batches(finished):
+    config, workdir, found = finished
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    mesh = make_mesh()
+    model = build_model(config.model, 5, config.anchors.anchors_per_location)
+    predict_fn = make_predict_fn(model, config)
+    dataset = load_dataset(config.data, "validation")
+    assert len(dataset.source) % config.evaluation.batch_size  # the last batch is ragged
+    for _ in range(2):
+        again = evaluate(predict_fn, read_variables(checkpoints), dataset, config, mesh)
+    assert again.summary == found.summary
+    assert predict_fn.compiled._cache_size() == 1
+
+
 def test_the_detector_sees_what_the_evaluation_saw(finished):
     config, workdir, found = finished
     detector = Detector.from_checkpoint(workdir)
@@ -110,7 +128,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     with pytest.raises(DivergenceError) as error:
         train_and_evaluate(config, tmp_path)
     text = str(error.value)
-    assert "the loss of step 2 is not finite (loss" in text
+    assert "the loss of step 2 is not finite (" in text
     assert "class_loss" in text and "box_loss" in text and "image ids of the batch: " in text
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 1
 
