@@ -138,6 +138,7 @@ def decode(
     *,
     weights: Sequence[float | int] = (1.0, 1.0, 1.0, 1.0),
     max_log_scale: float | int = MAX_LOG_SCALE,
+    min_log_scale: float | int = -math.inf,
 ) -> Float[Array, "*b 4"]:
     """The boxes that deltas describe: the inverse of `encode`.
 
@@ -145,7 +146,8 @@ def decode(
       anchors: anchors, xyxy pixels; they broadcast against the deltas.
       deltas: (dx, dy, dw, dh) without unit. Narrower floats are widened to float32 first.
       weights: the weights given to `encode`.
-      max_log_scale: upper bound of dw and dh. There is no lower bound (as in Detectron and
+      max_log_scale: upper bound of dw and dh.
+      min_log_scale: lower bound of dw and dh; by default there is none (as in Detectron and
         torchvision).
 
     Returns:
@@ -156,6 +158,8 @@ def decode(
     dx, dy, dw, dh = (deltas[..., i] / weights[i] for i in range(4))
     anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
     x, y = dx * anchor_width + anchor_x, dy * anchor_height + anchor_y
+    if min_log_scale > -math.inf:
+        dw, dh = jnp.maximum(dw, min_log_scale), jnp.maximum(dh, min_log_scale)
     half_width = 0.5 * anchor_width * jnp.exp(jnp.minimum(dw, max_log_scale))
     half_height = 0.5 * anchor_height * jnp.exp(jnp.minimum(dh, max_log_scale))
     corners = (x - half_width, y - half_height, x + half_width, y + half_height)

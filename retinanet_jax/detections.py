@@ -1,9 +1,9 @@
 """From the heads' outputs to detections: scores, top-k, decoding, NMS, original pixels.
 
 RetinaNet paper (arXiv 1708.02002), section 4, "Inference": at most 1,000 of the best predictions of
-each pyramid level above a confidence of 0.05 are decoded, merged, and thinned by NMS at 0.5. The
-exact choices are those of torchvision's `RetinaNet.postprocess_detections`. Everything has a fixed
-size with a validity mask, and handles one image; callers vmap.
+each pyramid level above a confidence of 0.05 are decoded, merged, and thinned by NMS at 0.5. By
+default the exact choices are those of torchvision's `RetinaNet.postprocess_detections`. Everything
+has a fixed size with a validity mask, and handles one image; callers vmap.
 """
 
 import dataclasses
@@ -55,6 +55,14 @@ class PostprocessConfig:
     """Detections of an image. COCO scores 100; torchvision's default is 300."""
     max_log_scale: float | int = math.log(1000.0 / 16.0)
     """Upper bound of the decoded log-scales dw and dh (Detectron)."""
+    clamp_both_sides: bool = False
+    """Whether -max_log_scale is a lower bound of dw and dh as well (MMDetection)."""
+    clip_before_nms: bool = True
+    """Whether boxes are clipped to the picture before NMS (torchvision, MMDetection) or after it
+    (Detectron2)."""
+    drop_empty: bool = False
+    """Whether boxes that clipping leaves without area are dropped (Detectron2, MMDetection). They
+    overlap nothing, so that NMS never suppresses them."""
 
     def __post_init__(self):
         for name in ("score_threshold", "nms_iou"):
@@ -106,7 +114,7 @@ def candidates(
     image_size: Num[ArrayLike, "2"],
     config: PostprocessConfig,
 ) -> Detections:
-    """The best predictions of one pyramid level, decoded and clipped, before NMS.
+    """The best predictions of one pyramid level, decoded and (by default) clipped, before NMS.
 
     The threshold is compared with float32 sigmoids, as torchvision does; the ranking uses the
     logits, which do not run together near 1 as the sigmoids do.
@@ -116,7 +124,7 @@ def candidates(
       box_deltas: (dx, dy, dw, dh) of the anchors.
       anchors: xyxy pixels of the network's input.
       image_size: (height, width) of the picture without padding, to which boxes are clipped.
-      config: threshold and counts.
+      config: threshold, counts, bounds of the box coder and clipping.
 
     Returns:
       min(pre_nms_top_k, n * k) detections; an anchor may occur with several classes.
@@ -127,9 +135,10 @@ def candidates(
         jnp.asarray(anchors)[indices],
         jnp.asarray(box_deltas)[indices],
         max_log_scale=config.max_log_scale,
+        min_log_scale=-config.max_log_scale if config.clamp_both_sides else -math.inf,
     )
-    boxes = box_ops.clip(boxes, image_size)
-    return _blank_invalid(Detections(boxes, scores, labels, scores > config.score_threshold))
+    found = Detections(boxes, scores, labels, scores > config.score_threshold)
+    return _blank_invalid(_clip(found, image_size, config) if config.clip_before_nms else found)
 
 
 def detect(
@@ -168,6 +177,8 @@ def detect(
         labels=merged.labels,
     )
     kept = Detections(merged.boxes[indices], merged.scores[indices], merged.labels[indices], found)
+    if not config.clip_before_nms:
+        kept = _valid_first(_clip(kept, image_size, config))
     return _blank_invalid(kept)
 
 
@@ -185,6 +196,20 @@ def to_original(
     """
     factors = jnp.asarray(original_size, jnp.float32) / jnp.asarray(image_size, jnp.float32)
     return detections._replace(boxes=box_ops.scale(detections.boxes, factors))
+
+
+def _clip(detections: Detections, image_size: Num[ArrayLike, "2"], config: PostprocessConfig):
+    """Boxes clipped to the picture; those without area are no longer valid, if config says so."""
+    boxes = box_ops.clip(detections.boxes, image_size)
+    valid = detections.valid
+    if config.drop_empty:
+        valid = valid & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return detections._replace(boxes=boxes, valid=valid)
+
+
+def _valid_first(detections: Detections) -> Detections:
+    order = jnp.argsort(~detections.valid, stable=True)
+    return Detections(*(values[order] for values in detections))
 
 
 def _blank_invalid(detections: Detections) -> Detections:

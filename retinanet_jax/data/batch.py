@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
 
 ArrayLike = Array | np.ndarray
 
@@ -24,7 +24,7 @@ class Example(NamedTuple):
     picture is stored, None as long as `image` still has that size.
     """
 
-    image: UInt8[np.ndarray, "h w 3"]
+    image: UInt8[np.ndarray, "h w 3"] | Float32[np.ndarray, "h w 3"]
     boxes: Float[np.ndarray, "m 4"]
     labels: Int[np.ndarray, " m"]
     crowd: Bool[np.ndarray, " m"]
@@ -35,13 +35,14 @@ class Example(NamedTuple):
 class Batch(NamedTuple):
     """What goes to the device: b pictures in the top left corners of equal canvases of zeros.
 
+    images: RGB, uint8; float32 up to 255 where resizing must not round (torchvision's).
     image_sizes: (height, width) of the picture inside the canvas, in pixels.
     original_sizes: (height, width) of the picture as it is stored, in pixels.
     gt_boxes: xyxy in pixels of the canvas; zeros where gt_labels is -1.
     valid: False for the rows that only fill up the last batch.
     """
 
-    images: UInt8[ArrayLike, "b h w 3"]
+    images: UInt8[ArrayLike, "b h w 3"] | Float32[ArrayLike, "b h w 3"]
     image_sizes: Float[ArrayLike, "b 2"]
     original_sizes: Float[ArrayLike, "b 2"]
     gt_boxes: Float[ArrayLike, "b m 4"]
@@ -85,6 +86,7 @@ def collate(
     batch_size: int,
     *,
     dropped: DroppedBoxes | None = None,
+    dtype: type = np.uint8,
 ) -> HostBatch:
     """Puts up to `batch_size` examples into one batch of fixed shape.
 
@@ -93,6 +95,7 @@ def collate(
       canvas: (height, width) in pixels of every image of the batch.
       max_boxes: boxes per image; of an image with more, the largest are kept in their order.
       dropped: where the boxes that did not fit are counted; None: a warning for each call.
+      dtype: of the batch's images: uint8 or float32.
 
     Raises:
       ValueError: an image is larger than the canvas, or there are more examples than rows.
@@ -100,7 +103,7 @@ def collate(
     if len(examples) > batch_size:
         raise ValueError(f"collate: {len(examples)} examples for a batch_size of {batch_size}")
     dropped = DroppedBoxes() if dropped is None else dropped
-    host = _padding(canvas, max_boxes, batch_size)
+    host = _padding(canvas, max_boxes, batch_size, dtype)
     for row, example in enumerate(examples):
         _fill_row(host, row, keep_largest(example, max_boxes, dropped))
     return host
@@ -124,11 +127,11 @@ def select_boxes(example: Example, kept: np.ndarray) -> Example:
     )
 
 
-def _padding(canvas: tuple[int, int], max_boxes: int, batch_size: int) -> HostBatch:
+def _padding(canvas: tuple[int, int], max_boxes: int, batch_size: int, dtype: type) -> HostBatch:
     # Padding rows carry the canvas as their size, so that dividing by a size stays finite.
     sizes = np.tile(np.asarray(canvas, np.float32), (batch_size, 1))
     batch = Batch(
-        images=np.zeros((batch_size, *canvas, 3), np.uint8),
+        images=np.zeros((batch_size, *canvas, 3), dtype),
         image_sizes=sizes,
         original_sizes=sizes.copy(),
         gt_boxes=np.zeros((batch_size, max_boxes, 4), np.float32),

@@ -8,6 +8,8 @@ from jaxtyping import Int
 
 from retinanet_jax.data import transforms
 
+EVAL_CANVASES = ("few", "tight")
+
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
@@ -20,6 +22,11 @@ class PipelineConfig:
       max_boxes: boxes per image; of more, the largest are kept.
       flip: whether half of the training pictures are mirrored.
       scale_jitter: lowest and highest factor on the training size; above 1 it crops.
+      eval_resizing: how pictures are resized for evaluation and prediction: 'opencv' (as in
+        training), or as 'torchvision', 'detectron2' or 'mmdetection' do: see transforms.resize.
+      eval_canvas: of evaluation and prediction: 'few', those of training, so that little is
+        compiled; 'tight', as small as each batch allows, as the public implementations do: the
+        same detections to the last digit, and a compilation for every new size.
       num_threads: threads that decode; 0 for as many as this process has cores.
       prefetch: batches prepared ahead.
       process_index: which rows of the global batch this process makes.
@@ -32,6 +39,8 @@ class PipelineConfig:
     max_boxes: int = 100
     flip: bool = True
     scale_jitter: tuple[float, float] = (1.0, 1.0)
+    eval_resizing: str = "opencv"
+    eval_canvas: str = "few"
     num_threads: int = 0
     prefetch: int = 2
     process_index: int = 0
@@ -43,6 +52,12 @@ class PipelineConfig:
         _require(self.max_side >= self.min_side, "max_side", self.max_side, "min_side or more")
         low, high = self.scale_jitter
         _require(0 < low <= high, "scale_jitter", self.scale_jitter, "(low, high), 0 < low <= high")
+        for name, known in (
+            ("eval_resizing", transforms.RESIZINGS),
+            ("eval_canvas", EVAL_CANVASES),
+        ):
+            value = getattr(self, name)
+            _require(value in known, name, repr(value), f"one of {', '.join(known)}")
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "0 (all cores) or more")
         in_range = 0 <= self.process_index < self.process_count
         _require(in_range, "process_index", self.process_index, "in 0 .. process_count - 1")
@@ -67,6 +82,21 @@ def fitted_sizes(
     sides = settings.min_side, settings.max_side
     fitted = [transforms.fitted_size(size, *sides) for size in sizes]
     return np.array(fitted, int).reshape(-1, 2)
+
+
+def eval_size(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
+    """(height, width) to which a picture of that size is resized for evaluation."""
+    floor = settings.eval_resizing == "torchvision"
+    return transforms.fitted_size(size, settings.min_side, settings.max_side, floor=floor)
+
+
+def eval_canvas_for(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> tuple[int, int]:
+    """The canvas of an evaluation batch of pictures of these (height, width), after resizing."""
+    if settings.eval_canvas == "few":
+        return canvas_for(sizes, settings)
+    multiple = settings.pad_multiple
+    height, width = (-(-sizes.max(axis=0) // multiple) * multiple).tolist()
+    return height, width
 
 
 def orientations(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> np.ndarray:

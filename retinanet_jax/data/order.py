@@ -8,7 +8,14 @@ import numpy as np
 from jaxtyping import Int
 
 from retinanet_jax.data.batch import Example
-from retinanet_jax.data.canvas import PipelineConfig, canvas_for, fitted_sizes, orientations
+from retinanet_jax.data.canvas import (
+    PipelineConfig,
+    canvas_for,
+    eval_canvas_for,
+    eval_size,
+    fitted_sizes,
+    orientations,
+)
 
 # Batches among which pictures are grouped by orientation. One batch in a window mixes orientations
 # and takes the square canvas; the longer the window, the rarer, and the less random the order.
@@ -92,13 +99,17 @@ class TrainOrder:
 
 
 def eval_order(source: Source, batch_size: int, settings: PipelineConfig) -> list[Plan]:
-    sizes = _fitted_sizes(source, np.arange(len(source)), settings)
-    order = np.argsort(orientations(sizes, settings), kind="stable")
+    """The batches of `pipeline.eval_batches`: every image once."""
+    sizes = [eval_size(source.image_size(index), settings) for index in range(len(source))]
+    sizes = np.array(sizes, int).reshape(-1, 2)
+    order = np.arange(len(sizes))
+    if settings.eval_canvas == "few":
+        order = np.argsort(orientations(sizes, settings), kind="stable")
     plans = []
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         padding = [NO_EXAMPLE] * (batch_size - len(batch))
-        canvas = canvas_for(sizes[batch], settings)
+        canvas = eval_canvas_for(sizes[batch], settings)
         plans.append(Plan(canvas, batch.tolist() + padding, [0] * batch_size))
     return plans
 

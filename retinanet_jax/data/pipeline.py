@@ -13,10 +13,17 @@ from typing import Protocol, runtime_checkable
 
 import cv2
 import grain
+import numpy as np
 
 from retinanet_jax.data import transforms
 from retinanet_jax.data.batch import DroppedBoxes, Example, HostBatch, collate
-from retinanet_jax.data.canvas import PipelineConfig, canvas_for, canvases, jitter_bound
+from retinanet_jax.data.canvas import (
+    PipelineConfig,
+    canvas_for,
+    canvases,
+    eval_size,
+    jitter_bound,
+)
 from retinanet_jax.data.order import NO_EXAMPLE, Plan, Source, TrainOrder, eval_order
 
 __all__ = [
@@ -85,9 +92,9 @@ def eval_batches(
 ) -> Iterator[HostBatch]:
     """Every image once, resized only; the last batch is filled up with rows that are not `valid`.
 
-    In the data set's order; with more than one canvas, landscape pictures first and portrait last,
-    so that nearly all batches have a small canvas. Of `settings`, flip and scale_jitter are not
-    used. Every process gets the same number of batches on the same canvases.
+    In the data set's order; with a few canvases, landscape pictures first and portrait last, so
+    that nearly all batches have a small canvas. Of `settings`, flip and scale_jitter are not used.
+    Every process gets the same number of batches on the same canvases.
 
     Raises: as train_batches; a data set without images gives no batch.
     """
@@ -95,7 +102,9 @@ def eval_batches(
     order = eval_order(dataset.source, batch_size, settings)
     prepare = functools.partial(_resized, settings=settings)
     steps = range(len(order))
-    return _batches(dataset, order.__getitem__, prepare, batch_size, steps, settings)
+    # Told, not seen from the examples: a process may get batches of padding alone.
+    dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
+    return _batches(dataset, order.__getitem__, prepare, batch_size, steps, settings, dtype)
 
 
 def _augmented(
@@ -113,11 +122,9 @@ def _augmented(
 
 
 def fit(example: Example, settings: PipelineConfig) -> Example:
-    """The example resized as for evaluation: see transforms.fitted_size."""
-    size = example.image.shape[:2]
-    return transforms.resize(
-        example, transforms.fitted_size(size, settings.min_side, settings.max_side)
-    )
+    """The example resized as for evaluation: see transforms.fitted_size and transforms.resize."""
+    size = eval_size(example.image.shape[:2], settings)
+    return transforms.resize(example, size, settings.eval_resizing)
 
 
 def _resized(example: Example, index: int, epoch: int, *, settings: PipelineConfig) -> Example:
@@ -182,6 +189,7 @@ def _batches(
     batch_size: int,
     steps: range,
     settings: PipelineConfig,
+    dtype: type = np.uint8,
 ) -> Iterator[HostBatch]:
     rows = batch_size // settings.process_count
     first_row = settings.process_index * rows
@@ -193,7 +201,7 @@ def _batches(
         num_threads=threads, prefetch_buffer_size=max(threads, settings.prefetch * rows)
     )
     examples = _Rows(dataset, order, prepare, steps, range(first_row, first_row + rows))
-    join = functools.partial(_join, settings=settings, dropped=DroppedBoxes())
+    join = functools.partial(_join, settings=settings, dropped=DroppedBoxes(), dtype=dtype)
     stream = grain.MapDataset.source(examples).to_iter_dataset(reading)
     return iter(stream.batch(rows, batch_fn=join))
 
@@ -208,7 +216,8 @@ def _join(
     *,
     settings: PipelineConfig,
     dropped: DroppedBoxes,
+    dtype: type,
 ) -> HostBatch:
     canvas = rows[0][0]
     examples = [example for _, example in rows if example is not None]
-    return collate(examples, canvas, settings.max_boxes, len(rows), dropped=dropped)
+    return collate(examples, canvas, settings.max_boxes, len(rows), dropped=dropped, dtype=dtype)

@@ -1,20 +1,24 @@
-"""Resizing, flipping and cropping of examples on the host, in uint8.
+"""Resizing, flipping and cropping of examples on the host, in uint8 but for torchvision's resizing.
 
 Pure functions of an example and of numbers drawn beforehand. Boxes are scaled by the true ratio of
 the rounded sizes, so that pixels and boxes stay together to the last bit; labels and crowd marks
 are carried along.
 """
 
+import math
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from retinanet_jax.data.batch import Example, select_boxes
 
 # A box of which a crop shows less than this share of its area is dropped: what is left of the
 # object seldom tells what it is (tf_vision and SSD's sampler drop by the centre or by a share).
 MIN_VISIBLE_SHARE = 0.25
+
+RESIZINGS = ("opencv", "torchvision", "detectron2", "mmdetection")
 
 
 class Draws(NamedTuple):
@@ -32,37 +36,57 @@ def draw(key: tuple[int, ...]) -> Draws:
 
 
 def fitted_size(
-    size: tuple[int, int], min_side: int, max_side: int, scale: float = 1.0
+    size: tuple[int, int],
+    min_side: int,
+    max_side: int,
+    scale: float = 1.0,
+    *,
+    floor: bool = False,
 ) -> tuple[int, int]:
     """(height, width) with the short side at `min_side`, or less where the long one would pass max.
 
     The rule of Faster R-CNN and of every public RetinaNet. Sides are rounded half up as in
-    detectron2, so that the short side is exactly `min_side` (torchvision floors: it may be one
-    less). `scale` multiplies the result before rounding and may take it above `max_side`.
+    detectron2 and MMDetection, so that the short side is exactly `min_side`; with `floor` they are
+    cut, as torchvision does: it may be one less. `scale` multiplies the result before rounding and
+    may take it above `max_side`.
     """
     factor = scale * min(min_side / min(size), max_side / max(size))
-    height, width = (max(1, int(side * factor + 0.5)) for side in size)
+    height, width = (max(1, math.floor(side * factor + 0.5 * (not floor))) for side in size)
     return height, width
 
 
-def resize(example: Example, size: tuple[int, int]) -> Example:
+def resize(example: Example, size: tuple[int, int], how: str = "opencv") -> Example:
     """The example at `size` (height, width); remembers the stored size as `original_size`.
 
-    Bilinear without antialiasing, as in torchvision, down to half the size; below, area averages,
-    as PIL's (hence detectron2's): there bilinear sampling skips pixels and small objects flicker.
-    Averaging at every shrinkage would cost more than the JPEG's decoding (4 ms for 640 x 480).
+    Args:
+      how: opencv: bilinear without antialiasing down to half the size; below, area averages: there
+        bilinear sampling skips pixels and small objects flicker. Averaging at every shrinkage would
+        cost more than the JPEG's decoding (4 ms for 640 x 480). mmdetection: bilinear without
+        antialiasing at every size. detectron2: PIL's bilinear, which antialiases. torchvision:
+        bilinear without antialiasing; the values stay unrounded, float32 up to 255. (torchvision
+        resizes after it normalised; both are linear, so that the order makes no difference.)
     """
     height, width = example.image.shape[:2]
     original_size = example.original_size or (height, width)
+    image = example.image.astype(np.float32) if how == "torchvision" else example.image
     if (height, width) == tuple(size):
-        return example._replace(original_size=original_size)
-    skips = 2 * size[0] < height and 2 * size[1] < width
-    interpolation = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
-    image = cv2.resize(example.image, (size[1], size[0]), interpolation=interpolation)
+        return example._replace(image=image, original_size=original_size)
+    image = _interpolate(image, size, how)
     # In float64: a box that ends at the border must end there afterwards too.
     factors = np.array([size[1] / width, size[0] / height] * 2)
     boxes = (example.boxes * factors).astype(np.float32)
     return example._replace(image=image, boxes=boxes, original_size=original_size)
+
+
+def _interpolate(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
+    height, width = size
+    if how == "detectron2":
+        picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(picture)
+    skips = 2 * height < image.shape[0] and 2 * width < image.shape[1]
+    averages = how == "opencv" and skips
+    interpolation = cv2.INTER_AREA if averages else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=interpolation)
 
 
 def flip(example: Example) -> Example:

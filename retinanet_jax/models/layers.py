@@ -40,11 +40,11 @@ class PixelConfig:
 
 
 def normalize(
-    images: UInt8[ArrayLike, "b h w 3"],
+    images: UInt8[ArrayLike, "b h w 3"] | Float[ArrayLike, "b h w 3"],
     config: PixelConfig,
     image_sizes: Float[ArrayLike, "b 2"] | None = None,
 ) -> Float[Array, "b h w 3"]:
-    """uint8 RGB pictures as float32 network input.
+    """RGB pictures, uint8 or float32 with values up to 255, as float32 network input.
 
     With image_sizes (height, width of each picture inside the canvas, pixels) the padding becomes 0
     after normalising, as in torchvision, detectron2 and MMDetection; without, padding is treated as
