@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from retinanet_jax.anchors import anchors_for_image
 from retinanet_jax.checkpoint import Checkpoints
@@ -21,6 +21,7 @@ from retinanet_jax.data.report import DataError
 from retinanet_jax.detections import Detections, detect, to_original
 from retinanet_jax.models import build_model
 from retinanet_jax.models.layers import ArrayLike, normalize
+from retinanet_jax.weights import WeightsError, load_checkpoint
 
 Image = str | Path | np.ndarray
 PredictFn = Callable[[Any, Batch], Detections]
@@ -28,7 +29,7 @@ PredictFn = Callable[[Any, Batch], Detections]
 
 def predict(
     variables: Any,
-    images: UInt8[ArrayLike, "b h w 3"],
+    images: UInt8[ArrayLike, "b h w 3"] | Float32[ArrayLike, "b h w 3"],
     image_sizes: Float[ArrayLike, "b 2"],
     original_sizes: Float[ArrayLike, "b 2"],
     *,
@@ -39,7 +40,8 @@ def predict(
 
     Args:
         variables: 'params' and 'batch_stats' of the model.
-        images: uint8 RGB, each picture in the top left corner of its canvas.
+        images: RGB, uint8 (float32 after torchvision's resizing), each picture in the top left
+            corner of its canvas.
         image_sizes: height and width of each picture inside its canvas, pixels.
         original_sizes: height and width of each picture as it was stored, pixels.
         model: from `build_model`.
@@ -132,16 +134,28 @@ class Detector:
         self._predict_fn = make_predict_fn(model, config)
 
     @classmethod
-    def from_checkpoint(cls, workdir: str | Path, step: int | None = None) -> "Detector":
-        """The network of a run.
+    def from_checkpoint(cls, location: str | Path, step: int | None = None) -> "Detector":
+        """The network of a run, or a public one with the conventions of its project.
 
         Args:
-            workdir: that of the training; its latest checkpoint is taken, or that of `step`.
+            location: the workdir of a training; or a RetinaNet of torchvision, detectron2 or
+                MMDetection as path, https URL or hf://owner/name/file (see weights.load_checkpoint,
+                which takes more options: `Detector(*load_checkpoint(location)[:3])`).
+            step: of the workdir's checkpoints; the latest by default.
 
         Raises:
-            CheckpointError: where there is none.
+            CheckpointError: the workdir has no checkpoint.
+            WeightsError: the file is no such RetinaNet.
         """
-        checkpoints = Checkpoints(Path(workdir) / "checkpoints")
+        if "://" in str(location) or Path(location).is_file():
+            loaded = load_checkpoint(location)
+            if loaded.categories is None:
+                raise WeightsError(
+                    f"{location}: is a backbone without heads and detects nothing; train a "
+                    "detector from it by config.model.pretrained"
+                )
+            return cls(*loaded[:3])
+        checkpoints = Checkpoints(Path(location) / "checkpoints")
         config, categories = describe(checkpoints, step)
         return cls(read_variables(checkpoints, step), config, categories)
 

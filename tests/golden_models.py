@@ -1,14 +1,18 @@
 """Reading the golden folder's weights, images and stored tensors, as its README.md describes."""
 
+import dataclasses
 import functools
 import importlib.util
+import itertools
 import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.optimize
 
+from retinanet_jax.data.transforms import fitted_size
 from retinanet_jax.models import PixelConfig, build_model, normalize
 
 
@@ -107,3 +111,56 @@ def assert_close(golden, key: str, ours, *, times: float = 6.0) -> None:
     found = [stats.sum(), np.abs(stats).sum(), np.square(stats).sum()]
     np.testing.assert_allclose(found[1:], golden[f"{key}/stats"][1:3], rtol=1e-4, err_msg=key)
     assert abs(found[0] - golden[f"{key}/stats"][0]) <= allowed * stats.size, key
+
+
+SCORE_ATOL, BOX_ATOL = 1e-5, 1e-3  # what detections are held to: probability, pixels
+
+
+def pictures(folder: Path) -> list[np.ndarray]:
+    """The images of inputs.npz, uint8 RGB."""
+    inputs = np.load(folder / "inputs.npz")
+    return [inputs[f"image{n}"] for n in range(sum(name.startswith("image") for name in inputs))]
+
+
+def side_limits(folder: Path, golden) -> tuple[int, int]:
+    """(min_side, max_side) of the transform, told by the sizes before and after it."""
+    sizes = [image.shape[:2] for image in pictures(folder)]
+    wanted = [tuple(size) for size in golden["eval/image_sizes"].tolist()]
+    short, long = (max(map(side, wanted)) for side in (min, max))
+    # A floor is at most one pixel below the limit.
+    for low, high in itertools.product((short, short + 1), (long, long + 1)):
+        if [fitted_size(size, low, high, floor=True) for size in sizes] == wanted:
+            return low, high
+    raise AssertionError(f"no limits lead from {sizes} to {wanted}")
+
+
+def with_golden_sides(config, folder: Path, golden):
+    """A typed config whose pictures are resized as those of the golden folder were."""
+    low, high = side_limits(folder, golden)
+    pipeline = dataclasses.replace(config.pipeline, min_side=low, max_side=high)
+    return dataclasses.replace(config, pipeline=pipeline)
+
+
+def assert_same_detections(got, want, *, cuts=(), box_atol=BOX_ATOL, score_atol=SCORE_ATOL) -> None:
+    """The same boxes, scores and labels in the same order.
+
+    got and want: (boxes, scores, labels). Scores nearer to each other than they are compared have
+    no order. cuts: the lowest scores of lists that were cut off; whether a row that near to one of
+    them is still in the list is open.
+    """
+    got, want = ([np.asarray(part) for part in rows] for rows in (got, want))
+    same = np.abs(got[0][:, None] - want[0]).max(-1, initial=0) <= box_atol
+    same &= np.abs(got[1][:, None] - want[1]) <= score_atol
+    same &= got[2][:, None] == want[2]
+    places = np.abs(np.arange(len(got[1]))[:, None] - np.arange(len(want[1])))
+    ours, theirs = scipy.optimize.linear_sum_assignment(np.where(same, places, 10**6))
+    paired = same[ours, theirs]
+    ours, theirs = ours[paired], theirs[paired]
+    for rows, found in ((got, ours), (want, theirs)):
+        alone = np.delete(rows[1], found)
+        near_cut = np.abs(alone[:, None] - np.array(cuts)).min(-1, initial=np.inf) <= score_atol
+        assert near_cut.all(), f"{(~near_cut).sum()} of {len(rows[1])} rows are in one list alone"
+    order = theirs[np.argsort(ours)]
+    swapped = order != np.sort(order)
+    gaps = np.abs(want[1][order] - want[1][np.sort(order)])[swapped]
+    assert gaps.max(initial=0) <= score_atol, f"{swapped.sum()} rows are in another place"

@@ -1,4 +1,7 @@
-"""The whole network: torchvision's numbers, orders and counts, what trains, imports."""
+"""The whole network: counts, orders, what trains, imports.
+
+torchvision's numbers: test_golden_detector.py and test_golden_training.py.
+"""
 
 import itertools
 import json
@@ -45,69 +48,7 @@ def predict(model, variables, images):
     return jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
 
 
-# --- torchvision's numbers
-
-
-@pytest.mark.parametrize(("name", "config"), [("v1", V1), ("v2", V2)])
-def test_detector_equals_torchvision(golden_dir, name, config):
-    golden = np.load(golden_dir / f"{name}.npz")
-    model, variables = golden_models.detector(
-        golden_dir, f"retinanet_resnet50_fpn_{name}", config, detector_from_torchvision
-    )
-    images = golden_models.batch(golden_dir, golden)
-
-    @jax.jit
-    def run(variables, images):
-        features = model.apply(variables, images, method="features")
-        return features, model.apply(variables, images, train=False)
-
-    features, predictions = run(variables, images)
-    golden_models.assert_close(golden, "eval/batch", images)
-    for key in ("C3", "C4", "C5", "P3", "P4", "P5", "P6", "P7"):
-        golden_models.assert_close(golden, f"eval/{key}", features[key])
-    for index, level in enumerate(("P3", "P4", "P5", "P6", "P7")):
-        logits, deltas = predictions.class_logits[index], predictions.box_deltas[index]
-        assert logits.shape[1] == golden["eval/num_anchors_per_level"][index]
-        golden_models.assert_close(golden, f"eval/cls_logits/{level}", logits)
-        golden_models.assert_close(golden, f"eval/bbox_regression/{level}", deltas)
-
-
-def test_running_statistics_after_training_steps_equal_torchvision(golden_dir):
-    """`after_forward` follows one batch for n forwards: r_n = r_0 + (1 - 0.9 ** n) (batch - r_0).
-
-    The stored arrays were still the running buffers when the SGD trace went on, so that n is the
-    trace's number of forwards, at weights that its tiny learning rate moved a little in between.
-    """
-    golden = np.load(golden_dir / "v2.npz")
-    name = "retinanet_resnet50_fpn_v2"
-    model, variables = golden_models.detector(golden_dir, name, V2, detector_from_torchvision)
-    run = jax.jit(
-        lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"], method="features")[1]
-    )
-    updated = run(variables, golden_models.batch(golden_dir, golden))
-    keys = [key for key in golden.files if key.startswith("train/after_forward/")]
-    assert keys
-    for key in keys:
-        before, after = (torch_array(v["batch_stats"], key) for v in (variables, updated))
-        toward_batch = 10 * (after - before)
-        moved = golden[key] - before
-        share = (moved @ toward_batch) / (toward_batch @ toward_batch)
-        forwards = np.log(1 - share) / np.log(0.9)
-        assert min(abs(forwards - n) for n in (1, len(golden["train/sgd_trace"]))) < 0.01, key
-        wanted = (1 - 0.9 ** round(forwards)) * toward_batch
-        allowed = 5e-4 if ".bn1." in key else 0.01
-        np.testing.assert_allclose(wanted, moved, atol=allowed, err_msg=key)
-
-
-def torch_array(batch_stats, key):
-    """The leaf of '.../backbone.body.layer3.5.bn2.running_var', float64."""
-    *modules, leaf = key.rpartition("backbone.body.")[2].split(".")
-    if len(modules) > 1:
-        modules = ["_".join(modules[:2]), modules[2]]
-    tree = batch_stats["backbone"]
-    for module in modules:
-        tree = tree[module]
-    return np.asarray(tree[leaf.removeprefix("running_")], np.float64)
+# --- orders and shapes
 
 
 @pytest.mark.parametrize(
@@ -123,9 +64,6 @@ def test_parameter_counts(config, num_classes, wanted):
         )
         buffers = sum(jax.tree.leaves(is_norm))
     assert num_params(params) - buffers == wanted
-
-
-# --- orders and shapes
 
 
 def test_upsampling_reads_the_rows_of_nearest_interpolation():

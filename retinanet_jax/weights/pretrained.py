@@ -3,46 +3,46 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from retinanet_jax.models import ModelConfig
+from retinanet_jax.recipes import RECIPES
 from retinanet_jax.weights.download import fetch
 from retinanet_jax.weights.errors import WeightsError
 from retinanet_jax.weights.keymap import Imported
 from retinanet_jax.weights.readers import read_state_dict
-from retinanet_jax.weights.torchvision import (
-    backbone_from_torchvision,
-    detector_from_torchvision,
-    unfold,
-)
+from retinanet_jax.weights.sources import BACKBONE, Source, import_detector, recognise
+from retinanet_jax.weights.torchvision import backbone_from_torchvision, unfold
 
 
-def load_pretrained(
-    location: str, variables: Mapping[str, Any], config: ModelConfig
-) -> Imported:
+def load_pretrained(location: str, variables: Mapping[str, Any], config: ModelConfig) -> Imported:
     """Fills an initialised network with what a checkpoint has of it.
 
-    A backbone (torchvision's or timm's keys) fills the backbone; a torchvision RetinaNet fills all
-    but a class output for other classes. What the checkpoint lacks stays random: `summary()` of the
-    result says what.
+    A backbone (torchvision's or timm's keys) fills the backbone; a RetinaNet of torchvision,
+    detectron2 or MMDetection fills all but a class output for other classes. What the checkpoint
+    lacks stays random: `summary()` of the result says what. A detector expects more of the config
+    than the network: give it the project's recipe (retinanet_jax.recipes.with_recipe).
 
     Args:
         location: path, URL or hf://owner/name/file.
         variables: an initialised {'params', 'batch_stats'}.
-        config: backbone, norm and norm_epsilon are read.
+        config: backbone, norm, norm_epsilon, stride_on and relu_before_p7 are read.
 
     Raises:
-        WeightsError: the file cannot be read, its backbone is another one, or it cannot be used
+        WeightsError: the file cannot be read, its network is another one, or it cannot be used
             with live batch norm.
     """
     path = fetch(location)
     state = read_state_dict(path)
-    is_detector = any(key.startswith("backbone.body.") for key in state)
-    read = detector_from_torchvision if is_detector else backbone_from_torchvision
-    imported = read(state, variables, norm_epsilon=config.norm_epsilon, partial=True)
+    try:
+        imported = _import(state, variables, config)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
     wrong = [line for line in imported.misshapen if " for backbone/" in line]
     if wrong:
         raise WeightsError(
-            f"{path}: is not a {config.backbone}: {'; '.join(wrong[:3])}; name the backbone that it "
-            "is in config.model.backbone"
+            f"{path}: is not a {config.backbone}: {'; '.join(wrong[:3])}; name the backbone that "
+            "it is in config.model.backbone"
         )
     if config.norm == "batch" and len(unfold(state, config.norm_epsilon)) > len(state):
         raise WeightsError(
@@ -50,3 +50,25 @@ def load_pretrained(
             "would undo it; write config.model.norm='frozen_batch'"
         )
     return imported
+
+
+def _import(
+    state: Mapping[str, np.ndarray], variables: Mapping[str, Any], config: ModelConfig
+) -> Imported:
+    source, epsilon = recognise(state), float(config.norm_epsilon)
+    if source is BACKBONE:
+        return backbone_from_torchvision(state, variables, norm_epsilon=epsilon, partial=True)
+    _check_conventions(source, config)
+    return import_detector(source, state, variables, norm_epsilon=epsilon, partial=True)
+
+
+def _check_conventions(source: Source, config: ModelConfig) -> None:
+    """Refuses what fits by its shapes and yet is another network."""
+    for field in ("stride_on", "relu_before_p7"):
+        allowed = {RECIPES[recipe][f"model.{field}"] for recipe in source.recipes}
+        if getattr(config, field) not in allowed:
+            raise WeightsError(
+                f"it is a RetinaNet of {source.name}, which has model.{field} "
+                f"{allowed.pop()!r}, not {getattr(config, field)!r}; build the config by "
+                f"with_recipe(config, {source.recipes[0]!r})"
+            )

@@ -1,13 +1,11 @@
 """torchvision's state dicts: ResNet and ResNeXt backbones and the two RetinaNet detectors.
 
-Their conventions that are no weights, and that the config has to follow:
-anchors are ratio-major (AnchorConfig.order), the 91 logits are raw COCO category ids, and the
-published `retinanet_resnet50_fpn` COCO weights run with a batch norm epsilon of 0
-(ModelConfig.norm_epsilon) and P6 from P5; `_v2` has P6 from C5, GroupNorm heads and epsilon 1e-5.
+timm's ResNets have the same keys. The conventions that are no weights are the recipes
+torchvision_v1 and torchvision_v2 (retinanet_jax/recipes.py).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +46,7 @@ def backbone_from_torchvision(
     return fill(
         variables,
         unfold(state, norm_epsilon),
-        lambda path: _backbone_key(path[1:]) if path[0] == "backbone" else None,
+        lambda path: backbone_key(path[1:]) if path[0] == "backbone" else None,
         partial=partial,
         may_be_unused=is_beyond,
     )
@@ -73,8 +71,8 @@ def detector_from_torchvision(
     ]
     return fill(
         variables,
-        unfold({_modern_key(key): value for key, value in state.items()}, norm_epsilon),
-        lambda path: _detector_key(path, min(levels), max(levels)),
+        unfold(modern_keys(state), norm_epsilon),
+        lambda path: detector_key(path, min(levels), max(levels)),
         partial=partial,
         may_be_unused=is_batch_counter,
     )
@@ -107,7 +105,7 @@ def _is_stage(module: str) -> bool:
     return re.fullmatch(r"layer[1-4]", module) is not None
 
 
-def _backbone_key(path: Path) -> str:
+def backbone_key(path: Path) -> str:
     """('layer1_0', 'downsample_bn', 'mean') -> 'layer1.0.downsample.1.running_mean'."""
     *modules, leaf = path
     names = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
@@ -115,9 +113,13 @@ def _backbone_key(path: Path) -> str:
     return ".".join([*modules, LEAF_NAMES[leaf]])
 
 
-def _detector_key(path: Path, lowest: int, top: int) -> str:
+def detector_key(path: Path, lowest: int = 3, top: int = 5) -> str:
+    """('fpn', 'output3', 'bias') -> 'backbone.fpn.layer_blocks.0.0.bias'.
+
+    lowest and top are the C levels that enter the pyramid, which torchvision counts from 0.
+    """
     if path[0] == "backbone":
-        return "backbone.body." + _backbone_key(path[1:])
+        return "backbone.body." + backbone_key(path[1:])
     module, leaf = path[1], LEAF_NAMES[path[2]]
     number = int(re.sub(r"\D", "", module) or 0)
     if path[0] == "fpn":
@@ -130,6 +132,25 @@ def _detector_key(path: Path, lowest: int, top: int) -> str:
     if module == "output":
         return f"{head}.{output}.{leaf}"
     return f"{head}.conv.{number}.{int(module.startswith('norm'))}.{leaf}"
+
+
+def modern_keys(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state dict under the keys of torchvision 0.13 and later."""
+    return {_modern_key(key): value for key, value in state.items()}
+
+
+def keep_classes(state: Mapping[str, np.ndarray], kept: Sequence[int]) -> dict[str, np.ndarray]:
+    """The state dict of the detector for some of its classes, in the order of `kept`.
+
+    The output's channels are (anchor, class): those of the other classes are cut out.
+    """
+    anchors = len(state["head.regression_head.bbox_reg.bias"]) // 4
+    cut = dict(state)
+    for leaf in ("weight", "bias"):
+        key = f"head.classification_head.cls_logits.{leaf}"
+        channels = state[key].reshape(anchors, -1, *state[key].shape[1:])[:, list(kept)]
+        cut[key] = channels.reshape(-1, *state[key].shape[1:])
+    return cut
 
 
 def _modern_key(key: str) -> str:

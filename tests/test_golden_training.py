@@ -1,0 +1,189 @@
+"""torchvision's two RetinaNets in training: losses, every gradient, statistics, three SGD steps."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import golden_models
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from retinanet_jax.anchors import anchors_for_image
+from retinanet_jax.data.batch import collate
+from retinanet_jax.data.pipeline import fit
+from retinanet_jax.models import build_model, trainable_mask
+from retinanet_jax.optimizer import make_optimizer, make_schedule
+from retinanet_jax.predict import Pictures
+from retinanet_jax.train import Focal, assign_targets, create_state, train_step
+from retinanet_jax.weights import load_checkpoint
+from retinanet_jax.weights.torchvision import detector_key
+
+
+class Training(NamedTuple):
+    """What our training step makes of the golden batch, before each update and after the last."""
+
+    golden: dict
+    config: object
+    batch: object
+    metrics: list
+    gradients: dict
+    first_stats: dict
+    last_stats: dict
+
+
+def record_gradients() -> optax.GradientTransformation:
+    """Lets the gradients pass and keeps them in its state."""
+    return optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params), lambda grads, _, params: (grads, grads)
+    )
+
+
+@pytest.fixture(scope="module", params=["v1", "v2"])
+def training(request, golden_dir, tmp_path_factory):
+    golden = dict(np.load(golden_dir / f"{request.param}.npz"))
+    path = tmp_path_factory.mktemp("golden") / "checkpoint.npz"
+    np.savez(
+        path, **golden_models.state_dict(golden_dir, f"retinanet_resnet50_fpn_{request.param}")
+    )
+    loaded = load_checkpoint(path, raw_labels=True)
+    path.unlink()
+    config = golden_models.with_golden_sides(loaded.config, golden_dir, golden)
+    batch = training_batch(golden_dir, golden, config)
+    rate, momentum, decay = map(float, golden["train/sgd_lr_momentum_decay"])
+    settings = dataclasses.replace(
+        config.optimizer,
+        learning_rate=rate,
+        base_batch_size=len(batch.images),
+        momentum=momentum,
+        weight_decay=decay,
+        schedule="constant",
+        warmup_steps=0,
+    )
+    mask = trainable_mask(loaded.variables["params"], config.model)
+    steps = len(golden["train/sgd_trace"])
+    schedule = make_schedule(settings, len(batch.images), steps)
+    optimizer = optax.chain(record_gradients(), make_optimizer(settings, schedule, mask))
+    model = build_model(
+        config.model, loaded.categories.num_classes, config.anchors.anchors_per_location
+    )
+    step = jax.jit(
+        functools.partial(
+            train_step, model=model, optimizer=optimizer, schedule=schedule, config=config
+        )
+    )
+    state = create_state(loaded.variables, optimizer, keep_average=False)
+    focal = Focal(jnp.float32(config.loss.gamma), jnp.float32(config.loss.alpha))
+    metrics, gradients, first_stats = [], None, None
+    for _ in range(steps):
+        state, scalars = step(state, batch, focal)
+        metrics.append([scalars["class_loss"], scalars["box_loss"]])
+        if gradients is None:
+            gradients, first_stats = state.opt_state[0], state.batch_stats
+    return Training(
+        golden, config, batch, np.array(metrics), gradients, first_stats, state.batch_stats
+    )
+
+
+def training_batch(folder, golden, config):
+    """The golden images and boxes, resized by our pipeline, on torchvision's canvas.
+
+    Boxes of the same size inside the same anchor tie but for the last digit, so that the stored
+    ones take the place of ours, which have to agree.
+    """
+    inputs = np.load(folder / "inputs.npz")
+    examples = []
+    for index, example in enumerate(Pictures(golden_models.pictures(folder))):
+        boxes, labels = inputs[f"boxes{index}"], inputs[f"labels{index}"]
+        example = example._replace(
+            boxes=boxes.astype(np.float32).reshape(-1, 4),
+            labels=labels.astype(np.int32),
+            crowd=np.zeros(len(labels), bool),
+        )
+        example, wanted = fit(example, config.pipeline), golden[f"train/resized_boxes/{index}"]
+        np.testing.assert_allclose(example.boxes, wanted, rtol=1e-6, atol=1e-4)
+        examples.append(example._replace(boxes=wanted))
+    canvas = tuple(golden["eval/batch/shape"][2:].tolist())
+    host = collate(examples, canvas, max_boxes=8, batch_size=len(examples), dtype=np.float32)
+    return host.batch
+
+
+def test_targets(training):
+    anchors = anchors_for_image(training.batch.images.shape[1:3], training.config.anchors)
+    targets = assign_targets(anchors, training.batch, training.config)
+    for image, labels in enumerate(training.batch.gt_labels):
+        matched = training.golden[f"train/matched_idxs/{image}"].astype(int)
+        wanted = np.where(matched >= 0, labels[np.maximum(matched, 0)], matched)
+        np.testing.assert_array_equal(targets.labels[image], wanted)
+
+
+def test_losses_before_and_after_three_steps(training):
+    """The trace follows from the reference's float32 gradients: their error times the descent."""
+    golden = training.golden
+    exact = golden["train/losses64"]
+    allowed = 10 * np.abs(golden["train/losses"] - exact) + 1e-6 * exact
+    assert np.all(np.abs(training.metrics[0] - exact) <= allowed)
+    trace = golden["train/sgd_trace"]
+    descent = np.abs(trace.sum(axis=1) - trace[0].sum())[:, None]
+    allowed = 3e-5 * trace + relative_error(golden, "group_l2").max() * descent
+    assert np.all(np.abs(training.metrics - trace) <= allowed), training.metrics - trace
+
+
+def relative_error(golden, key):
+    """Of the reference's float32 norms of gradients; 0 where there is no gradient."""
+    exact = golden[f"train/{key}_64"]
+    return np.abs(golden[f"train/{key}"] - exact) / np.where(exact > 0, exact, 1)
+
+
+def test_gradients_of_every_parameter(training):
+    golden = training.golden
+    gradients = torch_layout(training.gradients, training.config)
+    names = golden["train/grad_names"].tolist()
+    moving = {name for name, gradient in gradients.items() if np.any(gradient)}
+    # Of the frozen batch norms torchvision has no parameters, of frozen stages no gradients.
+    assert moving == set(names)
+    found = np.array([np.linalg.norm(gradients[name].astype(np.float64)) for name in names])
+    wanted, error = golden["train/grad_l2_64"], relative_error(golden, "grad_l2")
+    allowed = (6 * error + 3 * np.median(error) + 3e-5) * wanted
+    worst = np.argmax(np.abs(found - wanted) / allowed)
+    assert np.all(np.abs(found - wanted) <= allowed), (names[worst], found[worst], wanted[worst])
+
+
+def test_gradients_value_by_value(training):
+    golden = training.golden
+    gradients = torch_layout(training.gradients, training.config)
+    keys = {key.rpartition("/")[0] for key in golden if key.startswith("train/grad/")}
+    for key in keys:
+        gradient = gradients[key.removeprefix("train/grad/")].reshape(-1)
+        difference = gradient[:: int(golden[f"{key}/step"])] - golden[f"{key}/slice"]
+        largest = np.abs(golden[f"{key}/stats"][3:]).max()
+        assert np.abs(difference).max() <= 6 * golden[f"{key}/f32_err"] + 2e-5 * largest, key
+
+
+def torch_layout(tree, config):
+    """Gradients or statistics by torchvision's names."""
+    levels = config.model.backbone_levels
+    result = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        names = tuple(entry.key for entry in path)
+        value = np.asarray(leaf)
+        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+        result[detector_key(names, levels[0], levels[-1])] = value
+    return result
+
+
+def test_running_statistics(training):
+    """Stored are the live buffers: after the first forward, or after all of the trace."""
+    golden = training.golden
+    keys = [key for key in golden if key.startswith("train/after_forward/")]
+    states = [torch_layout(s, training.config) for s in (training.first_stats, training.last_stats)]
+    if not keys:
+        jax.tree.map(np.testing.assert_array_equal, *states)
+        return
+    distances = [
+        [np.abs(state[key.rpartition("/")[2]] - golden[key]).max() for key in keys]
+        for state in states
+    ]
+    assert np.min(np.max(distances, axis=1)) <= 2e-3, distances
