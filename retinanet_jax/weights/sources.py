@@ -5,9 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retinanet_jax.weights import detectron2, mmdetection, torchvision
+from retinanet_jax.weights.detectron2 import detector_from_detectron2
+from retinanet_jax.weights.detectron2 import detector_key as detectron2_key
 from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.keymap import Imported, Path
+from retinanet_jax.weights.mmdetection import detector_from_mmdetection
+from retinanet_jax.weights.mmdetection import detector_key as mmdetection_key
+from retinanet_jax.weights.torchvision import backbone_key, detector_from_torchvision
+from retinanet_jax.weights.torchvision import detector_key as torchvision_key
 
 
 class Source(NamedTuple):
@@ -28,15 +33,13 @@ SOURCES = (
     Source(
         "torchvision",
         "backbone.body.",
-        torchvision.detector_key,
+        torchvision_key,
         ("torchvision_v1", "torchvision_v1_coco", "torchvision_v2"),
     ),
-    Source("detectron2", "backbone.bottom_up.", detectron2.detector_key, ("detectron2",)),
-    Source(
-        "mmdetection", "bbox_head.", mmdetection.detector_key, ("mmdetection", "mmdetection_caffe")
-    ),
+    Source("detectron2", "backbone.bottom_up.", detectron2_key, ("detectron2",)),
+    Source("mmdetection", "bbox_head.", mmdetection_key, ("mmdetection", "mmdetection_caffe")),
 )
-BACKBONE = Source("backbone", "layer1.", lambda path: torchvision.backbone_key(path[1:]), ())
+BACKBONE = Source("backbone", "layer1.", lambda path: backbone_key(path[1:]), ())
 
 
 def recognise(state: Mapping[str, np.ndarray]) -> Source:
@@ -74,9 +77,7 @@ def import_detector(
       WeightsError: as keymap.fill says.
     """
     if source.name == "detectron2":
-        return detectron2.detector_from_detectron2(state, variables, partial=partial)
+        return detector_from_detectron2(state, variables, partial=partial)
     if source.name == "mmdetection":
-        return mmdetection.detector_from_mmdetection(state, variables, partial=partial)
-    return torchvision.detector_from_torchvision(
-        state, variables, norm_epsilon=norm_epsilon, partial=partial
-    )
+        return detector_from_mmdetection(state, variables, partial=partial)
+    return detector_from_torchvision(state, variables, norm_epsilon=norm_epsilon, partial=partial)
