@@ -25,11 +25,15 @@ def recipe(folder: Path):
     return module
 
 
+def shapes(folder: Path, name: str) -> dict[str, list[int]]:
+    """The shapes of torchvision's arrays by their names, in its order."""
+    return json.loads((folder / "state_dict" / f"{name}.json").read_text())
+
+
 def state_dict(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The weights that torchvision ran with, made again from the recipe and checked by checksum."""
-    shapes = json.loads((folder / "state_dict" / f"{name}.json").read_text())
     wanted = json.loads((folder / "state_dict" / f"{name}.crc32.json").read_text())
-    state = recipe(folder).state(shapes)
+    state = recipe(folder).state(shapes(folder, name))
     changed = [key for key in state if recipe(folder).fingerprint(state[key]) != wanted[key]]
     assert not changed, f"the recipe's random stream has changed: {changed[:3]}"
     return state

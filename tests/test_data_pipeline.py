@@ -75,6 +75,28 @@ def assert_equal(ours, theirs) -> None:
             np.testing.assert_array_equal(x, y, err_msg=name)
 
 
+def test_tight_canvases_keep_the_order_and_pad_as_little_as_the_batch_allows():
+    settings = dataclasses.replace(SMALL, eval_canvas="tight", eval_resizing="torchvision")
+    batches = list(eval_batches(dataset(Pictures(7)), batch_size=2, settings=settings))
+    ids = np.concatenate([host.image_ids for host in batches])
+    np.testing.assert_array_equal(ids, [*range(100, 107), -1])
+    for host in batches:
+        batch = host.batch
+        assert batch.images.dtype == np.float32
+        wanted = -(-batch.image_sizes[batch.valid].max(0) // 8) * 8
+        np.testing.assert_array_equal(batch.images.shape[1:3], wanted)
+    # 80 x 48 and 48 x 80 halved; 30 x 90 by 40 / 90, cut: 13 x 40.
+    assert batches[0].batch.images.shape[1:3] == (40, 40)
+    np.testing.assert_array_equal(batches[2].batch.image_sizes[0], [13, 40])
+
+
+def test_evaluation_fields_are_checked():
+    with pytest.raises(ValueError, match=r"pipeline.eval_canvas: 'any' is not one of few, tight"):
+        PipelineConfig(eval_canvas="any")
+    with pytest.raises(ValueError, match=r"pipeline.eval_resizing: 'pil' is not one of opencv, "):
+        PipelineConfig(eval_resizing="pil")
+
+
 def test_canvases_are_landscape_portrait_and_square_or_just_one():
     assert canvases(PipelineConfig()) == [(800, 1344), (1344, 800), (1344, 1344)]
     assert canvases(PipelineConfig(min_side=640, max_side=640)) == [(640, 640)]

@@ -1,13 +1,24 @@
 """Transforms: the box still encloses its colour, sizes follow the rule, flipping undoes itself."""
 
+import re
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from PIL import Image
 
 from retinanet_jax.data import transforms
 from retinanet_jax.data.batch import Example
-from retinanet_jax.data.transforms import Draws, augment, crop, fitted_size, flip, resize
+from retinanet_jax.data.transforms import (
+    RESIZINGS,
+    Draws,
+    augment,
+    crop,
+    fitted_size,
+    flip,
+    resize,
+)
 
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 quick = hypothesis.settings(max_examples=60, deadline=None)
@@ -49,6 +60,47 @@ def test_resized_boxes_fit_the_colours(example, factor):
     assert resized.original_size == example.image.shape[:2]
     assert_boxes_fit_the_colours(resized)
     np.testing.assert_array_equal(resized.crowd, example.crowd)
+
+
+def test_resizing_equals_torchvision(golden_dir):
+    """Stored are values in [0, 1]; the larger results with every third row and column only."""
+    with np.load(golden_dir / "units.npz") as units:
+        stored = {key: units[key] for key in units if re.fullmatch(r"resize/\d+x\d+", key)}
+        image = units["resize/image"]
+    assert stored
+    for key, wanted in stored.items():
+        size = tuple(map(int, key.removeprefix("resize/").split("x")))
+        resized = resize(whole_picture(image), size, "torchvision").image
+        assert resized.dtype == np.float32 and resized.shape[:2] == size
+        step = -(-size[0] // wanted.shape[1])
+        found = resized[::step, ::step].transpose(2, 0, 1) / 255
+        np.testing.assert_allclose(found, wanted, atol=2e-5, err_msg=key)
+
+
+def test_sizes_equal_torchvision(golden_dir):
+    with np.load(golden_dir / "units.npz") as units:
+        table = units["resize/size_table"].tolist()
+    for low, high, height, width, *wanted in table:
+        size = fitted_size((height, width), low, high, floor=True)
+        padded = [-(-side // 32) * 32 for side in size]
+        assert [*size, *padded] == wanted, (low, high, height, width)
+
+
+def whole_picture(image):
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
+    return Example(image, *nothing, 0)
+
+
+def test_each_project_resizes_in_its_way():
+    """Halved thrice, single bright columns: averaged, antialiased, or skipped."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, ::8] = 240
+    means = {how: resize(whole_picture(image), (8, 8), how).image.mean() for how in RESIZINGS}
+    assert means["opencv"] == 30 and abs(means["detectron2"] - 30) < 2
+    assert means["mmdetection"] == means["torchvision"] == 0
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    pil = Image.fromarray(picture).resize((31, 23), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(resize(whole_picture(picture), (23, 31), "detectron2").image, pil)
 
 
 @quick

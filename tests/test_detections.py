@@ -147,6 +147,43 @@ def test_decoded_sides_are_bounded():
     np.testing.assert_allclose(got.boxes, 50.5 + 31.25 * np.array([[-1, -1, 1, 1]]), atol=1e-3)
 
 
+def test_shrinking_is_bounded_where_the_recipe_says():
+    """MMDetection: sides of at least 16 / 1000 of the anchor's."""
+    anchors, size = np.array([[0, 0, 1000, 1000]], np.float32), np.array([2000, 2000], np.float32)
+    deltas = np.array([[0, 0, -50, -50]], np.float32)
+    for clamp, half in ((False, 0), (True, 8)):
+        config = PostprocessConfig(clamp_both_sides=clamp)
+        got = candidates(np.ones((1, 1), np.float32), deltas, anchors, size, config)
+        wanted = 500 + half * np.array([[-1, -1, 1, 1]])
+        np.testing.assert_allclose(got.boxes, wanted, atol=1e-3)
+
+
+# In a picture of 100 x 100: two boxes of which clipping leaves the same part, and one outside.
+CLIPPED = np.array([[-60, 0, 20, 20], [0, 0, 20, 20], [-50, 50, -10, 90]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("before", "drop", "boxes"),
+    [
+        # torchvision: the second is the first once it is clipped; the third is flat, and stays.
+        (True, False, [[0, 0, 20, 20], [0, 50, 0, 90]]),
+        # MMDetection.
+        (True, True, [[0, 0, 20, 20]]),
+        # Detectron2: unclipped the first two have an IoU of 1/4.
+        (False, True, [[0, 0, 20, 20], [0, 0, 20, 20]]),
+        (False, False, [[0, 0, 20, 20], [0, 50, 0, 90], [0, 0, 20, 20]]),
+    ],
+)
+def test_clipping_before_or_after_nms(before, drop, boxes):
+    config = PostprocessConfig(clip_before_nms=before, drop_empty=drop, max_detections=4)
+    logits, size = np.array([[3], [1], [2]], np.float32), np.array([100, 100], np.float32)
+    got = jitted_detect((logits,), (np.zeros((3, 4), np.float32),), (CLIPPED,), size, config=config)
+    count = len(boxes)
+    np.testing.assert_array_equal(got.valid, np.arange(len(got.valid)) < count)
+    np.testing.assert_allclose(got.boxes[:count], boxes)
+    assert np.all(np.diff(got.scores[:count]) < 0) and not got.scores[count:].any()
+
+
 def random_heads(seed, num_classes=3, dtype=np.float32):
     rng = np.random.default_rng(seed)
     anchors = anchors_for_image((64, 96), AnchorConfig(min_level=6))

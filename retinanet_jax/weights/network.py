@@ -32,7 +32,7 @@ def read_backbone(state: Mapping[str, np.ndarray], key_of: KeyOf) -> str:
     Raises:
       WeightsError: it is none of them, or the arrays that tell are missing.
     """
-    _refuse_deep_stem(state, key_of)
+    refuse_deep_stem(state, key_of)
     blocks = tuple(_count_blocks(state, key_of, stage) for stage in (1, 2, 3, 4))
     bottleneck = key_of(("backbone", "layer1_0", "conv3", "kernel")) in state
     # Of a 3x3 convolution with groups: (channels, channels per group, 3, 3).
@@ -47,7 +47,8 @@ def read_backbone(state: Mapping[str, np.ndarray], key_of: KeyOf) -> str:
     )
 
 
-def _refuse_deep_stem(state: Mapping[str, np.ndarray], key_of: KeyOf) -> None:
+def refuse_deep_stem(state: Mapping[str, np.ndarray], key_of: KeyOf) -> None:
+    """Raises WeightsError for a ResNet-D, which has a stem of three convolutions."""
     stem = key_of(("backbone", "conv1", "kernel")).removesuffix(".weight")
     if stem + ".weight" not in state and stem + ".0.weight" in state:
         raise WeightsError(

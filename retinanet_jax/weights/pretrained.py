@@ -10,6 +10,7 @@ from retinanet_jax.recipes import RECIPES
 from retinanet_jax.weights.download import fetch
 from retinanet_jax.weights.errors import WeightsError
 from retinanet_jax.weights.keymap import Imported
+from retinanet_jax.weights.network import read_backbone, refuse_deep_stem
 from retinanet_jax.weights.readers import read_state_dict
 from retinanet_jax.weights.sources import BACKBONE, Source, import_detector, recognise
 from retinanet_jax.weights.torchvision import backbone_from_torchvision, unfold
@@ -41,8 +42,8 @@ def load_pretrained(location: str, variables: Mapping[str, Any], config: ModelCo
     wrong = [line for line in imported.misshapen if " for backbone/" in line]
     if wrong:
         raise WeightsError(
-            f"{path}: is not a {config.backbone}: {'; '.join(wrong[:3])}; name the backbone that "
-            "it is in config.model.backbone"
+            f"{path}: is not a part of a {config.backbone}: {'; '.join(wrong[:3])}; name the "
+            "backbone that it is in config.model.backbone"
         )
     if config.norm == "batch" and len(unfold(state, config.norm_epsilon)) > len(state):
         raise WeightsError(
@@ -56,10 +57,24 @@ def _import(
     state: Mapping[str, np.ndarray], variables: Mapping[str, Any], config: ModelConfig
 ) -> Imported:
     source, epsilon = recognise(state), float(config.norm_epsilon)
+    _check_backbone(source, state, config)
     if source is BACKBONE:
         return backbone_from_torchvision(state, variables, norm_epsilon=epsilon, partial=True)
     _check_conventions(source, config)
     return import_detector(source, state, variables, norm_epsilon=epsilon, partial=True)
+
+
+def _check_backbone(source: Source, state: Mapping[str, np.ndarray], config: ModelConfig) -> None:
+    refuse_deep_stem(state, source.key_of)
+    try:
+        found = read_backbone(state, source.key_of)
+    except WeightsError:
+        return  # a part of one: what fits is taken
+    if found != config.backbone:
+        raise WeightsError(
+            f"its backbone is a {found}; write config.model.backbone={found!r} in place of "
+            f"{config.backbone!r}"
+        )
 
 
 def _check_conventions(source: Source, config: ModelConfig) -> None:
