@@ -1,8 +1,11 @@
 """The built-in data set: a detector from nothing in minutes, on any computer.
 
 What: five kinds of shapes on textured ground, drawn on the fly at 128x128, over three octaves of
-size; 20,000 pictures to train on, 200 others to evaluate on. A ResNet-18 without pretrained
-weights, heads of two convolutions.
+size; 20,000 pictures to train on, 200 others to evaluate on. A ResNet-18 up to its second stage
+without pretrained weights, heads of two convolutions, 700 steps of 8 pictures.
+
+Expected: AP about .67, AP50 about .95 in 4 to 5 minutes on two CPU cores, compilation included;
+what was measured stands in experiments/README.md.
 
 Command:
     python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes
@@ -23,22 +26,27 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.backbone = "resnet18"
     config.model.norm = "batch"
     config.model.frozen_stages = 0
-    config.model.backbone_levels = (3, 4)
+    config.model.backbone_levels = (3,)
     config.model.max_level = 6
     config.model.fpn_channels = config.model.head_channels = 64
     config.model.head_depth = 2
+    config.model.head_norm = "group"
+    # The smallest shapes have 14 pixels; the paper's anchors begin at 32.
+    config.anchors.size = 2.0
+    config.loss.box = "giou"
 
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.base_batch_size = 16
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.base_batch_size = 8
     config.optimizer.weight_decay = 0.01
     config.optimizer.decay = "kernels"
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 20
+    config.optimizer.ema_decay = 0.99
 
-    config.train.steps = choose_variant({"": 400, "tiny": 30}, variant)
-    config.train.batch_size = 16
-    config.train.log_every = 10
+    config.train.steps = choose_variant({"": 700, "tiny": 30}, variant)
+    config.train.batch_size = 8
+    config.train.log_every = 20
     config.train.checkpoint_every = 200
     config.evaluation.batch_size = 20
     return config

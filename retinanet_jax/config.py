@@ -215,21 +215,21 @@ def from_config_dict(tree: ConfigDict) -> Config:
 
 
 def resolve_auto(tree: ConfigDict) -> ConfigDict:
-    """Replaces 'auto' and -1 by what they stand for; returns a copy.
+    """Settles what depends on whether there are pretrained weights; returns a copy.
 
-    `model.norm='auto'` is frozen batch norm with the statistics of `model.pretrained` where there
-    are pretrained weights, else live batch norm: frozen statistics of random weights normalise
-    nothing. `model.frozen_stages=-1` likewise: the stem and the first stage, or none.
-    `optimizer.backbone_factor=-1` is 0.1 for adamw with pretrained weights, else 1.
+    `model.norm='auto'` is frozen batch norm with the statistics of `model.pretrained` where that is
+    set, else live batch norm: frozen statistics of random weights normalise nothing. A negative
+    `model.frozen_stages`, -2, or `optimizer.backbone_factor`, -0.1, holds (as 2, as 0.1) with
+    pretrained weights only; without, no stage is frozen and the factor is 1.
     """
     tree = tree.copy_and_resolve_references()
     if tree.model.norm == "auto":
         tree.model.norm = "frozen_batch" if tree.model.pretrained else "batch"
     if tree.model.frozen_stages < 0:
-        tree.model.frozen_stages = 2 if tree.model.pretrained else 0
+        tree.model.frozen_stages = -tree.model.frozen_stages if tree.model.pretrained else 0
     if tree.optimizer.backbone_factor < 0:
-        spared = tree.model.pretrained and tree.optimizer.name == "adamw"
-        tree.optimizer.backbone_factor = 0.1 if spared else 1.0
+        factor = -tree.optimizer.backbone_factor if tree.model.pretrained else 1.0
+        tree.optimizer.backbone_factor = factor
     return tree
 
 
