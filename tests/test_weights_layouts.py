@@ -14,12 +14,15 @@ from retinanet_jax.predict import Detector
 from retinanet_jax.weights import WeightsError, load_checkpoint
 from retinanet_jax.weights.torchvision import keep_classes
 
-NAME = "retinanet_resnet50_fpn_v1"
-
 
 @pytest.fixture(scope="module")
 def state(golden_dir):
-    return golden_models.state_dict(golden_dir, NAME)
+    return golden_models.state_dict(golden_dir, "retinanet_resnet50_fpn_v1")
+
+
+@pytest.fixture(scope="module")
+def small(golden_dir):
+    return golden_models.state_dict(golden_dir, "retinanet_resnet18_fpn")
 
 
 @pytest.fixture(scope="module")
@@ -100,22 +103,22 @@ def test_mmdetection_gives_the_same_network(state, reference, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["detectron2", "mmdetection"])
-def test_every_array_is_used_or_named(layout, state, tmp_path):
-    changed = dict(state)
+def test_every_array_is_used_or_named(layout, small, tmp_path):
+    changed = dict(small)
     del changed["backbone.fpn.inner_blocks.1.0.bias"]
-    changed["backbone.body.layer3.5.conv2.weight"] = np.zeros((1, 2, 3, 3), np.float32)
+    changed["backbone.body.layer3.1.conv2.weight"] = np.zeros((1, 2, 3, 3), np.float32)
     changed["backbone.body.layer1.0.se.weight"] = np.zeros(4, np.float32)
     write = write_detectron2 if layout == "detectron2" else write_mmdetection
     path = write(tmp_path / "model", changed)
     names = {
         "detectron2": (
             "missing: backbone.fpn_lateral4.bias for fpn/lateral4/bias",
-            "misshapen: backbone.bottom_up.res4.5.conv2.weight (3, 3, 2, 1)",
+            "misshapen: backbone.bottom_up.res4.1.conv2.weight (3, 3, 2, 1)",
             "unknown: backbone.bottom_up.res2.0.se.weight",
         ),
         "mmdetection": (
             "missing: neck.lateral_convs.1.conv.bias for fpn/lateral4/bias",
-            "misshapen: backbone.layer3.5.conv2.weight (3, 3, 2, 1)",
+            "misshapen: backbone.layer3.1.conv2.weight (3, 3, 2, 1)",
             "unknown: backbone.layer1.0.se.weight",
         ),
     }[layout]
@@ -125,9 +128,9 @@ def test_every_array_is_used_or_named(layout, state, tmp_path):
         assert name in str(error.value)
 
 
-def test_the_number_of_classes_tells_coco(state, tmp_path):
+def test_the_number_of_classes_tells_coco(small, tmp_path):
     """80 of the 91 channels: contiguous labels."""
-    cut = keep_classes(state, COCO_CATEGORIES.ids)
+    cut = keep_classes(small, COCO_CATEGORIES.ids)
     loaded = load_checkpoint(write_detectron2(tmp_path / "model.pkl", cut))
     assert loaded.categories == COCO_CATEGORIES
     assert loaded.variables["params"]["class_head"]["output"]["bias"].shape == (720,)
