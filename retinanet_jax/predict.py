@@ -145,9 +145,9 @@ class Detector:
 
         Raises:
             CheckpointError: the workdir has no checkpoint.
-            WeightsError: the file is no such RetinaNet.
+            WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
         """
-        if "://" in str(location) or Path(location).is_file():
+        if not Path(location).is_dir():
             loaded = load_checkpoint(location)
             if loaded.categories is None:
                 raise WeightsError(

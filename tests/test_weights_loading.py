@@ -185,5 +185,7 @@ def test_what_cannot_be_a_checkpoint_is_refused(small, tmp_path):
         with pytest.raises(WeightsError, match=says) as error:
             load_checkpoint(path, raw_labels=True)
         assert str(path) in str(error.value)
-    with pytest.raises(WeightsError, match="does not exist"):
-        load_checkpoint(tmp_path / "nowhere.pth")
+    for read in (load_checkpoint, Detector.from_checkpoint):
+        with pytest.raises(WeightsError, match="does not exist"):
+            read(tmp_path / "nowhere.pth")
+    assert not (tmp_path / "nowhere.pth").exists()

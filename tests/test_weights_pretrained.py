@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from checkpoint_layouts import detectron2_pickle
 
+from retinanet_jax.anchors import AnchorConfig
 from retinanet_jax.models import ModelConfig, build_model
 from retinanet_jax.weights import WeightsError
 from retinanet_jax.weights.pretrained import load_pretrained
@@ -61,6 +62,16 @@ def test_another_network_is_refused(folder, file, fields, says):
     config, variables = network(**fields)
     with pytest.raises(WeightsError, match=says):
         load_pretrained(str(folder / file), variables, config)
+
+
+def test_outputs_are_not_taken_for_anchors_in_another_order(folder):
+    config, variables = network()
+    with pytest.raises(WeightsError, match=r"anchors.order 'ratio_major', not 'scale_major'"):
+        load_pretrained(str(folder / "torchvision.npz"), variables, config, AnchorConfig())
+    imported = load_pretrained(
+        str(folder / "torchvision.npz"), variables, config, AnchorConfig(order="ratio_major")
+    )
+    assert "box_head/output/kernel" in imported.taken
 
 
 def test_folded_batch_norm_does_not_train(folder):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from retinanet_jax.anchors import AnchorConfig
 from retinanet_jax.models import ModelConfig
 from retinanet_jax.recipes import RECIPES
 from retinanet_jax.weights.download import fetch
@@ -16,7 +17,12 @@ from retinanet_jax.weights.sources import BACKBONE, Source, import_detector, rec
 from retinanet_jax.weights.torchvision import backbone_from_torchvision, unfold
 
 
-def load_pretrained(location: str, variables: Mapping[str, Any], config: ModelConfig) -> Imported:
+def load_pretrained(
+    location: str,
+    variables: Mapping[str, Any],
+    config: ModelConfig,
+    anchors: AnchorConfig | None = None,
+) -> Imported:
     """Fills an initialised network with what a checkpoint has of it.
 
     A backbone (torchvision's or timm's keys) fills the backbone; a RetinaNet of torchvision,
@@ -28,6 +34,8 @@ def load_pretrained(location: str, variables: Mapping[str, Any], config: ModelCo
         location: path, URL or hf://owner/name/file.
         variables: an initialised {'params', 'batch_stats'}.
         config: backbone, norm, norm_epsilon, stride_on and relu_before_p7 are read.
+        anchors: of the run; in another order the outputs of a detector would be mixed up. None: not
+            checked.
 
     Raises:
         WeightsError: the file cannot be read, its network is another one, or it cannot be used
@@ -36,7 +44,7 @@ def load_pretrained(location: str, variables: Mapping[str, Any], config: ModelCo
     path = fetch(location)
     state = read_state_dict(path)
     try:
-        imported = _import(state, variables, config)
+        imported = _import(state, variables, config, anchors)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     wrong = [line for line in imported.misshapen if " for backbone/" in line]
@@ -54,13 +62,16 @@ def load_pretrained(location: str, variables: Mapping[str, Any], config: ModelCo
 
 
 def _import(
-    state: Mapping[str, np.ndarray], variables: Mapping[str, Any], config: ModelConfig
+    state: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    config: ModelConfig,
+    anchors: AnchorConfig | None,
 ) -> Imported:
     source, epsilon = recognise(state), float(config.norm_epsilon)
     _check_backbone(source, state, config)
     if source is BACKBONE:
         return backbone_from_torchvision(state, variables, norm_epsilon=epsilon, partial=True)
-    _check_conventions(source, config)
+    _check_conventions(source, config, anchors)
     return import_detector(source, state, variables, norm_epsilon=epsilon, partial=True)
 
 
@@ -77,13 +88,15 @@ def _check_backbone(source: Source, state: Mapping[str, np.ndarray], config: Mod
         )
 
 
-def _check_conventions(source: Source, config: ModelConfig) -> None:
+def _check_conventions(source: Source, config: ModelConfig, anchors: AnchorConfig | None) -> None:
     """Refuses what fits by its shapes and yet is another network."""
-    for field in ("stride_on", "relu_before_p7"):
-        allowed = {RECIPES[recipe][f"model.{field}"] for recipe in source.recipes}
-        if getattr(config, field) not in allowed:
+    ours = {f"model.{field}": getattr(config, field) for field in ("stride_on", "relu_before_p7")}
+    if anchors is not None:
+        ours["anchors.order"] = anchors.order
+    for field, value in ours.items():
+        allowed = {RECIPES[recipe][field] for recipe in source.recipes}
+        if value not in allowed:
             raise WeightsError(
-                f"it is a RetinaNet of {source.name}, which has model.{field} "
-                f"{allowed.pop()!r}, not {getattr(config, field)!r}; build the config by "
-                f"with_recipe(config, {source.recipes[0]!r})"
+                f"it is a RetinaNet of {source.name}, which has {field} {allowed.pop()!r}, not "
+                f"{value!r}; build the config by with_recipe(config, {source.recipes[0]!r})"
             )
