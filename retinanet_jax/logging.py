@@ -2,16 +2,25 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
+
+
+class _TwoLines(Progress):
+    """The bar on one line, the numbers on the next: both fit into 80 columns."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield from (Text(task.fields["text"]) for task in self.tasks)
 
 
 class RunLog:
@@ -38,13 +47,12 @@ class RunLog:
         self._tensorboard = SummaryWriter(
             str(self.workdir / "tensorboard"), purge_step=start_step + 1, flush_secs=10
         )
-        self._progress = Progress(
+        self._progress = _TwoLines(
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(),
-            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(compact=True),
             console=self.console,
             disable=not self.console.is_terminal,
             speed_estimate_period=120,

@@ -1,8 +1,8 @@
 """A data set that needs no files: coloured shapes on textured ground, drawn on the fly.
 
-Example i is a pure function of (seed, i). What is drawn: 5 classes over three octaves of size, a little
-tilted, overlaps that leave most of every shape in sight, colours that stand out from what lies
-beneath, and one picture in twenty without any shape.
+Example i is a pure function of (seed, i). What is drawn: 5 classes over three octaves of size, a
+little tilted, overlaps that leave most of every shape in sight, a family of colours for each class
+on muted grounds, and one picture in twenty without any shape.
 """
 
 from typing import NamedTuple
