@@ -69,27 +69,20 @@ def training(request, golden_dir, tmp_path_factory):
     model = build_model(
         config.model, loaded.categories.num_classes, config.anchors.anchors_per_location
     )
-    step = functools.partial(
-        train_step, model=model, optimizer=optimizer, schedule=schedule, config=config
+    step = jax.jit(
+        functools.partial(
+            train_step, model=model, optimizer=optimizer, schedule=schedule, config=config
+        )
     )
-    update, look = jax.jit(step), jax.jit(lambda *inputs: without_gradients(*step(*inputs)))
     state = create_state(loaded.variables, optimizer, keep_average=False)
     focal = Focal(jnp.float32(config.loss.gamma), jnp.float32(config.loss.alpha))
     losses, states = [], [state]
-    for _ in range(steps - 1):
-        state, scalars = update(states[-1], batch, focal)
+    for _ in range(steps):
+        state, scalars = step(states[-1], batch, focal)
         losses.append([scalars["class_loss"], scalars["box_loss"]])
-        states.append(state)
-    last, last_stats = look(states[-1], batch, focal)
-    gradients, first_stats = states[1].opt_state[0], states[1].batch_stats
-    return Training(
-        golden, config, batch, np.array([*losses, last]), gradients, first_stats, last_stats
-    )
-
-
-def without_gradients(state, scalars):
-    """Losses and statistics of a step: what else it computes is not compiled then."""
-    return (scalars["class_loss"], scalars["box_loss"]), state.batch_stats
+        states = [*states[:2], state]  # the first ones are looked at, the last goes on
+    stats = states[1].batch_stats, states[-1].batch_stats
+    return Training(golden, config, batch, np.array(losses), states[1].opt_state[0], *stats)
 
 
 def training_batch(folder, golden, config):
