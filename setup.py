@@ -35,7 +35,13 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
-        "test": ["beartype>=0.19", "hypothesis>=6.100", "pytest>=8", "ruff>=0.9"],
+        "test": [
+            "beartype>=0.19",
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "ruff>=0.9",
+            "safetensors>=0.5",
+        ],
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.main:run"]},
     classifiers=[

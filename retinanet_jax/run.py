@@ -5,6 +5,7 @@ pictures/, detections.json (COCO results format) and results.json.
 """
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -74,11 +75,16 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
 
 
 def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
-    """Evaluates the latest checkpoint of `workdir` on `config.data.eval_split`."""
+    """Evaluates the latest checkpoint of `workdir` on `config.data.eval_split`.
+
+    The network and its conventions are those of the checkpoint; data, thresholds and batch size are
+    those of `config`.
+    """
     workdir, mesh = Path(workdir), make_mesh()
     check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints")
-    _, categories = describe(checkpoints)
+    stored, categories = describe(checkpoints)
+    config = _with_conventions_of(stored, config)
     dataset = load_dataset(config.data, config.data.eval_split)
     _check_same_classes(categories, dataset.categories, workdir)
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
@@ -97,7 +103,7 @@ def make_learner(
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
     variables = init_variables(model, config.seed)
     if config.model.pretrained:
-        imported = load_pretrained(config.model.pretrained, variables, config.model)
+        imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)
         say(f"{config.model.pretrained}\n{imported.summary()}")
         variables = imported.variables
     schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
@@ -199,6 +205,26 @@ def _check_same_classes(stored: Categories, found: Categories, workdir: Path) ->
             f"{workdir}: was trained on the classes {', '.join(stored.names)}, the data has "
             f"{', '.join(found.names)}; use another workdir or the same data"
         )
+
+
+def _with_conventions_of(stored: Config, config: Config) -> Config:
+    """`config` with what belongs to the weights of a checkpoint and is no choice of the user."""
+    replace = dataclasses.replace
+    rules = ("max_log_scale", "clamp_both_sides", "clip_before_nms", "drop_empty")
+    return replace(
+        config,
+        model=stored.model,
+        anchors=stored.anchors,
+        pixels=stored.pixels,
+        pipeline=replace(
+            config.pipeline,
+            eval_resizing=stored.pipeline.eval_resizing,
+            eval_canvas=stored.pipeline.eval_canvas,
+        ),
+        postprocess=replace(
+            config.postprocess, **{rule: getattr(stored.postprocess, rule) for rule in rules}
+        ),
+    )
 
 
 def _metadata(config: Config, categories: Categories) -> dict:

@@ -80,6 +80,12 @@ def test_evaluation_by_itself_gives_the_same_numbers(finished):
     assert evaluate_workdir(config, workdir).summary == found.summary
 
 
+def test_evaluation_takes_the_network_from_the_checkpoint(finished):
+    config, workdir, found = finished
+    other = small_config(anchors__size=3.0, model__head_channels=32)
+    assert evaluate_workdir(other, workdir).summary == found.summary
+
+
 def test_an_evaluation_compiles_once_for_all_batches(finished):
     config, workdir, found = finished
     checkpoints = Checkpoints(workdir / "checkpoints")
