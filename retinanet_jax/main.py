@@ -14,7 +14,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from retinanet_jax.checkpoint import CheckpointError
-from retinanet_jax.config import ConfigError, explain_unknown_field, from_config_dict
+from retinanet_jax.config import (
+    ConfigError,
+    explain_unknown_field,
+    from_config_dict,
+    load_experiment,
+)
 from retinanet_jax.data.report import DataError
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate
@@ -45,9 +50,14 @@ def main(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with the config's errors told in words."""
+    """absl's parser, with the mistakes in --config told in words instead of a traceback."""
     try:
+        for argument in argv:
+            if argument.startswith(("--config=", "-config=")):
+                load_experiment(argument.partition("=")[2])
         return app.parse_flags_with_usage(argv)
+    except ConfigError as error:
+        sys.exit(f"ConfigError: {error}")
     except (AttributeError, KeyError):
         fields = [a.split("=")[0].removeprefix("--config.") for a in argv if "--config." in a]
         for field in fields:
@@ -55,8 +65,6 @@ def parse_flags(argv: list[str]) -> list[str]:
             if "no such field" in problem or "has no field" in problem:
                 sys.exit(f"ConfigError: {problem}")
         raise
-    except (ConfigError, FileNotFoundError) as error:
-        sys.exit(f"ConfigError: {error}")
 
 
 def run() -> None:

@@ -7,6 +7,7 @@ pictures/, detections.json (COCO results format) and results.json.
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,9 @@ def evaluate_and_log(
         log.say(f"ground truth beside detections: {log.picture(step, 'detections', picture)}")
     if log.active:
         _write(log.workdir / "detections.json", json.dumps(found.results))
-        results = {"step": step, "summary": found.summary, "per_class": found.per_class}
+        # JSON has no NaN, the AP of a class that does not occur.
+        per_class = {k: v if math.isfinite(v) else None for k, v in found.per_class.items()}
+        results = {"step": step, "summary": found.summary, "per_class": per_class}
         _write(log.workdir / "results.json", json.dumps(results, indent=2))
     return found
 

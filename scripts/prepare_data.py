@@ -13,7 +13,7 @@ no preparation: experiments/folder.py prepares it when it is first used.
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from retinanet_jax.data.builders import prepare_coco
 from retinanet_jax.data.dataset import TFDS_DATA_DIR
@@ -33,6 +33,7 @@ _ON_ERROR = flags.DEFINE_enum(
 
 
 def main(_):
+    logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it has written
     prepare = {"coco": prepare_coco, "voc": prepare_voc}[_DATASET.value]
     source, data_dir = Path(_SOURCE.value), Path(_DATA_DIR.value).expanduser()
     try:

@@ -40,7 +40,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
         ),
         (
             ["--config=experiments/coco.py", "--workdir=W", "--config.data.root=nowhere"],
-            "config.model",
+            "python scripts/prepare_data.py --dataset=coco",
         ),
         (
             ["--config=experiments/shapes.py", "--workdir=W", "--mode=evaluate"],

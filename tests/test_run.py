@@ -81,7 +81,7 @@ def test_evaluation_by_itself_gives_the_same_numbers(finished):
 
 
 def test_evaluation_takes_the_network_from_the_checkpoint(finished):
-    config, workdir, found = finished
+    _, workdir, found = finished
     other = small_config(anchors__size=3.0, model__head_channels=32)
     assert evaluate_workdir(other, workdir).summary == found.summary
 
