@@ -58,7 +58,6 @@ def test_a_batch_is_learned_by_heart(plain):
 def test_steps_of_all_kinds_compile_once_per_canvas(plain):
     learner, mesh = plain
     state = copy_of(learner.state)
-    before = learner.step_fn._cache_size()
     gammas = (0.0, 0.5, 2.0)
     for canvas in ((64, 64), (64, 96), (64, 64), (64, 96)):
         for gamma in gammas:
@@ -68,7 +67,8 @@ def test_steps_of_all_kinds_compile_once_per_canvas(plain):
             ragged = batch._replace(valid=np.array([True, True, True, False]))
             for rows in (batch, ragged):
                 state, _ = learner.step_fn(state, to_devices(rows, mesh), focal)
-    assert learner.step_fn._cache_size() - before == 2
+    # Two canvases; other tests have run the step on the first of them.
+    assert learner.step_fn._cache_size() == 2
 
 
 def test_nothing_leaves_the_device_during_a_step(plain):
