@@ -119,6 +119,15 @@ class TrainConfig:
                 f"train.evaluate_every: {self.evaluate_every} must be 0 (at the end only) or more"
             )
 
+    def saves_after(self, step: int) -> bool:
+        """Whether a checkpoint is due after update `step`."""
+        return step % self.checkpoint_every == 0 or step == self.steps
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether an evaluation in mid-run is due after update `step`."""
+        every = self.evaluate_every
+        return every > 0 and step % every == 0 and step < self.steps
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:

@@ -40,7 +40,7 @@ class RunLog:
     def __init__(self, workdir: Path, start_step: int, total_steps: int, active: bool = True):
         self.workdir, self.active = Path(workdir), active
         self.console = Console(quiet=not active, soft_wrap=True)
-        self._started, self._total = start_step, total_steps
+        self._total = total_steps
         if not active:
             return
         self._file = _open_without_later_steps(self.workdir / METRICS_FILE, start_step)

@@ -51,7 +51,6 @@ def run_steps(
     """
     state, first = learner.state, int(learner.state.step)
     meter = Meter(config, log)
-    due = _due_steps(config)
     batches = on_devices(
         train_batches(
             dataset,
@@ -67,7 +66,7 @@ def run_steps(
             batch, image_ids = next(batches)
         state, metrics = learner.step_fn(state, batch, learner.focal)
         meter.add(step, metrics, image_ids)
-        if step in due or step == config.train.steps:
+        if config.train.saves_after(step) or config.train.evaluates_after(step):
             meter.drain()
             after(step, state)
             meter.restart()
@@ -82,12 +81,6 @@ def on_devices(batches: Iterator[HostBatch], mesh: Mesh) -> Iterator[tuple[Batch
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead
-
-
-def _due_steps(config: Config) -> set[int]:
-    """Steps after which a checkpoint or an evaluation is due."""
-    every = [config.train.checkpoint_every, config.train.evaluate_every]
-    return {s for e in every if e for s in range(e, config.train.steps + 1, e)}
 
 
 class Meter:

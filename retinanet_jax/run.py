@@ -61,18 +61,21 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             log.say(f"goes on at step {first}, found in {workdir}")
         _introduce(log, config, train_set, eval_set, mesh, learner)
 
+        def judge(state: TrainState, step: int) -> Evaluation:
+            variables = state.variables()
+            return evaluate_and_log(
+                learner.predict_fn, variables, eval_set, config, mesh, log, step
+            )
+
         def after(step: int, state: TrainState) -> None:
-            if step % config.train.checkpoint_every == 0 or step == config.train.steps:
+            if config.train.saves_after(step):
                 checkpoints.save(step, state, _metadata(config, train_set.categories))
-            every = config.train.evaluate_every
-            if every and step % every == 0 and step < config.train.steps:
-                evaluate_and_log(learner.predict_fn, state, eval_set, config, mesh, log, step)
+            if config.train.evaluates_after(step):
+                judge(state, step)
 
         state = run_steps(learner, train_set, config, mesh, log, after)
         checkpoints.wait()
-        return evaluate_and_log(
-            learner.predict_fn, state, eval_set, config, mesh, log, config.train.steps
-        )
+        return judge(state, config.train.steps)
 
 
 def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
@@ -92,9 +95,8 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
     variables = jax.device_put(read_variables(checkpoints), replicated(mesh))
     step = checkpoints.latest_step()
     with RunLog(workdir, step, step, jax.process_index() == 0) as log:
-        state = TrainState(jnp.int32(step), None, None, None, variables)
         predict_fn = make_predict_fn(model, config)
-        return evaluate_and_log(predict_fn, state, dataset, config, mesh, log, step)
+        return evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
 
 
 def make_learner(
@@ -134,7 +136,7 @@ def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
 
 def evaluate_and_log(
     predict_fn: PredictFn,
-    state: TrainState,
+    variables: dict[str, Any],
     dataset: Dataset,
     config: Config,
     mesh: Mesh,
@@ -142,7 +144,6 @@ def evaluate_and_log(
     step: int,
 ) -> Evaluation:
     """Evaluates, and leaves the numbers, the detections and a picture in the workdir."""
-    variables = state.variables()
     log.say(f"evaluates step {step} on {len(dataset.source)} images of {dataset.name}")
     found = evaluate(predict_fn, variables, dataset, config, mesh)
     log.scalars(step, "eval", found.summary)
