@@ -14,6 +14,7 @@ import scipy.optimize
 
 from retinanet_jax.data.transforms import fitted_size
 from retinanet_jax.models import PixelConfig, build_model, normalize
+from retinanet_jax.weights import LoadedCheckpoint, load_checkpoint
 
 
 @functools.cache
@@ -37,6 +38,15 @@ def state_dict(folder: Path, name: str) -> dict[str, np.ndarray]:
     changed = [key for key in state if recipe(folder).fingerprint(state[key]) != wanted[key]]
     assert not changed, f"the recipe's random stream has changed: {changed[:3]}"
     return state
+
+
+def load_detector(folder: Path, scratch: Path, version: str) -> LoadedCheckpoint:
+    """torchvision's detector v1 or v2 through a file and our loading, with its 91 classes."""
+    path = scratch / "checkpoint.npz"
+    np.savez(path, **state_dict(folder, f"retinanet_resnet50_fpn_{version}"))
+    loaded = load_checkpoint(path, raw_labels=True)
+    path.unlink()
+    return loaded
 
 
 def empty_variables(model, image_shape=(1, 64, 64, 3)) -> dict:

@@ -15,7 +15,6 @@ from retinanet_jax.detections import candidates
 from retinanet_jax.models import build_model, normalize
 from retinanet_jax.nms import nms
 from retinanet_jax.predict import Detector, Pictures
-from retinanet_jax.weights import load_checkpoint
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 
@@ -39,12 +38,8 @@ class Run(NamedTuple):
 def run(request, golden_dir, tmp_path_factory):
     """All of it once for each model: one compilation, one pass over the three images."""
     golden = dict(np.load(golden_dir / f"{request.param}.npz"))
-    path = tmp_path_factory.mktemp("golden") / "checkpoint.npz"
-    np.savez(
-        path, **golden_models.state_dict(golden_dir, f"retinanet_resnet50_fpn_{request.param}")
-    )
-    loaded = load_checkpoint(path, raw_labels=True)
-    path.unlink()
+    folder = tmp_path_factory.mktemp("golden")
+    loaded = golden_models.load_detector(golden_dir, folder, request.param)
     assert loaded.recipe == f"torchvision_{request.param}" and loaded.report.random == ()
     config = golden_models.with_golden_sides(loaded.config, golden_dir, golden)
     images = golden_models.pictures(golden_dir)

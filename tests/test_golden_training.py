@@ -18,7 +18,6 @@ from retinanet_jax.models import build_model, trainable_mask
 from retinanet_jax.optimizer import make_optimizer, make_schedule
 from retinanet_jax.predict import Pictures
 from retinanet_jax.train import Focal, assign_targets, create_state, train_step
-from retinanet_jax.weights import load_checkpoint
 from retinanet_jax.weights.torchvision import detector_key
 
 
@@ -44,12 +43,8 @@ def record_gradients() -> optax.GradientTransformation:
 @pytest.fixture(scope="module", params=["v1", "v2"])
 def training(request, golden_dir, tmp_path_factory):
     golden = dict(np.load(golden_dir / f"{request.param}.npz"))
-    path = tmp_path_factory.mktemp("golden") / "checkpoint.npz"
-    np.savez(
-        path, **golden_models.state_dict(golden_dir, f"retinanet_resnet50_fpn_{request.param}")
-    )
-    loaded = load_checkpoint(path, raw_labels=True)
-    path.unlink()
+    folder = tmp_path_factory.mktemp("golden")
+    loaded = golden_models.load_detector(golden_dir, folder, request.param)
     config = golden_models.with_golden_sides(loaded.config, golden_dir, golden)
     batch = training_batch(golden_dir, golden, config)
     rate, momentum, decay = map(float, golden["train/sgd_lr_momentum_decay"])
