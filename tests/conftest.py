@@ -31,3 +31,16 @@ def shared_dir() -> Path:
 def golden_dir() -> Path:
     """Folder of torchvision's outputs (RETINANET_GOLDEN, default ../shared/golden)."""
     return _existing("RETINANET_GOLDEN", ROOT.parent / "shared" / "golden")
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads bytes as a checkpoint's file, weights.bin."""
+    from retinanet_jax.weights.readers import read_state_dict
+
+    def read_bytes(content):
+        path = tmp_path / "weights.bin"
+        path.write_bytes(content)
+        return read_state_dict(path)
+
+    return read_bytes

@@ -24,19 +24,8 @@ from checkpoint_writers import (
 )
 
 from retinanet_jax.weights.errors import WeightsError
-from retinanet_jax.weights.readers import read_state_dict
 
 SIX = np.arange(6, dtype=np.float32)
-
-
-@pytest.fixture
-def read(tmp_path):
-    def read_bytes(content):
-        path = tmp_path / "weights.bin"
-        path.write_bytes(content)
-        return read_state_dict(path)
-
-    return read_bytes
 
 
 def _refused(read, content, complaint):

@@ -37,16 +37,6 @@ GOLDEN = Path(__file__).parent / "golden"
 SIX = np.arange(6, dtype=np.float32)
 
 
-@pytest.fixture
-def read(tmp_path):
-    def read_bytes(content):
-        path = tmp_path / "weights.bin"
-        path.write_bytes(content)
-        return read_state_dict(path)
-
-    return read_bytes
-
-
 def _refused(read, content, complaint):
     with pytest.raises(WeightsError, match=rf"weights\.bin: .*{complaint}"):
         read(content)
