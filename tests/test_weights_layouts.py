@@ -103,6 +103,18 @@ def test_mmdetection_gives_the_same_network(state, reference, tmp_path):
     assert different == {"pretrained", "relu_before_p7"}
 
 
+def test_the_name_tells_mmdetections_style(small, tmp_path):
+    """The keys and shapes of its caffe style are the same."""
+    cut = keep_classes(small, COCO_CATEGORIES.ids)
+    for name, recipe, stride_on, order in (
+        ("retinanet_r18_fpn_1x_coco.pth", "mmdetection", "3x3", "rgb"),
+        ("retinanet_r18_caffe_fpn_1x_coco.pth", "mmdetection_caffe", "1x1", "bgr"),
+    ):
+        loaded = load_checkpoint(write_mmdetection(tmp_path / name, cut))
+        assert loaded.recipe == recipe and loaded.categories == COCO_CATEGORIES
+        assert (loaded.config.model.stride_on, loaded.config.pixels.order) == (stride_on, order)
+
+
 @pytest.mark.parametrize("layout", ["detectron2", "mmdetection"])
 def test_every_array_is_used_or_named(layout, small, tmp_path):
     changed = dict(small)
