@@ -63,7 +63,8 @@ class DataConfig:
             (2007+2012).
         root: folder: the folder with images/ and annotations/; coco and voc: the TFDS data
             directory, '' being ~/tensorflow_datasets.
-        cache_dir: where a folder is prepared, once, as an ArrayRecord data set.
+        cache_dir: where a folder is prepared, once, as an ArrayRecord data set, and where compiled
+            programs are kept for the next start.
         train_split: TFDS split or slice of one, such as 'train' or 'train[:90%]'.
         eval_split: likewise.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes

@@ -6,6 +6,7 @@ pictures/, detections.json (COCO results format) and results.json.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -112,13 +113,15 @@ def make_learner(
     schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
     trainable = trainable_mask(variables["params"], config.model)
     optimizer = make_optimizer(config.optimizer, schedule, trainable)
-    state = create_state(variables, optimizer, keep_average=config.optimizer.ema_decay > 0)
+    average = config.optimizer.ema_decay > 0
+    first_state = functools.partial(create_state, optimizer=optimizer, keep_average=average)
     alpha = None if config.loss.alpha is None else jnp.float32(config.loss.alpha)
     return Learner(
         step_fn=make_train_step(model, optimizer, schedule, config, mesh),
         predict_fn=make_predict_fn(model, config),
         focal=jax.device_put(Focal(jnp.float32(config.loss.gamma), alpha), replicated(mesh)),
-        state=jax.device_put(state, replicated(mesh)),
+        # One program instead of one for every shape of a parameter, which take seconds to compile.
+        state=jax.jit(first_state, out_shardings=replicated(mesh))(variables),
     )
 
 
