@@ -13,10 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from retinanet_jax.config import Config
-from retinanet_jax.data.batch import Batch
-from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.batch import ArrayLike, Batch
 from retinanet_jax.data.pipeline import PipelineConfig, train_batches
-from retinanet_jax.data.stream import available_cores, thread_count
+from retinanet_jax.data.stream import HasSource, available_cores, thread_count
 from retinanet_jax.logging import RunLog
 from retinanet_jax.mesh import for_this_process, sent_ahead
 from retinanet_jax.predict import PredictFn
@@ -32,7 +31,7 @@ class DivergenceError(RuntimeError):
 class Learner(NamedTuple):
     """A model ready to learn: its compiled functions, and the state that they work on."""
 
-    step_fn: Callable[[TrainState, Batch, Focal], tuple[TrainState, dict[str, jax.Array]]]
+    step_fn: Callable[[TrainState, Batch, Focal], tuple[TrainState, dict[str, ArrayLike]]]
     predict_fn: PredictFn
     focal: Focal
     state: TrainState
@@ -48,7 +47,7 @@ class _Running(NamedTuple):
 
 def run_steps(
     learner: Learner,
-    dataset: Dataset,
+    dataset: HasSource,
     config: Config,
     mesh: Mesh,
     log: RunLog,
@@ -120,7 +119,7 @@ class Meter:
         yield
         self._since += time.perf_counter() - start
 
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    def add(self, step: int, metrics: dict[str, ArrayLike]) -> None:
         """Takes the numbers of a step that may still be running; reads those of the one before."""
         numbers = self._reader.submit(_wait_for, metrics)
         self._pending.append(_Running(step, self._wait, numbers))
@@ -164,7 +163,7 @@ class Meter:
         self._since, self._idle = self._done, 0.0
 
 
-def _wait_for(metrics: dict[str, jax.Array]) -> tuple[dict[str, float], float]:
+def _wait_for(metrics: dict[str, ArrayLike]) -> tuple[dict[str, float], float]:
     """The numbers of a step, and the time at which the devices were done with it."""
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     return values, time.perf_counter()
