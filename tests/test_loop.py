@@ -60,14 +60,12 @@ class Device:
 
 
 def metered(step_seconds: float, data_seconds: float, steps: int = 12, **fields) -> Log:
-    """The log of steps that a device takes so long for, on batches that come so often."""
+    """The log of steps that a device takes so long for, on batches that are waited for so long."""
     log, device = Log(), Device(step_seconds)
     meter = Meter(small_config(train__steps=steps, train__log_every=6, **fields), log, str)
-    due = time.perf_counter()
     for step in range(1, steps + 1):
-        due += data_seconds
         with meter.waiting():
-            time.sleep(max(0.0, due - time.perf_counter()))
+            time.sleep(data_seconds)
         meter.add(step, device.step())
     with meter.pausing():
         pass
@@ -75,24 +73,24 @@ def metered(step_seconds: float, data_seconds: float, steps: int = 12, **fields)
 
 
 def test_a_step_longer_than_its_data_takes_never_waits():
-    """The real pipeline beside a step of 80 ms: it reads, resizes and sends in less."""
-    config = small_config(train__steps=30, train__log_every=5, train__checkpoint_every=99)
+    """The real pipeline beside a step of 100 ms: it reads, resizes and sends in less."""
+    config = small_config(train__steps=25, train__log_every=1, train__checkpoint_every=99)
     log, state = Log(), TrainState(0, {}, {}, {})
 
     def step_fn(state, batch, focal):
-        time.sleep(0.08)
+        time.sleep(0.1)
         return state, dict.fromkeys(
             ("loss", "class_loss", "box_loss", "learning_rate"), np.ones(())
         )
 
     learner = Learner(step_fn, lambda *_: None, Focal(jnp.float32(2), None), state)
     run_steps(learner, dataset(Pictures(50)), config, make_mesh(), log, lambda step, state: None)
-    # The best of six intervals: a machine that is busy with something else disturbs some of them.
-    assert min(means["data_wait_share"] for means in log.means) < 0.01
+    # The lower quartile: other work on the same cores disturbs many of the steps, never all.
+    assert np.percentile([means["data_wait_share"] for means in log.means], 25) < 0.01
 
 
 def test_waiting_while_the_device_works_is_no_waiting():
-    # The host waits all the time, the device never: a batch comes when it has half a step to go.
+    # The host waits half of the time, the device never: it has as long to go when a batch comes.
     log = metered(step_seconds=0.06, data_seconds=0.03)
     assert log.means[-1]["data_wait_share"] < 0.05
     # Batches come every 60 ms to a device that needs 40 ms: it stands still for a third.
