@@ -23,7 +23,7 @@ setup(
         "jaxtyping>=0.3",
         "ml-collections>=1.0",
         "numpy>=2.0",
-        "opencv-python-headless>=4.10",
+        "opencv-python-headless>=4.11",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.12,<1.0",
         "pillow>=10.1",

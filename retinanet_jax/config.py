@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_dict
 
 from retinanet_jax.anchors import AnchorConfig
 from retinanet_jax.data.pipeline import PipelineConfig
+from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.detections import PostprocessConfig
 from retinanet_jax.losses import LossConfig
 from retinanet_jax.matching import MatchingConfig
@@ -69,6 +70,9 @@ class DataConfig:
         eval_split: likewise.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
             the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
+        mix: further data sets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
+            a `name`; their pictures come N times an epoch, their categories are found by name among
+            those of train_split (see data/mix.py).
         on_error: 'strict' stops at the first bad image or annotation; 'skip' leaves it out, and
             says what and how many.
     """
@@ -79,12 +83,15 @@ class DataConfig:
     train_split: str = "train"
     eval_split: str = "validation"
     annotations: str = ""
+    mix: tuple[str, ...] = ()
     on_error: str = "strict"
     shapes: ShapesConfig = ShapesConfig()
 
     def __post_init__(self):
-        _one_of("data.name", self.name, ("shapes", "folder", "coco", "voc"))
+        _one_of("data.name", self.name, KINDS)
         _one_of("data.on_error", self.on_error, ("strict", "skip"))
+        for text in self.mix:
+            parse_part(text)
         if self.name == "folder" and not self.root:
             raise ValueError(
                 "data.root: is empty; write --config.data.root=FOLDER, a folder that holds images/ "

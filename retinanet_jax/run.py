@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.config import Config, to_json
 from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.records import Categories
 from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
 from retinanet_jax.logging import RunLog
@@ -44,7 +45,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
     mesh = make_mesh()
     check_batch_size(config.train.batch_size, mesh, "config.train.batch_size")
     check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
-    train_set = load_dataset(config.data, config.data.train_split)
+    train_set = load_training_set(config.data)
     eval_set = load_dataset(config.data, config.data.eval_split)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(

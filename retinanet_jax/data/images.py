@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from retinanet_jax.data.report import DataError
 
 # Boxes of COCO and of most tools belong to the picture as it is stored, before EXIF rotation.
-_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _HEADER_BYTES = 1 << 16
 
 # One thread per image: the pipeline has its own threads, one image each.
@@ -35,7 +35,7 @@ def decode(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
             f"OpenCV cannot decode its {len(data)} bytes",
             "it is truncated or no image: copy it again or take it out of the annotations",
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ from retinanet_jax.data.batch import Example
 from retinanet_jax.data.records import Annotation, Categories
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.splits import parse_split, split_range
+from retinanet_jax.data.tfds_record import parse_record
 
 _log = logging.getLogger(__name__)
 
@@ -55,9 +56,8 @@ class TfdsSource:
             mend = f"take one of {', '.join(builder.info.splits)}"
             raise DataError("split", folder, "", f"has no split {name!r}", mend)
         self.features = builder.info.features
-        self._records = builder.as_data_source(
-            split=name, decoders={"image": tfds.decode.SkipDecoding()}
-        )
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._records = builder.as_data_source(split=name, deserialize_method=raw)
         self._range = split_range(split, len(self._records))
         self._index: RecordIndex | None = None
         self._lock = threading.Lock()
@@ -73,14 +73,14 @@ class TfdsSource:
         return Example(image, boxes, labels, crowd, self.id_of(record))
 
     def record(self, index: int) -> dict:
-        """Record `index` as TFDS gives it; the image as encoded bytes.
+        """Record `index`, see parse_record; the image as encoded bytes.
 
         Raises:
           IndexError: there is no such record; negative numbers are not counted from the end.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.folder} {self.split}: no record {index} of {len(self)}")
-        return self._records[self._range[index]]
+        return parse_record(self._records[self._range[index]])
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, without decoding."""
