@@ -8,11 +8,12 @@ in the file, contiguous from 0.
 
 import collections
 import dataclasses
-import json
 import math
+import sys
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data import json_stream
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord, instances
 from retinanet_jax.data.report import DataError, Guard, Report
 
@@ -73,11 +74,14 @@ def read_annotations(
 def read_json(path: Path) -> dict:
     """The instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
 
+    Polygons (`segmentation`) are left out; they would be most of it.
+
     Raises:
       DataError: no such file, no JSON, not an object, or a field is missing or no list.
     """
     try:
-        content = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = json_stream.load(file, _without_polygons)
     except OSError as error:
         mend = "write it there, or mend data.root, the split or data.annotations"
         raise DataError("annotation file", path, "", error.strerror or str(error), mend) from error
@@ -91,6 +95,12 @@ def read_json(path: Path) -> dict:
             mend = f"a COCO instances file has {field!r}, a list (empty if there are none)"
             raise DataError("annotation file", path, "", f"has no list {field!r}", mend)
     return content
+
+
+def _without_polygons(name: str, entry):
+    if not isinstance(entry, dict):
+        return entry
+    return {sys.intern(field): v for field, v in entry.items() if field != "segmentation"}
 
 
 def read_categories(entries: list, path: Path) -> Categories:

@@ -76,11 +76,7 @@ def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
         what = f"lacks {len(missing)} of {len(ids)} images of the split, such as id {min(missing)}"
         mend = "set data.annotations to the file that belongs to data.eval_split"
         raise DataError("annotation file", origin, "", what, mend)
-    annotations = [
-        {field: value for field, value in a.items() if field != "segmentation"}
-        for a in content["annotations"]
-        if a["image_id"] in ids
-    ]
+    annotations = [a for a in content["annotations"] if a["image_id"] in ids]
     if any(a["id"] == 0 for a in annotations):
         annotations = [{**a, "id": i} for i, a in enumerate(annotations, 1)]
     return {"images": images, "annotations": annotations, "categories": content["categories"]}

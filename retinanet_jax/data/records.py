@@ -34,7 +34,7 @@ class Categories:
         return self.ids[label]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Annotation:
     """One object: `bbox` is x, y, width, height in pixels and `area` in square pixels, as given."""
 
