@@ -60,8 +60,8 @@ class DataConfig:
     """Which images, and how strict to be with them.
 
     Attributes:
-        name: 'shapes' (built in), 'folder' (COCO format), 'coco' (TFDS coco/2017) or 'voc'
-            (2007+2012).
+        name: 'shapes' (built in), 'folder' (COCO format), 'coco' (TFDS coco/2017), 'coco2014',
+            'voc' (2007+2012), 'voc2007' or 'voc2012'; their splits: see data/dataset.py.
         root: folder: the folder with images/ and annotations/; coco and voc: the TFDS data
             directory, '' being ~/tensorflow_datasets.
         cache_dir: where a folder is prepared, once, as an ArrayRecord data set, and where compiled
@@ -301,7 +301,7 @@ def _check_together(config: Config) -> None:
             "config.model.norm: 'frozen_batch' without config.model.pretrained would normalise "
             "nothing; write 'batch' or 'group', or name a checkpoint"
         )
-    if config.evaluation.metric == "voc" and config.data.name == "coco":
+    if config.evaluation.metric == "voc" and config.data.name.startswith("coco"):
         raise ConfigError("config.evaluation.metric: 'voc' cannot judge coco; write 'coco'")
 
 

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tensorflow_datasets.core import shuffle
 
-from retinanet_jax.data import builders, images, once
+from retinanet_jax.data import builders, images, once, tfds_bridge
 from retinanet_jax.data.class_names import COCO_CATEGORIES
 from retinanet_jax.data.coco import DataError, read_annotations
 from retinanet_jax.data.dataset import load_dataset
@@ -321,12 +321,12 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_large_split_is_written_in_the_same_order(folder, tmp_path, monkeypatch):
-    """TFDS spills splits over MAX_MEM_BUFFER_SIZE to files, through TensorFlow."""
+    """TFDS spills large splits to files, through TensorFlow."""
     plain = builders.prepare_folder(folder, "train", tmp_path / "plain", "strict")
-    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 3000)
-    tensorflow = shuffle.tf
+    monkeypatch.setattr(tfds_bridge, "BUFFER_BYTES", 3000)
+    tensorflow, memory = shuffle.tf, shuffle.MAX_MEM_BUFFER_SIZE
     spilled = builders.prepare_folder(folder, "train", tmp_path / "spilled", "strict")
-    assert shuffle.tf is tensorflow
+    assert shuffle.tf is tensorflow and memory == shuffle.MAX_MEM_BUFFER_SIZE
     one, other = (TfdsSource(p, "train", tmp_path) for p in (plain, spilled))
     assert [one[i].image_id for i in range(6)] == [other[i].image_id for i in range(6)]
     assert not list(spilled.glob("*bucket*"))
@@ -347,8 +347,8 @@ def tfds_coco(shared_dir, tmp_path_factory):
         origin="test",
     )
     prepared = data_dir / "coco/2017/1.1.0"
-    (prepared / "source.json").unlink()
-    (prepared / "ground_truth_validation.json").unlink()
+    for name in ("source.json", "ground_truth_validation.json", "index_validation.npz"):
+        (prepared / name).unlink()
     return data_dir
 
 
@@ -424,10 +424,13 @@ def test_records_that_are_not_array_record_are_refused(folder, tmp_path):
 def test_sizes_are_kept_and_a_broken_cache_is_done_without(folder, tmp_path, monkeypatch, caplog):
     prepared = builders.prepare_folder(folder, "val", tmp_path / "cache", "strict")
     ids = TfdsSource(prepared, "val", tmp_path).index().ids
+    assert not (tmp_path / "index").exists()  # what we prepare has them beside the records
+    (prepared / "index_val.npz").unlink()
+    np.testing.assert_array_equal(TfdsSource(prepared, "val", tmp_path).index().ids, ids)
     (stored,) = (tmp_path / "index").iterdir()
     stored.write_bytes(stored.read_bytes()[:100])
     np.testing.assert_array_equal(TfdsSource(prepared, "val", tmp_path).index().ids, ids)
-    monkeypatch.setattr(TfdsSource, "_read_index", lambda self: pytest.fail("read again"))
+    monkeypatch.setattr(TfdsSource, "read_index", lambda self: pytest.fail("read again"))
     np.testing.assert_array_equal(TfdsSource(prepared, "val", tmp_path).index().ids, ids)
     monkeypatch.undo()
     (tmp_path / "file").write_text("")

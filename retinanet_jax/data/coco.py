@@ -8,11 +8,13 @@ in the file, contiguous from 0.
 
 import collections
 import dataclasses
-import json
 import math
-from pathlib import Path, PurePosixPath, PureWindowsPath
+import sys
+from pathlib import PurePosixPath, PureWindowsPath
 
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data import json_stream
+from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord, instances
 from retinanet_jax.data.report import DataError, Guard, Report
 
@@ -49,7 +51,7 @@ class CocoAnnotations:
 
 
 def read_annotations(
-    path: str | Path, image_dir: str | Path, on_error: str = "strict"
+    path: AnyPath, image_dir: AnyPath, on_error: str = "strict", *, annotated: bool = True
 ) -> CocoAnnotations:
     """Reads and checks an annotation file against its folder of images.
 
@@ -63,21 +65,27 @@ def read_annotations(
       on_error: 'strict' stops at the first fault; 'skip' leaves the image or object out and
         counts it in the report. A file that is no annotation file at all, broken categories or
         a split without a usable image stop in both.
+      annotated: whether there has to be a list `annotations`; the image_info of COCO's test splits
+        has none.
 
     Raises:
       DataError: names the file, the entry's id, the field and the mend.
     """
-    return _Reader(Path(path), Path(image_dir), on_error).read()
+    return _Reader(path, image_dir, on_error).read(annotated)
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
     """The instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
+
+    Polygons (`segmentation`) are left out; they would be most of it. What is not `annotated` may
+    lack the list `annotations`, which is empty then.
 
     Raises:
       DataError: no such file, no JSON, not an object, or a field is missing or no list.
     """
     try:
-        content = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = json_stream.load(file, _without_polygons)
     except OSError as error:
         mend = "write it there, or mend data.root, the split or data.annotations"
         raise DataError("annotation file", path, "", error.strerror or str(error), mend) from error
@@ -86,6 +94,8 @@ def read_json(path: Path) -> dict:
         raise DataError("annotation file", path, "", f"is no JSON ({error})", mend) from error
     if not isinstance(content, dict):
         raise DataError("annotation file", path, "", "is no JSON object", "export it as COCO JSON")
+    if not annotated:
+        content.setdefault("annotations", [])
     for field in ("images", "annotations", "categories"):
         if not isinstance(content.get(field), list):
             mend = f"a COCO instances file has {field!r}, a list (empty if there are none)"
@@ -93,7 +103,13 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def read_categories(entries: list, path: Path) -> Categories:
+def _without_polygons(name: str, entry):
+    if not isinstance(entry, dict):
+        return entry
+    return {sys.intern(field): v for field, v in entry.items() if field != "segmentation"}
+
+
+def read_categories(entries: list, path: AnyPath) -> Categories:
     """The categories in the order of the file.
 
     Raises:
@@ -117,7 +133,7 @@ def read_categories(entries: list, path: Path) -> Categories:
 class _Reader:
     """State of one reading: the file, what was seen already, and the report."""
 
-    def __init__(self, path: Path, image_dir: Path, on_error: str):
+    def __init__(self, path: AnyPath, image_dir: AnyPath, on_error: str):
         self.path, self.image_dir = path, image_dir
         self.report = Report()
         self.guard = Guard(on_error, self.report)
@@ -125,11 +141,11 @@ class _Reader:
         self.file_names: set[str] = set()
         self.annotation_ids: set[int] = set()
 
-    def read(self) -> CocoAnnotations:
+    def read(self, annotated: bool) -> CocoAnnotations:
         if not self.image_dir.is_dir():
             mend = "put the images there, or set data.root to the folder that has them"
             raise DataError("missing folder", self.image_dir, "", "is no folder", mend)
-        content = read_json(self.path)
+        content = read_json(self.path, annotated=annotated)
         self.categories = read_categories(content["categories"], self.path)
         self.labels = {c: label for label, c in enumerate(self.categories.ids)}
         records = self.read_images(content["images"])
@@ -177,7 +193,7 @@ class _Reader:
         self.check_size(self.image_dir / file_name, size, where)
         return ImageRecord(image_id, file_name, self.image_dir / file_name, *size)
 
-    def check_size(self, path: Path, size: tuple[int, int], where: str) -> None:
+    def check_size(self, path: AnyPath, size: tuple[int, int], where: str) -> None:
         try:
             stored = images_lib.file_size(path)
         except DataError as error:
@@ -254,7 +270,7 @@ class _Reader:
         return number
 
 
-def _field(entry, field: str, path: Path, where: str):
+def _field(entry, field: str, path: AnyPath, where: str):
     if not isinstance(entry, dict):
         raise DataError("entry", path, where, f"is {_short(entry)}", "write a JSON object")
     if field not in entry:
@@ -262,7 +278,7 @@ def _field(entry, field: str, path: Path, where: str):
     return entry[field]
 
 
-def _integer(entry, field: str, path: Path, where: str) -> int:
+def _integer(entry, field: str, path: AnyPath, where: str) -> int:
     value = _field(entry, field, path, where)
     if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
         what = f"{field} is {_short(value)}"
@@ -270,7 +286,7 @@ def _integer(entry, field: str, path: Path, where: str) -> int:
     return value
 
 
-def _text(entry, field: str, path: Path, where: str) -> str:
+def _text(entry, field: str, path: AnyPath, where: str) -> str:
     """A string that UTF-8 can write and that is one line (TFDS keeps names one a line)."""
     value = _field(entry, field, path, where)
     plain = isinstance(value, str) and value.strip() != "" and len(value.splitlines()) == 1
@@ -280,7 +296,7 @@ def _text(entry, field: str, path: Path, where: str) -> str:
     return value
 
 
-def _file_name(entry, path: Path, where: str) -> str:
+def _file_name(entry, path: AnyPath, where: str) -> str:
     """A path below the image folder; what leaves the folder is refused."""
     name = _text(entry, "file_name", path, where)
     parts = PurePosixPath(name).parts

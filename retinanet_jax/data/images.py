@@ -1,12 +1,12 @@
 """Encoded images: decoded by OpenCV, measured from their headers without decoding."""
 
 import struct
-from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.report import DataError
 
 # Boxes of COCO and of most tools belong to the picture as it is stored, before EXIF rotation.
@@ -57,14 +57,14 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     return header_size(data) or decode(data, where).shape[:2]
 
 
-def file_size(path: Path) -> tuple[int, int]:
+def file_size(path: AnyPath) -> tuple[int, int]:
     """(height, width) of an image file; reads its first 64 KiB where that is enough.
 
     Raises:
       DataError: the file is missing, unreadable or no image.
     """
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             head = file.read(_HEADER_BYTES)
             return header_size(head) or image_size(head + file.read(), str(path))
     except (OSError, ValueError) as error:
@@ -73,7 +73,7 @@ def file_size(path: Path) -> tuple[int, int]:
         raise missing_image(path, error) from error
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: AnyPath) -> bytes:
     """The bytes of an image file.
 
     Raises:
@@ -85,7 +85,7 @@ def read_file(path: Path) -> bytes:
         raise missing_image(path, error) from error
 
 
-def missing_image(path: Path, error: Exception) -> DataError:
+def missing_image(path: AnyPath, error: Exception) -> DataError:
     """The DataError for an image file that cannot be read."""
     what = getattr(error, "strerror", None) or str(error)
     mend = "put the file there or take the image out of the annotations"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from retinanet_jax.data.report import DataError
 
-KINDS = ("shapes", "folder", "coco", "voc")
+KINDS = ("shapes", "folder", "coco", "coco2014", "voc", "voc2007", "voc2012")
 
 # A root may hold colons; so may a split, but only inside its brackets.
 _PART = re.compile(

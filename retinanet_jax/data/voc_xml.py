@@ -3,9 +3,9 @@
 import dataclasses
 import math
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.class_names import VOC_CATEGORIES
 from retinanet_jax.data.records import ImageRecord
 from retinanet_jax.data.report import DataError, Guard, Report
@@ -24,19 +24,17 @@ class VocObject:
     difficult: bool
 
 
-def read_image_set(
-    year_dir: Path, image_set: str, guard: Guard
-) -> dict[ImageRecord, list[VocObject]]:
-    """The images that ImageSets/Main/IMAGE_SET.txt lists, with their objects.
+def read_image_set(path: AnyPath, guard: Guard) -> dict[ImageRecord, list[VocObject]]:
+    """The images that VOCyear/ImageSets/Main/NAME.txt lists, with their objects.
 
     Raises:
       DataError: the list, an image or an annotation is missing or broken.
     """
-    path = year_dir / "ImageSets" / "Main" / f"{image_set}.txt"
+    year_dir = path.parent.parent.parent
     try:
         names = [line.split()[0] for line in path.read_text().splitlines() if line.split()]
     except (OSError, ValueError) as error:
-        mend = "extract VOC's archives so that VOCdevkit holds VOC2007 and VOC2012"
+        mend = "extract VOC's archives again"
         raise DataError("image set", path, "", str(error), mend) from error
     images = {}
     for name in names:
@@ -53,7 +51,7 @@ def read_image_set(
     return images
 
 
-def read_objects(path: Path, size: tuple[int, int], guard: Guard) -> list[VocObject]:
+def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[VocObject]:
     """The objects of one annotation file; `size` is the image's (height, width) in pixels.
 
     Missing `pose`, `truncated` or `difficult` are Unspecified, 0 and 0.
@@ -62,7 +60,7 @@ def read_objects(path: Path, size: tuple[int, int], guard: Guard) -> list[VocObj
       DataError: the file is missing or no XML, or (if guard is strict) an object is broken.
     """
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(path.read_bytes())
     except (OSError, ValueError, ElementTree.ParseError) as error:
         mend = "extract VOC's annotations again"
         raise DataError("annotation file", path, "", f"cannot be read ({error})", mend) from error
@@ -77,7 +75,7 @@ def read_objects(path: Path, size: tuple[int, int], guard: Guard) -> list[VocObj
 
 
 def _read_object(
-    element: ElementTree.Element, path: Path, where: str, size: tuple[int, int], report: Report
+    element: ElementTree.Element, path: AnyPath, where: str, size: tuple[int, int], report: Report
 ) -> VocObject:
     name = element.findtext("name", "").strip().lower()
     if name not in VOC_CATEGORIES.names:
@@ -94,7 +92,7 @@ def _read_object(
 
 
 def _read_corners(
-    element: ElementTree.Element, path: Path, where: str, size: tuple[int, int], report: Report
+    element: ElementTree.Element, path: AnyPath, where: str, size: tuple[int, int], report: Report
 ) -> tuple[float, float, float, float]:
     texts = [element.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
     try:
