@@ -67,8 +67,8 @@ class DataConfig:
         eval_split: likewise.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
             the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
-        on_error: 'strict' stops at the first bad image or annotation; 'skip' leaves it out, and
-            says what and how many.
+        on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
+            out, and says which and how many, at the start and at the end.
     """
 
     name: str = "shapes"

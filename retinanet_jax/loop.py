@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from retinanet_jax.config import Config
-from retinanet_jax.data.batch import Batch, HostBatch
+from retinanet_jax.data.batch import Batch, DroppedBoxes, HostBatch
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline import train_batches
 from retinanet_jax.logging import RunLog
@@ -40,6 +40,7 @@ def run_steps(
     mesh: Mesh,
     log: RunLog,
     after: Callable[[int, TrainState], None],
+    dropped: DroppedBoxes,
 ) -> TrainState:
     """Runs the updates from the state's step to the last, and returns the state then.
 
@@ -48,6 +49,7 @@ def run_steps(
 
     Args:
         after: called with the step and the state where a checkpoint or an evaluation is due.
+        dropped: where boxes that do not fit into a batch are counted.
     """
     state, first = learner.state, int(learner.state.step)
     meter = Meter(config, log)
@@ -58,6 +60,7 @@ def run_steps(
             seed=config.seed,
             start_step=first,
             settings=for_this_process(config.pipeline),
+            dropped=dropped,
         ),
         mesh,
     )

@@ -18,6 +18,7 @@ from absl import app, flags, logging
 from retinanet_jax.data.builders import prepare_coco
 from retinanet_jax.data.dataset import TFDS_DATA_DIR
 from retinanet_jax.data.report import ON_ERROR, DataError
+from retinanet_jax.data.sources import SOURCE_FILE, read_source_file
 from retinanet_jax.data.voc import prepare_voc
 
 _DATASET = flags.DEFINE_enum("dataset", None, ["coco", "voc"], "which data set", required=True)
@@ -28,7 +29,7 @@ _ON_ERROR = flags.DEFINE_enum(
     "skip",
     ON_ERROR,
     "what to do with a faulty image or object: COCO's train2017 has boxes without width or height, "
-    "so they are skipped, with a list of what and how many at the end; strict stops at the first",
+    "so they are skipped, with a list of what and how many at the end; strict stops with that list",
 )
 
 
@@ -37,11 +38,12 @@ def main(_):
     prepare = {"coco": prepare_coco, "voc": prepare_voc}[_DATASET.value]
     source, data_dir = Path(_SOURCE.value), Path(_DATA_DIR.value).expanduser()
     try:
-        folder, report = prepare(source, data_dir, _ON_ERROR.value)
+        folder, _ = prepare(source, data_dir, _ON_ERROR.value)
     except DataError as error:
         sys.exit(f"error: {error}")
-    if report.total:
-        print(f"skipped or changed:\n{report.summary()}")
+    stored = read_source_file(folder)  # also where it was prepared before
+    if stored and stored.report.total:
+        print(stored.report.notes(str(source), folder / SOURCE_FILE))
     print(f"prepared: {folder}")
 
 

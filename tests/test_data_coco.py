@@ -2,7 +2,7 @@
 
 import copy
 import json
-import logging
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retinanet_jax.data.coco import Categories, DataError, Report, read_annotations
+from retinanet_jax.data.report import Guard
 
 WIDTH, HEIGHT = 40, 30
 
@@ -250,16 +251,39 @@ def test_unknown_on_error_says_what_to_write(read):
         read(content(), "never")
 
 
-def test_report_names_the_first_few(caplog):
+def test_report_names_the_first_few_and_the_file_once():
     report = Report()
-    report.log("nothing")
-    assert not caplog.records
+    assert report.notes("train", Path("all.json")) == ""
     for i in range(8):
-        report.add("bbox", f"id {i}")
-    assert report.summary() == "8 x bbox: id 0, id 1, id 2, id 3, id 4, ..."
-    with caplog.at_level(logging.WARNING):
-        report.log("train")
-    assert "8 x bbox" in caplog.text
+        report.add("bbox", f"a.json: id {i}")
+    assert report.summary() == "8 x bbox: a.json: id 0, id 1, id 2, id 3, id 4, ..."
+    notes = report.notes("train", Path("all.json"))
+    assert "train: 8 skipped or changed" in notes and "all.json" in notes and "8 x bbox" in notes
+
+
+def test_strict_lists_all_faults_at_once(read):
+    data = content()
+    data["images"][1]["file_name"] = "no.png"
+    for entry in data["annotations"][:2]:
+        entry["bbox"][2] = -1
+    with pytest.raises(DataError) as caught:
+        read(data)
+    text = str(caught.value)
+    assert "instances_train.json: has 4 faults; mend them, or set data.on_error=skip" in text
+    for line in ("1 x missing image", "2 x box without area", "1 x object of a skipped image"):
+        assert line in text
+    assert "No such file" in text and "also " in text and "annotation id 5" in text
+    assert read(data, "skip").report.total == 4
+
+
+def test_strict_lists_thousands_of_faults_in_a_few_lines():
+    guard = Guard("strict", Report())
+    for i in range(10_000):
+        with guard:
+            raise DataError("bbox", "a.json", f"annotation id {i}", "is wrong", "write it")
+    with pytest.raises(DataError, match=r"a\.json: has 10000 faults") as caught:
+        guard.finish(Path("a.json"))
+    assert len(str(caught.value)) < 500
 
 
 def test_real_annotations_are_read_without_a_fault(shared_dir):

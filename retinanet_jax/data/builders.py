@@ -3,12 +3,14 @@
 A prepared data set is a folder that TFDS reads (dataset_info.json, features.json, the records) with
 files of our own beside them, which TFDS leaves alone:
 
-    source.json               category names and ids, where it came from, what was skipped
+    source.json               category names and ids, where it came from, what was skipped or
+                              changed, the number of boxes of each class
     ground_truth_SPLIT.json   the annotations as given (float areas, crowds), for evaluation
 
 It appears under its name only when it is complete (once.py).
 """
 
+import collections
 import contextlib
 import hashlib
 import io
@@ -26,11 +28,11 @@ from retinanet_jax.data.coco import read_annotations
 from retinanet_jax.data.once import prepare_once
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 from retinanet_jax.data.report import DataError, Guard, Report
+from retinanet_jax.data.sources import SOURCE_FILE
 from retinanet_jax.data.tfds_bridge import coco_features, make_builder, without_tensorflow
 
-SOURCE_FILE = "source.json"
 # Counts with the annotations in the fingerprint: raise it when what is written changes.
-FORMAT_VERSION = "1.0.0"
+FORMAT_VERSION = "1.1.0"
 COCO_NAME = ("coco", "2017", "1.1.0")
 COCO_SPLITS = {"train": "train2017", "validation": "val2017"}
 _LOOK_AHEAD = 64  # images read ahead of TFDS, which encodes and writes on one thread
@@ -81,8 +83,8 @@ def prepare_coco(root: str | Path, data_dir: str | Path, on_error: str) -> tuple
     Args:
       root: the folder with the extracted archives: annotations/instances_train2017.json and
         instances_val2017.json, train2017/, val2017/. One of the two splits is enough.
-      on_error: 'strict' stops at the first fault; 'skip' leaves the object or image out (the
-        official train2017 has a few boxes without width or height).
+      on_error: 'strict' raises what is faulty; 'skip' leaves the object or image out (the official
+        train2017 has a few boxes without width or height).
 
     Returns:
       The prepared folder, and what was skipped or changed (nothing if it was there already).
@@ -158,7 +160,8 @@ def write_coco(
     folder = write_tfds(data_dir, make_builder(*name, features, examples, f"From {origin}"))
     for split, records in kept.items():
         _write_json(folder / f"ground_truth_{split}.json", instances(records, categories))
-    write_source(folder, categories, origin, guard.report)
+    boxes = {split: _count_boxes(records, categories) for split, records in kept.items()}
+    write_source(folder, categories, origin, guard.report, boxes)
 
 
 def coco_examples(
@@ -191,7 +194,11 @@ def coco_examples(
 def checked_images(
     records: Iterable[ImageRecord], guard: Guard
 ) -> Iterator[tuple[ImageRecord, bytes]]:
-    """The images in order of their ids, each with the file's bytes, which decode to its size."""
+    """The images in order of their ids, each with the file's bytes, which decode to its size.
+
+    Raises:
+      DataError: after the last: images that do not decode, and `guard` is strict; none is left.
+    """
     records = sorted(records, key=lambda record: record.id)
     progress = tqdm(total=len(records), desc="checking and writing images", unit="image")
     left = 0
@@ -202,14 +209,22 @@ def checked_images(
                 progress.update()
                 data = None
                 with guard:
-                    data = future.result()
+                    data, changes = future.result()
+                    for change in changes:
+                        guard.report.add(change, str(record.path))
                 if data is not None:
                     left += 1
                     yield record, data
+                    continue
+                for annotation in record.annotations:
+                    where = f"{record.path}: annotation id {annotation.id}"
+                    guard.report.add("object of a skipped image", where)
+    folder = records[0].path.parent if records else Path()
+    guard.finish(folder)
     if not left:
         what = f"none of {len(records)} images can be decoded"
         mend = "copy them again (" + guard.report.summary().replace("\n", "; ") + ")"
-        raise DataError("empty split", records[0].path.parent if records else "", "", what, mend)
+        raise DataError("empty split", folder, "", what, mend)
 
 
 def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuilder]) -> Path:
@@ -225,23 +240,36 @@ def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuild
     return Path(builder.data_dir)
 
 
-def write_source(folder: Path, categories: Categories, origin: str, report: Report) -> None:
-    """Writes SOURCE_FILE."""
+def write_source(
+    folder: Path,
+    categories: Categories,
+    origin: str,
+    report: Report,
+    boxes: dict[str, dict[str, int]],
+) -> None:
+    """Writes SOURCE_FILE; `boxes` are counts by split and class name."""
     content = {
         "categories": {"names": categories.names, "ids": categories.ids},
         "origin": origin,
         "report": report.counts,
+        "boxes": boxes,
     }
     _write_json(folder / SOURCE_FILE, content)
 
 
-def _read_checked(record: ImageRecord) -> bytes:
+def _count_boxes(records: list[ImageRecord], categories: Categories) -> dict[str, int]:
+    counts = collections.Counter(a.label for record in records for a in record.annotations)
+    return {name: counts[label] for label, name in enumerate(categories.names)}
+
+
+def _read_checked(record: ImageRecord) -> tuple[bytes, list[str]]:
+    """An image file's bytes, and what decoding them changes."""
     data = images_lib.read_file(record.path)
     image = images_lib.decode(data, f"{record.path} (image id {record.id})")
     if image.shape[:2] != (record.height, record.width):
         what = f"decodes to {image.shape[:2]}, its header says {record.height, record.width}"
         raise DataError("undecodable image", record.path, "", what, "save it again")
-    return data
+    return data, ["animated, the first picture taken"] if images_lib.is_animated(data) else []
 
 
 def _fingerprint(path: Path, image_dir: Path, on_error: str) -> str:

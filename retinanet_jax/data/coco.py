@@ -60,9 +60,9 @@ def read_annotations(
     Args:
       path: the instances JSON.
       image_dir: the folder that `file_name` is relative to.
-      on_error: 'strict' stops at the first fault; 'skip' leaves the image or object out and
-        counts it in the report. A file that is no annotation file at all, broken categories or
-        a split without a usable image stop in both.
+      on_error: 'strict' reads to the end and raises one error that lists all faults; 'skip' leaves
+        the image or object out and counts it in the report. A file that is no annotation file at
+        all, broken categories or a split without a usable image stop in both.
 
     Raises:
       DataError: names the file, the entry's id, the field and the mend.
@@ -138,6 +138,7 @@ class _Reader:
             with self.guard:
                 image_id, annotation = self.read_annotation(entry, place, records)
                 objects[image_id].append(annotation)
+        self.guard.finish(self.path)
         images = tuple(
             dataclasses.replace(r, annotations=tuple(objects[r.id])) for r in records.values()
         )
@@ -154,6 +155,7 @@ class _Reader:
                 record = self.read_image(entry, place, ids)
                 records[record.id] = record
         if not records:
+            self.guard.finish(self.path)
             what = "has no image" if not entries else f"none of {len(entries)} images is usable"
             summary = self.report.summary().replace("\n", "; ")
             mend = "check data.root and the split" + (f" ({summary})" if summary else "")
@@ -167,7 +169,8 @@ class _Reader:
         self.image_ids.add(image_id)
         if ids[image_id] > 1:
             what, mend = f"{ids[image_id]} images have this id", "give each image its own id"
-            raise DataError("image id used twice", self.path, where, what, mend)
+            place = f"{where} (images[{place}])"
+            raise DataError("image id used twice", self.path, place, what, mend)
         file_name = _file_name(entry, self.path, where)
         if file_name in self.file_names:
             what, mend = f"file_name {file_name!r} is used twice", "list each file once"
@@ -181,14 +184,12 @@ class _Reader:
         try:
             stored = images_lib.file_size(path)
         except DataError as error:
-            raise DataError(
-                error.reason, self.path, where, str(error), "or mend data.root"
-            ) from error
-        if stored != size or min(size) < 1:
-            what = (
-                f"height x width is {size[0]} x {size[1]}, but {path} has {stored[0]} x {stored[1]}"
-            )
-            mend = "write the file's own size (before EXIF rotation) and boxes that belong to it"
+            mend = "or mend data.root"
+            if "\\" in path.name:
+                mend = "folders in file_name are parted by /, not by \\"
+            raise DataError(error.reason, self.path, where, str(error), mend) from error
+        if stored != size:
+            what, mend = _disagreement(path, size, stored)
             raise DataError("image size disagrees", self.path, where, what, mend)
 
     def read_annotation(self, entry, place: int, records: dict) -> tuple[int, Annotation]:
@@ -207,8 +208,11 @@ class _Reader:
         if crowd not in (0, 1):
             what = f"iscrowd is {_short(crowd)}"
             raise DataError("iscrowd", self.path, where, what, "write 0 or 1")
+        area = self.read_area(entry, where)
         bbox = self.read_box(entry, where, image)
-        area = self.read_area(entry, where, bbox)
+        if area is None:
+            self.report.add("no area, the box's taken", f"{self.path}: {where}")
+            area = bbox[2] * bbox[3]
         label = self.labels[category_id]
         return image.id, Annotation(annotation_id, label, category_id, bbox, area, bool(crowd))
 
@@ -242,13 +246,10 @@ class _Reader:
             self.report.add("box partly outside, clipped", f"{self.path}: {where}")
         return x, y, width, height
 
-    def read_area(self, entry: dict, where: str, bbox: tuple) -> float:
+    def read_area(self, entry: dict, where: str) -> float | None:
         area = entry.get("area")
-        if area is None:
-            self.report.add("no area, the box's taken", f"{self.path}: {where}")
-            return bbox[2] * bbox[3]
         number = _finite(area)
-        if number is None or not 0 <= number < _INT64:
+        if area is not None and (number is None or not 0 <= number < _INT64):
             what = f"area is {_short(area)}"
             raise DataError("area", self.path, where, what, "write square pixels, or leave it out")
         return number
@@ -289,6 +290,18 @@ def _file_name(entry, path: Path, where: str) -> str:
         what = f"file_name {_short(name)} leaves the image folder"
         raise DataError("file_name", path, where, what, "write it relative to the image folder")
     return name
+
+
+def _disagreement(path: Path, size: tuple[int, int], stored: tuple[int, int]) -> tuple[str, str]:
+    """What to say of an image whose stored size (height, width) is not the annotated one."""
+    what = f"height x width is {size[0]} x {size[1]}, but {path} has {stored[0]} x {stored[1]}"
+    if size != stored[::-1]:
+        return what, "write the file's own size and boxes that belong to it"
+    if images_lib.is_shown_rotated(path):
+        what += ", which EXIF tells viewers to rotate"
+        mend = "turn the pixels in the file (ImageMagick: mogrify -auto-orient)"
+        return what, f"{mend} or annotate the picture as it is stored"
+    return what, "exchange height and width, and see whether the boxes belong to this picture"
 
 
 def _finite(value) -> float | None:

@@ -11,9 +11,9 @@ from retinanet_jax.data.builders import annotation_file, prepare_folder
 from retinanet_jax.data.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.coco import read_categories, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
-from retinanet_jax.data.report import DataError, Report
+from retinanet_jax.data.report import DataError
 from retinanet_jax.data.shapes import ShapesSource
-from retinanet_jax.data.sources import TfdsSource, read_source_file
+from retinanet_jax.data.sources import SOURCE_FILE, TfdsSource, read_source_file
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.views import Concatenation, IdentifiedSource, Slice, Source
 from retinanet_jax.data.voc import VocSource
@@ -35,12 +35,15 @@ class Dataset:
         boxes x, y, width, height) of exactly the pictures of `source`, also those without objects.
         Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
       name: for logs.
+      notes: for a person: what was skipped or changed when the data set was prepared, and classes
+        without a box; '' if there is nothing to say.
     """
 
     source: Source
     categories: Categories
     ground_truth: Callable[[], dict]
     name: str
+    notes: str = ""
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
@@ -122,13 +125,35 @@ def _shapes(data_config: Any, split: str) -> Dataset:
 def _folder(data_config: Any, split: str) -> Dataset:
     name = parse_split(split)[0]
     prepared = prepare_folder(data_config.root, name, data_config.cache_dir, data_config.on_error)
-    categories, counts = read_source_file(prepared)
-    Report(counts).log(f"{data_config.root} {name}")
+    stored = read_source_file(prepared)
+    categories = stored.categories
+    notes = [stored.report.notes(f"{data_config.root} {name}", prepared / SOURCE_FILE)]
+    if name == parse_split(data_config.train_split)[0]:
+        notes.append(_classes_without_boxes(stored.boxes[name], f"{data_config.root} {name}"))
+    notes = "\n".join(filter(None, notes))
+    if notes:
+        _log.warning("%s", notes)
     _check_same_categories(data_config, name, categories)
     source = TfdsSource(prepared, split, data_config.cache_dir)
     official = _official(data_config, name) or prepared / f"ground_truth_{name}.json"
     truth = functools.cache(lambda: _read_truth(official, source, categories))
-    return Dataset(source, categories, truth, f"{data_config.root} {split}")
+    return Dataset(source, categories, truth, f"{data_config.root} {split}", notes)
+
+
+def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
+    empty = [class_name for class_name, count in boxes.items() if not count]
+    if not empty:
+        return ""
+    return (
+        f"{name}: {len(empty)} of {len(boxes)} classes have no box and are not learned: "
+        f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; take out of the categories "
+        "what is no class, such as a background or a group of classes: RetinaNet needs none"
+    )
+
+
+def _stored_notes(folder: Path) -> str:
+    stored = read_source_file(folder)
+    return stored.report.notes(str(folder), folder / SOURCE_FILE) if stored else ""
 
 
 def _coco(data_config: Any, split: str) -> Dataset:
@@ -152,7 +177,8 @@ def _coco(data_config: Any, split: str) -> Dataset:
         )
         return rebuild([source], categories)
 
-    return Dataset(source, categories, functools.cache(truth), f"coco/2017 {split}")
+    name, notes = f"coco/2017 {split}", _stored_notes(folder)
+    return Dataset(source, categories, functools.cache(truth), name, notes)
 
 
 def _voc(data_config: Any, split: str) -> Dataset:
@@ -173,7 +199,8 @@ def _voc(data_config: Any, split: str) -> Dataset:
             annotation["difficult"] = annotation["iscrowd"]
         return restrict(content, source, str(folder))
 
-    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), f"voc {split}")
+    notes = _stored_notes(folder)
+    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), f"voc {split}", notes)
 
 
 def _tfds_voc(root: str, folder_2007: Path, split: str) -> tuple[tuple[Path, str], ...]:
@@ -253,7 +280,7 @@ def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) ->
     """Names from TFDS, ids by name: from the annotations if given, else COCO's own."""
     stored = read_source_file(folder)
     if stored is not None:
-        return stored[0]
+        return stored.categories
     names = source.features["objects"]["label"].names or COCO_CATEGORIES.names
     known = COCO_CATEGORIES
     if official is not None:

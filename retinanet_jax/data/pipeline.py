@@ -59,6 +59,7 @@ def train_batches(
     seed: int,
     start_step: int = 0,
     settings: PipelineConfig,
+    dropped: DroppedBoxes | None = None,
 ) -> Iterator[HostBatch]:
     """Endless augmented batches from `start_step` on; each is a pure function of (seed, step).
 
@@ -71,6 +72,7 @@ def train_batches(
       seed: 0 or more.
       start_step: number of the first batch: those before it are never made.
       settings: all of it is used.
+      dropped: where boxes that max_boxes leaves out are counted.
 
     Raises:
       ValueError: no images, a negative seed, or rows that processes cannot share evenly.
@@ -83,8 +85,8 @@ def train_batches(
         raise ValueError(f"train_batches: seed {seed} or start_step {start_step} is negative")
     order = TrainOrder(dataset.source, batch_size, seed, settings)
     prepare = functools.partial(_augmented, seed=seed, settings=settings)
-    steps = sys.maxsize // batch_size
-    return _batches(dataset, order, prepare, batch_size, range(start_step, steps), settings)
+    steps = range(start_step, sys.maxsize // batch_size)
+    return _batches(dataset, order, prepare, batch_size, steps, settings, dropped=dropped)
 
 
 def eval_batches(
@@ -190,6 +192,7 @@ def _batches(
     steps: range,
     settings: PipelineConfig,
     dtype: type = np.uint8,
+    dropped: DroppedBoxes | None = None,
 ) -> Iterator[HostBatch]:
     rows = batch_size // settings.process_count
     first_row = settings.process_index * rows
@@ -201,7 +204,8 @@ def _batches(
         num_threads=threads, prefetch_buffer_size=max(threads, settings.prefetch * rows)
     )
     examples = _Rows(dataset, order, prepare, steps, range(first_row, first_row + rows))
-    join = functools.partial(_join, settings=settings, dropped=DroppedBoxes(), dtype=dtype)
+    dropped = DroppedBoxes() if dropped is None else dropped
+    join = functools.partial(_join, settings=settings, dropped=dropped, dtype=dtype)
     stream = grain.MapDataset.source(examples).to_iter_dataset(reading)
     return iter(stream.batch(rows, batch_fn=join))
 

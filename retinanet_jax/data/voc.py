@@ -95,7 +95,7 @@ def prepare_voc(devkit: str | Path, data_dir: str | Path, on_error: str) -> tupl
 
     Args:
       devkit: the folder VOCdevkit, or the one that holds it.
-      on_error: 'strict' stops at the first fault; 'skip' leaves the object or image out.
+      on_error: 'strict' raises what is faulty; 'skip' leaves the object or image out.
 
     Returns:
       The prepared folder, and what was skipped or changed (nothing if it was there already).
@@ -116,7 +116,8 @@ def prepare_voc(devkit: str | Path, data_dir: str | Path, on_error: str) -> tupl
                 images |= read_image_set(devkit / f"VOC{year}", image_set, guard)
             examples[split] = voc_examples(images, guard)
         builder = make_builder(*NAME, voc_features(), examples, f"Pascal VOC, from {devkit}")
-        write_source(write_tfds(temporary, builder), VOC_CATEGORIES, str(devkit.resolve()), report)
+        folder = write_tfds(temporary, builder)
+        write_source(folder, VOC_CATEGORIES, str(devkit.resolve()), report, {})
 
     return prepare_once(data_dir, data_dir.joinpath(*NAME), write), report
 
