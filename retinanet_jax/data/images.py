@@ -9,6 +9,7 @@ of which the first picture is taken. What becomes of other kinds of pixels:
     CMYK       RGB, also where Adobe stores it inverted
     palette    its colours
     EXIF       orientation is ignored: boxes of COCO and of most tools belong to the stored picture
+               (not in TIFF, where it is part of the format and every reader heeds it)
 """
 
 import io
@@ -64,6 +65,8 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
                 size = picture.height, picture.width
+        except Image.DecompressionBombError as error:
+            raise _too_large(where, str(error)) from error
         except Exception as error:
             why = f"none of {', '.join(_FORMATS)}, or its header is broken"
             raise _undecodable(where, data, why) from error
@@ -145,9 +148,13 @@ def _checked_size(size: tuple[int, int], where: str) -> tuple[int, int]:
         what = f"its header says {height} x {width} pixels (height x width)"
         raise DataError("undecodable image", where, "", what, "save it again or take it out")
     if height * width > MAX_PIXELS:
-        what = f"has {height} x {width} pixels (height x width), more than {MAX_PIXELS:,}"
-        raise DataError("image too large", where, "", what, "cut it into tiles or scale it down")
+        raise _too_large(where, f"{height} x {width}, height x width")
     return size
+
+
+def _too_large(where: str, size: str) -> DataError:
+    what = f"has more than {MAX_PIXELS:,} pixels ({size})"
+    return DataError("image too large", where, "", what, "cut it into tiles or scale it down")
 
 
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
