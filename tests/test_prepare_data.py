@@ -56,7 +56,7 @@ def test_coco(shared_dir, tmp_path):
         path.write_text(json.dumps(content))
     done = prepare("coco", source, data_dir)
     assert done.returncode == 0, done.stderr
-    assert "1 x box without area" in done.stdout
+    assert "1 x box without area" in done.stdout and "source.json" in done.stdout
     settings = data_config("coco", data_dir, tmp_path, "validation")
     counts = {}
     for split in ("train", "validation"):
@@ -70,6 +70,7 @@ def test_coco(shared_dir, tmp_path):
     assert failed.returncode == 1 and "instances_val2017.json" in failed.stderr
     again = prepare("coco", tmp_path, data_dir)  # there already: the source is not looked at
     assert again.returncode == 0 and str(data_dir / "coco/2017/1.1.0") in again.stdout
+    assert "1 x box without area" in again.stdout
 
 
 def test_voc(tmp_path):
