@@ -430,9 +430,31 @@ def test_official_annotations_of_a_folder_override_its_own(folder, tmp_path):
     assert {a["area"] for a in truth["annotations"]} == {9.25}
     truth = load_dataset(settings, "train").ground_truth()
     assert {a["area"] for a in truth["annotations"]} == {60.7}
-    del content["annotations"][2]["area"]
+
+
+@pytest.mark.parametrize(
+    "section, field, value, named",
+    [
+        ("annotations", "area", "drop", "has no field 'area'"),
+        ("annotations", "area", float("nan"), "area is nan"),
+        ("annotations", "bbox", ["1", 2, 3, 4], "bbox is"),
+        ("annotations", "image_id", [7], r"image_id is \[7\]"),
+        ("annotations", "category_id", 17, "category_id 17 is not among"),
+        ("annotations", "id", 0, "id 0 is used twice"),
+        ("annotations", "iscrowd", "no", "iscrowd is 'no'"),
+        ("images", "id", {}, r"id is \{\}"),
+        ("images", "id", 100, "id 100 is used twice"),
+    ],
+)
+def test_faulty_official_annotations_are_named(folder, tmp_path, section, field, value, named):
+    other = tmp_path / "official.json"
+    content = json.loads((folder / "annotations/instances_val.json").read_text())
+    content[section][2][field] = value
+    if value == "drop":
+        del content[section][2][field]
     other.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"official\.json: annotations\[2\].*'area'"):
+    settings = config("folder", folder, tmp_path / "cache", annotations=str(other))
+    with pytest.raises(DataError, match=rf"official\.json: {section}\[2\].*{named}"):
         load_dataset(settings, "val").ground_truth()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from retinanet_jax.data.builders import annotation_file, prepare_folder
 from retinanet_jax.data.class_names import COCO_CATEGORIES, VOC_CATEGORIES
-from retinanet_jax.data.coco import read_categories, read_json
+from retinanet_jax.data.coco import check_ground_truth, read_categories, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.shapes import ShapesSource
@@ -256,24 +256,13 @@ def _official(data_config: Any, split: str) -> Path | None:
 
 def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> dict:
     content = read_json(path)
-    _check_entries(content, path)
-    stated = read_categories(content["categories"], path)
+    stated = check_ground_truth(content, path)
     if dict(zip(stated.ids, stated.names, strict=True)) != dict(
         zip(categories.ids, categories.names, strict=True)
     ):
         what = f"its categories are not those of the data: {_differences(stated, categories)}"
         raise DataError("categories", path, "", what, "take the file of this data set")
     return restrict(content, source, str(path))
-
-
-def _check_entries(content: dict, path: Path) -> None:
-    needed = {"images": ("id",), "annotations": ("id", "image_id", "category_id", "bbox", "area")}
-    for field, keys in needed.items():
-        for place, entry in enumerate(content[field]):
-            missing = [k for k in keys if not isinstance(entry, dict) or k not in entry]
-            if missing:
-                what = f"has no field {missing[0]!r}"
-                raise DataError("missing field", path, f"{field}[{place}]", what, "add it")
 
 
 def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) -> Categories:
