@@ -140,6 +140,7 @@ def test_pixels_of_32_bits_are_refused_with_the_mend(mode):
         images.decode(data, "x.tif")
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of the damage, too
 @pytest.mark.parametrize("kind", STILL)
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6, 0.97])
 def test_a_truncated_file_of_any_kind_is_named(kind, share):
@@ -224,6 +225,7 @@ def test_a_link_to_a_picture_is_a_picture(tmp_path):
     assert images.file_size(tmp_path / "b.jpg") == (HEIGHT, WIDTH)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_mutated_bytes_give_the_size_of_the_header_or_a_data_error(capfd):
     """Cut, changed, spliced: whatever decodes has the size that was told before decoding."""
     rng = np.random.default_rng(0)

@@ -59,19 +59,24 @@ class HostBatch(NamedTuple):
 
 
 class DroppedBoxes:
-    """Counts the boxes that did not fit into max_boxes, by image; the first time is logged."""
+    """Counts the boxes that did not fit into max_boxes, by image.
 
-    def __init__(self):
+    Args:
+      warn: the first time is logged.
+    """
+
+    def __init__(self, warn: bool = True):
+        self._warn = warn
         self._by_image: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def add(self, image_id: int, boxes: int, max_boxes: int) -> None:
         """Counts the boxes of an image over max_boxes; an image seen again counts once."""
         with self._lock:
-            first = not self._by_image
+            warn = self._warn and not self._by_image
             known = self._by_image.get(image_id, 0)
             self._by_image[image_id] = max(known, boxes - max_boxes)
-        if first:
+        if warn:
             _log.warning(
                 "image %d has %d boxes, the batch holds %d: the largest are kept (said once); "
                 "raise max_boxes to keep all",

@@ -86,7 +86,8 @@ def train_batches(
     order = TrainOrder(dataset.source, batch_size, seed, settings)
     prepare = functools.partial(_augmented, seed=seed, settings=settings)
     steps = range(start_step, sys.maxsize // batch_size)
-    return _batches(dataset, order, prepare, batch_size, steps, settings, dropped=dropped)
+    dropped = DroppedBoxes() if dropped is None else dropped
+    return _batches(dataset, order, prepare, batch_size, steps, settings, dropped)
 
 
 def eval_batches(
@@ -106,7 +107,9 @@ def eval_batches(
     steps = range(len(order))
     # Told, not seen from the examples: a process may get batches of padding alone.
     dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
-    return _batches(dataset, order.__getitem__, prepare, batch_size, steps, settings, dtype)
+    # Detections are scored against the annotations: that a batch holds fewer boxes costs nothing.
+    unsaid = DroppedBoxes(warn=False)
+    return _batches(dataset, order.__getitem__, prepare, batch_size, steps, settings, unsaid, dtype)
 
 
 def _augmented(
@@ -191,8 +194,8 @@ def _batches(
     batch_size: int,
     steps: range,
     settings: PipelineConfig,
+    dropped: DroppedBoxes,
     dtype: type = np.uint8,
-    dropped: DroppedBoxes | None = None,
 ) -> Iterator[HostBatch]:
     rows = batch_size // settings.process_count
     first_row = settings.process_index * rows
@@ -204,7 +207,6 @@ def _batches(
         num_threads=threads, prefetch_buffer_size=max(threads, settings.prefetch * rows)
     )
     examples = _Rows(dataset, order, prepare, steps, range(first_row, first_row + rows))
-    dropped = DroppedBoxes() if dropped is None else dropped
     join = functools.partial(_join, settings=settings, dropped=dropped, dtype=dtype)
     stream = grain.MapDataset.source(examples).to_iter_dataset(reading)
     return iter(stream.batch(rows, batch_fn=join))

@@ -103,7 +103,7 @@ class Guard:
         lines, prefix = [], f"{path}: "
         for reason, error in self._examples.items():
             names = self._faults.counts[reason]
-            lines.append(f"  {len(names)} x {reason}, such as")
+            lines.append(f"  {len(names)} x {reason}:")
             lines.append(f"    {str(error).removeprefix(prefix)}")
             if len(names) > 1:
                 lines.append(f"    also {_few(names[1:], prefix)}")
