@@ -12,8 +12,8 @@ of which the first picture is taken. What becomes of other kinds of pixels:
                (not in TIFF, where it is part of the format and every reader heeds it)
 """
 
+import errno
 import io
-import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +90,7 @@ def file_size(path: Path) -> tuple[int, int]:
       DataError: the file is missing, unreadable or no image, or as image_size.
     """
     try:
-        with open(_regular(path), "rb") as file:
+        with _regular(path).open("rb") as file:
             head = file.read(_HEADER_BYTES)
             size = header_size(head)
             rest = b"" if size else file.read()
@@ -102,7 +102,7 @@ def file_size(path: Path) -> tuple[int, int]:
 def is_shown_rotated(path: Path) -> bool:
     """Whether EXIF tells viewers to show the picture with height and width exchanged."""
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
             return picture.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
     except Exception:
         return False
@@ -136,9 +136,10 @@ def missing_image(path: Path, error: Exception) -> DataError:
 
 
 def _regular(path: Path) -> Path:
-    """The path; OSError if it is missing or a folder, a pipe or a device, which may never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("is no file but a folder, a pipe or a device")
+    """The path of a file; a pipe or a device is none, for reading it may never end."""
+    if not path.is_file():
+        what = "No such file (a folder, a pipe or a device is none)"
+        raise FileNotFoundError(errno.ENOENT, what)
     return path
 
 
