@@ -73,8 +73,8 @@ class DataConfig:
         mix: further data sets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
             a `name`; their pictures come N times an epoch, their categories are found by name among
             those of train_split (see data/mix.py).
-        on_error: 'strict' stops at the first bad image or annotation; 'skip' leaves it out, and
-            says what and how many.
+        on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
+            out, and says which and how many, at the start and at the end.
     """
 
     name: str = "shapes"

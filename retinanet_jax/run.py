@@ -1,7 +1,8 @@
 """A run from start to end: data, model and state, the loop, checkpoints, evaluation, files.
 
 What lies in a workdir afterwards: config.json, checkpoints/, metrics.jsonl, tensorboard/,
-pictures/, detections.json (COCO results format) and results.json.
+pictures/, detections.json (COCO results format), results.json and data_notes.txt (what was skipped
+or changed in the data).
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from jax.sharding import Mesh
 
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.config import Config, to_json
+from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.records import Categories
@@ -75,9 +77,15 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             if config.train.evaluates_after(step):
                 judge(state, step)
 
-        state = run_steps(learner, train_set, config, mesh, log, after)
+        dropped = DroppedBoxes()
+        state = run_steps(learner, train_set, config, mesh, log, after, dropped)
         checkpoints.wait()
-        return judge(state, config.train.steps)
+        found = judge(state, config.train.steps)
+        notes = _tell_notes(log, train_set.notes, eval_set.notes, dropped.summary())
+        if log.active:
+            notes = notes or "nothing was skipped or changed"
+            _write(workdir / "data_notes.txt", notes + "\n")
+        return found
 
 
 def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
@@ -98,7 +106,9 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
     step = checkpoints.latest_step()
     with RunLog(workdir, step, step, jax.process_index() == 0) as log:
         predict_fn = make_predict_fn(model, config)
-        return evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
+        found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
+        _tell_notes(log, dataset.notes)
+        return found
 
 
 def make_learner(
@@ -186,6 +196,14 @@ def _introduce(
         f"{mesh.devices.size} x {device}, {config.train.batch_size} images a step, "
         f"{config.train.steps} steps; the first step compiles"
     )
+
+
+def _tell_notes(log: RunLog, *notes: str) -> str:
+    """Says at the end, too, what was skipped or changed: the start has scrolled away by then."""
+    text = "\n".join(dict.fromkeys(filter(None, notes)))
+    if text:
+        log.say(text)
+    return text
 
 
 def _check_same_run(

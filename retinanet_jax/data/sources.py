@@ -19,9 +19,11 @@ from jaxtyping import Float, Int
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.batch import Example
 from retinanet_jax.data.records import Annotation, Categories
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.tfds_record import parse_record
+
+SOURCE_FILE = "source.json"
 
 _log = logging.getLogger(__name__)
 
@@ -192,14 +194,23 @@ def xywh(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
     return x1, y1, x2 - x1, y2 - y1
 
 
-def read_source_file(folder: Path) -> tuple[Categories, dict[str, list[str]]] | None:
-    """Categories and what was skipped, of a folder this package prepared; None for others."""
-    path = folder / "source.json"
+class SourceFile(NamedTuple):
+    """What this package wrote beside the records: categories, what was skipped, boxes by class."""
+
+    categories: Categories
+    report: Report
+    boxes: dict[str, dict[str, int]]
+
+
+def read_source_file(folder: Path) -> SourceFile | None:
+    """The source file of a folder that this package prepared; None for others."""
+    path = folder / SOURCE_FILE
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
     names, ids = content["categories"]["names"], content["categories"]["ids"]
-    return Categories(tuple(names), tuple(ids)), content["report"]
+    categories = Categories(tuple(names), tuple(ids))
+    return SourceFile(categories, Report(content["report"]), content.get("boxes", {}))
 
 
 def index_file(folder: Path, name: str) -> Path:
