@@ -1,7 +1,9 @@
 """Prepared data sets: the folder's photographs and annotations come back as they went in."""
 
+import errno
 import json
 import logging
+import os
 import re
 import shutil
 import signal
@@ -344,6 +346,19 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file.*set data\.cache_dir"):
         once.prepare_once(tmp_path / "file", tmp_path / "file/x", lambda path: None)
+
+
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, kind):
+    """ArrayRecord's writer raises RuntimeError with the system's words in it."""
+
+    def write(temporary):
+        (temporary / "x").mkdir()
+        raise kind(f"write() failed: {os.strerror(errno.ENOSPC)}; at byte 5")
+
+    with pytest.raises(DataError, match=rf"{tmp_path}: No space left on device; make room"):
+        once.prepare_once(tmp_path, tmp_path / "x", write)
+    assert [path.name for path in tmp_path.iterdir()] == [".x.lock"]
 
 
 def test_a_large_split_is_written_in_the_same_order(folder, tmp_path, monkeypatch):

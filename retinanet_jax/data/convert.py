@@ -33,6 +33,9 @@ def convert_tfrecord(folder: Path, data_dir: Path) -> Path:
         lies.
     """
     builder = open_builder(folder, "tfrecord")
+    if file_adapters.FileFormat.ARRAY_RECORD in builder.info.available_file_formats():
+        what = "is there as ArrayRecord, too"
+        raise DataError("prepared data", folder, "", what, "set data.root to it as it is")
     target = data_dir / builder.info.full_name
     if target.resolve() == folder.resolve():
         mend = "give another --data_dir; the old folder can be deleted afterwards"

@@ -51,11 +51,13 @@ def prepare_once(data_dir: Path, prepared: Path, write: Callable[[Path], None]) 
 def _write(write: Callable[[Path], None], temporary: Path) -> None:
     try:
         write(temporary)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as error:  # RuntimeError is what ArrayRecord's writer raises
+        told = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+        reason = next((words for words in told if words in str(error)), None)
+        if reason is None:
             raise
         mend = "make room there or take another folder; nothing half written is left"
-        raise DataError("full disk", temporary.parent, "", error.strerror, mend) from error
+        raise DataError("full disk", temporary.parent, "", reason, mend) from error
 
 
 def _move(source: Path, target: Path) -> None:
