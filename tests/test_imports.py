@@ -28,6 +28,7 @@ ORDER = [
     "evaluate",
     "train",
     "loop",
+    "inspection",
     "run",
     "main",
 ]

@@ -35,12 +35,15 @@ class Dataset:
         boxes x, y, width, height) of exactly the pictures of `source`, also those without objects.
         Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
       name: for logs.
+      report: what was skipped or changed when the data were prepared; of COCO and Pascal VOC, in
+        all of their splits.
     """
 
     source: Source
     categories: Categories
     ground_truth: Callable[[], dict]
     name: str
+    report: Report = dataclasses.field(default_factory=Report)
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
@@ -123,12 +126,13 @@ def _folder(data_config: Any, split: str) -> Dataset:
     name = parse_split(split)[0]
     prepared = prepare_folder(data_config.root, name, data_config.cache_dir, data_config.on_error)
     categories, counts = read_source_file(prepared)
-    Report(counts).log(f"{data_config.root} {name}")
+    report = Report(counts)
+    report.log(f"{data_config.root} {name}")
     _check_same_categories(data_config, name, categories)
     source = TfdsSource(prepared, split, data_config.cache_dir)
     official = _official(data_config, name) or prepared / f"ground_truth_{name}.json"
     truth = functools.cache(lambda: _read_truth(official, source, categories))
-    return Dataset(source, categories, truth, f"{data_config.root} {split}")
+    return Dataset(source, categories, truth, f"{data_config.root} {split}", report)
 
 
 def _coco(data_config: Any, split: str) -> Dataset:
@@ -152,7 +156,8 @@ def _coco(data_config: Any, split: str) -> Dataset:
         )
         return rebuild([source], categories)
 
-    return Dataset(source, categories, functools.cache(truth), f"coco/2017 {split}")
+    report = _stored_report(folder)
+    return Dataset(source, categories, functools.cache(truth), f"coco/2017 {split}", report)
 
 
 def _voc(data_config: Any, split: str) -> Dataset:
@@ -173,7 +178,8 @@ def _voc(data_config: Any, split: str) -> Dataset:
             annotation["difficult"] = annotation["iscrowd"]
         return restrict(content, source, str(folder))
 
-    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), f"voc {split}")
+    report = _stored_report(folder)
+    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), f"voc {split}", report)
 
 
 def _tfds_voc(root: str, folder_2007: Path, split: str) -> tuple[tuple[Path, str], ...]:
@@ -183,6 +189,12 @@ def _tfds_voc(root: str, folder_2007: Path, split: str) -> tuple[tuple[Path, str
     folder_2012 = find_prepared(root, ("voc/2012",), "voc")
     halves = ("train", "validation")
     return tuple((folder, half) for folder in (folder_2007, folder_2012) for half in halves)
+
+
+def _stored_report(folder: Path) -> Report:
+    """What was skipped when a folder was prepared; empty if others prepared it."""
+    stored = read_source_file(folder)
+    return Report(stored[1]) if stored else Report()
 
 
 def _check_voc_names(source: VocSource) -> None:
