@@ -77,7 +77,7 @@ def read_objects(source: Source, max_images: int) -> Objects:
     return Objects(
         numbers=np.array(numbers, int),
         sizes=np.array([annotated.size for annotated in read], int).reshape(-1, 2),
-        image=np.repeat(np.arange(len(read)), counts),
+        image=np.repeat(np.arange(len(read)), np.array(counts, int)),
         boxes=_joined(read, "boxes", np.float32).reshape(-1, 4),
         labels=_joined(read, "labels", np.int32),
         crowd=_joined(read, "crowd", bool),
@@ -94,10 +94,11 @@ def _joined(read: list[Annotated], field: str, dtype: type) -> np.ndarray:
 
 def fit_objects(objects: Objects, settings: PipelineConfig) -> Fitted:
     """Resizes the boxes as the pipeline does where nothing is random."""
-    sizes = fitted_sizes(objects.sizes.tolist(), settings)
-    # Pictures have few sizes: one canvas is looked up for each.
-    distinct, place = np.unique(sizes, axis=0, return_inverse=True)
-    canvases = np.array([canvas_for(size, settings) for size in distinct], int).reshape(-1, 2)
-    factors = np.tile((sizes / objects.sizes)[:, ::-1], 2)
+    # Pictures have few sizes: each is fitted once.
+    distinct, place = np.unique(objects.sizes, axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    sizes = fitted_sizes([tuple(size) for size in distinct.tolist()], settings)
+    canvases = np.array([canvas_for(size[None], settings) for size in sizes], int).reshape(-1, 2)
+    factors = np.tile((sizes / distinct)[:, ::-1], 2)[place]
     boxes = (objects.boxes * factors[objects.image]).astype(np.float32)
-    return Fitted(boxes, sizes, canvases[place.reshape(-1)])
+    return Fitted(boxes, sizes[place], canvases[place])
