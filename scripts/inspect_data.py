@@ -16,7 +16,7 @@ from absl import app, flags, logging
 
 from retinanet_jax.config import from_config_dict
 from retinanet_jax.data.report import DataError
-from retinanet_jax.inspection.page import inspect
+from retinanet_jax.inspection.page import inspect_data
 from retinanet_jax.main import CONFIG, EXPECTED, parse_flags
 
 _OUT = flags.DEFINE_string("out", "inspection.html", "the page that is written")
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     tree.model.norm, tree.model.frozen_stages = "batch", 0
     try:
         config = from_config_dict(tree)
-        page = inspect(config, fit=_FIT.value, max_images=_MAX_IMAGES.value)
+        page = inspect_data(config, fit=_FIT.value, max_images=_MAX_IMAGES.value)
     except EXPECTED as error:
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, DataError) and tree.data.on_error == "strict":

@@ -54,6 +54,15 @@ class Axis(NamedTuple):
         return f"1/{1 / value:g}" if fraction else f"{value:g}"
 
 
+def octaves(values: np.ndarray, title: str) -> Axis:
+    """A logarithmic axis in whole octaves around those of some values that are positive."""
+    positive = values[values > 0]
+    if not positive.size:
+        return Axis(1.0, 2.0, title)
+    low, high = np.floor(np.log2(positive.min())), np.ceil(np.log2(positive.max()))
+    return Axis(float(2.0**low), float(2.0 ** max(high, low + 1)), title)
+
+
 def histogram(
     axis: Axis,
     series: Sequence[tuple[str, np.ndarray]],
@@ -65,7 +74,7 @@ def histogram(
 
     Args:
       series: names and values; values outside the axis count in its last bins.
-      marks: values with a name, drawn as vertical lines.
+      marks: values with a name, drawn as vertical lines; those outside the axis are not.
     """
     edges = axis.edges(bins)
     shares = [_shares(values, edges) for _, values in series]
@@ -77,6 +86,8 @@ def histogram(
         draw = _bars if number == 0 else _steps
         parts.append(draw(x, y, f"series{number}"))
     for value, name in marks:
+        if not axis.low <= value <= axis.high:
+            continue
         at = LEFT + float(axis.place(value)) * (WIDTH - LEFT - RIGHT)
         parts.append(tag("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="mark"))
         parts.append(tag("text", name, x=at, y=TOP - 6, class_="mark", text_anchor="middle"))

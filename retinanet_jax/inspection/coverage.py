@@ -1,9 +1,10 @@
 """How well anchors cover the objects of a data set: the best IoU of every box, exactly.
 
-A box whose best IoU over all anchors is below `matching.positive_iou` gets no positive anchor by
-the rule of the paper (arXiv 1708.02002, section 4), only by a low-quality match, one or a few; and
-one below `matching.negative_iou` lies among anchors that are all background but for that match.
-Such a box is called uncovered here. With `matching.low_quality` none it is never learnt at all.
+A box whose best IoU over all anchors is below `matching.positive_iou` (0.5) gets no positive anchor
+by the rule of the paper (arXiv 1708.02002, section 4), only low-quality matches, one or a few. To a
+box below `matching.negative_iou` (0.4) all other anchors are background: the network is taught to
+find nothing there by hundreds of anchors, and to find it by one. Such a box is called uncovered
+here. Without low-quality matches it is never learnt at all.
 
 The best IoU needs no matrix of all anchors. Anchors of one shape have one area, so that their IoU
 with a box grows with the intersection, which is the product of an overlap in x and one in y; each
@@ -13,10 +14,14 @@ is largest for the column, or row, of the grid that is nearest to the centre of 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from retinanet_jax.anchors import AnchorConfig, cell_anchors, grid_centres
+from retinanet_jax.data.canvas import PipelineConfig
+from retinanet_jax.inspection.objects import ObjectTable, fit_objects
 from retinanet_jax.matching import MatchingConfig
+
+STATES = ("positive", "between", "uncovered")
 
 
 class Coverage(NamedTuple):
@@ -31,13 +36,17 @@ class Coverage(NamedTuple):
     level: Int[np.ndarray, " m"]
     shape: Int[np.ndarray, " m"]
 
-    def uncovered(self, matching: MatchingConfig) -> np.ndarray:
+    def uncovered(self, matching: MatchingConfig) -> Bool[np.ndarray, " m"]:
         """Which boxes have no anchor that is more than background to them."""
         return self.iou < matching.negative_iou
 
-    def positive(self, matching: MatchingConfig) -> np.ndarray:
+    def positive(self, matching: MatchingConfig) -> Bool[np.ndarray, " m"]:
         """Which boxes have an anchor that is positive by its IoU."""
         return self.iou >= matching.positive_iou
+
+    def states(self, matching: MatchingConfig) -> Int[np.ndarray, " m"]:
+        """Places in STATES."""
+        return np.where(self.positive(matching), 0, np.where(self.uncovered(matching), 2, 1))
 
 
 def measure(
@@ -55,10 +64,16 @@ def measure(
     for canvas in np.unique(canvases, axis=0).tolist():
         here = (canvases == canvas).all(axis=1)
         by_shape = iou_by_shape(boxes[here], tuple(canvas), config)
-        best = by_shape.reshape(len(by_shape), -1).argmax(axis=1)
-        level[here], shape[here] = np.divmod(best, config.anchors_per_location)
-        iou[here] = np.take_along_axis(by_shape.reshape(len(best), -1), best[:, None], 1)[:, 0]
+        flat = by_shape.reshape(len(by_shape), -1)
+        iou[here] = flat.max(axis=1)
+        level[here], shape[here] = np.divmod(flat.argmax(axis=1), config.anchors_per_location)
     return Coverage(iou, level, shape)
+
+
+def cover(objects: ObjectTable, pipeline: PipelineConfig, anchors: AnchorConfig) -> Coverage:
+    """The coverage of objects as the network sees them."""
+    fitted = fit_objects(objects, pipeline)
+    return measure(fitted.boxes, fitted.canvases[objects.image], anchors)
 
 
 def iou_by_shape(
@@ -86,18 +101,19 @@ def iou_by_shape(
     return np.stack(levels, axis=1)
 
 
-def best_anchors(
-    boxes: Float[np.ndarray, "m 4"], canvas: tuple[int, int], found: Coverage, config: AnchorConfig
-) -> Float[np.ndarray, "m 4"]:
-    """The anchors that `measure` found for boxes of one canvas, xyxy pixels."""
-    grids = grid_centres(canvas, config)
-    anchors = np.empty_like(boxes)
-    for i, (box, level, shape) in enumerate(zip(boxes, found.level, found.shape, strict=True)):
-        rows, columns = grids[level]
-        x = columns[_nearest(box[None, 0::2], columns)[0]]
-        y = rows[_nearest(box[None, 1::2], rows)[0]]
-        anchors[i] = cell_anchors(config.levels[level], config)[shape] + np.array([x, y, x, y])
-    return anchors
+def best_anchor(
+    box: Float[np.ndarray, "4"],
+    canvas: tuple[int, int],
+    level: int,
+    shape: int,
+    config: AnchorConfig,
+) -> Float[np.ndarray, "4"]:
+    """The anchor that `measure` found for a box, xyxy pixels; `level` and `shape` as it told."""
+    rows, columns = grid_centres(canvas, config)[level]
+    x = columns[_nearest(box[None, 0::2], columns)[0]]
+    y = rows[_nearest(box[None, 1::2], rows)[0]]
+    cell = cell_anchors(config.levels[level], config)[shape]
+    return (cell + np.array([x, y, x, y])).astype(np.float32)
 
 
 def _overlap(

@@ -10,8 +10,9 @@ from retinanet_jax.anchors import AnchorConfig
 from retinanet_jax.config import Config
 from retinanet_jax.data.canvas import PipelineConfig
 from retinanet_jax.data.dataset import Dataset
-from retinanet_jax.inspection.coverage import Coverage, measure
-from retinanet_jax.inspection.objects import Objects, fit_objects, read_objects
+from retinanet_jax.data.report import Report
+from retinanet_jax.inspection.coverage import cover
+from retinanet_jax.inspection.objects import ObjectTable, box_sides, fit_objects, read_objects
 
 # Of all boxes, and of the boxes of a class: more than this share without an anchor is told.
 UNCOVERED_SHARE = 0.05
@@ -45,7 +46,7 @@ def check_coverage(dataset: Dataset, config: Config) -> Finding | None:
     return coverage_finding(objects, dataset.categories.names, config)
 
 
-def coverage_finding(objects: Objects, names: Sequence[str], config: Config) -> Finding | None:
+def coverage_finding(objects: ObjectTable, names: Sequence[str], config: Config) -> Finding | None:
     """The finding of `check_coverage` for objects that are read already; None: nothing to tell."""
     objects = objects.select(~objects.crowd)
     uncovered = cover(objects, config.pipeline, config.anchors).uncovered(config.matching)
@@ -62,57 +63,48 @@ def coverage_finding(objects: Objects, names: Sequence[str], config: Config) -> 
     classes = [f"{of_class[label].mean():.0%} of {names[label]}" for label in bad[:3]]
     more = f" and {len(bad) - 3} other classes" if len(bad) > 3 else ""
     where = f" ({', '.join(classes)}{more})" if bad else ""
-    learnt = "a low-quality match each" if config.matching.low_quality != "none" else "nothing"
+    matching = config.matching
+    rescued = (
+        matching.low_quality != "none" and matching.low_quality_min_iou < matching.negative_iou
+    )
+    learnt = "a low-quality match each" if rescued else "nothing"
     problem = (
         f"{share:.1%} of the boxes to train on have no anchor with an IoU of "
-        f"{config.matching.negative_iou:g}{where}. {_shapes(objects, uncovered, config)} "
+        f"{matching.negative_iou:g}{where}. {_shapes(objects, uncovered, config)} "
         f"To them all anchors are background; they are learnt from {learnt}."
     )
     return Finding(problem, _coverage_mend(objects, share, config))
 
 
-def cover(objects: Objects, pipeline: PipelineConfig, anchors: AnchorConfig) -> Coverage:
-    """The coverage of objects as the network sees them."""
-    fitted = fit_objects(objects, pipeline)
-    return measure(fitted.boxes, fitted.canvases[objects.image], anchors)
-
-
-def box_sides(boxes: np.ndarray) -> np.ndarray:
-    """Square roots of the areas of boxes: pixels."""
-    return np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
-
-
-def anchor_sides(config: AnchorConfig) -> tuple[float, float]:
-    """Sides of the smallest and the largest square anchor in pixels."""
-    low = config.size * min(config.scales) * 2**config.min_level
-    return low, config.size * max(config.scales) * 2**config.max_level
-
-
-def _shapes(objects: Objects, uncovered: np.ndarray, config: Config) -> str:
+def _shapes(objects: ObjectTable, uncovered: np.ndarray, config: Config) -> str:
     """Sides and ratios of the uncovered boxes beside those of the anchors."""
     boxes = fit_objects(objects, config.pipeline).boxes[uncovered]
-    width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3).T
-    sides = "{:.0f} to {:.0f}".format(*np.percentile(box_sides(boxes), [10, 90]))
+    width, height = np.maximum(box_sides(boxes), 1e-3).T
+    sides = "{:.0f} to {:.0f}".format(*np.percentile(np.sqrt(width * height), [10, 90]))
     ratios = "{:.2g} to {:.2g}".format(*np.percentile(height / width, [10, 90]))
-    anchors = "{:.0f} to {:.0f}".format(*anchor_sides(config.anchors))
-    shapes = ", ".join(f"{ratio:g}" for ratio in config.anchors.ratios)
+    anchors = config.anchors
+    smallest = anchors.size * min(anchors.scales) * 2**anchors.min_level
+    largest = anchors.size * max(anchors.scales) * 2**anchors.max_level
     return (
         f"Most of these boxes have {sides} pixels a side and ratios (height / width) of {ratios}; "
-        f"anchors have {anchors} pixels and ratios of {shapes}."
+        f"anchors have {smallest:.0f} to {largest:.0f} pixels and ratios of "
+        f"{', '.join(f'{ratio:g}' for ratio in anchors.ratios)}."
     )
 
 
-def _coverage_mend(objects: Objects, share: float, config: Config) -> str:
+def _coverage_mend(objects: ObjectTable, share: float, config: Config) -> str:
     """What was tried and helps, as flags."""
 
     def left(pipeline: PipelineConfig, anchors: AnchorConfig) -> float:
         return float(cover(objects, pipeline, anchors).uncovered(config.matching).mean())
 
     pipeline, anchors = config.pipeline, config.anchors
-    sizes = [anchors.size * factor for factor in (0.5, 0.75, 1.5, 2)]
+    sizes = [float(anchors.size * factor) for factor in (0.5, 0.75, 1.5, 2)]
     tried = [
-        min((left(pipeline, dataclasses.replace(anchors, size=s)), _size_flag(s)) for s in sizes)
+        (left(pipeline, dataclasses.replace(anchors, size=size)), f"--config.anchors.size={size!r}")
+        for size in sizes
     ]
+    tried = [min(tried)]
     for factor in (1.5, 2):
         low, high = round(factor * pipeline.min_side), round(factor * pipeline.max_side)
         other = dataclasses.replace(pipeline, min_side=low, max_side=high)
@@ -128,12 +120,8 @@ def _coverage_mend(objects: Objects, share: float, config: Config) -> str:
     )
 
 
-def _size_flag(size: float) -> str:
-    return f"--config.anchors.size={float(size)!r}"
-
-
 def class_findings(
-    train: Objects, evaluation: Objects, names: Sequence[str], splits: tuple[str, str]
+    train: ObjectTable, evaluation: ObjectTable, names: Sequence[str], splits: tuple[str, str]
 ) -> list[Finding]:
     """Classes that one split alone has, or that have hardly an object to train on.
 
@@ -162,7 +150,7 @@ def class_findings(
     return findings
 
 
-def empty_finding(objects: Objects, split: str) -> Finding | None:
+def empty_finding(objects: ObjectTable, split: str) -> Finding | None:
     """A split without any object."""
     if len(objects.labels):
         return None
@@ -170,7 +158,7 @@ def empty_finding(objects: Objects, split: str) -> Finding | None:
     return Finding(f"{split} has no objects at all.", mend)
 
 
-def max_boxes_finding(train: Objects, config: Config) -> Finding | None:
+def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
     """Training pictures with more objects than a batch holds."""
     counts = np.bincount(train.image, minlength=len(train.numbers))
     limit = config.pipeline.max_boxes
@@ -185,12 +173,10 @@ def max_boxes_finding(train: Objects, config: Config) -> Finding | None:
     return Finding(problem, f"--config.pipeline.max_boxes={full.max()}")
 
 
-def report_finding(dataset: Dataset) -> Finding | None:
-    """Whether anything was skipped or changed when the data were prepared."""
-    if not dataset.report.total:
-        return None
-    counts = [f"{len(places):,} x {reason}" for reason, places in dataset.report.counts.items()]
-    problem = f"{dataset.name}: skipped or changed when it was read: {', '.join(sorted(counts))}."
+def report_finding(split: str, report: Report) -> Finding:
+    """What was skipped or changed when the data were prepared."""
+    counts = [f"{len(places):,} x {reason}" for reason, places in sorted(report.counts.items())]
+    problem = f"{split}: skipped or changed when the data were prepared: {', '.join(counts)}."
     return Finding(problem, "Each is listed by file and id at the end of the page.")
 
 

@@ -8,7 +8,6 @@ measured is the true best IoU over the true grid, offsets included.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +15,8 @@ from jaxtyping import Float
 
 from retinanet_jax.anchors import AnchorConfig
 from retinanet_jax.config import Config
-from retinanet_jax.inspection.coverage import Coverage, iou_by_shape
-from retinanet_jax.inspection.findings import cover
-from retinanet_jax.inspection.objects import Objects, fit_objects
-
-Number = float | int
+from retinanet_jax.inspection.coverage import Coverage, cover, iou_by_shape
+from retinanet_jax.inspection.objects import ObjectTable, fit_objects
 
 # Sides of square anchors in strides, and ratios (height over width), among which is chosen.
 SIDES = tuple(np.geomspace(0.5, 16, 31).tolist())
@@ -54,12 +50,8 @@ class Fit(NamedTuple):
     held_out_before: Covered
     held_out_after: Covered
 
-    def changes(self, config: AnchorConfig) -> bool:
-        """Whether something else than the configured anchors is proposed."""
-        return self.config != config
 
-
-def fit_anchors(objects: Objects, config: Config, seed: int = 0) -> Fit:
+def fit_anchors(objects: ObjectTable, config: Config, seed: int = 0) -> Fit:
     """Searches anchors for objects as the network sees them; the same for the same arguments.
 
     Half of the pictures are fitted to and the other half judges, also whether anything is proposed
@@ -78,7 +70,7 @@ def fit_anchors(objects: Objects, config: Config, seed: int = 0) -> Fit:
     fitted, held_out = _halves(objects.select(~objects.crowd), rng)
     search = _Search(fitted, config, rng)
 
-    def covered(half: Objects, anchors: AnchorConfig) -> Covered:
+    def covered(half: ObjectTable, anchors: AnchorConfig) -> Covered:
         return _summary(cover(half, config.pipeline, anchors), config)
 
     before = best = config.anchors
@@ -96,19 +88,19 @@ def fit_anchors(objects: Objects, config: Config, seed: int = 0) -> Fit:
 
 def as_python(anchors: AnchorConfig) -> str:
     """The lines of an experiment file that choose these sizes, scales and ratios."""
-    return "\n".join(f"config.anchors.{name} = {_text(value)}" for name, value in _chosen(anchors))
+    return "\n".join(f"config.anchors.{name} = {value!r}" for name, value in _chosen(anchors))
 
 
 def as_flags(anchors: AnchorConfig) -> str:
     """The same for the command line, as a shell takes it."""
-    flags = (f"'--config.anchors.{name}={_text(value)}'" for name, value in _chosen(anchors))
+    flags = (f"'--config.anchors.{name}={value!r}'" for name, value in _chosen(anchors))
     return " \\\n".join(flags)
 
 
 class _Search:
     """Coordinate ascent over a table of the best IoU of every box with every candidate shape."""
 
-    def __init__(self, objects: Objects, config: Config, rng: np.random.Generator):
+    def __init__(self, objects: ObjectTable, config: Config, rng: np.random.Generator):
         anchors, self._config, self._rng = config.anchors, config, rng
         present = (anchors.size * scale for scale in anchors.scales)
         self._sides = sorted({*SIDES, *(float(side) for side in present)})
@@ -127,7 +119,7 @@ class _Search:
             ratios=tuple(sorted(round(self._ratios[ratio], 3) for ratio in ratios)),
         )
 
-    def _fill(self, objects: Objects) -> Float[np.ndarray, "sides ratios m"]:
+    def _fill(self, objects: ObjectTable) -> Float[np.ndarray, "sides ratios m"]:
         fitted = fit_objects(objects, self._config.pipeline)
         canvases = fitted.canvases[objects.image]
         table = np.empty((len(self._sides), len(self._ratios), len(objects.labels)), np.float32)
@@ -180,7 +172,7 @@ class _Search:
         return np.asarray(positive + iou.mean(axis=-1, dtype=np.float64))
 
 
-def _halves(objects: Objects, rng: np.random.Generator) -> tuple[Objects, Objects]:
+def _halves(objects: ObjectTable, rng: np.random.Generator) -> tuple[ObjectTable, ObjectTable]:
     """The objects of one half of the pictures, and of the other; at most MAX_BOXES of each."""
     images = rng.permutation(np.unique(objects.image))
     if len(images) < 2:
@@ -200,11 +192,5 @@ def _summary(found: Coverage, config: Config) -> Covered:
     return Covered(float(positive), float(uncovered), float(found.iou.mean()))
 
 
-def _chosen(anchors: AnchorConfig) -> list[tuple[str, Number | Sequence[Number]]]:
+def _chosen(anchors: AnchorConfig) -> list[tuple[str, object]]:
     return [(name, getattr(anchors, name)) for name in ("size", "scales", "ratios")]
-
-
-def _text(value: Number | Sequence[Number]) -> str:
-    if not isinstance(value, Sequence):
-        return repr(float(value))
-    return "(" + ", ".join(repr(float(part)) for part in value) + ("," * (len(value) == 1)) + ")"

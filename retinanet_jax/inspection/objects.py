@@ -13,7 +13,7 @@ SIZE_EDGES = (32.0**2, 96.0**2)
 SIZES = ("small", "medium", "large")
 
 
-class Objects(NamedTuple):
+class ObjectTable(NamedTuple):
     """m objects on n pictures, which are all of a split or a part of it.
 
     numbers: of the pictures in their source.
@@ -35,7 +35,7 @@ class Objects(NamedTuple):
     areas: Float[np.ndarray, " m"]
     total: int
 
-    def select(self, kept: np.ndarray) -> "Objects":
+    def select(self, kept: np.ndarray) -> "ObjectTable":
         """The same pictures with only the objects that `kept` (indices or a mask) names."""
         fields = ("image", "boxes", "labels", "crowd", "areas")
         return self._replace(**{field: getattr(self, field)[kept] for field in fields})
@@ -63,7 +63,7 @@ class Fitted(NamedTuple):
     canvases: Int[np.ndarray, "n 2"]
 
 
-def read_objects(source: Source, max_images: int) -> Objects:
+def read_objects(source: Source, max_images: int) -> ObjectTable:
     """The objects of a source, without decoding pictures; of more pictures, of a spread.
 
     Args:
@@ -74,7 +74,7 @@ def read_objects(source: Source, max_images: int) -> Objects:
     numbers = range(0, len(source), step)
     read = [source.annotated(number) for number in numbers]
     counts = [len(annotated.boxes) for annotated in read]
-    return Objects(
+    return ObjectTable(
         numbers=np.array(numbers, int),
         sizes=np.array([annotated.size for annotated in read], int).reshape(-1, 2),
         image=np.repeat(np.arange(len(read)), np.array(counts, int)),
@@ -86,13 +86,18 @@ def read_objects(source: Source, max_images: int) -> Objects:
     )
 
 
+def box_sides(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "m 2"]:
+    """(width, height) of boxes, 0 where corners are swapped."""
+    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+
+
 def _joined(read: list[Annotated], field: str, dtype: type) -> np.ndarray:
     # Of no pictures at all there is nothing to concatenate.
     parts = [getattr(annotated, field) for annotated in read]
     return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
 
 
-def fit_objects(objects: Objects, settings: PipelineConfig) -> Fitted:
+def fit_objects(objects: ObjectTable, settings: PipelineConfig) -> Fitted:
     """Resizes the boxes as the pipeline does where nothing is random."""
     # Pictures have few sizes: each is fitted once.
     distinct, place = np.unique(objects.sizes, axis=0, return_inverse=True)

@@ -2,18 +2,26 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int
 
 from retinanet_jax.anchors import anchors_for_image
 from retinanet_jax.config import Config
 from retinanet_jax.data.batch import PADDING_LABEL
 from retinanet_jax.data.dataset import Dataset
-from retinanet_jax.inspection.coverage import Coverage, measure
-from retinanet_jax.inspection.objects import SIZES, Fitted, Objects, fit_objects, read_objects
+from retinanet_jax.data.report import Report
+from retinanet_jax.inspection.coverage import STATES, Coverage, measure
+from retinanet_jax.inspection.objects import (
+    SIZES,
+    Fitted,
+    ObjectTable,
+    box_sides,
+    fit_objects,
+    read_objects,
+)
 from retinanet_jax.matching import IGNORE, assign
 
 MATCHED_IMAGES = 16  # on which matching itself is run: up to a second each at 800x1344 on a CPU
@@ -34,15 +42,10 @@ class Split:
 
     name: str
     dataset: Dataset
-    everything: Objects
-    objects: Objects
+    everything: ObjectTable
+    objects: ObjectTable
     fitted: Fitted
     coverage: Coverage
-
-    @property
-    def canvases(self) -> Int[np.ndarray, "m 2"]:
-        """The canvas of each of `objects`."""
-        return self.fitted.canvases[self.objects.image]
 
 
 def read_split(name: str, dataset: Dataset, config: Config, max_images: int) -> Split:
@@ -60,27 +63,26 @@ class ClassCount(NamedTuple):
     objects: their number.
     by_size: small, medium, large.
     images: pictures that have some.
-    uncovered: how many have no anchor (see inspection.coverage).
+    by_state: of inspection.coverage.STATES.
     """
 
     objects: int
     by_size: tuple[int, int, int]
     images: int
-    uncovered: int
+    by_state: tuple[int, int, int]
 
 
 def count_classes(split: Split, num_classes: int, config: Config) -> list[ClassCount]:
     """The counts of every class."""
-    objects, uncovered = split.objects, split.coverage.uncovered(config.matching)
-    size_classes = objects.size_classes
+    objects, size_classes = split.objects, split.objects.size_classes
+    states = split.coverage.states(config.matching)
     counts = []
     for label in range(num_classes):
         here = objects.labels == label
-        by_size = np.bincount(size_classes[here], minlength=len(SIZES))
+        by_size = np.bincount(size_classes[here], minlength=len(SIZES)).tolist()
+        by_state = np.bincount(states[here], minlength=len(STATES)).tolist()
         images = len(np.unique(objects.image[here]))
-        counts.append(
-            ClassCount(int(here.sum()), tuple(by_size.tolist()), images, int(uncovered[here].sum()))
-        )
+        counts.append(ClassCount(int(here.sum()), tuple(by_size), images, tuple(by_state)))
     return counts
 
 
@@ -125,11 +127,19 @@ def count_levels(split: Split, config: Config) -> list[LevelCount]:
     return [LevelCount(*row) for row in zip(levels, *counts.tolist(), shares.tolist(), strict=True)]
 
 
-def _largest(fitted: Fitted, objects: Objects, number: int, max_boxes: int) -> np.ndarray:
+def _largest(fitted: Fitted, objects: ObjectTable, number: int, max_boxes: int) -> np.ndarray:
     """The places of the objects of a picture that a batch keeps."""
     row = np.flatnonzero(objects.image == number)
-    sides = fitted.boxes[row, 2:] - fitted.boxes[row, :2]
-    return row[np.argsort(-sides.prod(axis=1), kind="stable")[:max_boxes]]
+    areas = box_sides(fitted.boxes[row]).prod(axis=1)
+    return row[np.argsort(-areas, kind="stable")[:max_boxes]]
+
+
+def reports(splits: Sequence[Split]) -> list[tuple[str, Report]]:
+    """What was skipped or changed, by split, where there is anything; what both share, once."""
+    train, evaluation = ((split.name, split.dataset.report) for split in splits)
+    if train[1].counts == evaluation[1].counts:
+        train, evaluation = (f"{train[0]} and {evaluation[0]}", train[1]), ("", Report())
+    return [(name, report) for name, report in (train, evaluation) if report.total]
 
 
 def facts(split: Split) -> list[tuple[str, str]]:
@@ -137,7 +147,7 @@ def facts(split: Split) -> list[tuple[str, str]]:
     everything, objects = split.everything, split.objects
     counts = np.bincount(objects.image, minlength=len(everything.numbers))
     empty = np.setdiff1d(np.arange(len(everything.numbers)), everything.image)
-    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    sides = box_sides(objects.boxes)
     zoom = np.sqrt((split.fitted.sizes / everything.sizes).prod(axis=1))
     read = f"{everything.total:,}"
     if len(everything.numbers) < everything.total:
