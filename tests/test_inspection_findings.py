@@ -123,8 +123,8 @@ def test_empty_splits_and_crowded_pictures_are_told():
     assert "no objects at all" in empty_finding(empty, "val").problem
     assert empty_finding(full, "train") is None and max_boxes_finding(empty, config) is None
     finding = max_boxes_finding(full, config)
-    assert "1 of the pictures" in finding.problem and "smallest 2 objects" in finding.problem
-    assert finding.mend == "--config.pipeline.max_boxes=9"
+    assert "1 of 2 pictures" in finding.problem and "smallest 2 objects" in finding.problem
+    assert finding.mend.startswith("--config.pipeline.max_boxes=9 ")
 
 
 def test_long_thin_boxes_get_anchors_that_fit_them():

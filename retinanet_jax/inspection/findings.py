@@ -60,9 +60,8 @@ def coverage_finding(objects: ObjectTable, names: Sequence[str], config: Config)
     if share <= UNCOVERED_SHARE and not bad:
         return None
     bad.sort(key=lambda label: -of_class[label].mean())
-    classes = [f"{of_class[label].mean():.0%} of {names[label]}" for label in bad[:3]]
-    more = f" and {len(bad) - 3} other classes" if len(bad) > 3 else ""
-    where = f" ({', '.join(classes)}{more})" if bad else ""
+    classes = [f"{of_class[label].mean():.0%} of {names[label]}" for label in bad]
+    where = f" ({_listed(classes, 3)})" if bad else ""
     matching = config.matching
     rescued = (
         matching.low_quality != "none" and matching.low_quality_min_iou < matching.negative_iou
@@ -166,11 +165,12 @@ def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
     if not len(full):
         return None
     problem = (
-        f"{len(full):,} of the pictures to train on have more than {limit} objects, up to "
-        f"{full.max():,}. The smallest {(full - limit).sum():,} objects are never seen; their "
+        f"{len(full):,} of {len(counts):,} pictures to train on with more than {limit} objects, up "
+        f"to {full.max():,}. The smallest {(full - limit).sum():,} objects are never seen; their "
         "anchors are background."
     )
-    return Finding(problem, f"--config.pipeline.max_boxes={full.max()}")
+    mend = f"--config.pipeline.max_boxes={full.max()} keeps all; matching takes memory accordingly."
+    return Finding(problem, mend)
 
 
 def report_finding(split: str, report: Report) -> Finding:

@@ -19,6 +19,7 @@ from retinanet_jax.visualize import class_color
 LONG_SIDE = 512  # pixels of a stored picture; more is not seen on a page
 QUALITY = 80
 MAX_DRAWN = 300  # boxes on a picture, the largest: more hide each other and the picture
+LONGEST_NAME = 24  # letters on a picture; the pointer tells the rest
 FEW_BOXES = 8  # so many all get their names; of more, those with room for it
 
 
@@ -60,10 +61,11 @@ def overlay(
     letters = max(height, width) / 32
     for box, label, is_crowd in zip(boxes[order], labels[order], crowd[order], strict=True):
         name = names[label] + (" (crowd)" if is_crowd else "")
+        shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
         kind = "crowd" if is_crowd else None
         outlines.append(_rectangle(box, name, css_color(int(label)), kind))
-        if len(order) <= FEW_BOXES or box[2] - box[0] > 0.6 * letters * len(name):
-            plates.append(_name(box, name, int(label), letters, width))
+        if len(order) <= FEW_BOXES or box[2] - box[0] > 0.6 * letters * len(shown):
+            plates.append(_name(box, shown, int(label), letters, width))
     return _picture(image, outlines + plates)
 
 

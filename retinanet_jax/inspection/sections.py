@@ -14,6 +14,7 @@ from retinanet_jax.inspection.pictures import css_color
 from retinanet_jax.inspection.statistics import ClassCount, Split, count_classes, facts, reports
 
 MAX_NAMED = 200  # things skipped, of each reason
+FEW_NAMED = 5  # so many are shown without a click
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
@@ -121,5 +122,8 @@ def report_section(splits: Sequence[Split]) -> Html:
             named = [tag("li", place) for place in places[:MAX_NAMED]]
             left = len(places) - len(named)
             more = tag("li", f"and {left:,} more") if left else None
-            parts.append(tag("details", tag("summary", heading), tag("ul", named, more)))
+            opened = "" if len(places) <= FEW_NAMED else None
+            parts.append(
+                tag("details", tag("summary", heading), tag("ul", named, more), open=opened)
+            )
     return join(parts) if parts else tag("p", "Nothing was skipped or changed.")
