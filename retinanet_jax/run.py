@@ -26,6 +26,7 @@ from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.records import Categories
 from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
+from retinanet_jax.inspection.findings import check_coverage
 from retinanet_jax.logging import RunLog
 from retinanet_jax.loop import Learner, run_steps
 from retinanet_jax.mesh import check_batch_size, make_mesh, replicated
@@ -64,6 +65,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             learner = learner._replace(state=checkpoints.restore(learner.state))
             log.say(f"goes on at step {first}, found in {workdir}")
         _introduce(log, config, train_set, eval_set, mesh, learner)
+        if log.active and (finding := check_coverage(train_set, config)):
+            log.say(f"warning: {finding}")
 
         def judge(state: TrainState, step: int) -> Evaluation:
             variables = state.variables()

@@ -6,6 +6,7 @@ import numpy as np
 
 from retinanet_jax.data.batch import Example
 from retinanet_jax.data.canvas import PipelineConfig
+from retinanet_jax.data.views import Annotated
 
 SMALL = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, max_boxes=4, num_threads=2)
 SIZES = [(48, 80), (80, 48), (48, 72), (64, 64), (30, 90), (24, 40), (100, 60)]
@@ -25,6 +26,11 @@ class Pictures:
 
     def image_id(self, index: int) -> int:
         return 100 + index
+
+    def annotated(self, index: int) -> Annotated:
+        example = self[index]
+        areas = np.zeros(len(example.boxes), np.float32)
+        return Annotated(*example[1:4], areas, example.image.shape[:2])
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng(index)

@@ -150,7 +150,11 @@ def test_examples_are_what_the_files_say(folder, tmp_path):
         np.testing.assert_array_equal(example.crowd, image.crowd())
         np.testing.assert_array_equal(example.image, images.decode(image.path.read_bytes(), "x"))
         assert example.boxes.dtype == np.float32 and example.boxes.shape[1:] == (4,)
-        assert dataset.source.image_size(i) == (30, 40)
+        annotated = dataset.source.annotated(i)
+        for ours, theirs in zip(annotated[:3], example[1:4], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert annotated.areas.tolist() == [int(a.area) for a in image.annotations]
+        assert annotated.size == dataset.source.image_size(i) == (30, 40)
         assert dataset.source.image_id(i) == image.id
     assert not by_id
     with pytest.raises(IndexError):

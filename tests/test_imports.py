@@ -30,6 +30,7 @@ ORDER = [
     "evaluate",
     "train",
     "loop",
+    "inspection",
     "run",
     "main",
 ]

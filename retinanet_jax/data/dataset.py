@@ -12,7 +12,7 @@ from retinanet_jax.data.builders import annotation_file, prepare_folder, prepare
 from retinanet_jax.data.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.coco import check_ground_truth, read_categories, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.shapes import ShapesSource
 from retinanet_jax.data.sources import SOURCE_FILE, TfdsSource, read_source_file
 from retinanet_jax.data.splits import parse_split, split_range
@@ -55,6 +55,7 @@ class Dataset:
       name: for logs.
       notes: for a person: what was skipped or changed when the data set was prepared, and classes
         without a box; '' if there is nothing to say.
+      report: the same by reason; of COCO and Pascal VOC, in all of their splits.
     """
 
     source: Source
@@ -62,6 +63,7 @@ class Dataset:
     ground_truth: Callable[[], dict]
     name: str
     notes: str = ""
+    report: Report = dataclasses.field(default_factory=Report)
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
@@ -151,7 +153,8 @@ def _folder(data_config: Any, split: str) -> Dataset:
     source = TfdsSource(prepared, split, data_config.cache_dir)
     official = _official(data_config, name) or prepared / f"ground_truth_{name}.json"
     truth = functools.cache(lambda: _read_truth(official, source, categories))
-    return Dataset(source, categories, truth, f"{data_config.root} {split}", notes)
+    named = f"{data_config.root} {split}"
+    return Dataset(source, categories, truth, named, notes, stored.report)
 
 
 def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
@@ -163,13 +166,6 @@ def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
         f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; take out of the categories "
         "what is no class, such as a background or a group of classes: RetinaNet needs none"
     )
-
-
-def _stored_notes(folders: Iterable[Path]) -> str:
-    """What was skipped or changed when these were prepared, each told once."""
-    stored = {folder: read_source_file(folder) for folder in folders}
-    notes = [s.report.notes(str(f), f / SOURCE_FILE) for f, s in stored.items() if s]
-    return "\n".join(filter(None, notes))
 
 
 def _coco(data_config: Any, split: str) -> Dataset:
@@ -195,8 +191,8 @@ def _coco(data_config: Any, split: str) -> Dataset:
         )
         return rebuild([source], categories)
 
-    name, notes = f"coco/{year} {split}", _stored_notes([folder])
-    return Dataset(source, categories, functools.cache(truth), name, notes)
+    name, told = f"coco/{year} {split}", _told([folder])
+    return Dataset(source, categories, functools.cache(truth), name, *told)
 
 
 def _voc(data_config: Any, split: str) -> Dataset:
@@ -222,8 +218,19 @@ def _voc(data_config: Any, split: str) -> Dataset:
             annotation["difficult"] = annotation["iscrowd"]
         return restrict(content, source, data_config.name)
 
-    name, notes = f"{data_config.name} {split}", _stored_notes([part.folder for part in parts])
-    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), name, notes)
+    name, told = f"{data_config.name} {split}", _told([part.folder for part in parts])
+    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), name, *told)
+
+
+def _told(folders: Iterable[Path]) -> tuple[str, Report]:
+    """Notes and report of prepared folders, each told once; empty where others prepared them."""
+    notes, report = [], Report()
+    for folder in dict.fromkeys(folders):
+        stored = read_source_file(folder)
+        if stored is not None:
+            notes.append(stored.report.notes(str(folder), folder / SOURCE_FILE))
+            report.extend(stored.report)
+    return "\n".join(filter(None, notes)), report
 
 
 def _check_voc_names(source: VocSource) -> None:

@@ -11,7 +11,7 @@ from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.splits import Part, parse_part
-from retinanet_jax.data.views import Concatenation, IdentifiedSource
+from retinanet_jax.data.views import Annotated, Concatenation, IdentifiedSource
 
 
 def load_training_set(data_config: Any) -> Dataset:
@@ -69,6 +69,11 @@ class Relabelled:
     def __getitem__(self, index: int) -> Example:
         example = self._source[index]
         return example._replace(labels=self._labels[example.labels])
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, with the new labels."""
+        found = self._source.annotated(index)
+        return found._replace(labels=self._labels[found.labels])
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels."""

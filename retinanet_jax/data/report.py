@@ -34,6 +34,11 @@ class Report:
         """Counts one thing, named by file and id, under a reason."""
         self.counts[reason].append(where)
 
+    def extend(self, other: "Report") -> None:
+        """Counts all that another report has counted."""
+        for reason, names in other.counts.items():
+            self.counts[reason].extend(names)
+
     @property
     def total(self) -> int:
         """Number of things counted, all reasons together."""

@@ -22,6 +22,7 @@ from retinanet_jax.data.records import Annotation, Categories
 from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.tfds_record import parse_record
+from retinanet_jax.data.views import Annotated
 
 SOURCE_FILE = "source.json"
 
@@ -91,6 +92,12 @@ class TfdsSource:
         """(height, width) in pixels, without decoding."""
         height, width = self.index().sizes[index]
         return int(height), int(width)
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of image `index`, without decoding."""
+        record, size = self.record(index), self.image_size(index)
+        areas = np.array([a.area for a in self.annotations(record, size)], np.float32)
+        return Annotated(*self.objects(record, size), areas, size)
 
     def image_id(self, index: int) -> int:
         """The id that detections of image `index` carry."""

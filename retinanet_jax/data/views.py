@@ -3,9 +3,26 @@
 import bisect
 import itertools
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from retinanet_jax.data.batch import Example
+
+
+class Annotated(NamedTuple):
+    """What is annotated on one picture, without its pixels.
+
+    Boxes are xyxy in pixels of the picture as it is stored, `size` is its (height, width); `areas`
+    are those of the objects as annotated, in square pixels.
+    """
+
+    boxes: Float[np.ndarray, "m 4"]
+    labels: Int[np.ndarray, " m"]
+    crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
+    size: tuple[int, int]
 
 
 @runtime_checkable
@@ -18,6 +35,9 @@ class Source(Protocol):
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, without decoding."""
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
 
 
 @runtime_checkable
@@ -44,6 +64,10 @@ class Slice:
         """(height, width) in pixels."""
         return self._source.image_size(self._numbers[index])
 
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
+        return self._source.annotated(self._numbers[index])
+
     def image_id(self, index: int) -> int:
         """The id of the picture in the whole source."""
         return self._source.image_id(self._numbers[index])
@@ -67,6 +91,11 @@ class Concatenation:
         """(height, width) in pixels."""
         part, index = self.find(index)
         return self._parts[part].image_size(index)
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
+        part, index = self.find(index)
+        return part.annotated(index)
 
     def image_id(self, index: int) -> int:
         """The id of the picture in its own source."""
