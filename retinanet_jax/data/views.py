@@ -95,7 +95,7 @@ class Concatenation:
     def annotated(self, index: int) -> Annotated:
         """The objects of a picture, without decoding."""
         part, index = self.find(index)
-        return part.annotated(index)
+        return self._parts[part].annotated(index)
 
     def image_id(self, index: int) -> int:
         """The id of the picture in its own source."""
