@@ -40,6 +40,7 @@ from retinanet_jax.data.coco_release import prepare_coco
 from retinanet_jax.data.convert import convert_tfrecord
 from retinanet_jax.data.dataset import TFDS_DATA_DIR
 from retinanet_jax.data.report import ON_ERROR, DataError
+from retinanet_jax.data.sources import SOURCE_FILE, read_source_file
 from retinanet_jax.data.voc import prepare_voc
 from retinanet_jax.download import DownloadError
 
@@ -64,7 +65,7 @@ _ON_ERROR = flags.DEFINE_enum(
     "skip",
     ON_ERROR,
     "what to do with a faulty image or object: COCO's train2017 has boxes without width or height, "
-    "so they are skipped, with a list of what and how many at the end; strict stops at the first",
+    "so they are skipped, with a list of what and how many at the end; strict stops with that list",
 )
 
 
@@ -86,7 +87,7 @@ def main(_):
 
 def _prepare(data_dir: Path) -> None:
     for prepare, year in _PREPARE[_DATASET.value]:
-        folder, report = prepare(
+        folder, _ = prepare(
             year,
             Path(_SOURCE.value).expanduser(),
             data_dir,
@@ -94,8 +95,9 @@ def _prepare(data_dir: Path) -> None:
             splits=tuple(_SPLITS.value),
             download=_DOWNLOAD.value,
         )
-        if report.total:
-            print(f"skipped or changed:\n{report.summary()}")
+        stored = read_source_file(folder)  # also where it was prepared before
+        if stored and stored.report.total:
+            print(stored.report.notes(_DATASET.value, folder / SOURCE_FILE))
         print(f"prepared: {folder}")
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -227,8 +228,33 @@ def test_truncated_image_stops_or_is_skipped(folder, tmp_path, caplog):
         caplog.clear()
         dataset = load_dataset(settings, "train")
         assert "1 x undecodable image" in caplog.text and "train é5.jpg" in caplog.text
+        assert "5 x object of a skipped image" in dataset.notes and dataset.notes in caplog.text
+    (whole_list,) = re.findall(r"whole list is in (\S+)\)", dataset.notes)
+    counts = json.loads(Path(whole_list).read_text())["report"]
+    assert sum(map(len, counts.values())) == 6
     assert len(dataset.source) == len(dataset.ground_truth()["images"]) == 5
     assert len(dataset.ground_truth()["annotations"]) == 10
+
+
+def test_strict_lists_all_images_that_do_not_decode(folder, tmp_path):
+    for i in (1, 3, 5):
+        truncate(folder / f"images/train é{i}.jpg")
+    with pytest.raises(DataError, match=r"images: has 3 faults") as caught:
+        load_dataset(config("folder", folder, tmp_path / "cache"), "train")
+    assert all(f"train é{i}.jpg" in str(caught.value) for i in (1, 3, 5))
+
+
+def test_a_class_without_a_box_to_learn_from_is_told(folder, tmp_path, caplog):
+    """As exports write it that put a group of classes, or a background, first."""
+    for path in (folder / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        content["categories"].insert(0, {"id": 0, "name": "background", "supercategory": "none"})
+        path.write_text(json.dumps(content))
+    settings = config("folder", folder, tmp_path / "cache")
+    train, evaluated = load_dataset(settings, "train"), load_dataset(settings, "val")
+    assert "1 of 3 classes have no box and are not learned: background;" in train.notes
+    assert train.notes in caplog.text and evaluated.notes == ""
+    assert train.categories.names == ("background", "dog", "hot dog")
 
 
 def test_nothing_decodable_stops_in_skip_too(folder, tmp_path):
@@ -419,9 +445,31 @@ def test_official_annotations_of_a_folder_override_its_own(folder, tmp_path):
     assert {a["area"] for a in truth["annotations"]} == {9.25}
     truth = load_dataset(settings, "train").ground_truth()
     assert {a["area"] for a in truth["annotations"]} == {60.7}
-    del content["annotations"][2]["area"]
+
+
+@pytest.mark.parametrize(
+    "section, field, value, named",
+    [
+        ("annotations", "area", "drop", "has no field 'area'"),
+        ("annotations", "area", float("nan"), "area is nan"),
+        ("annotations", "bbox", ["1", 2, 3, 4], "bbox is"),
+        ("annotations", "image_id", [7], r"image_id is \[7\]"),
+        ("annotations", "category_id", 17, "category_id 17 is not among"),
+        ("annotations", "id", 0, "id 0 is used twice"),
+        ("annotations", "iscrowd", "no", "iscrowd is 'no'"),
+        ("images", "id", {}, r"id is \{\}"),
+        ("images", "id", 100, "id 100 is used twice"),
+    ],
+)
+def test_faulty_official_annotations_are_named(folder, tmp_path, section, field, value, named):
+    other = tmp_path / "official.json"
+    content = json.loads((folder / "annotations/instances_val.json").read_text())
+    content[section][2][field] = value
+    if value == "drop":
+        del content[section][2][field]
     other.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"official\.json: annotations\[2\].*'area'"):
+    settings = config("folder", folder, tmp_path / "cache", annotations=str(other))
+    with pytest.raises(DataError, match=rf"official\.json: {section}\[2\].*{named}"):
         load_dataset(settings, "val").ground_truth()
 
 

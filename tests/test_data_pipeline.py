@@ -8,13 +8,13 @@ import logging
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from pictures import SIZES, SMALL, Pictures, dataset
 
 from retinanet_jax.data import order
 from retinanet_jax.data.batch import Example
@@ -28,38 +28,6 @@ from retinanet_jax.data.pipeline import (
     train_batches,
 )
 from retinanet_jax.data.shapes import ShapesSource
-
-SMALL = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, max_boxes=4, num_threads=2)
-SIZES = [(48, 80), (80, 48), (48, 72), (64, 64), (30, 90), (24, 40), (100, 60)]
-
-
-class Pictures:
-    """Random pictures of various sizes; picture i has i % 4 boxes and the id 100 + i."""
-
-    def __init__(self, count: int, sizes=tuple(SIZES)):
-        self._count, self._sizes = count, sizes
-
-    def __len__(self) -> int:
-        return self._count
-
-    def image_size(self, index: int) -> tuple[int, int]:
-        return self._sizes[index % len(self._sizes)]
-
-    def image_id(self, index: int) -> int:
-        return 100 + index
-
-    def __getitem__(self, index: int) -> Example:
-        rng = np.random.default_rng(index)
-        height, width = self.image_size(index)
-        corners = np.sort(rng.uniform(0, 1, (index % 4, 2, 2)), axis=1) * (width, height)
-        boxes = corners.reshape(-1, 4).astype(np.float32)
-        labels = np.arange(len(boxes), dtype=np.int32)
-        image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        return Example(image, boxes, labels, np.zeros(len(boxes), bool), 100 + index)
-
-
-def dataset(source) -> SimpleNamespace:
-    return SimpleNamespace(source=source, name="pictures")
 
 
 def taken(count: int, source, **options) -> list:
@@ -106,34 +74,6 @@ def test_canvases_are_landscape_portrait_and_square_or_just_one():
     assert canvas_for([(40, 24), (24, 40)], SMALL) == (40, 40)
     with pytest.raises(ValueError, match="fit into no canvas"):
         canvas_for([(41, 24)], SMALL)
-
-
-@pytest.mark.parametrize("start", [1, 5, 9, 23])
-def test_a_stream_taken_up_at_a_step_goes_on_exactly(monkeypatch, start):
-    monkeypatch.setattr(order, "WINDOW_BATCHES", 3)
-    settings = dataclasses.replace(SMALL, scale_jitter=(0.6, 1.7))
-    whole = taken(27, Pictures(42), settings=settings)
-    assert_equal(
-        taken(27 - start, Pictures(42), settings=settings, start_step=start), whole[start:]
-    )
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_the_rows_of_all_processes_make_up_the_batch_of_one(count):
-    settings = dataclasses.replace(SMALL, scale_jitter=(0.6, 1.7))
-    whole = taken(12, Pictures(42), settings=settings)
-    parts = []
-    for index in range(count):
-        mine = dataclasses.replace(settings, process_index=index, process_count=count)
-        parts.append(taken(12, Pictures(42), settings=mine))
-    for step, host in enumerate(whole):
-        shares = [part[step] for part in parts]
-        np.testing.assert_array_equal(
-            np.concatenate([share.image_ids for share in shares]), host.image_ids
-        )
-        for field, wanted in zip(host.batch._fields, host.batch, strict=True):
-            ours = np.concatenate([getattr(share.batch, field) for share in shares])
-            np.testing.assert_array_equal(ours, wanted, err_msg=field)
 
 
 def test_the_stream_does_not_depend_on_threads_or_prefetching():
@@ -217,20 +157,6 @@ def test_evaluation_on_one_canvas_keeps_the_order_and_the_pixels():
     np.testing.assert_array_equal(batches[1].batch.gt_boxes[1, :3], source[3].boxes)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_share_the_evaluation(count):
-    whole = list(eval_batches(dataset(Pictures(30)), batch_size=4, settings=SMALL))
-    parts = []
-    for index in range(count):
-        mine = dataclasses.replace(SMALL, process_index=index, process_count=count)
-        parts.append(list(eval_batches(dataset(Pictures(30)), batch_size=4, settings=mine)))
-    for step, host in enumerate(whole):
-        images = np.concatenate([part[step].batch.images for part in parts])
-        valid = np.concatenate([part[step].batch.valid for part in parts])
-        np.testing.assert_array_equal(images, host.batch.images)
-        np.testing.assert_array_equal(valid, host.batch.valid)
-
-
 def test_no_image_gives_no_evaluation_batch_and_no_training():
     assert list(eval_batches(dataset(Pictures(0)), batch_size=4, settings=SMALL)) == []
     with pytest.raises(ValueError, match="pictures has no images"):
@@ -273,6 +199,13 @@ def test_a_picture_that_is_not_of_the_size_told_is_named():
         ExampleError, match=r"image id 1\d\d.*\(8, 8\).*annotation says \(\d+, \d+\)"
     ):
         taken(1, Resized(20))
+
+
+def test_an_evaluation_does_not_warn_of_boxes_that_it_does_not_use(caplog):
+    settings = dataclasses.replace(SMALL, max_boxes=1)
+    with caplog.at_level(logging.WARNING):
+        list(eval_batches(dataset(Pictures(32)), batch_size=4, settings=settings))
+    assert not any("max_boxes" in record.getMessage() for record in caplog.records)
 
 
 def test_boxes_beyond_max_boxes_are_said_once(caplog):
@@ -361,7 +294,7 @@ def test_fit_is_what_evaluation_does():
 def test_a_stream_that_is_given_up_leaves_no_thread():
     # These threads and not their number: those of earlier streams may end at any moment.
     before = set(threading.enumerate())
-    stream = train_batches(dataset(Pictures(20)), batch_size=4, seed=0, settings=SMALL)
+    stream = iter(train_batches(dataset(Pictures(20)), batch_size=4, seed=0, settings=SMALL))
     next(stream)
     started = set(threading.enumerate()) - before
     assert started

@@ -40,7 +40,7 @@ def test_coco(shared_dir, tmp_path):
     source, data_dir = zip_coco(folders, tmp_path / "archives"), tmp_path / "tfds"
     done = prepare(dataset="coco", source=source, data_dir=data_dir)
     assert done.returncode == 0, done.stderr
-    assert "1 x box without area" in done.stdout
+    assert "1 x box without area" in done.stdout and "source.json" in done.stdout
     counts = {}
     for split in ("train", "validation"):
         dataset = load_dataset(data_config("coco", data_dir, "validation"), split)
@@ -53,6 +53,7 @@ def test_coco(shared_dir, tmp_path):
     assert failed.returncode == 1 and "train2017.zip" in failed.stderr
     again = prepare(dataset="coco", source=tmp_path, data_dir=data_dir)  # there already
     assert again.returncode == 0 and str(data_dir / "coco/2017/1.1.0") in again.stdout
+    assert "1 x box without area" in again.stdout
 
 
 def test_voc(tmp_path):

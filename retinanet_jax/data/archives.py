@@ -87,9 +87,9 @@ class ArchivePath:
         with self.open() as file:
             return file.read()
 
-    def read_text(self) -> str:
-        """The content, which is UTF-8."""
-        return self.read_bytes().decode("utf-8")
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """The content, decoded."""
+        return self.read_bytes().decode(encoding)
 
 
 AnyPath = Path | ArchivePath

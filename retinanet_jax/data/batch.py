@@ -1,6 +1,7 @@
 """Examples and batches: fixed shapes, zero-padded images, boxes padded with label -1."""
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,6 +13,8 @@ ArrayLike = Array | np.ndarray
 
 PADDING_LABEL = -1
 PADDING_IMAGE_ID = -1
+
+_ALIGNMENT = 64  # bytes; what XLA asks of memory on the CPU that it is to use without copying
 
 _log = logging.getLogger(__name__)
 
@@ -52,24 +55,34 @@ class Batch(NamedTuple):
 
 
 class HostBatch(NamedTuple):
-    """A batch of numpy arrays with the ids of its pictures (-1 where `valid` is False)."""
+    """A batch of numpy arrays with the ids of its pictures (-1 where `valid` is False).
+
+    Once it was sent to a device nobody may write to it: on the CPU the device may use its memory.
+    """
 
     batch: Batch
     image_ids: np.ndarray
 
 
 class DroppedBoxes:
-    """Counts the boxes that did not fit into max_boxes; the first time is logged."""
+    """Counts the boxes that did not fit into max_boxes, by image.
 
-    def __init__(self):
-        self.count = 0
+    Args:
+      warn: the first time is logged.
+    """
+
+    def __init__(self, warn: bool = True):
+        self._warn = warn
+        self._by_image: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def add(self, image_id: int, boxes: int, max_boxes: int) -> None:
+        """Counts the boxes of an image over max_boxes; an image seen again counts once."""
         with self._lock:
-            first = self.count == 0
-            self.count += boxes - max_boxes
-        if first:
+            warn = self._warn and not self._by_image
+            known = self._by_image.get(image_id, 0)
+            self._by_image[image_id] = max(known, boxes - max_boxes)
+        if warn:
             _log.warning(
                 "image %d has %d boxes, the batch holds %d: the largest are kept (said once); "
                 "raise max_boxes to keep all",
@@ -77,6 +90,18 @@ class DroppedBoxes:
                 boxes,
                 max_boxes,
             )
+
+    def summary(self) -> str:
+        """How many boxes of how many images were left out, with a few ids; '' if none."""
+        with self._lock:
+            by_image = dict(self._by_image)
+        if not by_image:
+            return ""
+        few = ", ".join(map(str, list(by_image)[:5])) + (", ..." if len(by_image) > 5 else "")
+        return (
+            f"max_boxes left out {sum(by_image.values())} boxes, the smallest, of "
+            f"{len(by_image)} images: id {few}; raise config.pipeline.max_boxes to keep all"
+        )
 
 
 def collate(
@@ -103,9 +128,9 @@ def collate(
     if len(examples) > batch_size:
         raise ValueError(f"collate: {len(examples)} examples for a batch_size of {batch_size}")
     dropped = DroppedBoxes() if dropped is None else dropped
-    host = _padding(canvas, max_boxes, batch_size, dtype)
+    host = padding_batch(canvas, max_boxes, batch_size, dtype)
     for row, example in enumerate(examples):
-        _fill_row(host, row, keep_largest(example, max_boxes, dropped))
+        fill_row(host, row, example, dropped)
     return host
 
 
@@ -127,11 +152,14 @@ def select_boxes(example: Example, kept: np.ndarray) -> Example:
     )
 
 
-def _padding(canvas: tuple[int, int], max_boxes: int, batch_size: int, dtype: type) -> HostBatch:
+def padding_batch(
+    canvas: tuple[int, int], max_boxes: int, batch_size: int, dtype: type = np.uint8
+) -> HostBatch:
+    """A batch of padding alone, whose rows `fill_row` fills."""
     # Padding rows carry the canvas as their size, so that dividing by a size stays finite.
     sizes = np.tile(np.asarray(canvas, np.float32), (batch_size, 1))
     batch = Batch(
-        images=np.zeros((batch_size, *canvas, 3), dtype),
+        images=_aligned_zeros((batch_size, *canvas, 3), dtype),
         image_sizes=sizes,
         original_sizes=sizes.copy(),
         gt_boxes=np.zeros((batch_size, max_boxes, 4), np.float32),
@@ -142,14 +170,24 @@ def _padding(canvas: tuple[int, int], max_boxes: int, batch_size: int, dtype: ty
     return HostBatch(batch, np.full(batch_size, PADDING_IMAGE_ID, np.int64))
 
 
-def _fill_row(host: HostBatch, row: int, example: Example) -> None:
+def _aligned_zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Zeros at an address that XLA's CPU backend takes over as it is, where numpy's it copies."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def fill_row(host: HostBatch, row: int, example: Example, dropped: DroppedBoxes) -> None:
+    """Writes an example into a row of padding; see collate."""
     batch, (height, width) = host.batch, example.image.shape[:2]
-    canvas = batch.images.shape[1:3]
+    canvas, max_boxes = batch.images.shape[1:3], batch.gt_labels.shape[1]
     if height > canvas[0] or width > canvas[1]:
         raise ValueError(
             f"image {example.image_id} is {height} x {width} (height x width), too large for "
             f"the canvas of {canvas[0]} x {canvas[1]}; resize it before collate"
         )
+    example = keep_largest(example, max_boxes, dropped)
     count = len(example.boxes)
     batch.images[row, :height, :width] = example.image
     batch.image_sizes[row] = height, width

@@ -3,13 +3,15 @@
 A prepared data set is a folder that TFDS reads (dataset_info.json, features.json, the records) with
 files of our own beside them, which TFDS leaves alone:
 
-    source.json               category names and ids, where it came from, what was skipped
+    source.json               category names and ids, where it came from, what was skipped or
+                              changed, the number of boxes of each class
     ground_truth_SPLIT.json   the annotations as given (float areas, crowds), for evaluation
     index_SPLIT.npz           ids and sizes of the images in the order of the records
 
 It appears under its name only when it is complete (once.py).
 """
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -28,12 +30,11 @@ from retinanet_jax.data.coco import read_annotations
 from retinanet_jax.data.once import prepare_once
 from retinanet_jax.data.records import Categories, ImageRecord, write_instances
 from retinanet_jax.data.report import DataError, Guard, Report
-from retinanet_jax.data.sources import TfdsSource, write_index
+from retinanet_jax.data.sources import SOURCE_FILE, TfdsSource, write_index
 from retinanet_jax.data.tfds_bridge import coco_features, make_builder, without_tensorflow
 
-SOURCE_FILE = "source.json"
 # Counts with the annotations in the fingerprint: raise it when what is written changes.
-FORMAT_VERSION = "1.0.0"
+FORMAT_VERSION = "1.1.0"
 _LOOK_AHEAD = 64  # images read ahead of TFDS, which encodes and writes on one thread
 
 
@@ -141,7 +142,8 @@ def write_coco(
     for split, records in kept.items():
         write_instances(folder / f"ground_truth_{split}.json", records, categories)
         write_index(TfdsSource(folder, split, folder))
-    write_source(folder, categories, origin, guard.report)
+    boxes = {split: _count_boxes(records, categories) for split, records in kept.items()}
+    write_source(folder, categories, origin, guard.report, boxes)
 
 
 def coco_examples(
@@ -176,7 +178,11 @@ def coco_examples(
 def checked_images(
     records: Iterable[ImageRecord], guard: Guard
 ) -> Iterator[tuple[ImageRecord, bytes]]:
-    """The images in order of their ids, each with the file's bytes, which decode to its size."""
+    """The images in order of their ids, each with the file's bytes, which decode to its size.
+
+    Raises:
+      DataError: after the last: images that do not decode, and `guard` is strict; none is left.
+    """
     records = sorted(records, key=lambda record: record.id)
     progress = tqdm(total=len(records), desc="checking and writing images", unit="image")
     left = 0
@@ -187,14 +193,22 @@ def checked_images(
                 progress.update()
                 data = None
                 with guard:
-                    data = future.result()
+                    data, changes = future.result()
+                    for change in changes:
+                        guard.report.add(change, str(record.path))
                 if data is not None:
                     left += 1
                     yield record, data
+                    continue
+                for annotation in record.annotations:
+                    where = f"{record.path}: annotation id {annotation.id}"
+                    guard.report.add("object of a skipped image", where)
+    folder = records[0].path.parent if records else Path()
+    guard.finish(folder)
     if not left:
         what = f"none of {len(records)} images can be decoded"
         mend = "copy them again (" + guard.report.summary().replace("\n", "; ") + ")"
-        raise DataError("empty split", records[0].path.parent if records else "", "", what, mend)
+        raise DataError("empty split", folder, "", what, mend)
 
 
 def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuilder]) -> Path:
@@ -210,20 +224,33 @@ def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuild
     return Path(builder.data_dir)
 
 
-def write_source(folder: Path, categories: Categories, origin: str, report: Report) -> None:
-    """Writes SOURCE_FILE."""
+def write_source(
+    folder: Path,
+    categories: Categories,
+    origin: str,
+    report: Report,
+    boxes: dict[str, dict[str, int]],
+) -> None:
+    """Writes SOURCE_FILE; `boxes` are counts by split and class name."""
     content = {
         "categories": {"names": categories.names, "ids": categories.ids},
         "origin": origin,
         "report": report.counts,
+        "boxes": boxes,
     }
     (folder / SOURCE_FILE).write_text(json.dumps(content), encoding="utf-8")
 
 
-def _read_checked(record: ImageRecord) -> bytes:
+def _count_boxes(records: list[ImageRecord], categories: Categories) -> dict[str, int]:
+    counts = collections.Counter(a.label for record in records for a in record.annotations)
+    return {name: counts[label] for label, name in enumerate(categories.names)}
+
+
+def _read_checked(record: ImageRecord) -> tuple[bytes, list[str]]:
+    """An image file's bytes, and what decoding them changes."""
     data = images_lib.read_file(record.path)
     image = images_lib.decode(data, f"{record.path} (image id {record.id})")
     if image.shape[:2] != (record.height, record.width):
         what = f"decodes to {image.shape[:2]}, its header says {record.height, record.width}"
         raise DataError("undecodable image", record.path, "", what, "save it again")
-    return data
+    return data, ["animated, the first picture taken"] if images_lib.is_animated(data) else []

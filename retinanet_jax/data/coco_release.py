@@ -61,8 +61,8 @@ def prepare_coco(
       year: '2014' or '2017'.
       root: the folder with the archives (train2017.zip, annotations_trainval2017.zip ...), or with
         what was extracted from them (train2017/, annotations/ ...).
-      on_error: 'strict' stops at the first fault; 'skip' leaves the object or image out (the
-        official train2017 has a few boxes without width or height).
+      on_error: 'strict' raises what is faulty; 'skip' leaves the object or image out (the official
+        train2017 has a few boxes without width or height).
       splits, download: see `prepare_release`.
 
     Returns:

@@ -4,17 +4,17 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.builders import annotation_file, prepare_folder, prepared_folder
 from retinanet_jax.data.class_names import COCO_CATEGORIES, VOC_CATEGORIES
-from retinanet_jax.data.coco import read_categories, read_json
+from retinanet_jax.data.coco import check_ground_truth, read_categories, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
-from retinanet_jax.data.report import DataError, Report
+from retinanet_jax.data.report import DataError
 from retinanet_jax.data.shapes import ShapesSource
-from retinanet_jax.data.sources import TfdsSource, read_source_file
+from retinanet_jax.data.sources import SOURCE_FILE, TfdsSource, read_source_file
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.views import Concatenation, IdentifiedSource, Slice, Source
 from retinanet_jax.data.voc import VocSource
@@ -53,12 +53,15 @@ class Dataset:
         boxes x, y, width, height) of exactly the pictures of `source`, also those without objects.
         Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
       name: for logs.
+      notes: for a person: what was skipped or changed when the data set was prepared, and classes
+        without a box; '' if there is nothing to say.
     """
 
     source: Source
     categories: Categories
     ground_truth: Callable[[], dict]
     name: str
+    notes: str = ""
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
@@ -136,13 +139,37 @@ def _shapes(data_config: Any, split: str) -> Dataset:
 def _folder(data_config: Any, split: str) -> Dataset:
     name = parse_split(split)[0]
     prepared = prepare_folder(data_config.root, name, data_config.cache_dir, data_config.on_error)
-    categories, counts = read_source_file(prepared)
-    Report(counts).log(f"{data_config.root} {name}")
+    stored = read_source_file(prepared)
+    categories = stored.categories
+    notes = [stored.report.notes(f"{data_config.root} {name}", prepared / SOURCE_FILE)]
+    if name == parse_split(data_config.train_split)[0]:
+        notes.append(_classes_without_boxes(stored.boxes[name], f"{data_config.root} {name}"))
+    notes = "\n".join(filter(None, notes))
+    if notes:
+        _log.warning("%s", notes)
     _check_same_categories(data_config, name, categories)
     source = TfdsSource(prepared, split, data_config.cache_dir)
     official = _official(data_config, name) or prepared / f"ground_truth_{name}.json"
     truth = functools.cache(lambda: _read_truth(official, source, categories))
-    return Dataset(source, categories, truth, f"{data_config.root} {split}")
+    return Dataset(source, categories, truth, f"{data_config.root} {split}", notes)
+
+
+def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
+    empty = [class_name for class_name, count in boxes.items() if not count]
+    if not empty:
+        return ""
+    return (
+        f"{name}: {len(empty)} of {len(boxes)} classes have no box and are not learned: "
+        f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; take out of the categories "
+        "what is no class, such as a background or a group of classes: RetinaNet needs none"
+    )
+
+
+def _stored_notes(folders: Iterable[Path]) -> str:
+    """What was skipped or changed when these were prepared, each told once."""
+    stored = {folder: read_source_file(folder) for folder in folders}
+    notes = [s.report.notes(str(f), f / SOURCE_FILE) for f, s in stored.items() if s]
+    return "\n".join(filter(None, notes))
 
 
 def _coco(data_config: Any, split: str) -> Dataset:
@@ -168,7 +195,8 @@ def _coco(data_config: Any, split: str) -> Dataset:
         )
         return rebuild([source], categories)
 
-    return Dataset(source, categories, functools.cache(truth), f"coco/{year} {split}")
+    name, notes = f"coco/{year} {split}", _stored_notes([folder])
+    return Dataset(source, categories, functools.cache(truth), name, notes)
 
 
 def _voc(data_config: Any, split: str) -> Dataset:
@@ -194,7 +222,8 @@ def _voc(data_config: Any, split: str) -> Dataset:
             annotation["difficult"] = annotation["iscrowd"]
         return restrict(content, source, data_config.name)
 
-    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), f"{data_config.name} {split}")
+    name, notes = f"{data_config.name} {split}", _stored_notes([part.folder for part in parts])
+    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), name, notes)
 
 
 def _check_voc_names(source: VocSource) -> None:
@@ -240,8 +269,7 @@ def _official(data_config: Any, split: str) -> Path | None:
 
 def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> dict:
     content = read_json(path)
-    _check_entries(content, path)
-    stated = read_categories(content["categories"], path)
+    stated = check_ground_truth(content, path)
     if dict(zip(stated.ids, stated.names, strict=True)) != dict(
         zip(categories.ids, categories.names, strict=True)
     ):
@@ -250,21 +278,11 @@ def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) ->
     return restrict(content, source, str(path))
 
 
-def _check_entries(content: dict, path: Path) -> None:
-    needed = {"images": ("id",), "annotations": ("id", "image_id", "category_id", "bbox", "area")}
-    for field, keys in needed.items():
-        for place, entry in enumerate(content[field]):
-            missing = [k for k in keys if not isinstance(entry, dict) or k not in entry]
-            if missing:
-                what = f"has no field {missing[0]!r}"
-                raise DataError("missing field", path, f"{field}[{place}]", what, "add it")
-
-
 def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) -> Categories:
     """Names from TFDS, ids by name: from the annotations if given, else COCO's own."""
     stored = read_source_file(folder)
     if stored is not None:
-        return stored[0]
+        return stored.categories
     names = source.features["objects"]["label"].names or COCO_CATEGORIES.names
     known = COCO_CATEGORIES
     if official is not None:

@@ -19,8 +19,11 @@ from jaxtyping import Float, Int
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.batch import Example
 from retinanet_jax.data.records import Annotation, Categories
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.splits import parse_split, split_range
+from retinanet_jax.data.tfds_record import parse_record
+
+SOURCE_FILE = "source.json"
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ class TfdsSource:
         self.features = builder.info.features
         self._records = builder.as_data_source(
             split=self.name,
-            decoders={"image": tfds.decode.SkipDecoding()},
+            deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
             file_format="array_record",
         )
         self._range = split_range(split, len(self._records))
@@ -75,14 +78,14 @@ class TfdsSource:
         return Example(image, boxes, labels, crowd, self.id_of(record))
 
     def record(self, index: int) -> dict:
-        """Record `index` as TFDS gives it; the image as encoded bytes.
+        """Record `index`, see parse_record; the image as encoded bytes.
 
         Raises:
           IndexError: there is no such record; negative numbers are not counted from the end.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.folder} {self.split}: no record {index} of {len(self)}")
-        return self._records[self._range[index]]
+        return parse_record(self._records[self._range[index]])
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, without decoding."""
@@ -191,14 +194,23 @@ def xywh(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
     return x1, y1, x2 - x1, y2 - y1
 
 
-def read_source_file(folder: Path) -> tuple[Categories, dict[str, list[str]]] | None:
-    """Categories and what was skipped, of a folder this package prepared; None for others."""
-    path = folder / "source.json"
+class SourceFile(NamedTuple):
+    """What this package wrote beside the records: categories, what was skipped, boxes by class."""
+
+    categories: Categories
+    report: Report
+    boxes: dict[str, dict[str, int]]
+
+
+def read_source_file(folder: Path) -> SourceFile | None:
+    """The source file of a folder that this package prepared; None for others."""
+    path = folder / SOURCE_FILE
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
     names, ids = content["categories"]["names"], content["categories"]["ids"]
-    return Categories(tuple(names), tuple(ids)), content["report"]
+    categories = Categories(tuple(names), tuple(ids))
+    return SourceFile(categories, Report(content["report"]), content.get("boxes", {}))
 
 
 def index_file(folder: Path, name: str) -> Path:

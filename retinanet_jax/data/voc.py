@@ -136,7 +136,7 @@ def prepare_voc(
       year: '2007' or '2012'.
       root: the folder with the archives (VOCtrainval_06-Nov-2007.tar ...), or with VOCdevkit/, or
         VOCdevkit itself.
-      on_error: 'strict' stops at the first fault; 'skip' leaves the object or image out.
+      on_error: 'strict' raises what is faulty; 'skip' leaves the object or image out.
       splits, download: see `prepare_release`.
 
     Returns:
@@ -157,7 +157,7 @@ def prepare_voc(
         folder = write_tfds(temporary, builder)
         for split in found:
             write_index(VocSource(folder, split, folder))
-        write_source(folder, VOC_CATEGORIES, str(root.resolve()), report)
+        write_source(folder, VOC_CATEGORIES, str(root.resolve()), report, {})
 
     prepared = prepare_release(release, root, data_dir, write, splits=splits, download=download)
     return prepared, report

@@ -32,20 +32,23 @@ def read_image_set(path: AnyPath, guard: Guard) -> dict[ImageRecord, list[VocObj
     """
     year_dir = path.parent.parent.parent
     try:
-        names = [line.split()[0] for line in path.read_text().splitlines() if line.split()]
+        names = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.split()]
     except (OSError, ValueError) as error:
         mend = "extract VOC's archives again"
         raise DataError("image set", path, "", str(error), mend) from error
-    images = {}
+    images, ids = {}, set()
     for name in names:
         with guard:
+            image_id = _image_id(name, path)
+            if image_id in ids:
+                what = f"{name!r} is the second image with the number {image_id}"
+                raise DataError("image id used twice", path, name, what, "list each image once")
+            ids.add(image_id)
             image = year_dir / "JPEGImages" / f"{name}.jpg"
             size = images_lib.file_size(image)
-            digits = "".join(letter for letter in name if letter.isdecimal())
-            if not digits:
-                raise DataError("image set", path, name, "has no number", "name images by number")
-            record = ImageRecord(int(digits), f"{name}.jpg", image, *size)
+            record = ImageRecord(image_id, f"{name}.jpg", image, *size)
             images[record] = read_objects(year_dir / "Annotations" / f"{name}.xml", size, guard)
+    guard.finish(path)
     if not images:
         raise DataError("empty split", path, "", "has no usable image", "extract VOC again")
     return images
@@ -54,14 +57,16 @@ def read_image_set(path: AnyPath, guard: Guard) -> dict[ImageRecord, list[VocObj
 def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[VocObject]:
     """The objects of one annotation file; `size` is the image's (height, width) in pixels.
 
-    Missing `pose`, `truncated` or `difficult` are Unspecified, 0 and 0.
+    Missing `pose`, `truncated` or `difficult` are Unspecified, 0 and 0. A broken object is for
+    `guard` to tell.
 
     Raises:
-      DataError: the file is missing or no XML, or (if guard is strict) an object is broken.
+      DataError: the file is missing or no XML, or has a document type, whose entities could fill
+        the memory.
     """
     try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except (OSError, ValueError, ElementTree.ParseError) as error:
+        root = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_Tree()))
+    except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
         mend = "extract VOC's annotations again"
         raise DataError("annotation file", path, "", f"cannot be read ({error})", mend) from error
     stated = tuple(root.findtext(f"size/{side}", "").strip() for side in ("height", "width"))
@@ -72,6 +77,22 @@ def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[Voc
         with guard:
             objects.append(_read_object(element, path, f"object[{place}]", size, guard.report))
     return objects
+
+
+class _Tree(ElementTree.TreeBuilder):
+    """Refuses a document type before any of its entities is expanded."""
+
+    def doctype(self, name: str, public_id: str | None, system: str | None) -> None:
+        raise ValueError("it has a DOCTYPE, which no annotation needs")
+
+
+def _image_id(name: str, path: AnyPath) -> int:
+    """The digits of an image's name, which is that of a file in JPEGImages."""
+    digits = "".join(letter for letter in name if letter.isdecimal())
+    if not digits or len(digits) > 18 or "/" in name or "\0" in name:
+        what = f"{name!r} is no image's name"
+        raise DataError("image set", path, name, what, "name images by number, such as 2008_000008")
+    return int(digits)
 
 
 def _read_object(
@@ -86,9 +107,16 @@ def _read_object(
         VOC_CATEGORIES.names.index(name),
         _read_corners(element, path, where, size, report),
         pose if pose in POSES else "unspecified",
-        element.findtext("truncated", "0").strip() == "1",
-        element.findtext("difficult", "0").strip() == "1",
+        _flag(element, "truncated", path, where),
+        _flag(element, "difficult", path, where),
     )
+
+
+def _flag(element: ElementTree.Element, name: str, path: AnyPath, where: str) -> bool:
+    text = element.findtext(name, "").strip()
+    if text not in ("", "0", "1"):
+        raise DataError(name, path, where, f"{name} is {text!r}", "write 0 or 1")
+    return text == "1"
 
 
 def _read_corners(
