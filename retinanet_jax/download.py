@@ -186,31 +186,34 @@ class _Download:
                 return f"the server answers {response.status} with another part of the file"
         self._check_total()
         bar.total = part.total
-        while True:
+        broken = False
+        while not broken:
             bar.update(part.size - bar.n)
             try:
                 chunk = response.read(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
-                return f"the connection broke off ({error})"
+                chunk, broken = getattr(error, "partial", b""), True
             if not chunk:
                 break
             if part.size + len(chunk) > self._expected.max_bytes:
                 part.delete()
                 raise DownloadError(f"{self._url}: is over {self._expected.max_bytes} bytes")
             part.write(chunk)
-        if part.total is not None and part.size < part.total:
-            return f"{part.size} of {part.total} bytes arrived"
+        if broken or part.size < (part.total or 0):
+            return f"{part.size} of {part.total or 'an unknown number of'} bytes arrived"
         return None
 
     def _continues(self, response: http.client.HTTPResponse) -> bool:
-        """Whether the answer is the rest of what has arrived."""
+        """Whether the answer is the rest of what has arrived; tells the whole's size, if so."""
+        part = self._part
         place = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        return (
-            response.status == 206
-            and place is not None
-            and (int(place[1]), int(place[2])) == (self._part.size, self._part.total)
-            and _version(response) == self._part.version
-        )
+        if response.status != 206 or place is None or _version(response) != part.version:
+            return False
+        start, total = int(place[1]), int(place[2])
+        if start != part.size or part.total not in (None, total):
+            return False
+        part.total = total
+        return True
 
     def _check_total(self) -> None:
         total = self._part.total

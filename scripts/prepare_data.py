@@ -19,7 +19,8 @@ is downloaded into --source first, and goes on where it broke off if it is run a
 
 Archives are read in place, not extracted. Splits whose files are not there are left out; COCO's
 test splits are prepared if test2017.zip and image_info_test2017.zip are there, without objects.
-The free space needed in DATA_DIR is about that of the pictures (20 GB for coco).
+Every image is decoded once, then the records are put in order and written: DATA_DIR needs the free
+space of the pictures (20 GB for coco), the process less than 2 GB of memory.
 
 What is written is read by --config=experiments/coco.py and experiments/voc.py with
 --config.data.root=DATA_DIR, and by TFDS itself (tfds.data_source). A folder of your own needs no

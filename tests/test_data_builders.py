@@ -20,7 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tensorflow_datasets.core import shuffle
 
-from retinanet_jax.data import builders, images, once, tfds_bridge
+from retinanet_jax.data import builders, images, json_stream, once, tfds_bridge
 from retinanet_jax.data.class_names import COCO_CATEGORIES
 from retinanet_jax.data.coco import DataError, read_annotations
 from retinanet_jax.data.dataset import load_dataset
@@ -296,6 +296,21 @@ def test_splits_with_other_categories_are_refused(folder, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"instances_train\.json.*another order"):
         load_dataset(config("folder", folder, tmp_path), "val")
+
+
+def test_categories_of_the_other_split_are_read_as_prepared(folder, tmp_path, monkeypatch):
+    """Its annotation file may be half a gigabyte."""
+    settings = config("folder", folder, tmp_path / "cache")
+    for split in ("train", "val"):
+        load_dataset(settings, split)
+    monkeypatch.setattr(json_stream, "load", lambda *_: pytest.fail("an annotation file is read"))
+    for split in ("train", "val"):
+        load_dataset(settings, split)
+    monkeypatch.undo()
+    for path in (folder / "images").glob("train*"):
+        path.unlink()  # the pictures of the other split need not be there
+    shutil.rmtree(tmp_path / "cache")
+    assert len(load_dataset(settings, "val").source) == 6
 
 
 def python(code: str, *arguments) -> subprocess.Popen:

@@ -246,6 +246,17 @@ def test_what_is_missing_is_downloaded(site, archives, tmp_path):
     assert len(site.sent) == 4 and not (tmp_path / "none").exists()  # prepared already
     prepare_coco("2017", root, tmp_path / "a", "skip", splits=("validation",), download=True)
     assert len(site.sent) == 4  # downloaded already
+    with pytest.raises(DataError, match="is there without 'train'; remove it"):
+        prepare_coco("2017", root, tmp_path / "a", "skip", download=True)
+
+
+def test_what_was_extracted_is_not_downloaded(site, folders, tmp_path):
+    root = tmp_path / "new"
+    shutil.copytree(folders / "val2017", root / "val2017")
+    arguments = "2017", root, tmp_path / "tfds", "skip"
+    folder, _ = prepare_coco(*arguments, splits=("validation",), download=True)
+    assert split_sizes(folder) == {"validation": 40}
+    assert [name for name, _ in site.sent] == ["annotations_trainval2017.zip"]
 
 
 def test_an_archive_of_another_size_and_one_of_other_content(site, archives, tmp_path):

@@ -46,10 +46,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", of)
         if version:
             self.send_header(server.header, version)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
         body = content[start:]
-        self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
+        sent = body[: server.cuts.pop(0)] if server.cuts else body
+        if server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            end = b"\r\n0\r\n\r\n" if sent == body else b""
+            sent = b"%x\r\n" % len(body) + sent + end
+        else:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(sent)
 
     def log_message(self, *_):
         pass
@@ -61,7 +67,7 @@ def server(monkeypatch):
     monkeypatch.setattr(download_lib, "_FIRST_WAIT_SECONDS", 0)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.content, server.version, server.header = OLD, '"1"', "ETag"
-    server.ranges_work, server.ignores_if_range = True, False
+    server.ranges_work, server.ignores_if_range, server.chunked = True, False, False
     server.cuts, server.failures, server.ranges = [], [], []
     server.url = f"http://127.0.0.1:{server.server_port}/train2017.zip"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -100,6 +106,16 @@ def test_a_broken_connection_goes_on_where_it_broke_off(server, target, header, 
     assert target.read_bytes() == OLD and files(target) == ["train2017.zip"]
     starts = [0 if r is None else int(r[len("bytes=") : -1]) for r in server.ranges]
     assert starts == [0, 1_000_000, 1_000_000, 1_500_000, 1_500_001]
+
+
+def test_an_answer_of_unknown_length_that_breaks_off(server, target):
+    server.chunked, server.cuts = True, [1_500_000]
+    download(server.url, target, sha256=sha256(OLD))
+    assert target.read_bytes() == OLD and len(server.ranges) == 2
+    assert int(server.ranges[1][len("bytes=") : -1]) >= 1 << 20
+    server.cuts, server.version = [1_500_000] * TRIES, None
+    with pytest.raises(DownloadError, match="of an unknown number of bytes arrived"):
+        download(server.url, target.with_name("other.zip"))
 
 
 def test_a_later_process_goes_on(server, target):

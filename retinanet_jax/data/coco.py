@@ -11,6 +11,8 @@ import dataclasses
 import sys
 from pathlib import PurePosixPath, PureWindowsPath
 
+from tqdm import tqdm
+
 from retinanet_jax.data import fields, json_stream
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.archives import AnyPath
@@ -201,7 +203,9 @@ class _Reader:
             e["id"] for e in entries if isinstance(e, dict) and type(e.get("id")) is int
         )
         records = {}
-        for place, entry in enumerate(entries):
+        # A folder or an archive of 100,000 images takes a while the first time.
+        progress = tqdm(entries, "reading image sizes", delay=2, leave=False, disable=None)
+        for place, entry in enumerate(progress):
             with self.guard:
                 record = self.read_image(entry, place, ids)
                 records[record.id] = record

@@ -159,31 +159,30 @@ def prepare_release(
         mend = f"take some of {', '.join(release.splits)}"
         raise DataError("split", "--splits", "", f"has no split {unknown[0]!r}", mend)
     prepared = data_dir.joinpath(*release.name)
+    wanted = splits or (release.usual if download else ())
     if download and not prepared.is_dir():
-        chosen = splits or release.usual
-        download_archives(
-            root, {part.archive for split in chosen for part in release.splits[split]}
-        )
+        download_missing(root, [part for split in wanted for part in release.splits[split]])
 
     def write_found(temporary: Path) -> None:
         with contextlib.ExitStack() as stack:
             write(temporary, _find_splits(release, root, splits, stack))
 
     prepare_once(data_dir, prepared, write_found)
-    lacking = sorted(set(splits) - set(open_builder(prepared).info.splits))
+    lacking = sorted(set(wanted) - set(open_builder(prepared).info.splits))
     if lacking:
         mend = "remove it to prepare it anew, or give another --data_dir"
         raise DataError("prepared data", prepared, "", f"is there without {lacking[0]!r}", mend)
     return prepared
 
 
-def download_archives(root: Path, names: Iterable[str]) -> None:
-    """Downloads those of the archives that are not in the folder yet, small ones first.
+def download_missing(root: Path, parts: Iterable[Part]) -> None:
+    """Downloads the archives of those parts that the folder has in no form yet, small ones first.
 
     Raises:
       DataError: an archive that is there has another size than the official one.
       DownloadError: a download failed.
     """
+    names = {part.archive for part in parts if _first([root], part) is None}
     for name in sorted(names, key=lambda name: ARCHIVES[name].size):
         url, size, sha256 = ARCHIVES[name]
         path = root / name
@@ -227,5 +226,9 @@ def _find(
         if part.archive not in archives:
             archives[part.archive] = stack.enter_context(open_archive(root / part.archive))
         roots.append(archives[part.archive])
-    places = (where / place for where in roots for place in part.places)
+    return _first(roots, part)
+
+
+def _first(roots: list[AnyPath], part: Part) -> AnyPath | None:
+    places = (root / place for root in roots for place in part.places)
     return next((place for place in places if place.is_file() or place.is_dir()), None)

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 from jaxtyping import Float, Int
+from tqdm import tqdm
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.batch import Example
@@ -149,10 +150,9 @@ class TfdsSource:
 
     def read_index(self) -> RecordIndex:
         """Ids and sizes, by a pass over the records."""
-        if len(self) > 10_000:
-            _log.info("%s: reading the sizes of %d images, once", self.folder, len(self))
         ids, sizes = np.empty(len(self), np.int64), np.empty((len(self), 2), np.int32)
-        for i in range(len(self)):
+        numbers = range(len(self))
+        for i in tqdm(numbers, f"{self.name}: reading sizes", delay=2, leave=False, disable=None):
             record = self.record(i)
             ids[i] = self.id_of(record)
             sizes[i] = images_lib.image_size(record["image"], f"{self.folder}: record {i}")
