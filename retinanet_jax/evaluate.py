@@ -88,7 +88,9 @@ def _to_results(
 def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
     """Average precision of detections in COCO's results format."""
     if config.evaluation.metric == "coco":
-        metrics = coco_average_precision(dataset.ground_truth(), results)
+        metrics = coco_average_precision(
+            dataset.ground_truth(), results, backend=config.evaluation.backend
+        )
         return Evaluation(metrics.summary, metrics.per_class, results)
     return Evaluation(*_voc_metrics(results, dataset), results)
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from retinanet_jax.config import Config
-from retinanet_jax.data.batch import ArrayLike, Batch
+from retinanet_jax.data.batch import ArrayLike, Batch, DroppedBoxes
 from retinanet_jax.data.pipeline import PipelineConfig, train_batches
 from retinanet_jax.data.stream import HasSource, available_cores, thread_count
 from retinanet_jax.logging import RunLog
@@ -52,6 +52,7 @@ def run_steps(
     mesh: Mesh,
     log: RunLog,
     after: Callable[[int, TrainState], None],
+    dropped: DroppedBoxes,
 ) -> TrainState:
     """Runs the updates from the state's step to the last, and returns the state then.
 
@@ -60,6 +61,7 @@ def run_steps(
 
     Args:
         after: called with the step and the state where a checkpoint or an evaluation is due.
+        dropped: where boxes that do not fit into a batch are counted.
     """
     state, first = learner.state, int(learner.state.step)
     batches = train_batches(
@@ -67,6 +69,7 @@ def run_steps(
         batch_size=config.train.batch_size,
         seed=config.seed,
         settings=for_this_process(config.pipeline),
+        dropped=dropped,
     )
     meter = Meter(config, log, batches.describe)
     stream = sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)

@@ -201,6 +201,13 @@ def test_a_picture_that_is_not_of_the_size_told_is_named():
         taken(1, Resized(20))
 
 
+def test_an_evaluation_does_not_warn_of_boxes_that_it_does_not_use(caplog):
+    settings = dataclasses.replace(SMALL, max_boxes=1)
+    with caplog.at_level(logging.WARNING):
+        list(eval_batches(dataset(Pictures(32)), batch_size=4, settings=settings))
+    assert not any("max_boxes" in record.getMessage() for record in caplog.records)
+
+
 def test_boxes_beyond_max_boxes_are_said_once(caplog):
     with caplog.at_level(logging.WARNING):
         taken(8, Pictures(32), settings=dataclasses.replace(SMALL, max_boxes=1))

@@ -9,6 +9,7 @@ import pytest
 from pictures import Pictures, dataset
 from small import small_config
 
+from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.logging import RunLog
 from retinanet_jax.loop import Learner, Meter, run_steps
 from retinanet_jax.mesh import make_mesh, sent_ahead
@@ -84,7 +85,8 @@ def test_a_step_longer_than_its_data_takes_never_waits():
         )
 
     learner = Learner(step_fn, lambda *_: None, Focal(jnp.float32(2), None), state)
-    run_steps(learner, dataset(Pictures(50)), config, make_mesh(), log, lambda step, state: None)
+    nothing, dropped = lambda step, state: None, DroppedBoxes()
+    run_steps(learner, dataset(Pictures(50)), config, make_mesh(), log, nothing, dropped)
     # The lower quartile: other work on the same cores disturbs many of the steps, never all.
     assert np.percentile([means["data_wait_share"] for means in log.means], 25) < 0.01
 

@@ -65,17 +65,24 @@ class HostBatch(NamedTuple):
 
 
 class DroppedBoxes:
-    """Counts the boxes that did not fit into max_boxes; the first time is logged."""
+    """Counts the boxes that did not fit into max_boxes, by image.
 
-    def __init__(self):
-        self.count = 0
+    Args:
+      warn: the first time is logged.
+    """
+
+    def __init__(self, warn: bool = True):
+        self._warn = warn
+        self._by_image: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def add(self, image_id: int, boxes: int, max_boxes: int) -> None:
+        """Counts the boxes of an image over max_boxes; an image seen again counts once."""
         with self._lock:
-            first = self.count == 0
-            self.count += boxes - max_boxes
-        if first:
+            warn = self._warn and not self._by_image
+            known = self._by_image.get(image_id, 0)
+            self._by_image[image_id] = max(known, boxes - max_boxes)
+        if warn:
             _log.warning(
                 "image %d has %d boxes, the batch holds %d: the largest are kept (said once); "
                 "raise max_boxes to keep all",
@@ -83,6 +90,18 @@ class DroppedBoxes:
                 boxes,
                 max_boxes,
             )
+
+    def summary(self) -> str:
+        """How many boxes of how many images were left out, with a few ids; '' if none."""
+        with self._lock:
+            by_image = dict(self._by_image)
+        if not by_image:
+            return ""
+        few = ", ".join(map(str, list(by_image)[:5])) + (", ..." if len(by_image) > 5 else "")
+        return (
+            f"max_boxes left out {sum(by_image.values())} boxes, the smallest, of "
+            f"{len(by_image)} images: id {few}; raise config.pipeline.max_boxes to keep all"
+        )
 
 
 def collate(

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from retinanet_jax.data import transforms
-from retinanet_jax.data.batch import Example
+from retinanet_jax.data.batch import DroppedBoxes, Example
 from retinanet_jax.data.canvas import (
     PipelineConfig,
     canvas_for,
@@ -38,7 +38,12 @@ _EXAMPLES_KEY = 3
 
 
 def train_batches(
-    dataset: HasSource, *, batch_size: int, seed: int, settings: PipelineConfig
+    dataset: HasSource,
+    *,
+    batch_size: int,
+    seed: int,
+    settings: PipelineConfig,
+    dropped: DroppedBoxes | None = None,
 ) -> Batches:
     """Augmented batches without end: `batches[step]` is a pure function of (seed, step).
 
@@ -50,6 +55,7 @@ def train_batches(
       batch_size: rows of the global batch; this process makes its share, in process order.
       seed: 0 or more.
       settings: all of it is used.
+      dropped: where boxes that max_boxes leaves out are counted.
 
     Raises:
       ValueError: no images, a negative seed, or rows that processes cannot share evenly.
@@ -61,7 +67,8 @@ def train_batches(
     _check_rows(batch_size, settings)
     order = TrainOrder(dataset.source, batch_size, seed, settings)
     prepare = functools.partial(_augmented, seed=seed, settings=settings)
-    return Batches(dataset, order, prepare, sys.maxsize // batch_size, batch_size, settings)
+    steps = sys.maxsize // batch_size
+    return Batches(dataset, order, prepare, steps, batch_size, settings, dropped or DroppedBoxes())
 
 
 def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfig) -> Batches:
@@ -78,8 +85,9 @@ def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfi
     prepare = functools.partial(_resized, settings=settings)
     # Told, not seen from the examples: a process may get batches of padding alone.
     dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
-    order = plans.__getitem__
-    return Batches(dataset, order, prepare, len(plans), batch_size, settings, dtype)
+    # Detections are scored against the annotations: that a batch holds fewer boxes costs nothing.
+    unsaid, order = DroppedBoxes(warn=False), plans.__getitem__
+    return Batches(dataset, order, prepare, len(plans), batch_size, settings, unsaid, dtype)
 
 
 def _augmented(

@@ -43,6 +43,7 @@ class Batches:
       length: number of batches.
       batch_size: rows of the global batch.
       settings: threads, prefetch, max_boxes, and which of the processes this is.
+      dropped: where boxes that max_boxes leaves out are counted.
       dtype: of the images, uint8 or float32.
     """
 
@@ -54,12 +55,13 @@ class Batches:
         length: int,
         batch_size: int,
         settings: PipelineConfig,
+        dropped: DroppedBoxes,
         dtype: type = np.uint8,
     ):
         self._dataset, self._order, self._prepare = dataset, order, prepare
         self._length, self._settings, self._dtype = length, settings, dtype
         self._rows = batch_size // settings.process_count
-        self._dropped = DroppedBoxes()
+        self._dropped = dropped
         cv2.setNumThreads(0)  # the threads are ours: one example each
 
     def __len__(self) -> int:
