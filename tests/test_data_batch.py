@@ -2,10 +2,11 @@
 
 import logging
 
+import jax
 import numpy as np
 import pytest
 
-from retinanet_jax.data.batch import DroppedBoxes, Example, collate
+from retinanet_jax.data.batch import DroppedBoxes, Example, collate, padding_batch
 
 
 def example(size, boxes, image_id=7, **fields) -> Example:
@@ -86,3 +87,14 @@ def test_a_picture_that_does_not_fit_is_named():
 def test_more_examples_than_rows_is_an_error():
     with pytest.raises(ValueError, match="2 examples for a batch_size of 1"):
         collate([example((4, 4), [])] * 2, (4, 4), 1, 1)
+
+
+def test_a_device_of_the_cpu_takes_the_memory_of_a_batch_as_it_is():
+    for width in (4, 5, 7):
+        for dtype in (np.uint8, np.float32):
+            images = padding_batch((3, width), 2, 3, dtype).batch.images
+            assert images.ctypes.data % 64 == 0 and images.flags.c_contiguous
+            assert images.dtype == dtype and images.shape == (3, 3, width, 3) and not images.any()
+            images[:] = 1
+            on_device = jax.device_put(images)
+            assert on_device.unsafe_buffer_pointer() == images.ctypes.data

@@ -9,7 +9,7 @@ import numpy as np
 from retinanet_jax.data.batch import Example
 from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.splits import Part, parse_part
 from retinanet_jax.data.views import Annotated, Concatenation, IdentifiedSource
 
@@ -42,7 +42,12 @@ def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
     name = " + ".join(
         dataset.name if times == 1 else f"{times} x {dataset.name}" for dataset, times in parts
     )
-    return Dataset(source, parts[0][0].categories, _no_ground_truth, name)
+    notes = dict.fromkeys(dataset.notes for dataset, _ in parts if dataset.notes)
+    report = Report()
+    for dataset, _ in parts:
+        report.extend(dataset.report)
+    categories = parts[0][0].categories
+    return Dataset(source, categories, _no_ground_truth, name, "\n".join(notes), report)
 
 
 class Mixture(Concatenation):

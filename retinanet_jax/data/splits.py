@@ -20,11 +20,16 @@ def parse_split(split: str) -> tuple[str, str | None, str | None]:
     Raises:
       DataError: it is neither a name of letters, digits, _ and -, nor a slice of one.
     """
-    match = _SPLIT.fullmatch(split)
-    if not match or match["name"] == "all":
+    match = _match(split)
+    if not match:
         mend = "write a name (not 'all') or a slice of it: train, train[:100], train[90%:]"
         raise DataError("split", "data.train_split or data.eval_split", "", f"is {split!r}", mend)
     return match["name"], match["start"], match["stop"]
+
+
+def _match(split: str) -> re.Match | None:
+    match = _SPLIT.fullmatch(split)
+    return None if match and match["name"] == "all" else match
 
 
 def split_range(split: str, length: int) -> range:
@@ -57,10 +62,11 @@ def parse_part(text: str) -> Part:
     """Part('folder', '~/cells', 'train[:10%]', 3) of 'folder:~/cells:train[:10%]*3'.
 
     Raises:
-      DataError: it is not KIND:ROOT:SPLIT, with *N behind it or not; or KIND is unknown.
+      DataError: it is not KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N.
     """
     match = _PART.fullmatch(text)
-    if not match or match["kind"] not in KINDS or int(match["times"] or 1) < 1:
+    times = int(match["times"] or 1) if match else 0
+    if times < 1 or match["kind"] not in KINDS or not _match(match["split"]):
         mend = (
             f"write KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND one of {', '.join(KINDS)}, N at "
             "least 1: folder:~/more_cells:train*3"
@@ -69,8 +75,7 @@ def parse_part(text: str) -> Part:
     if match["kind"] == "folder" and not match["root"]:
         mend = "write the folder between the colons: folder:~/more_cells:train"
         raise DataError("mixture", "data.mix", "", f"{text!r} names no folder", mend)
-    parse_split(match["split"])
-    return Part(match["kind"], match["root"], match["split"], int(match["times"] or 1))
+    return Part(match["kind"], match["root"], match["split"], times)
 
 
 def _record(bound: str | None, length: int) -> int | None:

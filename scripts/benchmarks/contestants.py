@@ -4,7 +4,6 @@ This module imports nothing but the standard library, so that peers can use it i
 without this package.
 """
 
-import gc
 import json
 import os
 import resource
@@ -34,7 +33,15 @@ class Contestant:
             stderr=subprocess.PIPE,
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={
+                **os.environ,
+                "JAX_PLATFORMS": "cpu",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                # Ours need not be installed: what is measured lies beside this script.
+                "PYTHONPATH": os.pathsep.join(
+                    [str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
+                ),
+            },
         )
         if not self._process.stdout.readline():
             lines = self._process.communicate()[1].strip().splitlines() or ["no reason given"]
@@ -103,7 +110,6 @@ def time_handing_over(batches: Iterator, count: int = 5) -> dict[str, float]:
 
 
 def _wait_until_idle(most: float = 5.0) -> None:
-    gc.collect()
     deadline = time.monotonic() + most
     while time.monotonic() < deadline:
         before = time.process_time()
