@@ -58,6 +58,7 @@ def run_steps(
             seed=config.seed,
             start_step=first,
             settings=for_this_process(config.pipeline),
+            augmentation=config.augmentation,
         ),
         mesh,
     )

@@ -5,14 +5,15 @@ import logging
 import numpy as np
 import pytest
 
-from retinanet_jax.data.batch import DroppedBoxes, Example, collate
+from retinanet_jax.data.batch import DroppedBoxes, Example, box_areas, collate
 
 
 def example(size, boxes, image_id=7, **fields) -> Example:
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     labels = np.arange(len(boxes), dtype=np.int32)
     image = np.full((*size, 3), 200, np.uint8)
-    return Example(image, boxes, labels, np.zeros(len(boxes), bool), image_id, **fields)
+    crowd = np.zeros(len(boxes), bool)
+    return Example(image, boxes, labels, crowd, box_areas(boxes), image_id, **fields)
 
 
 def test_the_picture_lies_in_the_top_left_corner_and_the_rest_is_zero():

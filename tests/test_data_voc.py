@@ -125,6 +125,8 @@ def test_prepared_records_are_what_the_files_say(data_dir, devkit, tmp_path):
         np.testing.assert_allclose(example.boxes, corners - [1, 1, 0, 0], atol=1e-3)
         assert example.labels.tolist() == [o.label for o in objects]
         assert example.crowd.tolist() == [o.difficult for o in objects]
+        sides = example.boxes[:, 2:] - example.boxes[:, :2]
+        np.testing.assert_allclose(example.areas, sides.prod(1), rtol=1e-6)
 
 
 def test_round_trip_scores_one(data_dir, tmp_path):

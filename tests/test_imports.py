@@ -25,6 +25,7 @@ ORDER = [
     "logging",
     "predict",
     "evaluate",
+    "augment",
     "train",
     "loop",
     "run",

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
@@ -12,6 +12,7 @@ ArrayLike = Array | np.ndarray
 
 PADDING_LABEL = -1
 PADDING_IMAGE_ID = -1
+IDENTITY_COLOR = np.eye(3, 4, dtype=np.float32)
 
 _log = logging.getLogger(__name__)
 
@@ -19,17 +20,26 @@ _log = logging.getLogger(__name__)
 class Example(NamedTuple):
     """One picture with its boxes, on the host.
 
-    Boxes are xyxy in absolute pixels of `image`; labels are contiguous from 0; `crowd` marks boxes
-    that stand for a region of many objects. `original_size` is the (height, width) in which the
-    picture is stored, None as long as `image` still has that size.
+    boxes: xyxy in absolute pixels of `image`.
+    labels: contiguous from 0.
+    crowd: marks boxes that stand for a region of many objects.
+    areas: of the objects in square pixels of `image`; of their boxes where no outline is known.
+    original_size: (height, width) in which the picture is stored; None: that of `image`.
+    flip, color: what is left for the device to do, see Batch.
     """
 
     image: UInt8[np.ndarray, "h w 3"] | Float32[np.ndarray, "h w 3"]
     boxes: Float[np.ndarray, "m 4"]
     labels: Int[np.ndarray, " m"]
     crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
     image_id: int
     original_size: tuple[int, int] | None = None
+    flip: bool | None = None
+    color: Float[np.ndarray, "3 4"] | None = None
+
+
+OBJECT_FIELDS = ("boxes", "labels", "crowd", "areas")  # of an Example: one row per object
 
 
 class Batch(NamedTuple):
@@ -40,6 +50,8 @@ class Batch(NamedTuple):
     original_sizes: (height, width) of the picture as it is stored, in pixels.
     gt_boxes: xyxy in pixels of the canvas; zeros where gt_labels is -1.
     valid: False for the rows that only fill up the last batch.
+    flip: True where augment.augment_on_device will mirror the picture; None: nowhere.
+    color: matrices [color, 1 offset] that it will map RGB by, on the scale 0..255; None: none.
     """
 
     images: UInt8[ArrayLike, "b h w 3"] | Float32[ArrayLike, "b h w 3"]
@@ -49,6 +61,8 @@ class Batch(NamedTuple):
     gt_labels: Int[ArrayLike, "b m"]
     gt_crowd: Bool[ArrayLike, "b m"]
     valid: Bool[ArrayLike, " b"]
+    flip: Bool[ArrayLike, " b"] | None = None
+    color: Float[ArrayLike, "b 3 4"] | None = None
 
 
 class HostBatch(NamedTuple):
@@ -106,7 +120,23 @@ def collate(
     host = _padding(canvas, max_boxes, batch_size, dtype)
     for row, example in enumerate(examples):
         _fill_row(host, row, keep_largest(example, max_boxes, dropped))
-    return host
+    batch = host.batch._replace(
+        flip=_rows([example.flip for example in examples], False, batch_size),
+        color=_rows([example.color for example in examples], IDENTITY_COLOR, batch_size),
+    )
+    return host._replace(batch=batch)
+
+
+def _rows(values: list, padding: Any, count: int) -> np.ndarray | None:
+    """One row per picture and padding below; None where no picture has a value."""
+    if all(value is None for value in values):
+        return None
+    return np.stack(values + [padding] * (count - len(values)))
+
+
+def box_areas(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, " m"]:
+    """Areas in square pixels, on the host."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def keep_largest(example: Example, max_boxes: int, dropped: DroppedBoxes) -> Example:
@@ -115,16 +145,13 @@ def keep_largest(example: Example, max_boxes: int, dropped: DroppedBoxes) -> Exa
     if count <= max_boxes:
         return example
     dropped.add(example.image_id, count, max_boxes)
-    x1, y1, x2, y2 = example.boxes.T
-    largest = np.argsort(-(x2 - x1) * (y2 - y1), kind="stable")[:max_boxes]
+    largest = np.argsort(-box_areas(example.boxes), kind="stable")[:max_boxes]
     return select_boxes(example, np.sort(largest))
 
 
 def select_boxes(example: Example, kept: np.ndarray) -> Example:
     """The example with only the boxes that `kept` (indices or a mask) names."""
-    return example._replace(
-        boxes=example.boxes[kept], labels=example.labels[kept], crowd=example.crowd[kept]
-    )
+    return example._replace(**{field: getattr(example, field)[kept] for field in OBJECT_FIELDS})
 
 
 def _padding(canvas: tuple[int, int], max_boxes: int, batch_size: int, dtype: type) -> HostBatch:

@@ -16,13 +16,13 @@ import grain
 import numpy as np
 
 from retinanet_jax.data import transforms
+from retinanet_jax.data.augmentation import AugmentationConfig, augment, with_largest_scale
 from retinanet_jax.data.batch import DroppedBoxes, Example, HostBatch, collate
 from retinanet_jax.data.canvas import (
     PipelineConfig,
     canvas_for,
     canvases,
     eval_size,
-    jitter_bound,
 )
 from retinanet_jax.data.order import NO_EXAMPLE, Plan, Source, TrainOrder, eval_order
 
@@ -38,6 +38,9 @@ __all__ = [
 
 # Beside the keys of order.py; the seed and the key are the first numbers of every stream.
 _EXAMPLES_KEY = 3
+
+
+Read = Callable[[int], Example]
 
 
 class ExampleError(RuntimeError):
@@ -59,6 +62,7 @@ def train_batches(
     seed: int,
     start_step: int = 0,
     settings: PipelineConfig,
+    augmentation: AugmentationConfig,
 ) -> Iterator[HostBatch]:
     """Endless augmented batches from `start_step` on; each is a pure function of (seed, step).
 
@@ -70,7 +74,8 @@ def train_batches(
       batch_size: rows of the global batch; this process makes its share, in process order.
       seed: 0 or more.
       start_step: number of the first batch: those before it are never made.
-      settings: all of it is used.
+      settings: all of it is used but eval_resizing and eval_canvas.
+      augmentation: its flips and colours are drawn here, for augment.augment_on_device to do.
 
     Raises:
       ValueError: no images, a negative seed, or rows that processes cannot share evenly.
@@ -81,8 +86,13 @@ def train_batches(
         raise ValueError(f"train_batches: data set {dataset.name} has no images")
     if seed < 0 or start_step < 0:
         raise ValueError(f"train_batches: seed {seed} or start_step {start_step} is negative")
+    settings = with_largest_scale(settings, augmentation)
     order = TrainOrder(dataset.source, batch_size, seed, settings)
-    prepare = functools.partial(_augmented, seed=seed, settings=settings)
+
+    def prepare(read: Read, index: int, epoch: int) -> Example:
+        key = (seed, _EXAMPLES_KEY, epoch, index)
+        return augment(read, index, len(dataset.source), key, settings, augmentation)
+
     steps = sys.maxsize // batch_size
     return _batches(dataset, order, prepare, batch_size, range(start_step, steps), settings)
 
@@ -93,42 +103,27 @@ def eval_batches(
     """Every image once, resized only; the last batch is filled up with rows that are not `valid`.
 
     In the data set's order; with a few canvases, landscape pictures first and portrait last, so
-    that nearly all batches have a small canvas. Of `settings`, flip and scale_jitter are not used.
-    Every process gets the same number of batches on the same canvases.
+    that nearly all batches have a small canvas. Every process gets the same number of batches on
+    the same canvases.
 
     Raises: as train_batches; a data set without images gives no batch.
     """
     _check_rows(batch_size, settings)
     order = eval_order(dataset.source, batch_size, settings)
-    prepare = functools.partial(_resized, settings=settings)
+
+    def prepare(read: Read, index: int, epoch: int) -> Example:
+        return fit(read(index), settings)
+
     steps = range(len(order))
     # Told, not seen from the examples: a process may get batches of padding alone.
     dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
     return _batches(dataset, order.__getitem__, prepare, batch_size, steps, settings, dtype)
 
 
-def _augmented(
-    example: Example, index: int, epoch: int, *, seed: int, settings: PipelineConfig
-) -> Example:
-    return transforms.augment(
-        example,
-        transforms.draw((seed, _EXAMPLES_KEY, epoch, index)),
-        min_side=settings.min_side,
-        max_side=settings.max_side,
-        bound=jitter_bound(example.image.shape[:2], settings),
-        flip_half=settings.flip,
-        scale_jitter=settings.scale_jitter,
-    )
-
-
 def fit(example: Example, settings: PipelineConfig) -> Example:
     """The example resized as for evaluation: see transforms.fitted_size and transforms.resize."""
     size = eval_size(example.image.shape[:2], settings)
     return transforms.resize(example, size, settings.eval_resizing)
-
-
-def _resized(example: Example, index: int, epoch: int, *, settings: PipelineConfig) -> Example:
-    return fit(example, settings)
 
 
 class _Rows:
@@ -138,7 +133,7 @@ class _Rows:
         self,
         dataset: HasSource,
         order: Callable[[int], Plan],
-        prepare: Callable[[Example, int, int], Example],
+        prepare: Callable[[Read, int, int], Example],
         steps: range,
         rows: range,
     ):
@@ -155,23 +150,30 @@ class _Rows:
         if index == NO_EXAMPLE:
             return plan.canvas, None
         try:
-            return plan.canvas, self._prepare(self._read(index), index, plan.epochs[row])
+            return plan.canvas, self._prepare(self._read, index, plan.epochs[row])
+        except ExampleError:
+            raise
         except Exception as error:
-            raise ExampleError(self._complaint(index, error)) from error
+            raise self._complaint(index, error) from error
 
     def _read(self, index: int) -> Example:
-        example = self._dataset.source[index]
-        size, told = example.image.shape[:2], tuple(self._dataset.source.image_size(index))
-        if size != told:
-            raise ValueError(f"the picture is {size} (height, width), its annotation says {told}")
+        # It names what it read: a mosaic has three pictures beside its own.
+        try:
+            example = self._dataset.source[index]
+            size, told = example.image.shape[:2], tuple(self._dataset.source.image_size(index))
+            if size != told:
+                what = f"the picture is {size} (height, width), its annotation says {told}"
+                raise ValueError(what)
+        except Exception as error:
+            raise self._complaint(index, error) from error
         return example
 
-    def _complaint(self, index: int, error: Exception) -> str:
+    def _complaint(self, index: int, error: Exception) -> ExampleError:
         # Sources may tell the id without reading the example; the one that failed cannot be asked.
         tell = getattr(self._dataset.source, "image_id", None)
         image = f"image id {tell(index)}" if tell else "image id not told by the source"
         problem = f"{type(error).__name__}: {error}"
-        return f"data set {self._dataset.name}, example {index} ({image}): {problem}"
+        return ExampleError(f"data set {self._dataset.name}, example {index} ({image}): {problem}")
 
 
 def _check_rows(batch_size: int, settings: PipelineConfig) -> None:
@@ -185,7 +187,7 @@ def _check_rows(batch_size: int, settings: PipelineConfig) -> None:
 def _batches(
     dataset: HasSource,
     order: Callable[[int], Plan],
-    prepare: Callable[[Example, int, int], Example],
+    prepare: Callable[[Read, int, int], Example],
     batch_size: int,
     steps: range,
     settings: PipelineConfig,

@@ -74,6 +74,7 @@ class ShapesSource:
             boxes=np.array([s.box for s in shapes], np.float32).reshape(-1, 4),
             labels=np.array([s.label for s in shapes], np.int32),
             crowd=np.zeros(len(shapes), bool),
+            areas=np.array([s.area for s in shapes]),
             image_id=int(index),
         )
 

@@ -69,8 +69,7 @@ class TfdsSource:
         record = self.record(index)
         name = record["image/filename"].decode(errors="replace")
         image = images_lib.decode(record["image"], f"{self.folder}: {name}")
-        boxes, labels, crowd = self.objects(record, image.shape[:2])
-        return Example(image, boxes, labels, crowd, self.id_of(record))
+        return Example(image, *self.objects(record, image.shape[:2]), self.id_of(record))
 
     def record(self, index: int) -> dict:
         """Record `index` as TFDS gives it; the image as encoded bytes.
@@ -96,18 +95,21 @@ class TfdsSource:
         return int(record["image/id"])
 
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
-        """Boxes [m 4] xyxy in pixels, labels [m], crowd [m] of a record; size (height, width)."""
+        """Boxes [m 4] xyxy in pixels, labels, crowd, areas [m] of a record; size (height, width).
+
+        Areas are those of the annotations, which TFDS cuts to integers.
+        """
         objects = record["objects"]
         crowd = np.asarray(objects["is_crowd"], bool).reshape(-1)
-        return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd
+        areas = np.asarray(objects["area"], np.float64).reshape(-1)
+        return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd, areas
 
     def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
         """The objects of a record as annotations; category ids are filled with the labels."""
-        boxes, labels, crowd = self.objects(record, size)
-        ids, areas = record["objects"]["id"], record["objects"]["area"]
+        rows = zip(record["objects"]["id"], *self.objects(record, size), strict=True)
         return tuple(
-            Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(is_crowd))
-            for i, label, box, area, is_crowd in zip(ids, labels, boxes, areas, crowd, strict=True)
+            Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(crowd))
+            for i, box, label, crowd, area in rows
         )
 
     def index(self) -> RecordIndex:
