@@ -19,14 +19,17 @@ Expected AP on val2017, as published (not measured here):
 Hardware: made for 8 accelerators, runs on one; about 16 GB of accelerator memory for 16 images in
 bfloat16 has not been measured here yet, nor has the time.
 
-Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). From COCO's own files:
-    python scripts/prepare_data.py --dataset=coco --source=COCO --data_dir=TFDS
+Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). From COCO's archives or
+what was extracted from them in COCO/, which --download fetches first (20 GB):
+    python scripts/prepare_data.py --dataset=coco --source=COCO --data_dir=TFDS [--download]
+For 2014 take --dataset=coco2014 there and --config.data.name=coco2014 below.
 Weights: an ImageNet checkpoint with torchvision's or timm's keys.
 
 Command:
     python -m retinanet_jax.main --config=experiments/coco.py --workdir=runs/coco \\
-        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors \\
-        --config.data.annotations=COCO/annotations/instances_val2017.json
+        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+A coco/2017 that TFDS itself has prepared has areas cut to integers; add
+    --config.data.annotations=COCO/annotations/instances_val2017.json
 """
 
 from ml_collections import ConfigDict

@@ -61,9 +61,22 @@ def test_of_too_many_boxes_the_largest_are_kept_in_order_counted_and_said_once(c
             batch = collate([example((9, 9), boxes)], (9, 9), 2, 1, dropped=dropped).batch
     np.testing.assert_array_equal(batch.gt_labels, [[1, 3]])
     np.testing.assert_array_equal(batch.gt_boxes[0], [boxes[1], boxes[3]])
-    assert dropped.count == 6
+    # Seen three times, counted once.
+    assert dropped.summary().startswith("max_boxes left out 2 boxes, the smallest, of 1 images")
     (record,) = caplog.records
     assert "image 7 has 4 boxes" in record.getMessage() and "max_boxes" in record.getMessage()
+
+
+def test_ten_thousand_boxes_in_one_image_are_cut_to_the_largest_and_summed_up():
+    dropped = DroppedBoxes()
+    assert dropped.summary() == ""
+    side = np.random.default_rng(0).permutation(10_000) / 100 + 0.01
+    boxes = np.stack([0 * side, 0 * side, side, side], axis=1)
+    for image_id in range(7):
+        host = collate([example((128, 128), boxes, image_id)], (128, 128), 100, 1, dropped=dropped)
+    np.testing.assert_allclose(np.sort(host.batch.gt_boxes[0, :, 2]), np.sort(side)[-100:])
+    said = dropped.summary()
+    assert "69300 boxes" in said and "7 images: id 0, 1, 2, 3, 4, ...;" in said
 
 
 def test_a_picture_that_does_not_fit_is_named():

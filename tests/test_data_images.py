@@ -69,7 +69,7 @@ def test_progressive_jpeg_with_a_long_header():
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\xff\xd8\xff", encoded(".png")[:40]])
 def test_what_is_no_image_is_named(data):
-    with pytest.raises(DataError, match=r"cat\.jpg.*OpenCV cannot decode"):
+    with pytest.raises(DataError, match=r"cat\.jpg.*(cannot be decoded|is an empty file)"):
         images.decode(data, "cat.jpg")
 
 

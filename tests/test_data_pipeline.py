@@ -8,17 +8,17 @@ import logging
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from pictures import ALL_ON, SIZES, SMALL, Pictures, dataset
 
 from retinanet_jax.data import order
 from retinanet_jax.data.augmentation import AugmentationConfig
-from retinanet_jax.data.batch import Example, box_areas
+from retinanet_jax.data.batch import Example
 from retinanet_jax.data.canvas import fitted_sizes, jitter_bound
 from retinanet_jax.data.pipeline import (
     ExampleError,
@@ -31,49 +31,7 @@ from retinanet_jax.data.pipeline import (
 )
 from retinanet_jax.data.shapes import ShapesSource
 
-SMALL = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, max_boxes=4, num_threads=2)
 FLIPS = AugmentationConfig()
-ALL_ON = AugmentationConfig(
-    scales=(16, 24),
-    scale_jitter=(0.6, 1.7),
-    crop=(0.5, 1.0),
-    brightness=0.3,
-    contrast=0.3,
-    saturation=0.3,
-    hue=0.1,
-    mosaic=0.3,
-)
-SIZES = [(48, 80), (80, 48), (48, 72), (64, 64), (30, 90), (24, 40), (100, 60)]
-
-
-class Pictures:
-    """Random pictures of various sizes; picture i has i % 4 boxes and the id 100 + i."""
-
-    def __init__(self, count: int, sizes=tuple(SIZES)):
-        self._count, self._sizes = count, sizes
-
-    def __len__(self) -> int:
-        return self._count
-
-    def image_size(self, index: int) -> tuple[int, int]:
-        return self._sizes[index % len(self._sizes)]
-
-    def image_id(self, index: int) -> int:
-        return 100 + index
-
-    def __getitem__(self, index: int) -> Example:
-        rng = np.random.default_rng(index)
-        height, width = self.image_size(index)
-        corners = np.sort(rng.uniform(0, 1, (index % 4, 2, 2)), axis=1) * (width, height)
-        boxes = corners.reshape(-1, 4).astype(np.float32)
-        labels = np.arange(len(boxes), dtype=np.int32)
-        image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        crowd = np.zeros(len(boxes), bool)
-        return Example(image, boxes, labels, crowd, box_areas(boxes), 100 + index)
-
-
-def dataset(source) -> SimpleNamespace:
-    return SimpleNamespace(source=source, name="pictures")
 
 
 def taken(count: int, source, **options) -> list:
@@ -123,31 +81,6 @@ def test_canvases_are_landscape_portrait_and_square_or_just_one():
         canvas_for([(41, 24)], SMALL)
 
 
-@pytest.mark.parametrize("start", [1, 5, 9, 23])
-def test_a_stream_taken_up_at_a_step_goes_on_exactly(monkeypatch, start):
-    monkeypatch.setattr(order, "WINDOW_BATCHES", 3)
-    whole = taken(27, Pictures(42), augmentation=ALL_ON)
-    rest = taken(27 - start, Pictures(42), augmentation=ALL_ON, start_step=start)
-    assert_equal(rest, whole[start:])
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_the_rows_of_all_processes_make_up_the_batch_of_one(count):
-    whole = taken(12, Pictures(42), augmentation=ALL_ON)
-    parts = []
-    for index in range(count):
-        mine = dataclasses.replace(SMALL, process_index=index, process_count=count)
-        parts.append(taken(12, Pictures(42), settings=mine, augmentation=ALL_ON))
-    for step, host in enumerate(whole):
-        shares = [part[step] for part in parts]
-        np.testing.assert_array_equal(
-            np.concatenate([share.image_ids for share in shares]), host.image_ids
-        )
-        for field, wanted in zip(host.batch._fields, host.batch, strict=True):
-            ours = np.concatenate([getattr(share.batch, field) for share in shares])
-            np.testing.assert_array_equal(ours, wanted, err_msg=field)
-
-
 def test_the_stream_does_not_depend_on_threads_or_prefetching():
     one = dataclasses.replace(SMALL, num_threads=1, prefetch=1)
     assert_equal(
@@ -186,10 +119,8 @@ def test_epochs_differ_in_order_and_in_augmentation_and_seeds_differ():
 def test_an_example_does_not_depend_on_the_batch_it_lands_in():
     """Its pixels, boxes, flip and colours: for any batch size, by epoch and image."""
     found: dict[int, list] = {}
-    for batch_size in (2, 3, 7):
-        for host in taken(
-            42 // batch_size, Pictures(42), batch_size=batch_size, augmentation=ALL_ON
-        ):
+    for rows in (2, 3, 7):
+        for host in taken(42 // rows, Pictures(42), batch_size=rows, augmentation=ALL_ON):
             batch, sizes = host.batch, host.batch.image_sizes.astype(int)
             for row, image_id in enumerate(host.image_ids.tolist()):
                 picture = batch.images[row, : sizes[row, 0], : sizes[row, 1]]
@@ -217,14 +148,9 @@ def test_a_canvas_holds_all_that_its_pictures_may_become(sizes, batch_size, side
         batch = plan(step)
         assert batch.canvas in canvases(settings)
         for index in batch.indices:
-            bound, fitted = jitter_bound(sizes[index], settings), fit_size(sizes[index], settings)
+            (fitted,) = fitted_sizes([sizes[index]], settings)
+            bound = jitter_bound(sizes[index], settings)
             assert (np.array(batch.canvas) >= bound).all() and (np.array(bound) >= fitted).all()
-
-
-def fit_size(size, settings) -> np.ndarray:
-    """(height, width) of a picture that is only resized."""
-    (fitted,) = fitted_sizes([size], settings)
-    return fitted
 
 
 def test_nearly_all_batches_have_a_small_canvas_and_none_loses_its_picture():
@@ -273,20 +199,6 @@ def test_evaluation_on_one_canvas_keeps_the_order_and_the_pixels():
     np.testing.assert_array_equal(batches[1].batch.gt_boxes[1, :3], source[3].boxes)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_share_the_evaluation(count):
-    whole = list(eval_batches(dataset(Pictures(30)), batch_size=4, settings=SMALL))
-    parts = []
-    for index in range(count):
-        mine = dataclasses.replace(SMALL, process_index=index, process_count=count)
-        parts.append(list(eval_batches(dataset(Pictures(30)), batch_size=4, settings=mine)))
-    for step, host in enumerate(whole):
-        images = np.concatenate([part[step].batch.images for part in parts])
-        valid = np.concatenate([part[step].batch.valid for part in parts])
-        np.testing.assert_array_equal(images, host.batch.images)
-        np.testing.assert_array_equal(valid, host.batch.valid)
-
-
 def test_no_image_gives_no_evaluation_batch_and_no_training():
     assert list(eval_batches(dataset(Pictures(0)), batch_size=4, settings=SMALL)) == []
     with pytest.raises(ValueError, match="pictures has no images"):
@@ -332,6 +244,13 @@ def test_a_picture_that_is_not_of_the_size_told_is_named():
         ExampleError, match=r"image id 1\d\d.*\(8, 8\).*annotation says \(\d+, \d+\)"
     ):
         taken(1, Resized(20))
+
+
+def test_an_evaluation_does_not_warn_of_boxes_that_it_does_not_use(caplog):
+    settings = dataclasses.replace(SMALL, max_boxes=1)
+    with caplog.at_level(logging.WARNING):
+        list(eval_batches(dataset(Pictures(32)), batch_size=4, settings=settings))
+    assert not any("max_boxes" in record.getMessage() for record in caplog.records)
 
 
 def test_boxes_beyond_max_boxes_are_said_once(caplog):
@@ -421,9 +340,10 @@ def test_fit_is_what_evaluation_does():
 def test_a_stream_that_is_given_up_leaves_no_thread():
     # These threads and not their number: those of earlier streams may end at any moment.
     before = set(threading.enumerate())
-    stream = train_batches(
+    batches = train_batches(
         dataset(Pictures(20)), batch_size=4, seed=0, settings=SMALL, augmentation=FLIPS
     )
+    stream = iter(batches)
     next(stream)
     started = set(threading.enumerate()) - before
     assert started

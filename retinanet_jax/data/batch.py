@@ -1,9 +1,10 @@
 """Examples and batches: fixed shapes, zero-padded images, boxes padded with label -1."""
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
@@ -13,6 +14,8 @@ ArrayLike = Array | np.ndarray
 PADDING_LABEL = -1
 PADDING_IMAGE_ID = -1
 IDENTITY_COLOR = np.eye(3, 4, dtype=np.float32)
+
+_ALIGNMENT = 64  # bytes; what XLA asks of memory on the CPU that it is to use without copying
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ class Example(NamedTuple):
     crowd: marks boxes that stand for a region of many objects.
     areas: of the objects in square pixels of `image`; of their boxes where no outline is known.
     original_size: (height, width) in which the picture is stored; None: that of `image`.
-    flip, color: what is left for the device to do, see Batch.
+    flip, color: what is left for the device to do, see Batch; None: nothing.
     """
 
     image: UInt8[np.ndarray, "h w 3"] | Float32[np.ndarray, "h w 3"]
@@ -66,24 +69,34 @@ class Batch(NamedTuple):
 
 
 class HostBatch(NamedTuple):
-    """A batch of numpy arrays with the ids of its pictures (-1 where `valid` is False)."""
+    """A batch of numpy arrays with the ids of its pictures (-1 where `valid` is False).
+
+    Once it was sent to a device nobody may write to it: on the CPU the device may use its memory.
+    """
 
     batch: Batch
     image_ids: np.ndarray
 
 
 class DroppedBoxes:
-    """Counts the boxes that did not fit into max_boxes; the first time is logged."""
+    """Counts the boxes that did not fit into max_boxes, by image.
 
-    def __init__(self):
-        self.count = 0
+    Args:
+      warn: the first time is logged.
+    """
+
+    def __init__(self, warn: bool = True):
+        self._warn = warn
+        self._by_image: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def add(self, image_id: int, boxes: int, max_boxes: int) -> None:
+        """Counts the boxes of an image over max_boxes; an image seen again counts once."""
         with self._lock:
-            first = self.count == 0
-            self.count += boxes - max_boxes
-        if first:
+            warn = self._warn and not self._by_image
+            known = self._by_image.get(image_id, 0)
+            self._by_image[image_id] = max(known, boxes - max_boxes)
+        if warn:
             _log.warning(
                 "image %d has %d boxes, the batch holds %d: the largest are kept (said once); "
                 "raise max_boxes to keep all",
@@ -91,6 +104,18 @@ class DroppedBoxes:
                 boxes,
                 max_boxes,
             )
+
+    def summary(self) -> str:
+        """How many boxes of how many images were left out, with a few ids; '' if none."""
+        with self._lock:
+            by_image = dict(self._by_image)
+        if not by_image:
+            return ""
+        few = ", ".join(map(str, list(by_image)[:5])) + (", ..." if len(by_image) > 5 else "")
+        return (
+            f"max_boxes left out {sum(by_image.values())} boxes, the smallest, of "
+            f"{len(by_image)} images: id {few}; raise config.pipeline.max_boxes to keep all"
+        )
 
 
 def collate(
@@ -117,26 +142,17 @@ def collate(
     if len(examples) > batch_size:
         raise ValueError(f"collate: {len(examples)} examples for a batch_size of {batch_size}")
     dropped = DroppedBoxes() if dropped is None else dropped
-    host = _padding(canvas, max_boxes, batch_size, dtype)
-    for row, example in enumerate(examples):
-        _fill_row(host, row, keep_largest(example, max_boxes, dropped))
-    batch = host.batch._replace(
-        flip=_rows([example.flip for example in examples], False, batch_size),
-        color=_rows([example.color for example in examples], IDENTITY_COLOR, batch_size),
+    host = padding_batch(
+        canvas,
+        max_boxes,
+        batch_size,
+        dtype=dtype,
+        flips=any(example.flip is not None for example in examples),
+        colors=any(example.color is not None for example in examples),
     )
-    return host._replace(batch=batch)
-
-
-def _rows(values: list, padding: Any, count: int) -> np.ndarray | None:
-    """One row per picture and padding below; None where no picture has a value."""
-    if all(value is None for value in values):
-        return None
-    return np.stack(values + [padding] * (count - len(values)))
-
-
-def box_areas(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, " m"]:
-    """Areas in square pixels, on the host."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for row, example in enumerate(examples):
+        fill_row(host, row, example, dropped)
+    return host
 
 
 def keep_largest(example: Example, max_boxes: int, dropped: DroppedBoxes) -> Example:
@@ -154,29 +170,58 @@ def select_boxes(example: Example, kept: np.ndarray) -> Example:
     return example._replace(**{field: getattr(example, field)[kept] for field in OBJECT_FIELDS})
 
 
-def _padding(canvas: tuple[int, int], max_boxes: int, batch_size: int, dtype: type) -> HostBatch:
+def box_areas(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, " m"]:
+    """Areas in square pixels, on the host."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def padding_batch(
+    canvas: tuple[int, int],
+    max_boxes: int,
+    batch_size: int,
+    *,
+    dtype: type = np.uint8,
+    flips: bool = False,
+    colors: bool = False,
+) -> HostBatch:
+    """A batch of padding alone, whose rows `fill_row` fills; `flips` and `colors`: if it has any.
+
+    Told, not seen from the examples: a process may get batches of padding alone.
+    """
     # Padding rows carry the canvas as their size, so that dividing by a size stays finite.
     sizes = np.tile(np.asarray(canvas, np.float32), (batch_size, 1))
     batch = Batch(
-        images=np.zeros((batch_size, *canvas, 3), dtype),
+        images=_aligned_zeros((batch_size, *canvas, 3), dtype),
         image_sizes=sizes,
         original_sizes=sizes.copy(),
         gt_boxes=np.zeros((batch_size, max_boxes, 4), np.float32),
         gt_labels=np.full((batch_size, max_boxes), PADDING_LABEL, np.int32),
         gt_crowd=np.zeros((batch_size, max_boxes), bool),
         valid=np.zeros(batch_size, bool),
+        flip=np.zeros(batch_size, bool) if flips else None,
+        color=np.tile(IDENTITY_COLOR, (batch_size, 1, 1)) if colors else None,
     )
     return HostBatch(batch, np.full(batch_size, PADDING_IMAGE_ID, np.int64))
 
 
-def _fill_row(host: HostBatch, row: int, example: Example) -> None:
+def _aligned_zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Zeros at an address that XLA's CPU backend takes over as it is, where numpy's it copies."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def fill_row(host: HostBatch, row: int, example: Example, dropped: DroppedBoxes) -> None:
+    """Writes an example into a row of padding; see collate."""
     batch, (height, width) = host.batch, example.image.shape[:2]
-    canvas = batch.images.shape[1:3]
+    canvas, max_boxes = batch.images.shape[1:3], batch.gt_labels.shape[1]
     if height > canvas[0] or width > canvas[1]:
         raise ValueError(
             f"image {example.image_id} is {height} x {width} (height x width), too large for "
             f"the canvas of {canvas[0]} x {canvas[1]}; resize it before collate"
         )
+    example = keep_largest(example, max_boxes, dropped)
     count = len(example.boxes)
     batch.images[row, :height, :width] = example.image
     batch.image_sizes[row] = height, width
@@ -185,4 +230,8 @@ def _fill_row(host: HostBatch, row: int, example: Example) -> None:
     batch.gt_labels[row, :count] = example.labels
     batch.gt_crowd[row, :count] = example.crowd
     batch.valid[row] = True
+    if example.flip is not None:
+        batch.flip[row] = example.flip
+    if example.color is not None:
+        batch.color[row] = example.color
     host.image_ids[row] = example.image_id

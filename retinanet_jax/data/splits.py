@@ -1,9 +1,16 @@
-"""Names of splits and slices of them: 'train', 'val[:32]', 'train[90%:]'."""
+"""Names of splits and slices of them, 'train[90%:]', and of data sets: 'folder:~/cells:val*3'."""
 
 import re
+from typing import NamedTuple
 
 from retinanet_jax.data.report import DataError
 
+KINDS = ("shapes", "folder", "coco", "coco2014", "voc", "voc2007", "voc2012")
+
+# A root may hold colons; so may a split, but only inside its brackets.
+_PART = re.compile(
+    r"(?P<kind>\w+):(?P<root>.*):(?P<split>[^:\[\]*]+(\[[^\[\]]*\])?)(\*(?P<times>\d+))?"
+)
 _SPLIT = re.compile(r"(?P<name>[\w-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
 
@@ -35,6 +42,35 @@ def split_range(split: str, length: int) -> range:
         what = f"{split!r} of {length} images is empty"
         raise DataError("empty split", "data", "", what, "take another slice")
     return numbers
+
+
+class Part(NamedTuple):
+    """A data set of a mixture: `kind` is a data.name; each picture comes `times` times an epoch."""
+
+    kind: str
+    root: str
+    split: str
+    times: int
+
+
+def parse_part(text: str) -> Part:
+    """Part('folder', '~/cells', 'train[:10%]', 3) of 'folder:~/cells:train[:10%]*3'.
+
+    Raises:
+      DataError: it is not KIND:ROOT:SPLIT, with *N behind it or not; or KIND is unknown.
+    """
+    match = _PART.fullmatch(text)
+    if not match or match["kind"] not in KINDS or int(match["times"] or 1) < 1:
+        mend = (
+            f"write KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND one of {', '.join(KINDS)}, N at "
+            "least 1: folder:~/more_cells:train*3"
+        )
+        raise DataError("mixture", "data.mix", "", f"{text!r} names no data set", mend)
+    if match["kind"] == "folder" and not match["root"]:
+        mend = "write the folder between the colons: folder:~/more_cells:train"
+        raise DataError("mixture", "data.mix", "", f"{text!r} names no folder", mend)
+    parse_split(match["split"])
+    return Part(match["kind"], match["root"], match["split"], int(match["times"] or 1))
 
 
 def _record(bound: str | None, length: int) -> int | None:

@@ -60,21 +60,22 @@ class Concatenation:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Example:
-        part, index = self._find(index)
-        return part[index]
+        part, index = self.find(index)
+        return self._parts[part][index]
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels."""
-        part, index = self._find(index)
-        return part.image_size(index)
+        part, index = self.find(index)
+        return self._parts[part].image_size(index)
 
     def image_id(self, index: int) -> int:
         """The id of the picture in its own source."""
-        part, index = self._find(index)
-        return part.image_id(index)
+        part, index = self.find(index)
+        return self._parts[part].image_id(index)
 
-    def _find(self, index: int) -> tuple[IdentifiedSource, int]:
+    def find(self, index: int) -> tuple[int, int]:
+        """Which part picture `index` is in, and its number there."""
         if not 0 <= index < len(self):
             raise IndexError(f"no picture {index} of {len(self)}")
-        place = bisect.bisect_right(self._ends, index)
-        return self._parts[place], index - (self._ends[place - 1] if place else 0)
+        part = bisect.bisect_right(self._ends, index)
+        return part, index - (self._ends[part - 1] if part else 0)
