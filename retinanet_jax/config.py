@@ -4,7 +4,7 @@ An experiment file returns an `ml_collections.ConfigDict` (see `experiments/`), 
 can be overridden on the command line; `from_config_dict` turns it into the frozen `Config` that the
 program uses, and checks it on the way. What a field means, its unit and its source stand in the
 docstring of its section: AnchorConfig, MatchingConfig, LossConfig, PostprocessConfig, ModelConfig,
-PipelineConfig, OptimizerConfig, and below.
+PipelineConfig, AugmentationConfig, OptimizerConfig, and below.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from retinanet_jax.anchors import AnchorConfig
+from retinanet_jax.data.augmentation import AugmentationConfig, with_largest_scale
 from retinanet_jax.data.pipeline import PipelineConfig
 from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.detections import PostprocessConfig
@@ -173,6 +174,7 @@ class Config:
     seed: int = 0
     data: DataConfig = DataConfig()
     pipeline: PipelineConfig = PipelineConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     pixels: PixelConfig = PixelConfig()
     model: ModelConfig = ModelConfig()
     anchors: AnchorConfig = AnchorConfig()
@@ -281,6 +283,10 @@ def _build(kind: type, values: dict[str, Any], derived: dict, errors: list[str])
 
 def _check_together(config: Config) -> None:
     """Rules between sections."""
+    try:
+        with_largest_scale(config.pipeline, config.augmentation)
+    except ValueError as error:
+        raise ConfigError(f"config.{error}") from error
     if config.optimizer.warmup_steps >= config.train.steps:
         raise ConfigError(
             f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not less than "

@@ -69,6 +69,7 @@ def run_steps(
         batch_size=config.train.batch_size,
         seed=config.seed,
         settings=for_this_process(config.pipeline),
+        augmentation=config.augmentation,
         dropped=dropped,
     )
     meter = Meter(config, log, batches.describe)

@@ -15,7 +15,6 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from retinanet_jax.config import from_config_dict
-from retinanet_jax.data.report import DataError
 from retinanet_jax.inspection.page import inspect_data
 from retinanet_jax.main import CONFIG, EXPECTED, parse_flags
 
@@ -39,10 +38,7 @@ def main(argv: list[str]) -> None:
         config = from_config_dict(tree)
         page = inspect_data(config, fit=_FIT.value, max_images=_MAX_IMAGES.value)
     except EXPECTED as error:
-        message = f"{type(error).__name__}: {error}"
-        if isinstance(error, DataError) and tree.data.on_error == "strict":
-            message += "\n--config.data.on_error=skip lists all faulty entries on the page instead"
-        sys.exit(message)
+        sys.exit(f"{type(error).__name__}: {error}")
     out = Path(_OUT.value).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from retinanet_jax.data.batch import Example
+from retinanet_jax.data.batch import Example, box_areas
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.views import Annotated
@@ -19,7 +19,7 @@ class MemorySource:
 
     def __getitem__(self, index):
         image = np.full((*self._size, 3), 128, np.uint8)
-        return Example(image, *self._objects[index], image_id=self.image_id(index))
+        return Example(image, *self.annotated(index)[:4], image_id=self.image_id(index))
 
     def image_size(self, index):
         return self._size
@@ -29,8 +29,7 @@ class MemorySource:
 
     def annotated(self, index):
         boxes, labels, crowd = self._objects[index]
-        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-        return Annotated(boxes, labels, crowd, areas, self._size)
+        return Annotated(boxes, labels, crowd, box_areas(boxes), self._size)
 
 
 def objects_of(boxes, labels=None, crowd=None):

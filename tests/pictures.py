@@ -4,11 +4,23 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from retinanet_jax.data.batch import Example
+from retinanet_jax.data.augmentation import AugmentationConfig
+from retinanet_jax.data.batch import Example, box_areas
 from retinanet_jax.data.canvas import PipelineConfig
 from retinanet_jax.data.views import Annotated
 
-SMALL = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, max_boxes=4, num_threads=2)
+# A mosaic has the boxes of four pictures.
+SMALL = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, max_boxes=12, num_threads=2)
+ALL_ON = AugmentationConfig(
+    scales=(16, 24),
+    scale_jitter=(0.6, 1.7),
+    crop=(0.5, 1.0),
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+    hue=0.1,
+    mosaic=0.3,
+)
 SIZES = [(48, 80), (80, 48), (48, 72), (64, 64), (30, 90), (24, 40), (100, 60)]
 
 
@@ -29,8 +41,7 @@ class Pictures:
 
     def annotated(self, index: int) -> Annotated:
         example = self[index]
-        areas = np.zeros(len(example.boxes), np.float32)
-        return Annotated(*example[1:4], areas, example.image.shape[:2])
+        return Annotated(*example[1:5], example.image.shape[:2])
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng(index)
@@ -39,7 +50,8 @@ class Pictures:
         boxes = corners.reshape(-1, 4).astype(np.float32)
         labels = np.arange(len(boxes), dtype=np.int32)
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        return Example(image, boxes, labels, np.zeros(len(boxes), bool), 100 + index)
+        crowd = np.zeros(len(boxes), bool)
+        return Example(image, boxes, labels, crowd, box_areas(boxes), 100 + index)
 
 
 def dataset(source) -> SimpleNamespace:

@@ -9,7 +9,7 @@ import itertools
 import json
 import sys
 
-from pictures import SMALL, Pictures
+from pictures import ALL_ON, SMALL, Pictures
 
 from retinanet_jax.data.batch import HostBatch
 from retinanet_jax.data.dataset import Dataset
@@ -39,9 +39,9 @@ def fingerprint(host: HostBatch) -> list[str]:
 
 if __name__ == "__main__":
     start, steps, index, count = map(int, sys.argv[1:])
-    settings = dataclasses.replace(
-        SMALL, scale_jitter=(0.6, 1.7), process_index=index, process_count=count
+    settings = dataclasses.replace(SMALL, process_index=index, process_count=count)
+    batches = train_batches(
+        mixture(), batch_size=BATCH_SIZE, seed=5, settings=settings, augmentation=ALL_ON
     )
-    batches = train_batches(mixture(), batch_size=BATCH_SIZE, seed=5, settings=settings)
     hosts = itertools.islice(batches.iterate(start), steps)
     json.dump([fingerprint(host) for host in hosts], sys.stdout)

@@ -6,14 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from retinanet_jax.data.batch import DroppedBoxes, Example, collate, padding_batch
+from retinanet_jax.data.batch import DroppedBoxes, Example, box_areas, collate, padding_batch
 
 
 def example(size, boxes, image_id=7, **fields) -> Example:
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     labels = np.arange(len(boxes), dtype=np.int32)
     image = np.full((*size, 3), 200, np.uint8)
-    return Example(image, boxes, labels, np.zeros(len(boxes), bool), image_id, **fields)
+    crowd = np.zeros(len(boxes), bool)
+    return Example(image, boxes, labels, crowd, box_areas(boxes), image_id, **fields)
 
 
 def test_the_picture_lies_in_the_top_left_corner_and_the_rest_is_zero():
@@ -92,7 +93,7 @@ def test_more_examples_than_rows_is_an_error():
 def test_a_device_of_the_cpu_takes_the_memory_of_a_batch_as_it_is():
     for width in (4, 5, 7):
         for dtype in (np.uint8, np.float32):
-            images = padding_batch((3, width), 2, 3, dtype).batch.images
+            images = padding_batch((3, width), 2, 3, dtype=dtype).batch.images
             assert images.ctypes.data % 64 == 0 and images.flags.c_contiguous
             assert images.dtype == dtype and images.shape == (3, 3, width, 3) and not images.any()
             images[:] = 1

@@ -148,6 +148,7 @@ def test_examples_are_what_the_files_say(folder, tmp_path):
         np.testing.assert_allclose(example.boxes, image.boxes(), atol=1e-4)
         np.testing.assert_array_equal(example.labels, image.labels())
         np.testing.assert_array_equal(example.crowd, image.crowd())
+        np.testing.assert_array_equal(example.areas, [int(a.area) for a in image.annotations])
         np.testing.assert_array_equal(example.image, images.decode(image.path.read_bytes(), "x"))
         assert example.boxes.dtype == np.float32 and example.boxes.shape[1:] == (4,)
         annotated = dataset.source.annotated(i)

@@ -28,6 +28,7 @@ ORDER = [
     "logging",
     "predict",
     "evaluate",
+    "augment",
     "train",
     "loop",
     "inspection",

@@ -13,6 +13,7 @@ ArrayLike = Array | np.ndarray
 
 PADDING_LABEL = -1
 PADDING_IMAGE_ID = -1
+IDENTITY_COLOR = np.eye(3, 4, dtype=np.float32)
 
 _ALIGNMENT = 64  # bytes; what XLA asks of memory on the CPU that it is to use without copying
 
@@ -22,17 +23,26 @@ _log = logging.getLogger(__name__)
 class Example(NamedTuple):
     """One picture with its boxes, on the host.
 
-    Boxes are xyxy in absolute pixels of `image`; labels are contiguous from 0; `crowd` marks boxes
-    that stand for a region of many objects. `original_size` is the (height, width) in which the
-    picture is stored, None as long as `image` still has that size.
+    boxes: xyxy in absolute pixels of `image`.
+    labels: contiguous from 0.
+    crowd: marks boxes that stand for a region of many objects.
+    areas: of the objects in square pixels of `image`; of their boxes where no outline is known.
+    original_size: (height, width) in which the picture is stored; None: that of `image`.
+    flip, color: what is left for the device to do, see Batch; None: nothing.
     """
 
     image: UInt8[np.ndarray, "h w 3"] | Float32[np.ndarray, "h w 3"]
     boxes: Float[np.ndarray, "m 4"]
     labels: Int[np.ndarray, " m"]
     crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
     image_id: int
     original_size: tuple[int, int] | None = None
+    flip: bool | None = None
+    color: Float[np.ndarray, "3 4"] | None = None
+
+
+OBJECT_FIELDS = ("boxes", "labels", "crowd", "areas")  # of an Example: one row per object
 
 
 class Batch(NamedTuple):
@@ -43,6 +53,8 @@ class Batch(NamedTuple):
     original_sizes: (height, width) of the picture as it is stored, in pixels.
     gt_boxes: xyxy in pixels of the canvas; zeros where gt_labels is -1.
     valid: False for the rows that only fill up the last batch.
+    flip: True where augment.augment_on_device will mirror the picture; None: nowhere.
+    color: matrices [color, 1 offset] that it will map RGB by, on the scale 0..255; None: none.
     """
 
     images: UInt8[ArrayLike, "b h w 3"] | Float32[ArrayLike, "b h w 3"]
@@ -52,6 +64,8 @@ class Batch(NamedTuple):
     gt_labels: Int[ArrayLike, "b m"]
     gt_crowd: Bool[ArrayLike, "b m"]
     valid: Bool[ArrayLike, " b"]
+    flip: Bool[ArrayLike, " b"] | None = None
+    color: Float[ArrayLike, "b 3 4"] | None = None
 
 
 class HostBatch(NamedTuple):
@@ -128,7 +142,14 @@ def collate(
     if len(examples) > batch_size:
         raise ValueError(f"collate: {len(examples)} examples for a batch_size of {batch_size}")
     dropped = DroppedBoxes() if dropped is None else dropped
-    host = padding_batch(canvas, max_boxes, batch_size, dtype)
+    host = padding_batch(
+        canvas,
+        max_boxes,
+        batch_size,
+        dtype=dtype,
+        flips=any(example.flip is not None for example in examples),
+        colors=any(example.color is not None for example in examples),
+    )
     for row, example in enumerate(examples):
         fill_row(host, row, example, dropped)
     return host
@@ -140,22 +161,33 @@ def keep_largest(example: Example, max_boxes: int, dropped: DroppedBoxes) -> Exa
     if count <= max_boxes:
         return example
     dropped.add(example.image_id, count, max_boxes)
-    x1, y1, x2, y2 = example.boxes.T
-    largest = np.argsort(-(x2 - x1) * (y2 - y1), kind="stable")[:max_boxes]
+    largest = np.argsort(-box_areas(example.boxes), kind="stable")[:max_boxes]
     return select_boxes(example, np.sort(largest))
 
 
 def select_boxes(example: Example, kept: np.ndarray) -> Example:
     """The example with only the boxes that `kept` (indices or a mask) names."""
-    return example._replace(
-        boxes=example.boxes[kept], labels=example.labels[kept], crowd=example.crowd[kept]
-    )
+    return example._replace(**{field: getattr(example, field)[kept] for field in OBJECT_FIELDS})
+
+
+def box_areas(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, " m"]:
+    """Areas in square pixels, on the host."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def padding_batch(
-    canvas: tuple[int, int], max_boxes: int, batch_size: int, dtype: type = np.uint8
+    canvas: tuple[int, int],
+    max_boxes: int,
+    batch_size: int,
+    *,
+    dtype: type = np.uint8,
+    flips: bool = False,
+    colors: bool = False,
 ) -> HostBatch:
-    """A batch of padding alone, whose rows `fill_row` fills."""
+    """A batch of padding alone, whose rows `fill_row` fills; `flips` and `colors`: if it has any.
+
+    Told, not seen from the examples: a process may get batches of padding alone.
+    """
     # Padding rows carry the canvas as their size, so that dividing by a size stays finite.
     sizes = np.tile(np.asarray(canvas, np.float32), (batch_size, 1))
     batch = Batch(
@@ -166,6 +198,8 @@ def padding_batch(
         gt_labels=np.full((batch_size, max_boxes), PADDING_LABEL, np.int32),
         gt_crowd=np.zeros((batch_size, max_boxes), bool),
         valid=np.zeros(batch_size, bool),
+        flip=np.zeros(batch_size, bool) if flips else None,
+        color=np.tile(IDENTITY_COLOR, (batch_size, 1, 1)) if colors else None,
     )
     return HostBatch(batch, np.full(batch_size, PADDING_IMAGE_ID, np.int64))
 
@@ -196,4 +230,8 @@ def fill_row(host: HostBatch, row: int, example: Example, dropped: DroppedBoxes)
     batch.gt_labels[row, :count] = example.labels
     batch.gt_crowd[row, :count] = example.crowd
     batch.valid[row] = True
+    if example.flip is not None:
+        batch.flip[row] = example.flip
+    if example.color is not None:
+        batch.color[row] = example.color
     host.image_ids[row] = example.image_id

@@ -78,7 +78,8 @@ def prepare_coco(
         records, categories = {}, None
         for split, (images, path) in found.items():
             read = read_annotations(path, images, on_error, annotated=split in release.usual)
-            report.extend(read.report)
+            for reason, names in read.report.counts.items():
+                report.counts[reason].extend(names)
             if categories not in (None, read.categories):
                 mend = "take all annotation files from one release"
                 raise DataError("categories", path, "", "has categories of its own", mend)

@@ -55,7 +55,8 @@ class Dataset:
       name: for logs.
       notes: for a person: what was skipped or changed when the data set was prepared, and classes
         without a box; '' if there is nothing to say.
-      report: the same by reason; of COCO and Pascal VOC, in all of their splits.
+      report: what was skipped or changed when it was prepared, one by one; of COCO and Pascal VOC,
+        in all of their splits.
     """
 
     source: Source
@@ -153,8 +154,7 @@ def _folder(data_config: Any, split: str) -> Dataset:
     source = TfdsSource(prepared, split, data_config.cache_dir)
     official = _official(data_config, name) or prepared / f"ground_truth_{name}.json"
     truth = functools.cache(lambda: _read_truth(official, source, categories))
-    named = f"{data_config.root} {split}"
-    return Dataset(source, categories, truth, named, notes, stored.report)
+    return Dataset(source, categories, truth, f"{data_config.root} {split}", notes, stored.report)
 
 
 def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
@@ -166,6 +166,14 @@ def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
         f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; take out of the categories "
         "what is no class, such as a background or a group of classes: RetinaNet needs none"
     )
+
+
+def _stored(folders: Iterable[Path]) -> tuple[str, Report]:
+    """What was skipped or changed when these were prepared, each told once: notes and report."""
+    found = {folder: read_source_file(folder) for folder in folders}
+    stored = {folder: file.report for folder, file in found.items() if file}
+    notes = [report.notes(str(folder), folder / SOURCE_FILE) for folder, report in stored.items()]
+    return "\n".join(filter(None, notes)), Report.joined(stored.values())
 
 
 def _coco(data_config: Any, split: str) -> Dataset:
@@ -191,7 +199,7 @@ def _coco(data_config: Any, split: str) -> Dataset:
         )
         return rebuild([source], categories)
 
-    name, told = f"coco/{year} {split}", _told([folder])
+    name, told = f"coco/{year} {split}", _stored([folder])
     return Dataset(source, categories, functools.cache(truth), name, *told)
 
 
@@ -218,19 +226,8 @@ def _voc(data_config: Any, split: str) -> Dataset:
             annotation["difficult"] = annotation["iscrowd"]
         return restrict(content, source, data_config.name)
 
-    name, told = f"{data_config.name} {split}", _told([part.folder for part in parts])
+    name, told = f"{data_config.name} {split}", _stored([part.folder for part in parts])
     return Dataset(source, VOC_CATEGORIES, functools.cache(truth), name, *told)
-
-
-def _told(folders: Iterable[Path]) -> tuple[str, Report]:
-    """Notes and report of prepared folders, each told once; empty where others prepared them."""
-    notes, report = [], Report()
-    for folder in dict.fromkeys(folders):
-        stored = read_source_file(folder)
-        if stored is not None:
-            notes.append(stored.report.notes(str(folder), folder / SOURCE_FILE))
-            report.extend(stored.report)
-    return "\n".join(filter(None, notes)), report
 
 
 def _check_voc_names(source: VocSource) -> None:

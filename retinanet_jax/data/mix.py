@@ -42,12 +42,10 @@ def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
     name = " + ".join(
         dataset.name if times == 1 else f"{times} x {dataset.name}" for dataset, times in parts
     )
-    notes = dict.fromkeys(dataset.notes for dataset, _ in parts if dataset.notes)
-    report = Report()
-    for dataset, _ in parts:
-        report.extend(dataset.report)
-    categories = parts[0][0].categories
-    return Dataset(source, categories, _no_ground_truth, name, "\n".join(notes), report)
+    datasets = [dataset for dataset, _ in parts]
+    notes = "\n".join(dataset.notes for dataset in datasets if dataset.notes)
+    report = Report.joined(dataset.report for dataset in datasets)
+    return Dataset(source, datasets[0].categories, _no_ground_truth, name, notes, report)
 
 
 class Mixture(Concatenation):
@@ -75,14 +73,14 @@ class Relabelled:
         example = self._source[index]
         return example._replace(labels=self._labels[example.labels])
 
-    def annotated(self, index: int) -> Annotated:
-        """The objects of a picture, with the new labels."""
-        found = self._source.annotated(index)
-        return found._replace(labels=self._labels[found.labels])
-
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self._source.image_size(index)
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
+        annotated = self._source.annotated(index)
+        return annotated._replace(labels=self._labels[annotated.labels])
 
     def image_id(self, index: int) -> int:
         """The id of the picture in its own data set."""

@@ -5,19 +5,18 @@ index) and a batch of (seed, step), so that resuming is a number and several pro
 rows out of the same global batch.
 """
 
-import functools
 import sys
 
 import numpy as np
 
 from retinanet_jax.data import transforms
-from retinanet_jax.data.batch import DroppedBoxes, Example
+from retinanet_jax.data.augmentation import AugmentationConfig, augment, with_largest_scale
+from retinanet_jax.data.batch import DroppedBoxes, Example, HostBatch, padding_batch
 from retinanet_jax.data.canvas import (
     PipelineConfig,
     canvas_for,
     canvases,
     eval_size,
-    jitter_bound,
 )
 from retinanet_jax.data.order import TrainOrder, eval_order
 from retinanet_jax.data.stream import Batches, ExampleError, HasSource, Read
@@ -43,6 +42,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     settings: PipelineConfig,
+    augmentation: AugmentationConfig,
     dropped: DroppedBoxes | None = None,
 ) -> Batches:
     """Augmented batches without end: `batches[step]` is a pure function of (seed, step).
@@ -54,7 +54,8 @@ def train_batches(
       dataset: see HasSource.
       batch_size: rows of the global batch; this process makes its share, in process order.
       seed: 0 or more.
-      settings: all of it is used.
+      settings: all of it is used but eval_resizing and eval_canvas.
+      augmentation: its flips and colours are drawn here, for augment.augment_on_device to do.
       dropped: where boxes that max_boxes leaves out are counted.
 
     Raises:
@@ -65,48 +66,43 @@ def train_batches(
     if seed < 0:
         raise ValueError(f"train_batches: seed {seed} is negative")
     _check_rows(batch_size, settings)
+    settings = with_largest_scale(settings, augmentation)
     order = TrainOrder(dataset.source, batch_size, seed, settings)
-    prepare = functools.partial(_augmented, seed=seed, settings=settings)
-    steps = sys.maxsize // batch_size
-    return Batches(dataset, order, prepare, steps, batch_size, settings, dropped or DroppedBoxes())
+
+    def prepare(read: Read, index: int, epoch: int) -> Example:
+        key = (seed, _EXAMPLES_KEY, epoch, index)
+        return augment(read, index, len(dataset.source), key, settings, augmentation)
+
+    def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
+        marks = {"flips": augmentation.flip, "colors": augmentation.changes_colors()}
+        return padding_batch(canvas, settings.max_boxes, rows, **marks)
+
+    steps, dropped = sys.maxsize // batch_size, dropped or DroppedBoxes()
+    return Batches(dataset, order, prepare, begin, steps, batch_size, settings, dropped)
 
 
 def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfig) -> Batches:
     """Every image once, resized only; the last batch is filled up with rows that are not `valid`.
 
     In the data set's order; with a few canvases, landscape pictures first and portrait last, so
-    that nearly all batches have a small canvas. Of `settings`, flip and scale_jitter are not used.
-    Every process gets the same number of batches on the same canvases.
+    that nearly all batches have a small canvas. Every process gets the same number of batches on
+    the same canvases.
 
     Raises: as train_batches; of a data set without images there are no batches.
     """
     _check_rows(batch_size, settings)
     plans = eval_order(dataset.source, batch_size, settings)
-    prepare = functools.partial(_resized, settings=settings)
-    # Told, not seen from the examples: a process may get batches of padding alone.
-    dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
+
+    def prepare(read: Read, index: int, epoch: int) -> Example:
+        return fit(read(index), settings)
+
+    def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
+        dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
+        return padding_batch(canvas, settings.max_boxes, rows, dtype=dtype)
+
     # Detections are scored against the annotations: that a batch holds fewer boxes costs nothing.
     unsaid, order = DroppedBoxes(warn=False), plans.__getitem__
-    return Batches(dataset, order, prepare, len(plans), batch_size, settings, unsaid, dtype)
-
-
-def _augmented(
-    read: Read, index: int, epoch: int, *, seed: int, settings: PipelineConfig
-) -> Example:
-    example = read(index)
-    return transforms.augment(
-        example,
-        transforms.draw((seed, _EXAMPLES_KEY, epoch, index)),
-        min_side=settings.min_side,
-        max_side=settings.max_side,
-        bound=jitter_bound(example.image.shape[:2], settings),
-        flip_half=settings.flip,
-        scale_jitter=settings.scale_jitter,
-    )
-
-
-def _resized(read: Read, index: int, epoch: int, *, settings: PipelineConfig) -> Example:
-    return fit(read(index), settings)
+    return Batches(dataset, order, prepare, begin, len(plans), batch_size, settings, unsaid)
 
 
 def fit(example: Example, settings: PipelineConfig) -> Example:

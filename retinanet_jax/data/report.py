@@ -4,6 +4,7 @@ import collections
 import itertools
 import os
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 ON_ERROR = ("strict", "skip")
@@ -30,14 +31,18 @@ class Report:
         self.counts: dict[str, list[str]] = collections.defaultdict(list)
         self.counts.update(counts or {})
 
+    @classmethod
+    def joined(cls, reports: Iterable["Report"]) -> "Report":
+        """One report of what several count."""
+        whole = cls()
+        for report in reports:
+            for reason, names in report.counts.items():
+                whole.counts[reason].extend(names)
+        return whole
+
     def add(self, reason: str, where: str) -> None:
         """Counts one thing, named by file and id, under a reason."""
         self.counts[reason].append(where)
-
-    def extend(self, other: "Report") -> None:
-        """Counts all that another report has counted."""
-        for reason, names in other.counts.items():
-            self.counts[reason].extend(names)
 
     @property
     def total(self) -> int:

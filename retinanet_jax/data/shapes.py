@@ -78,9 +78,7 @@ class ShapesSource:
 
     def annotated(self, index: int) -> Annotated:
         """The objects of picture `index`, which is drawn for it; areas are the shapes'."""
-        shapes = self._draw(index)[1]
-        areas = np.array([shape.area for shape in shapes], np.float32)
-        return Annotated(*_objects(shapes), areas, self._image_size)
+        return Annotated(*_objects(self._draw(index)[1]), self._image_size)
 
     def image_id(self, index: int) -> int:
         return int(index)
@@ -125,11 +123,12 @@ class ShapesSource:
         return cv2.merge(list((image + np.float32(0.5)).astype(np.uint8))), shapes
 
 
-def _objects(shapes: list[Shape]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes [m 4], labels [m] and crowd marks [m]."""
+def _objects(shapes: list[Shape]) -> tuple[np.ndarray, ...]:
+    """Boxes [m 4], labels, crowd marks and areas [m]."""
     boxes = np.array([shape.box for shape in shapes], np.float32).reshape(-1, 4)
     labels = np.array([shape.label for shape in shapes], np.int32)
-    return boxes, labels, np.zeros(len(shapes), bool)
+    areas = np.array([shape.area for shape in shapes], np.float64)
+    return boxes, labels, np.zeros(len(shapes), bool), areas
 
 
 def _place_shapes(rng: np.random.Generator, size: tuple[int, int]) -> list[Shape]:

@@ -76,8 +76,7 @@ class TfdsSource:
         record = self.record(index)
         name = record["image/filename"].decode(errors="replace")
         image = images_lib.decode(record["image"], f"{self.folder}: {name}")
-        boxes, labels, crowd = self.objects(record, image.shape[:2])
-        return Example(image, boxes, labels, crowd, self.id_of(record))
+        return Example(image, *self.objects(record, image.shape[:2]), self.id_of(record))
 
     def record(self, index: int) -> dict:
         """Record `index`, see parse_record; the image as encoded bytes.
@@ -96,9 +95,8 @@ class TfdsSource:
 
     def annotated(self, index: int) -> Annotated:
         """The objects of image `index`, without decoding."""
-        record, size = self.record(index), self.image_size(index)
-        areas = np.array([a.area for a in self.annotations(record, size)], np.float32)
-        return Annotated(*self.objects(record, size), areas, size)
+        size = self.image_size(index)
+        return Annotated(*self.objects(self.record(index), size), size)
 
     def image_id(self, index: int) -> int:
         """The id that detections of image `index` carry."""
@@ -109,18 +107,21 @@ class TfdsSource:
         return int(record["image/id"])
 
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
-        """Boxes [m 4] xyxy in pixels, labels [m], crowd [m] of a record; size (height, width)."""
+        """Boxes [m 4] xyxy in pixels, labels, crowd, areas [m] of a record; size (height, width).
+
+        Areas are those of the annotations, which TFDS cuts to integers.
+        """
         objects = record["objects"]
         crowd = np.asarray(objects["is_crowd"], bool).reshape(-1)
-        return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd
+        areas = np.asarray(objects["area"], np.float64).reshape(-1)
+        return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd, areas
 
     def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
         """The objects of a record as annotations; category ids are filled with the labels."""
-        boxes, labels, crowd = self.objects(record, size)
-        ids, areas = record["objects"]["id"], record["objects"]["area"]
+        rows = zip(record["objects"]["id"], *self.objects(record, size), strict=True)
         return tuple(
-            Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(is_crowd))
-            for i, label, box, area, is_crowd in zip(ids, labels, boxes, areas, crowd, strict=True)
+            Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(crowd))
+            for i, box, label, crowd, area in rows
         )
 
     def index(self) -> RecordIndex:

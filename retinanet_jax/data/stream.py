@@ -7,14 +7,14 @@ from typing import Protocol, runtime_checkable
 
 import cv2
 import grain
-import numpy as np
 
-from retinanet_jax.data.batch import DroppedBoxes, Example, HostBatch, fill_row, padding_batch
+from retinanet_jax.data.batch import DroppedBoxes, Example, HostBatch, fill_row
 from retinanet_jax.data.canvas import PipelineConfig
 from retinanet_jax.data.order import NO_EXAMPLE, Plan, Source
 
 Read = Callable[[int], Example]  # index -> the example as it is stored
 Prepare = Callable[[Read, int, int], Example]  # read, index, epoch -> what goes into the batch
+Begin = Callable[[tuple[int, int], int], HostBatch]  # canvas, rows -> a batch of padding
 
 
 class ExampleError(RuntimeError):
@@ -40,11 +40,11 @@ class Batches:
       dataset: where the examples come from.
       order: step -> Plan of the global batch.
       prepare: makes the example (index, epoch) with a function that reads any by its index.
+      begin: makes a batch of padding, whose rows are then filled; see padding_batch.
       length: number of batches.
       batch_size: rows of the global batch.
-      settings: threads, prefetch, max_boxes, and which of the processes this is.
+      settings: threads, prefetch, and which of the processes this is.
       dropped: where boxes that max_boxes leaves out are counted.
-      dtype: of the images, uint8 or float32.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Batches:
         dataset: HasSource,
         order: Callable[[int], Plan],
         prepare: Prepare,
+        begin: Begin,
         length: int,
         batch_size: int,
         settings: PipelineConfig,
         dropped: DroppedBoxes,
-        dtype: type = np.uint8,
     ):
         self._dataset, self._order, self._prepare = dataset, order, prepare
-        self._length, self._settings, self._dtype = length, settings, dtype
+        self._begin_padding, self._length, self._settings = begin, length, settings
         self._rows = batch_size // settings.process_count
         self._dropped = dropped
         cv2.setNumThreads(0)  # the threads are ours: one example each
@@ -91,6 +91,19 @@ class Batches:
         stream = grain.MapDataset.source(rows).to_iter_dataset(reading)
         return iter(stream.batch(self._rows, batch_fn=rows.finish))
 
+    def example(self, index: int, epoch: int) -> Example:
+        """What goes into the batch of that epoch in which picture `index` is.
+
+        Raises:
+          ExampleError: it cannot be read or transformed.
+        """
+        try:
+            return self._prepare(self._read, index, epoch)
+        except ExampleError:
+            raise
+        except Exception as error:
+            raise self._failure(index, error) from error
+
     def describe(self, step: int) -> str:
         """The images of the global batch `step`, ids by data set, for messages."""
         parts: dict[str, list[str]] = {}
@@ -100,29 +113,32 @@ class Batches:
         return "; ".join(f"{part}: {', '.join(ids)}" for part, ids in parts.items())
 
     def _begin(self, step: int) -> HostBatch:
-        canvas = self._order(step).canvas
-        return padding_batch(canvas, self._settings.max_boxes, self._rows, self._dtype)
+        return self._begin_padding(self._order(step).canvas, self._rows)
 
     def _fill(self, host: HostBatch, step: int, row: int) -> None:
         plan, place = self._order(step), self._settings.process_index * self._rows + row
         index = plan.indices[place]
         if index == NO_EXAMPLE:
             return
-        try:
-            example = self._prepare(self._read, index, plan.epochs[place])
-            fill_row(host, row, example, self._dropped)
-        except Exception as error:
-            raise ExampleError(
-                f"data set {self._part(index)}, example {index} (image id "
-                f"{self._image_id(index)}): {type(error).__name__}: {error}"
-            ) from error
+        fill_row(host, row, self.example(index, plan.epochs[place]), self._dropped)
 
     def _read(self, index: int) -> Example:
-        example = self._dataset.source[index]
-        size, told = example.image.shape[:2], tuple(self._dataset.source.image_size(index))
-        if size != told:
-            raise ValueError(f"the picture is {size} (height, width), its annotation says {told}")
+        # It names what it reads: a mosaic has three pictures beside its own.
+        try:
+            example = self._dataset.source[index]
+            size, told = example.image.shape[:2], tuple(self._dataset.source.image_size(index))
+            if size != told:
+                what = f"the picture is {size} (height, width), its annotation says {told}"
+                raise ValueError(what)
+        except Exception as error:
+            raise self._failure(index, error) from error
         return example
+
+    def _failure(self, index: int, error: Exception) -> ExampleError:
+        return ExampleError(
+            f"data set {self._part(index)}, example {index} (image id {self._image_id(index)}): "
+            f"{type(error).__name__}: {error}"
+        )
 
     # Sources may tell both without reading the example; the one that failed cannot be asked.
     def _image_id(self, index: int) -> str:

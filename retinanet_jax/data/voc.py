@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Bool, Float, Int
 
 from retinanet_jax.data.archives import AnyPath
+from retinanet_jax.data.batch import box_areas
 from retinanet_jax.data.builders import checked_images, write_source, write_tfds
 from retinanet_jax.data.class_names import VOC_CATEGORIES
 from retinanet_jax.data.official import Part, Release, prepare_release
@@ -78,20 +79,20 @@ class VocSource(TfdsSource):
         return int(digits)
 
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
-        """Boxes [m 4] xyxy in pixels, labels [m], difficult [m]; `size` is (height, width)."""
+        """Boxes [m 4] xyxy in pixels, labels, difficult, areas of the boxes [m]."""
         objects = record["objects"]
         boxes = pixel_boxes(objects["bbox"], size)
         boxes[:, :2] = np.maximum(boxes[:, :2] - 1, 0)
         difficult = np.asarray(objects["is_difficult"], bool).reshape(-1)
-        return boxes, label_array(objects["label"]), difficult
+        return boxes, label_array(objects["label"]), difficult, box_areas(boxes.astype(np.float64))
 
     def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
         """The objects of a record; ids count the objects of the image, `crowd` is difficult."""
         first = 1000 * self.id_of(record) + 1
         rows = zip(*self.objects(record, size), strict=True)
         return tuple(
-            Annotation(i, int(label), int(label), xywh(box), _area(box), bool(difficult))
-            for i, (box, label, difficult) in enumerate(rows, first)
+            Annotation(i, int(label), int(label), xywh(box), float(area), bool(difficult))
+            for i, (box, label, difficult, area) in enumerate(rows, first)
         )
 
 
@@ -213,8 +214,3 @@ def _encoded(voc_object: VocObject, record: ImageRecord) -> dict:
         "is_truncated": voc_object.truncated,
         "is_difficult": voc_object.difficult,
     }
-
-
-def _area(box: Float[np.ndarray, "4"]) -> float:
-    _, _, width, height = xywh(box)
-    return width * height

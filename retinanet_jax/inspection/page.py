@@ -1,15 +1,18 @@
 """One HTML page on the data of a config: self-contained, to be looked at before training."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from retinanet_jax.config import Config
+from retinanet_jax.data.augmentation import with_largest_scale
+from retinanet_jax.data.batch import collate
+from retinanet_jax.data.canvas import PipelineConfig, canvas_for
 from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline import eval_batches, train_batches
-from retinanet_jax.data.views import Slice
+from retinanet_jax.data.stream import Batches
 from retinanet_jax.inspection.anchor_sections import anchors_section, fit_section
 from retinanet_jax.inspection.findings import (
     Finding,
@@ -20,7 +23,7 @@ from retinanet_jax.inspection.findings import (
     report_finding,
 )
 from retinanet_jax.inspection.markup import Html, join, tag
-from retinanet_jax.inspection.pictures import batch_pictures
+from retinanet_jax.inspection.pictures import batch_pictures, first_pictures
 from retinanet_jax.inspection.sections import (
     findings_section,
     legend,
@@ -44,9 +47,11 @@ def inspect_data(config: Config, *, fit: bool = False, max_images: int = 10_000)
     Raises:
       DataError: data are missing or bad.
     """
-    names = (config.data.train_split, config.data.eval_split)
+    data = config.data
+    train, evaluation = load_training_set(data), load_dataset(data, data.eval_split)
     splits = [
-        read_split(name, load_dataset(config.data, name), config, max_images) for name in names
+        read_split(data.train_split, train, config, max_images),
+        read_split(data.eval_split, evaluation, config, max_images),
     ]
     return render(splits, config, fit)
 
@@ -108,7 +113,11 @@ def _pictures_section(splits: Sequence[Split], config: Config) -> Html:
     train, evaluation = splits
     names, settings = train.dataset.categories.names, config.pipeline
     trained = train_batches(
-        train.dataset, batch_size=config.train.batch_size, seed=config.seed, settings=settings
+        train.dataset,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        settings=settings,
+        augmentation=config.augmentation,
     )
     judged = eval_batches(
         evaluation.dataset, batch_size=config.evaluation.batch_size, settings=settings
@@ -122,30 +131,25 @@ def _pictures_section(splits: Sequence[Split], config: Config) -> Html:
             tag("p", explained, class_="soft"),
             legend(np.unique(train.everything.labels).tolist(), names),
             tag("h3", "The first batches of training"),
-            tag("div", batch_pictures(trained, names, BATCH_PICTURES), class_="pictures"),
+            tag("div", first_pictures(trained, names, BATCH_PICTURES), class_="pictures"),
             tag("h3", "One picture, drawn again and again"),
-            _draws(train, config),
+            _draws(train, trained, with_largest_scale(settings, config.augmentation)),
             tag("h3", "Evaluation"),
-            tag("div", batch_pictures(judged, names, EVAL_PICTURES), class_="pictures"),
+            tag("div", first_pictures(judged, names, EVAL_PICTURES), class_="pictures"),
         ]
     )
 
 
-def _draws(split: Split, config: Config) -> Html:
-    """Some pictures in several epochs, a line each."""
+def _draws(split: Split, batches: Batches, settings: PipelineConfig) -> Html:
+    """Some pictures as the first epochs of training have them, a line each."""
     with_objects = np.unique(split.everything.image)
     step = max(1, len(with_objects) // DRAWN_PICTURES)
     lines = []
-    for seed, image in enumerate(with_objects[::step][:DRAWN_PICTURES], config.seed):
+    for image in with_objects[::step][:DRAWN_PICTURES]:
         number = int(split.everything.numbers[image])
-        alone = Slice(split.dataset.source, range(number, number + 1))
-        # Of a data set of one picture every step is an epoch.
-        epochs = train_batches(
-            dataclasses.replace(split.dataset, source=alone),
-            batch_size=1,
-            seed=seed,
-            settings=config.pipeline,
-        )
-        figures = batch_pictures(epochs, split.dataset.categories.names, DRAWS)
+        examples = [batches.example(number, epoch) for epoch in range(DRAWS)]
+        canvas = canvas_for([example.image.shape[:2] for example in examples], settings)
+        host = collate(examples, canvas, settings.max_boxes, len(examples))
+        figures = batch_pictures(host, split.dataset.categories.names)
         lines.append(tag("div", figures, class_="pictures draws"))
     return join(lines)

@@ -6,13 +6,17 @@ names are set by the reader's browser, in whatever script they are written.
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
+from retinanet_jax.augment import augment_on_device
 from retinanet_jax.data.batch import HostBatch
+from retinanet_jax.data.stream import Batches
 from retinanet_jax.inspection.markup import TIMES, Html, tag
 from retinanet_jax.visualize import class_color
 
@@ -21,6 +25,7 @@ QUALITY = 80
 MAX_DRAWN = 300  # boxes on a picture, the largest: more hide each other and the picture
 LONGEST_NAME = 24  # letters on a picture; the pointer tells the rest
 FEW_BOXES = 8  # so many all get their names; of more, those with room for it
+_ON_DEVICE = jax.jit(augment_on_device)
 
 
 def jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
@@ -96,15 +101,17 @@ def _name(box: Float[np.ndarray, "4"], name: str, label: int, letters: float, wi
     return tag("text", name, x=x, y=y, stroke=css_color(label), font_size=letters, class_=kind)
 
 
-def batch_pictures(batches: Iterable[HostBatch], names: Sequence[str], count: int) -> list[Html]:
-    """Figures of the first `count` rows of some batches, on their whole canvases."""
-    figures: list[Html] = []
-    for host in batches:
-        for row in np.flatnonzero(host.batch.valid).tolist():
-            if len(figures) == count:
-                return figures
-            figures.append(_figure(host, row, names))
-    return figures
+def first_pictures(batches: Batches, names: Sequence[str], count: int) -> list[Html]:
+    """Figures of the first `count` rows of some batches."""
+    # By number, not as an iterator, whose threads would go on to batches that nobody sees.
+    some = (batch_pictures(batches[step], names) for step in range(len(batches)))
+    return list(itertools.islice(itertools.chain.from_iterable(some), count))
+
+
+def batch_pictures(host: HostBatch, names: Sequence[str]) -> list[Html]:
+    """Figures of the rows of a batch on their whole canvases, as the network sees them."""
+    host = host._replace(batch=jax.device_get(_ON_DEVICE(host.batch)))
+    return [_figure(host, row, names) for row in np.flatnonzero(host.batch.valid).tolist()]
 
 
 def _figure(host: HostBatch, row: int, names: Sequence[str]) -> Html:

@@ -2,8 +2,9 @@
 
 640 x 480 JPEGs of about 130 kB with 7 boxes each, made on the fly, become batches of 16: at
 800/1333 with flips, and at 640 x 640 with a scale jitter of 0.8 to 1.2 and flips. Ours reads
-ArrayRecord by TFDS, tf.data reads TFRecord. Peers: the bare decoder (simplejpeg where it is
-installed, else OpenCV), and tf.data in the environment of --peer_python, by default this one.
+ArrayRecord by TFDS and leaves the flip to the device; tf.data reads TFRecord. Peers: the bare
+decoder (simplejpeg where it is installed, else OpenCV), and tf.data in the environment of
+--peer_python, by default this one.
 """
 
 import json
