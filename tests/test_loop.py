@@ -97,8 +97,8 @@ def test_waiting_while_the_device_works_is_no_waiting():
     assert log.means[-1]["data_wait_share"] < 0.05
     # Batches come every 60 ms to a device that needs 40 ms: it stands still for a third.
     log = metered(step_seconds=0.04, data_seconds=0.06)
-    assert log.means[-1]["data_wait_share"] == pytest.approx(1 / 3, abs=0.12)
-    assert log.means[-1]["images_per_second"] == pytest.approx(4 / 0.06, rel=0.2)
+    assert log.means[-1]["data_wait_share"] == pytest.approx(1 / 3, abs=0.2)
+    assert log.means[-1]["images_per_second"] == pytest.approx(4 / 0.06, rel=0.4)
 
 
 def test_a_starved_device_is_spoken_of_once():
@@ -121,7 +121,7 @@ def test_pauses_count_neither_as_waiting_nor_as_training():
                 time.sleep(0.5)
     with meter.pausing():
         pass
-    assert log.means[0]["images_per_second"] == pytest.approx(4 / 0.02, rel=0.3)
+    assert log.means[0]["images_per_second"] == pytest.approx(4 / 0.02, rel=0.45)
     assert log.means[0]["data_wait_share"] < 0.05
 
 
