@@ -139,7 +139,10 @@ def test_gradients_of_every_parameter(training):
     assert moving == set(names)
     found = np.array([np.linalg.norm(gradients[name].astype(np.float64)) for name in names])
     wanted, error = golden["train/grad_l2_64"], relative_error(golden, "grad_l2")
-    allowed = (10 * error + 6 * np.median(error) + 3e-5) * wanted
+    # A ReLU that rounding puts on the other side of zero moves the norms behind it. torchvision's
+    # float32 runs on three sets of images lie up to 7e-5 off, with another memory layout elsewhere;
+    # XLA's convolutions on CPU round more coarsely than oneDNN's.
+    allowed = (10 * error + 6 * np.median(error) + 1e-4) * wanted
     worst = np.argmax(np.abs(found - wanted) / allowed)
     assert np.all(np.abs(found - wanted) <= allowed), (names[worst], found[worst], wanted[worst])
 
