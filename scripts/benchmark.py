@@ -11,11 +11,17 @@ be imported is named and left out.
 import argparse
 from pathlib import Path
 
-from benchmarks import data, loss, nms, postprocess
+from benchmarks import data, evaluation, loss, nms, postprocess
 from benchmarks.rows import print_table, write_json
 
 # Each has add_arguments(parser) and run(arguments) -> list of rows.
-BENCHMARKS = {"data": data, "loss": loss, "postprocess": postprocess, "nms": nms}
+BENCHMARKS = {
+    "data": data,
+    "loss": loss,
+    "postprocess": postprocess,
+    "nms": nms,
+    "eval": evaluation,
+}
 
 
 def main() -> None:
