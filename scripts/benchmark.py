@@ -11,7 +11,7 @@ be imported is named and left out.
 import argparse
 from pathlib import Path
 
-from benchmarks import data, evaluation, loss, nms, postprocess
+from benchmarks import data, evaluation, loss, nms, postprocess, startup
 from benchmarks.rows import print_table, write_json
 
 # Each has add_arguments(parser) and run(arguments) -> list of rows.
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "postprocess": postprocess,
     "nms": nms,
     "eval": evaluation,
+    "compile": startup,
 }
 
 
