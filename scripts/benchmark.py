@@ -1,7 +1,8 @@
 """Time and memory of this package beside those of others, measured in turns in one run.
 
-    python scripts/benchmark.py data [--json=FILE] [--rounds=7]
+    python scripts/benchmark.py NAME [--json=FILE] [--rounds=7]
 
+where NAME is data, loss, postprocess, nms, eval or compile,
 prints a table that can be pasted into docs/performance.md; --json keeps its rows. What a benchmark
 measures and which peers it looks for stand in its module in scripts/benchmarks/; a peer that cannot
 be imported is named and left out.
@@ -10,10 +11,18 @@ be imported is named and left out.
 import argparse
 from pathlib import Path
 
-from benchmarks import data
+from benchmarks import data, evaluation, loss, nms, postprocess, startup
 from benchmarks.rows import print_table, write_json
 
-BENCHMARKS = {"data": data}  # each has add_arguments(parser) and run(arguments) -> list of rows
+# Each has add_arguments(parser) and run(arguments) -> list of rows.
+BENCHMARKS = {
+    "data": data,
+    "loss": loss,
+    "postprocess": postprocess,
+    "nms": nms,
+    "eval": evaluation,
+    "compile": startup,
+}
 
 
 def main() -> None:

@@ -43,3 +43,31 @@ def test_a_contestant_works_when_asked_and_one_that_cannot_is_named(scripts, tmp
             assert 1e-4 < found["cpu_s"] < 1 and found["memory_mb"] > 10
     with pytest.raises(MissingPeer, match="no_such_contestant"):
         Contestant("no_such_contestant", cores=range(1), python=sys.executable)
+
+
+@pytest.mark.parametrize(
+    "name, sizes, peer",
+    [
+        ("loss", ["--anchors=60", "--classes=3"], "optax"),
+        ("postprocess", ["--shrink=16", "--classes=3"], ""),
+        ("nms", ["--boxes=50", "--outputs=7"], "NumPy"),
+        ("eval", ["--images=5"], "pycocotools"),
+    ],
+)
+def test_contestants_come_to_the_same_results(scripts, tmp_path, monkeypatch, name, sizes, peer):
+    import benchmark
+
+    rows = tmp_path / "rows.json"
+    arguments = [name, *sizes, "--cores=1", "--rounds=1", f"--json={rows}"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+    benchmark.main()
+    row = json.loads(rows.read_text())[-1]
+    assert row["ours_s"] > 0 and row["memory_mb"] > 10 and peer in row["peer"]
+
+
+def test_other_results_of_a_peer_are_no_measurement(scripts):
+    from benchmarks import ops
+
+    ours = {"cpu_s": [1.0], "memory_mb": [1.0], "temporary": [1.0], "result": [3.0]}
+    with pytest.raises(AssertionError, match="Not equal"):
+        ops._rows("sum", 1, {"ours": ours, "peer": {**ours, "result": [3.1], "name": ["other"]}})

@@ -159,11 +159,12 @@ def test_area_and_crowd_have_defaults():
     np.testing.assert_allclose(metrics.summary["APm"], 1.0, atol=1e-9)
 
 
-def test_arguments_are_left_as_they_were():
+@pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
+def test_arguments_are_left_as_they_were(backend):
     truth = ground_truth([(1, 1, (50, 50, 40, 40))])
     results = [result(1, 1, (50, 50, 40, 40), 0.5)]
     before = copy.deepcopy((truth, results))
-    coco_average_precision(truth, results)
+    coco_average_precision(truth, results, backend=backend)
     assert (truth, results) == before
 
 

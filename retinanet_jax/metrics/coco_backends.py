@@ -33,12 +33,14 @@ class Scores(NamedTuple):
 def pycocotools_scores(
     truth: dict[str, Any], results: Sequence[dict[str, Any]], image_ids: list[int]
 ) -> Scores:
-    """Scores by pycocotools. It writes into `truth` and `results`: give it copies."""
+    """Scores by pycocotools, which writes into `truth`: give it a copy."""
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = _index(truth)
         # loadRes looks at the first result to learn the kind, and fails where there is none.
         nothing = {**truth, "annotations": []}
-        found = ground_truth.loadRes(results) if results else _index(nothing)
+        # It writes into results, too.
+        copies = [dict(result) for result in results]
+        found = ground_truth.loadRes(copies) if results else _index(nothing)
         return _run(COCOeval(ground_truth, found, "bbox"), image_ids)
 
 

@@ -4,6 +4,7 @@ This module imports nothing but the standard library, so that peers can use it i
 without this package.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -25,24 +26,19 @@ class Contestant:
 
     def __init__(self, name: str, *arguments: str, cores: range, python: str = sys.executable):
         command = [python, "-m", f"benchmarks.{name}", *arguments]
-        self._process = subprocess.Popen(
-            command,
-            cwd=SCRIPTS,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-            env={
-                **os.environ,
-                "JAX_PLATFORMS": "cpu",
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                # Ours need not be installed: what is measured lies beside this script.
-                "PYTHONPATH": os.pathsep.join(
-                    [str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
-                ),
-            },
-        )
+        # Ours need not be installed: what is measured lies beside this script.
+        paths = [str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
+        environment = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        with _bound_to(cores):
+            self._process = subprocess.Popen(
+                command,
+                cwd=SCRIPTS,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(paths)},
+            )
         if not self._process.stdout.readline():
             lines = self._process.communicate()[1].strip().splitlines() or ["no reason given"]
             raise MissingPeer(f"{' '.join(command[1:3])}: {lines[-1]}")
@@ -60,8 +56,49 @@ class Contestant:
         self._process.communicate()  # closes its input, at which it ends
 
 
+@contextlib.contextmanager
+def _bound_to(cores: range) -> Iterator[None]:
+    """What is started inside, by this thread, inherits the cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class MissingPeer(RuntimeError):
     """A contestant that cannot take part."""
+
+
+def take_turns(
+    entrants: dict[str, Callable[[], Contestant]], rounds: int
+) -> dict[str, dict[str, list]]:
+    """What each contestant measured, a list over the rounds by the name of the measure.
+
+    All are started, do a round that does not count, then one round each in turn. One that is
+    missing is named and left out.
+
+    Raises:
+        MissingPeer: 'ours' is missing.
+    """
+    with contextlib.ExitStack() as stack:
+        present = {}
+        for name, start in entrants.items():
+            try:
+                present[name] = stack.enter_context(start())
+            except MissingPeer as error:
+                if name == "ours":
+                    raise
+                print(f"left out: {name} ({error}); --peer_python names a Python that has it")
+        found = [
+            {name: contestant.round() for name, contestant in present.items()}
+            for _ in range(rounds + 1)
+        ][1:]
+    return {
+        name: {measure: [one[name][measure] for one in found] for measure in found[0][name]}
+        for name in present
+    }
 
 
 def serve(work: Callable[[], dict[str, float]]) -> None:
@@ -71,6 +108,15 @@ def serve(work: Callable[[], dict[str, float]]) -> None:
         result = work()
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(json.dumps({**result, "memory_mb": memory}), flush=True)
+
+
+def time_calls(function: Callable[[], object], count: int = 1) -> dict[str, float]:
+    """CPU time of the process and wall time of one call; `function` returns when it is done."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(count):
+        function()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"cpu_s": cpu / count, "wall_s": wall / count}
 
 
 def time_stream(batches: Iterator, batch_size: int, timed: int = 8) -> dict[str, float]:

@@ -15,11 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.contestants import Contestant, MissingPeer
+from benchmarks.contestants import Contestant, take_turns
 from benchmarks.rows import Row, compare, processor, versions
 from retinanet_jax.data.builders import prepare_folder
 
 PICTURES, SIZE = 128, (480, 640)
+PACKAGES = ("grain", "opencv-python-headless", "tensorflow-datasets")
 CASES = {"640": "640x640, jitter", "800": "800/1333"}
 
 
@@ -43,31 +44,19 @@ def run(arguments) -> list[Row]:
 def _contest(case: str, pictures: Path, cache: Path, cores: int, arguments) -> list[Row]:
     label = f"{CASES[case]}, {cores} core{'s' * (cores > 1)}"
     cpus = range(cores)
-    with (
-        Contestant("data_ours", case, str(pictures), str(cache), cores=cpus) as ours,
-        Contestant("data_decode", str(pictures), cores=cpus) as decode,
-    ):
-        try:
-            peer = Contestant(
-                "data_tensorflow", case, str(pictures), cores=cpus, python=arguments.peer_python
-            )
-        except MissingPeer as error:
-            print(f"left out: tf.data ({error}); --peer_python names a Python that has it")
-            rounds = [(ours.round(), decode.round(), {}) for _ in range(arguments.rounds + 1)]
-        else:
-            with peer:
-                rounds = [
-                    (ours.round(), decode.round(), peer.round())
-                    for _ in range(arguments.rounds + 1)
-                ]
-    return _rows(label, rounds[1:])  # the first one warms up
+    python = arguments.peer_python
+    entrants = {
+        "ours": lambda: Contestant("data_ours", case, str(pictures), str(cache), cores=cpus),
+        "decode": lambda: Contestant("data_decode", str(pictures), cores=cpus),
+        "tf.data": lambda: Contestant(
+            "data_tensorflow", case, str(pictures), cores=cpus, python=python
+        ),
+    }
+    return _rows(label, take_turns(entrants, arguments.rounds))
 
 
-def _rows(label: str, rounds: list[tuple[dict, dict, dict]]) -> list[Row]:
-    ours, decode, peer = (
-        {key: [one[key] for one in column] for key in column[0]}
-        for column in zip(*rounds, strict=True)
-    )
+def _rows(label: str, found: dict[str, dict[str, list]]) -> list[Row]:
+    ours, decode, peer = found["ours"], found["decode"], found.get("tf.data")
     where = {"device": processor(), "memory_mb": ours["memory_mb"][-1]}
     decoder = decode["decoder"][0]
     row = compare(
@@ -75,7 +64,7 @@ def _rows(label: str, rounds: list[tuple[dict, dict, dict]]) -> list[Row]:
         ours["cpu_s"],
         f"{decoder}, decoding alone",
         decode["cpu_s"],
-        versions=versions(decoder),
+        versions=versions(*PACKAGES, extra=decoder),
         peer_memory_mb=decode["memory_mb"][-1],
         limit_share=float(np.median(np.divide(decode["cpu_s"], ours["cpu_s"]))),
         **where,
@@ -83,13 +72,13 @@ def _rows(label: str, rounds: list[tuple[dict, dict, dict]]) -> list[Row]:
     handing_over = Row(
         f"{label}: main thread per batch",
         float(np.median(ours["main_s"])),
-        versions=versions(decoder),
+        versions=versions(*PACKAGES, extra=decoder),
         **where,
     )
     if not peer:
         return [row, handing_over]
     where |= {
-        "versions": versions(f"{decoder}, {peer['version'][0]}"),
+        "versions": versions(*PACKAGES, extra=f"{decoder}, {peer['version'][0]}"),
         "peer_memory_mb": peer["memory_mb"][-1],
     }
     return [

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-VERSIONS_OF = ("jax", "grain", "opencv-python-headless", "numpy", "tensorflow-datasets")
+VERSIONS_OF = ("jax", "numpy")
+COLUMNS = (
+    *("case", "ours, ms", "peer", "peer, ms"),
+    *("ours / peer (min - median - max)", "memory, MB"),
+)
+TEMPORARY = "temporary / input"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Row:
         peer_s: time of the peer.
         ratio: ours_s / peer_s of the same round: smallest, median, largest.
         memory_mb: peak memory of our process, peer_memory_mb of the peer's.
+        temporary: memory that the work takes beside its input and its results, as a multiple of the
+            input; peer_temporary that of the peer.
         limit_share: share of what the hardware allows, where there is such a limit.
         device: on what it ran.
         versions: of the packages that matter.
@@ -35,6 +42,8 @@ class Row:
     ratio: tuple[float, float, float] | None = None
     memory_mb: float | None = None
     peer_memory_mb: float | None = None
+    temporary: float | None = None
+    peer_temporary: float | None = None
     limit_share: float | None = None
     device: str = ""
     versions: str = ""
@@ -58,10 +67,10 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def versions(extra: str = "") -> str:
-    """Of Python and the packages that matter; `extra` is appended."""
+def versions(*packages: str, extra: str = "") -> str:
+    """Of Python, jax, numpy and further packages by name; `extra` is appended."""
     found = [f"Python {platform.python_version()}"]
-    for name in VERSIONS_OF:
+    for name in (*VERSIONS_OF, *packages):
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -71,22 +80,26 @@ def versions(extra: str = "") -> str:
 
 def print_table(rows: Sequence[Row]) -> None:
     """Prints the rows as Markdown, and below it where they were measured."""
-    print("\n| case | ours, ms | peer | peer, ms | ours / peer (min - median - max) | memory, MB |")
-    print("|---|---|---|---|---|---|")
+    columns = [*COLUMNS, *([TEMPORARY] if any(row.temporary is not None for row in rows) else [])]
+    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for row in rows:
         ratio = " - ".join(f"{x:.2f}" for x in row.ratio) if row.ratio else ""
-        memory = [m for m in (row.memory_mb, row.peer_memory_mb) if m is not None]
         cells = [
             row.case,
             f"{row.ours_s * 1e3:.2f}",
             row.peer,
             "" if row.peer_s is None else f"{row.peer_s * 1e3:.2f}",
             ratio,
-            " : ".join(f"{m:.0f}" for m in memory),
+            _pair(row.memory_mb, row.peer_memory_mb, "{:.0f}"),
+            _pair(row.temporary, row.peer_temporary, "{:.1f}"),
         ]
-        print(f"| {' | '.join(cells)} |")
+        print(f"| {' | '.join(cells[: len(columns)])} |")
     for line in dict.fromkeys(f"{row.device}; {row.versions}" for row in rows):
         print(f"\n{line}")
+
+
+def _pair(ours: float | None, peer: float | None, form: str) -> str:
+    return " : ".join(form.format(value) for value in (ours, peer) if value is not None)
 
 
 def write_json(rows: Sequence[Row], path: Path) -> None:
