@@ -12,9 +12,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
+    package_data={"retinanet_jax.inspection": ["page.css"]},
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.5",
+        "filelock>=3.12",  # of JAX's compilation cache with a limit of its size
         "flax>=0.12",
         "grain>=0.2.12",
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
@@ -22,7 +24,7 @@ setup(
         "jaxtyping>=0.3",
         "ml-collections>=1.0",
         "numpy>=2.0",
-        "opencv-python-headless>=4.10",
+        "opencv-python-headless>=4.11",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.12,<1.0",
         "pillow>=10.1",
@@ -34,11 +36,14 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
+        "fast": ["hotcoco>=1.3"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "beartype>=0.19",
+            "hotcoco>=1.3",
             "hypothesis>=6.100",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.9",
             "safetensors>=0.5",
         ],

@@ -1,40 +1,55 @@
 """COCO 2017: the standard RetinaNet baselines.
 
 Source: Lin et al. 2017 (arXiv 1708.02002), with detectron2's settings where the paper is silent:
-short side 800, long side at most 1333, horizontal flips, SGD with momentum .9 and weight decay
-1e-4, learning rate .01 for 16 images, 90k steps with a drop by 10 at 60k and 80k, frozen batch
-norm, stem and first stage frozen.
+long side at most 1333, horizontal flips, SGD with momentum .9 and weight decay 1e-4, learning rate
+.01 for 16 images, 90k steps with a drop by 10 at 60k and 80k, frozen batch norm, stem and first
+stage frozen. Evaluated at a short side of 800. The variants marked * train as detectron2 does, on
+short sides from 640 to 800 (multi-scale); the others as the paper and MMDetection, on 800 alone.
 
 Expected AP on val2017, as published (not measured here):
-    (none)   ResNet-50, 90k steps: detectron2 37.4 with multi-scale, MMDetection 36.5 without
-    r50_3x   ResNet-50, 270k steps: detectron2 38.7
+    (none) * ResNet-50, 90k steps: detectron2 37.4
+    flips    ResNet-50, 90k steps: MMDetection 36.5
+    r50_3x * ResNet-50, 270k steps: detectron2 38.7
     r101     ResNet-101, 90k steps: MMDetection 38.5
-    x101     ResNeXt-101-64x4d, 90k steps: Detectron 39.8
+    x101     ResNeXt-101-64x4d, 90k steps: Detectron 39.8 (on minival 2014)
     r50_500  ResNet-50 at 500 pixels, 90k steps: paper, Table 1e: 32.5 (on test-dev)
+    lsj      ResNet-50 at 1024x1024, 270k steps, large scale jitter (arXiv 2012.07177): no
+             published figure of a RetinaNet is known here
 
 Hardware: made for 8 accelerators, runs on one; about 16 GB of accelerator memory for 16 images in
 bfloat16 has not been measured here yet, nor has the time.
 
-Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). From COCO's own files:
-    python scripts/prepare_data.py --dataset=coco --source=COCO --data_dir=TFDS
+Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). From COCO's archives or
+what was extracted from them in COCO/, which --download fetches first (20 GB):
+    python scripts/prepare_data.py --dataset=coco --source=COCO --data_dir=TFDS [--download]
+For 2014 take --dataset=coco2014 there and --config.data.name=coco2014 below.
 Weights: an ImageNet checkpoint with torchvision's or timm's keys.
 
 Command:
     python -m retinanet_jax.main --config=experiments/coco.py --workdir=runs/coco \\
-        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors \\
-        --config.data.annotations=COCO/annotations/instances_val2017.json
+        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+A coco/2017 that TFDS itself has prepared has areas cut to integers; add
+    --config.data.annotations=COCO/annotations/instances_val2017.json
 """
 
 from ml_collections import ConfigDict
 
 from retinanet_jax.config import choose_variant, default_config
 
+MULTI_SCALE = {"augmentation.scales": tuple(range(640, 801, 32))}
 VARIANTS = {
-    "": {},
-    "r50_3x": {"train.steps": 270_000},
+    "": MULTI_SCALE,
+    "flips": {},
+    "r50_3x": MULTI_SCALE | {"train.steps": 270_000},
     "r101": {"model.backbone": "resnet101"},
     "x101": {"model.backbone": "resnext101_64x4d"},
     "r50_500": {"pipeline.min_side": 500, "pipeline.max_side": 833},
+    "lsj": {
+        "augmentation.scale_jitter": (0.1, 2.0),
+        "pipeline.min_side": 1024,
+        "pipeline.max_side": 1024,
+        "train.steps": 270_000,
+    },
 }
 
 

@@ -137,17 +137,35 @@ def anchors_for_image(
 
     Returns:
       One float32 array [h*w*a 4] per level, xyxy pixels, H outermost, then W, then the anchors of
-      the
-      location: the order in which the heads' outputs are flattened.
+      the location: the order in which the heads' outputs are flattened.
 
     Raises:
       ValueError: if a side is smaller than one pixel.
     """
-    shapes = feature_shapes(image_size, config)
     return tuple(
-        _tile(cell_anchors(level, config), shape, _stride(image_size, shape, level, config), config)
-        for level, shape in zip(config.levels, shapes, strict=True)
+        _tile(cell_anchors(level, config), *centres)
+        for level, centres in zip(config.levels, grid_centres(image_size, config), strict=True)
     )
+
+
+def grid_centres(
+    image_size: tuple[int, int], config: AnchorConfig
+) -> list[tuple[Float[np.ndarray, "h"], Float[np.ndarray, "w"]]]:
+    """Where the locations of each level lie: the y of its rows and the x of its columns, in pixels.
+
+    Args:
+      image_size: (height, width) of the network's input in pixels, padding included.
+      config: centres and strides.
+
+    Raises:
+      ValueError: if a side is smaller than one pixel.
+    """
+    centres = []
+    for level, shape in zip(config.levels, feature_shapes(image_size, config), strict=True):
+        stride = _stride(image_size, shape, level, config)
+        y, x = ((np.arange(n) + config.center) * s for n, s in zip(shape, stride, strict=True))
+        centres.append((y, x))
+    return centres
 
 
 def _stride(image_size, shape, level, config):
@@ -156,9 +174,8 @@ def _stride(image_size, shape, level, config):
     return 2**level, 2**level
 
 
-def _tile(cell, shape, stride, config):
+def _tile(cell, y, x):
     """Repeats the anchors of a location over the grid."""
-    y, x = ((np.arange(n) + config.center) * s for n, s in zip(shape, stride, strict=True))
     y, x = np.meshgrid(y, x, indexing="ij")
     centres = np.stack([x, y, x, y], axis=-1)[:, :, None]
     return (centres + cell).reshape(-1, 4).astype(np.float32)

@@ -12,7 +12,7 @@ from retinanet_jax.data.pipeline import eval_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.voc import voc_objects
 from retinanet_jax.detections import Detections
-from retinanet_jax.mesh import fetch, for_this_process, to_devices
+from retinanet_jax.mesh import fetch, for_this_process, sent_ahead
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
 from retinanet_jax.visualize import Objects, detection_grid
@@ -51,13 +51,16 @@ def evaluate(
         on_batch: called with the images done and the images in all.
     """
     settings = for_this_process(config.pipeline)
-    batches = eval_batches(dataset, batch_size=config.evaluation.batch_size, settings=settings)
+    host_batches = eval_batches(dataset, batch_size=config.evaluation.batch_size, settings=settings)
+    # Ids have 64 bits and devices 32: they travel as pairs.
+    batches = sent_ahead(
+        iter(host_batches),
+        lambda host: (host.batch, host.image_ids.view(np.int32).reshape(-1, 2)),
+        mesh,
+    )
     results: list[dict] = []
     total, done, pending = len(dataset.source), 0, None
-    for host in batches:
-        batch = to_devices(host.batch, mesh)
-        # Ids have 64 bits and devices 32: they travel as pairs.
-        ids = to_devices(host.image_ids.view(np.int32).reshape(-1, 2), mesh)
+    for batch, ids in batches:
         running = predict_fn(variables, batch), batch.valid, ids
         # The host works on the batch before while the devices have this one.
         if pending is not None:
@@ -85,7 +88,9 @@ def _to_results(
 def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
     """Average precision of detections in COCO's results format."""
     if config.evaluation.metric == "coco":
-        metrics = coco_average_precision(dataset.ground_truth(), results)
+        metrics = coco_average_precision(
+            dataset.ground_truth(), results, backend=config.evaluation.backend
+        )
         return Evaluation(metrics.summary, metrics.per_class, results)
     return Evaluation(*_voc_metrics(results, dataset), results)
 

@@ -104,8 +104,12 @@ def sigmoid_focal_loss(
     # s(z) = max(z, 0) + log(1 + exp(-|z|)): one exponential and one logarithm serve both signs.
     # The minimum is -|z| with derivative 0 at 0, where jnp.abs has 1, so that s has its slope 1/2.
     tail = jnp.log1p(jnp.exp(jnp.minimum(signed, -signed)))
-    loss = jnp.exp(-gamma * (jnp.maximum(signed, 0) + tail)) * (jnp.maximum(-signed, 0) + tail)
-    return loss if alpha is None else loss * jnp.where(positive, alpha, 1 - alpha)
+    cross_entropy = jnp.maximum(-signed, 0) + tail
+    if alpha is not None:
+        # Weighed here rather than after the product, which XLA's CPU backend fuses into the sum
+        # over the classes only with the weights in memory, as large as the logits.
+        cross_entropy = jnp.where(positive, alpha, 1 - alpha) * cross_entropy
+    return jnp.exp(-gamma * (jnp.maximum(signed, 0) + tail)) * cross_entropy
 
 
 def focal_loss_from_labels(

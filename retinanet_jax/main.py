@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from retinanet_jax.checkpoint import CheckpointError
+from retinanet_jax.compilation import keep_compilations
 from retinanet_jax.config import (
     ConfigError,
     explain_unknown_field,
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     try:
         config = from_config_dict(CONFIG.value)
+        keep_compilations(config.data.cache_dir)
         work = train_and_evaluate if MODE.value == "train" else evaluate_workdir
         work(config, Path(WORKDIR.value).expanduser())
     except EXPECTED as error:

@@ -1,6 +1,8 @@
 """The device mesh: one axis, `data`; parameters replicated, batches split over it."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -41,6 +43,24 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
     """
     sharding = split_over_data(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def sent_ahead(batches: Iterator[Any], arrays: Callable[[Any], Any], mesh: Mesh) -> Iterator[Any]:
+    """`to_devices(arrays(batch), mesh)` of each batch, the next one always under way in a thread.
+
+    Whoever iterates only waits where a batch is not there yet: fetching it from `batches`, and
+    copying where the transfer copies, take none of that thread's time.
+    """
+
+    def send() -> Any:
+        batch = next(batches, None)
+        return None if batch is None else to_devices(arrays(batch), mesh)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="to-devices") as thread:
+        coming = thread.submit(send)
+        while (sent := coming.result()) is not None:
+            coming = thread.submit(send)
+            yield sent
 
 
 def check_batch_size(batch_size: int, mesh: Mesh | AbstractMesh, field: str) -> None:

@@ -95,7 +95,7 @@ class Pictures:
         return len(self._images)
 
     def __getitem__(self, index: int) -> Example:
-        none = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool)
+        none = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0))
         return Example(self._images[index], *none, image_id=index)
 
     def image_size(self, index: int) -> tuple[int, int]:

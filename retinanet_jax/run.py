@@ -1,11 +1,13 @@
 """A run from start to end: data, model and state, the loop, checkpoints, evaluation, files.
 
 What lies in a workdir afterwards: config.json, checkpoints/, metrics.jsonl, tensorboard/,
-pictures/, detections.json (COCO results format) and results.json.
+pictures/, detections.json (COCO results format), results.json and data_notes.txt (what was skipped
+or changed in the data).
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -19,9 +21,12 @@ from jax.sharding import Mesh
 
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.config import Config, to_json
+from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.records import Categories
 from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
+from retinanet_jax.inspection.findings import check_coverage
 from retinanet_jax.logging import RunLog
 from retinanet_jax.loop import Learner, run_steps
 from retinanet_jax.mesh import check_batch_size, make_mesh, replicated
@@ -43,7 +48,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
     mesh = make_mesh()
     check_batch_size(config.train.batch_size, mesh, "config.train.batch_size")
     check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
-    train_set = load_dataset(config.data, config.data.train_split)
+    train_set = load_training_set(config.data)
     eval_set = load_dataset(config.data, config.data.eval_split)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
@@ -60,6 +65,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             learner = learner._replace(state=checkpoints.restore(learner.state))
             log.say(f"goes on at step {first}, found in {workdir}")
         _introduce(log, config, train_set, eval_set, mesh, learner)
+        if log.active and (finding := check_coverage(train_set, config)):
+            log.say(f"warning: {finding}")
 
         def judge(state: TrainState, step: int) -> Evaluation:
             variables = state.variables()
@@ -73,9 +80,15 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             if config.train.evaluates_after(step):
                 judge(state, step)
 
-        state = run_steps(learner, train_set, config, mesh, log, after)
+        dropped = DroppedBoxes()
+        state = run_steps(learner, train_set, config, mesh, log, after, dropped)
         checkpoints.wait()
-        return judge(state, config.train.steps)
+        found = judge(state, config.train.steps)
+        notes = _tell_notes(log, train_set.notes, eval_set.notes, dropped.summary())
+        if log.active:
+            notes = notes or "nothing was skipped or changed"
+            _write(workdir / "data_notes.txt", notes + "\n")
+        return found
 
 
 def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
@@ -96,7 +109,9 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
     step = checkpoints.latest_step()
     with RunLog(workdir, step, step, jax.process_index() == 0) as log:
         predict_fn = make_predict_fn(model, config)
-        return evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
+        found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
+        _tell_notes(log, dataset.notes)
+        return found
 
 
 def make_learner(
@@ -112,13 +127,15 @@ def make_learner(
     schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
     trainable = trainable_mask(variables["params"], config.model)
     optimizer = make_optimizer(config.optimizer, schedule, trainable)
-    state = create_state(variables, optimizer, keep_average=config.optimizer.ema_decay > 0)
+    average = config.optimizer.ema_decay > 0
+    first_state = functools.partial(create_state, optimizer=optimizer, keep_average=average)
     alpha = None if config.loss.alpha is None else jnp.float32(config.loss.alpha)
     return Learner(
         step_fn=make_train_step(model, optimizer, schedule, config, mesh),
         predict_fn=make_predict_fn(model, config),
         focal=jax.device_put(Focal(jnp.float32(config.loss.gamma), alpha), replicated(mesh)),
-        state=jax.device_put(state, replicated(mesh)),
+        # One program instead of one for every shape of a parameter, which take seconds to compile.
+        state=jax.jit(first_state, out_shardings=replicated(mesh))(variables),
     )
 
 
@@ -182,6 +199,14 @@ def _introduce(
         f"{mesh.devices.size} x {device}, {config.train.batch_size} images a step, "
         f"{config.train.steps} steps; the first step compiles"
     )
+
+
+def _tell_notes(log: RunLog, *notes: str) -> str:
+    """Says at the end, too, what was skipped or changed: the start has scrolled away by then."""
+    text = "\n".join(dict.fromkeys(filter(None, notes)))
+    if text:
+        log.say(text)
+    return text
 
 
 def _check_same_run(

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.anchors import anchors_for_image
+from retinanet_jax.augment import augment_on_device
 from retinanet_jax.config import Config
 from retinanet_jax.data.batch import Batch
 from retinanet_jax.losses import Losses, retinanet_loss
@@ -97,6 +98,7 @@ def train_step(
         The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
         image), gradient_norm, learning_rate.
     """
+    batch = augment_on_device(batch)
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
     targets = assign_targets(anchors, batch, config)
 

@@ -8,9 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 from small import small_batch, small_config
 
+from retinanet_jax.augment import augment_on_device
+from retinanet_jax.data.batch import IDENTITY_COLOR
 from retinanet_jax.data.records import Categories
 from retinanet_jax.mesh import make_mesh, to_devices
 from retinanet_jax.run import make_learner
+
+COLORS = IDENTITY_COLOR + np.random.default_rng(0).normal(0, 0.2, (8, 3, 4)).astype(np.float32)
+
+
+def augmentation_without_communication() -> bool:
+    """Whether flips and colours of a batch over all devices leave each picture where it is."""
+    marked = small_batch(rows=8)._replace(flip=np.ones(8, bool), color=COLORS)
+    batch = to_devices(marked, make_mesh())
+    program = jax.jit(augment_on_device).lower(batch).compile().as_text()
+    assert "f32[1,64,64,3]" in program
+    return not any(word in program for word in ("all-", "collective", "send", "recv"))
 
 
 def largest_difference(a, b) -> float:
@@ -37,12 +50,13 @@ def one_step(devices: int, norm: str):
     batch = small_batch(rows=8)
     # One image without boxes and one full of them: positives differ from device to device.
     batch.gt_labels[0] = -1
+    batch = batch._replace(flip=np.arange(8) % 3 == 0, color=COLORS)
     state, metrics = learner.step_fn(learner.state, to_devices(batch, mesh), learner.focal)
     gradients = jax.tree.map(lambda b, a: np.asarray(b) - np.asarray(a), before, state.params)
     return jax.device_get(metrics), gradients, jax.device_get(state.batch_stats)
 
 
-result = {}
+result = {"augmentation_stays": augmentation_without_communication()}
 for norm in ("batch", "group"):
     (metrics_1, gradients_1, stats_1), (metrics_8, gradients_8, stats_8) = (
         one_step(1, norm),

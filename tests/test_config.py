@@ -20,7 +20,7 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 VARIANTS = {
     "shapes": ("", "tiny"),
     "folder": ("", "small"),
-    "coco": ("", "r50_3x", "r101", "x101", "r50_500"),
+    "coco": ("", "flips", "r50_3x", "r101", "x101", "r50_500", "lsj"),
     "voc": ("", "r101"),
 }
 
@@ -98,6 +98,11 @@ def test_a_negative_factor_spares_pretrained_weights_only(pretrained, factor):
         ({"data__name": "imagenet"}, "config.data.name: 'imagenet' is not one of shapes, folder"),
         ({"pipeline__max_side": 10}, "config.pipeline.max_side: 10"),
         ({"loss__gamma": -1.0}, "config.loss.gamma"),
+        ({"augmentation__mosaic": 2.0}, "config.augmentation.mosaic: 2.0 is not 0 to 1"),
+        (
+            {"augmentation__scales": (640, 1400)},
+            "config.augmentation.scales: (640, 1400) is not at most pipeline.max_side, 1333",
+        ),
     ],
 )
 def test_impossible_values_say_what_to_write(fields, says):

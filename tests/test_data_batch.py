@@ -2,17 +2,19 @@
 
 import logging
 
+import jax
 import numpy as np
 import pytest
 
-from retinanet_jax.data.batch import DroppedBoxes, Example, collate
+from retinanet_jax.data.batch import DroppedBoxes, Example, box_areas, collate, padding_batch
 
 
 def example(size, boxes, image_id=7, **fields) -> Example:
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     labels = np.arange(len(boxes), dtype=np.int32)
     image = np.full((*size, 3), 200, np.uint8)
-    return Example(image, boxes, labels, np.zeros(len(boxes), bool), image_id, **fields)
+    crowd = np.zeros(len(boxes), bool)
+    return Example(image, boxes, labels, crowd, box_areas(boxes), image_id, **fields)
 
 
 def test_the_picture_lies_in_the_top_left_corner_and_the_rest_is_zero():
@@ -60,9 +62,22 @@ def test_of_too_many_boxes_the_largest_are_kept_in_order_counted_and_said_once(c
             batch = collate([example((9, 9), boxes)], (9, 9), 2, 1, dropped=dropped).batch
     np.testing.assert_array_equal(batch.gt_labels, [[1, 3]])
     np.testing.assert_array_equal(batch.gt_boxes[0], [boxes[1], boxes[3]])
-    assert dropped.count == 6
+    # Seen three times, counted once.
+    assert dropped.summary().startswith("max_boxes left out 2 boxes, the smallest, of 1 images")
     (record,) = caplog.records
     assert "image 7 has 4 boxes" in record.getMessage() and "max_boxes" in record.getMessage()
+
+
+def test_ten_thousand_boxes_in_one_image_are_cut_to_the_largest_and_summed_up():
+    dropped = DroppedBoxes()
+    assert dropped.summary() == ""
+    side = np.random.default_rng(0).permutation(10_000) / 100 + 0.01
+    boxes = np.stack([0 * side, 0 * side, side, side], axis=1)
+    for image_id in range(7):
+        host = collate([example((128, 128), boxes, image_id)], (128, 128), 100, 1, dropped=dropped)
+    np.testing.assert_allclose(np.sort(host.batch.gt_boxes[0, :, 2]), np.sort(side)[-100:])
+    said = dropped.summary()
+    assert "69300 boxes" in said and "7 images: id 0, 1, 2, 3, 4, ...;" in said
 
 
 def test_a_picture_that_does_not_fit_is_named():
@@ -73,3 +88,14 @@ def test_a_picture_that_does_not_fit_is_named():
 def test_more_examples_than_rows_is_an_error():
     with pytest.raises(ValueError, match="2 examples for a batch_size of 1"):
         collate([example((4, 4), [])] * 2, (4, 4), 1, 1)
+
+
+def test_a_device_of_the_cpu_takes_the_memory_of_a_batch_as_it_is():
+    for width in (4, 5, 7):
+        for dtype in (np.uint8, np.float32):
+            images = padding_batch((3, width), 2, 3, dtype=dtype).batch.images
+            assert images.ctypes.data % 64 == 0 and images.flags.c_contiguous
+            assert images.dtype == dtype and images.shape == (3, 3, width, 3) and not images.any()
+            images[:] = 1
+            on_device = jax.device_put(images)
+            assert on_device.unsafe_buffer_pointer() == images.ctypes.data

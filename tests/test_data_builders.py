@@ -1,7 +1,10 @@
 """Prepared data sets: the folder's photographs and annotations come back as they went in."""
 
+import errno
 import json
 import logging
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tensorflow_datasets.core import shuffle
 
-from retinanet_jax.data import builders, images, once
+from retinanet_jax.data import builders, images, json_stream, once, tfds_bridge
 from retinanet_jax.data.class_names import COCO_CATEGORIES
 from retinanet_jax.data.coco import DataError, read_annotations
 from retinanet_jax.data.dataset import load_dataset
@@ -145,9 +148,14 @@ def test_examples_are_what_the_files_say(folder, tmp_path):
         np.testing.assert_allclose(example.boxes, image.boxes(), atol=1e-4)
         np.testing.assert_array_equal(example.labels, image.labels())
         np.testing.assert_array_equal(example.crowd, image.crowd())
+        np.testing.assert_array_equal(example.areas, [int(a.area) for a in image.annotations])
         np.testing.assert_array_equal(example.image, images.decode(image.path.read_bytes(), "x"))
         assert example.boxes.dtype == np.float32 and example.boxes.shape[1:] == (4,)
-        assert dataset.source.image_size(i) == (30, 40)
+        annotated = dataset.source.annotated(i)
+        for ours, theirs in zip(annotated[:3], example[1:4], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert annotated.areas.tolist() == [int(a.area) for a in image.annotations]
+        assert annotated.size == dataset.source.image_size(i) == (30, 40)
         assert dataset.source.image_id(i) == image.id
     assert not by_id
     with pytest.raises(IndexError):
@@ -225,8 +233,33 @@ def test_truncated_image_stops_or_is_skipped(folder, tmp_path, caplog):
         caplog.clear()
         dataset = load_dataset(settings, "train")
         assert "1 x undecodable image" in caplog.text and "train é5.jpg" in caplog.text
+        assert "5 x object of a skipped image" in dataset.notes and dataset.notes in caplog.text
+    (whole_list,) = re.findall(r"whole list is in (\S+)\)", dataset.notes)
+    counts = json.loads(Path(whole_list).read_text())["report"]
+    assert sum(map(len, counts.values())) == 6
     assert len(dataset.source) == len(dataset.ground_truth()["images"]) == 5
     assert len(dataset.ground_truth()["annotations"]) == 10
+
+
+def test_strict_lists_all_images_that_do_not_decode(folder, tmp_path):
+    for i in (1, 3, 5):
+        truncate(folder / f"images/train é{i}.jpg")
+    with pytest.raises(DataError, match=r"images: has 3 faults") as caught:
+        load_dataset(config("folder", folder, tmp_path / "cache"), "train")
+    assert all(f"train é{i}.jpg" in str(caught.value) for i in (1, 3, 5))
+
+
+def test_a_class_without_a_box_to_learn_from_is_told(folder, tmp_path, caplog):
+    """As exports write it that put a group of classes, or a background, first."""
+    for path in (folder / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        content["categories"].insert(0, {"id": 0, "name": "background", "supercategory": "none"})
+        path.write_text(json.dumps(content))
+    settings = config("folder", folder, tmp_path / "cache")
+    train, evaluated = load_dataset(settings, "train"), load_dataset(settings, "val")
+    assert "1 of 3 classes have no box and are not learned: background;" in train.notes
+    assert train.notes in caplog.text and evaluated.notes == ""
+    assert train.categories.names == ("background", "dog", "hot dog")
 
 
 def test_nothing_decodable_stops_in_skip_too(folder, tmp_path):
@@ -264,6 +297,21 @@ def test_splits_with_other_categories_are_refused(folder, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"instances_train\.json.*another order"):
         load_dataset(config("folder", folder, tmp_path), "val")
+
+
+def test_categories_of_the_other_split_are_read_as_prepared(folder, tmp_path, monkeypatch):
+    """Its annotation file may be half a gigabyte."""
+    settings = config("folder", folder, tmp_path / "cache")
+    for split in ("train", "val"):
+        load_dataset(settings, split)
+    monkeypatch.setattr(json_stream, "load", lambda *_: pytest.fail("an annotation file is read"))
+    for split in ("train", "val"):
+        load_dataset(settings, split)
+    monkeypatch.undo()
+    for path in (folder / "images").glob("train*"):
+        path.unlink()  # the pictures of the other split need not be there
+    shutil.rmtree(tmp_path / "cache")
+    assert len(load_dataset(settings, "val").source) == 6
 
 
 def python(code: str, *arguments) -> subprocess.Popen:
@@ -320,13 +368,26 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
         once.prepare_once(tmp_path / "file", tmp_path / "file/x", lambda path: None)
 
 
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, kind):
+    """ArrayRecord's writer raises RuntimeError with the system's words in it."""
+
+    def write(temporary):
+        (temporary / "x").mkdir()
+        raise kind(f"write() failed: {os.strerror(errno.ENOSPC)}; at byte 5")
+
+    with pytest.raises(DataError, match=rf"{tmp_path}: No space left on device; make room"):
+        once.prepare_once(tmp_path, tmp_path / "x", write)
+    assert [path.name for path in tmp_path.iterdir()] == [".x.lock"]
+
+
 def test_a_large_split_is_written_in_the_same_order(folder, tmp_path, monkeypatch):
-    """TFDS spills splits over MAX_MEM_BUFFER_SIZE to files, through TensorFlow."""
+    """TFDS spills large splits to files, through TensorFlow."""
     plain = builders.prepare_folder(folder, "train", tmp_path / "plain", "strict")
-    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 3000)
-    tensorflow = shuffle.tf
+    monkeypatch.setattr(tfds_bridge, "BUFFER_BYTES", 3000)
+    tensorflow, memory = shuffle.tf, shuffle.MAX_MEM_BUFFER_SIZE
     spilled = builders.prepare_folder(folder, "train", tmp_path / "spilled", "strict")
-    assert shuffle.tf is tensorflow
+    assert shuffle.tf is tensorflow and memory == shuffle.MAX_MEM_BUFFER_SIZE
     one, other = (TfdsSource(p, "train", tmp_path) for p in (plain, spilled))
     assert [one[i].image_id for i in range(6)] == [other[i].image_id for i in range(6)]
     assert not list(spilled.glob("*bucket*"))
@@ -347,8 +408,8 @@ def tfds_coco(shared_dir, tmp_path_factory):
         origin="test",
     )
     prepared = data_dir / "coco/2017/1.1.0"
-    (prepared / "source.json").unlink()
-    (prepared / "ground_truth_validation.json").unlink()
+    for name in ("source.json", "ground_truth_validation.json", "index_validation.npz"):
+        (prepared / name).unlink()
     return data_dir
 
 
@@ -404,9 +465,31 @@ def test_official_annotations_of_a_folder_override_its_own(folder, tmp_path):
     assert {a["area"] for a in truth["annotations"]} == {9.25}
     truth = load_dataset(settings, "train").ground_truth()
     assert {a["area"] for a in truth["annotations"]} == {60.7}
-    del content["annotations"][2]["area"]
+
+
+@pytest.mark.parametrize(
+    "section, field, value, named",
+    [
+        ("annotations", "area", "drop", "has no field 'area'"),
+        ("annotations", "area", float("nan"), "area is nan"),
+        ("annotations", "bbox", ["1", 2, 3, 4], "bbox is"),
+        ("annotations", "image_id", [7], r"image_id is \[7\]"),
+        ("annotations", "category_id", 17, "category_id 17 is not among"),
+        ("annotations", "id", 0, "id 0 is used twice"),
+        ("annotations", "iscrowd", "no", "iscrowd is 'no'"),
+        ("images", "id", {}, r"id is \{\}"),
+        ("images", "id", 100, "id 100 is used twice"),
+    ],
+)
+def test_faulty_official_annotations_are_named(folder, tmp_path, section, field, value, named):
+    other = tmp_path / "official.json"
+    content = json.loads((folder / "annotations/instances_val.json").read_text())
+    content[section][2][field] = value
+    if value == "drop":
+        del content[section][2][field]
     other.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"official\.json: annotations\[2\].*'area'"):
+    settings = config("folder", folder, tmp_path / "cache", annotations=str(other))
+    with pytest.raises(DataError, match=rf"official\.json: {section}\[2\].*{named}"):
         load_dataset(settings, "val").ground_truth()
 
 
@@ -424,10 +507,13 @@ def test_records_that_are_not_array_record_are_refused(folder, tmp_path):
 def test_sizes_are_kept_and_a_broken_cache_is_done_without(folder, tmp_path, monkeypatch, caplog):
     prepared = builders.prepare_folder(folder, "val", tmp_path / "cache", "strict")
     ids = TfdsSource(prepared, "val", tmp_path).index().ids
+    assert not (tmp_path / "index").exists()  # what we prepare has them beside the records
+    (prepared / "index_val.npz").unlink()
+    np.testing.assert_array_equal(TfdsSource(prepared, "val", tmp_path).index().ids, ids)
     (stored,) = (tmp_path / "index").iterdir()
     stored.write_bytes(stored.read_bytes()[:100])
     np.testing.assert_array_equal(TfdsSource(prepared, "val", tmp_path).index().ids, ids)
-    monkeypatch.setattr(TfdsSource, "_read_index", lambda self: pytest.fail("read again"))
+    monkeypatch.setattr(TfdsSource, "read_index", lambda self: pytest.fail("read again"))
     np.testing.assert_array_equal(TfdsSource(prepared, "val", tmp_path).index().ids, ids)
     monkeypatch.undo()
     (tmp_path / "file").write_text("")

@@ -35,10 +35,11 @@ def test_size_is_height_width(extension):
     assert images.decode(data, "x").shape == (37, 53, 3)
 
 
-def test_red_is_the_first_channel():
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM"])
+def test_red_is_the_first_channel(kind):
     buffer = io.BytesIO()
-    Image.new("RGB", (4, 2), (250, 10, 20)).save(buffer, "PNG")
-    assert images.decode(buffer.getvalue(), "x")[0, 0].tolist() == [250, 10, 20]
+    Image.new("RGB", (16, 16), (250, 10, 20)).save(buffer, kind)
+    np.testing.assert_allclose(images.decode(buffer.getvalue(), "x")[8, 8], [250, 10, 20], atol=4)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16"])
@@ -69,7 +70,7 @@ def test_progressive_jpeg_with_a_long_header():
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\xff\xd8\xff", encoded(".png")[:40]])
 def test_what_is_no_image_is_named(data):
-    with pytest.raises(DataError, match=r"cat\.jpg.*OpenCV cannot decode"):
+    with pytest.raises(DataError, match=r"cat\.jpg.*(cannot be decoded|is an empty file)"):
         images.decode(data, "cat.jpg")
 
 

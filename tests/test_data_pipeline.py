@@ -8,16 +8,18 @@ import logging
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from pictures import ALL_ON, SIZES, SMALL, Pictures, dataset
 
 from retinanet_jax.data import order
+from retinanet_jax.data.augmentation import AugmentationConfig
 from retinanet_jax.data.batch import Example
+from retinanet_jax.data.canvas import fitted_sizes, jitter_bound
 from retinanet_jax.data.pipeline import (
     ExampleError,
     PipelineConfig,
@@ -29,41 +31,12 @@ from retinanet_jax.data.pipeline import (
 )
 from retinanet_jax.data.shapes import ShapesSource
 
-SMALL = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, max_boxes=4, num_threads=2)
-SIZES = [(48, 80), (80, 48), (48, 72), (64, 64), (30, 90), (24, 40), (100, 60)]
-
-
-class Pictures:
-    """Random pictures of various sizes; picture i has i % 4 boxes and the id 100 + i."""
-
-    def __init__(self, count: int, sizes=tuple(SIZES)):
-        self._count, self._sizes = count, sizes
-
-    def __len__(self) -> int:
-        return self._count
-
-    def image_size(self, index: int) -> tuple[int, int]:
-        return self._sizes[index % len(self._sizes)]
-
-    def image_id(self, index: int) -> int:
-        return 100 + index
-
-    def __getitem__(self, index: int) -> Example:
-        rng = np.random.default_rng(index)
-        height, width = self.image_size(index)
-        corners = np.sort(rng.uniform(0, 1, (index % 4, 2, 2)), axis=1) * (width, height)
-        boxes = corners.reshape(-1, 4).astype(np.float32)
-        labels = np.arange(len(boxes), dtype=np.int32)
-        image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        return Example(image, boxes, labels, np.zeros(len(boxes), bool), 100 + index)
-
-
-def dataset(source) -> SimpleNamespace:
-    return SimpleNamespace(source=source, name="pictures")
+FLIPS = AugmentationConfig()
 
 
 def taken(count: int, source, **options) -> list:
-    options = {"batch_size": 4, "seed": 5, "settings": SMALL} | options
+    defaults = {"batch_size": 4, "seed": 5, "settings": SMALL, "augmentation": FLIPS}
+    options = defaults | options
     return list(itertools.islice(train_batches(dataset(source), **options), count))
 
 
@@ -108,34 +81,6 @@ def test_canvases_are_landscape_portrait_and_square_or_just_one():
         canvas_for([(41, 24)], SMALL)
 
 
-@pytest.mark.parametrize("start", [1, 5, 9, 23])
-def test_a_stream_taken_up_at_a_step_goes_on_exactly(monkeypatch, start):
-    monkeypatch.setattr(order, "WINDOW_BATCHES", 3)
-    settings = dataclasses.replace(SMALL, scale_jitter=(0.6, 1.7))
-    whole = taken(27, Pictures(42), settings=settings)
-    assert_equal(
-        taken(27 - start, Pictures(42), settings=settings, start_step=start), whole[start:]
-    )
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_the_rows_of_all_processes_make_up_the_batch_of_one(count):
-    settings = dataclasses.replace(SMALL, scale_jitter=(0.6, 1.7))
-    whole = taken(12, Pictures(42), settings=settings)
-    parts = []
-    for index in range(count):
-        mine = dataclasses.replace(settings, process_index=index, process_count=count)
-        parts.append(taken(12, Pictures(42), settings=mine))
-    for step, host in enumerate(whole):
-        shares = [part[step] for part in parts]
-        np.testing.assert_array_equal(
-            np.concatenate([share.image_ids for share in shares]), host.image_ids
-        )
-        for field, wanted in zip(host.batch._fields, host.batch, strict=True):
-            ours = np.concatenate([getattr(share.batch, field) for share in shares])
-            np.testing.assert_array_equal(ours, wanted, err_msg=field)
-
-
 def test_the_stream_does_not_depend_on_threads_or_prefetching():
     one = dataclasses.replace(SMALL, num_threads=1, prefetch=1)
     assert_equal(
@@ -164,11 +109,48 @@ def test_epochs_differ_in_order_and_in_augmentation_and_seeds_differ():
     batches = taken(12, Pictures(24, [(40, 40)]), settings=square)
     first, second = (np.concatenate([h.image_ids for h in batches[s : s + 6]]) for s in (0, 6))
     assert (first != second).any() and sorted(first) == sorted(second) == list(range(100, 124))
-    images = [np.concatenate([h.batch.images for h in batches[s : s + 6]]) for s in (0, 6)]
-    same = [(a[first == i] == b[second == i]).all() for i in first for a, b in [images]]
+    flips = [np.concatenate([h.batch.flip for h in batches[s : s + 6]]) for s in (0, 6)]
+    same = [(a[first == i] == b[second == i]).all() for i in first for a, b in [flips]]
     assert 4 < sum(same) < 20  # the flip is drawn anew: about half are the same
     other = taken(6, Pictures(24, [(40, 40)]), settings=square, seed=6)
     assert (np.concatenate([h.image_ids for h in other]) != first).any()
+
+
+def test_an_example_does_not_depend_on_the_batch_it_lands_in():
+    """Its pixels, boxes, flip and colours: for any batch size, by epoch and image."""
+    found: dict[int, list] = {}
+    for rows in (2, 3, 7):
+        for host in taken(42 // rows, Pictures(42), batch_size=rows, augmentation=ALL_ON):
+            batch, sizes = host.batch, host.batch.image_sizes.astype(int)
+            for row, image_id in enumerate(host.image_ids.tolist()):
+                picture = batch.images[row, : sizes[row, 0], : sizes[row, 1]]
+                rest = (batch.gt_boxes, batch.gt_labels, batch.flip, batch.color)
+                found.setdefault(image_id, []).append([picture, *(part[row] for part in rest)])
+    assert len(found) == 42
+    for same in found.values():
+        assert len(same) == 3
+        for others in zip(*same, strict=True):
+            np.testing.assert_array_equal(others[0], others[1])
+            np.testing.assert_array_equal(others[0], others[2])
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(
+    st.lists(st.tuples(*[st.integers(1, 400)] * 2), min_size=1, max_size=40),
+    st.integers(1, 9),
+    st.sampled_from([(24, 40, 8), (24, 24, 8), (23, 37, 1), (40, 100, 32)]),
+)
+def test_a_canvas_holds_all_that_its_pictures_may_become(sizes, batch_size, sides):
+    """So that no picture is cut, or chosen, by those it happens to be with."""
+    settings = PipelineConfig(*sides)
+    plan = order.TrainOrder(Pictures(len(sizes), sizes), batch_size, 0, settings)
+    for step in range(6):
+        batch = plan(step)
+        assert batch.canvas in canvases(settings)
+        for index in batch.indices:
+            (fitted,) = fitted_sizes([sizes[index]], settings)
+            bound = jitter_bound(sizes[index], settings)
+            assert (np.array(batch.canvas) >= bound).all() and (np.array(bound) >= fitted).all()
 
 
 def test_nearly_all_batches_have_a_small_canvas_and_none_loses_its_picture():
@@ -207,7 +189,7 @@ def test_evaluation_sees_every_image_once_and_pads_the_last_batch():
 
 
 def test_evaluation_on_one_canvas_keeps_the_order_and_the_pixels():
-    square = PipelineConfig(min_side=64, max_side=64, max_boxes=4, scale_jitter=(0.5, 2.0))
+    square = PipelineConfig(min_side=64, max_side=64, max_boxes=4)
     source = Pictures(5, [(64, 64)])
     batches = list(eval_batches(dataset(source), batch_size=2, settings=square))
     np.testing.assert_array_equal(
@@ -215,20 +197,6 @@ def test_evaluation_on_one_canvas_keeps_the_order_and_the_pixels():
     )
     np.testing.assert_array_equal(batches[1].batch.images[1], source[3].image)
     np.testing.assert_array_equal(batches[1].batch.gt_boxes[1, :3], source[3].boxes)
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_share_the_evaluation(count):
-    whole = list(eval_batches(dataset(Pictures(30)), batch_size=4, settings=SMALL))
-    parts = []
-    for index in range(count):
-        mine = dataclasses.replace(SMALL, process_index=index, process_count=count)
-        parts.append(list(eval_batches(dataset(Pictures(30)), batch_size=4, settings=mine)))
-    for step, host in enumerate(whole):
-        images = np.concatenate([part[step].batch.images for part in parts])
-        valid = np.concatenate([part[step].batch.valid for part in parts])
-        np.testing.assert_array_equal(images, host.batch.images)
-        np.testing.assert_array_equal(valid, host.batch.valid)
 
 
 def test_no_image_gives_no_evaluation_batch_and_no_training():
@@ -240,8 +208,8 @@ def test_no_image_gives_no_evaluation_batch_and_no_training():
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(st.sampled_from([(0.3, 0.6), (0.5, 2.0), (1.5, 3.0)]), st.integers(0, 50))
 def test_jittered_pictures_and_boxes_stay_inside(jitter, seed):
-    settings = dataclasses.replace(SMALL, scale_jitter=jitter)
-    for host in taken(3, Pictures(21), settings=settings, seed=seed):
+    augmentation = dataclasses.replace(ALL_ON, scale_jitter=jitter)
+    for host in taken(3, Pictures(21), augmentation=augmentation, seed=seed):
         batch = host.batch
         assert batch.images.shape[1:3] in canvases(SMALL)
         real = batch.gt_labels >= 0
@@ -262,6 +230,9 @@ def test_a_failing_example_is_named():
         taken(8, Broken(20))
     with pytest.raises(ExampleError, match="image id 103"):
         list(eval_batches(dataset(Broken(20)), batch_size=4, settings=SMALL))
+    # It need not be the mosaic's own picture.
+    with pytest.raises(ExampleError, match=r"^data set pictures, example 3 \(image id 103\)"):
+        taken(8, Broken(20), augmentation=AugmentationConfig(mosaic=1.0), seed=6)
 
 
 def test_a_picture_that_is_not_of_the_size_told_is_named():
@@ -275,6 +246,13 @@ def test_a_picture_that_is_not_of_the_size_told_is_named():
         taken(1, Resized(20))
 
 
+def test_an_evaluation_does_not_warn_of_boxes_that_it_does_not_use(caplog):
+    settings = dataclasses.replace(SMALL, max_boxes=1)
+    with caplog.at_level(logging.WARNING):
+        list(eval_batches(dataset(Pictures(32)), batch_size=4, settings=settings))
+    assert not any("max_boxes" in record.getMessage() for record in caplog.records)
+
+
 def test_boxes_beyond_max_boxes_are_said_once(caplog):
     with caplog.at_level(logging.WARNING):
         taken(8, Pictures(32), settings=dataclasses.replace(SMALL, max_boxes=1))
@@ -286,7 +264,6 @@ def test_boxes_beyond_max_boxes_are_said_once(caplog):
     [
         ({"min_side": 0}, "pipeline.min_side: 0 is not 1 or more"),
         ({"max_side": 700}, "pipeline.max_side: 700 is not min_side or more"),
-        ({"scale_jitter": (2.0, 1.0)}, "pipeline.scale_jitter"),
         ({"num_threads": -1}, "pipeline.num_threads"),
         ({"process_index": 1}, "pipeline.process_index: 1 is not in 0"),
     ],
@@ -308,7 +285,7 @@ def test_rows_that_processes_cannot_share_are_an_error():
 
 def test_the_drawn_data_set_streams():
     source = ShapesSource(num_images=40, image_size=(64, 64), seed=2)
-    settings = PipelineConfig(min_side=64, max_side=64, max_boxes=8, flip=False)
+    settings = PipelineConfig(min_side=64, max_side=64, max_boxes=8)
     (host,) = taken(1, source, settings=settings)
     example = source[int(host.image_ids[0])]
     np.testing.assert_array_equal(host.batch.images[0], example.image)
@@ -340,13 +317,15 @@ class Photographs:
         labels = np.array([a["category_id"] for a in found], np.int32)
         image = np.ascontiguousarray(cv2.imread(str(self._files[index]))[..., ::-1])
         crowd = np.zeros(len(found), bool)
-        return Example(image, boxes, labels, crowd, self._images[index]["id"])
+        areas = np.array([a["area"] for a in found], np.float64)
+        return Example(image, boxes, labels, crowd, areas, self._images[index]["id"])
 
 
 def test_photographs_stream_with_their_boxes(shared_dir):
     source = Photographs(shared_dir / "data" / "bccd_320")
-    settings = PipelineConfig(min_side=240, max_side=320, max_boxes=40, scale_jitter=(0.8, 1.25))
-    for host in taken(3, source, settings=settings):
+    settings = PipelineConfig(min_side=240, max_side=320, max_boxes=40)
+    jitter = AugmentationConfig(scale_jitter=(0.8, 1.25))
+    for host in taken(3, source, settings=settings, augmentation=jitter):
         batch = host.batch
         assert batch.images.shape[1:3] in canvases(settings)
         assert (batch.gt_labels >= 0).sum() > 10
@@ -361,7 +340,10 @@ def test_fit_is_what_evaluation_does():
 def test_a_stream_that_is_given_up_leaves_no_thread():
     # These threads and not their number: those of earlier streams may end at any moment.
     before = set(threading.enumerate())
-    stream = train_batches(dataset(Pictures(20)), batch_size=4, seed=0, settings=SMALL)
+    batches = train_batches(
+        dataset(Pictures(20)), batch_size=4, seed=0, settings=SMALL, augmentation=FLIPS
+    )
+    stream = iter(batches)
     next(stream)
     started = set(threading.enumerate()) - before
     assert started

@@ -122,6 +122,7 @@ def test_ground_truth_says_what_the_examples_say():
         np.testing.assert_allclose(xyxy, example.boxes, atol=1e-4)
         labels = [source.categories.label_of(a["category_id"]) for a in annotations]
         np.testing.assert_array_equal(labels, example.labels)
+        np.testing.assert_array_equal([a["area"] for a in annotations], example.areas)
         assert all(0 < a["area"] <= a["bbox"][2] * a["bbox"][3] + 1e-6 for a in annotations)
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "retinanet_jax"
 # A folder is one room with an order of its own, which the test below holds too.
 ORDER = [
+    "compilation",
+    "partial_file",
+    "download",
     "boxes",
     "anchors",
     "matching",
@@ -25,8 +28,10 @@ ORDER = [
     "logging",
     "predict",
     "evaluate",
+    "augment",
     "train",
     "loop",
+    "inspection",
     "run",
     "main",
 ]

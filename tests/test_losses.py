@@ -1,5 +1,6 @@
 """Losses: optax and torchvision as references, identities, extremes, masks and normalisers."""
 
+import math
 import re
 
 import jax
@@ -177,6 +178,20 @@ def test_labels_stand_for_one_hot_targets():
     one_hot = np.asarray(jax.nn.one_hot(labels, 5))
     expected = np.sum(focal(logits, one_hot, gamma=2.0, alpha=0.25), axis=-1)
     np.testing.assert_allclose(result, np.where(labels == IGNORE, 0, expected), rtol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other compilers fuse differently")
+def test_memory_beside_logits_and_gradient_is_twice_the_logits():
+    logits = jax.ShapeDtypeStruct((500, 80), jnp.float32)
+    labels = jax.ShapeDtypeStruct((500,), jnp.int32)
+
+    @jax.jit
+    @jax.value_and_grad
+    def total(logits, labels, gamma, alpha):
+        return focal_loss_from_labels(logits, labels, gamma=gamma, alpha=alpha).sum()
+
+    memory = total.lower(logits, labels, 2.0, 0.25).compile().memory_analysis()
+    assert memory.temp_size_in_bytes <= 2.2 * 4 * math.prod(logits.shape)
 
 
 # Box losses.

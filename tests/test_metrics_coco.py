@@ -2,6 +2,8 @@
 
 import copy
 import json
+import math
+import sys
 
 import numpy as np
 import pytest
@@ -157,11 +159,12 @@ def test_area_and_crowd_have_defaults():
     np.testing.assert_allclose(metrics.summary["APm"], 1.0, atol=1e-9)
 
 
-def test_arguments_are_left_as_they_were():
+@pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
+def test_arguments_are_left_as_they_were(backend):
     truth = ground_truth([(1, 1, (50, 50, 40, 40))])
     results = [result(1, 1, (50, 50, 40, 40), 0.5)]
     before = copy.deepcopy((truth, results))
-    coco_average_precision(truth, results)
+    coco_average_precision(truth, results, backend=backend)
     assert (truth, results) == before
 
 
@@ -177,6 +180,8 @@ def test_categories_that_share_a_name():
         (result(99, 1, (0, 0, 9, 9), 0.5), r"results\[1\]\.image_id: 99 is no image of"),
         (result(1, 0, (0, 0, 9, 9), 0.5), r"results\[1\]\.category_id: 0 is no category"),
         (result(1, 1, (0, 0, 9), 0.5), r"results\[1\]\.bbox: \[0, 0, 9\] is not"),
+        (result(1, 1, (0, 0, 9, math.inf), 0.5), r"results\[1\]\.bbox: \[0, 0, 9, inf\] is not"),
+        (result(1, 1, (0, 0, 9, 9), math.nan), r"results\[1\]\.score: nan is no finite number"),
         (
             {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]},
             r"results\[1\]: no field 'score'",
@@ -200,6 +205,60 @@ def test_bad_ground_truth(tmp_path):
         coco_average_precision(ground_truth([(1, 5, (0, 0, 9, 9))]), [])
     with pytest.raises(ValueError, match="image_ids: 12 are no images"):
         coco_average_precision(ground_truth(), [], image_ids=[1, 12])
+
+
+def random_case(seed: int):
+    """Objects with crowds and small areas, jittered and stray detections, many scores alike."""
+    rng = np.random.default_rng(seed)
+    boxes, results = [], []
+    for image_id in range(1, 13):
+        for _ in range(rng.integers(0, 7)):
+            xywh = np.concatenate([rng.uniform(0, 100, 2), np.exp(rng.uniform(1, 4.6, 2))])
+            category = int(rng.choice([1, 7]))
+            area = float(xywh[2] * xywh[3] * rng.uniform(0.3, 1))
+            crowd = int(rng.random() < 0.15)
+            boxes.append((image_id, category, xywh.tolist(), {"area": area, "iscrowd": crowd}))
+            for _ in range(rng.integers(0, 4)):
+                near = xywh + rng.normal(0, 0.1, 4) * np.tile(xywh[2:], 2)
+                near[2:] = np.maximum(near[2:], 1)
+                results.append(result(image_id, category, near.tolist(), rng.integers(1, 9) / 9))
+        for _ in range(rng.integers(0, 120)):
+            stray = np.concatenate([rng.uniform(0, 150, 2), rng.uniform(1, 90, 2)]).tolist()
+            results.append(result(image_id, int(rng.choice([1, 7])), stray, rng.integers(1, 9) / 9))
+    return ground_truth(boxes, num_images=12), results
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("image_ids", [None, [2, 3, 11]])
+def test_backends_give_the_same_numbers(seed, image_ids):
+    truth, results = random_case(seed)
+    ours, theirs = (
+        coco_average_precision(truth, results, image_ids, backend=backend)
+        for backend in ("pycocotools", "hotcoco")
+    )
+    assert 0 < ours.summary["AP"] < 1
+    assert theirs == ours
+
+
+@pytest.mark.parametrize("boxes", [(), [(1, 7, (50, 50, 40, 40))]])
+@pytest.mark.parametrize("results", [[], [result(1, 7, (50, 50, 40, 40), 0.5)]])
+def test_backends_agree_about_nothing(boxes, results):
+    truth = ground_truth(boxes)
+    assert coco_average_precision(truth, results, backend="hotcoco") == coco_average_precision(
+        truth, results
+    )
+
+
+def test_published_numbers_by_hotcoco(example):
+    assert coco_average_precision(*example, backend="hotcoco") == coco_average_precision(*example)
+
+
+def test_a_backend_that_is_not_there(monkeypatch):
+    with pytest.raises(ValueError, match="backend: 'fast' is not one of pycocotools, hotcoco"):
+        coco_average_precision(ground_truth(), [], backend="fast")
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    with pytest.raises(ValueError, match="hotcoco is not installed; pip install"):
+        coco_average_precision(ground_truth(), [], backend="hotcoco")
 
 
 def test_results_format():

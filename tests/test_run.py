@@ -2,22 +2,26 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from unittest import mock
 
+import cv2
 import jax
 import numpy as np
 import pytest
 from small import small_config
 
-from retinanet_jax import loop
+from retinanet_jax import loop, run
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.evaluate import evaluate
+from retinanet_jax.evaluate import Evaluation, evaluate
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.mesh import make_mesh
 from retinanet_jax.models import build_model
 from retinanet_jax.predict import Detector, make_predict_fn, read_variables
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate
+from retinanet_jax.train import TrainState
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 NAMES += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -51,6 +55,56 @@ def test_a_run_leaves_what_the_readme_says(finished):
     assert json.loads((workdir / "results.json").read_text())["step"] == 4
     assert isinstance(json.loads((workdir / "detections.json").read_text()), list)
     assert Checkpoints(workdir / "checkpoints").latest_step() == 4
+    assert (workdir / "data_notes.txt").read_text() == "nothing was skipped or changed\n"
+
+
+def write_faulty_folder(root: Path) -> None:
+    """Two pictures a split, one of them missing, and a class without a box."""
+    (root / "images").mkdir()
+    (root / "annotations").mkdir()
+    cv2.imwrite(str(root / "images/a.png"), np.zeros((64, 64, 3), np.uint8))
+    content = {
+        "images": [
+            {"id": i, "file_name": name, "height": 64, "width": 64}
+            for i, name in enumerate(("a.png", "b.png"))
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 8}
+        ],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 0, "name": "background"}],
+    }
+    for split in ("train", "val"):
+        (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+
+
+def test_what_was_skipped_or_changed_is_told_at_the_end(tmp_path, monkeypatch, capsys):
+    write_faulty_folder(tmp_path)
+    config = small_config(
+        data__name="folder", data__root=str(tmp_path), data__cache_dir=str(tmp_path / "cache"),
+        data__eval_split="val", data__on_error="skip",
+    )  # fmt: skip
+    found = Evaluation({}, {}, [])
+
+    def no_steps(*arguments):
+        arguments[-1].add(image_id=7, boxes=103, max_boxes=100)
+        return mock.Mock(spec=TrainState)
+
+    # All that would compile is left out.
+    monkeypatch.setattr(run, "make_learner", mock.Mock())
+    monkeypatch.setattr(run, "_introduce", mock.Mock())
+    monkeypatch.setattr(run, "run_steps", no_steps)
+    monkeypatch.setattr(run, "evaluate_and_log", lambda *_: found)
+    assert train_and_evaluate(config, tmp_path / "workdir") is found
+    said = capsys.readouterr().out
+    for line in (
+        f"{tmp_path} train: 1 skipped or changed while reading (the whole list is in ",
+        "1 x missing image: instances_train.json: image id 1",
+        "1 of 2 classes have no box and are not learned: background",
+        f"{tmp_path} val: 1 skipped or changed",
+        "max_boxes left out 3 boxes, the smallest, of 1 images: id 7",
+    ):
+        assert line in said
+    assert (tmp_path / "workdir/data_notes.txt").read_text() in said
 
 
 def test_stopped_and_continued_is_the_run_without_the_stop(finished, tmp_path, monkeypatch):
@@ -58,8 +112,8 @@ def test_stopped_and_continued_is_the_run_without_the_stop(finished, tmp_path, m
     # A stop after step 3, between the checkpoints of 2 and 4.
     add = loop.Meter.add
 
-    def stop_at_3(self, step, metrics, image_ids):
-        add(self, step, metrics, image_ids)
+    def stop_at_3(self, step, metrics):
+        add(self, step, metrics)
         if step == 3:
             raise KeyboardInterrupt
 
@@ -130,12 +184,18 @@ def test_another_model_in_the_same_workdir_is_refused(finished):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
-    config = small_config(optimizer__learning_rate=1e30, train__checkpoint_every=1)
+    config = small_config(
+        optimizer__learning_rate=1e30, train__checkpoint_every=1, data__mix=("shapes::train[:4]*2",)
+    )
     with pytest.raises(DivergenceError) as error:
         train_and_evaluate(config, tmp_path)
     text = str(error.value)
     assert "the loss of step 2 is not finite (" in text
-    assert "class_loss" in text and "box_loss" in text and "image ids of the batch: " in text
+    assert (
+        "class_loss" in text
+        and "box_loss" in text
+        and re.search(r"image ids of the batch: shapes train(\[:4\])?: \d", text)
+    )
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 1
 
 

@@ -1,12 +1,17 @@
 """The train step: what it leaves alone, what it sums, that it compiles once."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from small import small_batch, small_config
 
+from retinanet_jax.augment import augment_on_device
 from retinanet_jax.config import ConfigError
+from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.pipeline import train_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.mesh import check_batch_size, make_mesh, replicated, to_devices
 from retinanet_jax.run import make_learner
@@ -69,6 +74,36 @@ def test_steps_of_all_kinds_compile_once_per_canvas(plain):
                 state, _ = learner.step_fn(state, to_devices(rows, mesh), focal)
     # Two canvases; other tests have run the step on the first of them.
     assert learner.step_fn._cache_size() == 2
+
+
+def test_training_with_every_augmentation_compiles_once_and_stays_finite():
+    fields = {
+        "scales": (48, 64),
+        "scale_jitter": (0.5, 1.5),
+        "crop": (0.5, 1.0),
+        "brightness": 0.4,
+        "contrast": 0.4,
+        "saturation": 0.4,
+        "hue": 0.1,
+        "mosaic": 0.5,
+    }
+    augmentation = {f"augmentation__{name}": value for name, value in fields.items()}
+    learner, mesh = learner_of(**PLAIN, **augmentation, optimizer__accumulate_steps=2)
+    config = small_config(**augmentation)
+    dataset = load_dataset(config.data, "train")
+    batches = train_batches(
+        dataset, batch_size=4, seed=0, settings=config.pipeline, augmentation=config.augmentation
+    )
+    state = learner.state
+    for host in itertools.islice(batches, 6):
+        before, batch = copy_of(state), to_devices(host.batch, mesh)
+        state, metrics = learner.step_fn(state, batch, learner.focal)
+        assert np.isfinite(float(metrics["loss"])) and float(metrics["positives"]) > 0
+    assert learner.step_fn._cache_size() == 1
+    # What is marked in the batch is what the model sees.
+    assert host.batch.flip.any() and host.batch.color.std(0).any()
+    _, again = learner.step_fn(before, augment_on_device(batch), learner.focal)
+    assert float(again["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-5)
 
 
 def test_nothing_leaves_the_device_during_a_step(plain):

@@ -1,6 +1,7 @@
 """Examples and batches: fixed shapes, zero-padded images, boxes padded with label -1."""
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,6 +13,9 @@ ArrayLike = Array | np.ndarray
 
 PADDING_LABEL = -1
 PADDING_IMAGE_ID = -1
+IDENTITY_COLOR = np.eye(3, 4, dtype=np.float32)
+
+_ALIGNMENT = 64  # bytes; what XLA asks of memory on the CPU that it is to use without copying
 
 _log = logging.getLogger(__name__)
 
@@ -19,17 +23,26 @@ _log = logging.getLogger(__name__)
 class Example(NamedTuple):
     """One picture with its boxes, on the host.
 
-    Boxes are xyxy in absolute pixels of `image`; labels are contiguous from 0; `crowd` marks boxes
-    that stand for a region of many objects. `original_size` is the (height, width) in which the
-    picture is stored, None as long as `image` still has that size.
+    boxes: xyxy in absolute pixels of `image`.
+    labels: contiguous from 0.
+    crowd: marks boxes that stand for a region of many objects.
+    areas: of the objects in square pixels of `image`; of their boxes where no outline is known.
+    original_size: (height, width) in which the picture is stored; None: that of `image`.
+    flip, color: what is left for the device to do, see Batch; None: nothing.
     """
 
     image: UInt8[np.ndarray, "h w 3"] | Float32[np.ndarray, "h w 3"]
     boxes: Float[np.ndarray, "m 4"]
     labels: Int[np.ndarray, " m"]
     crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
     image_id: int
     original_size: tuple[int, int] | None = None
+    flip: bool | None = None
+    color: Float[np.ndarray, "3 4"] | None = None
+
+
+OBJECT_FIELDS = ("boxes", "labels", "crowd", "areas")  # of an Example: one row per object
 
 
 class Batch(NamedTuple):
@@ -40,6 +53,8 @@ class Batch(NamedTuple):
     original_sizes: (height, width) of the picture as it is stored, in pixels.
     gt_boxes: xyxy in pixels of the canvas; zeros where gt_labels is -1.
     valid: False for the rows that only fill up the last batch.
+    flip: True where augment.augment_on_device will mirror the picture; None: nowhere.
+    color: matrices [color, 1 offset] that it will map RGB by, on the scale 0..255; None: none.
     """
 
     images: UInt8[ArrayLike, "b h w 3"] | Float32[ArrayLike, "b h w 3"]
@@ -49,27 +64,39 @@ class Batch(NamedTuple):
     gt_labels: Int[ArrayLike, "b m"]
     gt_crowd: Bool[ArrayLike, "b m"]
     valid: Bool[ArrayLike, " b"]
+    flip: Bool[ArrayLike, " b"] | None = None
+    color: Float[ArrayLike, "b 3 4"] | None = None
 
 
 class HostBatch(NamedTuple):
-    """A batch of numpy arrays with the ids of its pictures (-1 where `valid` is False)."""
+    """A batch of numpy arrays with the ids of its pictures (-1 where `valid` is False).
+
+    Once it was sent to a device nobody may write to it: on the CPU the device may use its memory.
+    """
 
     batch: Batch
     image_ids: np.ndarray
 
 
 class DroppedBoxes:
-    """Counts the boxes that did not fit into max_boxes; the first time is logged."""
+    """Counts the boxes that did not fit into max_boxes, by image.
 
-    def __init__(self):
-        self.count = 0
+    Args:
+      warn: the first time is logged.
+    """
+
+    def __init__(self, warn: bool = True):
+        self._warn = warn
+        self._by_image: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def add(self, image_id: int, boxes: int, max_boxes: int) -> None:
+        """Counts the boxes of an image over max_boxes; an image seen again counts once."""
         with self._lock:
-            first = self.count == 0
-            self.count += boxes - max_boxes
-        if first:
+            warn = self._warn and not self._by_image
+            known = self._by_image.get(image_id, 0)
+            self._by_image[image_id] = max(known, boxes - max_boxes)
+        if warn:
             _log.warning(
                 "image %d has %d boxes, the batch holds %d: the largest are kept (said once); "
                 "raise max_boxes to keep all",
@@ -77,6 +104,18 @@ class DroppedBoxes:
                 boxes,
                 max_boxes,
             )
+
+    def summary(self) -> str:
+        """How many boxes of how many images were left out, with a few ids; '' if none."""
+        with self._lock:
+            by_image = dict(self._by_image)
+        if not by_image:
+            return ""
+        few = ", ".join(map(str, list(by_image)[:5])) + (", ..." if len(by_image) > 5 else "")
+        return (
+            f"max_boxes left out {sum(by_image.values())} boxes, the smallest, of "
+            f"{len(by_image)} images: id {few}; raise config.pipeline.max_boxes to keep all"
+        )
 
 
 def collate(
@@ -103,9 +142,16 @@ def collate(
     if len(examples) > batch_size:
         raise ValueError(f"collate: {len(examples)} examples for a batch_size of {batch_size}")
     dropped = DroppedBoxes() if dropped is None else dropped
-    host = _padding(canvas, max_boxes, batch_size, dtype)
+    host = padding_batch(
+        canvas,
+        max_boxes,
+        batch_size,
+        dtype=dtype,
+        flips=any(example.flip is not None for example in examples),
+        colors=any(example.color is not None for example in examples),
+    )
     for row, example in enumerate(examples):
-        _fill_row(host, row, keep_largest(example, max_boxes, dropped))
+        fill_row(host, row, example, dropped)
     return host
 
 
@@ -115,41 +161,67 @@ def keep_largest(example: Example, max_boxes: int, dropped: DroppedBoxes) -> Exa
     if count <= max_boxes:
         return example
     dropped.add(example.image_id, count, max_boxes)
-    x1, y1, x2, y2 = example.boxes.T
-    largest = np.argsort(-(x2 - x1) * (y2 - y1), kind="stable")[:max_boxes]
+    largest = np.argsort(-box_areas(example.boxes), kind="stable")[:max_boxes]
     return select_boxes(example, np.sort(largest))
 
 
 def select_boxes(example: Example, kept: np.ndarray) -> Example:
     """The example with only the boxes that `kept` (indices or a mask) names."""
-    return example._replace(
-        boxes=example.boxes[kept], labels=example.labels[kept], crowd=example.crowd[kept]
-    )
+    return example._replace(**{field: getattr(example, field)[kept] for field in OBJECT_FIELDS})
 
 
-def _padding(canvas: tuple[int, int], max_boxes: int, batch_size: int, dtype: type) -> HostBatch:
+def box_areas(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, " m"]:
+    """Areas in square pixels, on the host."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def padding_batch(
+    canvas: tuple[int, int],
+    max_boxes: int,
+    batch_size: int,
+    *,
+    dtype: type = np.uint8,
+    flips: bool = False,
+    colors: bool = False,
+) -> HostBatch:
+    """A batch of padding alone, whose rows `fill_row` fills; `flips` and `colors`: if it has any.
+
+    Told, not seen from the examples: a process may get batches of padding alone.
+    """
     # Padding rows carry the canvas as their size, so that dividing by a size stays finite.
     sizes = np.tile(np.asarray(canvas, np.float32), (batch_size, 1))
     batch = Batch(
-        images=np.zeros((batch_size, *canvas, 3), dtype),
+        images=_aligned_zeros((batch_size, *canvas, 3), dtype),
         image_sizes=sizes,
         original_sizes=sizes.copy(),
         gt_boxes=np.zeros((batch_size, max_boxes, 4), np.float32),
         gt_labels=np.full((batch_size, max_boxes), PADDING_LABEL, np.int32),
         gt_crowd=np.zeros((batch_size, max_boxes), bool),
         valid=np.zeros(batch_size, bool),
+        flip=np.zeros(batch_size, bool) if flips else None,
+        color=np.tile(IDENTITY_COLOR, (batch_size, 1, 1)) if colors else None,
     )
     return HostBatch(batch, np.full(batch_size, PADDING_IMAGE_ID, np.int64))
 
 
-def _fill_row(host: HostBatch, row: int, example: Example) -> None:
+def _aligned_zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Zeros at an address that XLA's CPU backend takes over as it is, where numpy's it copies."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def fill_row(host: HostBatch, row: int, example: Example, dropped: DroppedBoxes) -> None:
+    """Writes an example into a row of padding; see collate."""
     batch, (height, width) = host.batch, example.image.shape[:2]
-    canvas = batch.images.shape[1:3]
+    canvas, max_boxes = batch.images.shape[1:3], batch.gt_labels.shape[1]
     if height > canvas[0] or width > canvas[1]:
         raise ValueError(
             f"image {example.image_id} is {height} x {width} (height x width), too large for "
             f"the canvas of {canvas[0]} x {canvas[1]}; resize it before collate"
         )
+    example = keep_largest(example, max_boxes, dropped)
     count = len(example.boxes)
     batch.images[row, :height, :width] = example.image
     batch.image_sizes[row] = height, width
@@ -158,4 +230,8 @@ def _fill_row(host: HostBatch, row: int, example: Example) -> None:
     batch.gt_labels[row, :count] = example.labels
     batch.gt_crowd[row, :count] = example.crowd
     batch.valid[row] = True
+    if example.flip is not None:
+        batch.flip[row] = example.flip
+    if example.color is not None:
+        batch.color[row] = example.color
     host.image_ids[row] = example.image_id

@@ -3,13 +3,17 @@
 A prepared data set is a folder that TFDS reads (dataset_info.json, features.json, the records) with
 files of our own beside them, which TFDS leaves alone:
 
-    source.json               category names and ids, where it came from, what was skipped
+    source.json               category names and ids, where it came from, what was skipped or
+                              changed, the number of boxes of each class
     ground_truth_SPLIT.json   the annotations as given (float areas, crowds), for evaluation
+    index_SPLIT.npz           ids and sizes of the images in the order of the records
 
 It appears under its name only when it is complete (once.py).
 """
 
+import collections
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -24,15 +28,13 @@ from tqdm import tqdm
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.coco import read_annotations
 from retinanet_jax.data.once import prepare_once
-from retinanet_jax.data.records import Categories, ImageRecord, instances
+from retinanet_jax.data.records import Categories, ImageRecord, write_instances
 from retinanet_jax.data.report import DataError, Guard, Report
+from retinanet_jax.data.sources import SOURCE_FILE, TfdsSource, write_index
 from retinanet_jax.data.tfds_bridge import coco_features, make_builder, without_tensorflow
 
-SOURCE_FILE = "source.json"
 # Counts with the annotations in the fingerprint: raise it when what is written changes.
-FORMAT_VERSION = "1.0.0"
-COCO_NAME = ("coco", "2017", "1.1.0")
-COCO_SPLITS = {"train": "train2017", "validation": "val2017"}
+FORMAT_VERSION = "1.1.0"
 _LOOK_AHEAD = 64  # images read ahead of TFDS, which encodes and writes on one thread
 
 
@@ -58,14 +60,13 @@ def prepare_folder(root: str | Path, split: str, cache_dir: str | Path, on_error
     root, cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
     path = annotation_file(root, split)
     image_dir = image_folder(root, split)
-    key = _fingerprint(path, image_dir, on_error)
-    prepared = cache_dir / "folder" / f"{split}-{key}" / FORMAT_VERSION
+    prepared = prepared_folder(root, split, cache_dir, on_error)
 
     def write(data_dir: Path) -> None:
         annotations = read_annotations(path, image_dir, on_error)
         write_coco(
             data_dir,
-            ("folder", f"{split}-{key}", FORMAT_VERSION),
+            prepared.relative_to(cache_dir).parts,
             {split: annotations.images},
             annotations.categories,
             Guard(on_error, annotations.report),
@@ -75,40 +76,22 @@ def prepare_folder(root: str | Path, split: str, cache_dir: str | Path, on_error
     return prepare_once(cache_dir, prepared, write)
 
 
-def prepare_coco(root: str | Path, data_dir: str | Path, on_error: str) -> tuple[Path, Report]:
-    """Prepares COCO 2017 as DATA_DIR/coco/2017/1.1.0, as TFDS would, without a test split.
+def prepared_folder(root: str | Path, split: str, cache_dir: str | Path, on_error: str) -> Path:
+    """Where `prepare_folder` prepares a split, or has done so."""
+    root = Path(root).expanduser()
+    path, image_dir = annotation_file(root, split), image_folder(root, split)
+    status = path.stat()
+    digest = hashlib.sha256(_file_digest(path, status.st_mtime_ns, status.st_size))
+    for part in (str(path.resolve()), str(image_dir.resolve()), on_error, FORMAT_VERSION):
+        digest.update(b"\0" + os.fsencode(part))
+    name = f"{split}-{digest.hexdigest()[:16]}"
+    return Path(cache_dir).expanduser() / "folder" / name / FORMAT_VERSION
 
-    Args:
-      root: the folder with the extracted archives: annotations/instances_train2017.json and
-        instances_val2017.json, train2017/, val2017/. One of the two splits is enough.
-      on_error: 'strict' stops at the first fault; 'skip' leaves the object or image out (the
-        official train2017 has a few boxes without width or height).
 
-    Returns:
-      The prepared folder, and what was skipped or changed (nothing if it was there already).
-
-    Raises:
-      DataError: names the file, the entry's id, the field and the mend.
-    """
-    root, data_dir = Path(root).expanduser(), Path(data_dir).expanduser()
-    report = Report()
-    guard = Guard(on_error, report)
-
-    def write(temporary: Path) -> None:
-        splits, categories = {}, None
-        for split, year in COCO_SPLITS.items():
-            if not (root / "annotations" / f"instances_{year}.json").is_file():
-                continue
-            path = annotation_file(root, year)
-            read = read_annotations(path, image_folder(root, year), on_error)
-            for reason, names in read.report.counts.items():
-                report.counts[reason].extend(names)
-            splits[split], categories = read.images, read.categories
-        if not splits:
-            annotation_file(root, COCO_SPLITS["validation"])
-        write_coco(temporary, COCO_NAME, splits, categories, guard, origin=str(root.resolve()))
-
-    return prepare_once(data_dir, data_dir.joinpath(*COCO_NAME), write), report
+@functools.lru_cache(maxsize=8)
+def _file_digest(path: Path, mtime: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -157,8 +140,10 @@ def write_coco(
     features = coco_features(categories.names)
     folder = write_tfds(data_dir, make_builder(*name, features, examples, f"From {origin}"))
     for split, records in kept.items():
-        _write_json(folder / f"ground_truth_{split}.json", instances(records, categories))
-    write_source(folder, categories, origin, guard.report)
+        write_instances(folder / f"ground_truth_{split}.json", records, categories)
+        write_index(TfdsSource(folder, split, folder))
+    boxes = {split: _count_boxes(records, categories) for split, records in kept.items()}
+    write_source(folder, categories, origin, guard.report, boxes)
 
 
 def coco_examples(
@@ -168,6 +153,8 @@ def coco_examples(
     for record, data in checked_images(records, guard):
         kept.append(record)
         boxes = record.boxes() / ([record.width, record.height] * 2)
+        rows = zip(record.annotations, boxes, strict=True)
+        by_id = sorted(rows, key=lambda row: row[0].id)  # as TFDS's coco has them
         yield (
             record.file_name,
             {
@@ -182,7 +169,7 @@ def coco_examples(
                         "label": a.label,
                         "is_crowd": a.crowd,
                     }
-                    for a, box in zip(record.annotations, boxes, strict=True)
+                    for a, box in by_id
                 ],
             },
         )
@@ -191,7 +178,11 @@ def coco_examples(
 def checked_images(
     records: Iterable[ImageRecord], guard: Guard
 ) -> Iterator[tuple[ImageRecord, bytes]]:
-    """The images in order of their ids, each with the file's bytes, which decode to its size."""
+    """The images in order of their ids, each with the file's bytes, which decode to its size.
+
+    Raises:
+      DataError: after the last: images that do not decode, and `guard` is strict; none is left.
+    """
     records = sorted(records, key=lambda record: record.id)
     progress = tqdm(total=len(records), desc="checking and writing images", unit="image")
     left = 0
@@ -202,14 +193,22 @@ def checked_images(
                 progress.update()
                 data = None
                 with guard:
-                    data = future.result()
+                    data, changes = future.result()
+                    for change in changes:
+                        guard.report.add(change, str(record.path))
                 if data is not None:
                     left += 1
                     yield record, data
+                    continue
+                for annotation in record.annotations:
+                    where = f"{record.path}: annotation id {annotation.id}"
+                    guard.report.add("object of a skipped image", where)
+    folder = records[0].path.parent if records else Path()
+    guard.finish(folder)
     if not left:
         what = f"none of {len(records)} images can be decoded"
         mend = "copy them again (" + guard.report.summary().replace("\n", "; ") + ")"
-        raise DataError("empty split", records[0].path.parent if records else "", "", what, mend)
+        raise DataError("empty split", folder, "", what, mend)
 
 
 def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuilder]) -> Path:
@@ -225,31 +224,33 @@ def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuild
     return Path(builder.data_dir)
 
 
-def write_source(folder: Path, categories: Categories, origin: str, report: Report) -> None:
-    """Writes SOURCE_FILE."""
+def write_source(
+    folder: Path,
+    categories: Categories,
+    origin: str,
+    report: Report,
+    boxes: dict[str, dict[str, int]],
+) -> None:
+    """Writes SOURCE_FILE; `boxes` are counts by split and class name."""
     content = {
         "categories": {"names": categories.names, "ids": categories.ids},
         "origin": origin,
         "report": report.counts,
+        "boxes": boxes,
     }
-    _write_json(folder / SOURCE_FILE, content)
+    (folder / SOURCE_FILE).write_text(json.dumps(content), encoding="utf-8")
 
 
-def _read_checked(record: ImageRecord) -> bytes:
+def _count_boxes(records: list[ImageRecord], categories: Categories) -> dict[str, int]:
+    counts = collections.Counter(a.label for record in records for a in record.annotations)
+    return {name: counts[label] for label, name in enumerate(categories.names)}
+
+
+def _read_checked(record: ImageRecord) -> tuple[bytes, list[str]]:
+    """An image file's bytes, and what decoding them changes."""
     data = images_lib.read_file(record.path)
     image = images_lib.decode(data, f"{record.path} (image id {record.id})")
     if image.shape[:2] != (record.height, record.width):
         what = f"decodes to {image.shape[:2]}, its header says {record.height, record.width}"
         raise DataError("undecodable image", record.path, "", what, "save it again")
-    return data
-
-
-def _fingerprint(path: Path, image_dir: Path, on_error: str) -> str:
-    digest = hashlib.sha256(path.read_bytes())
-    for part in (str(path.resolve()), str(image_dir.resolve()), on_error, FORMAT_VERSION):
-        digest.update(b"\0" + os.fsencode(part))
-    return digest.hexdigest()[:16]
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content), encoding="utf-8")
+    return data, ["animated, the first picture taken"] if images_lib.is_animated(data) else []

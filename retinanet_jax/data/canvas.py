@@ -13,18 +13,16 @@ EVAL_CANVASES = ("few", "tight")
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """How pictures become batches. Defaults: the 800/1333 of every public RetinaNet, flips alone.
+    """How pictures become batches. Defaults: the 800/1333 of every public RetinaNet.
 
     Attributes:
       min_side: short side in pixels after resizing.
       max_side: limit of the long side in pixels; equal to min_side: one square canvas.
       pad_multiple: canvas sides are rounded up to multiples of this many pixels.
       max_boxes: boxes per image; of more, the largest are kept.
-      flip: whether half of the training pictures are mirrored.
-      scale_jitter: lowest and highest factor on the training size; above 1 it crops.
       eval_resizing: how pictures are resized for evaluation and prediction: 'opencv' (as in
         training), or as 'torchvision', 'detectron2' or 'mmdetection' do: see transforms.resize.
-      eval_canvas: of evaluation and prediction: 'few', those of training, so that little is
+      eval_canvas: of evaluation and prediction: 'few', see `canvases`, so that little is
         compiled; 'tight', as small as each batch allows, as the public implementations do: the
         same detections to the last digit, and a compilation for every new size.
       num_threads: threads that decode; 0 for as many as this process has cores.
@@ -37,8 +35,6 @@ class PipelineConfig:
     max_side: int = 1333
     pad_multiple: int = 32
     max_boxes: int = 100
-    flip: bool = True
-    scale_jitter: tuple[float, float] = (1.0, 1.0)
     eval_resizing: str = "opencv"
     eval_canvas: str = "few"
     num_threads: int = 0
@@ -50,8 +46,6 @@ class PipelineConfig:
         for name in ("min_side", "pad_multiple", "max_boxes", "prefetch", "process_count"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         _require(self.max_side >= self.min_side, "max_side", self.max_side, "min_side or more")
-        low, high = self.scale_jitter
-        _require(0 < low <= high, "scale_jitter", self.scale_jitter, "(low, high), 0 < low <= high")
         for name, known in (
             ("eval_resizing", transforms.RESIZINGS),
             ("eval_canvas", EVAL_CANVASES),
@@ -123,7 +117,7 @@ def canvas_for(
 
 
 def jitter_bound(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
-    """What a picture of that size may fill under jitter: no more than any canvas it may meet."""
+    """What a picture of that size may fill when it is augmented: any canvas it may meet has it."""
     fitted = transforms.fitted_size(size, settings.min_side, settings.max_side)
     fitting = [c for c in canvases(settings) if fitted[0] <= c[0] and fitted[1] <= c[1]]
     return min(c[0] for c in fitting), min(c[1] for c in fitting)

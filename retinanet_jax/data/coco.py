@@ -8,11 +8,14 @@ in the file, contiguous from 0.
 
 import collections
 import dataclasses
-import json
-import math
-from pathlib import Path, PurePosixPath, PureWindowsPath
+import sys
+from pathlib import PurePosixPath, PureWindowsPath
 
+from tqdm import tqdm
+
+from retinanet_jax.data import fields, json_stream
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord, instances
 from retinanet_jax.data.report import DataError, Guard, Report
 
@@ -32,7 +35,6 @@ __all__ = [
 MIN_SIDE = 1e-3
 # Annotators' rounding: a box that leaves its image by less is clipped without being counted.
 OUTSIDE_TOLERANCE = 0.5
-_INT64 = 2**63
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ class CocoAnnotations:
 
 
 def read_annotations(
-    path: str | Path, image_dir: str | Path, on_error: str = "strict"
+    path: AnyPath, image_dir: AnyPath, on_error: str = "strict", *, annotated: bool = True
 ) -> CocoAnnotations:
     """Reads and checks an annotation file against its folder of images.
 
@@ -60,24 +62,30 @@ def read_annotations(
     Args:
       path: the instances JSON.
       image_dir: the folder that `file_name` is relative to.
-      on_error: 'strict' stops at the first fault; 'skip' leaves the image or object out and
-        counts it in the report. A file that is no annotation file at all, broken categories or
-        a split without a usable image stop in both.
+      on_error: 'strict' reads to the end and raises one error that lists all faults; 'skip' leaves
+        the image or object out and counts it in the report. A file that is no annotation file at
+        all, broken categories or a split without a usable image stop in both.
+      annotated: whether there has to be a list `annotations`; the image_info of COCO's test splits
+        has none.
 
     Raises:
       DataError: names the file, the entry's id, the field and the mend.
     """
-    return _Reader(Path(path), Path(image_dir), on_error).read()
+    return _Reader(path, image_dir, on_error).read(annotated)
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
     """The instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
+
+    Polygons (`segmentation`) are left out; they would be most of it. What is not `annotated` may
+    lack the list `annotations`, which is empty then.
 
     Raises:
       DataError: no such file, no JSON, not an object, or a field is missing or no list.
     """
     try:
-        content = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = json_stream.load(file, _without_polygons)
     except OSError as error:
         mend = "write it there, or mend data.root, the split or data.annotations"
         raise DataError("annotation file", path, "", error.strerror or str(error), mend) from error
@@ -86,6 +94,8 @@ def read_json(path: Path) -> dict:
         raise DataError("annotation file", path, "", f"is no JSON ({error})", mend) from error
     if not isinstance(content, dict):
         raise DataError("annotation file", path, "", "is no JSON object", "export it as COCO JSON")
+    if not annotated:
+        content.setdefault("annotations", [])
     for field in ("images", "annotations", "categories"):
         if not isinstance(content.get(field), list):
             mend = f"a COCO instances file has {field!r}, a list (empty if there are none)"
@@ -93,7 +103,13 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def read_categories(entries: list, path: Path) -> Categories:
+def _without_polygons(name: str, entry):
+    if not isinstance(entry, dict):
+        return entry
+    return {sys.intern(field): v for field, v in entry.items() if field != "segmentation"}
+
+
+def read_categories(entries: list, path: AnyPath) -> Categories:
     """The categories in the order of the file.
 
     Raises:
@@ -104,8 +120,8 @@ def read_categories(entries: list, path: Path) -> Categories:
     names, ids = [], []
     for place, entry in enumerate(entries):
         where = f"categories[{place}]"
-        category_id = _integer(entry, "id", path, where)
-        name = _text(entry, "name", path, where)
+        category_id = fields.integer(entry, "id", path, where)
+        name = fields.text(entry, "name", path, where)
         for value, field, seen in ((category_id, "id", ids), (name, "name", names)):
             if value in seen:
                 what = f"{field} {value!r} is used twice"
@@ -114,10 +130,47 @@ def read_categories(entries: list, path: Path) -> Categories:
     return Categories(tuple(names), tuple(ids))
 
 
+def check_ground_truth(content: dict, path: AnyPath) -> Categories:
+    """Checks a file to score against, whose images need not be there; its categories.
+
+    Boxes may be flat or outside of their image, as some official ones are: they score as COCO has
+    it.
+
+    Raises:
+      DataError: an id is missing, of the wrong type or used twice; a box is not four numbers or an
+        area not one.
+    """
+    categories = read_categories(content["categories"], path)
+    guard = Guard("strict", Report())
+    seen: dict[str, set[int]] = {"images": set(), "annotations": set()}
+    for section, ids in seen.items():
+        for place, entry in enumerate(content[section]):
+            with guard:
+                where = f"{section}[{place}]"
+                entry_id = fields.integer(entry, "id", path, where)
+                if entry_id in ids:
+                    what, mend = f"id {entry_id} is used twice", "give each its own"
+                    raise DataError("id used twice", path, where, what, mend)
+                ids.add(entry_id)
+                if section == "annotations":
+                    _check_object(entry, path, f"{where} (id {entry_id})", categories)
+    guard.finish(path)
+    return categories
+
+
+def _check_object(entry: dict, path: AnyPath, where: str, categories: Categories) -> None:
+    fields.integer(entry, "image_id", path, where)
+    fields.category(entry, categories.ids, path, where)
+    fields.box(entry, path, where)
+    fields.field(entry, "area", path, where)
+    fields.area(entry, path, where)
+    fields.crowd(entry, path, where)
+
+
 class _Reader:
     """State of one reading: the file, what was seen already, and the report."""
 
-    def __init__(self, path: Path, image_dir: Path, on_error: str):
+    def __init__(self, path: AnyPath, image_dir: AnyPath, on_error: str):
         self.path, self.image_dir = path, image_dir
         self.report = Report()
         self.guard = Guard(on_error, self.report)
@@ -125,11 +178,11 @@ class _Reader:
         self.file_names: set[str] = set()
         self.annotation_ids: set[int] = set()
 
-    def read(self) -> CocoAnnotations:
+    def read(self, annotated: bool) -> CocoAnnotations:
         if not self.image_dir.is_dir():
             mend = "put the images there, or set data.root to the folder that has them"
             raise DataError("missing folder", self.image_dir, "", "is no folder", mend)
-        content = read_json(self.path)
+        content = read_json(self.path, annotated=annotated)
         self.categories = read_categories(content["categories"], self.path)
         self.labels = {c: label for label, c in enumerate(self.categories.ids)}
         records = self.read_images(content["images"])
@@ -138,6 +191,7 @@ class _Reader:
             with self.guard:
                 image_id, annotation = self.read_annotation(entry, place, records)
                 objects[image_id].append(annotation)
+        self.guard.finish(self.path)
         images = tuple(
             dataclasses.replace(r, annotations=tuple(objects[r.id])) for r in records.values()
         )
@@ -149,11 +203,14 @@ class _Reader:
             e["id"] for e in entries if isinstance(e, dict) and type(e.get("id")) is int
         )
         records = {}
-        for place, entry in enumerate(entries):
+        # A folder or an archive of 100,000 images takes a while the first time.
+        progress = tqdm(entries, "reading image sizes", delay=2, leave=False, disable=None)
+        for place, entry in enumerate(progress):
             with self.guard:
                 record = self.read_image(entry, place, ids)
                 records[record.id] = record
         if not records:
+            self.guard.finish(self.path)
             what = "has no image" if not entries else f"none of {len(entries)} images is usable"
             summary = self.report.summary().replace("\n", "; ")
             mend = "check data.root and the split" + (f" ({summary})" if summary else "")
@@ -162,58 +219,56 @@ class _Reader:
 
     def read_image(self, entry, place: int, ids: collections.Counter) -> ImageRecord:
         where = f"images[{place}]"
-        image_id = _integer(entry, "id", self.path, where)
+        image_id = fields.integer(entry, "id", self.path, where)
         where = f"image id {image_id}"
         self.image_ids.add(image_id)
         if ids[image_id] > 1:
             what, mend = f"{ids[image_id]} images have this id", "give each image its own id"
-            raise DataError("image id used twice", self.path, where, what, mend)
+            place = f"{where} (images[{place}])"
+            raise DataError("image id used twice", self.path, place, what, mend)
         file_name = _file_name(entry, self.path, where)
         if file_name in self.file_names:
             what, mend = f"file_name {file_name!r} is used twice", "list each file once"
             raise DataError("image file used twice", self.path, where, what, mend)
         self.file_names.add(file_name)
-        size = tuple(_integer(entry, field, self.path, where) for field in ("height", "width"))
+        size = tuple(
+            fields.integer(entry, field, self.path, where) for field in ("height", "width")
+        )
         self.check_size(self.image_dir / file_name, size, where)
         return ImageRecord(image_id, file_name, self.image_dir / file_name, *size)
 
-    def check_size(self, path: Path, size: tuple[int, int], where: str) -> None:
+    def check_size(self, path: AnyPath, size: tuple[int, int], where: str) -> None:
         try:
             stored = images_lib.file_size(path)
         except DataError as error:
-            raise DataError(
-                error.reason, self.path, where, str(error), "or mend data.root"
-            ) from error
-        if stored != size or min(size) < 1:
-            what = (
-                f"height x width is {size[0]} x {size[1]}, but {path} has {stored[0]} x {stored[1]}"
-            )
-            mend = "write the file's own size (before EXIF rotation) and boxes that belong to it"
+            mend = "or mend data.root"
+            if "\\" in path.name:
+                mend = "folders in file_name are parted by /, not by \\"
+            raise DataError(error.reason, self.path, where, str(error), mend) from error
+        if stored != size:
+            what, mend = _disagreement(path, size, stored)
             raise DataError("image size disagrees", self.path, where, what, mend)
 
     def read_annotation(self, entry, place: int, records: dict) -> tuple[int, Annotation]:
-        annotation_id = _integer(entry, "id", self.path, f"annotations[{place}]")
+        annotation_id = fields.integer(entry, "id", self.path, f"annotations[{place}]")
         where = f"annotation id {annotation_id}"
         image = self.image_of(entry, where, records)
         if annotation_id in self.annotation_ids:
             mend = "give each annotation its own id"
             raise DataError("annotation id used twice", self.path, where, "is used twice", mend)
         self.annotation_ids.add(annotation_id)
-        category_id = _integer(entry, "category_id", self.path, where)
-        if category_id not in self.labels:
-            what = f"category_id {category_id} is not among the categories"
-            raise DataError("unknown category", self.path, where, what, "add it there or mend it")
-        crowd = entry.get("iscrowd", 0)
-        if crowd not in (0, 1):
-            what = f"iscrowd is {_short(crowd)}"
-            raise DataError("iscrowd", self.path, where, what, "write 0 or 1")
+        category_id = fields.category(entry, self.labels, self.path, where)
+        crowd = fields.crowd(entry, self.path, where)
+        area = fields.area(entry, self.path, where)
         bbox = self.read_box(entry, where, image)
-        area = self.read_area(entry, where, bbox)
+        if area is None:
+            self.report.add("no area, the box's taken", f"{self.path}: {where}")
+            area = bbox[2] * bbox[3]
         label = self.labels[category_id]
-        return image.id, Annotation(annotation_id, label, category_id, bbox, area, bool(crowd))
+        return image.id, Annotation(annotation_id, label, category_id, bbox, area, crowd)
 
     def image_of(self, entry: dict, where: str, records: dict) -> ImageRecord:
-        image_id = _integer(entry, "image_id", self.path, where)
+        image_id = fields.integer(entry, "image_id", self.path, where)
         if image_id in records:
             return records[image_id]
         if image_id in self.image_ids:
@@ -223,11 +278,7 @@ class _Reader:
         raise DataError("unknown image", self.path, where, what, "add the image or mend the id")
 
     def read_box(self, entry: dict, where: str, image: ImageRecord) -> tuple:
-        bbox = entry.get("bbox")
-        numbers = [_finite(v) for v in bbox] if isinstance(bbox, list) else []
-        if len(numbers) != 4 or None in numbers:
-            what = f"bbox is {_short(bbox)}"
-            raise DataError("bbox", self.path, where, what, "write [x, y, width, height], numbers")
+        numbers = fields.box(entry, self.path, where)
         x, y, width, height = numbers
         if width < MIN_SIDE or height < MIN_SIDE:
             what = f"bbox {numbers} has width {width:g} and height {height:g}"
@@ -242,66 +293,25 @@ class _Reader:
             self.report.add("box partly outside, clipped", f"{self.path}: {where}")
         return x, y, width, height
 
-    def read_area(self, entry: dict, where: str, bbox: tuple) -> float:
-        area = entry.get("area")
-        if area is None:
-            self.report.add("no area, the box's taken", f"{self.path}: {where}")
-            return bbox[2] * bbox[3]
-        number = _finite(area)
-        if number is None or not 0 <= number < _INT64:
-            what = f"area is {_short(area)}"
-            raise DataError("area", self.path, where, what, "write square pixels, or leave it out")
-        return number
 
-
-def _field(entry, field: str, path: Path, where: str):
-    if not isinstance(entry, dict):
-        raise DataError("entry", path, where, f"is {_short(entry)}", "write a JSON object")
-    if field not in entry:
-        raise DataError("missing field", path, where, f"has no field {field!r}", f"add {field!r}")
-    return entry[field]
-
-
-def _integer(entry, field: str, path: Path, where: str) -> int:
-    value = _field(entry, field, path, where)
-    if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
-        what = f"{field} is {_short(value)}"
-        raise DataError("wrong type", path, where, what, "write an integer")
-    return value
-
-
-def _text(entry, field: str, path: Path, where: str) -> str:
-    """A string that UTF-8 can write and that is one line (TFDS keeps names one a line)."""
-    value = _field(entry, field, path, where)
-    plain = isinstance(value, str) and value.strip() != "" and len(value.splitlines()) == 1
-    if not plain or any("\ud800" <= letter <= "\udfff" for letter in value):
-        what = f"{field} is {_short(value)}"
-        raise DataError("wrong type", path, where, what, "write a string of one line")
-    return value
-
-
-def _file_name(entry, path: Path, where: str) -> str:
+def _file_name(entry, path: AnyPath, where: str) -> str:
     """A path below the image folder; what leaves the folder is refused."""
-    name = _text(entry, "file_name", path, where)
+    name = fields.text(entry, "file_name", path, where)
     parts = PurePosixPath(name).parts
     absolute = name.startswith("/") or PureWindowsPath(name).drive
     if absolute or ".." in parts or ".." in PureWindowsPath(name).parts or "\0" in name:
-        what = f"file_name {_short(name)} leaves the image folder"
+        what = f"file_name {fields.short(name)} leaves the image folder"
         raise DataError("file_name", path, where, what, "write it relative to the image folder")
     return name
 
 
-def _finite(value) -> float | None:
-    """The number as a finite float; None for anything else, booleans included."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _short(value) -> str:
-    text = ascii(value) if isinstance(value, str) else repr(value)[:200]
-    return text if len(text) <= 60 else text[:57] + "..."
+def _disagreement(path: AnyPath, size: tuple[int, int], stored: tuple[int, int]) -> tuple[str, str]:
+    """What to say of an image whose stored size (height, width) is not the annotated one."""
+    what = f"height x width is {size[0]} x {size[1]}, but {path} has {stored[0]} x {stored[1]}"
+    if size != stored[::-1]:
+        return what, "write the file's own size and boxes that belong to it"
+    if images_lib.is_shown_rotated(path):
+        what += ", which EXIF tells viewers to rotate"
+        mend = "turn the pixels in the file (ImageMagick: mogrify -auto-orient)"
+        return what, f"{mend} or annotate the picture as it is stored"
+    return what, "exchange height and width, and see whether the boxes belong to this picture"

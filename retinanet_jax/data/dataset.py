@@ -1,19 +1,20 @@
 """Data sets by name: pictures with boxes, the categories, and the ground truth to score against."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.builders import annotation_file, prepare_folder
+from retinanet_jax.data.builders import annotation_file, prepare_folder, prepared_folder
 from retinanet_jax.data.class_names import COCO_CATEGORIES, VOC_CATEGORIES
-from retinanet_jax.data.coco import read_categories, read_json
+from retinanet_jax.data.coco import check_ground_truth, read_categories, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.shapes import ShapesSource
-from retinanet_jax.data.sources import TfdsSource, read_source_file
+from retinanet_jax.data.sources import SOURCE_FILE, TfdsSource, read_source_file
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.views import Concatenation, IdentifiedSource, Slice, Source
 from retinanet_jax.data.voc import VocSource
@@ -21,6 +22,23 @@ from retinanet_jax.data.voc import VocSource
 _log = logging.getLogger(__name__)
 
 TFDS_DATA_DIR = "~/tensorflow_datasets"
+# Which TFDS splits of which year a split of ours is; VOC's trainval is TFDS's train and validation.
+_TRAINVAL_2007 = (("2007", "train"), ("2007", "validation"))
+_TRAINVAL_2012 = (("2012", "train"), ("2012", "validation"))
+_VOC_SPLITS = {
+    "voc": {"train": _TRAINVAL_2007 + _TRAINVAL_2012, "test": (("2007", "test"),)},
+    "voc2007": {
+        "train": _TRAINVAL_2007[:1],
+        "validation": _TRAINVAL_2007[1:],
+        "trainval": _TRAINVAL_2007,
+        "test": (("2007", "test"),),
+    },
+    "voc2012": {
+        "train": _TRAINVAL_2012[:1],
+        "validation": _TRAINVAL_2012[1:],
+        "trainval": _TRAINVAL_2012,
+    },
+}
 _PREPARE = "python scripts/prepare_data.py --dataset={0} --source=FOLDER --data_dir={1}"
 
 
@@ -35,30 +53,36 @@ class Dataset:
         boxes x, y, width, height) of exactly the pictures of `source`, also those without objects.
         Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
       name: for logs.
+      notes: for a person: what was skipped or changed when the data set was prepared, and classes
+        without a box; '' if there is nothing to say.
+      report: what was skipped or changed when it was prepared, one by one; of COCO and Pascal VOC,
+        in all of their splits.
     """
 
     source: Source
     categories: Categories
     ground_truth: Callable[[], dict]
     name: str
+    notes: str = ""
+    report: Report = dataclasses.field(default_factory=Report)
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
     """The data set that `data_config` (config.DataConfig) names.
 
     shapes: 'train' or 'validation', drawn on the fly. folder: the splits of its annotation files,
-    prepared first if they are not yet. coco: 'train' or 'validation' of TFDS `coco/2017`. voc:
-    'train' (2007 trainval and 2012 trainval) or 'test' (2007). Slices such as 'train[:90%]' or
+    prepared first if they are not yet. coco and coco2014: the splits of TFDS `coco/2017` and
+    `coco/2014`. voc: 'train' (trainval of 2007 and 2012) or 'test' (2007). voc2007 and voc2012: the
+    splits of TFDS `voc/2007` and `voc/2012`, and 'trainval'. Slices such as 'train[:90%]' or
     'validation[:32]' count in the order of the records.
 
     Raises:
       DataError: data are missing or bad; names where, and what mends it.
     """
     parse_split(split)
-    load = {"shapes": _shapes, "folder": _folder, "coco": _coco, "voc": _voc}
-    if data_config.name not in load:
-        raise ValueError(f"data.name: {data_config.name!r} is not one of {', '.join(load)}")
-    return load[data_config.name](data_config, split)
+    if data_config.name not in _LOAD:
+        raise ValueError(f"data.name: {data_config.name!r} is not one of {', '.join(_LOAD)}")
+    return _LOAD[data_config.name](data_config, split)
 
 
 def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
@@ -76,11 +100,7 @@ def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
         what = f"lacks {len(missing)} of {len(ids)} images of the split, such as id {min(missing)}"
         mend = "set data.annotations to the file that belongs to data.eval_split"
         raise DataError("annotation file", origin, "", what, mend)
-    annotations = [
-        {field: value for field, value in a.items() if field != "segmentation"}
-        for a in content["annotations"]
-        if a["image_id"] in ids
-    ]
+    annotations = [a for a in content["annotations"] if a["image_id"] in ids]
     if any(a["id"] == 0 for a in annotations):
         annotations = [{**a, "id": i} for i, a in enumerate(annotations, 1)]
     return {"images": images, "annotations": annotations, "categories": content["categories"]}
@@ -122,17 +142,43 @@ def _shapes(data_config: Any, split: str) -> Dataset:
 def _folder(data_config: Any, split: str) -> Dataset:
     name = parse_split(split)[0]
     prepared = prepare_folder(data_config.root, name, data_config.cache_dir, data_config.on_error)
-    categories, counts = read_source_file(prepared)
-    Report(counts).log(f"{data_config.root} {name}")
+    stored = read_source_file(prepared)
+    categories = stored.categories
+    notes = [stored.report.notes(f"{data_config.root} {name}", prepared / SOURCE_FILE)]
+    if name == parse_split(data_config.train_split)[0]:
+        notes.append(_classes_without_boxes(stored.boxes[name], f"{data_config.root} {name}"))
+    notes = "\n".join(filter(None, notes))
+    if notes:
+        _log.warning("%s", notes)
     _check_same_categories(data_config, name, categories)
     source = TfdsSource(prepared, split, data_config.cache_dir)
     official = _official(data_config, name) or prepared / f"ground_truth_{name}.json"
     truth = functools.cache(lambda: _read_truth(official, source, categories))
-    return Dataset(source, categories, truth, f"{data_config.root} {split}")
+    return Dataset(source, categories, truth, f"{data_config.root} {split}", notes, stored.report)
+
+
+def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
+    empty = [class_name for class_name, count in boxes.items() if not count]
+    if not empty:
+        return ""
+    return (
+        f"{name}: {len(empty)} of {len(boxes)} classes have no box and are not learned: "
+        f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; take out of the categories "
+        "what is no class, such as a background or a group of classes: RetinaNet needs none"
+    )
+
+
+def _stored(folders: Iterable[Path]) -> tuple[str, Report]:
+    """What was skipped or changed when these were prepared, each told once: notes and report."""
+    found = {folder: read_source_file(folder) for folder in folders}
+    stored = {folder: file.report for folder, file in found.items() if file}
+    notes = [report.notes(str(folder), folder / SOURCE_FILE) for folder, report in stored.items()]
+    return "\n".join(filter(None, notes)), Report.joined(stored.values())
 
 
 def _coco(data_config: Any, split: str) -> Dataset:
-    folder = find_prepared(data_config.root, ("coco/2017",), "coco")
+    year = "2014" if data_config.name == "coco2014" else "2017"
+    folder = find_prepared(data_config.root, f"coco/{year}", data_config.name)
     source = TfdsSource(folder, split, data_config.cache_dir)
     name = parse_split(split)[0]
     official = _official(data_config, name)
@@ -147,23 +193,30 @@ def _coco(data_config: Any, split: str) -> Dataset:
         _log.warning(
             "%s: no official annotations, so the ground truth is rebuilt from the records: areas "
             "cut to integers move objects across 32^2 and 96^2 pixels (APs, APm, APl); set "
-            "data.annotations to instances_val2017.json",
+            "data.annotations to instances_val%s.json",
             folder,
+            year,
         )
         return rebuild([source], categories)
 
-    return Dataset(source, categories, functools.cache(truth), f"coco/2017 {split}")
+    name, told = f"coco/{year} {split}", _stored([folder])
+    return Dataset(source, categories, functools.cache(truth), name, *told)
 
 
 def _voc(data_config: Any, split: str) -> Dataset:
-    folder = find_prepared(data_config.root, ("voc/0712", "voc/2007"), "voc")
-    name = parse_split(split)[0]
-    pairs = ((folder, name),)
-    if folder.parent.name == "2007" and folder != Path(data_config.root).expanduser():
-        pairs = _tfds_voc(data_config.root, folder, name)
-    parts = [VocSource(part, part_split, data_config.cache_dir) for part, part_split in pairs]
-    for part in parts:
-        _check_voc_names(part)
+    name, splits = parse_split(split)[0], _VOC_SPLITS[data_config.name]
+    if name not in splits:
+        mend = f"take one of {', '.join(splits)}"
+        raise DataError("split", data_config.name, "", f"has no split {name!r}", mend)
+    parts = []
+    for year, part in splits[name]:
+        folder = find_prepared(data_config.root, f"voc/{year}", data_config.name)
+        if folder.parent.name != year:
+            what = f"is {folder.parent.name}, but {data_config.name} {name} needs voc/{year}"
+            mend = "set data.root to the TFDS data directory, which has voc/ in it"
+            raise DataError("prepared data", folder, "", what, mend)
+        parts.append(VocSource(folder, part, data_config.cache_dir))
+        _check_voc_names(parts[-1])
     whole = Concatenation(parts)
     source = Slice(whole, split_range(split, len(whole)))
 
@@ -171,18 +224,10 @@ def _voc(data_config: Any, split: str) -> Dataset:
         content = rebuild(parts, VOC_CATEGORIES)
         for annotation in content["annotations"]:
             annotation["difficult"] = annotation["iscrowd"]
-        return restrict(content, source, str(folder))
+        return restrict(content, source, data_config.name)
 
-    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), f"voc {split}")
-
-
-def _tfds_voc(root: str, folder_2007: Path, split: str) -> tuple[tuple[Path, str], ...]:
-    """07+12 from TFDS's own voc/2007 and voc/2012, whose trainval is train and validation."""
-    if split != "train":
-        return ((folder_2007, split),)
-    folder_2012 = find_prepared(root, ("voc/2012",), "voc")
-    halves = ("train", "validation")
-    return tuple((folder, half) for folder in (folder_2007, folder_2012) for half in halves)
+    name, told = f"{data_config.name} {split}", _stored([part.folder for part in parts])
+    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), name, *told)
 
 
 def _check_voc_names(source: VocSource) -> None:
@@ -193,23 +238,22 @@ def _check_voc_names(source: VocSource) -> None:
         raise DataError("categories", source.folder, "", what, mend)
 
 
-def find_prepared(root: str, names: tuple[str, ...], dataset: str) -> Path:
-    """The latest version of the first of these TFDS data sets that is prepared below `root`.
+def find_prepared(root: str, name: str, dataset: str) -> Path:
+    """The latest version of a TFDS data set, such as 'coco/2017', that is prepared below `root`.
 
     `root` is the TFDS data directory ('' is ~/tensorflow_datasets) or the prepared folder itself.
+    `dataset` is what scripts/prepare_data.py calls it.
 
     Raises:
-      DataError: names the folders looked in and the command that prepares the data set.
+      DataError: names the folder looked in and the command that prepares the data set.
     """
     data_dir = Path(root or TFDS_DATA_DIR).expanduser()
     if (data_dir / "dataset_info.json").is_file():
         return data_dir
-    for name in names:
-        versions = [p.parent for p in (data_dir / name).glob("*/dataset_info.json")]
-        if versions:
-            return max(versions, key=_version)
-    looked = ", ".join(str(data_dir / name) for name in names)
-    what = f"no prepared data set in {looked}"
+    versions = [p.parent for p in (data_dir / name).glob("*/dataset_info.json")]
+    if versions:
+        return max(versions, key=_version)
+    what = f"no prepared data set in {data_dir / name}"
     mend = f"set data.root, or prepare it: {_PREPARE.format(dataset, data_dir)}"
     raise DataError("missing data", data_dir, "", what, mend)
 
@@ -229,8 +273,7 @@ def _official(data_config: Any, split: str) -> Path | None:
 
 def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> dict:
     content = read_json(path)
-    _check_entries(content, path)
-    stated = read_categories(content["categories"], path)
+    stated = check_ground_truth(content, path)
     if dict(zip(stated.ids, stated.names, strict=True)) != dict(
         zip(categories.ids, categories.names, strict=True)
     ):
@@ -239,21 +282,11 @@ def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) ->
     return restrict(content, source, str(path))
 
 
-def _check_entries(content: dict, path: Path) -> None:
-    needed = {"images": ("id",), "annotations": ("id", "image_id", "category_id", "bbox", "area")}
-    for field, keys in needed.items():
-        for place, entry in enumerate(content[field]):
-            missing = [k for k in keys if not isinstance(entry, dict) or k not in entry]
-            if missing:
-                what = f"has no field {missing[0]!r}"
-                raise DataError("missing field", path, f"{field}[{place}]", what, "add it")
-
-
 def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) -> Categories:
     """Names from TFDS, ids by name: from the annotations if given, else COCO's own."""
     stored = read_source_file(folder)
     if stored is not None:
-        return stored[0]
+        return stored.categories
     names = source.features["objects"]["label"].names or COCO_CATEGORIES.names
     known = COCO_CATEGORIES
     if official is not None:
@@ -273,15 +306,20 @@ def _check_same_categories(data_config: Any, split: str, categories: Categories)
         if name == split or not (root / "annotations" / f"instances_{name}.json").is_file():
             continue
         path = annotation_file(root, name)
-        stated = _stated_categories(path, path.stat().st_mtime_ns)
+        stated = _stated_categories(data_config, name, path)
         if stated != categories:
             what = f"its categories are not those of {split}: {_differences(stated, categories)}"
             mend = "write the same categories, in the same order, into both files"
             raise DataError("categories", path, "", what, mend)
 
 
-@functools.lru_cache(maxsize=4)
-def _stated_categories(path: Path, mtime: int) -> Categories:
+def _stated_categories(data_config: Any, split: str, path: Path) -> Categories:
+    """The categories of an annotation file: as prepared, for a large file takes time to read."""
+    settings = data_config.cache_dir, data_config.on_error
+    with contextlib.suppress(DataError):  # the images of the other split need not be there
+        stored = read_source_file(prepared_folder(data_config.root, split, *settings))
+        if stored is not None:
+            return stored[0]
     return read_categories(read_json(path)["categories"], path)
 
 
@@ -291,3 +329,14 @@ def _differences(stated: Categories, expected: Categories) -> str:
     if pairs == others:
         return "another order"
     return f"{sorted(pairs - others)[:3]} against {sorted(others - pairs)[:3]}"
+
+
+_LOAD = {
+    "shapes": _shapes,
+    "folder": _folder,
+    "coco": _coco,
+    "coco2014": _coco,
+    "voc": _voc,
+    "voc2007": _voc,
+    "voc2012": _voc,
+}

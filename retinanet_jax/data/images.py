@@ -1,41 +1,76 @@
-"""Encoded images: decoded by OpenCV, measured from their headers without decoding."""
+"""Encoded images: measured from their headers, then decoded to 8-bit RGB.
 
+OpenCV decodes what data sets are made of, JPEG, PNG, WebP and BMP; Pillow the rest, and animations,
+of which the first picture is taken. What becomes of other kinds of pixels:
+
+    16 bit     the upper 8 bits (scaled, not clipped); 32-bit and float pixels are refused
+    grey       three equal channels
+    alpha      left out: the colours are taken as they are stored, composed over nothing
+    CMYK       RGB, also where Adobe stores it inverted
+    palette    its colours
+    EXIF       orientation is ignored: boxes of COCO and of most tools belong to the stored picture
+               (not in TIFF, where it is part of the format and every reader heeds it)
+"""
+
+import errno
+import io
 import struct
-from pathlib import Path
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
+from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.report import DataError
 
-# Boxes of COCO and of most tools belong to the picture as it is stored, before EXIF rotation.
-_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+# Half a gigabyte of RGB, and the size from which Pillow refuses to decode. A small file can claim
+# more and fill the memory; a picture that really is larger has to be cut into tiles anyway.
+MAX_PIXELS = 178_956_970
+_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _HEADER_BYTES = 1 << 16
+# Named, for Pillow has readers that start other programs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+_EXIF_ORIENTATION = 0x0112
 
 # One thread per image: the pipeline has its own threads, one image each.
 cv2.setNumThreads(0)
 
 
 def decode(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes a JPEG, PNG or whatever else OpenCV reads to RGB; EXIF orientation is ignored.
+    """Decodes an image to RGB as the module's docstring says.
 
     Raises:
-      DataError: the bytes are no image or a truncated one; `where` names it.
+      DataError: the bytes are no image, a truncated one or one over MAX_PIXELS; `where` names it.
     """
+    size = image_size(data, where)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise DataError(
-            "undecodable image",
-            where,
-            "",
-            f"OpenCV cannot decode its {len(data)} bytes",
-            "it is truncated or no image: copy it again or take it out of the annotations",
-        )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        image = _by_opencv(data) if _is_common(data) else _by_pillow(data)
+    except Exception as error:  # decoders meet a broken file with every kind of error
+        raise _undecodable(where, data, str(error)) from error
+    if image.shape[:2] != size:
+        raise _undecodable(where, data, f"header {size}, pixels {image.shape[:2]}")
+    return image
+
+
+def image_size(data: bytes, where: str) -> tuple[int, int]:
+    """(height, width) in pixels, from the header.
+
+    Raises:
+      DataError: no size can be read, or it is 0 or over MAX_PIXELS; `where` names the image.
+    """
+    size = header_size(data)
+    if size is None:
+        try:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+                size = picture.height, picture.width
+        except Image.DecompressionBombError as error:
+            raise _too_large(where, str(error)) from error
+        except Exception as error:
+            why = f"none of {', '.join(_FORMATS)}, or its header is broken"
+            raise _undecodable(where, data, why) from error
+    return _checked_size(size, where)
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
@@ -48,62 +83,139 @@ def header_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def image_size(data: bytes, where: str) -> tuple[int, int]:
-    """(height, width) in pixels; decodes only what is neither JPEG nor PNG.
-
-    Raises:
-      DataError: no size can be read; `where` names the image.
-    """
-    return header_size(data) or decode(data, where).shape[:2]
-
-
-def file_size(path: Path) -> tuple[int, int]:
+def file_size(path: AnyPath) -> tuple[int, int]:
     """(height, width) of an image file; reads its first 64 KiB where that is enough.
 
     Raises:
-      DataError: the file is missing, unreadable or no image.
+      DataError: the file is missing, unreadable or no image, or as image_size.
     """
     try:
-        with open(path, "rb") as file:
+        with _regular(path).open("rb") as file:
             head = file.read(_HEADER_BYTES)
-            return header_size(head) or image_size(head + file.read(), str(path))
+            size = header_size(head)
+            rest = b"" if size else file.read()
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise missing_image(path, error) from error
+    return _checked_size(size, str(path)) if size else image_size(head + rest, str(path))
 
 
-def read_file(path: Path) -> bytes:
+def is_shown_rotated(path: AnyPath) -> bool:
+    """Whether EXIF tells viewers to show the picture with height and width exchanged."""
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
+            return picture.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
+    except Exception:
+        return False
+
+
+def is_animated(data: bytes) -> bool:
+    """Whether a file that decodes holds several pictures, of which the first is taken."""
+    if _is_common(data):
+        return False
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        return getattr(picture, "is_animated", False)
+
+
+def read_file(path: AnyPath) -> bytes:
     """The bytes of an image file.
 
     Raises:
       DataError: the file is missing or unreadable.
     """
     try:
-        return path.read_bytes()
+        return _regular(path).read_bytes()
     except (OSError, ValueError) as error:
         raise missing_image(path, error) from error
 
 
-def missing_image(path: Path, error: Exception) -> DataError:
+def missing_image(path: AnyPath, error: Exception) -> DataError:
     """The DataError for an image file that cannot be read."""
     what = getattr(error, "strerror", None) or str(error)
     mend = "put the file there or take the image out of the annotations"
     return DataError("missing image", path, "", what, mend)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walks the JPEG's segments to the frame header (ITU T.81, B.2.2)."""
+def _regular(path: AnyPath) -> AnyPath:
+    """The path of a file; a pipe or a device is none, for reading it may never end."""
+    if not path.is_file():
+        what = "No such file (a folder, a pipe or a device is none)"
+        raise FileNotFoundError(errno.ENOENT, what)
+    return path
+
+
+def _checked_size(size: tuple[int, int], where: str) -> tuple[int, int]:
+    height, width = size
+    if min(size) < 1:
+        what = f"its header says {height} x {width} pixels (height x width)"
+        raise DataError("undecodable image", where, "", what, "save it again or take it out")
+    if height * width > MAX_PIXELS:
+        raise _too_large(where, f"{height} x {width}, height x width")
+    return size
+
+
+def _too_large(where: str, size: str) -> DataError:
+    what = f"has more than {MAX_PIXELS:,} pixels ({size})"
+    return DataError("image too large", where, "", what, "cut it into tiles or scale it down")
+
+
+def _undecodable(where: str, data: bytes, why: str) -> DataError:
+    what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
+    mend = "it is truncated or no image: copy it again or take it out of the annotations"
+    return DataError("undecodable image", where, "", what, mend)
+
+
+def _is_common(data: bytes) -> bool:
+    """JPEG, or a still PNG, WebP or BMP: what any build of OpenCV reads like Pillow, but faster."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return data.find(b"acTL", 0, data.find(b"IDAT")) < 0
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return not (data[12:16] == b"VP8X" and data[20:21] and data[20] & 2)
+    return data[:2] in (b"\xff\xd8", b"BM")
+
+
+def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    if data[:2] == b"\xff\xd8" and not _jpeg_has_end(data):
+        # Some versions of OpenCV fill the missing part with grey and say nothing.
+        raise ValueError("the end of the JPEG is missing")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
+    if image is None:
+        raise ValueError("OpenCV refuses them")
+    return image
+
+
+def _by_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        if picture.mode in ("I", "F"):
+            raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+        if picture.mode.startswith("I;16"):  # Pillow would clip it
+            grey = (np.asarray(picture) >> 8).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        return np.array(picture.convert("RGB"))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(marker, offset) of a JPEG's segments up to the first scan (ITU T.81, B.2)."""
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:
             at += 1 if marker == 0xFF else 2  # fill byte, or a marker without a segment
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            continue
+        yield marker, at
+        if marker == 0xDA:
+            return
+        at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    for marker, at in _jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 9 <= len(data):
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return (height, width) if height and width else None
-        elif marker == 0xDA:
-            return None
-        else:
-            at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+            return height, width
     return None
+
+
+def _jpeg_has_end(data: bytes) -> bool:
+    """Whether an end marker follows the first scan (there may be one before: a thumbnail's)."""
+    scan = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), 0)
+    return data.rfind(b"\xff\xd9", scan) >= 0

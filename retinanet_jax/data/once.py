@@ -5,6 +5,7 @@ may want the same folder at once: one of them writes it, the others wait for it.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -25,7 +26,7 @@ def prepare_once(data_dir: Path, prepared: Path, write: Callable[[Path], None]) 
     killed leaves only a folder named .incomplete-*, which the next one on this machine removes.
 
     Raises:
-      DataError: data_dir cannot be written to.
+      DataError: data_dir cannot be written to, or its disk is full.
     """
     if prepared.is_dir():
         return prepared
@@ -40,11 +41,23 @@ def prepare_once(data_dir: Path, prepared: Path, write: Callable[[Path], None]) 
         with _lock(data_dir, prepared):
             if not prepared.is_dir():
                 _remove_leftovers(data_dir)
-                write(temporary)
+                _write(write, temporary)
                 _move(temporary / prepared.relative_to(data_dir), prepared)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return prepared
+
+
+def _write(write: Callable[[Path], None], temporary: Path) -> None:
+    try:
+        write(temporary)
+    except (OSError, RuntimeError) as error:  # RuntimeError is what ArrayRecord's writer raises
+        told = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+        reason = next((words for words in told if words in str(error)), None)
+        if reason is None:
+            raise
+        mend = "make room there or take another folder; nothing half written is left"
+        raise DataError("full disk", temporary.parent, "", reason, mend) from error
 
 
 def _move(source: Path, target: Path) -> None:

@@ -1,11 +1,14 @@
 """What annotations come to, whatever they were read from: categories, images, their objects."""
 
 import dataclasses
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from retinanet_jax.data.archives import AnyPath
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Categories:
         return self.ids[label]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Annotation:
     """One object: `bbox` is x, y, width, height in pixels and `area` in square pixels, as given."""
 
@@ -52,7 +55,7 @@ class ImageRecord:
 
     id: int
     file_name: str
-    path: Path
+    path: AnyPath
     height: int
     width: int
     annotations: tuple[Annotation, ...] = ()
@@ -74,26 +77,47 @@ class ImageRecord:
 
 def instances(images: Iterable[ImageRecord], categories: Categories) -> dict:
     """COCO's instances JSON of some images: `images`, `annotations`, `categories`."""
-    annotations = []
-    kept = ("id", "file_name", "height", "width")
-    entries = []
-    for image in images:
-        entries.append({field: getattr(image, field) for field in kept})
-        annotations.extend(
-            {
-                "id": a.id,
-                "image_id": image.id,
-                "category_id": a.category_id,
-                "bbox": list(a.bbox),
-                "area": a.area,
-                "iscrowd": int(a.crowd),
-            }
-            for a in image.annotations
-        )
+    images = list(images)
     return {
-        "images": entries,
-        "annotations": annotations,
-        "categories": [
-            {"id": i, "name": n} for i, n in zip(categories.ids, categories.names, strict=True)
-        ],
+        "images": [_image_entry(image) for image in images],
+        "annotations": [entry for image in images for entry in _annotation_entries(image)],
+        "categories": _category_entries(categories),
     }
+
+
+def write_instances(path: Path, images: list[ImageRecord], categories: Categories) -> None:
+    """Writes COCO's instances JSON entry by entry, for there may be a million of them."""
+    annotations = (entry for image in images for entry in _annotation_entries(image))
+    lists = {
+        "images": map(_image_entry, images),
+        "annotations": annotations,
+        "categories": _category_entries(categories),
+    }
+    with path.open("w", encoding="utf-8") as file:
+        for name, entries in lists.items():
+            file.write("," if name != "images" else "{")
+            file.write(f'"{name}": [')
+            for place, entry in enumerate(entries):
+                file.write(("," if place else "") + json.dumps(entry))
+            file.write("]")
+        file.write("}")
+
+
+def _image_entry(image: ImageRecord) -> dict:
+    return {field: getattr(image, field) for field in ("id", "file_name", "height", "width")}
+
+
+def _annotation_entries(image: ImageRecord) -> Iterator[dict]:
+    for a in image.annotations:
+        yield {
+            "id": a.id,
+            "image_id": image.id,
+            "category_id": a.category_id,
+            "bbox": list(a.bbox),
+            "area": a.area,
+            "iscrowd": int(a.crowd),
+        }
+
+
+def _category_entries(categories: Categories) -> list[dict]:
+    return [{"id": i, "name": n} for i, n in zip(categories.ids, categories.names, strict=True)]

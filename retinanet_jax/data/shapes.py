@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from retinanet_jax.data.batch import Example
 from retinanet_jax.data.records import Categories
+from retinanet_jax.data.views import Annotated
 
 CLASSES = ("circle", "ring", "square", "triangle", "star")
 
@@ -69,17 +70,15 @@ class ShapesSource:
 
     def __getitem__(self, index: int) -> Example:
         image, shapes = self._draw(index)
-        return Example(
-            image=image,
-            boxes=np.array([s.box for s in shapes], np.float32).reshape(-1, 4),
-            labels=np.array([s.label for s in shapes], np.int32),
-            crowd=np.zeros(len(shapes), bool),
-            image_id=int(index),
-        )
+        return Example(image, *_objects(shapes), image_id=int(index))
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) of picture `index` in pixels."""
         return self._image_size
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of picture `index`, which is drawn for it; areas are the shapes'."""
+        return Annotated(*_objects(self._draw(index)[1]), self._image_size)
 
     def image_id(self, index: int) -> int:
         return int(index)
@@ -122,6 +121,14 @@ class ShapesSource:
         for shape in shapes:
             _paint(rng, image, shape)
         return cv2.merge(list((image + np.float32(0.5)).astype(np.uint8))), shapes
+
+
+def _objects(shapes: list[Shape]) -> tuple[np.ndarray, ...]:
+    """Boxes [m 4], labels, crowd marks and areas [m]."""
+    boxes = np.array([shape.box for shape in shapes], np.float32).reshape(-1, 4)
+    labels = np.array([shape.label for shape in shapes], np.int32)
+    areas = np.array([shape.area for shape in shapes], np.float64)
+    return boxes, labels, np.zeros(len(shapes), bool), areas
 
 
 def _place_shapes(rng: np.random.Generator, size: tuple[int, int]) -> list[Shape]:

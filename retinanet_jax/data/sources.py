@@ -15,12 +15,17 @@ import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 from jaxtyping import Float, Int
+from tqdm import tqdm
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.batch import Example
 from retinanet_jax.data.records import Annotation, Categories
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.splits import parse_split, split_range
+from retinanet_jax.data.tfds_record import parse_record
+from retinanet_jax.data.views import Annotated
+
+SOURCE_FILE = "source.json"
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +55,15 @@ class TfdsSource:
         self.folder, self.split = Path(folder), split
         self._cache_dir = Path(cache_dir).expanduser()
         builder = open_builder(self.folder)
-        name = parse_split(split)[0]
-        if name not in builder.info.splits:
+        self.name = parse_split(split)[0]
+        if self.name not in builder.info.splits:
             mend = f"take one of {', '.join(builder.info.splits)}"
-            raise DataError("split", folder, "", f"has no split {name!r}", mend)
+            raise DataError("split", folder, "", f"has no split {self.name!r}", mend)
         self.features = builder.info.features
         self._records = builder.as_data_source(
-            split=name, decoders={"image": tfds.decode.SkipDecoding()}
+            split=self.name,
+            deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
+            file_format="array_record",
         )
         self._range = split_range(split, len(self._records))
         self._index: RecordIndex | None = None
@@ -69,23 +76,27 @@ class TfdsSource:
         record = self.record(index)
         name = record["image/filename"].decode(errors="replace")
         image = images_lib.decode(record["image"], f"{self.folder}: {name}")
-        boxes, labels, crowd = self.objects(record, image.shape[:2])
-        return Example(image, boxes, labels, crowd, self.id_of(record))
+        return Example(image, *self.objects(record, image.shape[:2]), self.id_of(record))
 
     def record(self, index: int) -> dict:
-        """Record `index` as TFDS gives it; the image as encoded bytes.
+        """Record `index`, see parse_record; the image as encoded bytes.
 
         Raises:
           IndexError: there is no such record; negative numbers are not counted from the end.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.folder} {self.split}: no record {index} of {len(self)}")
-        return self._records[self._range[index]]
+        return parse_record(self._records[self._range[index]])
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, without decoding."""
         height, width = self.index().sizes[index]
         return int(height), int(width)
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of image `index`, without decoding."""
+        size = self.image_size(index)
+        return Annotated(*self.objects(self.record(index), size), size)
 
     def image_id(self, index: int) -> int:
         """The id that detections of image `index` carry."""
@@ -96,48 +107,64 @@ class TfdsSource:
         return int(record["image/id"])
 
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
-        """Boxes [m 4] xyxy in pixels, labels [m], crowd [m] of a record; size (height, width)."""
+        """Boxes [m 4] xyxy in pixels, labels, crowd, areas [m] of a record; size (height, width).
+
+        Areas are those of the annotations, which TFDS cuts to integers.
+        """
         objects = record["objects"]
         crowd = np.asarray(objects["is_crowd"], bool).reshape(-1)
-        return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd
+        areas = np.asarray(objects["area"], np.float64).reshape(-1)
+        return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd, areas
 
     def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
         """The objects of a record as annotations; category ids are filled with the labels."""
-        boxes, labels, crowd = self.objects(record, size)
-        ids, areas = record["objects"]["id"], record["objects"]["area"]
+        rows = zip(record["objects"]["id"], *self.objects(record, size), strict=True)
         return tuple(
-            Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(is_crowd))
-            for i, label, box, area, is_crowd in zip(ids, labels, boxes, areas, crowd, strict=True)
+            Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(crowd))
+            for i, box, label, crowd, area in rows
         )
 
     def index(self) -> RecordIndex:
-        """Ids and sizes of all images: one pass over the records, then kept in cache_dir."""
+        """Ids and sizes of all images, in the order of the records.
+
+        They lie beside the records if this package prepared them; else they take one pass over
+        all records and are kept in cache_dir.
+        """
         with self._lock:
             if self._index is None:
-                self._index = cached_index(self._index_file(), self._read_index)
+                self._index = self._prepared_index() or cached_index(
+                    self._cache_file(), self.read_index
+                )
         return self._index
 
-    def _index_file(self) -> Path:
+    def _prepared_index(self) -> RecordIndex | None:
+        whole = load_index(index_file(self.folder, self.name))
+        if whole is None or len(whole.ids) != len(self._records):
+            return None
+        part = slice(self._range.start, self._range.stop)
+        return RecordIndex(whole.ids[part], whole.sizes[part])
+
+    def _cache_file(self) -> Path:
         digest = hashlib.sha256((self.folder / "dataset_info.json").read_bytes())
         digest.update(f"{self.folder.resolve()}\0{self.split}\0{len(self)}".encode())
         return self._cache_dir / "index" / f"{digest.hexdigest()[:24]}.npz"
 
-    def _read_index(self) -> RecordIndex:
-        if len(self) > 10_000:
-            _log.info("%s: reading the sizes of %d images, once", self.folder, len(self))
+    def read_index(self) -> RecordIndex:
+        """Ids and sizes, by a pass over the records."""
         ids, sizes = np.empty(len(self), np.int64), np.empty((len(self), 2), np.int32)
-        for i in range(len(self)):
+        numbers = range(len(self))
+        for i in tqdm(numbers, f"{self.name}: reading sizes", delay=2, leave=False, disable=None):
             record = self.record(i)
             ids[i] = self.id_of(record)
             sizes[i] = images_lib.image_size(record["image"], f"{self.folder}: record {i}")
         return RecordIndex(ids, sizes)
 
 
-def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
+def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.DatasetBuilder:
     """The read-only builder of a prepared folder.
 
     Raises:
-      DataError: it is no prepared data set, or its records are not ArrayRecord.
+      DataError: it is no prepared data set, or its records are not in this format.
     """
     try:
         builder = tfds.builder_from_directory(os.fspath(folder))
@@ -146,10 +173,13 @@ def open_builder(folder: Path) -> tfds.core.DatasetBuilder:
         raise DataError(
             "prepared data", folder, "", f"TFDS cannot read it ({error})", mend
         ) from error
-    file_format = builder.info.file_format
-    if file_format is None or file_format.value != "array_record":
-        what = f"its records are {getattr(file_format, 'value', 'unknown')}, not array_record"
-        mend = "prepare it with file_format='array_record', or with scripts/prepare_data.py"
+    formats = {known.value for known in builder.info.available_file_formats()}
+    if file_format not in formats:
+        what = f"its records are {' and '.join(formats) or 'of no known format'}, not {file_format}"
+        mend = "prepare it with file_format='array_record'"
+        if "tfrecord" in formats:
+            command = f"python scripts/prepare_data.py --convert={folder} --data_dir=NEW_FOLDER"
+            mend = f"convert it by {command} and set data.root to NEW_FOLDER"
         raise DataError("prepared data", folder, "", what, mend)
     return builder
 
@@ -172,23 +202,51 @@ def xywh(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
     return x1, y1, x2 - x1, y2 - y1
 
 
-def read_source_file(folder: Path) -> tuple[Categories, dict[str, list[str]]] | None:
-    """Categories and what was skipped, of a folder this package prepared; None for others."""
-    path = folder / "source.json"
+class SourceFile(NamedTuple):
+    """What this package wrote beside the records: categories, what was skipped, boxes by class."""
+
+    categories: Categories
+    report: Report
+    boxes: dict[str, dict[str, int]]
+
+
+def read_source_file(folder: Path) -> SourceFile | None:
+    """The source file of a folder that this package prepared; None for others."""
+    path = folder / SOURCE_FILE
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
     names, ids = content["categories"]["names"], content["categories"]["ids"]
-    return Categories(tuple(names), tuple(ids)), content["report"]
+    categories = Categories(tuple(names), tuple(ids))
+    return SourceFile(categories, Report(content["report"]), content.get("boxes", {}))
 
 
-def cached_index(path: Path, read: Callable[[], RecordIndex]) -> RecordIndex:
-    """The index kept in a file, or a new one; a cache that cannot be written is done without."""
+def index_file(folder: Path, name: str) -> Path:
+    """Where the index of a whole split lies in a folder that this package prepared."""
+    return folder / f"index_{name}.npz"
+
+
+def write_index(source: TfdsSource) -> None:
+    """Reads ids and sizes from the records of a whole split and keeps them beside the records."""
+    with open(index_file(source.folder, source.name), "wb") as file:
+        np.savez(file, **source.read_index()._asdict())
+
+
+def load_index(path: Path) -> RecordIndex | None:
+    """The index that a file keeps; None if there is none or a broken one."""
     try:
         with np.load(path) as stored:
             return RecordIndex(stored["ids"], stored["sizes"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        index = read()
+        return None
+
+
+def cached_index(path: Path, read: Callable[[], RecordIndex]) -> RecordIndex:
+    """The index kept in a file, or a new one; a cache that cannot be written is done without."""
+    index = load_index(path)
+    if index is not None:
+        return index
+    index = read()
     temporary = path.with_name(f"{path.stem}.{uuid.uuid4()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,16 @@
-"""Names of splits and slices of them: 'train', 'val[:32]', 'train[90%:]'."""
+"""Names of splits and slices of them, 'train[90%:]', and of data sets: 'folder:~/cells:val*3'."""
 
 import re
+from typing import NamedTuple
 
 from retinanet_jax.data.report import DataError
 
+KINDS = ("shapes", "folder", "coco", "coco2014", "voc", "voc2007", "voc2012")
+
+# A root may hold colons; so may a split, but only inside its brackets.
+_PART = re.compile(
+    r"(?P<kind>\w+):(?P<root>.*):(?P<split>[^:\[\]*]+(\[[^\[\]]*\])?)(\*(?P<times>\d+))?"
+)
 _SPLIT = re.compile(r"(?P<name>[\w-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
 
@@ -13,11 +20,16 @@ def parse_split(split: str) -> tuple[str, str | None, str | None]:
     Raises:
       DataError: it is neither a name of letters, digits, _ and -, nor a slice of one.
     """
-    match = _SPLIT.fullmatch(split)
-    if not match or match["name"] == "all":
+    match = _match(split)
+    if not match:
         mend = "write a name (not 'all') or a slice of it: train, train[:100], train[90%:]"
         raise DataError("split", "data.train_split or data.eval_split", "", f"is {split!r}", mend)
     return match["name"], match["start"], match["stop"]
+
+
+def _match(split: str) -> re.Match | None:
+    match = _SPLIT.fullmatch(split)
+    return None if match and match["name"] == "all" else match
 
 
 def split_range(split: str, length: int) -> range:
@@ -35,6 +47,35 @@ def split_range(split: str, length: int) -> range:
         what = f"{split!r} of {length} images is empty"
         raise DataError("empty split", "data", "", what, "take another slice")
     return numbers
+
+
+class Part(NamedTuple):
+    """A data set of a mixture: `kind` is a data.name; each picture comes `times` times an epoch."""
+
+    kind: str
+    root: str
+    split: str
+    times: int
+
+
+def parse_part(text: str) -> Part:
+    """Part('folder', '~/cells', 'train[:10%]', 3) of 'folder:~/cells:train[:10%]*3'.
+
+    Raises:
+      DataError: it is not KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N.
+    """
+    match = _PART.fullmatch(text)
+    times = int(match["times"] or 1) if match else 0
+    if times < 1 or match["kind"] not in KINDS or not _match(match["split"]):
+        mend = (
+            f"write KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND one of {', '.join(KINDS)}, N at "
+            "least 1: folder:~/more_cells:train*3"
+        )
+        raise DataError("mixture", "data.mix", "", f"{text!r} names no data set", mend)
+    if match["kind"] == "folder" and not match["root"]:
+        mend = "write the folder between the colons: folder:~/more_cells:train"
+        raise DataError("mixture", "data.mix", "", f"{text!r} names no folder", mend)
+    return Part(match["kind"], match["root"], match["split"], times)
 
 
 def _record(bound: str | None, length: int) -> int | None:

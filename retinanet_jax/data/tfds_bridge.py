@@ -1,7 +1,7 @@
 """The places where TFDS reaches for TensorFlow while it writes, bridged; nothing else knows them.
 
-TFDS 4.9 reads and writes ArrayRecord without TensorFlow up to 1000 MiB a split. Beyond that its
-shuffler spills to a thousand files through `tf.io.gfile`, for which Python's own files do as well.
+TFDS 4.9 reads and writes ArrayRecord without TensorFlow as long as a split can be shuffled in
+memory. Beyond that it spills to a thousand files by `tf.io.gfile`; Python's own do as well.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from retinanet_jax.data.report import DataError
 
 # The shuffler holds this many files open, and this process a few more.
 _FILES_NEEDED = shuffle.BUCKETS_NUMBER + 100
+# TFDS would hold 1000 MiB of records in memory before it spills.
+BUFFER_BYTES = 256 << 20
 _LOCK = threading.RLock()
 
 
@@ -49,19 +51,20 @@ _STAND_IN = types.SimpleNamespace(
 def without_tensorflow() -> Iterator[None]:
     """Lets TFDS shuffle any amount of records without TensorFlow, in the same order.
 
-    A split over 1000 MiB opens a thousand files at once: the process's limit is raised as far as
-    it may be. DataError where that is not enough.
+    A split over BUFFER_BYTES opens a thousand files at once: the process's limit is raised as far
+    as it may be. DataError where that is not enough.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < _FILES_NEEDED:
         wanted = _FILES_NEEDED if hard == resource.RLIM_INFINITY else min(hard, _FILES_NEEDED)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     with _LOCK:
-        original, shuffle.tf = shuffle.tf, _STAND_IN
+        originals = shuffle.tf, shuffle.MAX_MEM_BUFFER_SIZE
+        shuffle.tf, shuffle.MAX_MEM_BUFFER_SIZE = _STAND_IN, BUFFER_BYTES
         try:
             yield
         finally:
-            shuffle.tf = original
+            shuffle.tf, shuffle.MAX_MEM_BUFFER_SIZE = originals
 
 
 def make_builder(

@@ -1,38 +1,18 @@
-"""Resizing, flipping and cropping of examples on the host, in uint8 but for torchvision's resizing.
+"""Resizing and cropping of examples on the host, in uint8 but for torchvision's resizing.
 
-Pure functions of an example and of numbers drawn beforehand. Boxes are scaled by the true ratio of
-the rounded sizes, so that pixels and boxes stay together to the last bit; labels and crowd marks
-are carried along.
+Pure functions. Boxes and areas are scaled by the true ratio of the rounded sizes, so that pixels
+and boxes stay together to the last bit; labels and crowd marks are carried along.
 """
 
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from retinanet_jax.data.batch import Example, select_boxes
-
-# A box of which a crop shows less than this share of its area is dropped: what is left of the
-# object seldom tells what it is (tf_vision and SSD's sampler drop by the centre or by a share).
-MIN_VISIBLE_SHARE = 0.25
+from retinanet_jax.data.batch import Example, box_areas, select_boxes
 
 RESIZINGS = ("opencv", "torchvision", "detectron2", "mmdetection")
-
-
-class Draws(NamedTuple):
-    """The random numbers of one augmentation, each uniform in [0, 1)."""
-
-    flip: float
-    scale: float
-    top: float
-    left: float
-
-
-def draw(key: tuple[int, ...]) -> Draws:
-    """The numbers that belong to a key, e.g. (seed, epoch, index), whatever was drawn before."""
-    return Draws(*np.random.default_rng(key).random(4).tolist())
 
 
 def fitted_size(
@@ -76,7 +56,8 @@ def resize(example: Example, size: tuple[int, int], how: str = "opencv") -> Exam
     # In float64: a box that ends at the border must end there afterwards too.
     factors = np.array([size[1] / width, size[0] / height] * 2)
     boxes = (example.boxes * factors).astype(np.float32)
-    return example._replace(image=image, boxes=boxes, original_size=original_size)
+    areas = example.areas * (factors[0] * factors[1])
+    return example._replace(image=image, boxes=boxes, areas=areas, original_size=original_size)
 
 
 def _interpolate(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
@@ -113,76 +94,26 @@ def _blend(image: np.ndarray, first: np.ndarray, second: np.ndarray, share: np.n
     return image.take(first, axis) * (1 - share) + image.take(second, axis) * share
 
 
-def flip(example: Example) -> Example:
-    """Mirrors left and right."""
-    x1, y1, x2, y2 = example.boxes.T
-    width = example.image.shape[1]
-    boxes = np.stack([width - x2, y1, width - x1, y2], axis=-1).astype(np.float32)
-    return example._replace(image=cv2.flip(example.image, 1), boxes=boxes)
-
-
-def crop(example: Example, top: int, left: int, size: tuple[int, int]) -> Example:
+def crop(
+    example: Example, top: int, left: int, size: tuple[int, int], min_visible_share: float
+) -> Example:
     """The window of `size` (height, width) from (top, left) on, which lies inside the picture.
 
-    Boxes are clipped to the window; those of which less than MIN_VISIBLE_SHARE is left are dropped.
+    Boxes are clipped to the window, areas shrink by the share of the box that it shows. A box is
+    kept if that share is at least `min_visible_share`; a crowd if any of it is in sight, for there
+    it goes on telling what to ignore.
     """
     height, width = size
     original_size = example.original_size or example.image.shape[:2]
     shifted = example.boxes - np.array([left, top, left, top], np.float32)
     clipped = np.clip(shifted, 0, np.array([width, height, width, height], np.float32))
-    kept = _area(clipped) >= np.maximum(MIN_VISIBLE_SHARE * _area(shifted), 1e-6)
+    visible = box_areas(clipped)
+    shares = visible / np.maximum(box_areas(shifted), np.finfo(np.float32).tiny)
     window = example._replace(
         image=example.image[top : top + height, left : left + width],
         boxes=clipped,
+        areas=example.areas * shares,
         original_size=original_size,
     )
+    kept = (visible > 0) & (example.crowd | (shares >= min_visible_share))
     return select_boxes(window, kept)
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def augment(
-    example: Example,
-    draws: Draws,
-    *,
-    min_side: int,
-    max_side: int,
-    bound: tuple[int, int],
-    flip_half: bool,
-    scale_jitter: tuple[float, float],
-) -> Example:
-    """Random scale, a random crop to `bound` where the result is larger, and a flip of every other.
-
-    With scale_jitter (1, 1) only the flip is random. As in the scale jitter of Du et al.
-    (arXiv 2107.00057, section 3) a picture that became smaller lies in the canvas as it is.
-
-    Args:
-      bound: (height, width) in pixels which the result must not pass.
-      flip_half: whether to mirror the example when draws.flip is below one half.
-      scale_jitter: lowest and highest factor on the size that min_side and max_side give.
-    """
-    low, high = scale_jitter
-    scale = low + (high - low) * draws.scale
-    target = fitted_size(example.image.shape[:2], min_side, max_side, scale)
-    example = _zoom(example, target, bound, draws)
-    return flip(example) if flip_half and draws.flip < 0.5 else example
-
-
-def _zoom(
-    example: Example, target: tuple[int, int], bound: tuple[int, int], draws: Draws
-) -> Example:
-    """Resizes to `target`, of which a random window of at most `bound` is kept.
-
-    The window is cut before resizing, in whole pixels of the source: several times cheaper at
-    large scales.
-    """
-    size = example.image.shape[:2]
-    shown = tuple(min(t, b) for t, b in zip(target, bound, strict=True))
-    if shown != target:
-        window = [max(1, round(s * o / t)) for s, o, t in zip(size, shown, target, strict=True)]
-        top = int(draws.top * (size[0] - window[0] + 1))
-        left = int(draws.left * (size[1] - window[1] + 1))
-        example = crop(example, top, left, (window[0], window[1]))
-    return resize(example, (shown[0], shown[1]))

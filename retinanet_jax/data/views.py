@@ -3,9 +3,26 @@
 import bisect
 import itertools
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from retinanet_jax.data.batch import Example
+
+
+class Annotated(NamedTuple):
+    """What is annotated on one picture, without its pixels.
+
+    Boxes are xyxy in pixels of the picture as it is stored, `size` is its (height, width); `areas`
+    are those of the objects as annotated, in square pixels.
+    """
+
+    boxes: Float[np.ndarray, "m 4"]
+    labels: Int[np.ndarray, " m"]
+    crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
+    size: tuple[int, int]
 
 
 @runtime_checkable
@@ -18,6 +35,9 @@ class Source(Protocol):
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, without decoding."""
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
 
 
 @runtime_checkable
@@ -44,6 +64,10 @@ class Slice:
         """(height, width) in pixels."""
         return self._source.image_size(self._numbers[index])
 
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
+        return self._source.annotated(self._numbers[index])
+
     def image_id(self, index: int) -> int:
         """The id of the picture in the whole source."""
         return self._source.image_id(self._numbers[index])
@@ -60,21 +84,27 @@ class Concatenation:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Example:
-        part, index = self._find(index)
-        return part[index]
+        part, index = self.find(index)
+        return self._parts[part][index]
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels."""
-        part, index = self._find(index)
-        return part.image_size(index)
+        part, index = self.find(index)
+        return self._parts[part].image_size(index)
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
+        part, index = self.find(index)
+        return self._parts[part].annotated(index)
 
     def image_id(self, index: int) -> int:
         """The id of the picture in its own source."""
-        part, index = self._find(index)
-        return part.image_id(index)
+        part, index = self.find(index)
+        return self._parts[part].image_id(index)
 
-    def _find(self, index: int) -> tuple[IdentifiedSource, int]:
+    def find(self, index: int) -> tuple[int, int]:
+        """Which part picture `index` is in, and its number there."""
         if not 0 <= index < len(self):
             raise IndexError(f"no picture {index} of {len(self)}")
-        place = bisect.bisect_right(self._ends, index)
-        return self._parts[place], index - (self._ends[place - 1] if place else 0)
+        part = bisect.bisect_right(self._ends, index)
+        return part, index - (self._ends[part - 1] if part else 0)

@@ -18,18 +18,48 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Bool, Float, Int
 
+from retinanet_jax.data.archives import AnyPath
+from retinanet_jax.data.batch import box_areas
 from retinanet_jax.data.builders import checked_images, write_source, write_tfds
 from retinanet_jax.data.class_names import VOC_CATEGORIES
-from retinanet_jax.data.once import prepare_once
+from retinanet_jax.data.official import Part, Release, prepare_release
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord
 from retinanet_jax.data.report import DataError, Guard, Report
-from retinanet_jax.data.sources import TfdsSource, label_array, pixel_boxes, xywh
+from retinanet_jax.data.sources import (
+    TfdsSource,
+    label_array,
+    pixel_boxes,
+    write_index,
+    xywh,
+)
 from retinanet_jax.data.tfds_bridge import make_builder
 from retinanet_jax.data.voc_xml import POSES, VocObject, read_image_set
 
-# split: the (year, image set) pairs it is made of; the usual 07+12 protocol.
-SPLITS = {"train": (("2007", "trainval"), ("2012", "trainval")), "test": (("2007", "test"),)}
-NAME = ("voc", "0712", "1.0.0")
+
+def _image_set(year: str, name: str, archive: str) -> tuple[Part, ...]:
+    place = f"VOC{year}/ImageSets/Main/{name}.txt"
+    return (Part((f"VOCdevkit/{place}", place), archive),)
+
+
+RELEASES = {
+    "2007": Release(
+        ("voc", "2007", "5.0.0"),
+        {
+            "train": _image_set("2007", "train", "VOCtrainval_06-Nov-2007.tar"),
+            "validation": _image_set("2007", "val", "VOCtrainval_06-Nov-2007.tar"),
+            "test": _image_set("2007", "test", "VOCtest_06-Nov-2007.tar"),
+        },
+        usual=("train", "validation", "test"),
+    ),
+    "2012": Release(
+        ("voc", "2012", "5.0.0"),
+        {
+            "train": _image_set("2012", "train", "VOCtrainval_11-May-2012.tar"),
+            "validation": _image_set("2012", "val", "VOCtrainval_11-May-2012.tar"),
+        },
+        usual=("train", "validation"),
+    ),
+}
 
 
 class VocSource(TfdsSource):
@@ -49,20 +79,20 @@ class VocSource(TfdsSource):
         return int(digits)
 
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
-        """Boxes [m 4] xyxy in pixels, labels [m], difficult [m]; `size` is (height, width)."""
+        """Boxes [m 4] xyxy in pixels, labels, difficult, areas of the boxes [m]."""
         objects = record["objects"]
         boxes = pixel_boxes(objects["bbox"], size)
         boxes[:, :2] = np.maximum(boxes[:, :2] - 1, 0)
         difficult = np.asarray(objects["is_difficult"], bool).reshape(-1)
-        return boxes, label_array(objects["label"]), difficult
+        return boxes, label_array(objects["label"]), difficult, box_areas(boxes.astype(np.float64))
 
     def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
         """The objects of a record; ids count the objects of the image, `crowd` is difficult."""
         first = 1000 * self.id_of(record) + 1
         rows = zip(*self.objects(record, size), strict=True)
         return tuple(
-            Annotation(i, int(label), int(label), xywh(box), _area(box), bool(difficult))
-            for i, (box, label, difficult) in enumerate(rows, first)
+            Annotation(i, int(label), int(label), xywh(box), float(area), bool(difficult))
+            for i, (box, label, difficult, area) in enumerate(rows, first)
         )
 
 
@@ -90,35 +120,48 @@ def voc_objects(
     return found
 
 
-def prepare_voc(devkit: str | Path, data_dir: str | Path, on_error: str) -> tuple[Path, Report]:
-    """Prepares 07+12 from an extracted VOCdevkit (VOC2007 and VOC2012) as DATA_DIR/voc/0712.
+def prepare_voc(
+    year: str,
+    root: Path,
+    data_dir: Path,
+    on_error: str,
+    *,
+    splits: tuple[str, ...] = (),
+    download: bool = False,
+) -> tuple[Path, Report]:
+    """Prepares one year of VOC as DATA_DIR/voc/YEAR/5.0.0, with the splits of TFDS.
+
+    The test split of 2012 is left out: its annotations are not public.
 
     Args:
-      devkit: the folder VOCdevkit, or the one that holds it.
-      on_error: 'strict' stops at the first fault; 'skip' leaves the object or image out.
+      year: '2007' or '2012'.
+      root: the folder with the archives (VOCtrainval_06-Nov-2007.tar ...), or with VOCdevkit/, or
+        VOCdevkit itself.
+      on_error: 'strict' raises what is faulty; 'skip' leaves the object or image out.
+      splits, download: see `prepare_release`.
 
     Returns:
       The prepared folder, and what was skipped or changed (nothing if it was there already).
 
     Raises:
       DataError: names the file, the field and the mend.
+      DownloadError: a download failed.
     """
-    devkit, data_dir = Path(devkit).expanduser(), Path(data_dir).expanduser()
-    devkit = devkit / "VOCdevkit" if (devkit / "VOCdevkit").is_dir() else devkit
-    report = Report()
+    report, release = Report(), RELEASES[year]
     guard = Guard(on_error, report)
 
-    def write(temporary: Path) -> None:
+    def write(temporary: Path, found: dict[str, list[AnyPath]]) -> None:
         examples = {}
-        for split, image_sets in SPLITS.items():
-            images = {}
-            for year, image_set in image_sets:
-                images |= read_image_set(devkit / f"VOC{year}", image_set, guard)
-            examples[split] = voc_examples(images, guard)
-        builder = make_builder(*NAME, voc_features(), examples, f"Pascal VOC, from {devkit}")
-        write_source(write_tfds(temporary, builder), VOC_CATEGORIES, str(devkit.resolve()), report)
+        for split, (image_set,) in found.items():
+            examples[split] = voc_examples(read_image_set(image_set, guard), guard)
+        builder = make_builder(*release.name, voc_features(), examples, f"From {root}")
+        folder = write_tfds(temporary, builder)
+        for split in found:
+            write_index(VocSource(folder, split, folder))
+        write_source(folder, VOC_CATEGORIES, str(root.resolve()), report, {})
 
-    return prepare_once(data_dir, data_dir.joinpath(*NAME), write), report
+    prepared = prepare_release(release, root, data_dir, write, splits=splits, download=download)
+    return prepared, report
 
 
 def voc_features() -> tfds.features.FeaturesDict:
@@ -171,8 +214,3 @@ def _encoded(voc_object: VocObject, record: ImageRecord) -> dict:
         "is_truncated": voc_object.truncated,
         "is_difficult": voc_object.difficult,
     }
-
-
-def _area(box: Float[np.ndarray, "4"]) -> float:
-    _, _, width, height = xywh(box)
-    return width * height

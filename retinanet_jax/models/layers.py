@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 ArrayLike = Array | np.ndarray
 Triple = tuple[float | int, float | int, float | int]
@@ -57,11 +57,11 @@ def normalize(
     pixels = (pixels * np.float32(config.scale) - mean) / std
     if image_sizes is None:
         return pixels
-    return jnp.where(_inside(image_sizes, pixels.shape[1:3])[..., None], pixels, 0.0)
+    return jnp.where(inside(image_sizes, pixels.shape[1:3])[..., None], pixels, 0.0)
 
 
-def _inside(image_sizes: Float[ArrayLike, "b 2"], canvas: tuple[int, int]) -> Array:
-    """bool [b h w]: which pixels of the canvas belong to the picture."""
+def inside(image_sizes: Float[ArrayLike, "b 2"], canvas: tuple[int, int]) -> Bool[Array, "b h w"]:
+    """Which pixels of the canvas (height, width) belong to the picture."""
     height, width = jnp.asarray(image_sizes)[:, :, None, None].swapaxes(0, 1)
     return (jnp.arange(canvas[0])[:, None] < height) & (jnp.arange(canvas[1]) < width)
 

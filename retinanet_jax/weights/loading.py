@@ -15,10 +15,11 @@ from flax import linen as nn
 from retinanet_jax.config import Config, default_config, from_config_dict
 from retinanet_jax.data.class_names import COCO_CATEGORIES
 from retinanet_jax.data.records import Categories
+from retinanet_jax.download import file_sha256
 from retinanet_jax.models import build_model
 from retinanet_jax.models.resnet import ResNet
 from retinanet_jax.recipes import RECIPES, with_recipe
-from retinanet_jax.weights.download import fetch, file_sha256
+from retinanet_jax.weights.download import fetch
 from retinanet_jax.weights.errors import WeightsError
 from retinanet_jax.weights.keymap import Imported, is_batch_counter
 from retinanet_jax.weights.network import Network, read_backbone, read_network

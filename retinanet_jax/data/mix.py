@@ -1,0 +1,122 @@
+"""Several data sets trained on as one: categories joined by name, pictures repeated."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from retinanet_jax.data.batch import Example
+from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.records import Categories
+from retinanet_jax.data.report import DataError, Report
+from retinanet_jax.data.splits import Part, parse_part
+from retinanet_jax.data.views import Annotated, Concatenation, IdentifiedSource
+
+
+def load_training_set(data_config: Any) -> Dataset:
+    """What `data_config` (config.DataConfig) says to train on: train_split, and what `mix` adds.
+
+    An epoch has every picture of train_split once and of each other data set as often as it says,
+    each time augmented anew. The categories are those of train_split; the others' are found among
+    them by name, whatever their ids.
+
+    Raises:
+      DataError: data are missing or bad; or one of the others has a category of another name.
+    """
+    main = load_dataset(data_config, data_config.train_split)
+    parts = [(main, 1)]
+    for text in data_config.mix:
+        part = parse_part(text)
+        dataset = load_dataset(_config_of(part, data_config), part.split)
+        parts.append((_relabelled(dataset, main, text), part.times))
+    return main if len(parts) == 1 else mixed(parts)
+
+
+def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
+    """Data sets with the same categories as one, each repeated a number of times.
+
+    It is for training: image ids may occur more than once, and there is no ground truth.
+    """
+    source = Mixture([dataset for dataset, times in parts for _ in range(times)])
+    name = " + ".join(
+        dataset.name if times == 1 else f"{times} x {dataset.name}" for dataset, times in parts
+    )
+    datasets = [dataset for dataset, _ in parts]
+    notes = "\n".join(dataset.notes for dataset in datasets if dataset.notes)
+    report = Report.joined(dataset.report for dataset in datasets)
+    return Dataset(source, datasets[0].categories, _no_ground_truth, name, notes, report)
+
+
+class Mixture(Concatenation):
+    """Several data sets one after the other, which tells of a picture where it came from."""
+
+    def __init__(self, datasets: Sequence[Dataset]):
+        super().__init__([dataset.source for dataset in datasets])
+        self._names = [dataset.name for dataset in datasets]
+
+    def part_name(self, index: int) -> str:
+        """The name of the data set that picture `index` belongs to."""
+        return self._names[self.find(index)[0]]
+
+
+class Relabelled:
+    """A source whose labels are replaced: label i by labels[i]."""
+
+    def __init__(self, source: IdentifiedSource, labels: Sequence[int]):
+        self._source, self._labels = source, np.array(labels, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._source[index]
+        return example._replace(labels=self._labels[example.labels])
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._source.image_size(index)
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
+        annotated = self._source.annotated(index)
+        return annotated._replace(labels=self._labels[annotated.labels])
+
+    def image_id(self, index: int) -> int:
+        """The id of the picture in its own data set."""
+        return self._source.image_id(index)
+
+
+def _config_of(part: Part, data_config: Any) -> Any:
+    """The settings that load a part as if it were the whole data."""
+    return dataclasses.replace(
+        data_config,
+        name=part.kind,
+        root=part.root,
+        train_split=part.split,
+        eval_split=part.split,
+        annotations="",
+        mix=(),
+    )
+
+
+def _relabelled(dataset: Dataset, main: Dataset, text: str) -> Dataset:
+    labels = _labels_by_name(dataset.categories, main.categories)
+    unknown = [name for name in dataset.categories.names if name not in labels]
+    if unknown:
+        what = (
+            f"its categories {', '.join(map(repr, unknown[:5]))} are not among those of "
+            f"{main.name}: {', '.join(main.categories.names[:20])}"
+        )
+        mend = "write the same names into the annotations of both, or leave it out of data.mix"
+        raise DataError("categories", "data.mix", text, what, mend)
+    source = Relabelled(dataset.source, [labels[name] for name in dataset.categories.names])
+    return dataclasses.replace(dataset, source=source, categories=main.categories)
+
+
+def _labels_by_name(theirs: Categories, ours: Categories) -> dict[str, int]:
+    return {name: ours.names.index(name) for name in theirs.names if name in ours.names}
+
+
+def _no_ground_truth() -> dict:
+    raise ValueError("a mixture of data sets is trained on, not evaluated on")

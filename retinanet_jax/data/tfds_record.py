@@ -1,0 +1,32 @@
+"""Parses the records of `coco/2017` and `voc`: a tf.train.Example protocol buffer each.
+
+TFDS's own decoding checks every feature in Python: three to four times the time of reading and
+parsing together, during which no other thread runs Python.
+"""
+
+from typing import Any
+
+from tensorflow_datasets.proto import tf_example_pb2
+
+_OBJECTS = "objects/"
+
+
+def parse_record(data: bytes) -> dict[str, Any]:
+    """A record's fields by name: `image` and `image/filename` as bytes, `image/id` as an integer.
+
+    `objects` is a dict of lists, one number for each object, but four for each in `bbox`. Lists
+    outside of it come as their first value: none of them is used.
+
+    Raises:
+      google.protobuf.message.DecodeError: it is no tf.train.Example.
+    """
+    record: dict[str, Any] = {}
+    objects: dict[str, list] = {}
+    for name, feature in tf_example_pb2.Example.FromString(data).features.feature.items():
+        kind = feature.WhichOneof("kind")
+        values = getattr(feature, kind).value if kind else ()
+        if name.startswith(_OBJECTS):
+            objects[name.removeprefix(_OBJECTS)] = list(values)
+        elif values:
+            record[name] = values[0]
+    return {**record, "objects": objects}

@@ -1,0 +1,44 @@
+"""Time and memory of this package beside those of others, measured in turns in one run.
+
+    python scripts/benchmark.py NAME [--json=FILE] [--rounds=7]
+
+where NAME is data, loss, postprocess, nms, eval or compile,
+prints a table that can be pasted into docs/performance.md; --json keeps its rows. What a benchmark
+measures and which peers it looks for stand in its module in scripts/benchmarks/; a peer that cannot
+be imported is named and left out.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks import data, evaluation, loss, nms, postprocess, startup
+from benchmarks.rows import print_table, write_json
+
+# Each has add_arguments(parser) and run(arguments) -> list of rows.
+BENCHMARKS = {
+    "data": data,
+    "loss": loss,
+    "postprocess": postprocess,
+    "nms": nms,
+    "eval": evaluation,
+    "compile": startup,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name, module in BENCHMARKS.items():
+        command = commands.add_parser(name, description=module.__doc__.splitlines()[0])
+        command.add_argument("--json", type=Path, help="file to which the rows are written")
+        command.add_argument("--rounds", type=int, default=7, help="turns of each contestant")
+        module.add_arguments(command)
+    arguments = parser.parse_args()
+    rows = BENCHMARKS[arguments.name].run(arguments)
+    print_table(rows)
+    if arguments.json:
+        write_json(rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

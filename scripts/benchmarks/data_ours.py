@@ -1,0 +1,30 @@
+"""Contestant of data.py: this package's stream of batches, as the training loop takes it."""
+
+import sys
+from types import SimpleNamespace
+
+from benchmarks.contestants import serve, time_handing_over, time_stream
+from retinanet_jax.data.augmentation import AugmentationConfig
+from retinanet_jax.data.builders import prepare_folder
+from retinanet_jax.data.pipeline import PipelineConfig, train_batches
+from retinanet_jax.data.sources import TfdsSource
+from retinanet_jax.mesh import make_mesh, sent_ahead
+
+SETTINGS = {
+    "640": (
+        PipelineConfig(min_side=640, max_side=640),
+        AugmentationConfig(scale_jitter=(0.8, 1.2)),
+    ),
+    "800": (PipelineConfig(), AugmentationConfig()),
+}
+
+if __name__ == "__main__":
+    case, pictures, cache = sys.argv[1:]
+    prepared = prepare_folder(pictures, "train", cache, "strict")
+    dataset = SimpleNamespace(source=TfdsSource(prepared, "train", cache), name="pictures")
+    settings, augmentation = SETTINGS[case]
+    batches = train_batches(
+        dataset, batch_size=16, seed=0, settings=settings, augmentation=augmentation
+    )
+    stream = sent_ahead(batches.iterate(), lambda host: host.batch, make_mesh())
+    serve(lambda: time_stream(stream, 16) | time_handing_over(stream))

@@ -1,0 +1,72 @@
+"""What the benchmarks of single operations share: CPU time on one core, wall time on more."""
+
+import sys
+from functools import partial
+
+import numpy as np
+
+from benchmarks.contestants import Contestant, take_turns
+from benchmarks.rows import Row, compare, processor, versions
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--cores", default="1,2", help="how many cores to use, one after the other")
+    parser.add_argument("--peer_python", default=sys.executable, help="a Python with torchvision")
+
+
+def contest(
+    case: str, sizes: tuple[int, ...], label: str, peers: tuple[str, ...], arguments
+) -> list[Row]:
+    """Rows of one operation: module ops_ours against ops_PEER of each peer that is there.
+
+    Raises:
+        AssertionError: a peer comes to another result.
+    """
+    return [
+        row
+        for cores in map(int, arguments.cores.split(","))
+        for row in _rows(label, cores, _measured(cores, case, sizes, peers, arguments))
+    ]
+
+
+def _measured(cores: int, case: str, sizes: tuple[int, ...], peers, arguments) -> dict:
+    entrants = {
+        name: partial(
+            Contestant,
+            f"ops_{name}",
+            case,
+            *map(str, sizes),
+            cores=range(cores),
+            python=arguments.peer_python if name == "torchvision" else sys.executable,
+        )
+        for name in ("ours", *peers)
+    }
+    return take_turns(entrants, arguments.rounds)
+
+
+def _rows(label: str, cores: int, found: dict[str, dict[str, list]]) -> list[Row]:
+    ours = found.pop("ours")
+    for peer in found.values():
+        np.testing.assert_allclose(ours["result"], peer["result"], rtol=1e-4)
+    measure, unit = ("cpu_s", "CPU, 1 core") if cores == 1 else ("wall_s", f"time, {cores} cores")
+    case = f"{label}: {unit}"
+    about = {
+        "memory_mb": max(ours["memory_mb"]),
+        "temporary": ours["temporary"][0],
+        "device": processor(),
+        "versions": versions(extra=", ".join(peer["name"][0] for peer in found.values())),
+    }
+    if not found:
+        return [Row(case, float(np.median(ours[measure])), **about)]
+    return [
+        compare(
+            case,
+            ours[measure],
+            peer["name"][0],
+            peer[measure],
+            peer_memory_mb=max(peer["memory_mb"]),
+            peer_temporary=peer.get("temporary", [None])[0],
+            **about,
+        )
+        for peer in found.values()
+    ]

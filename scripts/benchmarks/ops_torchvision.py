@@ -1,0 +1,94 @@
+"""Contestant of the benchmarks of operations: torchvision's; needs nothing of this package."""
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+from torchvision.extension import _has_ops
+from torchvision.models import detection
+from torchvision.models.detection.retinanet import RetinaNet
+from torchvision.ops import sigmoid_focal_loss
+
+from benchmarks import inputs
+from benchmarks.contestants import serve, time_calls
+
+# The Python modules run without the compiled ones if somebody registers an NMS: not theirs.
+NAME = f"torchvision {torchvision.__version__}, torch {torch.__version__}"
+
+
+def loss(num_anchors: int, num_classes: int) -> Callable[[], float]:
+    """As RetinaNetClassificationHead.compute_loss: one-hot targets, rows that are not ignored."""
+    logits, labels = map(torch.from_numpy, inputs.loss_inputs(num_anchors, num_classes))
+    logits.requires_grad_()
+
+    def work() -> float:
+        foreground = labels >= 0
+        targets = torch.zeros_like(logits)
+        targets[foreground, labels[foreground].long()] = 1.0
+        valid = labels != inputs.IGNORE
+        total = sigmoid_focal_loss(logits[valid], targets[valid], reduction="sum")
+        total.backward()
+        logits.grad = None
+        return total.item()
+
+    return work
+
+
+def postprocess(shrink: int, num_classes: int) -> Callable[[], float]:
+    """RetinaNet.postprocess_detections of one image, 100 detections."""
+    levels = inputs.heads_outputs(shrink, num_classes)
+    logits, deltas, anchors = (list(map(torch.from_numpy, level)) for level in levels.values())
+    outputs = {
+        "cls_logits": [x[None] for x in logits],
+        "bbox_regression": [x[None] for x in deltas],
+    }
+    size = tuple(side // shrink for side in inputs.CANVAS)
+    model = detection.retinanet_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=num_classes, detections_per_img=100
+    )
+
+    @torch.no_grad()
+    def work() -> float:
+        (found,) = RetinaNet.postprocess_detections(model, outputs, [anchors], [size])
+        return found["scores"].sum().item()
+
+    return work
+
+
+def suppress(num_boxes: int, max_outputs: int) -> Callable[[], float]:
+    """torchvision::nms, which always finds all; needs the compiled one."""
+    if not _has_ops():
+        sys.exit("torchvision has no compiled NMS here")
+    boxes, scores = map(torch.from_numpy, inputs.crowded_boxes(num_boxes))
+    return lambda: torchvision.ops.nms(boxes, scores, 0.5)[:max_outputs].sum().item()
+
+
+def growth(work: Callable[[], float]) -> int:
+    """Bytes by which the resident memory grows during a call."""
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # from here the peak is measured anew
+    work()
+    return _resident("VmHWM") - before
+
+
+def _resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+CASES = {"loss": loss, "postprocess": postprocess, "nms": suppress}
+
+if __name__ == "__main__":
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    case, *sizes = sys.argv[1:]
+    work = CASES[case](*map(int, sizes))
+    name = NAME if _has_ops() else f"{NAME}, NMS in Python"
+    result = {"name": name, "result": work()}
+    if case == "loss":
+        # Of the growth, the gradient is a result and has the size of the input.
+        result["temporary"] = growth(work) / (4 * math.prod(map(int, sizes))) - 1
+    serve(lambda: time_calls(work, 10 if case == "nms" else 1) | result)

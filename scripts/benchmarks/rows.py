@@ -1,0 +1,107 @@
+"""What a benchmark found: rows, printed as a table of Markdown or kept as JSON."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+VERSIONS_OF = ("jax", "numpy")
+COLUMNS = (
+    *("case", "ours, ms", "peer", "peer, ms"),
+    *("ours / peer (min - median - max)", "memory, MB"),
+)
+TEMPORARY = "temporary / input"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One comparison; times in seconds, medians over the rounds.
+
+    Attributes:
+        case: what was done.
+        ours_s: time of ours.
+        peer: with what it is compared; '' for nothing.
+        peer_s: time of the peer.
+        ratio: ours_s / peer_s of the same round: smallest, median, largest.
+        memory_mb: peak memory of our process, peer_memory_mb of the peer's.
+        temporary: memory that the work takes beside its input and its results, as a multiple of the
+            input; peer_temporary that of the peer.
+        limit_share: share of what the hardware allows, where there is such a limit.
+        device: on what it ran.
+        versions: of the packages that matter.
+    """
+
+    case: str
+    ours_s: float
+    peer: str = ""
+    peer_s: float | None = None
+    ratio: tuple[float, float, float] | None = None
+    memory_mb: float | None = None
+    peer_memory_mb: float | None = None
+    temporary: float | None = None
+    peer_temporary: float | None = None
+    limit_share: float | None = None
+    device: str = ""
+    versions: str = ""
+
+
+def compare(case: str, ours: Sequence[float], peer: str, theirs: Sequence[float], **more) -> Row:
+    """The row of times measured in turns: ratios are taken within a round."""
+    ratios = np.divide(ours, theirs)
+    low, middle, high = (float(f(ratios)) for f in (np.min, np.median, np.max))
+    return Row(
+        case, float(np.median(ours)), peer, float(np.median(theirs)), (low, middle, high), **more
+    )
+
+
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def versions(*packages: str, extra: str = "") -> str:
+    """Of Python, jax, numpy and further packages by name; `extra` is appended."""
+    found = [f"Python {platform.python_version()}"]
+    for name in (*VERSIONS_OF, *packages):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join([*found, *([extra] if extra else [])])
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Prints the rows as Markdown, and below it where they were measured."""
+    columns = [*COLUMNS, *([TEMPORARY] if any(row.temporary is not None for row in rows) else [])]
+    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for row in rows:
+        ratio = " - ".join(f"{x:.2f}" for x in row.ratio) if row.ratio else ""
+        cells = [
+            row.case,
+            f"{row.ours_s * 1e3:.2f}",
+            row.peer,
+            "" if row.peer_s is None else f"{row.peer_s * 1e3:.2f}",
+            ratio,
+            _pair(row.memory_mb, row.peer_memory_mb, "{:.0f}"),
+            _pair(row.temporary, row.peer_temporary, "{:.1f}"),
+        ]
+        print(f"| {' | '.join(cells[: len(columns)])} |")
+    for line in dict.fromkeys(f"{row.device}; {row.versions}" for row in rows):
+        print(f"\n{line}")
+
+
+def _pair(ours: float | None, peer: float | None, form: str) -> str:
+    return " : ".join(form.format(value) for value in (ours, peer) if value is not None)
+
+
+def write_json(rows: Sequence[Row], path: Path) -> None:
+    """Keeps the rows, a list of objects with the fields of Row."""
+    path.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))

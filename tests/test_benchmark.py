@@ -1,0 +1,73 @@
+"""The benchmark script's own parts: rows, contestants, a peer that is not there."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+def test_ratios_are_taken_within_a_round_and_kept_as_json(scripts, tmp_path, capsys):
+    from benchmarks.rows import compare, print_table, write_json
+
+    row = compare("case", [1.0, 3.0, 2.0], "peer", [2.0, 2.0, 8.0], memory_mb=10.4, device="cpu")
+    assert row.ratio == (0.25, 0.5, 1.5) and row.ours_s == 2.0 and row.peer_s == 2.0
+    print_table([row])
+    assert (
+        "| case | 2000.00 | peer | 2000.00 | 0.25 - 0.50 - 1.50 | 10 |" in capsys.readouterr().out
+    )
+    write_json([row], tmp_path / "rows.json")
+    (kept,) = json.loads((tmp_path / "rows.json").read_text())
+    assert {"case", "ours_s", "peer", "peer_s", "ratio", "memory_mb"} < set(kept)
+    assert {"peer_memory_mb", "limit_share", "device", "versions"} < set(kept)
+
+
+def test_a_contestant_works_when_asked_and_one_that_cannot_is_named(scripts, tmp_path, monkeypatch):
+    from benchmarks import data
+    from benchmarks.contestants import Contestant, MissingPeer
+
+    monkeypatch.setattr(data, "PICTURES", 3)
+    data.write_pictures(tmp_path / "pictures")
+    sizes = [path.stat().st_size for path in (tmp_path / "pictures" / "images").iterdir()]
+    assert len(sizes) == 3 and all(120_000 < size < 145_000 for size in sizes)
+    with Contestant("data_decode", str(tmp_path / "pictures"), cores=range(1)) as contestant:
+        for _ in range(2):
+            found = contestant.round()
+            assert 1e-4 < found["cpu_s"] < 1 and found["memory_mb"] > 10
+    with pytest.raises(MissingPeer, match="no_such_contestant"):
+        Contestant("no_such_contestant", cores=range(1), python=sys.executable)
+
+
+@pytest.mark.parametrize(
+    "name, sizes, peer",
+    [
+        ("loss", ["--anchors=60", "--classes=3"], "optax"),
+        ("postprocess", ["--shrink=16", "--classes=3"], ""),
+        ("nms", ["--boxes=50", "--outputs=7"], "NumPy"),
+        ("eval", ["--images=5"], "pycocotools"),
+    ],
+)
+def test_contestants_come_to_the_same_results(scripts, tmp_path, monkeypatch, name, sizes, peer):
+    import benchmark
+
+    rows = tmp_path / "rows.json"
+    arguments = [name, *sizes, "--cores=1", "--rounds=1", f"--json={rows}"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+    benchmark.main()
+    row = json.loads(rows.read_text())[-1]
+    assert row["ours_s"] > 0 and row["memory_mb"] > 10 and peer in row["peer"]
+
+
+def test_other_results_of_a_peer_are_no_measurement(scripts):
+    from benchmarks import ops
+
+    ours = {"cpu_s": [1.0], "memory_mb": [1.0], "temporary": [1.0], "result": [3.0]}
+    with pytest.raises(AssertionError, match="Not equal"):
+        ops._rows("sum", 1, {"ours": ours, "peer": {**ours, "result": [3.1], "name": ["other"]}})

@@ -1,0 +1,157 @@
+"""Mixing data sets: every picture as often as it was asked for, labels by the classes' names."""
+
+import json
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+
+from retinanet_jax.config import DataConfig
+from retinanet_jax.data.augmentation import AugmentationConfig
+from retinanet_jax.data.mix import Relabelled, load_training_set
+from retinanet_jax.data.order import TrainOrder
+from retinanet_jax.data.pipeline import ExampleError, PipelineConfig, train_batches
+from retinanet_jax.data.report import DataError
+from retinanet_jax.data.splits import Part, parse_part
+
+SQUARE = PipelineConfig(min_side=32, max_side=32, max_boxes=4, num_threads=2)
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+def write_folder(root, names, count, split="train", first_id=0):
+    """Pictures that hold one object each, in the colour that its category is named for."""
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    images, annotations = [], []
+    for i in range(count):
+        name = names[i % len(names)]
+        pixels = np.full((32, 32, 3), COLOURS[name][::-1], np.uint8)
+        cv2.imwrite(str(root / "images" / f"{i}.png"), pixels)
+        images.append({"id": first_id + i, "file_name": f"{i}.png", "height": 32, "width": 32})
+        annotations.append(
+            {"id": i + 1, "image_id": first_id + i, "category_id": 7 + i % len(names)}
+            | {"bbox": [4, 4, 20, 20], "area": 400, "iscrowd": 0}
+        )
+    categories = [{"id": 7 + i, "name": name} for i, name in enumerate(names)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def config(root, cache_dir, *mix, train="train"):
+    cache = str(cache_dir)
+    return DataConfig(
+        name="folder", root=str(root), cache_dir=cache, train_split=train, mix=tuple(mix)
+    )
+
+
+def batches_of(mixture, batch_size):
+    flips = AugmentationConfig()
+    return train_batches(
+        mixture, batch_size=batch_size, seed=0, settings=SQUARE, augmentation=flips
+    )
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """Two folders whose categories stand in another order, with other ids."""
+    main = write_folder(tmp_path / "main", ["red", "green", "blue"], 6)
+    more = write_folder(tmp_path / "more", ["blue", "red"], 4, split="val", first_id=2)
+    return main, more
+
+
+def test_labels_follow_the_names_and_every_picture_comes_as_often_as_asked(cells, tmp_path):
+    main, more = cells
+    mixture = load_training_set(config(main, tmp_path / "c", f"folder:{more}:val*2"))
+    assert mixture.categories.names == ("red", "green", "blue")
+    assert len(mixture.source) == 6 + 2 * 4
+    batches = batches_of(mixture, 4)
+    seen = Counter()
+    for step in range(14):  # four epochs
+        host = batches[step]
+        for image, labels, image_id in zip(
+            host.batch.images, host.batch.gt_labels, host.image_ids, strict=True
+        ):
+            colour = list(COLOURS.values()).index(tuple(image[10, 10].tolist()))
+            assert labels.tolist() == [colour, -1, -1, -1]
+            seen[int(image_id)] += 1
+    # Ids 2 to 5 are in both folders: once in the main one, twice in the other.
+    assert seen == {0: 4, 1: 4, 2: 12, 3: 12, 4: 12, 5: 12}
+
+
+def test_repeated_pictures_are_augmented_anew(cells, tmp_path):
+    main, _ = cells
+    half = load_training_set(config(main, tmp_path / "c", f"folder:{main}:train[:50%]"))
+    assert len(half.source) == 6 + 3
+    mixture = load_training_set(config(main, tmp_path / "c", f"folder:{main}:train*9"))
+    plan = TrainOrder(mixture.source, 60, 0, SQUARE)(0)
+    assert sorted(plan.indices) == list(range(60))
+    host = batches_of(mixture, 60)[0]
+    flips = host.batch.flip[host.image_ids == 0]
+    assert len(flips) == 10 and flips.any() and not flips.all()
+
+
+def test_without_a_mixture_the_data_set_is_what_it_was(cells, tmp_path):
+    dataset = load_training_set(config(cells[0], tmp_path / "c"))
+    assert dataset.name.endswith("main train") and len(dataset.source) == 6
+
+
+def test_a_category_that_the_main_data_set_does_not_know_is_named(cells, tmp_path):
+    main, more = cells
+    with pytest.raises(DataError) as caught:
+        load_training_set(config(more, tmp_path / "c", f"folder:{main}:train", train="val"))
+    text = str(caught.value)
+    assert "'green'" in text and "blue, red" in text and f"folder:{main}:train" in text
+    assert "leave it out of data.mix" in text
+
+
+def test_a_failing_picture_and_a_batch_tell_the_data_set(cells, tmp_path):
+    main, more = cells
+    mixture = load_training_set(config(main, tmp_path / "c", f"folder:{more}:val"))
+    batches = batches_of(mixture, 10)
+    text = batches.describe(0)
+    assert sorted(part.split(": ")[0] for part in text.split("; ")) == [
+        f"{main} train",
+        f"{more} val",
+    ]
+    ids = dict(part.split(": ") for part in text.split("; "))
+    assert sorted(ids[f"{more} val"].split(", ")) == ["2", "3", "4", "5"]
+
+    class Broken(Relabelled):
+        def __getitem__(self, index):
+            raise OSError("the disk is gone")
+
+    mixture.source._parts = (mixture.source._parts[0], Broken(mixture.source._parts[1], [0, 1, 2]))
+    with pytest.raises(ExampleError, match=rf"data set {more} val, example \d \(image id [2-5]\)"):
+        batches[0]
+
+
+def test_parts_are_parsed():
+    assert parse_part("folder:~/cells:train*3") == Part("folder", "~/cells", "train", 3)
+    assert parse_part("coco:~/tfds:train[:10%]") == Part("coco", "~/tfds", "train[:10%]", 1)
+    assert parse_part("voc::test") == Part("voc", "", "test", 1)
+    assert parse_part("folder:a:b:val[2:5]*12") == Part("folder", "a:b", "val[2:5]", 12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "folder",
+        "folder:train",
+        "cells:~/x:train",
+        "folder::train",
+        "folder:x:",
+        "folder:x:all",
+        "folder:x:train[",
+        "folder:x:train*",
+        "folder:x:train*0",
+        "folder:x:train*-1",
+    ],
+)
+def test_what_is_no_part_is_told_with_the_mend(text):
+    with pytest.raises(DataError, match=r"write|take"):
+        parse_part(text)
+    with pytest.raises(ValueError, match="data"):
+        DataConfig(mix=(text,))
