@@ -116,7 +116,7 @@ def test_losses_before_and_after_three_steps(training):
     """The trace has the error of the reference's float32 losses, and that of its gradients."""
     golden = training.golden
     exact = golden["train/losses64"]
-    # One number, of which torch's float32 run of v2 met 5e-8 by luck: images that differ in the last
+    # torch's float32 run of v2 met this one number to 5e-8 by luck: images that differ in the last
     # digits of their resizing move ours by 7e-6 of its value, through batch norm of three pictures.
     noise = 10 * np.abs(golden["train/losses"] - exact) + 1e-5 * exact
     assert np.all(np.abs(training.losses[0] - exact) <= noise)
