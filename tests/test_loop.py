@@ -11,9 +11,11 @@ from small import small_config
 
 from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.logging import RunLog
-from retinanet_jax.loop import Learner, Meter, run_steps
+from retinanet_jax.loop import Hooks, Learner, Meter, run_steps
 from retinanet_jax.mesh import make_mesh, sent_ahead
 from retinanet_jax.train import Focal, TrainState
+
+NAMES = ("loss", "class_loss", "box_loss", "gradient_norm", "learning_rate")
 
 
 class Log(RunLog):
@@ -56,8 +58,7 @@ class Device:
 
     def step(self) -> dict:
         self._free = max(self._free, time.perf_counter()) + self._seconds
-        names = ("loss", "class_loss", "box_loss", "learning_rate")
-        return {name: Later(self._free) for name in names}
+        return {name: Later(self._free) for name in NAMES} | {"skipped": np.zeros(())}
 
 
 def metered(step_seconds: float, data_seconds: float, steps: int = 12, **fields) -> Log:
@@ -80,13 +81,11 @@ def test_a_step_longer_than_its_data_takes_never_waits():
 
     def step_fn(state, batch, focal):
         time.sleep(0.1)
-        return state, dict.fromkeys(
-            ("loss", "class_loss", "box_loss", "learning_rate"), np.ones(())
-        )
+        return state, dict.fromkeys(NAMES, np.ones(())) | {"skipped": np.zeros(())}
 
     learner = Learner(step_fn, lambda *_: None, Focal(jnp.float32(2), None), state)
-    nothing, dropped = lambda step, state: None, DroppedBoxes()
-    run_steps(learner, dataset(Pictures(50)), config, make_mesh(), log, nothing, dropped)
+    hooks = Hooks(lambda step: False, lambda step, state: None)
+    run_steps(learner, dataset(Pictures(50)), config, make_mesh(), log, hooks, DroppedBoxes())
     # The lower quartile: other work on the same cores disturbs many of the steps, never all.
     assert np.percentile([means["data_wait_share"] for means in log.means], 25) < 0.01
 

@@ -190,7 +190,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     with pytest.raises(DivergenceError) as error:
         train_and_evaluate(config, tmp_path)
     text = str(error.value)
-    assert "the loss of step 2 is not finite (" in text
+    assert "the loss or the gradient of step 2 is not finite (" in text
     assert (
         "class_loss" in text
         and "box_loss" in text
