@@ -235,9 +235,10 @@ class Checkpoints:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             self._failed = True
+            reason = str(error)[-200:]  # tensorstore names every file first
             raise CheckpointError(
                 f"{self.directory}: step {self._saving} could not be written"
-                f"{describe_room(self.directory)}: {str(error).splitlines()[0]}\n"
+                f"{describe_room(self.directory)}: {reason}\n"
                 "earlier checkpoints are as they were; make room or mend the disk, and the same "
                 "command goes on from the last one"
             ) from error

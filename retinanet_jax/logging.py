@@ -46,7 +46,7 @@ class RunLog:
     ):
         self.workdir, self.active = Path(workdir), active
         self.console = Console(quiet=not active, soft_wrap=True)
-        self._total = total_steps
+        self._total, self._told = total_steps, False
         if not active:
             return
         self._path = self.workdir / METRICS_FILE
@@ -78,7 +78,8 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         if self.active:
             self._progress.stop()
-            self._tensorboard.close()
+            if self._tensorboard_lives():
+                self._tensorboard.close()
 
     def advance(self, step: int) -> None:
         """Moves the progress bar to `step`."""
@@ -101,7 +102,8 @@ class RunLog:
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
-            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+            if self._tensorboard_lives():
+                self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
 
     def has_evaluation(self, step: int) -> bool:
         """Whether metrics.jsonl holds an evaluation of `step`."""
@@ -129,7 +131,8 @@ class RunLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
                 raise OSError(f"{path}: the picture could not be written")
-            self._tensorboard.add_image(name, image, step, dataformats="HWC")
+            if self._tensorboard_lives():
+                self._tensorboard.add_image(name, image, step, dataformats="HWC")
         return path
 
     def table(self, title: str, rows: Mapping[str, float]) -> None:
@@ -140,6 +143,14 @@ class RunLog:
         for name, value in rows.items():
             table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
         self.console.print(table)
+
+    def _tensorboard_lives(self) -> bool:
+        # One failed write ends tensorboardX's thread, and the next values would wait for ever.
+        lives = self._tensorboard.file_writer.event_writer._worker.is_alive()
+        if not lives and not self._told:
+            self._told = True
+            self.say("warning: TensorBoard's file could not be written; metrics.jsonl goes on")
+        return lives
 
 
 def _entries(path: Path) -> Iterator[tuple[str, dict]]:
