@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
-from retinanet_jax.config import Config, to_json
+from retinanet_jax.config import Config, TrainConfig, to_json
 from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.mix import load_training_set
@@ -61,9 +61,9 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             stack.enter_context(locked(workdir))
             stack.enter_context(telling_of_disk(workdir))
         preemption = stack.enter_context(Preemption())
-        watchdog = stack.enter_context(Watchdog(config.train.watchdog_minutes, workdir))
         train_set = load_training_set(config.data)
         eval_set = load_dataset(config.data, config.data.eval_split)
+        watchdog = stack.enter_context(Watchdog(config.train.watchdog_minutes, workdir))
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
         )
@@ -81,43 +81,54 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
         if log.active and (finding := check_coverage(train_set, config)):
             log.say(f"warning: {finding}")
 
-        def judge(state: TrainState, step: int) -> Evaluation:
-            def beat(*_: int) -> None:
-                watchdog.beat("evaluation")
-
-            variables = state.variables()
+        def judge(step: int, state: TrainState) -> Evaluation:
+            variables, beat = state.variables(), lambda *_: watchdog.beat("evaluation")
             return evaluate_and_log(
                 learner.predict_fn, variables, eval_set, config, mesh, log, step, beat
             )
 
-        def due(step: int) -> bool:
-            return bool(preemption.requested) or config.train.saves_after(step)
-
-        def after(step: int, state: TrainState) -> None:
-            watchdog.beat("checkpoint")
-            checkpoints.save(step, state, _metadata(config, train_set.categories))
-            if config.train.evaluates_after(step) and not preemption.requested:
-                with preemption.deferred(False):
-                    judge(state, step)
-            if preemption.requested:
-                checkpoints.wait()
-                log.say(f"{preemption.requested}: saved step {step}; the same command goes on")
-                raise Preempted(preemption.requested)
-
         # The run may have ended between a checkpoint and the evaluation that was due after it.
         if first and config.train.evaluates_after(first) and not log.has_evaluation(first):
-            judge(learner.state, first)
-        dropped = DroppedBoxes()
-        hooks = Hooks(due, after, watchdog.beat)
+            judge(first, learner.state)
+        metadata = _metadata(config, train_set.categories)
+        keeper = _Keeper(config.train, checkpoints, metadata, judge, preemption, watchdog, log)
+        hooks, dropped = Hooks(keeper.due, keeper.after, watchdog.beat), DroppedBoxes()
         with preemption.deferred(), reporting_divergence(train_set, config, workdir):
             state = run_steps(learner, train_set, config, mesh, log, hooks, dropped)
         checkpoints.wait()
-        found = judge(state, config.train.steps)
+        found = judge(config.train.steps, state)
         notes = _tell_notes(log, train_set.notes, eval_set.notes, dropped.summary())
         if log.active:
             notes = notes or "nothing was skipped or changed"
             write_whole(workdir / "data_notes.txt", notes + "\n")
         return found
+
+
+class _Keeper(NamedTuple):
+    """Saves the states of a run and judges them, where that is due or a signal asks to stop."""
+
+    config: TrainConfig
+    checkpoints: Checkpoints
+    metadata: dict
+    judge: Callable[[int, TrainState], Evaluation]
+    preemption: Preemption
+    watchdog: Watchdog
+    log: RunLog
+
+    def due(self, step: int) -> bool:
+        return bool(self.preemption.requested) or self.config.saves_after(step)
+
+    def after(self, step: int, state: TrainState) -> None:
+        self.watchdog.beat("checkpoint")
+        self.checkpoints.save(step, state, self.metadata)
+        if self.config.evaluates_after(step) and not self.preemption.requested:
+            # The state is kept: a signal need not wait for the end of the evaluation.
+            with self.preemption.deferred(False):
+                self.judge(step, state)
+        if self.preemption.requested:
+            self.checkpoints.wait()
+            self.log.say(f"{self.preemption.requested}: saved step {step}")
+            raise Preempted(self.preemption.requested)
 
 
 def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
@@ -129,13 +140,13 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
     workdir, mesh = Path(workdir), make_mesh()
     check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints")
-    stored, categories = describe(checkpoints)
+    step = checkpoints.latest_step()  # once: a run in training may add another meanwhile
+    stored, categories = describe(checkpoints, step)
     config = _with_conventions_of(stored, config)
     dataset = load_dataset(config.data, config.data.eval_split)
     _check_same_classes(categories, dataset.categories, workdir)
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
-    variables = jax.device_put(read_variables(checkpoints), replicated(mesh))
-    step = checkpoints.latest_step()
+    variables = jax.device_put(read_variables(checkpoints, step), replicated(mesh))
     # It may be in training at this moment: nothing is taken out of its log.
     with RunLog(workdir, None, step, jax.process_index() == 0) as log, telling_of_disk(workdir):
         predict_fn = make_predict_fn(model, config)

@@ -135,10 +135,24 @@ def test_a_second_run_an_evaluation_beside_and_a_stop_by_the_scheduler(straight)
     assert time.monotonic() - asked < 20
     words = workdir.with_suffix(".txt").read_text()
     step = Checkpoints(workdir / "checkpoints").latest_step()
-    assert 10 <= step < STEPS and f"SIGTERM: saved step {step}; the same command" in words
+    assert "stopped by SIGTERM; the same command goes on" in words
+    assert 10 <= step < STEPS and f"SIGTERM: saved step {step}" in words
 
     assert run(workdir).returncode == 0
     assert_same_run(workdir, straight)
+
+
+def test_stopped_before_the_first_step(straight):
+    workdir = straight.with_name("early")
+    process = start(workdir)
+    deadline = time.monotonic() + 120
+    while not (workdir / ".lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.terminate()
+    assert process.wait(60) == 75
+    words = workdir.with_suffix(".txt").read_text()
+    assert "stopped by SIGTERM" in words and "Traceback" not in words
 
 
 def test_a_full_disk_ends_the_run_in_words_and_keeps_what_is_there(straight, small_disk):
