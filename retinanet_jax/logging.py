@@ -50,7 +50,9 @@ class RunLog:
         if not active:
             return
         self._path = self.workdir / METRICS_FILE
-        if start_step is not None:
+        if start_step is None:
+            _end_last_line(self._path)
+        else:
             _take_out_later_steps(self._path, start_step)
         self._tensorboard = SummaryWriter(
             str(self.workdir / "tensorboard"),
@@ -165,3 +167,11 @@ def _entries(path: Path) -> Iterator[tuple[str, dict]]:
 def _take_out_later_steps(path: Path, start_step: int) -> None:
     kept = [line for line, entry in _entries(path) if entry["step"] <= start_step]
     write_whole(path, "".join(line + "\n" for line in kept))
+
+
+def _end_last_line(path: Path) -> None:
+    """A line that a crash cut must not swallow the next one."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        with path.open("a") as file:
+            file.write("\n")

@@ -44,6 +44,16 @@ def test_beside_a_run_nothing_is_taken_out_and_nothing_goes_astray(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [6, 4, 8]
 
 
+def test_a_line_that_a_crash_cut_does_not_swallow_the_next(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4, "kind": "train"}\n{"step": 8, "ki')
+    with RunLog(tmp_path, None, 4) as beside:
+        beside.scalars(4, "eval", {"AP": 0.5})
+        assert beside.has_evaluation(4)
+    with RunLog(tmp_path, 4, 10):
+        pass
+    assert [line["kind"] for line in lines(tmp_path)] == ["train", "eval"]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_tensorboard_does_not_stop_the_run(tmp_path, capsys):
     with RunLog(tmp_path, 0, 10) as log:
