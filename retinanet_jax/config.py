@@ -108,9 +108,14 @@ class TrainConfig:
         steps: updates in all (paper, section 4: 90k).
         batch_size: images per update over all devices (paper: 16).
         log_every: updates between two lines of the log.
-        checkpoint_every: updates between two checkpoints; one more is written at the end.
+        checkpoint_every: updates between two checkpoints; one more is written at the end, and one
+            before each evaluation.
         keep_checkpoints: how many of the latest are kept.
         evaluate_every: updates between two evaluations; 0 evaluates at the end only.
+        max_skipped: updates in a row that are left out where the loss or a gradient is not finite;
+            the next one ends the run. 0, as in detectron2 and torchvision's references, ends it at
+            the first: with bfloat16 and float32 such a step is a fault and no rounding.
+        watchdog_minutes: without progress, until it is said where the run hangs; 0 never.
     """
 
     steps: int = 90_000
@@ -119,6 +124,8 @@ class TrainConfig:
     checkpoint_every: int = 5_000
     keep_checkpoints: int = 3
     evaluate_every: int = 0
+    max_skipped: int = 0
+    watchdog_minutes: float = 10.0
 
     def __post_init__(self):
         for field in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
@@ -128,10 +135,15 @@ class TrainConfig:
             raise ValueError(
                 f"train.evaluate_every: {self.evaluate_every} must be 0 (at the end only) or more"
             )
+        for field in ("max_skipped", "watchdog_minutes"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"train.{field}: {getattr(self, field)} must not be negative")
 
     def saves_after(self, step: int) -> bool:
-        """Whether a checkpoint is due after update `step`."""
-        return step % self.checkpoint_every == 0 or step == self.steps
+        """Whether a checkpoint is due after update `step`: an evaluation never holds the only copy
+        of a state."""
+        every = self.checkpoint_every
+        return step % every == 0 or step == self.steps or self.evaluates_after(step)
 
     def evaluates_after(self, step: int) -> bool:
         """Whether an evaluation in mid-run is due after update `step`."""

@@ -8,6 +8,10 @@ PACKAGE = Path(__file__).parent.parent / "retinanet_jax"
 ORDER = [
     "compilation",
     "partial_file",
+    "manifest",
+    "workdir",
+    "preemption",
+    "watchdog",
     "download",
     "boxes",
     "anchors",
@@ -31,6 +35,7 @@ ORDER = [
     "augment",
     "train",
     "loop",
+    "divergence",
     "inspection",
     "run",
     "main",
