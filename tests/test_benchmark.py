@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,3 +72,39 @@ def test_other_results_of_a_peer_are_no_measurement(scripts):
     ours = {"cpu_s": [1.0], "memory_mb": [1.0], "temporary": [1.0], "result": [3.0]}
     with pytest.raises(AssertionError, match="Not equal"):
         ops._rows("sum", 1, {"ours": ours, "peer": {**ours, "result": [3.1], "name": ["other"]}})
+
+
+TINY = """
+from retinanet_jax.config import default_config
+
+def get_config(variant=""):
+    config = default_config()
+    config.data.name = "shapes"
+    config.update_from_flattened_dict({
+        "data.shapes.image_size": (64, 64), "data.shapes.num_train": 8, "data.shapes.num_eval": 2,
+        "pipeline.min_side": 64, "pipeline.max_side": 64, "model.backbone": "resnet18",
+        "model.backbone_levels": (3,), "model.max_level": 3, "model.fpn_channels": 8,
+        "model.head_channels": 8, "model.norm": "batch", "model.frozen_stages": 0,
+        "model.head_depth": 1, "optimizer.warmup_steps": 0,
+        "train.steps": 2, "train.batch_size": 2, "evaluation.batch_size": 2,
+    })
+    return config
+"""
+
+
+def test_the_second_start_is_measured_until_its_first_step(scripts, tmp_path, monkeypatch):
+    from benchmarks import startup
+
+    config = tmp_path / "tiny.py"
+    config.write_text(TINY)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "elsewhere"))
+    cpu, wall = startup.run(SimpleNamespace(config=str(config), rounds=1))
+    assert 0.5 < cpu.ours_s < cpu.peer_s and wall.ours_s > 0.5
+    assert cpu.memory_mb > 100 and not (tmp_path / "elsewhere").exists()
+
+
+def test_a_start_that_fails_is_told(scripts, tmp_path):
+    from benchmarks import startup
+
+    with pytest.raises(RuntimeError, match=r"(?s)before its first step.*no_such\.py"):
+        startup.run(SimpleNamespace(config="no_such.py", rounds=1))

@@ -27,6 +27,14 @@ def test_an_example_depends_on_seed_and_index_alone(source):
     assert (source[18].image != later.image).any()
 
 
+def test_annotations_without_the_picture_are_those_of_the_example(source):
+    for index in range(20):
+        annotated, example = source.annotated(index), source[index]
+        np.testing.assert_array_equal(annotated.boxes, example.boxes)
+        np.testing.assert_array_equal(annotated.labels, example.labels)
+        np.testing.assert_array_equal(annotated.areas, example.areas)
+
+
 def test_types_and_sizes(source):
     example = source[0]
     assert example.image.shape == (96, 128, 3) and example.image.dtype == np.uint8

@@ -77,8 +77,8 @@ class ShapesSource:
         return self._image_size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of picture `index`, which is drawn for it; areas are the shapes'."""
-        return Annotated(*_objects(self._draw(index)[1]), self._image_size)
+        """The objects of picture `index`, which is not painted for it; areas are the shapes'."""
+        return Annotated(*_objects(self._place(index)[2]), self._image_size)
 
     def image_id(self, index: int) -> int:
         return int(index)
@@ -86,13 +86,13 @@ class ShapesSource:
     def ground_truth(self) -> dict:
         """All annotations in the form of COCO's instances JSON; `area` is that of the shape.
 
-        Draws every picture once (about a millisecond each) and keeps none.
+        Places the shapes of every picture once, about a millisecond each, and keeps none.
         """
         images, annotations = [], []
         height, width = self._image_size
         for index in range(self._num_images):
             images.append({"id": index, "height": height, "width": width})
-            for shape in self._draw(index)[1]:
+            for shape in self._place(index)[2]:
                 annotations.append(self._annotation(shape, index, len(annotations) + 1))
         categories = [
             {"id": id_, "name": name}
@@ -112,15 +112,22 @@ class ShapesSource:
         }
 
     def _draw(self, index: int) -> tuple[np.ndarray, list[Shape]]:
+        rng, image, shapes = self._place(index)
+        for shape in shapes:
+            _paint(rng, image, shape)
+        return cv2.merge(list((image + np.float32(0.5)).astype(np.uint8))), shapes
+
+    def _place(self, index: int) -> tuple[np.random.Generator, np.ndarray, list[Shape]]:
+        """The generator that goes on to paint; the ground, channels first; the shapes, not painted.
+
+        Chance is drawn in this order: ground, places, paint. Objects need no paint.
+        """
         if not 0 <= index < self._num_images:
             raise IndexError(f"shapes: no picture {index}, there are {self._num_images}")
         rng = np.random.default_rng([self._seed, int(index)])
         # Channels first while drawing: numpy is several times faster along the long axes.
         image = _ground(rng, self._image_size)
-        shapes = _place_shapes(rng, self._image_size)
-        for shape in shapes:
-            _paint(rng, image, shape)
-        return cv2.merge(list((image + np.float32(0.5)).astype(np.uint8))), shapes
+        return rng, image, _place_shapes(rng, self._image_size)
 
 
 def _objects(shapes: list[Shape]) -> tuple[np.ndarray, ...]:
