@@ -20,11 +20,10 @@ from retinanet_jax.checkpoint import CheckpointError
 from retinanet_jax.compilation import keep_compilations
 from retinanet_jax.config import (
     ConfigError,
-    explain_unknown_field,
     from_config_dict,
-    load_experiment,
 )
 from retinanet_jax.data.report import DataError
+from retinanet_jax.experiment import explain_unknown_field, load_experiment
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.preemption import EXIT_CODE, Preempted
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate

@@ -25,6 +25,7 @@ ORDER = [
     "visualize",
     "optimizer",
     "config",
+    "experiment",
     "recipes",
     "weights",
     "mesh",
