@@ -113,12 +113,15 @@ def test_targets(training):
 
 
 def test_losses_before_and_after_three_steps(training):
-    """The trace has the error of the reference's float32 losses, and that of its gradients."""
+    """Errors of the logits make relative errors of the losses of about their size.
+
+    The reference's error of a loss alone is no yardstick, it may vanish by chance: 5e-8 of the loss
+    on one set of images, 5e-5 on another. The trace has the error of the gradients as well.
+    """
     golden = training.golden
     exact = golden["train/losses64"]
-    # torch's float32 run of v2 met this one number to 5e-8 by luck: images that differ in the last
-    # digits of their resizing move ours by 7e-6 of its value, through batch norm of three pictures.
-    noise = 10 * np.abs(golden["train/losses"] - exact) + 1e-5 * exact
+    of_logits = max(golden[f"eval/cls_logits/P{level}/f32_err"] for level in range(3, 8))
+    noise = 10 * np.abs(golden["train/losses"] - exact) + of_logits * exact
     assert np.all(np.abs(training.losses[0] - exact) <= noise)
     trace = golden["train/sgd_trace"]
     descent = np.abs(trace.sum(axis=1) - trace[0].sum())[:, None]
