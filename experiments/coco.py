@@ -34,7 +34,8 @@ A coco/2017 that TFDS itself has prepared has areas cut to integers; add
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.config import choose_variant, default_config
+from retinanet_jax.config import default_config
+from retinanet_jax.experiment import choose_variant
 
 MULTI_SCALE = {"augmentation.scales": tuple(range(640, 801, 32))}
 VARIANTS = {

@@ -25,7 +25,8 @@ What came out on real photographs stands in experiments/README.md.
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.config import choose_variant, default_config
+from retinanet_jax.config import default_config
+from retinanet_jax.experiment import choose_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -18,7 +18,8 @@ Command:
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.config import choose_variant, default_config
+from retinanet_jax.config import default_config
+from retinanet_jax.experiment import choose_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:

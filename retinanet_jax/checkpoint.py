@@ -1,17 +1,29 @@
-"""Checkpoints of a run: Orbax, asynchronous, the state beside a JSON description of it."""
+"""Checkpoints of a run: Orbax, asynchronous, the state beside a JSON description of it.
 
+A checkpoint appears whole, under its final name, or not at all. In it is a manifest with the hashes
+of its files, by which later damage is found; a damaged one is passed over, with a warning, for the
+one before.
+"""
+
+import contextlib
+import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
+
+from retinanet_jax.manifest import MANIFEST, find_damage, write_manifest
+from retinanet_jax.workdir import describe_room
 
 FORMAT_VERSION = 1
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is not there, or does not fit the program that asks for it."""
+    """A checkpoint that is not there, is damaged, cannot be written or does not fit."""
 
 
 class Checkpoints:
@@ -20,12 +32,18 @@ class Checkpoints:
     A checkpoint holds the item `state`, any pytree of arrays, and the item `metadata`, a dict for
     JSON (configuration, category names), so that a checkpoint explains itself. A context manager:
     however it is left, a checkpoint that is being written is finished first.
+
+    Reading changes nothing in the directory, which another process may be writing. The first `save`
+    clears it: what an ended process left half written is deleted; what has a number for its name
+    and is no intact checkpoint is moved to DIRECTORY.damaged, beside it.
     """
 
     def __init__(self, directory: Path, keep: int = 3):
         self.directory = Path(directory).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._keep = keep
+        self._damage: dict[int, str] = {}  # of the checkpoints that were looked at; '' is none
+        self._saving = 0
+        self._failed = False
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -34,28 +52,42 @@ class Checkpoints:
         self.close()
 
     def latest_step(self) -> int | None:
-        """The highest step with a complete checkpoint, or None."""
-        # Orbax takes any directory with a number for its name as a checkpoint.
-        complete = [
-            s for s in self._manager.all_steps() if (self.directory / str(s) / "state").is_dir()
-        ]
-        return max(complete, default=None)
+        """The highest step with an intact checkpoint, or None where there is no checkpoint.
+
+        Raises:
+            CheckpointError: where there are some and all are damaged.
+        """
+        steps = sorted(self._steps(), reverse=True)
+        for step in steps:
+            if not self._find_damage(step):
+                return step
+        if not steps:
+            return None
+        found = "\n".join(f"{step}: {self._damage[step]}" for step in steps)
+        raise CheckpointError(
+            f"{self.directory}: no checkpoint is intact:\n{found}\nput a copy of one in its place, "
+            "or begin anew in another workdir"
+        )
 
     def save(self, step: int, state: Any, metadata: dict) -> None:
         """Copies the state to the host and writes it in the background.
 
         Raises:
-            CheckpointError: where there is a checkpoint of this or a later step already; Orbax
-                alone would write nothing and say nothing.
+            CheckpointError: where there is a checkpoint of this or a later step already (Orbax
+                alone would write nothing and say nothing), or the one before could not be written.
         """
         description = {"format": FORMAT_VERSION, "step": step, **metadata}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(description)
         )
-        if not self._manager.save(step, args=items):
+        with self._telling():
+            self._writer.wait_until_finished()
+            self._saving = step
+            saved = self._writer.save(step, args=items)
+        if not saved:
             raise CheckpointError(
                 f"{self.directory}: step {step} was not saved, since step "
-                f"{self._manager.latest_step()} is there already; use another workdir"
+                f"{self._writer.latest_step()} is there already; use another workdir"
             )
 
     def read_metadata(self, step: int | None = None) -> dict:
@@ -88,9 +120,10 @@ class Checkpoints:
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
         )
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        path = self.directory / str(step) / "state"
         try:
-            return self._manager.restore(step, args=items).state
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                return reader.restore(path, args=ocp.args.StandardRestore(target))
         except ValueError as error:
             raise CheckpointError(
                 f"{self.directory / str(step)}: does not fit this model: {error}"
@@ -116,15 +149,104 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Returns when everything is on the disk; raises what the writing raised."""
-        self._manager.wait_until_finished()
+        """Returns when everything is on the disk.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        if "_writer" in vars(self):
+            with self._telling():
+                self._writer.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then frees the background threads."""
-        self._manager.close()
+        """Waits, then frees the background threads; raises as `wait` does, if it has not yet."""
+        if "_writer" not in vars(self):
+            return
+        if self._failed:
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                self._writer.close()
+            return
+        with self._telling():
+            self._writer.close()
+
+    @functools.cached_property
+    def _writer(self) -> ocp.CheckpointManager:
+        # Made by whoever writes only, since it deletes what looks half written. It takes whatever
+        # has a number for its name as a checkpoint, and saves no step below that.
+        if jax.process_index() == 0:
+            self._set_damaged_aside()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep,
+            enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+        )
+        return ocp.CheckpointManager(self.directory, options=options)
+
+    def _seal(self) -> None:
+        """Adds the manifest: Orbax calls this, in its thread, before it gives the final name.
+
+        What Orbax notes beside the items may change until then; nothing here reads it.
+        """
+        if jax.process_index() == 0:
+            (half,) = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+            write_manifest(half)
+
+    def _set_damaged_aside(self) -> None:
+        intact = {step for step in self._steps() if not self._find_damage(step)}
+        for path in self._numbered():
+            if int(path.name) not in intact:
+                aside = self.directory.with_name(self.directory.name + ".damaged")
+                aside.mkdir(exist_ok=True)
+                taken = sum(p.name.split(".")[0] == path.name for p in aside.iterdir())
+                path.rename(aside / (f"{path.name}.{taken}" if taken else path.name))
+                logging.warning("%s: is no intact checkpoint; moved to %s", path, aside)
+
+    def _numbered(self) -> list[Path]:
+        if not self.directory.is_dir():
+            return []
+        return [path for path in self.directory.iterdir() if path.name.isdecimal()]
+
+    def _steps(self) -> set[int]:
+        """Of all checkpoints, damaged ones too; a number for a name alone makes none."""
+        parts = ("state", "metadata", MANIFEST)
+        return {
+            int(path.name)
+            for path in self._numbered()
+            if any((path / part).exists() for part in parts)
+        }
+
+    def _find_damage(self, step: int) -> str:
+        """What is wrong with a checkpoint, '' if nothing; read once, and told once."""
+        if step not in self._damage:
+            path = self.directory / str(step)
+            damage = find_damage(path)
+            for item in ("state", "metadata"):
+                if not damage and not (path / item).is_dir():
+                    damage = f"{item} is not there"
+            self._damage[step] = damage
+            if damage:
+                logging.warning("%s: the checkpoint is damaged: %s", path, damage)
+        return self._damage[step]
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turns what the writing raises into a CheckpointError."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            self._failed = True
+            reason = str(error)[-200:]  # tensorstore names every file first
+            raise CheckpointError(
+                f"{self.directory}: step {self._saving} could not be written"
+                f"{describe_room(self.directory)}: {reason}\n"
+                "earlier checkpoints are as they were; make room or mend the disk, and the same "
+                "command goes on from the last one"
+            ) from error
 
     def _existing(self, step: int | None) -> int:
         step = self.latest_step() if step is None else step
-        if step is None or not (self.directory / str(step)).is_dir():
+        if step is None or step not in self._steps():
             raise CheckpointError(f"{self.directory}: there is no checkpoint; train first")
+        if damage := self._find_damage(step):
+            raise CheckpointError(f"{self.directory / str(step)}: is damaged: {damage}")
         return step

@@ -9,11 +9,9 @@ PipelineConfig, AugmentationConfig, OptimizerConfig, and below.
 
 import dataclasses
 import difflib
-import importlib.util
 import json
 import types
 import typing
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -108,9 +106,14 @@ class TrainConfig:
         steps: updates in all (paper, section 4: 90k).
         batch_size: images per update over all devices (paper: 16).
         log_every: updates between two lines of the log.
-        checkpoint_every: updates between two checkpoints; one more is written at the end.
+        checkpoint_every: updates between two checkpoints; one more is written at the end, and one
+            before each evaluation.
         keep_checkpoints: how many of the latest are kept.
         evaluate_every: updates between two evaluations; 0 evaluates at the end only.
+        max_skipped: updates in a row that are left out where the loss or a gradient is not finite;
+            the next one ends the run. 0, as in detectron2 and torchvision's references, ends it at
+            the first: with bfloat16 and float32 such a step is a fault and no rounding.
+        watchdog_minutes: without progress, until it is said where the run hangs; 0 never.
     """
 
     steps: int = 90_000
@@ -119,6 +122,8 @@ class TrainConfig:
     checkpoint_every: int = 5_000
     keep_checkpoints: int = 3
     evaluate_every: int = 0
+    max_skipped: int = 0
+    watchdog_minutes: float = 10.0
 
     def __post_init__(self):
         for field in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
@@ -128,10 +133,15 @@ class TrainConfig:
             raise ValueError(
                 f"train.evaluate_every: {self.evaluate_every} must be 0 (at the end only) or more"
             )
+        for field in ("max_skipped", "watchdog_minutes"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"train.{field}: {getattr(self, field)} must not be negative")
 
     def saves_after(self, step: int) -> bool:
-        """Whether a checkpoint is due after update `step`."""
-        return step % self.checkpoint_every == 0 or step == self.steps
+        """Whether a checkpoint is due after update `step`: an evaluation never holds the only copy
+        of a state."""
+        every = self.checkpoint_every
+        return step % every == 0 or step == self.steps or self.evaluates_after(step)
 
     def evaluates_after(self, step: int) -> bool:
         """Whether an evaluation in mid-run is due after update `step`."""
@@ -314,49 +324,15 @@ def _check_together(config: Config) -> None:
 def _complain_of_unknown(values: dict, known: dict, path: str, errors: list[str]) -> None:
     for name, value in values.items():
         if name not in known:
-            errors.append(f"{path}.{name}: there is no such field; {_suggest(name, known)}")
+            errors.append(f"{path}.{name}: there is no such field; {suggest(name, known)}")
         elif isinstance(known[name], dict):
             _complain_of_unknown(value, known[name], f"{path}.{name}", errors)
 
 
-def _suggest(name: str, known: dict) -> str:
+def suggest(name: str, known: dict) -> str:
+    """What a person may have meant by a name that is not among the known ones."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-
-
-def explain_unknown_field(path: str) -> str:
-    """What is wrong with a field named on the command line, 'model.bakbone', and what is near."""
-    known: Any = default_config().to_dict()
-    done = "config"
-    for name in path.split("."):
-        if not isinstance(known, dict):
-            return f"{done}: is a value and has no field {name}"
-        if name not in known:
-            return f"{done}.{name}: there is no such field; {_suggest(name, known)}"
-        known, done = known[name], f"{done}.{name}"
-    return f"{done}: cannot be set as it was written"
-
-
-def load_experiment(location: str) -> ConfigDict:
-    """Runs `get_config` of an experiment file, 'experiments/coco.py' or 'experiments/coco.py:r101'.
-
-    Raises:
-        ConfigError: where there is no such file or variant.
-    """
-    path, _, variant = location.partition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"--config: there is no file {path}")
-    spec = importlib.util.spec_from_file_location("experiment", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(variant) if variant else module.get_config()
-
-
-def choose_variant(variants: dict[str, Any], name: str) -> Any:
-    """The entry of an experiment's variants; an unknown name is a ConfigError that lists them."""
-    if name not in variants:
-        raise ConfigError(f"variant {name!r} is not one of {', '.join(map(repr, variants))}")
-    return variants[name]
 
 
 def to_json(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""The loop around the step: batches in, numbers out, nothing kept that is not finite."""
+"""The loop around the step: batches in, numbers out; too many that are not finite end it."""
 
 import contextlib
 import math
@@ -9,13 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from retinanet_jax.config import Config
 from retinanet_jax.data.batch import ArrayLike, Batch, DroppedBoxes
 from retinanet_jax.data.pipeline import PipelineConfig, train_batches
-from retinanet_jax.data.stream import HasSource, available_cores, thread_count
+from retinanet_jax.data.stream import Batches, HasSource, available_cores, thread_count
 from retinanet_jax.logging import RunLog
 from retinanet_jax.mesh import for_this_process, sent_ahead
 from retinanet_jax.predict import PredictFn
@@ -25,7 +24,25 @@ STARVED_SHARE = 0.1  # of the time that the devices wait for data: above, it is 
 
 
 class DivergenceError(RuntimeError):
-    """A loss that is not finite. The last checkpoint is from before it."""
+    """A loss or a gradient that is not finite. The last checkpoint is from before it.
+
+    Attributes:
+        step: the update that was left out.
+        values: the numbers of that step, by name.
+        images: the ids of the batch, by data set.
+    """
+
+    def __init__(self, step: int, values: dict[str, float], images: str):
+        self.step, self.values, self.images = step, values, images
+        parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        super().__init__(
+            f"the loss or the gradient of step {step} is not finite ({parts}); image ids of the "
+            f"batch: {images}. The last checkpoint is from before. See divergence/ in the workdir. "
+            "Try a lower config.optimizer.learning_rate, more config.optimizer.warmup_steps, or "
+            "config.optimizer.gradient_clip=10; with pretrained weights, check that they match "
+            "config.model and config.pixels; config.train.max_skipped=3 leaves out up to three "
+            "such updates in a row"
+        )
 
 
 class Learner(NamedTuple):
@@ -35,6 +52,19 @@ class Learner(NamedTuple):
     predict_fn: PredictFn
     focal: Focal
     state: TrainState
+
+
+class Hooks(NamedTuple):
+    """What surrounds the steps.
+
+    due: whether `after` is called after a step. With several processes, each must say the same.
+    after: called with a step and the state then, when all steps so far are found finite.
+    beat: called with the name of the stage that begins.
+    """
+
+    due: Callable[[int], bool]
+    after: Callable[[int, TrainState], None]
+    beat: Callable[[str], None] = lambda stage: None
 
 
 class _Running(NamedTuple):
@@ -51,20 +81,40 @@ def run_steps(
     config: Config,
     mesh: Mesh,
     log: RunLog,
-    after: Callable[[int, TrainState], None],
+    hooks: Hooks,
     dropped: DroppedBoxes,
 ) -> TrainState:
     """Runs the updates from the state's step to the last, and returns the state then.
 
     The numbers of a step are looked at while the device works on the next, so that it never waits
-    for the host; but they are looked at, and found finite, before `after` sees the state.
+    for the host; but they are looked at before `hooks.after` sees the state.
 
     Args:
-        after: called with the step and the state where a checkpoint or an evaluation is due.
         dropped: where boxes that do not fit into a batch are counted.
+
+    Raises:
+        DivergenceError: more than config.train.max_skipped updates in a row were not finite.
     """
     state, first = learner.state, int(learner.state.step)
-    batches = train_batches(
+    batches = make_batches(dataset, config, dropped)
+    meter = Meter(config, log, batches.describe)
+    stream = sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)
+    for step in range(first + 1, config.train.steps + 1):
+        hooks.beat("data")
+        with meter.waiting():
+            batch = next(stream)
+        hooks.beat("step")
+        state, metrics = learner.step_fn(state, batch, learner.focal)
+        meter.add(step, metrics)
+        if hooks.due(step):
+            with meter.pausing():
+                hooks.after(step, state)
+    return state
+
+
+def make_batches(dataset: HasSource, config: Config, dropped: DroppedBoxes) -> Batches:
+    """The batches of a run; that of update `step` is `batches[step - 1]`."""
+    return train_batches(
         dataset,
         batch_size=config.train.batch_size,
         seed=config.seed,
@@ -72,23 +122,13 @@ def run_steps(
         augmentation=config.augmentation,
         dropped=dropped,
     )
-    meter = Meter(config, log, batches.describe)
-    stream = sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)
-    for step in range(first + 1, config.train.steps + 1):
-        with meter.waiting():
-            batch = next(stream)
-        state, metrics = learner.step_fn(state, batch, learner.focal)
-        meter.add(step, metrics)
-        if config.train.saves_after(step) or config.train.evaluates_after(step):
-            with meter.pausing():
-                after(step, state)
-    return state
 
 
 class Meter:
     """Reads the numbers of the steps, one step late, and logs their means.
 
-    A loss that is not finite ends the run with a DivergenceError.
+    Updates that were left out because they are not finite are told and counted (`skipped`), and no
+    part of the means; too many in a row end the run with a DivergenceError.
 
     `data_wait_share` is the share of the time in which the devices had no work because the next
     batch was not there. Waiting while they still work on the step before costs nothing and does not
@@ -102,7 +142,7 @@ class Meter:
         self._config, self._log, self._describe = config, log, describe
         self._pending: deque[_Running] = deque()
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._count, self._skipped, self._in_a_row = 0, 0, 0
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._since, self._done, self._idle = time.perf_counter(), math.inf, 0.0
         self._warned = False
@@ -132,13 +172,15 @@ class Meter:
 
     def _read(self, running: _Running) -> None:
         values, done = running.numbers.result()
-        if not np.isfinite(values["loss"]):
-            raise DivergenceError(_divergence(running.step, values, self._describe))
+        if values.pop("skipped"):
+            self._skip(running.step, values)
+        else:
+            self._in_a_row = 0
+            for name, value in values.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
         start, end = running.wait
         self._idle += max(0.0, end - max(start, self._done))
         self._done = done
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
         self._log.advance(running.step)
         if running.step % self._config.train.log_every == 0 or (
@@ -146,9 +188,24 @@ class Meter:
         ):
             self._log_means(running.step, values["learning_rate"])
 
+    def _skip(self, step: int, values: dict[str, float]) -> None:
+        self._skipped, self._in_a_row = self._skipped + 1, self._in_a_row + 1
+        allowed = self._config.train.max_skipped
+        if self._in_a_row > allowed:
+            raise DivergenceError(step, values, self._describe(step - 1))
+        self._log.say(
+            f"warning: step {step} is not finite (loss {values['loss']:g}, gradient norm "
+            f"{values['gradient_norm']:g}) and is left out, {self._in_a_row} in a row of "
+            f"{allowed} allowed; image ids: {self._describe(step - 1)}"
+        )
+
     def _log_means(self, step: int, learning_rate: float) -> None:
         elapsed = self._done - self._since
-        means = {name: total / self._count for name, total in self._sums.items()}
+        finite = self._count - self._skipped
+        means = {name: total / finite for name, total in self._sums.items()}
+        if not finite:
+            means = dict.fromkeys(("loss", "class_loss", "box_loss"), math.nan)
+        means["skipped"] = self._skipped
         means["learning_rate"] = learning_rate
         means["images_per_second"] = self._count * self._config.train.batch_size / elapsed
         means["data_wait_share"] = share = self._idle / elapsed
@@ -163,7 +220,7 @@ class Meter:
         if starved and not self._warned:
             self._warned = True
             self._log.say(_starvation(share, self._config.pipeline))
-        self._sums, self._count = {}, 0
+        self._sums, self._count, self._skipped = {}, 0, 0
         self._since, self._idle = self._done, 0.0
 
 
@@ -184,15 +241,4 @@ def _starvation(share: float, settings: PipelineConfig) -> str:
     return (
         f"the devices wait {share:.0%} of the time for data, which {threads} threads prepare on "
         f"{cores} cores: {mend} (said once; data_wait_share in metrics.jsonl)"
-    )
-
-
-def _divergence(step: int, values: dict[str, float], describe: Callable[[int], str]) -> str:
-    parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
-    return (
-        f"the loss of step {step} is not finite ({parts}); image ids of the batch: "
-        f"{describe(step - 1)}. The last checkpoint is from before. "
-        "Try a lower config.optimizer.learning_rate, more config.optimizer.warmup_steps, or "
-        "config.optimizer.gradient_clip=10; with pretrained weights, check that they match "
-        "config.model and config.pixels"
     )

@@ -5,6 +5,9 @@
         --mode=evaluate
 
 Any field of the config can be set on the command line: --config.optimizer.learning_rate=0.02
+
+Exit codes: 0 done; 1 a mistake that is told; 75 stopped by SIGTERM or SIGINT, the same command goes
+on; by a second signal, that signal's.
 """
 
 import sys
@@ -17,14 +20,15 @@ from retinanet_jax.checkpoint import CheckpointError
 from retinanet_jax.compilation import keep_compilations
 from retinanet_jax.config import (
     ConfigError,
-    explain_unknown_field,
     from_config_dict,
-    load_experiment,
 )
 from retinanet_jax.data.report import DataError
+from retinanet_jax.experiment import explain_unknown_field, load_experiment
 from retinanet_jax.loop import DivergenceError
+from retinanet_jax.preemption import EXIT_CODE, Preempted
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate
 from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.workdir import WorkdirError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment file, such as experiments/shapes.py, or with a variant, :small."
@@ -33,7 +37,14 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and pict
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
 
 # What a person can mend: told in a line, without a traceback.
-EXPECTED = (ConfigError, DataError, WeightsError, CheckpointError, DivergenceError)
+EXPECTED = (
+    ConfigError,
+    DataError,
+    WeightsError,
+    WorkdirError,
+    CheckpointError,
+    DivergenceError,
+)
 
 
 def main(argv: list[str]) -> None:
@@ -49,6 +60,9 @@ def main(argv: list[str]) -> None:
         work(config, Path(WORKDIR.value).expanduser())
     except EXPECTED as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except Preempted as stopped:
+        print(f"stopped by {stopped}; the same command goes on", file=sys.stderr)
+        sys.exit(EXIT_CODE)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -110,7 +110,7 @@ MMDETECTION = _COMMON | {
     "postprocess.clip_before_nms": True,
     "postprocess.drop_empty": True,
 }
-"""retinanet_r50_fpn, _r101_fpn and _x101_64x4d_fpn of style 'pytorch'."""
+"""retinanet_r18_fpn, _r50_fpn, _r101_fpn, _x101_32x4d_fpn and _x101_64x4d_fpn: style 'pytorch'."""
 
 MMDETECTION_CAFFE = MMDETECTION | {
     "model.stride_on": "1x1",

@@ -2,7 +2,8 @@
 
 What lies in a workdir afterwards: config.json, checkpoints/, metrics.jsonl, tensorboard/,
 pictures/, detections.json (COCO results format), results.json and data_notes.txt (what was skipped
-or changed in the data).
+or changed in the data). What may go wrong on the way, and what is lost then (nothing, or little),
+stands in docs/reliability.md.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +21,25 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
-from retinanet_jax.config import Config, to_json
+from retinanet_jax.config import Config, TrainConfig, to_json
 from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.records import Categories
+from retinanet_jax.divergence import reporting_divergence
 from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
 from retinanet_jax.inspection.findings import check_coverage
 from retinanet_jax.logging import RunLog
-from retinanet_jax.loop import Learner, run_steps
+from retinanet_jax.loop import Hooks, Learner, run_steps
 from retinanet_jax.mesh import check_batch_size, make_mesh, replicated
 from retinanet_jax.models import build_model, trainable_mask
 from retinanet_jax.optimizer import make_optimizer, make_schedule
 from retinanet_jax.predict import PredictFn, describe, make_predict_fn, read_variables
+from retinanet_jax.preemption import Preempted, Preemption
 from retinanet_jax.train import Focal, TrainState, create_state, make_train_step
+from retinanet_jax.watchdog import Watchdog
 from retinanet_jax.weights.pretrained import load_pretrained
+from retinanet_jax.workdir import locked, telling_of_disk, write_whole
 
 
 def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
@@ -42,15 +47,23 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
 
     Raises:
         ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the mend.
-        DivergenceError: at the first loss that is not finite.
+        WorkdirError: another run holds `workdir`, or it cannot be written.
+        CheckpointError: a checkpoint could not be written.
+        DivergenceError: a loss or a gradient that is not finite, after the report of it.
+        Preempted: a signal asked to stop; what was reached is saved.
     """
     workdir = Path(workdir)
     mesh = make_mesh()
     check_batch_size(config.train.batch_size, mesh, "config.train.batch_size")
     check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
-    train_set = load_training_set(config.data)
-    eval_set = load_dataset(config.data, config.data.eval_split)
     with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(locked(workdir))
+            stack.enter_context(telling_of_disk(workdir))
+        preemption = stack.enter_context(Preemption())
+        train_set = load_training_set(config.data)
+        eval_set = load_dataset(config.data, config.data.eval_split)
+        watchdog = stack.enter_context(Watchdog(config.train.watchdog_minutes, workdir))
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
         )
@@ -59,7 +72,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             RunLog(workdir, first, config.train.steps, jax.process_index() == 0)
         )
         _check_same_run(checkpoints, config, train_set.categories, log)
-        _write(workdir / "config.json", to_json(config))
+        write_whole(workdir / "config.json", to_json(config))
         learner = make_learner(config, train_set.categories, mesh, log.say)
         if first:
             learner = learner._replace(state=checkpoints.restore(learner.state))
@@ -68,46 +81,74 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
         if log.active and (finding := check_coverage(train_set, config)):
             log.say(f"warning: {finding}")
 
-        def judge(state: TrainState, step: int) -> Evaluation:
-            variables = state.variables()
+        def judge(step: int, state: TrainState) -> Evaluation:
+            variables, beat = state.variables(), lambda *_: watchdog.beat("evaluation")
             return evaluate_and_log(
-                learner.predict_fn, variables, eval_set, config, mesh, log, step
+                learner.predict_fn, variables, eval_set, config, mesh, log, step, beat
             )
 
-        def after(step: int, state: TrainState) -> None:
-            if config.train.saves_after(step):
-                checkpoints.save(step, state, _metadata(config, train_set.categories))
-            if config.train.evaluates_after(step):
-                judge(state, step)
-
-        dropped = DroppedBoxes()
-        state = run_steps(learner, train_set, config, mesh, log, after, dropped)
+        # The run may have ended between a checkpoint and the evaluation that was due after it.
+        if first and config.train.evaluates_after(first) and not log.has_evaluation(first):
+            judge(first, learner.state)
+        metadata = _metadata(config, train_set.categories)
+        keeper = _Keeper(config.train, checkpoints, metadata, judge, preemption, watchdog, log)
+        hooks, dropped = Hooks(keeper.due, keeper.after, watchdog.beat), DroppedBoxes()
+        with preemption.deferred(), reporting_divergence(train_set, config, workdir):
+            state = run_steps(learner, train_set, config, mesh, log, hooks, dropped)
         checkpoints.wait()
-        found = judge(state, config.train.steps)
+        found = judge(config.train.steps, state)
         notes = _tell_notes(log, train_set.notes, eval_set.notes, dropped.summary())
         if log.active:
             notes = notes or "nothing was skipped or changed"
-            _write(workdir / "data_notes.txt", notes + "\n")
+            write_whole(workdir / "data_notes.txt", notes + "\n")
         return found
+
+
+class _Keeper(NamedTuple):
+    """Saves the states of a run and judges them, where that is due or a signal asks to stop."""
+
+    config: TrainConfig
+    checkpoints: Checkpoints
+    metadata: dict
+    judge: Callable[[int, TrainState], Evaluation]
+    preemption: Preemption
+    watchdog: Watchdog
+    log: RunLog
+
+    def due(self, step: int) -> bool:
+        return bool(self.preemption.requested) or self.config.saves_after(step)
+
+    def after(self, step: int, state: TrainState) -> None:
+        self.watchdog.beat("checkpoint")
+        self.checkpoints.save(step, state, self.metadata)
+        if self.config.evaluates_after(step) and not self.preemption.requested:
+            # The state is kept: a signal need not wait for the end of the evaluation.
+            with self.preemption.deferred(False):
+                self.judge(step, state)
+        if self.preemption.requested:
+            self.checkpoints.wait()
+            self.log.say(f"{self.preemption.requested}: saved step {step}")
+            raise Preempted(self.preemption.requested)
 
 
 def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
     """Evaluates the latest checkpoint of `workdir` on `config.data.eval_split`.
 
     The network and its conventions are those of the checkpoint; data, thresholds and batch size are
-    those of `config`.
+    those of `config`. A run that trains in `workdir` meanwhile is not disturbed.
     """
     workdir, mesh = Path(workdir), make_mesh()
     check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints")
-    stored, categories = describe(checkpoints)
+    step = checkpoints.latest_step()  # once: a run in training may add another meanwhile
+    stored, categories = describe(checkpoints, step)
     config = _with_conventions_of(stored, config)
     dataset = load_dataset(config.data, config.data.eval_split)
     _check_same_classes(categories, dataset.categories, workdir)
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
-    variables = jax.device_put(read_variables(checkpoints), replicated(mesh))
-    step = checkpoints.latest_step()
-    with RunLog(workdir, step, step, jax.process_index() == 0) as log:
+    variables = jax.device_put(read_variables(checkpoints, step), replicated(mesh))
+    # It may be in training at this moment: nothing is taken out of its log.
+    with RunLog(workdir, None, step, jax.process_index() == 0) as log, telling_of_disk(workdir):
         predict_fn = make_predict_fn(model, config)
         found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
         _tell_notes(log, dataset.notes)
@@ -159,10 +200,11 @@ def evaluate_and_log(
     mesh: Mesh,
     log: RunLog,
     step: int,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Evaluates, and leaves the numbers, the detections and a picture in the workdir."""
     log.say(f"evaluates step {step} on {len(dataset.source)} images of {dataset.name}")
-    found = evaluate(predict_fn, variables, dataset, config, mesh)
+    found = evaluate(predict_fn, variables, dataset, config, mesh, on_batch=on_batch)
     log.scalars(step, "eval", found.summary)
     log.table(f"step {step}, {dataset.name}", found.summary)
     log.table("AP by class", found.per_class)
@@ -170,11 +212,11 @@ def evaluate_and_log(
     if picture is not None:
         log.say(f"ground truth beside detections: {log.picture(step, 'detections', picture)}")
     if log.active:
-        _write(log.workdir / "detections.json", json.dumps(found.results))
+        write_whole(log.workdir / "detections.json", json.dumps(found.results))
         # JSON has no NaN, the AP of a class that does not occur.
         per_class = {k: v if math.isfinite(v) else None for k, v in found.per_class.items()}
         results = {"step": step, "summary": found.summary, "per_class": per_class}
-        _write(log.workdir / "results.json", json.dumps(results, indent=2))
+        write_whole(log.workdir / "results.json", json.dumps(results, indent=2))
     return found
 
 
@@ -262,11 +304,3 @@ def _metadata(config: Config, categories: Categories) -> dict:
         "names": list(categories.names),
         "ids": list(categories.ids),
     }
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes beside and renames, so that no half file is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    beside.write_text(text)
-    beside.replace(path)

@@ -85,6 +85,9 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of the model by one batch.
 
+    Where the loss or the gradient is not finite, weights, statistics and averages stay as they
+    were; only what counts steps goes on, and with it the schedule.
+
     Args:
         state: before the update.
         batch: b images with their boxes; over all devices.
@@ -96,7 +99,8 @@ def train_step(
 
     Returns:
         The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
-        image), gradient_norm, learning_rate.
+        image), gradient_norm, gradient_norm/MODULE, learning_rate, skipped (1 where the update was
+        left out, else 0).
     """
     batch = augment_on_device(batch)
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
@@ -124,16 +128,29 @@ def train_step(
     if average is not None:
         now = {"params": params, "batch_stats": batch_stats}
         average = update_average(average, now, state.step, config.optimizer.ema_decay)
+    norm = optax.tree.norm(gradients)
+    finite = jnp.isfinite(losses.total) & jnp.isfinite(norm)
     metrics = {
         "loss": losses.total,
         "class_loss": losses.class_loss,
         "box_loss": losses.box_loss,
         "positives": losses.num_positives / batch.images.shape[0],
-        "gradient_norm": optax.tree.norm(gradients),
+        "gradient_norm": norm,
+        **{f"gradient_norm/{name}": optax.tree.norm(part) for name, part in gradients.items()},
         "learning_rate": schedule(state.step),
+        "skipped": 1.0 - finite,
     }
-    state = TrainState(state.step + 1, params, batch_stats, opt_state, average)
-    return state, metrics
+    updated = TrainState(state.step + 1, params, batch_stats, opt_state, average)
+    return keep_finite(finite, updated, state), metrics
+
+
+def keep_finite(finite: jax.Array, updated: TrainState, state: TrainState) -> TrainState:
+    """The state after an update, or where that is not finite the one before; counters go on."""
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(finite, new, old) if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+    return jax.tree.map(choose, updated, state)
 
 
 def make_train_step(

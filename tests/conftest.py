@@ -1,6 +1,7 @@
 """Shared fixtures: run-time shape checks, the golden folder and the real photographs."""
 
 import os
+import subprocess
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -44,3 +45,19 @@ def read(tmp_path):
         return read_state_dict(path)
 
     return read_bytes
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MB of its own, for tests of a full disk; only root may make one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(path)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount here")
+    if mounted.returncode:
+        pytest.skip(f"no file system can be made here: {mounted.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)

@@ -33,10 +33,17 @@ def shapes(folder: Path, name: str) -> dict[str, list[int]]:
 
 def state_dict(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The weights that torchvision ran with, made again from the recipe and checked by checksum."""
+    return dict(_state_dict(folder, name))
+
+
+@functools.lru_cache(maxsize=4)  # the two detectors and two small ones are asked for again
+def _state_dict(folder: Path, name: str) -> dict[str, np.ndarray]:
     wanted = json.loads((folder / "state_dict" / f"{name}.crc32.json").read_text())
     state = recipe(folder).state(shapes(folder, name))
     changed = [key for key in state if recipe(folder).fingerprint(state[key]) != wanted[key]]
     assert not changed, f"the recipe's random stream has changed: {changed[:3]}"
+    for value in state.values():
+        value.flags.writeable = False  # several tests share it
     return state
 
 
@@ -153,6 +160,21 @@ def with_golden_sides(config, folder: Path, golden):
     low, high = side_limits(folder, golden)
     pipeline = dataclasses.replace(config.pipeline, min_side=low, max_side=high)
     return dataclasses.replace(config, pipeline=pipeline)
+
+
+def stored(golden, key: str) -> list[np.ndarray]:
+    """[boxes, scores, labels] of a stored list."""
+    return [golden[f"{key}/{part}"] for part in ("boxes", "scores", "labels")]
+
+
+def list_ends(golden, image: int) -> list[float]:
+    """The lowest scores of torchvision's lists of an image: of each level's, and of the detections.
+
+    The candidates are stored level by level, each by falling score.
+    """
+    scores = golden[f"eval/candidates/{image}/scores"]
+    last_of_level = np.diff(scores, append=np.inf) > 0
+    return [*scores[last_of_level], *golden[f"eval/detections/{image}/scores"][-1:]]
 
 
 def assert_same_detections(got, want, *, cuts=(), box_atol=BOX_ATOL, score_atol=SCORE_ATOL) -> None:

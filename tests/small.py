@@ -8,6 +8,11 @@ from retinanet_jax.data.batch import Batch
 
 def small_config(**fields):
     """A config of a ResNet-18 up to C3 on shapes of 64 pixels; fields as model__norm='group'."""
+    return from_config_dict(get_config(**fields))
+
+
+def get_config(**fields):
+    """The same as a tree, for --config=tests/small.py."""
     tree = default_config()
     values = {
         "data.shapes.image_size": (64, 64),
@@ -33,7 +38,7 @@ def small_config(**fields):
         "evaluation.pictures": 2,
     }
     tree.update_from_flattened_dict(values | {k.replace("__", "."): v for k, v in fields.items()})
-    return from_config_dict(tree)
+    return tree
 
 
 def small_batch(seed: int = 0, rows: int = 4, canvas: tuple[int, int] = (64, 64)) -> Batch:

@@ -9,12 +9,11 @@ from retinanet_jax.config import (
     Config,
     ConfigError,
     default_config,
-    explain_unknown_field,
     from_config_dict,
     from_json,
-    load_experiment,
     to_json,
 )
+from retinanet_jax.experiment import explain_unknown_field, load_experiment
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 VARIANTS = {

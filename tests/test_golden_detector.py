@@ -7,6 +7,7 @@ import golden_models
 import jax
 import numpy as np
 import pytest
+from golden_models import list_ends, stored
 
 from retinanet_jax import boxes as box_ops
 from retinanet_jax.anchors import anchors_for_image
@@ -141,12 +142,13 @@ def test_detections_of_the_batch_and_of_one_image(run):
     detector = Detector(run.loaded.variables, run.config, run.loaded.categories)
     for image, found in enumerate(detector(run.images)):
         golden_models.assert_same_detections(
-            found[:3], stored(run.golden, f"eval/detections/{image}")
+            found[:3],
+            stored(run.golden, f"eval/detections/{image}"),
+            cuts=list_ends(run.golden, image),
         )
-    last = len(run.images) - 1
-    wanted = stored(run.golden, f"eval/single{last}")
-    golden_models.assert_same_detections(detector(run.images[last])[:3], wanted)
-
-
-def stored(golden, key):
-    return [golden[f"{key}/{part}"] for part in ("boxes", "scores", "labels")]
+    alone = {key.split("/")[1] for key in run.golden if key.startswith("eval/single")}
+    assert alone, "the golden file has eval/singleN entries"
+    for name in alone:
+        found = detector(run.images[int(name.removeprefix("single"))])
+        wanted = stored(run.golden, f"eval/{name}")
+        golden_models.assert_same_detections(found[:3], wanted, cuts=wanted[1][-1:])

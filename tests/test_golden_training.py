@@ -113,14 +113,16 @@ def test_targets(training):
 
 
 def test_losses_before_and_after_three_steps(training):
-    """The trace follows from the reference's float32 gradients: their error times the descent."""
+    """The trace has the error of the reference's float32 losses, and that of its gradients."""
     golden = training.golden
     exact = golden["train/losses64"]
-    allowed = 10 * np.abs(golden["train/losses"] - exact) + 3e-6 * exact
-    assert np.all(np.abs(training.losses[0] - exact) <= allowed)
+    # torch's float32 run of v2 met this one number to 5e-8 by luck: images that differ in the last
+    # digits of their resizing move ours by 7e-6 of its value, through batch norm of three pictures.
+    noise = 10 * np.abs(golden["train/losses"] - exact) + 1e-5 * exact
+    assert np.all(np.abs(training.losses[0] - exact) <= noise)
     trace = golden["train/sgd_trace"]
     descent = np.abs(trace.sum(axis=1) - trace[0].sum())[:, None]
-    allowed = 3e-5 * trace + 3 * relative_error(golden, "group_l2").max() * descent
+    allowed = noise + 3 * relative_error(golden, "group_l2").max() * descent
     assert np.all(np.abs(training.losses - trace) <= allowed), training.losses - trace
 
 
@@ -139,7 +141,10 @@ def test_gradients_of_every_parameter(training):
     assert moving == set(names)
     found = np.array([np.linalg.norm(gradients[name].astype(np.float64)) for name in names])
     wanted, error = golden["train/grad_l2_64"], relative_error(golden, "grad_l2")
-    allowed = (10 * error + 6 * np.median(error) + 3e-5) * wanted
+    # A ReLU that rounding puts on the other side of zero moves the norms behind it. torchvision's
+    # float32 runs on three sets of images lie up to 7e-5 off, with another memory layout elsewhere;
+    # XLA's convolutions on CPU round more coarsely than oneDNN's.
+    allowed = (10 * error + 6 * np.median(error) + 1e-4) * wanted
     worst = np.argmax(np.abs(found - wanted) / allowed)
     assert np.all(np.abs(found - wanted) <= allowed), (names[worst], found[worst], wanted[worst])
 

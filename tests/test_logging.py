@@ -1,8 +1,10 @@
 """The log of a run: what it writes, and that a continued run repeats no step."""
 
 import json
+from unittest import mock
 
 import numpy as np
+import pytest
 
 from retinanet_jax.logging import RunLog
 
@@ -28,6 +30,41 @@ def test_a_continued_run_drops_the_lines_after_its_start(tmp_path):
     with RunLog(tmp_path, 4, 10) as log:
         log.scalars(6, "train", {"loss": 1.0})
     assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(2, 0), (4, 0), (6, 1)]
+
+
+def test_beside_a_run_nothing_is_taken_out_and_nothing_goes_astray(tmp_path):
+    with RunLog(tmp_path, 0, 10) as log:
+        log.scalars(6, "train", {"loss": 0.0})
+        with RunLog(tmp_path, None, 4) as beside:
+            beside.scalars(4, "eval", {"AP": 0.5})
+        assert beside.has_evaluation(4) and not beside.has_evaluation(6)
+        # Another process puts a new file there, as a run that is continued does.
+        with RunLog(tmp_path, 6, 10):
+            log.scalars(8, "train", {"loss": 0.0})
+    assert [line["step"] for line in lines(tmp_path)] == [6, 4, 8]
+
+
+def test_a_line_that_a_crash_cut_does_not_swallow_the_next(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4, "kind": "train"}\n{"step": 8, "ki')
+    with RunLog(tmp_path, None, 4) as beside:
+        beside.scalars(4, "eval", {"AP": 0.5})
+        assert beside.has_evaluation(4)
+    with RunLog(tmp_path, 4, 10):
+        pass
+    assert [line["kind"] for line in lines(tmp_path)] == ["train", "eval"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_tensorboard_does_not_stop_the_run(tmp_path, capsys):
+    with RunLog(tmp_path, 0, 10) as log:
+        worker = log._tensorboard.file_writer.event_writer._worker
+        worker._record_writer.write_event = mock.Mock(side_effect=OSError("the disk is gone"))
+        log.scalars(1, "train", {"loss": 0.0})
+        worker.join(30)
+        for step in range(2, 40):
+            log.scalars(step, "train", {"loss": 0.0})
+    assert len(lines(tmp_path)) == 39
+    assert capsys.readouterr().out.count("TensorBoard's file could not be written") == 1
 
 
 def test_pictures_are_files_with_the_right_colours(tmp_path):

@@ -11,9 +11,11 @@ from small import small_config
 
 from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.logging import RunLog
-from retinanet_jax.loop import Learner, Meter, run_steps
+from retinanet_jax.loop import DivergenceError, Hooks, Learner, Meter, run_steps
 from retinanet_jax.mesh import make_mesh, sent_ahead
 from retinanet_jax.train import Focal, TrainState
+
+NAMES = ("loss", "class_loss", "box_loss", "gradient_norm", "learning_rate")
 
 
 class Log(RunLog):
@@ -56,8 +58,7 @@ class Device:
 
     def step(self) -> dict:
         self._free = max(self._free, time.perf_counter()) + self._seconds
-        names = ("loss", "class_loss", "box_loss", "learning_rate")
-        return {name: Later(self._free) for name in names}
+        return {name: Later(self._free) for name in NAMES} | {"skipped": np.zeros(())}
 
 
 def metered(step_seconds: float, data_seconds: float, steps: int = 12, **fields) -> Log:
@@ -80,13 +81,11 @@ def test_a_step_longer_than_its_data_takes_never_waits():
 
     def step_fn(state, batch, focal):
         time.sleep(0.1)
-        return state, dict.fromkeys(
-            ("loss", "class_loss", "box_loss", "learning_rate"), np.ones(())
-        )
+        return state, dict.fromkeys(NAMES, np.ones(())) | {"skipped": np.zeros(())}
 
     learner = Learner(step_fn, lambda *_: None, Focal(jnp.float32(2), None), state)
-    nothing, dropped = lambda step, state: None, DroppedBoxes()
-    run_steps(learner, dataset(Pictures(50)), config, make_mesh(), log, nothing, dropped)
+    hooks = Hooks(lambda step: False, lambda step, state: None)
+    run_steps(learner, dataset(Pictures(50)), config, make_mesh(), log, hooks, DroppedBoxes())
     # The lower quartile: other work on the same cores disturbs many of the steps, never all.
     assert np.percentile([means["data_wait_share"] for means in log.means], 25) < 0.01
 
@@ -151,3 +150,37 @@ def test_a_failure_in_the_thread_reaches_the_loop():
     next(stream)
     with pytest.raises(OSError, match="the disk is gone"):
         next(stream)
+
+
+def numbers(loss: float, skipped: float) -> dict:
+    return dict.fromkeys(NAMES, np.array(loss)) | {"skipped": np.array(skipped)}
+
+
+def meter_of(log: Log, max_skipped: int) -> Meter:
+    config = small_config(train__steps=6, train__log_every=3, train__max_skipped=max_skipped)
+    return Meter(config, log, lambda step: f"ids of {step}")
+
+
+def feed(meter: Meter, skipped: list[int]) -> None:
+    for step, flag in enumerate(skipped, 1):
+        with meter.waiting():
+            pass
+        meter.add(step, numbers(np.nan if flag else step, flag))
+    with meter.pausing():
+        pass
+
+
+def test_skipped_updates_are_told_and_counted_and_no_part_of_the_means():
+    log = Log()
+    feed(meter_of(log, max_skipped=3), [0, 1, 0, 1, 1, 1])
+    assert [means["skipped"] for means in log.means] == [1, 3]
+    assert log.means[0]["loss"] == (1 + 3) / 2 and np.isnan(log.means[1]["loss"])
+    said = [text for text in log.said if "is left out" in text]
+    assert len(said) == 4 and "3 in a row of 3 allowed; image ids: ids of 5" in said[-1]
+
+
+@pytest.mark.parametrize(("allowed", "ends"), [(0, 2), (1, 3), (2, 4)])
+def test_too_many_in_a_row_end_the_run(allowed, ends):
+    with pytest.raises(DivergenceError, match=f"step {ends} is not finite") as error:
+        feed(meter_of(Log(), allowed), [0, 1, 1, 1, 0, 1])
+    assert error.value.step == ends and error.value.images == f"ids of {ends - 1}"

@@ -27,7 +27,11 @@ def as_resnet(variables):
     return {collection: tree["backbone"] for collection, tree in variables.items()}
 
 
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
+# MMDetection and timm have weights of the other one, torchvision has not.
+TORCHVISION = [name for name in ARCHITECTURES if name != "resnext101_32x4d"]
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
 def test_backbone_equals_torchvision(golden_dir, name):
     golden = np.load(golden_dir / "backbones.npz")
     state = golden_models.state_dict(golden_dir, name)
@@ -39,7 +43,10 @@ def test_backbone_equals_torchvision(golden_dir, name):
     for level, feature in levels.items():
         golden_models.assert_close(golden, f"{name}/C{level}", feature)
     logits = np.asarray(levels[5]).mean((1, 2)) @ state["fc.weight"].T + state["fc.bias"]
-    np.testing.assert_allclose(logits[0], golden[f"{name}/logits"], atol=1e-4)
+    # The errors of C5's channels add up as independent ones do.
+    gain = np.linalg.norm(state["fc.weight"], axis=1).max()
+    allowed = 6 * golden[f"{name}/C5/f32_err"] * gain
+    np.testing.assert_allclose(logits[0], golden[f"{name}/logits"], rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize(

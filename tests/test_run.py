@@ -190,13 +190,34 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     with pytest.raises(DivergenceError) as error:
         train_and_evaluate(config, tmp_path)
     text = str(error.value)
-    assert "the loss of step 2 is not finite (" in text
+    assert "the loss or the gradient of step 2 is not finite (" in text
     assert (
         "class_loss" in text
         and "box_loss" in text
         and re.search(r"image ids of the batch: shapes train(\[:4\])?: \d", text)
     )
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 1
+    report = json.loads((tmp_path / "divergence/step_000002/report.json").read_text())
+    assert report["step"] == 2 and "shapes train" in report["images"]
+    assert {"loss", "learning_rate", "gradient_norm/backbone"} <= set(report["values"])
+    picture = cv2.imread(str(tmp_path / "divergence/step_000002/batch.png"))
+    assert picture.shape == (480, 4 * 480, 3) and picture.std() > 10
+
+
+def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(tmp_path, monkeypatch):
+    config = small_config(train__evaluate_every=2, train__checkpoint_every=100)
+    judged = []
+
+    def judge(*arguments):
+        judged.append(arguments[6])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "evaluate_and_log", judge)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, tmp_path)
+        assert Checkpoints(tmp_path / "checkpoints").latest_step() == 2
+    assert judged == [2, 2]
 
 
 def test_evaluating_an_empty_workdir_says_so(tmp_path):

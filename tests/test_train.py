@@ -60,6 +60,30 @@ def test_a_batch_is_learned_by_heart(plain):
     assert int(state.step) == 12
 
 
+def test_an_update_that_is_not_finite_changes_only_what_counts_steps(plain):
+    learner, mesh = plain
+    batch = to_devices(small_batch(), mesh)
+    state, metrics = learner.step_fn(copy_of(learner.state), batch, learner.focal)
+    assert float(metrics["skipped"]) == 0
+    norms = [float(value) for name, value in metrics.items() if "gradient_norm/" in name]
+    assert len(norms) == 4 and np.linalg.norm(norms) == pytest.approx(
+        float(metrics["gradient_norm"]), rel=1e-5
+    )
+    before = jax.device_get(state)
+    infinite = jax.device_put(Focal(jnp.float32(np.nan), learner.focal.alpha), replicated(mesh))
+    state, metrics = learner.step_fn(state, batch, infinite)
+    assert float(metrics["skipped"]) == 1 and np.isnan(float(metrics["loss"]))
+    counters = 0
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True):
+        counts = np.issubdtype(old.dtype, np.integer)
+        counters += counts
+        np.testing.assert_array_equal(new, old + 1 if counts else old)
+    assert counters >= 2  # the state's step, and the schedule's in the optimizer
+    state, metrics = learner.step_fn(state, batch, learner.focal)
+    assert float(metrics["skipped"]) == 0 and np.isfinite(float(metrics["loss"]))
+    assert not np.array_equal(jax.tree.leaves(state.params)[0], jax.tree.leaves(before.params)[0])
+
+
 def test_steps_of_all_kinds_compile_once_per_canvas(plain):
     learner, mesh = plain
     state = copy_of(learner.state)

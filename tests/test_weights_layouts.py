@@ -83,8 +83,9 @@ def test_detectron2_gives_the_golden_detections(golden_dir, state, reference, tm
     agreed = dataclasses.replace(theirs, anchors=anchors)
     detector = Detector(loaded.variables, agreed, loaded.categories)
     for image, found in enumerate(detector(golden_models.pictures(golden_dir))):
-        wanted = [golden[f"eval/detections/{image}/{p}"] for p in ("boxes", "scores", "labels")]
-        golden_models.assert_same_detections(found[:3], wanted)
+        wanted = golden_models.stored(golden, f"eval/detections/{image}")
+        cuts = golden_models.list_ends(golden, image)
+        golden_models.assert_same_detections(found[:3], wanted, cuts=cuts)
 
 
 def test_mmdetection_gives_the_same_network(state, reference, tmp_path):
@@ -100,6 +101,18 @@ def test_mmdetection_gives_the_same_network(state, reference, tmp_path):
         if getattr(loaded.config.model, field.name) != getattr(reference.config.model, field.name)
     }
     assert different == {"pretrained", "relu_before_p7"}
+
+
+def test_the_name_tells_mmdetections_style(small, tmp_path):
+    """The keys and shapes of its caffe style are the same."""
+    cut = keep_classes(small, COCO_CATEGORIES.ids)
+    for name, recipe, stride_on, order in (
+        ("retinanet_r18_fpn_1x_coco.pth", "mmdetection", "3x3", "rgb"),
+        ("retinanet_r18_caffe_fpn_1x_coco.pth", "mmdetection_caffe", "1x1", "bgr"),
+    ):
+        loaded = load_checkpoint(write_mmdetection(tmp_path / name, cut))
+        assert loaded.recipe == recipe and loaded.categories == COCO_CATEGORIES
+        assert (loaded.config.model.stride_on, loaded.config.pixels.order) == (stride_on, order)
 
 
 @pytest.mark.parametrize("layout", ["detectron2", "mmdetection"])

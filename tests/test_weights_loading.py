@@ -132,8 +132,11 @@ def test_detector_of_other_classes_gets_numbers_for_names(small, tmp_path):
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_backbones_are_told_from_their_shapes(golden_dir, name):
-    shapes = golden_models.shapes(golden_dir, name)
+    torchvision_has = name != "resnext101_32x4d"
+    shapes = golden_models.shapes(golden_dir, name if torchvision_has else "resnext101_64x4d")
     empty = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
+    if not torchvision_has:  # half of the groups of 4 channels
+        empty["layer1.0.conv2.weight"] = np.zeros((128, 4, 3, 3), np.float32)
     assert read_backbone(empty, BACKBONE.key_of) == name
 
 

@@ -48,7 +48,7 @@ class AugmentationConfig:
       hue: the turn is drawn from -value to value, in whole turns, value in [0, 0.5]; 0 is off.
       mosaic: probability that a picture becomes one of four, the other three drawn uniformly from
         the data set (YOLOv4, arXiv 2004.10934); image id and canvas are those of the first. It
-        has more boxes: see pipeline.max_boxes.
+        has more boxes, see pipeline.max_boxes, and costs the reading of four pictures.
     """
 
     flip: bool = True

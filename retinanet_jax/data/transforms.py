@@ -43,8 +43,9 @@ def resize(example: Example, size: tuple[int, int], how: str = "opencv") -> Exam
         bilinear sampling skips pixels and small objects flicker. Averaging at every shrinkage would
         cost more than the JPEG's decoding (4 ms for 640 x 480). mmdetection: bilinear without
         antialiasing at every size. detectron2: PIL's bilinear, which antialiases. torchvision:
-        bilinear without antialiasing; the values stay unrounded, float32 up to 255. (torchvision
-        resizes after it normalised; both are linear, so that the order makes no difference.)
+        bilinear without antialiasing, with torch's rounding of coordinates; the values stay
+        unrounded, float32 up to 255. (torchvision resizes after it normalised; both are linear, so
+        that the order makes no difference.)
     """
     height, width = example.image.shape[:2]
     original_size = example.original_size or (height, width)
@@ -64,10 +65,33 @@ def _interpolate(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarr
     if how == "detectron2":
         picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(picture)
+    if how == "torchvision":
+        rows, columns = (_torch_taps(*pair) for pair in zip(image.shape[:2], size, strict=True))
+        wide = _blend(image, *columns, axis=1)
+        return _blend(wide, *rows, axis=0)
     skips = 2 * height < image.shape[0] and 2 * width < image.shape[1]
     averages = how == "opencv" and skips
     interpolation = cv2.INTER_AREA if averages else cv2.INTER_LINEAR
     return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
+def _torch_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of `new` pixels of a line: its two neighbours among `old`, and the second's share.
+
+    torch's `interpolate` computes where a pixel comes from in float32, by a fused multiply-add, and
+    misplaces it by up to 5e-5 of a pixel. In C3 that is four times the error of all the rounding on
+    the way there: with exact coordinates, boxes would lie over 1e-3 pixels from torchvision's.
+    """
+    scale = np.float64(np.float32(old) / np.float32(new))
+    source = np.maximum((scale * (np.arange(new) + 0.5) - 0.5).astype(np.float32), 0)
+    first = np.minimum(source.astype(int), old - 1)
+    return first, np.minimum(first + 1, old - 1), source - first.astype(np.float32)
+
+
+def _blend(image: np.ndarray, first: np.ndarray, second: np.ndarray, share: np.ndarray, axis: int):
+    """The lines `first` and `second` of an axis, mixed by the share of the second."""
+    share = np.expand_dims(share, (1, 2) if axis == 0 else (0, 2))
+    return image.take(first, axis) * (1 - share) + image.take(second, axis) * share
 
 
 def crop(

@@ -36,6 +36,7 @@ ARCHITECTURES = {
     "resnet101": Architecture((3, 4, 23, 3)),
     "resnet152": Architecture((3, 8, 36, 3)),
     "resnext50_32x4d": Architecture((3, 4, 6, 3), groups=32, width_per_group=4),
+    "resnext101_32x4d": Architecture((3, 4, 23, 3), groups=32, width_per_group=4),
     "resnext101_32x8d": Architecture((3, 4, 23, 3), groups=32, width_per_group=8),
     "resnext101_64x4d": Architecture((3, 4, 23, 3), groups=64, width_per_group=4),
 }

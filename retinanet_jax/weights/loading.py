@@ -1,6 +1,7 @@
 """A public checkpoint, whole: its weights and all that makes its project's detections of them."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,10 +63,11 @@ def load_checkpoint(
 
     Args:
       location: path, https URL or hf://owner/name/file.
-      source: name of the recipe, where the keys do not tell: 'mmdetection_caffe' (as 'mmdetection',
-        but BGR and strides on 1x1 convolutions) and 'torchvision_v1_coco' (the published COCO
-        weights of v1, which have epsilon 0, saved anew under another name). By default it is told
-        from the keys, and these published weights from the file's hash or name.
+      source: name of the recipe, where neither keys nor name tell: 'mmdetection_caffe' (as
+        'mmdetection', but BGR and strides on 1x1 convolutions) and 'torchvision_v1_coco' (the
+        published COCO weights of v1, which have epsilon 0), saved anew under another name. By
+        default it is told from the keys, MMDetection's style from `caffe` in the file's name, and
+        these published weights from the file's hash or name.
       raw_labels: for torchvision's 91 class channels, whose numbers are COCO's category ids: keeps
         all of them. By default the channels of the background and of the ten ids that COCO does not
         use are cut out and the others become COCO's 80 categories: in trained weights those
@@ -97,6 +99,8 @@ def _choose_recipe(
                 f"write {' or '.join(found.recipes)}, or nothing"
             )
         return wanted
+    if found.name == "mmdetection" and "caffe" in path.name:
+        return "mmdetection_caffe"
     if found.name != "torchvision":
         return found.recipes[0]
     if "head.classification_head.conv.0.1.weight" in state:
@@ -185,6 +189,7 @@ def _load_backbone(
     return LoadedCheckpoint(report.variables, from_config_dict(config), None, report, BACKBONE.name)
 
 
+@functools.cache
 def _shapes(model: nn.Module) -> dict[str, Any]:
     """The shapes of a model's variables."""
     images = jnp.zeros((1, 64, 64, 3))
