@@ -53,6 +53,8 @@ def test_a_contestant_works_when_asked_and_one_that_cannot_is_named(scripts, tmp
         ("postprocess", ["--shrink=16", "--classes=3"], ""),
         ("nms", ["--boxes=50", "--outputs=7"], "NumPy"),
         ("eval", ["--images=5"], "pycocotools"),
+        ("infer", ["--cases=64x1", "--backbone=resnet18"], ""),
+        pytest.param("train", ["--cases=64x1", "--backbone=resnet18"], "", marks=pytest.mark.slow),
     ],
 )
 def test_contestants_come_to_the_same_results(scripts, tmp_path, monkeypatch, name, sizes, peer):

@@ -7,11 +7,10 @@ without this package.
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent.parent
@@ -20,15 +19,24 @@ SCRIPTS = Path(__file__).parent.parent
 class Contestant:
     """`python -m benchmarks.NAME ARGUMENTS` on the given cores; a context manager.
 
+    `platforms` is JAX's setting of that name: '' is what it finds.
+
     Raises:
         MissingPeer: it ends before it is ready, for lack of a package for example.
     """
 
-    def __init__(self, name: str, *arguments: str, cores: range, python: str = sys.executable):
+    def __init__(
+        self,
+        name: str,
+        *arguments: str,
+        cores: Iterable[int],
+        python: str = sys.executable,
+        platforms: str = "cpu",
+    ):
         command = [python, "-m", f"benchmarks.{name}", *arguments]
         # Ours need not be installed: what is measured lies beside this script.
         paths = [str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
-        environment = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {"JAX_PLATFORMS": platforms, "TF_CPP_MIN_LOG_LEVEL": "3"}
         with _bound_to(cores):
             self._process = subprocess.Popen(
                 command,
@@ -57,7 +65,7 @@ class Contestant:
 
 
 @contextlib.contextmanager
-def _bound_to(cores: range) -> Iterator[None]:
+def _bound_to(cores: Iterable[int]) -> Iterator[None]:
     """What is started inside, by this thread, inherits the cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
@@ -106,8 +114,17 @@ def serve(work: Callable[[], dict[str, float]]) -> None:
     print("ready", flush=True)
     for _ in sys.stdin:
         result = work()
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        print(json.dumps({**result, "memory_mb": memory}), flush=True)
+        print(json.dumps({**result, "memory_mb": peak_memory("self") / 1e6}), flush=True)
+
+
+def peak_memory(pid: int | str) -> int:
+    """Bytes that a process has had resident at most.
+
+    Linux's ru_maxrss would not do: what it was before the program began, in the process that
+    started it, counts there.
+    """
+    lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def time_calls(function: Callable[[], object], count: int = 1) -> dict[str, float]:

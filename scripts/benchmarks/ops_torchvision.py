@@ -14,7 +14,7 @@ from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.ops import sigmoid_focal_loss
 
 from benchmarks import inputs
-from benchmarks.contestants import serve, time_calls
+from benchmarks.contestants import peak_memory, serve, time_calls
 
 # The Python modules run without the compiled ones if somebody registers an NMS: not theirs.
 NAME = f"torchvision {torchvision.__version__}, torch {torch.__version__}"
@@ -69,15 +69,10 @@ def suppress(num_boxes: int, max_outputs: int) -> Callable[[], float]:
 
 def growth(work: Callable[[], float]) -> int:
     """Bytes by which the resident memory grows during a call."""
-    before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # from here the peak is measured anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
+    before = peak_memory("self")
     work()
-    return _resident("VmHWM") - before
-
-
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+    return peak_memory("self") - before
 
 
 CASES = {"loss": loss, "postprocess": postprocess, "nms": suppress}

@@ -14,7 +14,7 @@ COLUMNS = (
     *("case", "ours, ms", "peer", "peer, ms"),
     *("ours / peer (min - median - max)", "memory, MB"),
 )
-TEMPORARY = "temporary / input"
+OPTIONAL = {"temporary": "temporary / input", "limit_share": "share of limit"}  # where known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,8 @@ def versions(*packages: str, extra: str = "") -> str:
 
 def print_table(rows: Sequence[Row]) -> None:
     """Prints the rows as Markdown, and below it where they were measured."""
-    columns = [*COLUMNS, *([TEMPORARY] if any(row.temporary is not None for row in rows) else [])]
+    more = [field for field in OPTIONAL if any(getattr(row, field) is not None for row in rows)]
+    columns = [*COLUMNS, *(OPTIONAL[field] for field in more)]
     print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for row in rows:
         ratio = " - ".join(f"{x:.2f}" for x in row.ratio) if row.ratio else ""
@@ -91,9 +92,12 @@ def print_table(rows: Sequence[Row]) -> None:
             "" if row.peer_s is None else f"{row.peer_s * 1e3:.2f}",
             ratio,
             _pair(row.memory_mb, row.peer_memory_mb, "{:.0f}"),
-            _pair(row.temporary, row.peer_temporary, "{:.1f}"),
         ]
-        print(f"| {' | '.join(cells[: len(columns)])} |")
+        if "temporary" in more:
+            cells.append(_pair(row.temporary, row.peer_temporary, "{:.1f}"))
+        if "limit_share" in more:
+            cells.append(_pair(row.limit_share, None, "{:.0%}"))
+        print(f"| {' | '.join(cells)} |")
     for line in dict.fromkeys(f"{row.device}; {row.versions}" for row in rows):
         print(f"\n{line}")
 

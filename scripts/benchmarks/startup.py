@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contestants import SCRIPTS
+from benchmarks.contestants import SCRIPTS, peak_memory
 from benchmarks.rows import Row, compare, processor, versions
 
 MOST = 1800.0  # seconds of a start
@@ -85,11 +85,9 @@ def _has_a_line(path: Path) -> bool:
 
 def _used_by(pid: int) -> dict[str, float]:
     """CPU time and peak memory of a process and all its threads so far (Linux)."""
-    folder = Path("/proc") / str(pid)
     # Behind the name, which is in brackets, fields 14 and 15 of proc(5) are the 12th and 13th.
-    ticks = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
-    peak = next(x for x in (folder / "status").read_text().splitlines() if x.startswith("VmHWM"))
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return {
         "cpu_s": sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
-        "memory_mb": int(peak.split()[1]) * 1024 / 1e6,
+        "memory_mb": peak_memory(pid) / 1e6,
     }

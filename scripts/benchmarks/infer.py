@@ -1,0 +1,12 @@
+"""From a batch of pictures to detections, with random weights, beside torchvision's RetinaNet."""
+
+from benchmarks import network
+from benchmarks.rows import Row
+
+
+def add_arguments(parser) -> None:
+    network.add_arguments(parser, "640x1")
+
+
+def run(arguments) -> list[Row]:
+    return network.contest("infer", arguments)
