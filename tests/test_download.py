@@ -5,12 +5,12 @@ import hashlib
 import http.server
 import logging
 import shutil
-import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from local_server import serving
 
 from retinanet_jax import download as download_lib
 from retinanet_jax.download import TRIES, DownloadError, download
@@ -65,17 +65,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(download_lib, "_FIRST_WAIT_SECONDS", 0)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.version, server.header = OLD, '"1"', "ETag"
-    server.ranges_work, server.ignores_if_range, server.chunked = True, False, False
-    server.cuts, server.failures, server.ranges = [], [], []
-    server.url = f"http://127.0.0.1:{server.server_port}/train2017.zip"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as server:
+        server.content, server.version, server.header = OLD, '"1"', "ETag"
+        server.ranges_work, server.ignores_if_range, server.chunked = True, False, False
+        server.cuts, server.failures, server.ranges = [], [], []
+        server.url = f"http://127.0.0.1:{server.server_port}/train2017.zip"
+        yield server
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from local_server import serving
 
 from retinanet_jax import download
 from retinanet_jax.weights.download import default_cache_dir, fetch
@@ -67,16 +68,11 @@ def _linked_size(route):
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(download, "_FIRST_WAIT_SECONDS", 0)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.requests, server.half_sent, server.go_on = [], threading.Event(), threading.Event()
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.go_on.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(_Handler) as server:
+        server.requests, server.half_sent, server.go_on = [], threading.Event(), threading.Event()
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        yield server
+        server.go_on.set()
 
 
 def _files(folder):
