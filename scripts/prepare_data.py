@@ -88,7 +88,7 @@ def main(_):
 
 def _prepare(data_dir: Path) -> None:
     for prepare, year in _PREPARE[_DATASET.value]:
-        folder, _ = prepare(
+        folder = prepare(
             year,
             Path(_SOURCE.value).expanduser(),
             data_dir,

@@ -33,7 +33,7 @@ def write_tfrecord(path: Path, contents: list[bytes]) -> None:
 @pytest.fixture
 def original(tmp_path):
     """voc/2007 as ArrayRecord."""
-    folder, _ = prepare_voc("2007", write_voc(tmp_path / "voc"), tmp_path / "original", "strict")
+    folder = prepare_voc("2007", write_voc(tmp_path / "voc"), tmp_path / "original", "strict")
     return folder
 
 

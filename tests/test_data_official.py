@@ -4,7 +4,6 @@ import hashlib
 import http.server
 import json
 import shutil
-import threading
 import types
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
+from local_server import serving
 from releases import tar_voc, write_coco, write_voc, zip_coco
 from tensorflow_datasets.object_detection import coco as tfds_coco
 from tensorflow_datasets.object_detection import voc as tfds_voc
@@ -23,7 +23,7 @@ from retinanet_jax.data.coco_release import RELEASES, prepare_coco
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.official import ARCHIVES
 from retinanet_jax.data.report import DataError
-from retinanet_jax.data.sources import TfdsSource
+from retinanet_jax.data.sources import TfdsSource, read_source_file
 from retinanet_jax.data.tfds_bridge import coco_features
 from retinanet_jax.data.voc import RELEASES as VOC_RELEASES
 from retinanet_jax.data.voc import VocSource, prepare_voc, voc_features
@@ -65,7 +65,7 @@ def settings(name: str, root: Path) -> types.SimpleNamespace:
 
 
 def test_archives_become_what_folders_become(prepared, archives, tmp_path):
-    folder, report = prepare_coco("2017", archives, tmp_path, "skip")
+    folder = prepare_coco("2017", archives, tmp_path, "skip")
     assert folder == tmp_path / "coco/2017/1.1.0"
     assert split_sizes(folder) == {"train": 24, "validation": 40, "test": 5}
     assert sorted(path.name for path in archives.iterdir()) == sorted(
@@ -75,19 +75,19 @@ def test_archives_become_what_folders_become(prepared, archives, tmp_path):
         ]
     )
     for split in ("train", "validation", "test"):
-        ours, theirs = (TfdsSource(f, split, tmp_path) for f in (folder, prepared[0]))
+        ours, theirs = (TfdsSource(f, split, tmp_path) for f in (folder, prepared))
         assert [str(ours.record(i)) for i in range(len(ours))] == [
             str(theirs.record(i)) for i in range(len(theirs))
         ]
-    truths = [(f / "ground_truth_train.json").read_bytes() for f in (folder, prepared[0])]
+    truths = [(f / "ground_truth_train.json").read_bytes() for f in (folder, prepared)]
     assert truths[0] == truths[1]
-    (reason, names), *others = report.counts.items()
+    (reason, names), *others = read_source_file(folder).report.counts.items()
     assert (reason, len(names), others) == ("box without area", 1, [])
     assert "annotations_trainval2017.zip/annotations/instances_train2017.json" in names[0]
 
 
 def test_a_test_split_has_pictures_and_no_objects(prepared):
-    folder, _ = prepared
+    folder = prepared
     dataset = load_dataset(settings("coco", folder), "test")
     assert len(dataset.source) == 5 and dataset.categories == COCO_CATEGORIES
     assert all(dataset.source[i].boxes.shape == (0, 4) for i in range(5))
@@ -97,7 +97,7 @@ def test_a_test_split_has_pictures_and_no_objects(prepared):
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_the_index_beside_the_records_is_theirs(prepared, split, tmp_path, monkeypatch):
-    folder, _ = prepared
+    folder = prepared
     source = TfdsSource(folder, split, tmp_path)
     read = source.read_index()
     monkeypatch.setattr(TfdsSource, "read_index", lambda self: pytest.fail("read again"))
@@ -113,13 +113,13 @@ def test_splits_that_are_there_or_named(archives, prepared, tmp_path):
     some.mkdir()
     for name in ("val2017.zip", "annotations_trainval2017.zip"):
         shutil.copy(archives / name, some)
-    folder, _ = prepare_coco("2017", some, tmp_path / "a", "skip")
+    folder = prepare_coco("2017", some, tmp_path / "a", "skip")
     assert split_sizes(folder) == {"validation": 40}
     with pytest.raises(DataError, match=r"train2017 nor images/train2017 nor train2017\.zip"):
         prepare_coco("2017", some, tmp_path / "b", "skip", splits=("validation", "train"))
     with pytest.raises(DataError, match="is there without 'train'; remove it"):
         prepare_coco("2017", archives, tmp_path / "a", "skip", splits=("train",))
-    folder, _ = prepare_coco("2017", archives, tmp_path / "c", "skip", splits=("test",))
+    folder = prepare_coco("2017", archives, tmp_path / "c", "skip", splits=("test",))
     assert split_sizes(folder) == {"test": 5}
     with pytest.raises(DataError, match="no split 'val'; take some of train, validation, test"):
         prepare_coco("2017", archives, tmp_path / "c", "skip", splits=("val",))
@@ -133,7 +133,7 @@ def test_splits_that_are_there_or_named(archives, prepared, tmp_path):
 def test_2014_is_the_same_by_another_name(shared_dir, tmp_path):
     root = write_coco(shared_dir / "data/coco_sample", tmp_path / "folders", "2014")
     archives = zip_coco(root, tmp_path / "archives", "2014")
-    folder, _ = prepare_coco("2014", archives, tmp_path / "tfds", "skip")
+    folder = prepare_coco("2014", archives, tmp_path / "tfds", "skip")
     assert folder == tmp_path / "tfds/coco/2014/1.1.0"
     assert split_sizes(folder) == {"train": 24, "validation": 40, "test": 5}
     dataset = load_dataset(settings("coco2014", tmp_path / "tfds"), "validation[:7]")
@@ -150,14 +150,14 @@ def test_voc_from_archives_and_from_its_folder(tmp_path):
         "2012": {"train": 1, "validation": 1},
     }
     for year in ("2007", "2012"):
-        one, _ = prepare_voc(year, root, tmp_path / "one", "strict")
-        other, _ = prepare_voc(year, archives, tmp_path / "other", "strict")
+        one = prepare_voc(year, root, tmp_path / "one", "strict")
+        other = prepare_voc(year, archives, tmp_path / "other", "strict")
         assert split_sizes(one) == split_sizes(other) == sizes[year]
         for split in sizes[year]:
             pair = [VocSource(f, split, tmp_path).record(0) for f in (one, other)]
             assert str(pair[0]) == str(pair[1])
     (archives / "VOCtest_06-Nov-2007.tar").unlink()
-    folder, _ = prepare_voc("2007", archives, tmp_path / "third", "strict")
+    folder = prepare_voc("2007", archives, tmp_path / "third", "strict")
     assert list(split_sizes(folder)) == ["train", "validation"]
 
 
@@ -219,24 +219,19 @@ def site(archives, monkeypatch):
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(download_lib, "_FIRST_WAIT_SECONDS", 0)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.sent = []
-    for path in archives.iterdir():
-        data = path.read_bytes()
-        url = f"http://127.0.0.1:{server.server_port}/zips/{path.name}"
-        entry = official.Archive(url, len(data), hashlib.sha256(data).hexdigest())
-        monkeypatch.setitem(ARCHIVES, path.name, entry)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as server:
+        server.sent = []
+        for path in archives.iterdir():
+            data = path.read_bytes()
+            url = f"http://127.0.0.1:{server.server_port}/zips/{path.name}"
+            entry = official.Archive(url, len(data), hashlib.sha256(data).hexdigest())
+            monkeypatch.setitem(ARCHIVES, path.name, entry)
+        yield server
 
 
 def test_what_is_missing_is_downloaded(site, archives, tmp_path):
     root = tmp_path / "new"
-    folder, _ = prepare_coco("2017", root, tmp_path / "tfds", "skip", download=True)
+    folder = prepare_coco("2017", root, tmp_path / "tfds", "skip", download=True)
     assert split_sizes(folder) == {"train": 24, "validation": 40}
     names = ["annotations_trainval2017.zip", "train2017.zip", "val2017.zip"]
     assert sorted(path.name for path in root.iterdir()) == names
@@ -254,7 +249,7 @@ def test_what_was_extracted_is_not_downloaded(site, folders, tmp_path):
     root = tmp_path / "new"
     shutil.copytree(folders / "val2017", root / "val2017")
     arguments = "2017", root, tmp_path / "tfds", "skip"
-    folder, _ = prepare_coco(*arguments, splits=("validation",), download=True)
+    folder = prepare_coco(*arguments, splits=("validation",), download=True)
     assert split_sizes(folder) == {"validation": 40}
     assert [name for name, _ in site.sent] == ["annotations_trainval2017.zip"]
 
@@ -276,7 +271,7 @@ def test_an_archive_of_another_size_and_one_of_other_content(site, archives, tmp
 
 
 def test_ground_truth_is_written_as_json_writes_it(prepared, folders):
-    folder, _ = prepared
+    folder = prepared
     truth = json.loads((folder / "ground_truth_validation.json").read_text())
     given = json.loads((folders / "annotations/instances_val2017.json").read_text())
     fields = "id", "image_id", "category_id", "bbox", "area", "iscrowd"

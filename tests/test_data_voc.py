@@ -14,6 +14,7 @@ from retinanet_jax.data import voc, voc_xml
 from retinanet_jax.data.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.report import DataError, Guard, Report
+from retinanet_jax.data.sources import read_source_file
 from retinanet_jax.metrics.voc import voc_average_precision
 
 # COCO's names of VOC's classes.
@@ -101,8 +102,9 @@ def devkit(shared_dir, tmp_path_factory):
 def data_dir(devkit, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("tfds")
     for year, root in (("2007", devkit.parent), ("2012", devkit)):
-        folder, report = voc.prepare_voc(year, root, data_dir, "strict")
-        assert folder == data_dir / f"voc/{year}/5.0.0" and report.total == 0
+        folder = voc.prepare_voc(year, root, data_dir, "strict")
+        assert folder == data_dir / f"voc/{year}/5.0.0"
+        assert read_source_file(folder).report.total == 0
     return data_dir
 
 

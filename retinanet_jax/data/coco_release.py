@@ -54,7 +54,7 @@ def prepare_coco(
     *,
     splits: tuple[str, ...] = (),
     download: bool = False,
-) -> tuple[Path, Report]:
+) -> Path:
     """Prepares COCO as DATA_DIR/coco/YEAR/1.1.0, with the splits of TFDS.
 
     Args:
@@ -66,26 +66,24 @@ def prepare_coco(
       splits, download: see `prepare_release`.
 
     Returns:
-      The prepared folder, and what was skipped or changed (nothing if it was there already).
+      The prepared folder; what was skipped or changed is in its source.json.
 
     Raises:
       DataError: names the file, the entry's id, the field and the mend.
       DownloadError: a download failed.
     """
-    report, release = Report(), RELEASES[year]
+    release = RELEASES[year]
 
     def write(temporary: Path, found: dict[str, list[AnyPath]]) -> None:
-        records, categories = {}, None
+        records, reports, categories = {}, [], None
         for split, (images, path) in found.items():
             read = read_annotations(path, images, on_error, annotated=split in release.usual)
-            for reason, names in read.report.counts.items():
-                report.counts[reason].extend(names)
             if categories not in (None, read.categories):
                 mend = "take all annotation files from one release"
                 raise DataError("categories", path, "", "has categories of its own", mend)
             records[split], categories = read.images, read.categories
-        guard = Guard(on_error, report)
+            reports.append(read.report)
+        guard = Guard(on_error, Report.joined(reports))
         write_coco(temporary, release.name, records, categories, guard, origin=str(root.resolve()))
 
-    prepared = prepare_release(release, root, data_dir, write, splits=splits, download=download)
-    return prepared, report
+    return prepare_release(release, root, data_dir, write, splits=splits, download=download)

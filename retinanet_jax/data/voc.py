@@ -128,7 +128,7 @@ def prepare_voc(
     *,
     splits: tuple[str, ...] = (),
     download: bool = False,
-) -> tuple[Path, Report]:
+) -> Path:
     """Prepares one year of VOC as DATA_DIR/voc/YEAR/5.0.0, with the splits of TFDS.
 
     The test split of 2012 is left out: its annotations are not public.
@@ -141,14 +141,14 @@ def prepare_voc(
       splits, download: see `prepare_release`.
 
     Returns:
-      The prepared folder, and what was skipped or changed (nothing if it was there already).
+      The prepared folder; what was skipped or changed is in its source.json.
 
     Raises:
       DataError: names the file, the field and the mend.
       DownloadError: a download failed.
     """
-    report, release = Report(), RELEASES[year]
-    guard = Guard(on_error, report)
+    release = RELEASES[year]
+    guard = Guard(on_error, Report())
 
     def write(temporary: Path, found: dict[str, list[AnyPath]]) -> None:
         examples = {}
@@ -158,10 +158,9 @@ def prepare_voc(
         folder = write_tfds(temporary, builder)
         for split in found:
             write_index(VocSource(folder, split, folder))
-        write_source(folder, VOC_CATEGORIES, str(root.resolve()), report, {})
+        write_source(folder, VOC_CATEGORIES, str(root.resolve()), guard.report, {})
 
-    prepared = prepare_release(release, root, data_dir, write, splits=splits, download=download)
-    return prepared, report
+    return prepare_release(release, root, data_dir, write, splits=splits, download=download)
 
 
 def voc_features() -> tfds.features.FeaturesDict:
