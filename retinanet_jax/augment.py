@@ -20,6 +20,14 @@ def augment_on_device(batch: Batch) -> Batch:
     return batch._replace(flip=None, color=None)
 
 
+_compiled = jax.jit(augment_on_device)
+
+
+def as_seen(batch: Batch) -> Batch:
+    """A batch of numpy arrays as the network sees it: `augment_on_device`, and back to numpy."""
+    return jax.device_get(_compiled(batch))
+
+
 def mirror(batch: Batch, flip: Bool[ArrayLike, " b"]) -> Batch:
     """Mirrors pictures left and right inside their part of the canvas, with their boxes."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from retinanet_jax.augment import as_seen
 from retinanet_jax.config import Config
 from retinanet_jax.data.batch import Batch, DroppedBoxes
 from retinanet_jax.data.dataset import Dataset
@@ -25,7 +26,7 @@ def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Ite
 
     report.json has the step, the loss parts, the learning rate, the norms of the gradients by
     module and the ids of the images; batch.png shows the batch with its boxes as the network got
-    it, but for what config.augmentation does on the device.
+    it.
     """
     try:
         yield
@@ -40,7 +41,7 @@ def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Ite
         write_whole(folder / "report.json", json.dumps(report, indent=2))
         # A batch is a function of its number: it is made again, not kept.
         host = make_batches(dataset, config, DroppedBoxes(warn=False))[error.step - 1]
-        picture = draw_batch(host.batch, dataset.categories.names)
+        picture = draw_batch(as_seen(host.batch), dataset.categories.names)
         if not cv2.imwrite(str(folder / "batch.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{folder / 'batch.png'}: the picture could not be written") from error
         raise

@@ -9,12 +9,11 @@ import io
 import itertools
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
-from retinanet_jax.augment import augment_on_device
+from retinanet_jax.augment import as_seen
 from retinanet_jax.data.batch import HostBatch
 from retinanet_jax.data.stream import Batches
 from retinanet_jax.inspection.markup import TIMES, Html, tag
@@ -25,7 +24,6 @@ QUALITY = 80
 MAX_DRAWN = 300  # boxes on a picture, the largest: more hide each other and the picture
 LONGEST_NAME = 24  # letters on a picture; the pointer tells the rest
 FEW_BOXES = 8  # so many all get their names; of more, those with room for it
-_ON_DEVICE = jax.jit(augment_on_device)
 
 
 def jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
@@ -110,7 +108,7 @@ def first_pictures(batches: Batches, names: Sequence[str], count: int) -> list[H
 
 def batch_pictures(host: HostBatch, names: Sequence[str]) -> list[Html]:
     """Figures of the rows of a batch on their whole canvases, as the network sees them."""
-    host = host._replace(batch=jax.device_get(_ON_DEVICE(host.batch)))
+    host = host._replace(batch=as_seen(host.batch))
     return [_figure(host, row, names) for row in np.flatnonzero(host.batch.valid).tolist()]
 
 
