@@ -128,7 +128,8 @@ def train_step(
     if average is not None:
         now = {"params": params, "batch_stats": batch_stats}
         average = update_average(average, now, state.step, config.optimizer.ema_decay)
-    norm = optax.tree.norm(gradients)
+    norms = {name: optax.tree.norm(part) for name, part in gradients.items()}
+    norm = optax.tree.norm(norms)
     finite = jnp.isfinite(losses.total) & jnp.isfinite(norm)
     metrics = {
         "loss": losses.total,
@@ -136,7 +137,7 @@ def train_step(
         "box_loss": losses.box_loss,
         "positives": losses.num_positives / batch.images.shape[0],
         "gradient_norm": norm,
-        **{f"gradient_norm/{name}": optax.tree.norm(part) for name, part in gradients.items()},
+        **{f"gradient_norm/{name}": value for name, value in norms.items()},
         "learning_rate": schedule(state.step),
         "skipped": 1.0 - finite,
     }
