@@ -156,7 +156,7 @@ class EvaluationConfig:
     Attributes:
         metric: 'coco' (twelve numbers) or 'voc' (11-point and all-point AP at IoU .5).
         backend: of 'coco': 'pycocotools', the official one, or 'hotcoco', the same numbers in a
-            hundredth of the time (an extra: pip install 'retinanet_jax[fast]').
+            thirtieth of the time (an extra: pip install 'retinanet_jax[fast]').
         batch_size: images at a time over all devices.
         pictures: images shown with ground truth beside detections.
         picture_score: lowest score drawn in the pictures (AP counts all of them).
