@@ -1,6 +1,6 @@
 """A run from start to end: data, model and state, the loop, checkpoints, evaluation, files.
 
-What lies in a workdir afterwards: config.json, checkpoints/, metrics.jsonl, tensorboard/,
+What lies in a workdir afterwards: config.json, checkpoints/, best/, metrics.jsonl, tensorboard/,
 pictures/, detections.json (COCO results format), results.json and data_notes.txt (what was skipped
 or changed in the data). What may go wrong on the way, and what is lost then (nothing, or little),
 stands in docs/reliability.md.
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from retinanet_jax.best import keep_best
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.config import Config, TrainConfig, check_batch_size, to_json
 from retinanet_jax.data.batch import DroppedBoxes
@@ -83,9 +84,13 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
 
         def judge(step: int, state: TrainState) -> Evaluation:
             variables, beat = state.variables(), lambda *_: watchdog.beat("evaluation")
-            return evaluate_and_log(
+            found = evaluate_and_log(
                 learner.predict_fn, variables, eval_set, config, mesh, log, step, beat
             )
+            checkpoints.wait()
+            if log.active and keep_best(workdir, step, found.summary):
+                log.say(f"the best so far, kept in {workdir / 'best'}")
+            return found
 
         # The run may have ended between a checkpoint and the evaluation that was due after it.
         if first and config.train.evaluates_after(first) and not log.has_evaluation(first):
@@ -95,7 +100,6 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
         hooks, dropped = Hooks(keeper.due, keeper.after, watchdog.beat), DroppedBoxes()
         with preemption.deferred(), reporting_divergence(train_set, config, workdir):
             state = run_steps(learner, train_set, config, mesh, log, hooks, dropped)
-        checkpoints.wait()
         found = judge(config.train.steps, state)
         notes = _tell_notes(log, train_set.notes, eval_set.notes, dropped.summary())
         if log.active:

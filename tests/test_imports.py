@@ -29,6 +29,7 @@ ORDER = [
     "experiment",
     "recipes",
     "weights",
+    "best",
     "checkpoint",
     "logging",
     "predict",
