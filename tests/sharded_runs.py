@@ -5,6 +5,7 @@ python sharded_runs.py FOLDER
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from collectives import collectives
 from small import small_batch, small_config
@@ -47,12 +49,18 @@ def bytes_of_a_device(state) -> int:
     return sum(x.addressable_shards[0].data.nbytes for x in arrays)
 
 
+@functools.cache
+def learner_of(devices: int, shard_state: bool):
+    """Compiled once for all runs on a mesh."""
+    config = small_config(**FIELDS, mesh__shard_state=shard_state)
+    categories = Categories(tuple("abcde"), (1, 2, 3, 4, 5))
+    return make_learner(config, categories, mesh_of(devices), print)
+
+
 def steps_collectives(shard_state: bool) -> dict:
     """The collectives of the compiled step, and what a device holds of the state."""
-    config = small_config(**FIELDS, mesh__shard_state=shard_state)
-    mesh = mesh_of(8)
-    learner = make_learner(config, Categories(tuple("abcde"), (1, 2, 3, 4, 5)), mesh, print)
-    batch = to_devices(small_batch(rows=8), mesh)
+    learner = learner_of(8, shard_state)
+    batch = to_devices(small_batch(rows=8), mesh_of(8))
     program = learner.step_fn.lower(learner.state, batch, learner.focal).compile().as_text()
     return {
         "bytes": bytes_of_a_device(learner.state),
@@ -63,7 +71,9 @@ def steps_collectives(shard_state: bool) -> dict:
 def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: bool = False) -> dict:
     """A run in FOLDER/NAME, or its continuation: its losses and its examples."""
     config = small_config(**FIELDS, mesh__shard_state=shard_state, train__steps=steps)
-    examples = []
+    learner, examples = learner_of(devices, shard_state), []
+    # A copy: the first step uses the state up.
+    learner = learner._replace(state=jax.tree.map(jnp.copy, learner.state))
 
     def recorded(batches, arrays, mesh):
         for batch in sent_ahead(batches, arrays, mesh):
@@ -73,6 +83,7 @@ def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: boo
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(run, "make_mesh", lambda: mesh_of(devices)))
+        stack.enter_context(mock.patch.object(run, "make_learner", lambda *_: learner))
         stack.enter_context(mock.patch.object(loop, "sent_ahead", recorded))
         if not evaluates:
             found = Evaluation({"AP": 0.0}, {}, [])
