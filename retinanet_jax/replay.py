@@ -1,10 +1,12 @@
 """One step of a run again, alone and taken apart: which part of a loss is not finite, or large?"""
 
+import contextlib
 import functools
 from pathlib import Path
 
 import jax
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from retinanet_jax.anchors import anchors_for_image
 from retinanet_jax.augment import augment_on_device
@@ -12,8 +14,9 @@ from retinanet_jax.checkpoint import Checkpoints
 from retinanet_jax.config import Config, ConfigError, check_batch_size, from_json
 from retinanet_jax.data.batch import Batch, DroppedBoxes
 from retinanet_jax.data.mix import load_training_set
+from retinanet_jax.data.stream import Batches
 from retinanet_jax.divergence import describe_step, write_report
-from retinanet_jax.loop import make_batches
+from retinanet_jax.loop import Learner, make_batches
 from retinanet_jax.losses import LossParts, loss_parts
 from retinanet_jax.mesh import fetch, make_mesh, sent_ahead
 from retinanet_jax.models import build_model, normalize
@@ -45,25 +48,12 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     dataset = load_training_set(config.data)
     say = print if jax.process_index() == 0 else lambda text: None
     learner = make_learner(config, dataset.categories, mesh, say)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    first = checkpoints.latest_step(before=step) or 0
-    state = checkpoints.restore(learner.state, first) if first else learner.state
+    learner = _restored(learner, workdir, before=step)
+    first = int(learner.state.step)
     say(f"{_compare(config, workdir)}runs the steps {first + 1} to {step} again, from {workdir}")
 
     batches = make_batches(dataset, config, DroppedBoxes(warn=False))
-    stream = sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)
-    for _ in range(first, step - 1):
-        state, _ = learner.step_fn(state, next(stream), learner.focal)
-    batch = next(stream)
-    stream.close()
-    model = build_model(
-        config.model, dataset.categories.num_classes, config.anchors.anchors_per_location
-    )
-    take_apart = jax.jit(functools.partial(losses_of_parts, model=model, config=config))
-    parts = fetch(take_apart(state, batch))
-    _, metrics = learner.step_fn(state, batch, learner.focal)
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-
+    parts, values = _run_again(learner, batches, step, config, dataset.categories.num_classes, mesh)
     host = batches[step - 1]
     report = describe_step(step, values, batches.describe(step - 1), config)
     levels = [f"P{config.anchors.min_level + i}" for i in range(len(parts.class_loss))]
@@ -74,6 +64,33 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
         write_report(folder, report, host.batch, dataset.categories.names)
     say(f"{describe(report)}\nwritten: {folder}")
     return report
+
+
+def _restored(learner: Learner, workdir: Path, before: int) -> Learner:
+    """With the state of the newest checkpoint before a step; without one it stays as it is."""
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    found = checkpoints.latest_step(before=before)
+    if found is None:
+        return learner
+    return learner._replace(state=checkpoints.restore(learner.state, found))
+
+
+def _run_again(
+    learner: Learner, batches: Batches, step: int, config: Config, num_classes: int, mesh: Mesh
+) -> tuple[LossParts, dict[str, float]]:
+    """Runs to the state before a step; the parts of its loss then, and the step's numbers."""
+    state, first = learner.state, int(learner.state.step)
+    with contextlib.closing(
+        sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)
+    ) as stream:
+        for _ in range(first, step - 1):
+            state, _ = learner.step_fn(state, next(stream), learner.focal)
+        batch = next(stream)
+    model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
+    take_apart = jax.jit(functools.partial(losses_of_parts, model=model, config=config))
+    parts = fetch(take_apart(state, batch))
+    _, metrics = learner.step_fn(state, batch, learner.focal)
+    return parts, {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
 def losses_of_parts(
