@@ -51,13 +51,16 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def latest_step(self) -> int | None:
-        """The highest step with an intact checkpoint, or None where there is no checkpoint.
+    def latest_step(self, before: int | None = None) -> int | None:
+        """The highest step (below `before`) with an intact checkpoint, or None where there is no
+        checkpoint.
 
         Raises:
             CheckpointError: where there are some and all are damaged.
         """
         steps = sorted(self._steps(), reverse=True)
+        if before is not None:
+            steps = [step for step in steps if step < before]
         for step in steps:
             if not self._find_damage(step):
                 return step
@@ -133,11 +136,19 @@ class Checkpoints:
         """Reads some top-level entries of the state only, onto the first local device.
 
         Needs no program that knows the state's structure. An entry that was None stays None.
+
+        Raises:
+            CheckpointError: the state has no such entry.
         """
         path = self.directory / str(self._existing(step)) / "state"
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             stored = reader.metadata(path).item_metadata.tree
+            if missing := [name for name in names if name not in stored]:
+                raise CheckpointError(
+                    f"{path}: has {', '.join(stored)} and no {', '.join(missing)}; it is of "
+                    "another version of this program"
+                )
             target = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
                 {name: stored[name] for name in names},

@@ -4,7 +4,7 @@ An experiment file returns an `ml_collections.ConfigDict` (see `experiments/`), 
 can be overridden on the command line; `from_config_dict` turns it into the frozen `Config` that the
 program uses, and checks it on the way. What a field means, its unit and its source stand in the
 docstring of its section: AnchorConfig, MatchingConfig, LossConfig, PostprocessConfig, ModelConfig,
-PipelineConfig, AugmentationConfig, OptimizerConfig, and below.
+PipelineConfig, AugmentationConfig, OptimizerConfig, MeshConfig, and below.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.detections import PostprocessConfig
 from retinanet_jax.losses import LossConfig
 from retinanet_jax.matching import MatchingConfig
+from retinanet_jax.mesh import MeshConfig
 from retinanet_jax.metrics.coco_backends import check_backend
 from retinanet_jax.models import ModelConfig, PixelConfig
 from retinanet_jax.optimizer import OptimizerConfig
@@ -192,6 +193,7 @@ class Config:
     loss: LossConfig = LossConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -319,6 +321,16 @@ def _check_together(config: Config) -> None:
         )
     if config.evaluation.metric == "voc" and config.data.name.startswith("coco"):
         raise ConfigError("config.evaluation.metric: 'voc' cannot judge coco; write 'coco'")
+
+
+def check_batch_size(batch_size: int, devices: int, field: str) -> None:
+    """Raises ConfigError where a batch cannot be divided over the devices."""
+    if batch_size % devices:
+        nearest = max(1, round(batch_size / devices)) * devices
+        raise ConfigError(
+            f"{field}: {batch_size} images cannot be divided over {devices} devices; "
+            f"write a multiple of {devices}, such as {nearest}"
+        )
 
 
 def _complain_of_unknown(values: dict, known: dict, path: str, errors: list[str]) -> None:

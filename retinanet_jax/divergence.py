@@ -1,9 +1,10 @@
-"""What is left in the workdir of a step that was not finite: its numbers and its batch."""
+"""The report of a step, such as one that was not finite: its numbers and its batch."""
 
 import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from retinanet_jax.config import Config
 from retinanet_jax.data.batch import Batch, DroppedBoxes
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.loop import DivergenceError, make_batches
+from retinanet_jax.optimizer import published_learning_rate, scaled_learning_rate
 from retinanet_jax.visualize import draw_boxes
 from retinanet_jax.workdir import write_whole
 
@@ -24,27 +26,59 @@ CELL = 480  # pixels
 def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Iterator[None]:
     """Writes divergence/step_N/ in the workdir before a DivergenceError leaves.
 
-    report.json has the step, the loss parts, the learning rate, the norms of the gradients by
-    module and the ids of the images; batch.png shows the batch with its boxes as the network got
-    it.
+    See `write_report`. What each level and image adds to the loss is told by `replay`.
     """
     try:
         yield
     except DivergenceError as error:
         folder = workdir / "divergence" / f"step_{error.step:06d}"
-        report = {
-            "step": error.step,
-            # JSON has no NaN.
-            "values": {k: v if np.isfinite(v) else str(v) for k, v in error.values.items()},
-            "images": error.images,
-        }
-        write_whole(folder / "report.json", json.dumps(report, indent=2))
+        report = describe_step(error.step, error.values, error.images, config)
         # A batch is a function of its number: it is made again, not kept.
         host = make_batches(dataset, config, DroppedBoxes(warn=False))[error.step - 1]
-        picture = draw_batch(as_seen(host.batch), dataset.categories.names)
-        if not cv2.imwrite(str(folder / "batch.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"{folder / 'batch.png'}: the picture could not be written") from error
+        write_report(folder, report, host.batch, dataset.categories.names)
         raise
+
+
+def describe_step(step: int, values: dict[str, float], images: str, config: Config) -> dict:
+    """What can be told of a step without its state.
+
+    Args:
+        step: its number, from 1.
+        values: what `train_step` returned.
+        images: the ids of the batch, by data set.
+        config: of the run; beside the learning rate stand its highest in this run and that of the
+            published baselines, for this batch size.
+    """
+    optimizer, batch_size = config.optimizer, config.train.batch_size
+    rates = {
+        "now": values["learning_rate"],
+        "highest of this run": scaled_learning_rate(optimizer, batch_size),
+        "published, for this batch size": published_learning_rate(optimizer.name, batch_size),
+    }
+    return {"step": step, "values": values, "learning_rate": rates, "images": images}
+
+
+def write_report(folder: Path, report: dict, batch: Batch, names: tuple[str, ...]) -> None:
+    """Writes report.json, and batch.png: the batch with its boxes as the network got it.
+
+    Args:
+        folder: made where it does not exist.
+        report: for JSON; numbers that are not finite become strings.
+        batch: as it left the pipeline, numpy.
+        names: of the classes.
+    """
+    write_whole(folder / "report.json", json.dumps(_without_nan(report), indent=2))
+    picture = draw_batch(as_seen(batch), names)
+    if not cv2.imwrite(str(folder / "batch.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"{folder / 'batch.png'}: the picture could not be written")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def draw_batch(batch: Batch, names: tuple[str, ...]) -> np.ndarray:

@@ -12,7 +12,7 @@ from retinanet_jax.data.pipeline import eval_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.voc import voc_objects
 from retinanet_jax.detections import Detections
-from retinanet_jax.mesh import fetch, for_this_process, sent_ahead
+from retinanet_jax.mesh import fetch, for_this_process, gathered, sent_ahead
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
 from retinanet_jax.visualize import Objects, detection_grid
@@ -44,7 +44,7 @@ def evaluate(
 
     Args:
         predict_fn: from `make_predict_fn`.
-        variables: of the model, on the devices of `mesh`.
+        variables: of the model, on the devices of `mesh`, whole or divided.
         dataset: its ground truth counts all of its images, found objects or not.
         config: sections evaluation and pipeline are read.
         mesh: over which the batches are split.
@@ -58,6 +58,8 @@ def evaluate(
         lambda host: (host.batch, host.image_ids.view(np.int32).reshape(-1, 2)),
         mesh,
     )
+    # Once, and not for every batch.
+    variables = gathered(variables, mesh)
     results: list[dict] = []
     total, done, pending = len(dataset.source), 0, None
     for batch, ids in batches:

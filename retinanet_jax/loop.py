@@ -37,7 +37,8 @@ class DivergenceError(RuntimeError):
         parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
         super().__init__(
             f"the loss or the gradient of step {step} is not finite ({parts}); image ids of the "
-            f"batch: {images}. The last checkpoint is from before. See divergence/ in the workdir. "
+            f"batch: {images}. The last checkpoint is from before. See divergence/ in the workdir; "
+            f"--replay={step} tells what each part of the loss was. "
             "Try a lower config.optimizer.learning_rate, more config.optimizer.warmup_steps, or "
             "config.optimizer.gradient_clip=10; with pretrained weights, check that they match "
             "config.model and config.pixels; config.train.max_skipped=3 leaves out up to three "

@@ -213,10 +213,45 @@ def retinanet_loss(
     box_losses = _box_losses(deltas, jnp.concatenate(anchors), targets.boxes, config)
     box_sums = jnp.sum(jnp.where(positive, box_losses, 0), axis=1)
     positives = jnp.sum(positive, axis=1, dtype=jnp.float32)
-    class_loss = _normalize(class_sums, positives, valid, config)
-    box_loss = _normalize(box_sums, positives, valid, config)
+    class_loss = jnp.sum(_normalize(class_sums, positives, valid, config))
+    box_loss = jnp.sum(_normalize(box_sums, positives, valid, config))
     total = class_loss + config.box_weight * box_loss
     return Losses(total, class_loss, box_loss, jnp.sum(positives))
+
+
+class LossParts(NamedTuple):
+    """What each pyramid level and image adds to the loss of a batch; float32."""
+
+    class_loss: Float[Array, "l b"]
+    """Its sum is Losses.class_loss."""
+    box_loss: Float[Array, "l b"]
+    """Its sum is Losses.box_loss."""
+    num_positives: Float[Array, "l b"]
+    """Positive anchors."""
+
+
+def loss_parts(
+    class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ 4"], ...],
+    anchors: tuple[Float[ArrayLike, "_ 4"], ...],
+    targets: Targets,
+    valid: Bool[ArrayLike, "b"],
+    config: LossConfig,
+) -> LossParts:
+    """The loss of a batch taken apart, for a report; arguments as those of retinanet_loss."""
+    labels = jnp.where(jnp.asarray(valid)[:, None], targets.labels, IGNORE)
+    positives = jnp.sum(labels >= 0, axis=1, dtype=jnp.float32)
+    deltas = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
+    box_losses = _box_losses(deltas, jnp.concatenate(anchors), targets.boxes, config)
+    levels = np.repeat(np.arange(len(anchors)), [len(level) for level in anchors])
+    parts = []
+    for level in range(len(anchors)):
+        own = jnp.where(levels == level, labels, IGNORE)
+        class_sums = _class_loss_sums(class_logits, own, config.gamma, config.alpha)
+        box_sums = jnp.sum(jnp.where(own >= 0, box_losses, 0), axis=1)
+        sums = (_normalize(sums, positives, valid, config) for sums in (class_sums, box_sums))
+        parts.append((*sums, jnp.sum(own >= 0, axis=1, dtype=jnp.float32)))
+    return LossParts(*map(jnp.stack, zip(*parts, strict=True)))
 
 
 def _class_loss_sums(class_logits, labels, gamma, alpha):
@@ -241,7 +276,7 @@ def _box_losses(deltas, anchors, target_boxes, config):
 
 
 def _normalize(sums, positives, valid, config):
-    """One number from the sums of the images [b]."""
+    """What each image [b] adds to the loss, from its sums [b]."""
     if config.normalizer == "batch":
-        return jnp.sum(sums) / jnp.maximum(jnp.sum(positives), 1)
-    return jnp.sum(sums / jnp.maximum(positives, 1)) / jnp.maximum(jnp.sum(valid), 1)
+        return sums / jnp.maximum(jnp.sum(positives), 1)
+    return sums / jnp.maximum(positives, 1) / jnp.maximum(jnp.sum(valid), 1)

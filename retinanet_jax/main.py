@@ -3,7 +3,9 @@
     python -m retinanet_jax.main --config=experiments/shapes.py --workdir=/tmp/shapes
     python -m retinanet_jax.main --config=experiments/shapes.py --workdir=/tmp/shapes \\
         --mode=evaluate
+    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=/tmp/shapes --replay=120
 
+The last runs step 120 alone again and reports what each part of its loss was; see replay.py.
 Any field of the config can be set on the command line: --config.optimizer.learning_rate=0.02
 
 Exit codes: 0 done; 1 a mistake that is told; 75 stopped by SIGTERM or SIGINT, the same command goes
@@ -23,9 +25,11 @@ from retinanet_jax.config import (
     from_config_dict,
 )
 from retinanet_jax.data.report import DataError
+from retinanet_jax.data.stream import ExampleError
 from retinanet_jax.experiment import explain_unknown_field, load_experiment
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.preemption import EXIT_CODE, Preempted
+from retinanet_jax.replay import replay_step
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate
 from retinanet_jax.weights.errors import WeightsError
 from retinanet_jax.workdir import WorkdirError
@@ -34,12 +38,14 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment file, such as experiments/shapes.py, or with a variant, :small."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and pictures are kept.")
+REPLAY = flags.DEFINE_integer("replay", None, "Number of a step to run again and report on.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
 
 # What a person can mend: told in a line, without a traceback.
 EXPECTED = (
     ConfigError,
     DataError,
+    ExampleError,
     WeightsError,
     WorkdirError,
     CheckpointError,
@@ -56,8 +62,13 @@ def main(argv: list[str]) -> None:
     try:
         config = from_config_dict(CONFIG.value)
         keep_compilations(config.data.cache_dir)
-        work = train_and_evaluate if MODE.value == "train" else evaluate_workdir
-        work(config, Path(WORKDIR.value).expanduser())
+        workdir = Path(WORKDIR.value).expanduser()
+        if REPLAY.value is not None:
+            replay_step(config, workdir, REPLAY.value)
+        elif MODE.value == "evaluate":
+            evaluate_workdir(config, workdir)
+        else:
+            train_and_evaluate(config, workdir)
     except EXPECTED as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except Preempted as stopped:

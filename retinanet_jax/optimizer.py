@@ -102,6 +102,16 @@ def scaled_learning_rate(config: OptimizerConfig, batch_size: int) -> float:
     return config.learning_rate * (ratio if config.name == "sgd" else ratio**0.5)
 
 
+def published_learning_rate(name: str, batch_size: int) -> float:
+    """The highest rate of the published baselines, scaled to a batch size as above.
+
+    Both were trained with 16 images: sgd 0.01 (the paper, section 4), adamw 1e-4 (torchvision's
+    retinanet_resnet50_fpn_v2).
+    """
+    rate = {"sgd": 0.01, "adamw": 1e-4}[name]
+    return scaled_learning_rate(OptimizerConfig(name=name, learning_rate=rate), batch_size)
+
+
 def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) -> Schedule:
     """Learning rate as a function of the update's number: linear warm-up, then the schedule.
 

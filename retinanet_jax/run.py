@@ -1,6 +1,6 @@
 """A run from start to end: data, model and state, the loop, checkpoints, evaluation, files.
 
-What lies in a workdir afterwards: config.json, checkpoints/, metrics.jsonl, tensorboard/,
+What lies in a workdir afterwards: config.json, checkpoints/, best/, metrics.jsonl, tensorboard/,
 pictures/, detections.json (COCO results format), results.json and data_notes.txt (what was skipped
 or changed in the data). What may go wrong on the way, and what is lost then (nothing, or little),
 stands in docs/reliability.md.
@@ -20,8 +20,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from retinanet_jax.best import keep_best
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
-from retinanet_jax.config import Config, TrainConfig, to_json
+from retinanet_jax.config import Config, TrainConfig, check_batch_size, to_json
 from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.mix import load_training_set
@@ -31,7 +32,7 @@ from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
 from retinanet_jax.inspection.findings import check_coverage
 from retinanet_jax.logging import RunLog
 from retinanet_jax.loop import Hooks, Learner, run_steps
-from retinanet_jax.mesh import check_batch_size, make_mesh, replicated
+from retinanet_jax.mesh import make_mesh, replicated, state_sharding
 from retinanet_jax.models import build_model, trainable_mask
 from retinanet_jax.optimizer import make_optimizer, make_schedule
 from retinanet_jax.predict import PredictFn, describe, make_predict_fn, read_variables
@@ -54,8 +55,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
     """
     workdir = Path(workdir)
     mesh = make_mesh()
-    check_batch_size(config.train.batch_size, mesh, "config.train.batch_size")
-    check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
+    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(locked(workdir))
@@ -83,9 +84,13 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
 
         def judge(step: int, state: TrainState) -> Evaluation:
             variables, beat = state.variables(), lambda *_: watchdog.beat("evaluation")
-            return evaluate_and_log(
+            found = evaluate_and_log(
                 learner.predict_fn, variables, eval_set, config, mesh, log, step, beat
             )
+            checkpoints.wait()
+            if log.active and keep_best(workdir, step, found.summary):
+                log.say(f"the best so far, kept in {workdir / 'best'}")
+            return found
 
         # The run may have ended between a checkpoint and the evaluation that was due after it.
         if first and config.train.evaluates_after(first) and not log.has_evaluation(first):
@@ -95,7 +100,6 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
         hooks, dropped = Hooks(keeper.due, keeper.after, watchdog.beat), DroppedBoxes()
         with preemption.deferred(), reporting_divergence(train_set, config, workdir):
             state = run_steps(learner, train_set, config, mesh, log, hooks, dropped)
-        checkpoints.wait()
         found = judge(config.train.steps, state)
         notes = _tell_notes(log, train_set.notes, eval_set.notes, dropped.summary())
         if log.active:
@@ -138,7 +142,7 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
     those of `config`. A run that trains in `workdir` meanwhile is not disturbed.
     """
     workdir, mesh = Path(workdir), make_mesh()
-    check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = checkpoints.latest_step()  # once: a run in training may add another meanwhile
     stored, categories = describe(checkpoints, step)
@@ -170,13 +174,15 @@ def make_learner(
     optimizer = make_optimizer(config.optimizer, schedule, trainable)
     average = config.optimizer.ema_decay > 0
     first_state = functools.partial(create_state, optimizer=optimizer, keep_average=average)
+    shapes = jax.eval_shape(first_state, variables)
+    sharding = state_sharding(shapes, mesh, config.mesh)
     alpha = None if config.loss.alpha is None else jnp.float32(config.loss.alpha)
     return Learner(
-        step_fn=make_train_step(model, optimizer, schedule, config, mesh),
+        step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
         predict_fn=make_predict_fn(model, config),
         focal=jax.device_put(Focal(jnp.float32(config.loss.gamma), alpha), replicated(mesh)),
         # One program instead of one for every shape of a parameter, which take seconds to compile.
-        state=jax.jit(first_state, out_shardings=replicated(mesh))(variables),
+        state=jax.jit(first_state, out_shardings=sharding)(variables),
     )
 
 

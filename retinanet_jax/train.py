@@ -21,7 +21,7 @@ from retinanet_jax.config import Config
 from retinanet_jax.data.batch import Batch
 from retinanet_jax.losses import Losses, retinanet_loss
 from retinanet_jax.matching import Targets, assign
-from retinanet_jax.mesh import replicated
+from retinanet_jax.mesh import gathered, replicated
 from retinanet_jax.models.layers import normalize
 from retinanet_jax.optimizer import update_average
 
@@ -82,6 +82,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     schedule: Callable[[jax.Array], jax.Array],
     config: Config,
+    mesh: Mesh,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of the model by one batch.
 
@@ -96,6 +97,7 @@ def train_step(
         optimizer: from `make_optimizer`.
         schedule: learning rate by step, reported only; the optimizer has it too.
         config: sections loss, matching, anchors and optimizer are read.
+        mesh: over which the batch lies, and perhaps the state.
 
     Returns:
         The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
@@ -119,8 +121,10 @@ def train_step(
         # A network with group norm only has no statistics.
         return losses.total, (losses, updated.get("batch_stats", batch_stats))
 
+    # Parameters that are divided over the devices are gathered here, once for all their uses.
+    whole = state.replace(params=gathered(state.params, mesh))
     losses, batch_stats, gradients = accumulate_gradients(
-        loss_fn, state, batch, targets, config.optimizer.accumulate_steps, config.loss.normalizer
+        loss_fn, whole, batch, targets, config.optimizer.accumulate_steps, config.loss.normalizer
     )
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -160,17 +164,18 @@ def make_train_step(
     schedule: Callable[[jax.Array], jax.Array],
     config: Config,
     mesh: Mesh,
+    sharding: TrainState,
 ) -> Callable[[TrainState, Batch, Focal], tuple[TrainState, dict[str, jax.Array]]]:
     """`train_step` compiled over a mesh; the state that goes in is used up.
 
-    The batch comes split over the mesh's data axis, everything else is the same on each device. The
-    compiler sums losses, gradients and batch statistics over the devices, so that none of them
-    depends on their number. One compilation per canvas.
+    The batch comes split over the mesh's data axis, the state as `sharding` says (from
+    `mesh.state_sharding`). The compiler sums losses, gradients and batch statistics over the
+    devices, so that none of them depends on their number. One compilation per canvas.
     """
     step = functools.partial(
-        train_step, model=model, optimizer=optimizer, schedule=schedule, config=config
+        train_step, model=model, optimizer=optimizer, schedule=schedule, config=config, mesh=mesh
     )
-    return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=(sharding, replicated(mesh)))
 
 
 def assign_targets(anchors: tuple[np.ndarray, ...], batch: Batch, config: Config) -> Targets:

@@ -27,6 +27,7 @@ from retinanet_jax.recipes import RECIPES
 from retinanet_jax.train import TrainState
 from retinanet_jax.visualize import draw_boxes
 from retinanet_jax.weights import LoadedCheckpoint, WeightsError, load_checkpoint
+from retinanet_jax.workdir import WorkdirError, locked, write_whole
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "path, URL or hf:// address", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the import is written", required=True)
@@ -51,11 +52,12 @@ def main(_):
         loaded = load_checkpoint(_CHECKPOINT.value, _SOURCE.value, raw_labels=_RAW_LABELS.value)
         loaded = with_sides(loaded, _MIN_SIDE.value, _MAX_SIDE.value)
         workdir = Path(_WORKDIR.value).expanduser()
-        write(loaded, workdir)
+        with locked(workdir):
+            write(loaded, workdir)
         print(f"recipe: {loaded.recipe}\n{loaded.report.summary()}\nwritten: {workdir}")
         if _IMAGE.value:
             show(workdir, Path(_IMAGE.value), Path(_PICTURE.value or workdir / "detections.png"))
-    except (WeightsError, CheckpointError, DataError, ValueError) as error:
+    except (WeightsError, CheckpointError, WorkdirError, DataError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
@@ -83,7 +85,7 @@ def write(loaded: LoadedCheckpoint, workdir: Path) -> None:
     checkpoints = Checkpoints(workdir / "checkpoints")
     checkpoints.save(0, state, metadata)
     checkpoints.close()
-    (workdir / "config.json").write_text(metadata["config"])
+    write_whole(workdir / "config.json", metadata["config"])
 
 
 def show(workdir: Path, path: Path, picture: Path) -> None:

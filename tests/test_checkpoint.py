@@ -86,6 +86,27 @@ def test_another_shape_is_refused(tmp_path):
         checkpoints.restore({**state_of(0.0), "params": {"w": jnp.zeros((5, 5))}})
 
 
+def test_a_state_of_another_version_says_what_is_missing(tmp_path):
+    earlier = state_of(1.0)
+    del earlier["average"]
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, earlier, {})
+        checkpoints.wait()
+        with pytest.raises(CheckpointError, match=r"1: does not fit this model: (?s:.*)average"):
+            checkpoints.restore({**state_of(0.0), "average": jnp.zeros(3)})
+        with pytest.raises(CheckpointError, match="has params, step and no average; it is of anot"):
+            checkpoints.read_part(("params", "average"))
+
+
+def test_the_newest_before_a_step(tmp_path):
+    saved(tmp_path, 2, 4)
+    checkpoints = Checkpoints(tmp_path)
+    assert [checkpoints.latest_step(before=step) for step in (2, 3, 4, 5)] == [None, 2, 2, 4]
+    cut(data_file(tmp_path, 2))
+    with pytest.raises(CheckpointError, match="no checkpoint is intact"):
+        Checkpoints(tmp_path).latest_step(before=4)
+
+
 @pytest.mark.parametrize(
     ("harm", "says"), [(cut, "bytes instead of"), (flip, "SHA-256"), (Path.unlink, "No such file")]
 )

@@ -1,6 +1,7 @@
 """The configuration: every experiment builds, nothing unknown or impossible passes."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,15 @@ def test_unknown_fields_are_refused_with_the_nearest_name():
         from_config_dict(tree)
     assert "did you mean learning_rate?" in explain_unknown_field("optimizer.learning_rat")
     assert "is a value and has no field" in explain_unknown_field("seed.x")
+
+
+def test_the_config_of_an_earlier_version_opens_and_that_of_a_later_one_says_why_not():
+    values = json.loads(to_json(from_config_dict(changed(train__steps=5000))))
+    del values["mesh"], values["train"]["max_skipped"]
+    assert from_json(json.dumps(values)) == from_config_dict(changed(train__steps=5000))
+    values["train"]["max_skippd"] = 3
+    with pytest.raises(ConfigError, match=r"config\.train\.max_skippd: there is no such field"):
+        from_json(json.dumps(values))
 
 
 def test_missing_experiment_and_unknown_variant():

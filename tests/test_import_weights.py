@@ -16,6 +16,7 @@ from retinanet_jax.checkpoint import Checkpoints
 from retinanet_jax.config import from_json
 from retinanet_jax.predict import describe, read_variables
 from retinanet_jax.weights import load_checkpoint
+from retinanet_jax.workdir import locked
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,6 +64,14 @@ def test_import_and_one_image(checkpoint, golden_dir, tmp_path):
     assert categories == loaded.categories and config.anchors == loaded.config.anchors
     stored = read_variables(checkpoints)
     jax.tree.map(np.testing.assert_array_equal, stored, loaded.variables)
+
+
+def test_a_workdir_in_which_a_run_trains_is_left_alone(checkpoint, tmp_path):
+    with locked(tmp_path):
+        done = run(f"--checkpoint={checkpoint}", f"--workdir={tmp_path}")
+    assert done.returncode == 1 and "WorkdirError" in done.stderr
+    assert "another run trains in it" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

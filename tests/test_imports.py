@@ -7,6 +7,7 @@ PACKAGE = Path(__file__).parent.parent / "retinanet_jax"
 # A folder is one room with an order of its own, which the test below holds too.
 ORDER = [
     "compilation",
+    "mesh",
     "partial_file",
     "manifest",
     "workdir",
@@ -28,7 +29,7 @@ ORDER = [
     "experiment",
     "recipes",
     "weights",
-    "mesh",
+    "best",
     "checkpoint",
     "logging",
     "predict",
@@ -39,6 +40,7 @@ ORDER = [
     "divergence",
     "inspection",
     "run",
+    "replay",
     "main",
 ]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from retinanet_jax import losses
 from retinanet_jax.anchors import AnchorConfig, anchors_for_image
-from retinanet_jax.losses import LossConfig, focal_loss_from_labels, retinanet_loss
+from retinanet_jax.losses import LossConfig, focal_loss_from_labels, loss_parts, retinanet_loss
 from retinanet_jax.losses import sigmoid_focal_loss as focal
 from retinanet_jax.matching import IGNORE, NEGATIVE, MatchingConfig, Targets, assign
 
@@ -372,6 +372,28 @@ def test_ignored_anchors_have_no_gradient():
     touched = np.abs(by_logits).sum(-1) > 0
     np.testing.assert_array_equal(touched, labels != IGNORE)
     np.testing.assert_array_equal(np.abs(by_deltas).sum(-1) > 0, labels >= 0)
+
+
+@pytest.mark.parametrize("normalizer", ["batch", "image"])
+def test_the_parts_of_the_loss_are_those_of_each_level_and_image(normalizer):
+    heads, labels = _heads(3), _labels(3, (9, 0, 4))
+    valid, config = np.array([True, True, False]), LossConfig(normalizer=normalizer)
+    whole = _loss(*heads, ANCHORS, _targets(labels), valid, config)
+    parts = loss_parts(*heads, ANCHORS, _targets(labels), valid, config)
+    assert parts.class_loss.shape == (len(ANCHORS), 3)
+    for name, part in parts._asdict().items():
+        assert np.sum(part) == pytest.approx(float(getattr(whole, name)), rel=1e-5)
+        assert not part[:, 2].any()
+    # One cell alone: what is left of the sums where all other anchors are ignored.
+    places = np.arange(TOTAL)
+    alone = np.where(places < len(ANCHORS[0]), labels[:1], IGNORE)
+    sums = _loss(*(tuple(x[:1] for x in head) for head in heads), ANCHORS, _targets(alone),
+                 np.ones(1, bool), config)  # fmt: skip
+    share = float(sums.num_positives) / 9 / (2 if normalizer == "image" else 1)
+    assert parts.num_positives[0, 0] == sums.num_positives > 0
+    for name in ("class_loss", "box_loss"):
+        expected = float(getattr(sums, name)) * share
+        assert getattr(parts, name)[0, 0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_sweep_over_gamma_and_alpha_compiles_once():

@@ -46,6 +46,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
             ["--config=experiments/shapes.py", "--workdir=W", "--mode=evaluate"],
             "there is no checkpoint",
         ),
+        (
+            ["--config=experiments/shapes.py:tiny", "--workdir=W", "--replay=0"],
+            "--replay=0: the run has the steps 1 to",
+        ),
     ],
 )
 def test_errors_are_a_line_and_not_a_traceback(arguments, says, tmp_path):

@@ -55,6 +55,8 @@ def test_a_run_leaves_what_the_readme_says(finished):
     assert json.loads((workdir / "results.json").read_text())["step"] == 4
     assert isinstance(json.loads((workdir / "detections.json").read_text()), list)
     assert Checkpoints(workdir / "checkpoints").latest_step() == 4
+    assert Checkpoints(workdir / "best/checkpoints").latest_step() == 4
+    assert json.loads((workdir / "best/results.json").read_text())["summary"] == found.summary
     assert (workdir / "data_notes.txt").read_text() == "nothing was skipped or changed\n"
 
 
@@ -94,6 +96,7 @@ def test_what_was_skipped_or_changed_is_told_at_the_end(tmp_path, monkeypatch, c
     monkeypatch.setattr(run, "_introduce", mock.Mock())
     monkeypatch.setattr(run, "run_steps", no_steps)
     monkeypatch.setattr(run, "evaluate_and_log", lambda *_: found)
+    monkeypatch.setattr(run, "keep_best", lambda *_: False)
     assert train_and_evaluate(config, tmp_path / "workdir") is found
     said = capsys.readouterr().out
     for line in (

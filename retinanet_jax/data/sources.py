@@ -65,6 +65,8 @@ class TfdsSource:
             deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
             file_format="array_record",
         )
+        self._files = builder.info.splits[self.name].filepaths
+        self._ends = np.cumsum(builder.info.splits[self.name].shard_lengths)
         self._range = split_range(split, len(self._records))
         self._index: RecordIndex | None = None
         self._lock = threading.Lock()
@@ -83,10 +85,28 @@ class TfdsSource:
 
         Raises:
           IndexError: there is no such record; negative numbers are not counted from the end.
+          DataError: its file has vanished or was cut or changed.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.folder} {self.split}: no record {index} of {len(self)}")
-        return parse_record(self._records[self._range[index]])
+        place = self._range[index]
+        try:
+            data = self._records[place]
+        # The reader's own errors have no common class, and there is no other reason to fail here.
+        except Exception as error:
+            raise self._unreadable(place, str(error)) from error
+        # From beyond the end of a file that was cut the reader returns nothing, and no error.
+        if not data:
+            raise self._unreadable(place, "is not there any more: the file was cut")
+        return parse_record(data)
+
+    def _unreadable(self, place: int, what: str) -> DataError:
+        file = self._files[int(np.searchsorted(self._ends, place, side="right"))]
+        mend = (
+            "put the file back as it was or prepare the data again, with scripts/prepare_data.py; "
+            "the same command goes on from the last checkpoint"
+        )
+        return DataError("prepared data", file, f"record {place} of the split", what, mend)
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, without decoding."""
