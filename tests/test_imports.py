@@ -37,8 +37,10 @@ ORDER = [
     "train",
     "loop",
     "divergence",
+    "page",
     "inspection",
     "run",
+    "analysis",
     "main",
 ]
 

@@ -17,11 +17,11 @@ from small import small_config
 from retinanet_jax.anchors import anchors_for_image
 from retinanet_jax.boxes import pairwise_iou
 from retinanet_jax.data.report import Report
-from retinanet_jax.inspection.charts import Axis
-from retinanet_jax.inspection.markup import VOID, Html, tag
 from retinanet_jax.inspection.page import render
 from retinanet_jax.inspection.pictures import MAX_DRAWN, overlay
 from retinanet_jax.inspection.statistics import count_classes, count_levels, read_split
+from retinanet_jax.page.charts import Axis
+from retinanet_jax.page.markup import VOID, Html, tag
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("кот", "<script>alert('x')</script>", '" onload="x', "猫 & co")

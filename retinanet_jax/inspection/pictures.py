@@ -16,7 +16,7 @@ from PIL import Image
 from retinanet_jax.augment import as_seen
 from retinanet_jax.data.batch import HostBatch
 from retinanet_jax.data.stream import Batches
-from retinanet_jax.inspection.markup import TIMES, Html, tag
+from retinanet_jax.page.markup import TIMES, Html, tag
 from retinanet_jax.visualize import class_color
 
 LONG_SIDE = 512  # pixels of a stored picture; more is not seen on a page
