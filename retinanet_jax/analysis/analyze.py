@@ -19,6 +19,7 @@ from retinanet_jax.analysis.outcomes import AREAS, COCO_IOUS, Outcomes, class_ou
 from retinanet_jax.checkpoint import Checkpoints
 from retinanet_jax.config import Config
 from retinanet_jax.data.dataset import Dataset, load_dataset, restrict
+from retinanet_jax.data.records import Categories
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.views import Slice
 from retinanet_jax.evaluate import evaluate
@@ -118,7 +119,7 @@ def analyze_workdir(
         config=config,
         summary=found.summary,
         measures=measured.total(),
-        **judge(found.results, dataset, config.evaluation.picture_score),
+        **judge(found.results, dataset.ground_truth(), categories, config.evaluation.picture_score),
     )
 
 
@@ -142,13 +143,16 @@ def check_has_objects(dataset: Dataset) -> None:
     raise DataError("ground truth", dataset.name, "", what, mend)
 
 
-def judge(results: list[dict], dataset: Dataset, score: float) -> dict[str, Any]:
-    """The fields of Analysis that follow from detections (COCO's results format) alone.
+def judge(
+    results: list[dict], content: dict[str, Any], categories: Categories, score: float
+) -> dict[str, Any]:
+    """The fields of Analysis that follow from detections and objects alone.
 
     Args:
+      results: detections in COCO's results format.
+      content: COCO's instances JSON.
       score: least score of the detections in the confusion matrix.
     """
-    content, categories = dataset.ground_truth(), dataset.categories
     tables = read_tables(content, results, categories)
     labels = range(categories.num_classes)
     outcomes = [class_outcomes(*tables, label, COCO_IOUS) for label in labels]

@@ -10,8 +10,9 @@ from retinanet_jax.analysis.numbers import GAMMAS
 from retinanet_jax.analysis.outcomes import COCO_IOUS
 from retinanet_jax.losses import sigmoid_focal_loss
 from retinanet_jax.page.charts import Axis
-from retinanet_jax.page.markup import Html
-from retinanet_jax.page.plots import Band, Line, band_plot, bar_plot, line_plot, matrix_plot, shades
+from retinanet_jax.page.markup import Html, shortened
+from retinanet_jax.page.matrix import matrix_plot
+from retinanet_jax.page.plots import Band, Line, band_plot, bar_plot, line_plot, shades
 from retinanet_jax.visualize import class_color
 
 ERROR_COLORS = dict(
@@ -24,7 +25,6 @@ ERROR_COLORS = dict(
 )
 PAPER_GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of figure 1
 MOST_LINES = 10
-GREY = "#8b929c"
 GAMMA = "\N{GREEK SMALL LETTER GAMMA}"
 
 
@@ -87,7 +87,7 @@ def precision_by_class(analysis: Analysis) -> Html:
     worst = np.argsort(means, kind="stable")[: min(MOST_LINES, int((~np.isnan(means)).sum()))]
     lines = [
         Line(
-            f"{analysis.names[label]} {analysis.precision[label, 0].mean():.3f}",
+            f"{shortened(analysis.names[label])} {analysis.precision[label, 0].mean():.3f}",
             RECALLS,
             analysis.precision[label, 0],
             "#{:02x}{:02x}{:02x}".format(*class_color(label)),
@@ -102,7 +102,7 @@ def calibration_figure(analysis: Analysis) -> Html:
     found = analysis.calibration
     edges = np.linspace(0, 1, len(found.counts) + 1)
     corners = np.array([0.0, 1.0])
-    honest = Line("if scores were precision", corners, corners, GREY, dashed=True)
+    honest = Line("if scores were precision", corners, corners, "var(--second)", dashed=True)
     return bar_plot(unit("score"), unit("precision"), edges, found.precision, [honest], "precision")
 
 

@@ -19,6 +19,7 @@ from retinanet_jax.analysis.sections import (
     errors_section,
     levels_section,
 )
+from retinanet_jax.config import Config
 from retinanet_jax.page.document import Finding, Section, document, findings_list
 from retinanet_jax.page.markup import Html, join, tag
 
@@ -105,21 +106,24 @@ def _costliest(analysis: Analysis) -> Finding | None:
     worst = max(costs, key=costs.get)
     if not analysis.detections or costs[worst] <= 0:
         return None
-    mends = {
-        "C50": "Finer anchors, GIoU for the boxes (--config.loss.box=giou) or larger pictures help "
-        "boxes to fit.",
-        "Loc": "Finer anchors, GIoU for the boxes (--config.loss.box=giou) or larger pictures help "
-        "boxes to fit.",
-        "Sim": "See which classes are confused below; are their annotations consistent?",
-        "Oth": "See which classes are confused below; are their annotations consistent?",
-        "BG": "Look at confident detections of background: objects without annotation?",
-        "FN": "scripts/inspect_data.py tells objects that no anchor covers; train longer, or raise "
-        "--config.loss.alpha.",
-    }
     problem = (
         f"What costs most: {EXPLAINED[worst]} ({worst}), {costs[worst]:.3f} of average precision."
     )
-    return Finding(problem, mends[worst])
+    return Finding(problem, _error_mend(worst, analysis.config))
+
+
+def _error_mend(kind: str, config: Config) -> str:
+    """What may help against a kind of errors."""
+    if kind in ("C50", "Loc"):
+        mend = "Boxes are not tight: try larger pictures or anchors nearer to the shapes of objects"
+        if config.loss.box == "giou":
+            return mend + ", which scripts/inspect_data.py --fit_anchors searches."
+        return mend + ", or --config.loss.box=giou"
+    if kind in ("Sim", "Oth"):
+        return "See below which classes are confused, and whether their annotations agree."
+    if kind == "BG":
+        return "Look at confident detections of background: are these objects without annotation?"
+    return "Train longer; scripts/inspect_data.py tells which objects no anchor covers."
 
 
 def _levels(analysis: Analysis) -> Finding | None:

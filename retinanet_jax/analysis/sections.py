@@ -13,7 +13,8 @@ from retinanet_jax.analysis.numbers import GAMMAS, SHARES, hardest_shares, level
 from retinanet_jax.page.document import table
 from retinanet_jax.page.markup import Html, join, tag
 
-MOST_ROWS = 30  # of a table by class; the numbers beside the page have all
+MOST_ROWS = 20  # of a table by class; the numbers beside the page have all
+FEW = 20  # fewer detections of a class say nothing about its calibration
 
 EXPLAINED = {
     "C75": "right at an IoU of .75",
@@ -110,7 +111,12 @@ def calibration_section(analysis: Analysis, figures: Figures) -> Html:
         ("scores", f"All {int(found.counts.sum()):,} detections"),
     )
     drawn = [tag("figure", figures[name], tag("figcaption", text)) for name, text in captions]
-    errors = np.array([entry.expected_error for entry in analysis.class_calibration])
+    errors = np.array(
+        [
+            entry.expected_error if entry.counts.sum() >= FEW else np.nan
+            for entry in analysis.class_calibration
+        ]
+    )
     rows = [
         (
             analysis.names[label],
@@ -127,7 +133,7 @@ def calibration_section(analysis: Analysis, figures: Figures) -> Html:
         [
             tag("p", text, class_="soft"),
             tag("div", drawn, class_="charts plots"),
-            tag("h3", "By class, worst first"),
+            tag("h3", f"Classes with {FEW} detections or more, worst first"),
             table(head, rows),
             _left_out(analysis),
         ]
@@ -171,7 +177,7 @@ def levels_section(analysis: Analysis) -> Html:
     """Losses and positives by level."""
     text = (
         "The loss of the whole set as in training, divided by all positives, so that levels add "
-        "up; anchors of a picture in the mean. Pictures come as in evaluation, without augmentation."
+        "up; anchors of a picture in the mean. Pictures are not augmented."
     )
     rows = []
     *levels, whole = level_rows(analysis)

@@ -1,4 +1,4 @@
-"""Lines, bands, bars and matrices as SVG with their legends inside, so that they stand alone."""
+"""Lines, bands and bars as SVG with their legends inside, so that they stand alone."""
 
 import colorsys
 import re
@@ -14,7 +14,6 @@ from retinanet_jax.page.markup import Html, join, tag
 
 HEIGHT = 330  # of the plot with its axis, without the legend
 LINE, LETTER = 18, 6.4  # pixels between lines of the legend, and of a letter
-MAX_NUMBERED = 12  # rows of a matrix whose cells have room for numbers
 
 
 class Line(NamedTuple):
@@ -90,98 +89,8 @@ def bar_plot(
     return _plot(x_axis, y_axis, drawn, keys)
 
 
-def matrix_plot(
-    values: Float[np.ndarray, "r c"],
-    cells: Sequence[Sequence[str]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    titles: tuple[str, str],
-) -> Html:
-    """A matrix of shares in [0, 1] as shades.
-
-    Args:
-      cells: texts; written into the cells of small matrices, told by the pointer of all.
-      rows, columns: names.
-      titles: of the rows and of the columns.
-    """
-    side = max(9.0, min(48.0, 620 / len(rows)))
-    letter = min(12.0, 0.95 * side)
-    margin = 0.6 * letter * max(len(name) for name in (*rows, *columns)) + 28
-    drawn = []
-    for i, row in enumerate(rows):
-        y = margin + side * i
-        drawn.append(_label(row, margin - 6, y + side / 2 + letter / 3, letter))
-        for j, column in enumerate(columns):
-            x = margin + side * j
-            title = tag("title", f"{titles[0]} {row}, {titles[1]} {column}: {cells[i][j]}")
-            shade = f"{float(values[i, j]):.3f}"
-            drawn.append(
-                tag(
-                    "rect",
-                    title,
-                    x=x,
-                    y=y,
-                    width=side - 1,
-                    height=side - 1,
-                    class_="cell",
-                    fill_opacity=shade,
-                )
-            )
-            if len(rows) <= MAX_NUMBERED and cells[i][j] != "0":
-                kind = "strong" if values[i, j] > 0.55 else None
-                drawn.append(
-                    tag(
-                        "text",
-                        cells[i][j],
-                        x=x + side / 2,
-                        y=y + side / 2 + 4,
-                        text_anchor="middle",
-                        class_=kind,
-                    )
-                )
-    for j, column in enumerate(columns):
-        x = margin + side * (j + 0.5) + letter / 3
-        turned = f"rotate(-90 {x:.1f} {margin - 6:.1f})"
-        drawn.append(
-            tag(
-                "text",
-                column,
-                x=x,
-                y=margin - 6,
-                transform=turned,
-                style=f"font-size:{letter:.1f}px",
-            )
-        )
-    whole = margin + side * len(rows)
-    across = margin + side * len(columns) / 2
-    drawn.append(tag("text", titles[1], x=across, y=14, text_anchor="middle", class_="title"))
-    turned = f"rotate(-90 14 {across:.1f})"
-    drawn.append(
-        tag(
-            "text",
-            titles[0],
-            x=14,
-            y=across,
-            transform=turned,
-            text_anchor="middle",
-            class_="title",
-        )
-    )
-    view = f"0 0 {whole + 8:.0f} {whole + 8:.0f}"
-    style = f"max-width:{whole + 8:.0f}px"
-    return tag(
-        "svg",
-        drawn,
-        viewBox=view,
-        class_="chart matrix",
-        role="img",
-        aria_label=f"{titles[0]} by {titles[1]}",
-        style=style,
-    )
-
-
 def standalone(svg: Html) -> str:
-    """A plot as a file of its own: in light colours, without the variables that some cannot read."""
+    """A plot as a file of its own: light colours, and no variables, which some cannot read."""
     style = STYLE.read_text(encoding="utf-8")
     colors = dict(re.findall(r"(--[\w-]+): (#\w+)", style.split("}")[0]))
     rules = "\n".join(line for line in style.splitlines() if line.startswith(".chart"))
@@ -207,8 +116,9 @@ def _strokes(x_axis: Axis, y_axis: Axis, lines: Sequence[Line]) -> list[Html]:
 
 def _places(x_axis: Axis, y_axis: Axis, x, y) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of points; NaN stays."""
-    across = LEFT + x_axis.place(np.asarray(x)) * (WIDTH - LEFT - RIGHT)
-    return across, HEIGHT - BOTTOM - y_axis.place(np.asarray(y)) * (HEIGHT - TOP - BOTTOM)
+    across = LEFT + x_axis.place(x) * (WIDTH - LEFT - RIGHT)
+    up = HEIGHT - BOTTOM - y_axis.place(y) * (HEIGHT - TOP - BOTTOM)
+    return np.asarray(across), np.asarray(up)
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:
@@ -246,7 +156,7 @@ def _plot(x_axis: Axis, y_axis: Axis, drawn: list[Html], keys: list[tuple[str, s
 def _legend(keys: list[tuple[str, str]]) -> tuple[Html, float]:
     """Names beneath the plot, as many a line as there is room for, and the height of it all."""
     if len(keys) < 2:
-        return Html(), HEIGHT + 4
+        return Html(), HEIGHT + 4.0
     drawn, x, y = [], float(LEFT), HEIGHT + 14.0
     for name, color in keys:
         width = 22 + LETTER * len(name)
@@ -256,7 +166,3 @@ def _legend(keys: list[tuple[str, str]]) -> tuple[Html, float]:
         drawn.append(tag("text", name, x=x + 15, y=y))
         x += width + 8
     return join(drawn), y + 12
-
-
-def _label(text: str, x: float, y: float, letter: float) -> Html:
-    return tag("text", text, x=x, y=y, text_anchor="end", style=f"font-size:{letter:.1f}px")
