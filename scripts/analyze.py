@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     out = Path(_OUT.value).expanduser() if _OUT.value else workdir / "analysis.html"
     try:
         config = from_config_dict(CONFIG.value) if CONFIG.value else None
-        keep_compilations((config.data if config else DataConfig()).cache_dir)
+        keep_compilations(config.data.cache_dir if config else DataConfig.cache_dir)
         analysis = analyze_workdir(
             workdir, config, _STEP.value, max_images=_MAX_IMAGES.value, on_batch=tell_progress
         )

@@ -86,6 +86,7 @@ def test_strange_findings_give_a_page(kind):
         )
     analysis = analysis_of(truth, results, **fields)
     text = "\n".join(check(page_of(analysis)).text)
+    assert "nan" not in text
     json.dumps(as_tree(analysis), allow_nan=False)
     assert ("Nothing was detected" in text) == (not results)
     assert "What costs most" not in text
@@ -188,5 +189,5 @@ def test_the_script_on_a_run(workdir, tmp_path):
 def test_a_workdir_without_the_checkpoint_is_told(workdir, tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint; train first"):
         analyze_workdir(tmp_path)
-    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"has no checkpoint 4, but 3$"):
         analyze_workdir(workdir, step=4)

@@ -41,18 +41,21 @@ def render(analysis: Analysis, figures: Figures) -> str:
         f"{analysis.run}, step {analysis.step:,}, on {analysis.dataset}: {analysis.images:,} "
         f"pictures, {sum(analysis.objects):,} objects, {analysis.detections:,} detections."
     )
+    if analysis.config.data.name.startswith("voc"):
+        lead += " Objects marked difficult count as COCO's crowds."
     return document("A look after training", analysis.run, lead, sections)
 
 
 def _tiles(analysis: Analysis) -> Html:
     gamma, negatives = analysis.config.loss.gamma, analysis.measures.logits[KINDS.index("negative")]
-    ece = analysis.calibration.expected_error
+    hardest = hardest_share(negatives, gamma, 0.01)
+    error = analysis.calibration.expected_error
     tiles = [
         (f"{analysis.summary['AP']:.3f}", "average precision (COCO's AP)"),
         (f"{analysis.summary['AP50']:.3f}", "at an IoU of .5 (AP50)"),
-        ("none" if np.isnan(ece) else f"{ece:.3f}", "expected calibration error"),
+        ("none" if np.isnan(error) else f"{error:.3f}", "expected calibration error"),
         (
-            f"{hardest_share(negatives, gamma, 0.01):.0%}",
+            "none" if np.isnan(hardest) else f"{hardest:.0%}",
             f"of the loss of the negatives is that of the hardest 1%, at {GAMMA} = {gamma:g}",
         ),
     ]

@@ -20,8 +20,8 @@ EXPLAINED = {
     "C75": "right at an IoU of .75",
     "C50": "right at .5 only",
     "Loc": "boxes at a wrong place: right at .1",
-    "Sim": "similar class: another of the same supercategory",
-    "Oth": "another class",
+    "Sim": "similar class, of the same supercategory, at .1",
+    "Oth": "another class, at .1",
     "BG": "background, and objects found twice",
     "FN": "missed",
 }
@@ -45,16 +45,12 @@ def errors_section(analysis: Analysis, figures: Figures) -> Html:
         "the next kind of errors costs, if those before it are forgiven. Numbers are areas: "
         "average precision if all errors up to there are forgiven."
     )
-    drawn = [
-        tag("figure", figures[f"errors_{area}"], tag("figcaption", f"{area} objects"))
-        for area in analysis.errors
-        if f"errors_{area}" in figures
-    ]
+    captions = {f"errors_{area}": f"{area} objects" for area in analysis.errors}
     return join(
         [
             tag("p", text, class_="soft"),
             tag("p", keys, class_="keys"),
-            tag("div", drawn, class_="charts plots"),
+            _charts(figures, captions),
             tag("h3", "By class, worst first"),
             _error_table(analysis, shown),
         ]
@@ -87,12 +83,11 @@ def curves_section(analysis: Analysis, figures: Figures) -> Html:
     classes = "all classes"
     if len(analysis.names) > MOST_LINES:
         classes = f"the {MOST_LINES} classes of lowest AP"
-    captions = (
-        ("precision_by_iou", "By IoU, mean over the classes; with the average precision"),
-        ("precision_by_class", f"At an IoU of .5: {classes}, with AP50"),
-    )
-    drawn = [tag("figure", figures[name], tag("figcaption", text)) for name, text in captions]
-    return tag("div", drawn, class_="charts plots")
+    captions = {
+        "precision_by_iou": "By IoU, mean over the classes; with the average precision",
+        "precision_by_class": f"At an IoU of .5: {classes}, with AP50",
+    }
+    return _charts(figures, captions)
 
 
 def calibration_section(analysis: Analysis, figures: Figures) -> Html:
@@ -103,14 +98,12 @@ def calibration_section(analysis: Analysis, figures: Figures) -> Html:
     text = (
         f"Of the detections with a score of .8, are 80% right? Right is an IoU of .5, as COCO "
         f"counts. Expected calibration error {found.expected_error:.3f} over {len(found.counts)} "
-        f"bins; scores are {_direction(found.bias)} in the mean, to which the many low ones add "
-        "most. AP depends on their order only."
+        f"bins; scores are {_direction(found.bias)} in the mean. AP depends on their order only."
     )
-    captions = (
-        ("calibration", "Reliability: precision of the detections of each bin"),
-        ("scores", f"All {int(found.counts.sum()):,} detections"),
-    )
-    drawn = [tag("figure", figures[name], tag("figcaption", text)) for name, text in captions]
+    captions = {
+        "calibration": "Reliability: precision of the detections of each bin",
+        "scores": f"All {int(found.counts.sum()):,} detections",
+    }
     errors = np.array(
         [
             entry.expected_error if entry.counts.sum() >= FEW else np.nan
@@ -132,7 +125,7 @@ def calibration_section(analysis: Analysis, figures: Figures) -> Html:
     return join(
         [
             tag("p", text, class_="soft"),
-            tag("div", drawn, class_="charts plots"),
+            _charts(figures, captions),
             tag("h3", f"Classes with {FEW} detections or more, worst first"),
             table(head, rows),
             _left_out(analysis),
@@ -213,15 +206,10 @@ def distribution_section(analysis: Analysis, figures: Figures) -> Html:
         "loss_of_negatives": "Negatives",
         "focal_loss": "Figure 1: the loss of one decision",
     }
-    drawn = [
-        tag("figure", figures[name], tag("figcaption", text))
-        for name, text in captions.items()
-        if name in figures
-    ]
     return join(
         [
             tag("p", text, class_="soft"),
-            tag("div", drawn, class_="charts plots"),
+            _charts(figures, captions),
             tag("h3", "Share of the loss that comes from the hardest examples"),
             _share_table(analysis),
         ]
@@ -238,6 +226,16 @@ def _share_table(analysis: Analysis) -> Html:
             rows.append((name, f"{gamma:g}", *(f"{share:.1%}" for share in shares)))
     head = ("examples", GAMMA, *(f"hardest {share:.0%}" for share in SHARES))
     return table(head, rows)
+
+
+def _charts(figures: Figures, captions: dict[str, str]) -> Html:
+    """Those of some figures that there are, beside each other."""
+    drawn = [
+        tag("figure", figures[name], tag("figcaption", text))
+        for name, text in captions.items()
+        if name in figures
+    ]
+    return tag("div", drawn, class_="charts plots")
 
 
 def _worst(values: np.ndarray) -> list[int]:
