@@ -144,7 +144,7 @@ def check_has_objects(dataset: Dataset) -> None:
 
 
 def judge(
-    results: list[dict], content: dict[str, Any], categories: Categories, score: float
+    results: list[dict], content: dict[str, Any], categories: Categories, score: float | int
 ) -> dict[str, Any]:
     """The fields of Analysis that follow from detections and objects alone.
 

@@ -14,7 +14,7 @@ from retinanet_jax.analysis.outcomes import (
 
 
 def confusion_matrix(
-    truth: Truth, results: Results, num_classes: int, *, score: float, iou: float = 0.5
+    truth: Truth, results: Results, num_classes: int, *, score: float | int, iou: float | int = 0.5
 ) -> Int[np.ndarray, "k1 k1"]:
     """Objects by their class (rows) and the class they were detected as (columns).
 

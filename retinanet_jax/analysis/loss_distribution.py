@@ -54,7 +54,7 @@ def _count_level(logits, labels):
     return counts.reshape(3, BINS)[:2]
 
 
-def bin_losses(gamma: float) -> Float[np.ndarray, "4096"]:
+def bin_losses(gamma: float | int) -> Float[np.ndarray, "4096"]:
     """The focal loss in the middle of every bin, falling."""
     middles = (np.arange(BINS) + 0.5) / BINS_PER_UNIT - LIMIT
     losses = jax.device_get(sigmoid_focal_loss(middles, np.ones(BINS), gamma=gamma))
@@ -62,7 +62,7 @@ def bin_losses(gamma: float) -> Float[np.ndarray, "4096"]:
 
 
 def cumulative_loss(
-    counts: Int[np.ndarray, "4096"], gamma: float
+    counts: Int[np.ndarray, "4096"], gamma: float | int
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Figure 4: the share of the loss (second) that a share of the examples (first) has.
 
@@ -77,7 +77,7 @@ def cumulative_loss(
     return np.append(0, number / number[-1]), np.append(0, loss / loss[-1])
 
 
-def hardest_share(counts: Int[np.ndarray, "4096"], gamma: float, share: float) -> float:
+def hardest_share(counts: Int[np.ndarray, "4096"], gamma: float | int, share: float) -> float:
     """The share of the loss that comes from the `share` of the examples with the highest losses.
 
     NaN where there are no examples.

@@ -109,35 +109,38 @@ def class_outcomes(
       forgiven: labels of other classes: a detection on an object of theirs is not counted.
       area: objects outside are not to be found, and what is found outside is not counted.
     """
-    rows = np.flatnonzero(np.isin(truth.label, [label, *forgiven]))
     low, high = area
     spared = (truth.label != label) | truth.crowd | (truth.area < low) | (truth.area > high)
-    found = np.flatnonzero(results.label == label)
-    objects = by_image(rows, truth.image)
-    order, correct, counted = [], [], []
-    for image, here in by_image(found, results.image).items():
+    objects = by_image(np.flatnonzero(np.isin(truth.label, [label, *forgiven])), truth.image)
+    found = by_image(np.flatnonzero(results.label == label), results.image)
+    rows = [np.zeros(0, int)]
+    correct, counted = ([np.zeros((len(ious), 0), bool)] for _ in range(2))
+    for image, here in found.items():
         here = here[np.argsort(-results.scores[here], kind="stable")][:MAX_DETECTIONS]
         around = objects.get(image, np.zeros(0, int))
-        overlaps = pairwise_overlaps(results.boxes[here], truth.boxes[around], truth.crowd[around])
+        taken, on_spared = _takes(results.boxes[here], truth, around, spared[around], ious)
         sides = results.boxes[here, 2:].prod(axis=1)
         outside = (sides < low) | (sides > high)
-        matches = np.array(
-            [match(overlaps, spared[around], truth.crowd[around], iou) for iou in ious]
-        )
-        taken = matches != UNMATCHED
-        on_spared = taken & np.append(spared[around], False)[matches]
-        order.append(here)
+        rows.append(here)
         correct.append(taken & ~on_spared)
         counted.append(~on_spared & (taken | ~outside))
-    nothing = np.zeros((len(ious), 0), bool)
-    rows = np.concatenate([np.zeros(0, int), *order])
-    falling = np.argsort(-results.scores[rows], kind="stable")
+    scores = results.scores[np.concatenate(rows)]
+    falling = np.argsort(-scores, kind="stable")
     return Outcomes(
-        results.scores[rows][falling],
-        np.concatenate([nothing, *correct], axis=1)[:, falling],
-        np.concatenate([nothing, *counted], axis=1)[:, falling],
+        scores[falling],
+        np.concatenate(correct, axis=1)[:, falling],
+        np.concatenate(counted, axis=1)[:, falling],
         int((~spared & (truth.label == label)).sum()),
     )
+
+
+def _takes(boxes, truth, around, spared, ious) -> tuple[np.ndarray, np.ndarray]:
+    """By IoU, which detections on one image take an object, and which a spared one: [t d] each."""
+    crowd = truth.crowd[around]
+    overlaps = pairwise_overlaps(boxes, truth.boxes[around], crowd)
+    matches = np.array([match(overlaps, spared, crowd, iou) for iou in ious])
+    taken = matches != UNMATCHED
+    return taken, taken & np.append(spared, False)[matches]
 
 
 def by_image(rows: Int[np.ndarray, " n"], image: Int[np.ndarray, " m"]) -> dict[int, np.ndarray]:
@@ -162,7 +165,7 @@ def match(
     overlaps: Float[np.ndarray, "d m"],
     spared: Bool[np.ndarray, " m"],
     crowd: Bool[np.ndarray, " m"],
-    iou: float,
+    iou: float | int,
 ) -> Int[np.ndarray, " d"]:
     """COCO's matching on one image: who comes first takes the free object it overlaps most.
 
