@@ -23,6 +23,7 @@ from retinanet_jax.analysis.analyze import (
     check_has_objects,
     judge,
     sample,
+    settle,
 )
 from retinanet_jax.analysis.figures import draw_figures
 from retinanet_jax.analysis.loss_distribution import BINS
@@ -143,6 +144,14 @@ def test_data_without_objects_are_refused():
     dataset = dataclasses.replace(pictures, ground_truth=lambda: content)
     with pytest.raises(DataError, match="test2017: its 2 pictures have no object"):
         check_has_objects(dataset)
+
+
+def test_losses_are_those_of_the_training_and_thresholds_those_that_are_asked_for():
+    stored = small_config(loss__gamma=1.0, matching__negative_iou=0.3)
+    asked = small_config(postprocess__score_threshold=0.2, evaluation__metric="voc")
+    found = settle(stored, asked)
+    assert found.loss == stored.loss and found.matching == stored.matching
+    assert found.postprocess == asked.postprocess and found.evaluation.metric == "coco"
 
 
 @pytest.fixture(scope="module")

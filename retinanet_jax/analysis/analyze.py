@@ -83,8 +83,8 @@ def analyze_workdir(
 
     Args:
       workdir: of the run; nothing is written into it.
-      config: names the data (its eval_split) and thresholds, as for `evaluate_workdir`; None: that
-        of the checkpoint.
+      config: names the data (its eval_split) and thresholds, as for `evaluate_workdir`; network,
+        matching and loss are those of the checkpoint. None: all are.
       step: of the checkpoint; None: the latest.
       max_images: of more, evenly spread ones are taken.
       on_batch: called with the images done and the images in all.
@@ -97,7 +97,7 @@ def analyze_workdir(
     checkpoints = Checkpoints(Path(workdir) / "checkpoints")
     step = checkpoints.latest_step() if step is None else step
     stored, categories = describe(checkpoints, step)
-    config = with_conventions_of(stored, config or stored)
+    config = settle(stored, config or stored)
     check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
     dataset = load_dataset(config.data, config.data.eval_split)
     check_same_classes(categories, dataset.categories, Path(workdir))
@@ -106,10 +106,7 @@ def analyze_workdir(
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
     variables = jax.device_put(read_variables(checkpoints, step), replicated(mesh))
     measured = Measured(model, config)
-    # Of VOC's data, too, the page shows what COCO's rules give.
-    scored = dataclasses.replace(config.evaluation, metric="coco")
-    by_coco = dataclasses.replace(config, evaluation=scored)
-    found = evaluate(measured, variables, dataset, by_coco, mesh, on_batch=on_batch)
+    found = evaluate(measured, variables, dataset, config, mesh, on_batch=on_batch)
     return Analysis(
         run=Path(workdir).resolve().name,
         step=step,
@@ -120,6 +117,18 @@ def analyze_workdir(
         summary=found.summary,
         measures=measured.total(),
         **judge(found.results, dataset.ground_truth(), categories, config.evaluation.picture_score),
+    )
+
+
+def settle(stored: Config, config: Config) -> Config:
+    """`config` with the network, the matching and the loss of a checkpoint, scored by COCO's rules.
+
+    These are the rules of all that is shown, of VOC's data, too.
+    """
+    config = with_conventions_of(stored, config)
+    scored = dataclasses.replace(config.evaluation, metric="coco")
+    return dataclasses.replace(
+        config, evaluation=scored, matching=stored.matching, loss=stored.loss
     )
 
 
