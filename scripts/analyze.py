@@ -24,7 +24,6 @@ from retinanet_jax.compilation import keep_compilations
 from retinanet_jax.config import DataConfig, from_config_dict
 from retinanet_jax.main import CONFIG, EXPECTED, WORKDIR, parse_flags
 from retinanet_jax.page.plots import standalone
-from retinanet_jax.workdir import write_whole
 
 _STEP = flags.DEFINE_integer("step", None, "of the checkpoint; the latest by default", 0)
 _OUT = flags.DEFINE_string("out", "", "the page that is written; '': analysis.html in the workdir")
@@ -53,9 +52,13 @@ def main(argv: list[str]) -> None:
     if _FIGURES.value:
         folder = out.with_name(f"{out.stem}_figures")
         files |= {folder / f"{name}.svg": standalone(svg) for name, svg in figures.items()}
-    for path, text in files.items():
-        write_whole(path, text)
-    print(f"written: {', '.join(map(str, list(files)[:2]))}" + (", figures" * _FIGURES.value))
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"{error.filename}: cannot be written: {error.strerror}; choose another --out")
+    print(f"written: {out}, and in its folder {len(files) - 1} more")
 
 
 def tell_progress(done: int, total: int) -> None:
