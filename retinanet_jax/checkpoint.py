@@ -256,8 +256,12 @@ class Checkpoints:
 
     def _existing(self, step: int | None) -> int:
         step = self.latest_step() if step is None else step
-        if step is None or step not in self._steps():
+        steps = self._steps()
+        if step is None or not steps:
             raise CheckpointError(f"{self.directory}: there is no checkpoint; train first")
+        if step not in steps:
+            there = ", ".join(map(str, sorted(steps)))
+            raise CheckpointError(f"{self.directory}: has no checkpoint {step}, but {there}")
         if damage := self._find_damage(step):
             raise CheckpointError(f"{self.directory / str(step)}: is damaged: {damage}")
         return step

@@ -146,9 +146,9 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = checkpoints.latest_step()  # once: a run in training may add another meanwhile
     stored, categories = describe(checkpoints, step)
-    config = _with_conventions_of(stored, config)
+    config = with_conventions_of(stored, config)
     dataset = load_dataset(config.data, config.data.eval_split)
-    _check_same_classes(categories, dataset.categories, workdir)
+    check_same_classes(categories, dataset.categories, workdir)
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
     variables = jax.device_put(read_variables(checkpoints, step), replicated(mesh))
     # It may be in training at this moment: nothing is taken out of its log.
@@ -264,7 +264,7 @@ def _check_same_run(
     if checkpoints.latest_step() is None:
         return
     before, stored = describe(checkpoints)
-    _check_same_classes(stored, categories, checkpoints.directory.parent)
+    check_same_classes(stored, categories, checkpoints.directory.parent)
     for section in ("model", "anchors"):
         if getattr(before, section) != getattr(config, section):
             raise CheckpointError(
@@ -276,7 +276,7 @@ def _check_same_run(
         log.say("some fields differ from those of the run that is continued; see config.json")
 
 
-def _check_same_classes(stored: Categories, found: Categories, workdir: Path) -> None:
+def check_same_classes(stored: Categories, found: Categories, workdir: Path) -> None:
     if stored != found:
         raise CheckpointError(
             f"{workdir}: was trained on the classes {', '.join(stored.names)}, the data has "
@@ -284,7 +284,7 @@ def _check_same_classes(stored: Categories, found: Categories, workdir: Path) ->
         )
 
 
-def _with_conventions_of(stored: Config, config: Config) -> Config:
+def with_conventions_of(stored: Config, config: Config) -> Config:
     """`config` with what belongs to the weights of a checkpoint and is no choice of the user."""
     replace = dataclasses.replace
     rules = ("max_log_scale", "clamp_both_sides", "clip_before_nms", "drop_empty")

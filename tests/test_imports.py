@@ -38,9 +38,11 @@ ORDER = [
     "train",
     "loop",
     "divergence",
+    "page",
     "inspection",
     "run",
     "replay",
+    "analysis",
     "main",
 ]
 

@@ -5,59 +5,26 @@ import os
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from html_check import check
 from memory_data import memory_dataset, objects_of, random_objects
 from small import small_config
 
 from retinanet_jax.anchors import anchors_for_image
 from retinanet_jax.boxes import pairwise_iou
 from retinanet_jax.data.report import Report
-from retinanet_jax.inspection.charts import Axis
-from retinanet_jax.inspection.markup import VOID, Html, tag
 from retinanet_jax.inspection.page import render
 from retinanet_jax.inspection.pictures import MAX_DRAWN, overlay
 from retinanet_jax.inspection.statistics import count_classes, count_levels, read_split
+from retinanet_jax.page.charts import Axis
+from retinanet_jax.page.markup import Html, tag
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("кот", "<script>alert('x')</script>", '" onload="x', "猫 & co")
-
-
-class Checker(HTMLParser):
-    """Follows the tags, and keeps text and attributes."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.text, self.links, self.tags = [], [], [], []
-
-    def handle_starttag(self, name, attributes):
-        self.tags.append((name, dict(attributes)))
-        if name not in VOID:
-            self.open.append(name)
-        self.links += [value for key, value in attributes if key in ("src", "href")]
-
-    def handle_endtag(self, name):
-        assert self.open.pop() == name
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def check(page: str) -> Checker:
-    checker = Checker()
-    checker.feed(page)
-    checker.close()
-    assert checker.open == []
-    assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in checker.links)
-    assert "url(" not in page and "@import" not in page and "http" not in page
-    names = {name for name, _ in checker.tags}
-    assert "script" not in names and "link" not in names and "iframe" not in names
-    assert not any(key.startswith("on") for _, attributes in checker.tags for key in attributes)
-    return checker
 
 
 def page_of(train, evaluation, names=("thing",), config=None, fit=True, report=None) -> str:

@@ -7,14 +7,14 @@ import numpy as np
 from retinanet_jax.anchors import AnchorConfig, cell_anchors
 from retinanet_jax.config import Config
 from retinanet_jax.data import transforms
-from retinanet_jax.inspection.charts import Axis, bar, histogram, octaves, scatter
 from retinanet_jax.inspection.coverage import STATES, best_anchor
 from retinanet_jax.inspection.fit import Covered, Fit, as_flags, as_python, fit_anchors
-from retinanet_jax.inspection.markup import TIMES, Html, join, tag
 from retinanet_jax.inspection.objects import SIZES, box_sides
 from retinanet_jax.inspection.pictures import anchor_crop
-from retinanet_jax.inspection.sections import table
 from retinanet_jax.inspection.statistics import Split, count_levels
+from retinanet_jax.page.charts import Axis, bar, histogram, octaves, scatter
+from retinanet_jax.page.document import table
+from retinanet_jax.page.markup import TIMES, Html, join, tag
 
 MAX_POINTS = 1500  # in the scatter plot
 CROPS = (6, 6, 12)  # pictures of boxes in each of STATES

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.report import Report
 from retinanet_jax.inspection.coverage import cover
 from retinanet_jax.inspection.objects import ObjectTable, box_sides, fit_objects, read_objects
+from retinanet_jax.page.document import Finding
 
 # Of all boxes, and of the boxes of a class: more than this share without an anchor is told.
 UNCOVERED_SHARE = 0.05
@@ -24,16 +24,6 @@ FEW = 10
 # At the start of a run so many pictures are looked at, half a second however many there are: with
 # four objects each, a share of 0.05 is known to 0.005.
 START_SAMPLE = 500
-
-
-class Finding(NamedTuple):
-    """A thing to know: what is the matter, and what to do about it."""
-
-    problem: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.problem}\n{self.mend}"
 
 
 def check_coverage(dataset: Dataset, config: Config) -> Finding | None:

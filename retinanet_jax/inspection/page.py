@@ -1,7 +1,6 @@
 """One HTML page on the data of a config: self-contained, to be looked at before training."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -15,22 +14,21 @@ from retinanet_jax.data.pipeline import eval_batches, train_batches
 from retinanet_jax.data.stream import Batches
 from retinanet_jax.inspection.anchor_sections import anchors_section, fit_section
 from retinanet_jax.inspection.findings import (
-    Finding,
     class_findings,
     coverage_finding,
     empty_finding,
     max_boxes_finding,
     report_finding,
 )
-from retinanet_jax.inspection.markup import Html, join, tag
 from retinanet_jax.inspection.pictures import batch_pictures, first_pictures
 from retinanet_jax.inspection.sections import (
-    findings_section,
     legend,
     objects_section,
     report_section,
 )
 from retinanet_jax.inspection.statistics import Split, read_split, reports
+from retinanet_jax.page.document import Finding, Section, document, findings_list
+from retinanet_jax.page.markup import Html, join, tag
 
 BATCH_PICTURES, EVAL_PICTURES = 12, 4
 DRAWN_PICTURES, DRAWS = 3, 4
@@ -61,30 +59,16 @@ def render(splits: Sequence[Split], config: Config, fit: bool) -> str:
     train = splits[0]
     names = train.dataset.categories.names
     sections = [
-        ("What to know", "findings", findings_section(_findings(splits, config))),
-        ("What the network sees", "pictures", _pictures_section(splits, config)),
-        ("Objects", "objects", objects_section(splits, names, config)),
-        ("Anchors", "anchors", anchors_section(train, config)),
+        Section("What to know", "findings", findings_list(_findings(splits, config))),
+        Section("What the network sees", "pictures", _pictures_section(splits, config)),
+        Section("Objects", "objects", objects_section(splits, names, config)),
+        Section("Anchors", "anchors", anchors_section(train, config)),
     ]
     if fit:
-        sections.append(("Fitted anchors", "fit", fit_section(train, config)))
-    sections.append(("Skipped or changed", "report", report_section(splits)))
-    title = "A look before training"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{title}: {train.dataset.name}"),
-        tag("style", Html(Path(__file__).with_name("page.css").read_text(encoding="utf-8"))),
-    )
-    body = tag(
-        "body",
-        tag("h1", title),
-        tag("p", _subtitle(splits, config), class_="lead"),
-        tag("nav", [tag("a", heading, href=f"#{place}") for heading, place, _ in sections]),
-        [[tag("h2", heading, id=place), part] for heading, place, part in sections],
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+        sections.append(Section("Fitted anchors", "fit", fit_section(train, config)))
+    sections.append(Section("Skipped or changed", "report", report_section(splits)))
+    subtitle = _subtitle(splits, config)
+    return document("A look before training", train.dataset.name, subtitle, sections)
 
 
 def _subtitle(splits: Sequence[Split], config: Config) -> str:

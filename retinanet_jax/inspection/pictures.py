@@ -16,13 +16,12 @@ from PIL import Image
 from retinanet_jax.augment import as_seen
 from retinanet_jax.data.batch import HostBatch
 from retinanet_jax.data.stream import Batches
-from retinanet_jax.inspection.markup import TIMES, Html, tag
+from retinanet_jax.page.markup import TIMES, Html, shortened, tag
 from retinanet_jax.visualize import class_color
 
 LONG_SIDE = 512  # pixels of a stored picture; more is not seen on a page
 QUALITY = 80
 MAX_DRAWN = 300  # boxes on a picture, the largest: more hide each other and the picture
-LONGEST_NAME = 24  # letters on a picture; the pointer tells the rest
 FEW_BOXES = 8  # so many all get their names; of more, those with room for it
 
 
@@ -64,7 +63,7 @@ def overlay(
     letters = max(height, width) / 32
     for box, label, is_crowd in zip(boxes[order], labels[order], crowd[order], strict=True):
         name = names[label] + (" (crowd)" if is_crowd else "")
-        shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+        shown = shortened(name)
         kind = "crowd" if is_crowd else None
         outlines.append(_rectangle(box, name, css_color(int(label)), kind))
         if len(order) <= FEW_BOXES or box[2] - box[0] > 0.6 * letters * len(shown):

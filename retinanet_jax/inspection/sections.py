@@ -1,43 +1,20 @@
-"""Sections of the page on the data: what to know, the objects, what was skipped."""
+"""Sections of the page on the data: the objects, what was skipped."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from retinanet_jax.config import Config
-from retinanet_jax.inspection.charts import Axis, bar, histogram, octaves
-from retinanet_jax.inspection.findings import UNCOVERED_SHARE, Finding
-from retinanet_jax.inspection.markup import TIMES, Html, join, tag
+from retinanet_jax.inspection.findings import UNCOVERED_SHARE
 from retinanet_jax.inspection.objects import SIZES, box_sides
 from retinanet_jax.inspection.pictures import css_color
 from retinanet_jax.inspection.statistics import ClassCount, Split, count_classes, facts, reports
+from retinanet_jax.page.charts import Axis, bar, histogram, octaves
+from retinanet_jax.page.document import table
+from retinanet_jax.page.markup import TIMES, Html, join, tag
 
 MAX_NAMED = 200  # things skipped, of each reason
 FEW_NAMED = 5  # so many are shown without a click
-
-
-def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
-    """A table that scrolls sideways where the screen is narrow; numbers stand right."""
-    lines = [tag("tr", [tag("td", cell) for cell in row]) for row in rows]
-    top = tag("thead", tag("tr", [tag("th", cell) for cell in head]))
-    return tag("div", tag("table", top, tag("tbody", lines)), class_="scroll")
-
-
-def findings_section(findings: Sequence[Finding]) -> Html:
-    """What to know, and what to do about it."""
-    if not findings:
-        return tag("div", tag("p", "Nothing to warn of."), class_="finding fine")
-    return join(
-        tag("div", tag("p", finding.problem), tag("p", _with_code(finding.mend)), class_="finding")
-        for finding in findings
-    )
-
-
-def _with_code(text: str) -> list[object]:
-    """Flags in a sentence set as code."""
-    parts = re.split(r"(--\S+[^\s:;.,])", text)
-    return [tag("code", part) if part.startswith("--") else part for part in parts]
 
 
 def _dot(label: int) -> Html:

@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterable
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+LONGEST_NAME = 24  # letters on a picture; the pointer tells the rest
 VOID = frozenset({"br", "hr", "img", "link", "meta"})
 
 
@@ -33,6 +34,11 @@ def tag(element: str, /, *children: object, **attributes: object) -> Html:
 def join(children: Iterable[object]) -> Html:
     """Children one after the other, escaped where they are not Html."""
     return Html("".join(_child(child) for child in children))
+
+
+def shortened(name: str, letters: int = LONGEST_NAME) -> str:
+    """A name, or of a longer one its beginning."""
+    return name if len(name) <= letters else name[: letters - 1] + "…"
 
 
 def _child(child: object) -> str:

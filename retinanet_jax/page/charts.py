@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from retinanet_jax.inspection.markup import Html, tag
+from retinanet_jax.page.markup import Html, tag
 
 WIDTH, HEIGHT = 420, 230
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 24, 40

@@ -1,0 +1,1 @@
+"""A checkpoint looked into: losses by level, calibration, kinds of errors, curves, confusions."""

@@ -1,0 +1,130 @@
+"""What the loss of a network is made of, measured beside its detections in one pass over the data.
+
+The images come as in evaluation, resized only; anchors are matched and losses taken as in training.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from retinanet_jax.analysis.loss_distribution import count_logits
+from retinanet_jax.anchors import anchors_for_image
+from retinanet_jax.config import Config
+from retinanet_jax.data.batch import Batch
+from retinanet_jax.detections import Detections
+from retinanet_jax.losses import retinanet_loss
+from retinanet_jax.matching import IGNORE, Targets
+from retinanet_jax.models.layers import normalize
+from retinanet_jax.models.retinanet import Predictions
+from retinanet_jax.predict import predict
+from retinanet_jax.train import assign_targets
+
+ArrayLike = Array | np.ndarray
+
+
+class Measures(NamedTuple):
+    """Sums over images; per level of the pyramid, lowest first, but for `logits`.
+
+    class_loss, box_loss: of all anchors, not normalised; the latter without box_weight.
+    anchors: in all; padding of the canvas has some, too.
+    positives, ignored: of these.
+    logits: histograms of `count_logits`.
+    """
+
+    class_loss: Float[ArrayLike, " l"]
+    box_loss: Float[ArrayLike, " l"]
+    anchors: Int[ArrayLike, " l"]
+    positives: Int[ArrayLike, " l"]
+    ignored: Int[ArrayLike, " l"]
+    logits: Int[ArrayLike, "2 bins"]
+
+
+class Measured:
+    """A predict function for `evaluate` that keeps the Measures of the batches on its way."""
+
+    def __init__(self, model: nn.Module, config: Config):
+        self._compiled = make_measure_fn(model, config)
+        self._kept: list[Measures] = []
+
+    def __call__(self, variables: Any, batch: Batch) -> Detections:
+        found, measures = self._compiled(variables, batch)
+        self._kept.append(measures)  # small, and on the device until they are asked for
+        return found
+
+    def total(self) -> Measures:
+        """The sums over all batches so far."""
+        kept = jax.device_get(self._kept)
+        # In 64 bits: 10^9 decisions of a class are soon there.
+        return Measures(*(_sum(np.stack(parts)) for parts in zip(*kept, strict=True)))
+
+
+def _sum(parts: np.ndarray) -> np.ndarray:
+    return parts.sum(axis=0, dtype=np.int64 if parts.dtype.kind == "i" else np.float64)
+
+
+def make_measure_fn(
+    model: nn.Module, config: Config
+) -> Callable[[Any, Batch], tuple[Detections, Measures]]:
+    """Detections and Measures of a batch, compiled; one compilation per canvas."""
+
+    def run(variables: Any, batch: Batch) -> tuple[Detections, Measures]:
+        found = predict(
+            variables,
+            batch.images,
+            batch.image_sizes,
+            batch.original_sizes,
+            model=model,
+            config=config,
+        )
+        # The same network on the same pictures as inside `predict`: XLA computes it once.
+        inputs = normalize(batch.images, config.pixels, batch.image_sizes)
+        return found, measure(model.apply(variables, inputs, train=False), batch, config)
+
+    return jax.jit(run)
+
+
+def measure(predictions: Predictions, batch: Batch, config: Config) -> Measures:
+    """The Measures of a batch.
+
+    Args:
+      predictions: of the network on the batch.
+      batch: with its boxes; rows that are not valid count nothing.
+      config: sections anchors, matching and loss are read.
+    """
+    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    targets = assign_targets(anchors, batch, config)
+    valid = jnp.asarray(batch.valid)
+    labels = jnp.where(valid[:, None], targets.labels, IGNORE)
+    ends = np.cumsum([len(part) for part in anchors])[:-1]
+    by_level = zip(
+        *predictions,
+        anchors,
+        jnp.split(labels, ends, axis=1),
+        jnp.split(targets.boxes, ends, axis=1),
+        strict=True,
+    )
+    rows = [_measure_level(*level, valid, config) for level in by_level]
+    sums = (jnp.stack(column) for column in zip(*rows, strict=True))
+    return Measures(*sums, count_logits(predictions.class_logits, labels))
+
+
+def _measure_level(class_logits, box_deltas, anchors, labels, boxes, valid, config):
+    """Sums of one level in the order of the fields of Measures."""
+    # By the positives of the batch, which are then taken out again: they are those of the level.
+    settings = dataclasses.replace(config.loss, normalizer="batch")
+    targets = Targets(labels, boxes)
+    losses = retinanet_loss((class_logits,), (box_deltas,), (anchors,), targets, valid, settings)
+    divisor = jnp.maximum(losses.num_positives, 1)
+    return (
+        losses.class_loss * divisor,
+        losses.box_loss * divisor,
+        len(anchors) * jnp.sum(valid, dtype=jnp.int32),
+        jnp.sum(labels >= 0, dtype=jnp.int32),
+        jnp.sum((labels == IGNORE) & valid[:, None], dtype=jnp.int32),
+    )

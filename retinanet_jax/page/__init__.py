@@ -1,0 +1,1 @@
+"""Pages that hold all they show, in HTML and SVG: elements, charts, tables, the frame."""
