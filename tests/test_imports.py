@@ -27,6 +27,7 @@ ORDER = [
     "config",
     "experiment",
     "recipes",
+    "paper",
     "weights",
     "mesh",
     "checkpoint",

@@ -38,7 +38,7 @@ def divisors(
     level_sizes: tuple[int, ...],
     config: LossConfig,
     running: Float[ArrayLike, ""] | None = None,
-) -> Float[Array, "b l"]:
+) -> Float[Array, "b _"]:
     """By what the losses of each image and level are divided before all are added up.
 
     With P positives in all, P_i in image i and P_l on level l of all images:
@@ -56,6 +56,9 @@ def divisors(
       config: field `normalizer`.
       running: positives of an image, from `running_positives`; 'running' needs it.
 
+    Returns:
+      A column for each level, or one alone where it is the same for all.
+
     Raises:
       ValueError: the running mean is missing.
     """
@@ -63,19 +66,17 @@ def divisors(
         raise ValueError("loss.normalizer: 'running' is a state of training; pass `running`")
     valid = jnp.asarray(valid)
     positive = (jnp.asarray(labels) >= 0) & valid[:, None]
-    ends = np.cumsum(level_sizes)[:-1]
-    counts = jnp.stack(
-        [jnp.sum(part, axis=1) for part in jnp.split(positive, ends, axis=1)], axis=1
-    ).astype(jnp.float32)
     images = jnp.maximum(jnp.sum(valid), 1)
     if config.normalizer == "batch":
-        divisor = jnp.maximum(jnp.sum(counts), 1)
+        divisor = jnp.maximum(jnp.sum(positive), 1)
     elif config.normalizer == "batch_plus_one":
-        divisor = jnp.sum(counts) + 1
+        divisor = jnp.sum(positive) + 1
     elif config.normalizer == "image":
-        divisor = jnp.maximum(jnp.sum(counts, axis=1, keepdims=True), 1) * images
+        divisor = jnp.maximum(jnp.sum(positive, axis=1, keepdims=True), 1) * images
     elif config.normalizer == "level":
-        divisor = jnp.maximum(jnp.sum(counts, axis=0, keepdims=True), 1)
+        levels = jnp.split(positive, np.cumsum(level_sizes)[:-1], axis=1)
+        divisor = jnp.maximum(jnp.stack([jnp.sum(level) for level in levels]), 1)
     else:
         divisor = running * images
-    return jnp.broadcast_to(divisor, counts.shape).astype(jnp.float32)
+    columns = len(level_sizes) if config.normalizer == "level" else 1
+    return jnp.broadcast_to(divisor, (len(valid), columns)).astype(jnp.float32)

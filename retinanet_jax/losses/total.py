@@ -48,7 +48,7 @@ def retinanet_loss(
     gamma: Scalar | None = None,
     alpha: Scalar | None = None,
     star_beta: Scalar | None = None,
-    divisor: Float[ArrayLike, "b l"] | None = None,
+    divisor: Float[ArrayLike, "b _"] | None = None,
 ) -> Losses:
     """The loss of a batch: class loss of all anchors plus box loss of the positive ones.
 
@@ -66,7 +66,7 @@ def retinanet_loss(
       gamma: in place of config.gamma; may be traced, so that a sweep compiles once.
       alpha: in place of config.alpha; may be traced.
       star_beta: in place of config.star_beta; may be traced.
-      divisor: [b l], from `divisors`: for a part of a batch that of the whole. None: this batch is
+      divisor: from `divisors`: for a part of a batch that of the whole. None: this batch is
         whole.
 
     Returns:
@@ -117,7 +117,9 @@ def _class_losses(class_logits, labels, quality, sizes, config, parameters):
 
 
 def _sum(losses, sizes, divisor):
-    """One number from the losses [b n]: those of each image and level by their divisor [b l]."""
+    """One number from the losses [b n]: those of each image and level by their divisor."""
+    if divisor.shape[1] == 1:  # the same for all levels: without a split, XLA fuses losses and sum
+        return jnp.sum(jnp.sum(losses, axis=1) / divisor[:, 0])
     sums = jnp.stack([jnp.sum(level, axis=1) for level in _split(losses, sizes)], axis=1)
     return jnp.sum(sums / divisor)
 
