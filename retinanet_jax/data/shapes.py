@@ -18,8 +18,6 @@ from retinanet_jax.data.views import Annotated
 
 CLASSES = ("circle", "ring", "square", "triangle", "star")
 
-DISTRACTORS = ("bar", "cross", "chevron", "half disc")
-
 EMPTY_SHARE = 0.05  # of the pictures
 SIZE_RANGE = (7 / 64, 7 / 8)  # longest side of a box over the shorter side of the picture
 MIN_VISIBLE = 0.7  # share of a shape that the shapes drawn later must leave in sight
@@ -253,7 +251,7 @@ def _iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def _random_outlines(
-    rng: np.random.Generator, size: tuple[int, int], side: float, imbalance: float
+    rng: np.random.Generator, size: tuple[int, int], side: float, imbalance: float | int
 ) -> tuple[int, list[np.ndarray]]:
     """A random label, and its outlines turned and placed at random, the longest side `side`."""
     label = _random_label(rng, imbalance)
@@ -261,7 +259,7 @@ def _random_outlines(
     return label, _put_anywhere(rng, outlines, size, side)
 
 
-def _random_label(rng: np.random.Generator, imbalance: float) -> int:
+def _random_label(rng: np.random.Generator, imbalance: float | int) -> int:
     if imbalance == 1:
         return int(rng.integers(len(CLASSES)))
     shares = np.geomspace(imbalance, 1, len(CLASSES))
@@ -281,7 +279,7 @@ def _put_anywhere(
 
 def _random_distractor(rng: np.random.Generator, size: tuple[int, int]) -> Shape:
     """Something in the colours of a random class that is none of them, turned at random."""
-    outline = _DISTRACTOR_OUTLINES[DISTRACTORS[rng.integers(len(DISTRACTORS))]]
+    outline = _DISTRACTORS[rng.integers(len(_DISTRACTORS))]
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     side = min(size) * np.exp(rng.uniform(np.log(SIZE_RANGE[0]), np.log(0.35)))
@@ -330,15 +328,17 @@ def _polygon(corners: int, angle: float) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
 
-_DISTRACTOR_OUTLINES = {
-    "bar": np.array([[-4, -1], [4, -1], [4, 1], [-4, 1]], float),
-    "cross": np.stack(
-        [[-1, 1, 1, 3, 3, 1, 1, -1, -1, -3, -3, -1], [-3, -3, -1, -1, 1, 1, 3, 3, 1, 1, -1, -1]],
-        axis=1,
-    ).astype(float),
-    "chevron": np.array([[-3, -2], [0, 1], [3, -2], [3, 0], [0, 3], [-3, 0]], float),
-    "half disc": _polygon(64, 0.0)[:33],
-}
+_BAR = np.array([[-4, -1], [4, -1], [4, 1], [-4, 1]], float)
+_CHEVRON = np.array([[-3, -2], [0, 1], [3, -2], [3, 0], [0, 3], [-3, 0]], float)
+_HALF_DISC = _polygon(64, 0.0)[:33]
+_CROSS = np.array(
+    [
+        *([-1, -3], [1, -3], [1, -1], [3, -1], [3, 1], [1, 1]),
+        *([1, 3], [-1, 3], [-1, 1], [-3, 1], [-3, -1], [-1, -1]),
+    ],
+    float,
+)
+_DISTRACTORS = (_BAR, _CHEVRON, _HALF_DISC, _CROSS)
 
 
 def _paint(rng: np.random.Generator, image: Float[np.ndarray, "3 h w"], shape: Shape) -> None:
