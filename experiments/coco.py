@@ -16,6 +16,11 @@ Expected AP on val2017, as published (not measured here):
     lsj      ResNet-50 at 1024x1024, 270k steps, large scale jitter (arXiv 2012.07177): no
              published figure of a RetinaNet is known here
 
+Further variants are the recipes of public projects, whole (retinanet_jax/recipes.py): paper,
+detectron2, torchvision_v1, torchvision_v2, mmdetection, tf_vision. Weights have to fit: the first
+two expect pixels in BGR and strides on the 1x1 convolutions. A part of a recipe, such as its
+matching, is laid over any config by with_recipe(config, NAME, only=("matching",)).
+
 Hardware: made for 8 accelerators, runs on one; about 16 GB of accelerator memory for 16 images in
 bfloat16 has not been measured here yet, nor has the time.
 
@@ -36,6 +41,7 @@ from ml_collections import ConfigDict
 
 from retinanet_jax.config import default_config
 from retinanet_jax.experiment import choose_variant
+from retinanet_jax.recipes import RECIPES
 
 MULTI_SCALE = {"augmentation.scales": tuple(range(640, 801, 32))}
 VARIANTS = {
@@ -51,7 +57,7 @@ VARIANTS = {
         "pipeline.max_side": 1024,
         "train.steps": 270_000,
     },
-}
+} | RECIPES
 
 
 def get_config(variant: str = "") -> ConfigDict:

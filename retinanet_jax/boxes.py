@@ -9,6 +9,7 @@ everywhere.
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
@@ -50,8 +51,7 @@ def pairwise_iou(
       there).
     """
     rows, columns = jnp.asarray(boxes1)[:, None], jnp.asarray(boxes2)[None]
-    intersection = _intersection(rows, columns)
-    return _ratio(intersection, area(rows) + area(columns) - intersection)
+    return _ratio(*_intersection_and_union(rows, columns))
 
 
 def pairwise_ioa(
@@ -73,6 +73,30 @@ def pairwise_ioa(
     return _ratio(_intersection(rows, columns), area(rows))
 
 
+def iou(boxes1: Float[ArrayLike, "*b 4"], boxes2: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b"]:
+    """Intersection over union of corresponding boxes.
+
+    Args:
+      boxes1: boxes, xyxy pixels.
+      boxes2: as many boxes, xyxy pixels.
+
+    Returns:
+      Values in [0, 1]; 0 where both boxes are without area.
+    """
+    boxes1, boxes2 = jnp.asarray(boxes1), jnp.asarray(boxes2)
+    return _ratio(*_intersection_and_union(boxes1, boxes2))
+
+
+def hull(
+    boxes1: Float[ArrayLike, "*b 4"], boxes2: Float[ArrayLike, "*b 4"]
+) -> Float[Array, "*b 4"]:
+    """The smallest box around both of corresponding boxes, xyxy pixels."""
+    boxes1, boxes2 = jnp.asarray(boxes1), jnp.asarray(boxes2)
+    low = jnp.minimum(boxes1[..., :2], boxes2[..., :2])
+    high = jnp.maximum(boxes1[..., 2:], boxes2[..., 2:])
+    return jnp.concatenate([low, high], axis=-1)
+
+
 def generalized_iou(
     boxes1: Float[ArrayLike, "*b 4"], boxes2: Float[ArrayLike, "*b 4"]
 ) -> Float[Array, "*b"]:
@@ -90,12 +114,52 @@ def generalized_iou(
       Values in [-1, 1]: 1 for equal boxes, towards -1 for distant ones.
     """
     boxes1, boxes2 = jnp.asarray(boxes1), jnp.asarray(boxes2)
-    intersection = _intersection(boxes1, boxes2)
-    union = area(boxes1) + area(boxes2) - intersection
-    low = jnp.minimum(boxes1[..., :2], boxes2[..., :2])
-    high = jnp.maximum(boxes1[..., 2:], boxes2[..., 2:])
-    hull = area(jnp.concatenate([low, high], axis=-1))
-    return _ratio(intersection, union) - _ratio(hull - union, hull)
+    intersection, union = _intersection_and_union(boxes1, boxes2)
+    around = area(hull(boxes1, boxes2))
+    return _ratio(intersection, union) - _ratio(around - union, around)
+
+
+def distance_iou(
+    boxes1: Float[ArrayLike, "*b 4"], boxes2: Float[ArrayLike, "*b 4"]
+) -> Float[Array, "*b"]:
+    """Distance IoU of corresponding boxes: IoU - (distance of centres / diagonal of hull)^2.
+
+    Zheng et al., "Distance-IoU Loss" (arXiv 1911.08287), equation 7. Equals torchvision's
+    `distance_box_iou_loss` (1 - this value).
+
+    Args:
+      boxes1: boxes, xyxy pixels.
+      boxes2: as many boxes, xyxy pixels.
+
+    Returns:
+      Values in [-1, 1]: 1 for equal boxes, the IoU for boxes around one centre.
+    """
+    boxes1, boxes2 = jnp.asarray(boxes1), jnp.asarray(boxes2)
+    apart = 0.5 * (boxes1[..., :2] + boxes1[..., 2:] - boxes2[..., :2] - boxes2[..., 2:])
+    diagonal = jnp.stack(_sides(hull(boxes1, boxes2)), axis=-1)
+    penalty = _ratio(jnp.sum(apart**2, axis=-1), jnp.sum(diagonal**2, axis=-1))
+    return iou(boxes1, boxes2) - penalty
+
+
+def complete_iou(
+    boxes1: Float[ArrayLike, "*b 4"], boxes2: Float[ArrayLike, "*b 4"]
+) -> Float[Array, "*b"]:
+    """Complete IoU of corresponding boxes: distance IoU - weight * v, v from the aspect ratios.
+
+    Zheng et al. (arXiv 1911.08287), equations 8 to 11: v = (2 / pi)^2 (difference of the angles
+    atan(width / height))^2, weight = v / (1 - IoU + v), through which no gradient flows. Equals
+    torchvision's `complete_box_iou_loss` (1 - this value).
+
+    Args:
+      boxes1: boxes, xyxy pixels.
+      boxes2: as many boxes, xyxy pixels.
+
+    Returns:
+      Values in [-2, 1]: 1 for equal boxes, the distance IoU for boxes of one aspect ratio.
+    """
+    v = (2 / math.pi * (_aspect_angle(boxes1) - _aspect_angle(boxes2))) ** 2
+    weight = jax.lax.stop_gradient(_ratio(v, 1 - iou(boxes1, boxes2) + v))
+    return distance_iou(boxes1, boxes2) - weight * v
 
 
 def encode(
@@ -214,6 +278,18 @@ def _intersection(boxes1, boxes2):
     high = jnp.minimum(boxes1[..., 2:], boxes2[..., 2:])
     width, height = high[..., 0] - low[..., 0], high[..., 1] - low[..., 1]
     return jnp.where((width > 0) & (height > 0), width * height, 0)
+
+
+def _intersection_and_union(boxes1, boxes2):
+    intersection = _intersection(boxes1, boxes2)
+    return intersection, area(boxes1) + area(boxes2) - intersection
+
+
+def _aspect_angle(boxes):
+    """atan(width / height); 0, with gradient 0, for a point, which has no aspect ratio."""
+    width, height = _sides(boxes)
+    some = width**2 + height**2 > _MIN_AREA
+    return jnp.where(some, jnp.arctan2(jnp.where(some, width, 0), jnp.where(some, height, 1)), 0)
 
 
 def _ratio(numerator, denominator):

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_dict
 from retinanet_jax.anchors import AnchorConfig
 from retinanet_jax.data.augmentation import AugmentationConfig, with_largest_scale
 from retinanet_jax.data.pipeline import PipelineConfig
+from retinanet_jax.data.shapes import Difficulty
 from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.detections import PostprocessConfig
 from retinanet_jax.losses import LossConfig
@@ -39,8 +40,8 @@ def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class ShapesConfig:
-    """The built-in data set (data name 'shapes').
+class ShapesConfig(Difficulty):
+    """The built-in data set (data name 'shapes'); how hard it is: see Difficulty, data/shapes.py.
 
     Attributes:
         image_size: height and width in pixels.

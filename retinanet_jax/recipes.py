@@ -1,20 +1,29 @@
-"""What a checkpoint was trained with and does not say: the conventions of each public project.
+"""The conventions of each public project, by name: how its RetinaNet is built, trained and read.
 
-A recipe is the config fields that turn the project's weights into the project's detections, by
-name; `with_recipe` lays one over a config. An experiment file may use them too:
+A recipe is the config fields that turn the project's weights into the project's detections, and
+those by which it trains; `with_recipe` lays one over a config, or a part of one, so that what two
+projects do differently can be tried one by one:
 
     config = with_recipe(default_config(), "detectron2")
+    config = with_recipe(config, "tf_vision", only=("matching", "loss"))
 
-Sources, read in November 2026: torchvision 0.28 and 0.29 (models/detection: retinanet.py,
-anchor_utils.py, transform.py, _utils.py), detectron2 0.6 (modeling/meta_arch/retinanet.py,
-configs/COCO-Detection), MMDetection 3.3 (configs/_base_/models/retinanet_r50_fpn.py,
-models/dense_heads). The parts of the network that can be read off the arrays (backbone, classes, P6
-from C5 or P5, norm of the heads) are not here.
+What a recipe cannot say, since this package has no field for it, stands beside the recipe. Of the
+network, what can be read off arrays (backbone, P6 from C5 or P5, norm of the heads) is that of the
+project's ResNet-50; a checkpoint that is imported has its own.
+
+Sources, read in November 2026: arXiv 1708.02002 and Detectron (configs/12_2017_baselines,
+roi_data/retinanet.py); torchvision 0.28 and 0.29 (models/detection: retinanet.py, anchor_utils.py,
+transform.py, _utils.py; references/detection), detectron2 0.6 (modeling/meta_arch/retinanet.py,
+configs/COCO-Detection), MMDetection 3.3 (configs/_base_, models/dense_heads), TensorFlow's official
+models (vision/configs/retinanet.py, vision/losses/retinanet_losses.py). Epochs are of COCO's
+117,266 pictures with objects, which torchvision, detectron2 and MMDetection train on.
 """
 
 from typing import Any
 
 from ml_collections import ConfigDict
+
+_STEPS_PER_EPOCH = 7_330  # of 16 images, the last one of fewer
 
 # Each project resizes to 800 / 1333 and pads to multiples of 32, no more than the batch needs.
 _COMMON = {
@@ -22,95 +31,151 @@ _COMMON = {
     "pipeline.max_side": 1333,
     "pipeline.pad_multiple": 32,
     "pipeline.eval_canvas": "tight",
+    "pipeline.eval_resizing": "opencv",
+    "pixels.mean": (103.53, 116.28, 123.675),
+    "pixels.std": (1.0, 1.0, 1.0),
+    "pixels.scale": 1.0,
+    "pixels.order": "bgr",
+    "augmentation.flip": True,
+    "augmentation.scales": (),
+    "augmentation.scale_jitter": (1.0, 1.0),
+    "anchors.order": "scale_major",
+    "anchors.rounding": "none",
+    "anchors.center": 0.0,
+    "anchors.strides": "power_of_two",
     "matching.positive_iou": 0.5,
     "matching.negative_iou": 0.4,
+    "matching.low_quality": "own_box",
+    "matching.low_quality_min_iou": 0.0,
     "matching.crowd_ioa": -1.0,
+    "loss.classification": "focal",
     "loss.gamma": 2.0,
     "loss.alpha": 0.25,
-    "model.norm": "frozen_batch",
+    "loss.box": "l1",
+    "loss.beta": 1 / 9,
+    "loss.box_weight": 1.0,
+    "loss.normalizer": "batch",
+    "model.norm": "auto",
     "model.norm_epsilon": 1e-5,
-    "model.frozen_stages": 2,
+    "model.frozen_stages": -2,
+    "model.stride_on": "1x1",
+    "model.extra_levels_from": "backbone",
+    "model.relu_before_p7": True,
+    "model.head_norm": "none",
+    "model.prior": 0.01,
     "postprocess.score_threshold": 0.05,
     "postprocess.pre_nms_top_k": 1000,
     "postprocess.nms_iou": 0.5,
     "postprocess.max_detections": 100,
+    "postprocess.clamp_both_sides": False,
+    "postprocess.clip_before_nms": True,
+    "postprocess.drop_empty": False,
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.01,
+    "optimizer.base_batch_size": 16,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 1e-4,
+    "optimizer.decay": "all",
+    "optimizer.schedule": "step",
+    "optimizer.decay_at": (2 / 3, 8 / 9),
+    "optimizer.decay_factor": 0.1,
+    "optimizer.warmup_steps": 1000,
+    "optimizer.warmup_factor": 0.001,
+    "optimizer.gradient_clip": 0.0,
+    "train.steps": 90_000,
+    "train.batch_size": 16,
 }
 
-TORCHVISION_V1 = _COMMON | {
-    "anchors.order": "ratio_major",
-    "anchors.rounding": "torchvision",
-    "anchors.center": 0.0,
-    "anchors.strides": "grid",
-    "model.stride_on": "3x3",
-    "model.relu_before_p7": True,
+_RGB = {
     "pixels.mean": (0.485, 0.456, 0.406),
     "pixels.std": (0.229, 0.224, 0.225),
     "pixels.scale": 1 / 255,
     "pixels.order": "rgb",
-    "pipeline.eval_resizing": "torchvision",
-    "matching.low_quality": "own_box",
-    "loss.box": "l1",
-    "loss.normalizer": "image",
-    "postprocess.clamp_both_sides": False,
-    "postprocess.clip_before_nms": True,
-    "postprocess.drop_empty": False,
-    "postprocess.max_detections": 300,
 }
-"""`retinanet_resnet50_fpn`: frozen batch norm with epsilon 1e-5, as its builder makes it."""
+
+PAPER = _COMMON | {
+    "pipeline.pad_multiple": 128,
+    "pixels.mean": (102.9801, 115.9465, 122.7717),
+    "anchors.center": 0.5,
+    "matching.low_quality_min_iou": 0.4,
+    "loss.box": "smooth_l1",
+    "loss.beta": 0.11,
+    "optimizer.warmup_steps": 500,
+    "optimizer.warmup_factor": 1 / 3,
+}
+"""The paper, and Detectron, its authors' program, where the paper is silent. The low-quality
+matches of [.4, .5) are Detectron's; the paper speaks of none ('matching.low_quality': 'none').
+Detectron counts the last pixel of a box in, by which its anchors are centred on half a stride. Not
+here: it adds 1 to the positives of every image before it divides by their sum, rounds the sides of
+its anchors, and lets every score of P7 reach NMS."""
+
+DETECTRON2 = _COMMON | {
+    "pipeline.eval_resizing": "detectron2",
+    "augmentation.scales": tuple(range(640, 801, 32)),
+    "loss.normalizer": "running",
+    "postprocess.clip_before_nms": False,
+    "postprocess.drop_empty": True,
+}
+"""The model zoo's retinanet_R_50_FPN and R_101_FPN, schedule 1x. Detectron2's running mean of the
+positives is of the two images of a GPU, here it is that of an image, over all devices."""
+
+TORCHVISION_V1 = (
+    _COMMON
+    | _RGB
+    | {
+        "pipeline.eval_resizing": "torchvision",
+        "anchors.order": "ratio_major",
+        "anchors.rounding": "torchvision",
+        "anchors.strides": "grid",
+        "loss.normalizer": "image",
+        "model.stride_on": "3x3",
+        "model.extra_levels_from": "fpn",
+        "postprocess.max_detections": 300,
+        "optimizer.decay_at": (16 / 26, 22 / 26),
+        "train.steps": 26 * _STEPS_PER_EPOCH,
+    }
+)
+"""`retinanet_resnet50_fpn`: frozen batch norm with epsilon 1e-5, as its builder makes it. Not here:
+a box that touches no anchor makes all such anchors positive."""
 
 TORCHVISION_V1_COCO = TORCHVISION_V1 | {"model.norm_epsilon": 0.0}
 """The published file retinanet_resnet50_fpn_coco-eeacb38b.pth: torchvision sets the epsilon of the
 frozen batch norm to 0 for these weights alone (`overwrite_eps`). Nothing in the arrays tells."""
 
 TORCHVISION_V2 = TORCHVISION_V1 | {
+    "augmentation.scales": tuple(range(480, 801, 32)),
     "loss.box": "giou",
     "model.norm": "batch",
     "model.frozen_stages": 0,
+    "model.extra_levels_from": "backbone",
+    "model.head_norm": "group",
+    "optimizer.name": "adamw",
+    "optimizer.learning_rate": 1e-4,
+    "optimizer.weight_decay": 0.05,
+    "optimizer.decay": "kernels",
 }
-"""`retinanet_resnet50_fpn_v2`: live batch norm; group norm in the heads; generalized IoU."""
-
-DETECTRON2 = _COMMON | {
-    "anchors.order": "scale_major",
-    "anchors.rounding": "none",
-    "anchors.center": 0.0,
-    "anchors.strides": "power_of_two",
-    "model.stride_on": "1x1",
-    "model.relu_before_p7": True,
-    "pixels.mean": (103.53, 116.28, 123.675),
-    "pixels.std": (1.0, 1.0, 1.0),
-    "pixels.scale": 1.0,
-    "pixels.order": "bgr",
-    "pipeline.eval_resizing": "detectron2",
-    "matching.low_quality": "own_box",
-    "loss.box": "l1",
-    "loss.normalizer": "batch",
-    "postprocess.clamp_both_sides": False,
-    "postprocess.clip_before_nms": False,
-    "postprocess.drop_empty": True,
-}
-"""The model zoo's retinanet_R_50_FPN and R_101_FPN. Detectron2 divides the loss by a running mean
-of the number of positives; here it is the batch's own number."""
+"""`retinanet_resnet50_fpn_v2`: live batch norm; group norm in the heads; generalized IoU. Not here:
+torchvision spares norms from the decay, but not the biases of convolutions, and its batch norm
+counts the images of one GPU."""
 
 MMDETECTION = _COMMON | {
-    "anchors.order": "ratio_major",
-    "anchors.rounding": "none",
-    "anchors.center": 0.0,
-    "anchors.strides": "power_of_two",
-    "model.stride_on": "3x3",
-    "model.relu_before_p7": False,
+    "pipeline.eval_resizing": "mmdetection",
     "pixels.mean": (123.675, 116.28, 103.53),
     "pixels.std": (58.395, 57.12, 57.375),
-    "pixels.scale": 1.0,
     "pixels.order": "rgb",
-    "pipeline.eval_resizing": "mmdetection",
+    "anchors.order": "ratio_major",
     "matching.low_quality": "that_box",
-    "loss.box": "l1",
-    "loss.normalizer": "batch",
+    "model.stride_on": "3x3",
+    "model.relu_before_p7": False,
     "postprocess.clamp_both_sides": True,
-    "postprocess.clip_before_nms": True,
     "postprocess.drop_empty": True,
+    "optimizer.warmup_steps": 500,
+    "optimizer.decay_at": (8 / 12, 11 / 12),
+    "train.steps": 12 * _STEPS_PER_EPOCH,
 }
-"""retinanet_r18_fpn, _r50_fpn, _r101_fpn, _x101_32x4d_fpn and _x101_64x4d_fpn: style 'pytorch'."""
+"""retinanet_r18_fpn, _r50_fpn, _r101_fpn, _x101_32x4d_fpn and _x101_64x4d_fpn: style 'pytorch',
+schedule 1x. Not here: the scale and shift of its batch norm train while the statistics are frozen,
+and an image without positives counts as one with one."""
 
 MMDETECTION_CAFFE = MMDETECTION | {
     "model.stride_on": "1x1",
@@ -120,25 +185,78 @@ MMDETECTION_CAFFE = MMDETECTION | {
 }
 """retinanet_r50_caffe_fpn and _r101_caffe_fpn: the same keys and shapes as style 'pytorch'."""
 
+TF_VISION = (
+    _COMMON
+    | _RGB
+    | {
+        "pipeline.min_side": 640,
+        "pipeline.max_side": 640,
+        "pipeline.pad_multiple": 128,
+        "pipeline.eval_canvas": "few",
+        "augmentation.scale_jitter": (0.8, 1.2),
+        "anchors.center": 0.5,
+        "matching.negative_iou": 0.5,
+        "matching.low_quality": "that_box",
+        "loss.gamma": 1.5,
+        "loss.box": "smooth_l1",
+        "loss.beta": 0.1,
+        "loss.box_weight": 1.25,
+        "loss.normalizer": "batch_plus_one",
+        "model.norm": "batch",
+        "model.norm_epsilon": 1e-3,
+        "model.frozen_stages": 0,
+        "model.stride_on": "3x3",
+        "model.extra_levels_from": "fpn",
+        "postprocess.pre_nms_top_k": 5000,
+        "optimizer.learning_rate": 0.32,
+        "optimizer.base_batch_size": 256,
+        "optimizer.decay": "kernels",
+        "optimizer.decay_at": (57 / 72, 67 / 72),
+        "optimizer.warmup_steps": 500,
+        "optimizer.warmup_factor": 0.0067 / 0.32,
+        "train.steps": 72 * (118_287 // 256),
+        "train.batch_size": 256,
+    }
+)
+"""retinanet_resnetfpn_coco, 72 epochs. Its box loss is 50 times Huber's with delta .1, which Keras
+averages over the four numbers of a box: smooth L1 with beta .1, times 50 * .1 / 4. Not here: batch
+norm in the pyramid and the heads, its momentum of .99 (here .9), the last convolutions' start at a
+deviation of 1e-5, a single best anchor for each box (here all ties), and 5000 candidates before NMS
+for each class instead of each level."""
+
 RECIPES = {
+    "paper": PAPER,
+    "detectron2": DETECTRON2,
     "torchvision_v1": TORCHVISION_V1,
     "torchvision_v1_coco": TORCHVISION_V1_COCO,
     "torchvision_v2": TORCHVISION_V2,
-    "detectron2": DETECTRON2,
     "mmdetection": MMDETECTION,
     "mmdetection_caffe": MMDETECTION_CAFFE,
+    "tf_vision": TF_VISION,
 }
+SECTIONS = tuple(dict.fromkeys(field.partition(".")[0] for field in _COMMON))
+"""The parts that `with_recipe` can take one by one: sections of the config."""
 
 
-def with_recipe(config: ConfigDict, name: str, **fields: Any) -> ConfigDict:
+def with_recipe(
+    config: ConfigDict, name: str, only: tuple[str, ...] = SECTIONS, **fields: Any
+) -> ConfigDict:
     """A copy of `config` with the fields of a recipe, then with `fields` (section__name=value).
 
+    Args:
+      config: from `default_config` or an experiment.
+      name: one of RECIPES.
+      only: sections of the config that the recipe may change, such as ("matching", "loss").
+
     Raises:
-      ValueError: no recipe has that name; the message lists them.
+      ValueError: no recipe or no part has that name; the message lists them.
     """
     if name not in RECIPES:
         raise ValueError(f"recipe: {name!r} is not one of {', '.join(RECIPES)}")
+    if unknown := set(only) - set(SECTIONS):
+        raise ValueError(f"recipe: only {sorted(unknown)} is not among {', '.join(SECTIONS)}")
     config = config.copy_and_resolve_references()
+    wanted = {k: v for k, v in RECIPES[name].items() if k.partition(".")[0] in only}
     own = {field.replace("__", ".", 1): value for field, value in fields.items()}
-    config.update_from_flattened_dict(RECIPES[name] | own)
+    config.update_from_flattened_dict(wanted | own)
     return config

@@ -21,7 +21,7 @@ from retinanet_jax.losses import LossParts, loss_parts
 from retinanet_jax.mesh import fetch, make_mesh, sent_ahead
 from retinanet_jax.models import build_model, normalize
 from retinanet_jax.run import make_learner
-from retinanet_jax.train import TrainState, assign_targets
+from retinanet_jax.train import TrainState, assign_targets, normalizer
 
 
 def replay_step(config: Config, workdir: Path, step: int) -> dict:
@@ -106,7 +106,8 @@ def losses_of_parts(
         mutable=["batch_stats"],
     )
     targets = assign_targets(anchors, batch, config)
-    return loss_parts(*predictions, anchors, targets, batch.valid, config.loss)
+    _, divisor = normalizer(state, targets, batch, anchors, config.loss)
+    return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
 
 
 def _rows(names: list, parts: LossParts, axis: int) -> list[dict]:

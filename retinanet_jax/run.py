@@ -37,7 +37,7 @@ from retinanet_jax.models import build_model, trainable_mask
 from retinanet_jax.optimizer import make_optimizer, make_schedule
 from retinanet_jax.predict import PredictFn, describe, make_predict_fn, read_variables
 from retinanet_jax.preemption import Preempted, Preemption
-from retinanet_jax.train import Focal, TrainState, create_state, make_train_step
+from retinanet_jax.train import TrainState, create_state, focal_of, make_train_step
 from retinanet_jax.watchdog import Watchdog
 from retinanet_jax.weights.pretrained import load_pretrained
 from retinanet_jax.workdir import locked, telling_of_disk, write_whole
@@ -172,15 +172,18 @@ def make_learner(
     schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
     trainable = trainable_mask(variables["params"], config.model)
     optimizer = make_optimizer(config.optimizer, schedule, trainable)
-    average = config.optimizer.ema_decay > 0
-    first_state = functools.partial(create_state, optimizer=optimizer, keep_average=average)
+    first_state = functools.partial(
+        create_state,
+        optimizer=optimizer,
+        keep_average=config.optimizer.ema_decay > 0,
+        keep_positives=config.loss.normalizer == "running",
+    )
     shapes = jax.eval_shape(first_state, variables)
     sharding = state_sharding(shapes, mesh, config.mesh)
-    alpha = None if config.loss.alpha is None else jnp.float32(config.loss.alpha)
     return Learner(
         step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
         predict_fn=make_predict_fn(model, config),
-        focal=jax.device_put(Focal(jnp.float32(config.loss.gamma), alpha), replicated(mesh)),
+        focal=jax.device_put(focal_of(config.loss), replicated(mesh)),
         # One program instead of one for every shape of a parameter, which take seconds to compile.
         state=jax.jit(first_state, out_shardings=sharding)(variables),
     )

@@ -19,7 +19,14 @@ from retinanet_jax.anchors import anchors_for_image
 from retinanet_jax.augment import augment_on_device
 from retinanet_jax.config import Config
 from retinanet_jax.data.batch import Batch
-from retinanet_jax.losses import Losses, retinanet_loss
+from retinanet_jax.losses import (
+    FIRST_POSITIVES,
+    LossConfig,
+    Losses,
+    divisors,
+    retinanet_loss,
+    running_positives,
+)
 from retinanet_jax.matching import Targets, assign
 from retinanet_jax.mesh import gathered, replicated
 from retinanet_jax.models.layers import normalize
@@ -36,6 +43,7 @@ class TrainState:
         batch_stats: running mean and variance of the norms, float32.
         opt_state: of the optimizer.
         average: moving average of {'params', 'batch_stats'}, or None where it is off.
+        positives: running mean of the positives of an image, or None where the loss has none.
     """
 
     step: Any  # like the others, it may be a shape or a sharding in a tree like the state
@@ -43,6 +51,7 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     average: Any = None
+    positives: Any = None
 
     def variables(self) -> dict[str, Any]:
         """What to predict with: the moving average where there is one."""
@@ -50,9 +59,20 @@ class TrainState:
 
 
 def create_state(
-    variables: Any, optimizer: optax.GradientTransformation, *, keep_average: bool
+    variables: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    keep_average: bool,
+    keep_positives: bool = False,
 ) -> TrainState:
-    """The state before the first update; `keep_average` starts a moving average of the weights."""
+    """The state before the first update.
+
+    Args:
+        variables: 'params' and, where the model has any, 'batch_stats'.
+        optimizer: from `make_optimizer`.
+        keep_average: starts a moving average of the weights.
+        keep_positives: starts a running mean of the positives (loss.normalizer 'running').
+    """
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -63,14 +83,25 @@ def create_state(
         average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
         if keep_average
         else None,
+        positives=jnp.float32(FIRST_POSITIVES) if keep_positives else None,
     )
 
 
 class Focal(NamedTuple):
-    """Focusing parameters as arguments of the compiled step: a sweep over them compiles once."""
+    """Focusing parameters as arguments of the compiled step: a sweep over them compiles once.
+
+    See LossConfig; where star_beta is None, that of the config holds.
+    """
 
     gamma: jax.Array
     alpha: jax.Array | None
+    star_beta: jax.Array | None = None
+
+
+def focal_of(config: LossConfig) -> Focal:
+    """The parameters that a config names, as float32 scalars."""
+    alpha = None if config.alpha is None else jnp.float32(config.alpha)
+    return Focal(jnp.float32(config.gamma), alpha, jnp.float32(config.star_beta))
 
 
 def train_step(
@@ -92,7 +123,7 @@ def train_step(
     Args:
         state: before the update.
         batch: b images with their boxes; over all devices.
-        focal: gamma and alpha of the focal loss (paper, section 3).
+        focal: parameters of the class loss (paper, section 3 and appendix A).
         model: from `build_model`.
         optimizer: from `make_optimizer`.
         schedule: learning rate by step, reported only; the optimizer has it too.
@@ -107,16 +138,18 @@ def train_step(
     batch = augment_on_device(batch)
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
     targets = assign_targets(anchors, batch, config)
+    positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
 
-    def loss_fn(params, batch_stats, part, part_targets):
+    def loss_fn(params, batch_stats, part, targets, divisor):
         predictions, updated = model.apply(
             {"params": params, "batch_stats": batch_stats},
             normalize(part.images, config.pixels, part.image_sizes),
             train=True,
             mutable=["batch_stats"],
         )
+        parameters = focal._asdict() | {"divisor": divisor}
         losses = retinanet_loss(
-            *predictions, anchors, part_targets, part.valid, config.loss, **focal._asdict()
+            *predictions, anchors, targets, part.valid, config.loss, **parameters
         )
         # A network with group norm only has no statistics.
         return losses.total, (losses, updated.get("batch_stats", batch_stats))
@@ -124,7 +157,7 @@ def train_step(
     # Parameters that are divided over the devices are gathered here, once for all their uses.
     whole = state.replace(params=gathered(state.params, mesh))
     losses, batch_stats, gradients = accumulate_gradients(
-        loss_fn, whole, batch, targets, config.optimizer.accumulate_steps, config.loss.normalizer
+        loss_fn, whole, (batch, targets, divisor), config.optimizer.accumulate_steps
     )
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -145,7 +178,7 @@ def train_step(
         "learning_rate": schedule(state.step),
         "skipped": 1.0 - finite,
     }
-    updated = TrainState(state.step + 1, params, batch_stats, opt_state, average)
+    updated = TrainState(state.step + 1, params, batch_stats, opt_state, average, positives)
     return keep_finite(finite, updated, state), metrics
 
 
@@ -184,47 +217,55 @@ def assign_targets(anchors: tuple[np.ndarray, ...], batch: Batch, config: Config
     return jax.vmap(match)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
 
 
-def accumulate_gradients(
-    loss_fn: Callable,
+def normalizer(
     state: TrainState,
-    batch: Batch,
     targets: Targets,
-    parts: int,
-    normalizer: str,
+    batch: Batch,
+    anchors: tuple[np.ndarray, ...],
+    config: LossConfig,
+) -> tuple[jax.Array | None, jax.Array]:
+    """TrainState.positives after this batch, and by what its losses are divided."""
+    positives = state.positives
+    if positives is not None:
+        positives = running_positives(positives, targets.labels, batch.valid)
+    sizes = tuple(len(level) for level in anchors)
+    return positives, divisors(targets.labels, batch.valid, sizes, config, positives)
+
+
+def accumulate_gradients(
+    loss_fn: Callable, state: TrainState, examples: Any, parts: int
 ) -> tuple[Losses, Any, Any]:
     """Losses, batch statistics and gradients of a batch, worked off in `parts` equal parts.
 
-    The result is that of the whole batch at once (but for live batch norm, which sees a part at a
-    time): each part's loss is weighted by its share of the normaliser.
+    The losses of the parts add up to that of the batch, for each is divided by what the whole batch
+    is divided by; so the result is that of the whole batch at once (but for live batch norm, which
+    sees a part at a time).
+
+    Args:
+        loss_fn: (params, batch_stats, *part of examples) to (loss, (Losses, batch_stats)).
+        state: weights and statistics.
+        examples: a tuple of trees of arrays, the images of the batch along their first axis.
+        parts: divides the number of images.
     """
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if parts == 1:
-        (_, (losses, stats)), gradients = gradient_fn(
-            state.params, state.batch_stats, batch, targets
-        )
+        (_, (losses, stats)), gradients = gradient_fn(state.params, state.batch_stats, *examples)
         return losses, stats, gradients
 
     # Every parts-th image, so that a part is spread over the devices as the batch is.
     def split(x):
         return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
 
-    whole = jnp.maximum(1.0, (targets.labels >= 0).sum())
-
     def add_part(carry, part):
         sums, stats, total = carry
         (_, (losses, stats)), gradients = gradient_fn(state.params, stats, *part)
-        share = 1.0 / parts
-        if normalizer == "batch":
-            share = jnp.maximum(1.0, losses.num_positives) / whole
-        sums = jax.tree.map(lambda s, g: s + share * g, sums, gradients)
-        weighted = jax.tree.map(lambda x: share * x, losses)
-        weighted = weighted._replace(num_positives=losses.num_positives)
-        return (sums, stats, jax.tree.map(jnp.add, total, weighted)), None
+        sums, total = jax.tree.map(jnp.add, (sums, total), (gradients, losses))
+        return (sums, stats, total), None
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     nothing = Losses(*(jnp.zeros(()) for _ in Losses._fields))
     carry, _ = jax.lax.scan(
-        add_part, (zeros, state.batch_stats, nothing), jax.tree.map(split, (batch, targets))
+        add_part, (zeros, state.batch_stats, nothing), jax.tree.map(split, examples)
     )
     gradients, stats, losses = carry
     return losses, stats, gradients

@@ -23,16 +23,19 @@ from retinanet_jax.config import to_json
 from retinanet_jax.data.images import decode, read_file
 from retinanet_jax.data.report import DataError
 from retinanet_jax.predict import Detector
-from retinanet_jax.recipes import RECIPES
 from retinanet_jax.train import TrainState
 from retinanet_jax.visualize import draw_boxes
 from retinanet_jax.weights import LoadedCheckpoint, WeightsError, load_checkpoint
+from retinanet_jax.weights.sources import SOURCES
 from retinanet_jax.workdir import WorkdirError, locked, write_whole
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "path, URL or hf:// address", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the import is written", required=True)
 _SOURCE = flags.DEFINE_enum(
-    "source", None, list(RECIPES), "recipe, where keys do not tell; see retinanet_jax/recipes.py"
+    "source",
+    None,
+    [recipe for source in SOURCES for recipe in source.recipes],
+    "recipe, where keys do not tell; see retinanet_jax/recipes.py",
 )
 _RAW_LABELS = flags.DEFINE_bool(
     "raw_labels", False, "torchvision: keep its 91 class channels instead of COCO's 80 categories"

@@ -170,6 +170,8 @@ def test_a_box_overlaps_itself_wholly(some):
         lambda b: boxes.pairwise_ioa(FLAT, b),
         lambda b: boxes.generalized_iou(b, FLAT),
         lambda b: boxes.generalized_iou(b, FLAT[::-1]),
+        lambda b: boxes.complete_iou(b, FLAT),
+        lambda b: boxes.complete_iou(b, FLAT[::-1]),
         lambda b: boxes.encode(b, FLAT[::-1]),
         lambda b: boxes.encode(FLAT[::-1], b),
         lambda b: boxes.decode(FLAT, b * 1000),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from retinanet_jax.data import shapes
-from retinanet_jax.data.shapes import ShapesSource
+from retinanet_jax.data.shapes import Difficulty, ShapesSource
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,95 @@ def test_ground_truth_says_what_the_examples_say():
         np.testing.assert_array_equal(labels, example.labels)
         np.testing.assert_array_equal([a["area"] for a in annotations], example.areas)
         assert all(0 < a["area"] <= a["bbox"][2] * a["bbox"][3] + 1e-6 for a in annotations)
+
+
+# Of six pictures of seed 3: mean pixel, labels, sum of the coordinates of the boxes.
+EASY_PICTURES = [
+    (90.7929, [0, 3, 1, 2, 0], 1039.5),
+    (100.8518, [1, 2, 4, 1, 0, 3, 4], 1534.5),
+    (76.688, [3, 1], 430.75),
+    (73.6383, [4, 4, 3, 2], 814.25),
+    (177.1272, [4, 2, 3], 777.25),
+    (108.2587, [2, 4, 3, 2], 823.75),
+]
+
+
+def test_the_easy_data_set_stays_what_it_was(source):
+    for index, (pixel, labels, corners) in enumerate(EASY_PICTURES):
+        example = source[index]
+        assert example.labels.tolist() == labels
+        assert example.boxes.sum() == pytest.approx(corners)
+        # Of a whole picture: another rounding of a few pixels is another processor's.
+        assert example.image.mean() == pytest.approx(pixel, abs=1e-3)
+
+
+def source_of(**difficulty):
+    return ShapesSource(
+        num_images=200, image_size=(96, 96), seed=5, difficulty=Difficulty(**difficulty)
+    )
+
+
+def test_few_small_shapes():
+    source = source_of(max_objects=3, size_range=(0.1, 0.3))
+    found = [source.annotated(i).boxes for i in range(200)]
+    assert {len(boxes) for boxes in found} == {0, 1, 2, 3}
+    boxes = np.concatenate(found)
+    sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    assert 9 < sides.min() < 12 and 26 < sides.max() < 30
+
+
+def test_many_shapes_find_room():
+    counts = [
+        len(source_of(max_objects=40, size_range=(0.1, 0.15)).annotated(i).boxes) for i in range(9)
+    ]
+    assert max(counts) > 25
+
+
+def test_imbalance_makes_the_last_classes_rare():
+    labels = np.concatenate([source_of(imbalance=16).annotated(i).labels for i in range(200)])
+    shares = np.bincount(labels, minlength=5) / len(labels)
+    # 16, 8, 4, 2 and 1 of 31, but large round ones find room more seldom.
+    np.testing.assert_allclose(shares, np.array([16, 8, 4, 2, 1]) / 31, atol=0.1)
+    assert (np.diff(shares) < 0).all() and shares[0] > 6 * shares[-1]
+
+
+def test_distractors_are_painted_and_leave_the_objects_alone():
+    plain, crowded = source_of(), source_of(distractors=6)
+    changed = []
+    for index in range(20):
+        before, after = plain[index], crowded[index]
+        np.testing.assert_array_equal(after.boxes, before.boxes)
+        np.testing.assert_array_equal(after.labels, before.labels)
+        changed.append((before.image != after.image).any(axis=-1).mean())
+    assert 0.02 < np.mean(changed) < 0.6
+    again = source_of(distractors=6)[3].image
+    np.testing.assert_array_equal(again, crowded[3].image)
+    assert (crowded[3].image != crowded[4].image).any()
+
+
+def test_every_distractor_can_be_drawn():
+    rng = np.random.default_rng(0)
+    for outline in shapes._DISTRACTORS:
+        placed = shapes._put_anywhere(rng, [outline], (64, 64), 30.0)
+        shape = shapes._rasterize(placed, (64, 64), label=0)
+        longest = max(shape.box[2] - shape.box[0], shape.box[3] - shape.box[1])
+        assert longest == pytest.approx(30, abs=0.5)
+        assert 0.2 < shape.area / (shape.coverage.shape[0] * shape.coverage.shape[1]) < 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_objects": 0}, "data.shapes.max_objects: 0 is not 1 to 100"),
+        ({"size_range": (0.5, 0.2)}, r"data.shapes.size_range: \(0.5, 0.2\) is not"),
+        ({"size_range": (0.02, 0.2)}, "shapes.size_range: .* less than 3 pixels"),
+        ({"imbalance": 0.5}, "data.shapes.imbalance: 0.5 is not 1 or more"),
+        ({"distractors": -1}, "data.shapes.distractors: -1 is not 0 or more"),
+    ],
+)
+def test_impossible_difficulties_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        source_of(**fields)
 
 
 @pytest.mark.parametrize(

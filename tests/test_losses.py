@@ -428,8 +428,13 @@ def test_jit_equals_eager():
         ({"beta": -0.1}, "loss.beta: -0.1"),
         ({"alpha": 1.5}, "loss.alpha: 1.5 .* None is off"),
         ({"box": "l2"}, "'l2' is not one of smooth_l1, l1, giou"),
-        ({"normalizer": "sum"}, "'sum' is not one of batch, image"),
+        ({"normalizer": "sum"}, "'sum' is not one of batch, batch_plus_one"),
         ({"box_weight": float("nan")}, "loss.box_weight: nan"),
+        ({"classification": "ce"}, "'ce' is not one of focal, cross_entropy"),
+        ({"classification": "focal_star", "gamma": 0}, "loss.gamma: focal_star divides by it"),
+        ({"hard_examples": -1}, "loss.hard_examples: -1"),
+        ({"hard_examples_iou": 70}, "loss.hard_examples_iou: 70"),
+        ({"negatives_per_positive": 3}, "loss.hard_examples: 0 has no room"),
     ],
 )
 def test_bad_fields_say_what_to_write(fields, says):

@@ -13,9 +13,11 @@ from retinanet_jax.config import ConfigError, check_batch_size
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline import train_batches
 from retinanet_jax.data.records import Categories
+from retinanet_jax.losses import FIRST_POSITIVES, LossConfig, divisors, retinanet_loss
+from retinanet_jax.matching import Targets
 from retinanet_jax.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.run import make_learner
-from retinanet_jax.train import Focal
+from retinanet_jax.train import Focal, TrainState, accumulate_gradients
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
 
@@ -164,6 +166,46 @@ def test_accumulation_gives_the_update_of_the_whole_batch(group):
         state_a.params,
         state_b.params,
     )
+
+
+def test_a_running_normalizer_and_hard_examples_work_in_parts_too():
+    loss = {"loss__classification": "quality_focal", "loss__hard_examples": 64}
+    fields = GROUP | loss | {"loss__normalizer": "running", "optimizer__accumulate_steps": 2}
+    learner, mesh = learner_of(**fields)
+    batch, state = to_devices(small_batch(rows=8), mesh), copy_of(learner.state)
+    assert float(state.positives) == FIRST_POSITIVES
+    expected, class_losses = FIRST_POSITIVES, []
+    for _ in range(3):
+        state, metrics = learner.step_fn(state, batch, learner.focal)
+        expected = 0.9 * expected + 0.1 * float(metrics["positives"])
+        assert float(state.positives) == pytest.approx(expected, rel=1e-5)
+        class_losses.append(float(metrics["class_loss"]))
+    assert np.isfinite(class_losses).all() and learner.step_fn._cache_size() == 1
+
+
+@pytest.mark.parametrize("normalizer", ["batch", "batch_plus_one", "image", "level", "running"])
+def test_losses_of_parts_add_up(normalizer):
+    """A linear model of the class logits in the place of the network."""
+    rng = np.random.default_rng(0)
+    anchors = tuple(rng.uniform(0, 9, (n, 4)).astype(np.float32) for n in (6, 3))
+    labels = rng.integers(-2, 2, (8, 9)).astype(np.int32)
+    targets = Targets(labels, np.zeros((8, 9, 4), np.float32))
+    valid, config = np.arange(8) < 7, LossConfig(normalizer=normalizer, box_weight=0.0)
+    inputs = rng.normal(0, 1, (8, 9, 2)).astype(np.float32)
+    divisor = divisors(labels, valid, (6, 3), config, jnp.float32(4))
+
+    def loss_fn(params, stats, inputs, targets, valid, divisor):
+        logits = tuple(jnp.split(params * inputs, [6], axis=1))
+        deltas = tuple(jnp.zeros((*part.shape[:2], 4)) for part in logits)
+        found = retinanet_loss(logits, deltas, anchors, targets, valid, config, divisor=divisor)
+        return found.total, (found, stats)
+
+    state = TrainState(0, jnp.float32(0.7), {}, {})
+    examples = inputs, targets, valid, divisor
+    whole, parts = (accumulate_gradients(loss_fn, state, examples, parts) for parts in (1, 4))
+    for ours, theirs in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert float(whole[2]) != 0
 
 
 def test_the_average_is_kept_and_predicted_with(plain):

@@ -17,13 +17,13 @@ from retinanet_jax.analysis.errors import error_curves, find_siblings
 from retinanet_jax.analysis.measure import Measured, Measures
 from retinanet_jax.analysis.outcomes import AREAS, COCO_IOUS, Outcomes, class_outcomes, read_tables
 from retinanet_jax.checkpoint import Checkpoints
-from retinanet_jax.config import Config
+from retinanet_jax.config import Config, check_batch_size
 from retinanet_jax.data.dataset import Dataset, load_dataset, restrict
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.views import Slice
 from retinanet_jax.evaluate import evaluate
-from retinanet_jax.mesh import check_batch_size, make_mesh, replicated
+from retinanet_jax.mesh import make_mesh, replicated
 from retinanet_jax.models import build_model
 from retinanet_jax.predict import describe, read_variables
 from retinanet_jax.run import check_same_classes, with_conventions_of
@@ -98,7 +98,7 @@ def analyze_workdir(
     step = checkpoints.latest_step() if step is None else step
     stored, categories = describe(checkpoints, step)
     config = settle(stored, config or stored)
-    check_batch_size(config.evaluation.batch_size, mesh, "config.evaluation.batch_size")
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     dataset = load_dataset(config.data, config.data.eval_split)
     check_same_classes(categories, dataset.categories, Path(workdir))
     total, dataset = len(dataset.source), sample(dataset, max_images)

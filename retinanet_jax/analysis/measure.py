@@ -3,7 +3,6 @@
 The images come as in evaluation, resized only; anchors are matched and losses taken as in training.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,8 +17,8 @@ from retinanet_jax.anchors import anchors_for_image
 from retinanet_jax.config import Config
 from retinanet_jax.data.batch import Batch
 from retinanet_jax.detections import Detections
-from retinanet_jax.losses import retinanet_loss
-from retinanet_jax.matching import IGNORE, Targets
+from retinanet_jax.losses import anchor_losses, sum_levels
+from retinanet_jax.matching import IGNORE
 from retinanet_jax.models.layers import normalize
 from retinanet_jax.models.retinanet import Predictions
 from retinanet_jax.predict import predict
@@ -98,33 +97,16 @@ def measure(predictions: Predictions, batch: Batch, config: Config) -> Measures:
       config: sections anchors, matching and loss are read.
     """
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    sizes = tuple(len(level) for level in anchors)
     targets = assign_targets(anchors, batch, config)
     valid = jnp.asarray(batch.valid)
     labels = jnp.where(valid[:, None], targets.labels, IGNORE)
-    ends = np.cumsum([len(part) for part in anchors])[:-1]
-    by_level = zip(
-        *predictions,
-        anchors,
-        jnp.split(labels, ends, axis=1),
-        jnp.split(targets.boxes, ends, axis=1),
-        strict=True,
-    )
-    rows = [_measure_level(*level, valid, config) for level in by_level]
-    sums = (jnp.stack(column) for column in zip(*rows, strict=True))
-    return Measures(*sums, count_logits(predictions.class_logits, labels))
+    losses = anchor_losses(*predictions, anchors, targets, valid, config.loss)
 
+    def add_up(values: Array) -> Array:
+        return sum_levels(values, sizes).sum(axis=0, dtype=values.dtype)
 
-def _measure_level(class_logits, box_deltas, anchors, labels, boxes, valid, config):
-    """Sums of one level in the order of the fields of Measures."""
-    # By the positives of the batch, which are then taken out again: they are those of the level.
-    settings = dataclasses.replace(config.loss, normalizer="batch")
-    targets = Targets(labels, boxes)
-    losses = retinanet_loss((class_logits,), (box_deltas,), (anchors,), targets, valid, settings)
-    divisor = jnp.maximum(losses.num_positives, 1)
-    return (
-        losses.class_loss * divisor,
-        losses.box_loss * divisor,
-        len(anchors) * jnp.sum(valid, dtype=jnp.int32),
-        jnp.sum(labels >= 0, dtype=jnp.int32),
-        jnp.sum((labels == IGNORE) & valid[:, None], dtype=jnp.int32),
-    )
+    counts = (jnp.broadcast_to(valid[:, None], labels.shape), labels >= 0)
+    ignored = (labels == IGNORE) & valid[:, None]
+    counted = (add_up(count.astype(jnp.int32)) for count in (*counts, ignored))
+    return Measures(*map(add_up, losses), *counted, count_logits(predictions.class_logits, labels))

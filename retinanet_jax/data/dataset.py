@@ -133,6 +133,7 @@ def _shapes(data_config: Any, split: str) -> Dataset:
         num_images=num_images,
         image_size=tuple(settings.image_size),
         seed=2 * settings.seed + stream,
+        difficulty=settings,
     )
     source = Slice(whole, split_range(split, num_images))
     truth = functools.cache(lambda: restrict(whole.ground_truth(), source, "shapes"))

@@ -2,9 +2,10 @@
 
 Example i is a pure function of (seed, i). What is drawn: 5 classes over three octaves of size, a
 little tilted, overlaps that leave most of every shape in sight, a family of colours for each class
-on muted grounds, and one picture in twenty without any shape.
+on muted grounds, and one picture in twenty without any shape. `Difficulty` makes it harder.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import cv2
@@ -12,13 +13,13 @@ import numpy as np
 from jaxtyping import Float
 
 from retinanet_jax.data.batch import Example
+from retinanet_jax.data.grounds import slope, textured_ground
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.views import Annotated
 
 CLASSES = ("circle", "ring", "square", "triangle", "star")
 
 EMPTY_SHARE = 0.05  # of the pictures
-MAX_OBJECTS = 8  # per picture
 SIZE_RANGE = (7 / 64, 7 / 8)  # longest side of a box over the shorter side of the picture
 MIN_VISIBLE = 0.7  # share of a shape that the shapes drawn later must leave in sight
 MAX_BOX_IOU = 0.35  # between two boxes: well below the thresholds of matching and NMS
@@ -43,6 +44,42 @@ class Shape(NamedTuple):
     area: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Difficulty:
+    """What makes the data set harder; the defaults are the easy one.
+
+    Attributes:
+      max_objects: shapes in a picture; 1 to so many are drawn, up to 100.
+      size_range: lowest and highest longest side of a shape, over the shorter side of the picture.
+      imbalance: how many times as often as the last class the first one is drawn; those between
+        fall geometrically. 1: all alike.
+      distractors: things in the classes' colours that are no objects (bars, crosses, chevrons, half
+        discs), so many in each picture, beneath the shapes.
+
+    Raises:
+      ValueError: for an impossible value; the message names the field and what to write.
+    """
+
+    max_objects: int = 8
+    size_range: tuple[float, float] = SIZE_RANGE
+    imbalance: float | int = 1.0
+    distractors: int = 0
+
+    def __post_init__(self):
+        low, high = self.size_range
+        for name, holds, wanted in (
+            ("max_objects", 1 <= self.max_objects <= 100, "1 to 100"),
+            ("size_range", 0 < low <= high < 1, "(low, high) with 0 < low <= high < 1"),
+            ("imbalance", 1 <= self.imbalance < np.inf, "1 or more"),
+            ("distractors", self.distractors >= 0, "0 or more"),
+        ):
+            if not holds:
+                raise ValueError(f"data.shapes.{name}: {getattr(self, name)} is not {wanted}")
+
+
+EASY = Difficulty()
+
+
 class ShapesSource:
     """Random access to `num_images` drawn pictures: `source[i]` is an Example.
 
@@ -50,20 +87,33 @@ class ShapesSource:
       num_images: how many pictures there are.
       image_size: (height, width) of every picture in pixels, both at least 32.
       seed: another seed is another data set: give training and validation different ones.
+      difficulty: how many shapes of which sizes and classes, and what else is in the pictures.
 
     Boxes are the tight boxes of the whole shapes, also where a later shape covers a part, exact to
     1 / SUPERSAMPLING of a pixel; shapes lie wholly inside the picture. The image id is i.
     """
 
-    def __init__(self, *, num_images: int, image_size: tuple[int, int], seed: int):
+    def __init__(
+        self,
+        *,
+        num_images: int,
+        image_size: tuple[int, int],
+        seed: int,
+        difficulty: Difficulty = EASY,
+    ):
         if num_images < 1:
             raise ValueError(f"shapes.num_images: {num_images} is not 1 or more")
         if min(image_size) < 32:
             raise ValueError(f"shapes.image_size: {image_size} has a side below 32 pixels")
+        if min(image_size) * difficulty.size_range[0] < 3:
+            raise ValueError(
+                f"shapes.size_range: {difficulty.size_range} makes shapes of less than 3 pixels"
+            )
         self.categories = Categories(names=CLASSES, ids=tuple(range(1, len(CLASSES) + 1)))
         self._num_images = num_images
         self._image_size = image_size
         self._seed = seed
+        self._difficulty = difficulty
 
     def __len__(self) -> int:
         return self._num_images
@@ -113,6 +163,10 @@ class ShapesSource:
 
     def _draw(self, index: int) -> tuple[np.ndarray, list[Shape]]:
         rng, image, shapes = self._place(index)
+        # A stream of their own: distractors leave the objects as they are.
+        others = np.random.default_rng([self._seed, int(index), 1])
+        for _ in range(self._difficulty.distractors):
+            _paint(others, image, _random_distractor(others, self._image_size))
         for shape in shapes:
             _paint(rng, image, shape)
         return cv2.merge(list((image + np.float32(0.5)).astype(np.uint8))), shapes
@@ -126,8 +180,8 @@ class ShapesSource:
             raise IndexError(f"shapes: no picture {index}, there are {self._num_images}")
         rng = np.random.default_rng([self._seed, int(index)])
         # Channels first while drawing: numpy is several times faster along the long axes.
-        image = _ground(rng, self._image_size)
-        return rng, image, _place_shapes(rng, self._image_size)
+        image = textured_ground(rng, self._image_size)
+        return rng, image, _place_shapes(rng, self._image_size, self._difficulty)
 
 
 def _objects(shapes: list[Shape]) -> tuple[np.ndarray, ...]:
@@ -138,19 +192,21 @@ def _objects(shapes: list[Shape]) -> tuple[np.ndarray, ...]:
     return boxes, labels, np.zeros(len(shapes), bool), areas
 
 
-def _place_shapes(rng: np.random.Generator, size: tuple[int, int]) -> list[Shape]:
+def _place_shapes(
+    rng: np.random.Generator, size: tuple[int, int], difficulty: Difficulty
+) -> list[Shape]:
     """Shapes in the order in which they are painted; one that finds no room is left out."""
     if rng.random() < EMPTY_SHARE:
         return []
     shapes: list[Shape] = []
     owner = np.full(size, -1, np.int8)  # the shape that is in sight at a pixel
-    visible = np.zeros(MAX_OBJECTS)  # its pixels in sight
+    visible = np.zeros(difficulty.max_objects)  # its pixels in sight
     # The large first: small ones may lie upon them, never under them.
-    count = int(rng.integers(1, MAX_OBJECTS + 1))
-    sides = np.sort(_random_sides(rng, count, min(size)))[::-1]
+    count = int(rng.integers(1, difficulty.max_objects + 1))
+    sides = np.sort(_random_sides(rng, count, min(size), difficulty.size_range))[::-1]
     for side in sides:
         for _ in range(PLACING_TRIES):
-            label, outlines = _random_outlines(rng, size, side)
+            label, outlines = _random_outlines(rng, size, side, difficulty.imbalance)
             if _near_duplicate(outlines[0], shapes):
                 continue
             shape = _rasterize(outlines, size, label)
@@ -160,8 +216,10 @@ def _place_shapes(rng: np.random.Generator, size: tuple[int, int]) -> list[Shape
     return shapes
 
 
-def _random_sides(rng: np.random.Generator, count: int, shorter_side: int) -> np.ndarray:
-    low, high = np.log(SIZE_RANGE)
+def _random_sides(
+    rng: np.random.Generator, count: int, shorter_side: int, size_range: tuple[float, float]
+) -> np.ndarray:
+    low, high = np.log(size_range)
     return np.exp(rng.uniform(low, high, count)) * shorter_side
 
 
@@ -170,7 +228,7 @@ def _claim(shape: Shape, others: list[Shape], owner: np.ndarray, visible: np.nda
     height, width = shape.coverage.shape
     region = owner[shape.top : shape.top + height, shape.left : shape.left + width]
     solid = shape.coverage >= 0.5
-    taken = np.bincount(region[solid] + 1, minlength=MAX_OBJECTS + 1)[1:]
+    taken = np.bincount(region[solid] + 1, minlength=len(visible) + 1)[1:]
     for number, other in enumerate(others):
         if visible[number] - taken[number] < MIN_VISIBLE * other.area:
             return False
@@ -194,16 +252,40 @@ def _iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def _random_outlines(
-    rng: np.random.Generator, size: tuple[int, int], side: float
+    rng: np.random.Generator, size: tuple[int, int], side: float, imbalance: float | int
 ) -> tuple[int, list[np.ndarray]]:
     """A random label, and its outlines turned and placed at random, the longest side `side`."""
-    label = int(rng.integers(len(CLASSES)))
+    label = _random_label(rng, imbalance)
     outlines = _outlines(CLASSES[label], UPRIGHT + rng.uniform(-MAX_TILT, MAX_TILT))
+    return label, _put_anywhere(rng, outlines, size, side)
+
+
+def _random_label(rng: np.random.Generator, imbalance: float | int) -> int:
+    if imbalance == 1:
+        return int(rng.integers(len(CLASSES)))
+    shares = np.geomspace(imbalance, 1, len(CLASSES))
+    return int(rng.choice(len(CLASSES), p=shares / shares.sum()))
+
+
+def _put_anywhere(
+    rng: np.random.Generator, outlines: list[np.ndarray], size: tuple[int, int], side: float
+) -> list[np.ndarray]:
+    """Outlines scaled to the longest side `side` and moved to a random place in the picture."""
     low, high = outlines[0].min(0), outlines[0].max(0)
     zoom = side / (high - low).max()
     extent = (high - low) * zoom
     corner = rng.uniform(0, 1, 2) * (np.array(size[::-1]) - extent)
-    return label, [(outline - low) * zoom + corner for outline in outlines]
+    return [(outline - low) * zoom + corner for outline in outlines]
+
+
+def _random_distractor(rng: np.random.Generator, size: tuple[int, int]) -> Shape:
+    """Something in the colours of a random class that is none of them, turned at random."""
+    outline = _DISTRACTORS[rng.integers(len(_DISTRACTORS))]
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    side = min(size) * np.exp(rng.uniform(np.log(SIZE_RANGE[0]), np.log(0.35)))
+    outlines = _put_anywhere(rng, [outline @ turn], size, side)
+    return _rasterize(outlines, size, int(rng.integers(len(CLASSES))))
 
 
 def _rasterize(outlines: list[np.ndarray], size: tuple[int, int], label: int) -> Shape:
@@ -247,12 +329,25 @@ def _polygon(corners: int, angle: float) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
 
+_BAR = np.array([[-4, -1], [4, -1], [4, 1], [-4, 1]], float)
+_CHEVRON = np.array([[-3, -2], [0, 1], [3, -2], [3, 0], [0, 3], [-3, 0]], float)
+_HALF_DISC = _polygon(64, 0.0)[:33]
+_CROSS = np.array(
+    [
+        *([-1, -3], [1, -3], [1, -1], [3, -1], [3, 1], [1, 1]),
+        *([1, 3], [-1, 3], [-1, 1], [-3, 1], [-3, -1], [-1, -1]),
+    ],
+    float,
+)
+_DISTRACTORS = (_BAR, _CHEVRON, _HALF_DISC, _CROSS)
+
+
 def _paint(rng: np.random.Generator, image: Float[np.ndarray, "3 h w"], shape: Shape) -> None:
     """Blends the shape, lit from a random side, into the image in place."""
     height, width = shape.coverage.shape
     region = image[:, shape.top : shape.top + height, shape.left : shape.left + width]
     fill = _contrasting_colour(_family(rng, shape.label), _sample(region, shape.coverage))
-    light = 1 + _slope(rng, (height, width)) * np.float32(rng.uniform(0.0, 0.3))
+    light = 1 + slope(rng, (height, width)) * np.float32(rng.uniform(0.0, 0.3))
     colour = np.minimum(light * fill[:, None, None], 255)
     colour -= region
     colour *= shape.coverage
@@ -291,49 +386,3 @@ def _contrasting_colour(
     contrast = np.partition(distance, low, axis=1)[:, low]
     enough = np.flatnonzero(contrast > MIN_CONTRAST**2)
     return candidates[enough[0] if len(enough) else np.argmax(contrast)]
-
-
-def _ground(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "3 h w"]:
-    """Two muted colours mixed by a random pattern, and grain."""
-    middle = (rng.uniform(50, 205) + rng.uniform(-18, 18, (3, 1, 1))).astype(np.float32)
-    offset = (rng.uniform(-40, 40) + rng.uniform(-8, 8, (3, 1, 1))).astype(np.float32)
-    pattern = _PATTERNS[rng.integers(len(_PATTERNS))](rng, size)
-    grain = (rng.random(size, np.float32) * 2 - 1) * np.float32(rng.uniform(0, 18))
-    image = pattern * offset + middle
-    image += grain
-    return np.clip(image, 0, 255, out=image)
-
-
-def _slope(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Rises from -1 to 1 at most over the picture, in a random direction."""
-    angle = rng.uniform(0, 2 * np.pi)
-    rise = np.array([np.sin(angle), np.cos(angle)]) * np.sqrt(2) / size
-    ys, xs = (np.arange(n, dtype=np.float32) - n / 2 for n in size)
-    return ys[:, None] * np.float32(rise[0]) + xs * np.float32(rise[1])
-
-
-def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A sine in a random direction, 3 pixels to half a picture long, soft or sharp."""
-    frequency = 2 * np.pi * np.exp(-rng.uniform(np.log(3), np.log(min(size) / 2)))
-    angle, phase = rng.uniform(0, 2 * np.pi, 2)
-    ys = (np.arange(size[0]) * (frequency * np.sin(angle)) + phase).astype(np.float32)
-    xs = (np.arange(size[1]) * (frequency * np.cos(angle))).astype(np.float32)
-    return np.clip(np.sin(ys[:, None] + xs) * np.float32(rng.choice([1, 4])), -1, 1)
-
-
-def _plaid(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    return (_stripes(rng, size) + _stripes(rng, size)) / 2
-
-
-def _clouds(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Noise whose cells are a third to a thirtieth of the picture."""
-    cells = int(rng.integers(3, 31))
-    noise = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
-    return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
-
-
-def _checks(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    return _stripes(rng, size) * _stripes(rng, size)
-
-
-_PATTERNS = (_slope, _stripes, _plaid, _clouds, _checks)

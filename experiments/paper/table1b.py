@@ -1,0 +1,25 @@
+"""Table 1b: the focusing parameter gamma, each with the alpha that is best for it.
+
+ResNet-50, 600 pixels. As published, on minival: AP 31.1 for cross entropy (gamma 0, alpha .75),
+34.0 at gamma 2 and alpha .25, 32.2 at gamma 5. The base is the best of them.
+
+Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
+data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1b"] of
+retinanet_jax/paper.py.
+
+Commands, for the base and for another trial:
+    python -m retinanet_jax.main --config=experiments/paper/table1b.py --workdir=runs/table1b \\
+        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+    python -m retinanet_jax.main --config=experiments/paper/table1b.py:small \\
+        --workdir=runs/table1b \\
+        --config.loss.gamma=0 --config.loss.alpha=0.75
+"""
+
+from ml_collections import ConfigDict
+
+from retinanet_jax.paper import base_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """'' as published, 'small' on the built-in data set."""
+    return base_config("1b", variant)

@@ -1,0 +1,25 @@
+"""Table 1c: how many anchors a location has, scales times aspect ratios.
+
+ResNet-50, 600 pixels. As published, on minival: AP 30.3 with one square anchor, 34.2 with two
+scales and three ratios, 34.0 with three of each, which is the base.
+
+Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
+data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1c"] of
+retinanet_jax/paper.py.
+
+Commands, for the base and for another trial:
+    python -m retinanet_jax.main --config=experiments/paper/table1c.py --workdir=runs/table1c \\
+        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+    python -m retinanet_jax.main --config=experiments/paper/table1c.py:small \\
+        --workdir=runs/table1c \\
+        --config.anchors.scales='(1.0, 1.41421356)'
+"""
+
+from ml_collections import ConfigDict
+
+from retinanet_jax.paper import base_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """'' as published, 'small' on the built-in data set."""
+    return base_config("1c", variant)

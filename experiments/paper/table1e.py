@@ -1,0 +1,27 @@
+"""Table 1e: depth and size of the pictures, which trade accuracy for time.
+
+As published, on test-dev: AP 30.5 in 64 ms (ResNet-50, 400 pixels) to 37.8 in 198 ms (ResNet-101,
+800 pixels) on an M40 GPU. The base is ResNet-50 at 600 pixels. `small` has ResNet-18 and ResNet-34
+on pictures of 64 to 128 pixels.
+
+Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
+data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1e"] of
+retinanet_jax/paper.py.
+
+Commands, for the base and for another trial:
+    python -m retinanet_jax.main --config=experiments/paper/table1e.py --workdir=runs/table1e \\
+        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+    python -m retinanet_jax.main --config=experiments/paper/table1e.py:small \\
+        --workdir=runs/table1e \\
+        --config.model.backbone=resnet101 --config.pipeline.min_side=800 \\
+        --config.pipeline.max_side=1333
+"""
+
+from ml_collections import ConfigDict
+
+from retinanet_jax.paper import base_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """'' as published, 'small' on the built-in data set."""
+    return base_config("1e", variant)

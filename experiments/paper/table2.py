@@ -1,0 +1,26 @@
+"""Table 2: the paper's best models: half as long a schedule again, and scale jitter.
+
+As published, on test-dev: AP 39.1 with ResNet-101-FPN, 40.8 with ResNeXt-101-FPN (32x8d). 800
+pixels, 135k updates. The paper does not give the range of the jitter: here short sides of 640 to
+800, detectron2's. `small` has ResNet-18 and ResNeXt-50.
+
+Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
+data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["2"] of
+retinanet_jax/paper.py.
+
+Commands, for the base and for another trial:
+    python -m retinanet_jax.main --config=experiments/paper/table2.py --workdir=runs/table2 \\
+        --config.data.root=TFDS --config.model.pretrained=resnet101.safetensors
+    python -m retinanet_jax.main --config=experiments/paper/table2.py:small \\
+        --workdir=runs/table2 \\
+        --config.model.backbone=resnext101_32x8d
+"""
+
+from ml_collections import ConfigDict
+
+from retinanet_jax.paper import base_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """'' as published, 'small' on the built-in data set."""
+    return base_config("2", variant)

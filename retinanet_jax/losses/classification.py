@@ -1,0 +1,226 @@
+"""Class losses: independent binary decisions for every class of every anchor, unreduced.
+
+RetinaNet paper (arXiv 1708.02002), section 3 and appendix A; the two later losses whose target for
+a positive is the IoU of its predicted box. All are computed from logits, with values and gradients
+that are finite for every finite logit.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from retinanet_jax.losses.config import LossConfig
+from retinanet_jax.matching import IGNORE
+
+ArrayLike = Array | np.ndarray
+Scalar = float | int | np.number | Float[ArrayLike, ""]
+
+_TINY = 1e-30
+"""Its reciprocal, met in gradients, is still a float32."""
+
+
+def sigmoid_focal_loss(
+    logits: Float[ArrayLike, "*#b"],
+    targets: Num[ArrayLike, "*#b"] | Bool[ArrayLike, "*#b"],
+    *,
+    gamma: Scalar,
+    alpha: Scalar | None = None,
+) -> Float[Array, "*b"]:
+    """Focal loss of independent binary decisions, equation 5 of the paper.
+
+        FL = -alpha_t (1 - p_t)^gamma log(p_t),   p_t = sigmoid(x_t),   x_t = x if target else -x
+
+    Computed from logits alone. With s(z) = log(1 + exp(z)), log(p_t) is -s(-x_t) and log(1 - p_t)
+    is -s(x_t), so that FL = alpha_t exp(-gamma s(x_t)) s(-x_t). No power of a number that may be 0
+    is taken, hence values and gradients are finite for every finite logit and every gamma,
+    fractions too.
+
+    Args:
+      logits: before the sigmoid, any float type; computed in float32.
+      targets: 0 or 1 (or bool), broadcasting against the logits.
+      gamma: focusing parameter >= 0; may be traced. 0 is cross entropy exactly.
+      alpha: weight of the targets 1, 1 - alpha that of the targets 0; may be traced. None weighs
+        nothing.
+
+    Returns:
+      The loss of every element, float32, unreduced.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    positive = jnp.asarray(targets) > 0.5
+    signed = jnp.where(positive, logits, -logits)
+    # s(z) = max(z, 0) + log(1 + exp(-|z|)): one exponential and one logarithm serve both signs.
+    tail = _tail(signed)
+    cross_entropy = jnp.maximum(-signed, 0) + tail
+    if alpha is not None:
+        # Weighed here rather than after the product, which XLA's CPU backend fuses into the sum
+        # over the classes only with the weights in memory, as large as the logits.
+        cross_entropy = jnp.where(positive, alpha, 1 - alpha) * cross_entropy
+    return jnp.exp(-gamma * (jnp.maximum(signed, 0) + tail)) * cross_entropy
+
+
+def focal_loss_star(
+    logits: Float[ArrayLike, "*#b"],
+    targets: Num[ArrayLike, "*#b"] | Bool[ArrayLike, "*#b"],
+    *,
+    gamma: Scalar,
+    beta: Scalar,
+    alpha: Scalar | None = None,
+) -> Float[Array, "*b"]:
+    """FL*, the alternative focal loss of the paper's appendix A, equation 8.
+
+        FL* = -alpha_t log(p_t*) / gamma,   p_t* = sigmoid(gamma x_t + beta)
+
+    Args:
+      logits: before the sigmoid, any float type; computed in float32.
+      targets: 0 or 1 (or bool), broadcasting against the logits.
+      gamma: steepness > 0; may be traced. Paper: 2 and 4.
+      beta: shift; may be traced. Paper: 1 and 0.
+      alpha: as in `sigmoid_focal_loss`.
+
+    Returns:
+      The loss of every element, float32, unreduced. At gamma 1 and beta 0 it is cross entropy.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    positive = jnp.asarray(targets) > 0.5
+    losses = _softplus(-(gamma * jnp.where(positive, logits, -logits) + beta)) / gamma
+    return losses if alpha is None else jnp.where(positive, alpha, 1 - alpha) * losses
+
+
+def quality_focal_loss(
+    logits: Float[ArrayLike, "*#b"], targets: Float[ArrayLike, "*#b"], *, gamma: Scalar
+) -> Float[Array, "*b"]:
+    """Quality focal loss: Li et al., "Generalized Focal Loss" (arXiv 2006.04388), equation 2.
+
+        QFL = |y - p|^gamma (-y log(p) - (1 - y) log(1 - p)),   p = sigmoid(x)
+
+    Args:
+      logits: before the sigmoid, any float type; computed in float32.
+      targets: y in [0, 1], the quality that is to be predicted; broadcasting against the logits.
+      gamma: focusing parameter >= 0, the paper's beta (2); may be traced.
+
+    Returns:
+      The loss of every element, float32, unreduced. With y of 0 and 1 it is the focal loss without
+      alpha.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    # y - p without cancellation. Its power is taken by a logarithm; at 0, which has none, value and
+    # slope are set to 0, which they are for every gamma above 1.
+    distance = jnp.abs(targets * jax.nn.sigmoid(-logits) - (1 - targets) * jax.nn.sigmoid(logits))
+    some = distance > _TINY
+    power = jnp.exp(gamma * jnp.log(jnp.where(some, distance, 1)))
+    modulation = jnp.where(some | (gamma == 0), power, 0)
+    return modulation * _cross_entropy(logits, targets)
+
+
+def varifocal_loss(
+    logits: Float[ArrayLike, "*#b"],
+    targets: Float[ArrayLike, "*#b"],
+    *,
+    gamma: Scalar,
+    alpha: Scalar | None = None,
+) -> Float[Array, "*b"]:
+    """Varifocal loss: Zhang et al., "VarifocalNet" (arXiv 2008.13367), equation 2.
+
+        VFL = q (-q log(p) - (1 - q) log(1 - p))   where q > 0,   p = sigmoid(x)
+              -alpha p^gamma log(1 - p)            where q = 0
+
+    Args:
+      logits: before the sigmoid, any float type; computed in float32.
+      targets: q in [0, 1], the IoU of the predicted box with its object, 0 for other classes and
+        background; broadcasting against the logits.
+      gamma: focusing parameter >= 0 of the negatives (the paper's 2); may be traced.
+      alpha: weight of the negatives (the paper's 0.75); may be traced. None is 1.
+
+    Returns:
+      The loss of every element, float32, unreduced.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    # softplus(-x) is -log(p), so that this is p^gamma.
+    weight = jnp.exp(-gamma * _softplus(-logits))
+    weight = weight if alpha is None else alpha * weight
+    return jnp.where(targets > 0, targets, weight) * _cross_entropy(logits, targets)
+
+
+def focal_loss_from_labels(
+    logits: Float[ArrayLike, "*b k"],
+    labels: Int[ArrayLike, "*b"],
+    *,
+    gamma: Scalar,
+    alpha: Scalar | None = None,
+) -> Float[Array, "*b"]:
+    """Focal loss of anchors: summed over the classes, not averaged.
+
+    Args:
+      logits: one per class and anchor, any float type.
+      labels: class index, NEGATIVE (background in all classes) or IGNORE.
+      gamma: focusing parameter >= 0; may be traced.
+      alpha: weight of positives; may be traced. None weighs nothing.
+
+    Returns:
+      The loss of every anchor, float32; 0 for IGNORE.
+    """
+    loss = functools.partial(sigmoid_focal_loss, gamma=gamma, alpha=alpha)
+    return _over_classes(loss, logits, labels)
+
+
+def class_losses(
+    logits: Float[ArrayLike, "*b k"],
+    labels: Int[ArrayLike, "*b"],
+    config: LossConfig,
+    *,
+    gamma: Scalar,
+    alpha: Scalar | None,
+    star_beta: Scalar,
+    quality: Float[ArrayLike, "*b"] | None = None,
+) -> Float[Array, "*b"]:
+    """The class loss that a config names, summed over the classes of each anchor.
+
+    Args:
+      logits: one per class and anchor, any float type.
+      labels: class index, NEGATIVE (background in all classes) or IGNORE.
+      config: field `classification`.
+      gamma: may be traced, like the next two, and stands for config.gamma.
+      alpha: of every loss but quality_focal.
+      star_beta: of focal_star alone.
+      quality: IoU of the predicted box of each anchor with its object; where config.needs_quality.
+
+    Returns:
+      The loss of every anchor, float32; 0 for IGNORE.
+    """
+    loss = {
+        "focal": functools.partial(sigmoid_focal_loss, gamma=gamma, alpha=alpha),
+        "cross_entropy": functools.partial(sigmoid_focal_loss, gamma=0.0, alpha=alpha),
+        "focal_star": functools.partial(focal_loss_star, gamma=gamma, beta=star_beta, alpha=alpha),
+        "quality_focal": functools.partial(quality_focal_loss, gamma=gamma),
+        "varifocal": functools.partial(varifocal_loss, gamma=gamma, alpha=alpha),
+    }[config.classification]
+    return _over_classes(loss, logits, labels, quality)
+
+
+def _over_classes(loss, logits, labels, quality=None):
+    """Sums `loss(logits, targets)` over the classes; the label's target is 1 or the quality."""
+    labels = jnp.asarray(labels)
+    # A comparison with an iota, which XLA fuses: one-hot targets are never in memory.
+    targets = labels[..., None] == jnp.arange(logits.shape[-1])
+    if quality is not None:
+        targets = jnp.where(targets, quality[..., None], 0)
+    return jnp.where(labels == IGNORE, 0, jnp.sum(loss(logits, targets), axis=-1))
+
+
+def _softplus(x):
+    """log(1 + exp(x))."""
+    return jnp.maximum(x, 0) + _tail(x)
+
+
+def _cross_entropy(logits, targets):
+    """-y log(p) - (1 - y) log(1 - p) for targets y in [0, 1], without cancellation."""
+    wrong = targets * jnp.maximum(-logits, 0) + (1 - targets) * jnp.maximum(logits, 0)
+    return wrong + _tail(logits)
+
+
+def _tail(x):
+    """log(1 + exp(-|x|)); -|x| is a minimum with derivative 0 at 0, where that of jnp.abs is 1."""
+    return jnp.log1p(jnp.exp(jnp.minimum(x, -x)))
