@@ -86,7 +86,10 @@ def focal_loss_star(
     logits = jnp.asarray(logits, jnp.float32)
     positive = jnp.asarray(targets) > 0.5
     losses = _softplus(-(gamma * jnp.where(positive, logits, -logits) + beta)) / gamma
-    return losses if alpha is None else jnp.where(positive, alpha, 1 - alpha) * losses
+    if alpha is None:
+        return losses
+    # Both products inside: a `where` of the weights alone would be in memory, see above.
+    return jnp.where(positive, alpha * losses, (1 - alpha) * losses)
 
 
 def quality_focal_loss(
@@ -112,7 +115,7 @@ def quality_focal_loss(
     some = distance > _TINY
     power = jnp.exp(gamma * jnp.log(jnp.where(some, distance, 1)))
     modulation = jnp.where(some | (gamma == 0), power, 0)
-    return modulation * _cross_entropy(logits, targets)
+    return modulation * _cross_entropy(logits, targets, _tail(logits))
 
 
 def varifocal_loss(
@@ -138,10 +141,11 @@ def varifocal_loss(
       The loss of every element, float32, unreduced.
     """
     logits = jnp.asarray(logits, jnp.float32)
-    # softplus(-x) is -log(p), so that this is p^gamma.
-    weight = jnp.exp(-gamma * _softplus(-logits))
-    weight = weight if alpha is None else alpha * weight
-    return jnp.where(targets > 0, targets, weight) * _cross_entropy(logits, targets)
+    # One tail serves both signs, as in `sigmoid_focal_loss`; the exponential is p^gamma.
+    tail = _tail(logits)
+    negative = jnp.exp(-gamma * (jnp.maximum(-logits, 0) + tail)) * (jnp.maximum(logits, 0) + tail)
+    negative = negative if alpha is None else alpha * negative
+    return jnp.where(targets > 0, targets * _cross_entropy(logits, targets, tail), negative)
 
 
 def focal_loss_from_labels(
@@ -215,10 +219,10 @@ def _softplus(x):
     return jnp.maximum(x, 0) + _tail(x)
 
 
-def _cross_entropy(logits, targets):
-    """-y log(p) - (1 - y) log(1 - p) for targets y in [0, 1], without cancellation."""
+def _cross_entropy(logits, targets, tail):
+    """-y log(p) - (1 - y) log(1 - p) for y in [0, 1], without cancellation; tail: of x."""
     wrong = targets * jnp.maximum(-logits, 0) + (1 - targets) * jnp.maximum(logits, 0)
-    return wrong + _tail(logits)
+    return wrong + tail
 
 
 def _tail(x):
