@@ -73,7 +73,7 @@ def test_max_pool_pads_with_minus_infinity_on_both_sides():
 
 
 def test_stride_on_the_first_1x1_is_the_unstrided_block_on_every_second_pixel():
-    parts = {"conv": conv, "norm": lambda name: Norm("frozen_batch", name=name)}
+    parts = {"conv": Conv, "norm": lambda name: Norm("frozen_batch", name=name)}
     options = {"planes": 64, "architecture": Architecture((1, 1, 1, 1)), "stride_on": "1x1"}
     strided = Bottleneck(stride=2, **options, **parts)
     x = random_images(1, 9, 8, 64)
