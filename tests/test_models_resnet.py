@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from retinanet_jax.models.layers import Norm, PixelConfig, conv, max_pool, normalize
+from retinanet_jax.models.layers import Conv, Norm, PixelConfig, max_pool, normalize
 from retinanet_jax.models.resnet import ARCHITECTURES, Architecture, Bottleneck, ResNet
 from retinanet_jax.weights import WeightsError, backbone_from_torchvision
 
@@ -55,7 +55,7 @@ def test_backbone_equals_torchvision(golden_dir, name):
 def test_convolution_pads_as_torch(size, kernel, stride):
     """Output pixel (i, j) looks at the input around (i * stride, j * stride), zeros outside."""
     x = random_images(1, size, size, 2)
-    layer = conv(3, kernel, stride=stride)
+    layer = Conv(3, kernel, stride=stride)
     variables = layer.init(jax.random.key(0), x)
     padded = np.pad(x[0], ((kernel // 2,) * 2,) * 2 + ((0, 0),))
     weights = np.asarray(variables["params"]["kernel"])
@@ -73,7 +73,7 @@ def test_max_pool_pads_with_minus_infinity_on_both_sides():
 
 
 def test_stride_on_the_first_1x1_is_the_unstrided_block_on_every_second_pixel():
-    parts = {"conv": conv, "norm": lambda name: Norm("frozen_batch", name=name)}
+    parts = {"conv": Conv, "norm": lambda name: Norm("frozen_batch", name=name)}
     options = {"planes": 64, "architecture": Architecture((1, 1, 1, 1)), "stride_on": "1x1"}
     strided = Bottleneck(stride=2, **options, **parts)
     x = random_images(1, 9, 8, 64)
@@ -228,7 +228,7 @@ def test_activations_of_a_fresh_network_are_of_order_one(norm):
 
 
 def test_fresh_convolutions_are_he_normal_over_the_fan_out():
-    layer = conv(256, 3)
+    layer = Conv(256, 3)
     kernel = layer.init(jax.random.key(0), jnp.zeros((1, 8, 8, 128)))["params"]["kernel"]
     np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 256)), rtol=0.01)
     assert np.abs(kernel).max() > 4 * kernel.std()  # not truncated

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.models.layers import conv
+from retinanet_jax.models.layers import Conv
 
 
 def upsample_to(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
@@ -46,7 +46,7 @@ class FPN(nn.Module):
     @nn.compact
     def __call__(self, features: dict[int, Array]) -> dict[int, Array]:
         new_conv = functools.partial(
-            conv,
+            Conv,
             self.channels,
             use_bias=True,
             kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "uniform"),
@@ -54,16 +54,16 @@ class FPN(nn.Module):
         )
         pyramid, merged = {}, None
         for level in reversed(self.levels):
-            lateral = new_conv(kernel=1, name=f"lateral{level}")(features[level])
+            lateral = new_conv(kernel_size=1, name=f"lateral{level}")(features[level])
             above = 0 if merged is None else upsample_to(merged, lateral.shape[1:3])
             merged = lateral + above
-            pyramid[level] = new_conv(kernel=3, name=f"output{level}")(merged)
+            pyramid[level] = new_conv(kernel_size=3, name=f"output{level}")(merged)
 
         top = self.levels[-1]
         x = features[top] if self.extra_levels_from == "backbone" else pyramid[top]
         for level in range(top + 1, self.max_level + 1):
             if level > top + 1 and self.relu_before_p7:
                 x = nn.relu(x)
-            x = new_conv(kernel=3, stride=2, name=f"p{level}")(x)
+            x = new_conv(kernel_size=3, stride=2, name=f"p{level}")(x)
             pyramid[level] = x
         return dict(sorted(pyramid.items()))

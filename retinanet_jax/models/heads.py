@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.models.layers import Norm, conv
+from retinanet_jax.models.layers import Conv, Norm
 
 
 def prior_bias(prior: float) -> float:
@@ -35,7 +35,7 @@ class Head(nn.Module):
 
     def setup(self):
         new_conv = functools.partial(
-            conv, kernel=3, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype
+            Conv, kernel_size=3, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype
         )
         normed = self.norm == "group"
         self.convs = [

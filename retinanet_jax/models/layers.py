@@ -13,6 +13,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, UInt8
 
+from retinanet_jax.models.convolution import convolve
+
 ArrayLike = Array | np.ndarray
 Triple = tuple[float | int, float | int, float | int]
 NORM_KINDS = ("frozen_batch", "batch", "group")
@@ -66,36 +68,34 @@ def inside(image_sizes: Float[ArrayLike, "b 2"], canvas: tuple[int, int]) -> Boo
     return (jnp.arange(canvas[0])[:, None] < height) & (jnp.arange(canvas[1]) < width)
 
 
-def conv(
-    features: int,
-    kernel: int,
-    *,
-    stride: int = 1,
-    groups: int = 1,
-    use_bias: bool = False,
-    kernel_init: Any = None,
-    bias_init: Any = nn.initializers.zeros,
-    dtype: Any = jnp.float32,
-    name: str | None = None,
-) -> nn.Conv:
+class Conv(nn.Module):
     """A square convolution padded by kernel // 2 on every side, as torch does; output sizes are
     ceil(n / stride).
 
-    Parameters stay float32; the computation runs in dtype. The default initialisation is He's over
-    the fan-out (torchvision's ResNets).
+    Parameters 'kernel' [k k c/groups d] and 'bias' [d] are those of nn.Conv and stay float32; the
+    computation runs in dtype. The default initialisation is He's over the fan-out (torchvision's
+    ResNets).
     """
-    return nn.Conv(
-        features,
-        (kernel, kernel),
-        strides=(stride, stride),
-        padding=((kernel // 2, kernel // 2),) * 2,
-        feature_group_count=groups,
-        use_bias=use_bias,
-        kernel_init=kernel_init or nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        bias_init=bias_init,
-        dtype=dtype,
-        name=name,
-    )
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    groups: int = 1
+    use_bias: bool = False
+    kernel_init: Any = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+    bias_init: Any = nn.initializers.zeros
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        shape = (*(self.kernel_size,) * 2, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        x, kernel = jnp.asarray(x, self.dtype), kernel.astype(self.dtype)
+        y = convolve(x, kernel, stride=self.stride, groups=self.groups)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        return y + bias.astype(self.dtype)
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:

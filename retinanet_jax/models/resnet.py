@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.models.layers import ArrayLike, Norm, conv, max_pool
+from retinanet_jax.models.layers import ArrayLike, Conv, Norm, max_pool
 
 MODULE = Callable[..., nn.Module]
 
@@ -115,7 +115,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[ArrayLike, "b h w 3"], train: bool) -> dict[int, Array]:
-        new_conv = functools.partial(conv, dtype=self.dtype)
+        new_conv = functools.partial(Conv, dtype=self.dtype)
         new_norm = functools.partial(
             Norm, kind=self.norm, epsilon=self.norm_epsilon, dtype=self.dtype
         )
