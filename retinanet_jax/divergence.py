@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 
 from retinanet_jax.augment import as_seen
@@ -31,6 +32,8 @@ def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Ite
     try:
         yield
     except DivergenceError as error:
+        if jax.process_index() > 0:
+            raise
         folder = workdir / "divergence" / f"step_{error.step:06d}"
         report = {
             "step": error.step,
@@ -40,7 +43,8 @@ def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Ite
         }
         write_whole(folder / "report.json", json.dumps(report, indent=2))
         # A batch is a function of its number: it is made again, not kept.
-        host = make_batches(dataset, config, DroppedBoxes(warn=False))[error.step - 1]
+        unsaid = DroppedBoxes(warn=False)
+        host = make_batches(dataset, config, config.pipeline, unsaid)[error.step - 1]
         picture = draw_batch(as_seen(host.batch), dataset.categories.names)
         if not cv2.imwrite(str(folder / "batch.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{folder / 'batch.png'}: the picture could not be written") from error

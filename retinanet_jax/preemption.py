@@ -1,9 +1,14 @@
 """A run that is asked to stop: by SIGTERM, as a scheduler does, or by SIGINT, Ctrl-C."""
 
 import contextlib
+import functools
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # EX_TEMPFAIL of sysexits.h: not done, and the same command goes on.
@@ -11,7 +16,15 @@ EXIT_CODE = 75
 
 
 class Preempted(BaseException):
-    """The run was asked to stop, and nothing is lost. Like KeyboardInterrupt, it is no error."""
+    """The run was asked to stop, and nothing is lost. Like KeyboardInterrupt, it is no error.
+
+    Attributes:
+        everywhere: all processes of the run raise it at the same step.
+    """
+
+    def __init__(self, name: str, everywhere: bool = False):
+        super().__init__(name)
+        self.everywhere = everywhere
 
 
 class Preemption:
@@ -19,18 +32,19 @@ class Preemption:
 
     A context manager. The signal raises Preempted where the program is, except inside
     `deferred()`, where it is only noted in `requested`: there the caller stops at the end of a
-    step. With several processes, all have to come to that decision at the same step.
+    step. With several processes, all have to come to that decision at the same step: see `agreed`.
 
     Outside the main thread, where Python has no signals, it does nothing.
 
     Attributes:
-        requested: the signal's name, or '' as long as there was none.
+        requested: the signal's name, or '' as long as this process got none.
     """
 
     def __init__(self):
         self.requested = ""
         self._deferred = False
         self._before: dict = {}
+        self._vote: jax.Array | None = None
 
     def __enter__(self) -> "Preemption":
         if threading.current_thread() is threading.main_thread():
@@ -50,9 +64,38 @@ class Preemption:
         finally:
             self._deferred = before
 
+    def agreed(self, now: bool = False) -> str:
+        """The name of a signal that any process of the run got, else ''; the same on all of them.
+
+        All processes call it together. With several, the answer is that to the call before, which
+        is there when the step before is done, so that nobody waits for it; with `now` they wait.
+        """
+        if jax.process_count() == 1:
+            return self.requested
+        number = signal.Signals[self.requested].value if self.requested else 0
+        before, self._vote = self._vote, _largest(number)
+        answer = self._vote if now else before
+        number = 0 if answer is None else int(answer)
+        return signal.Signals(number).name if number else ""
+
     def _take(self, number: int, _: object) -> None:
         self.requested = signal.Signals(number).name
         for other in self._before:
             signal.signal(other, signal.SIG_DFL)
         if not self._deferred:
             raise Preempted(self.requested)
+
+
+def _largest(number: int) -> jax.Array:
+    """The largest of the numbers that the processes give, on each of them; it comes later."""
+    largest, sharding = _compiled_largest()
+    mine = np.full(jax.local_device_count(), number, np.int32)
+    return largest(jax.make_array_from_process_local_data(sharding, mine))
+
+
+@functools.cache
+def _compiled_largest() -> tuple[Callable, NamedSharding]:
+    mesh = jax.make_mesh((jax.device_count(),), ("all",), axis_types=(AxisType.Auto,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    compiled = jax.jit(lambda x: x.max(), out_shardings=everywhere)
+    return compiled, NamedSharding(mesh, PartitionSpec("all"))

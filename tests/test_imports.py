@@ -7,6 +7,7 @@ PACKAGE = Path(__file__).parent.parent / "retinanet_jax"
 # A folder is one room with an order of its own, which the test below holds too.
 ORDER = [
     "compilation",
+    "processes",
     "partial_file",
     "manifest",
     "workdir",
