@@ -285,11 +285,13 @@ def to_first(topic: str, value: Any) -> list[Any]:
 
 
 def check_same(topic: str, values: Mapping[str, Any]) -> None:
-    """Sees that values (for JSON) are those of process 0.
+    """Waits until all processes are here, and sees that values (for JSON) are those of process 0.
 
     Raises:
         ProcessesError: names the values that are not.
     """
+    # Here they wait as long as it takes; for a collective of the devices, some minutes.
+    to_first(f"{topic} of all", jax.process_index())
     ours = json.loads(json.dumps(values))
     theirs = from_first(topic, ours)
     differences = [
