@@ -1,14 +1,13 @@
 """A run that is asked to stop: by SIGTERM, as a scheduler does, or by SIGINT, Ctrl-C."""
 
 import contextlib
-import functools
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
-import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from retinanet_jax.processes import largest
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # EX_TEMPFAIL of sysexits.h: not done, and the same command goes on.
@@ -73,7 +72,7 @@ class Preemption:
         if jax.process_count() == 1:
             return self.requested
         number = signal.Signals[self.requested].value if self.requested else 0
-        before, self._vote = self._vote, _largest(number)
+        before, self._vote = self._vote, largest(number)
         answer = self._vote if now else before
         number = 0 if answer is None else int(answer)
         return signal.Signals(number).name if number else ""
@@ -84,18 +83,3 @@ class Preemption:
             signal.signal(other, signal.SIG_DFL)
         if not self._deferred:
             raise Preempted(self.requested)
-
-
-def _largest(number: int) -> jax.Array:
-    """The largest of the numbers that the processes give, on each of them; it comes later."""
-    largest, sharding = _compiled_largest()
-    mine = np.full(jax.local_device_count(), number, np.int32)
-    return largest(jax.make_array_from_process_local_data(sharding, mine))
-
-
-@functools.cache
-def _compiled_largest() -> tuple[Callable, NamedSharding]:
-    mesh = jax.make_mesh((jax.device_count(),), ("all",), axis_types=(AxisType.Auto,))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    compiled = jax.jit(lambda x: x.max(), out_shardings=everywhere)
-    return compiled, NamedSharding(mesh, PartitionSpec("all"))

@@ -6,6 +6,7 @@ others would wait for it in the next step, on most devices for ever.
 """
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -20,6 +21,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 # Seconds. A process that sends no sign of life for so long is taken for dead, by jax.distributed.
 HEARTBEAT = 30
@@ -27,7 +31,7 @@ HEARTBEAT = 30
 GRACE = 5
 DAY = 24 * 3600  # to wait for a process that prepares data: those that end are noticed anyway
 
-GOES_ON = "start all processes again with the same command: it goes on from the last checkpoint"
+GOES_ON = "Start all processes again with the same command: it goes on from the last checkpoint"
 
 Tell = Callable[[BaseException], tuple[str, int] | None]
 
@@ -125,9 +129,13 @@ def joined(launch: Launch, tell: Tell) -> Iterator[None]:
             yield
             return
         last_words.set(
-            f"process {jax.process_index()} of {jax.process_count()} was killed or crashed, or the "
-            f"connection to process 0 broke; what is known stands above. {GOES_ON}"
+            f"process {jax.process_index()} of {jax.process_count()} ended without a word: it "
+            "crashed or was killed, or JAX ended it because another one is lost (above it says "
+            f"which, if it knows). {GOES_ON}"
         )
+        # While all are here: on the CPU the first collective fails if one comes 30 seconds late.
+        multihost_utils.sync_global_devices("joined")
+        largest(0).block_until_ready()
         with _Alarm(tell, last_words):
             yield
 
@@ -225,14 +233,13 @@ class _Alarm:
         self._thread.join()
 
     def _raise(self, error: BaseException) -> NoReturn:
-        unexpected = "".join(traceback.format_exception(error)).strip()
-        words, code = self._tell(error) or (unexpected, 1)
+        short, code = self._tell(error) or (f"{type(error).__name__}: {error}", 1)
+        words = short if self._tell(error) else "".join(traceback.format_exception(error))
         self._failed.set()
         if _is_of_devices(error):
             # Most likely another process is gone. What ends this one then knows more.
             time.sleep(HEARTBEAT + 2 * GRACE)
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            short = words if words != unexpected else words.splitlines()[-1]
             ended = {"process": jax.process_index(), "words": short, "code": code}
             _store().key_value_set(_key("ended"), json.dumps(ended))
         self._ended.set()
@@ -305,6 +312,21 @@ def check_same(topic: str, values: Mapping[str, Any]) -> None:
             f"does: {'; '.join(differences)}. Start all with the same command, on the same data "
             "and the same --workdir, in a folder that all hosts share"
         )
+
+
+def largest(number: int) -> jax.Array:
+    """The largest of the numbers that the processes give, on each of them; it comes later."""
+    compiled, sharding = _compiled_largest()
+    mine = np.full(jax.local_device_count(), number, np.int32)
+    return compiled(jax.make_array_from_process_local_data(sharding, mine))
+
+
+@functools.cache
+def _compiled_largest() -> tuple[Callable, NamedSharding]:
+    mesh = jax.make_mesh((jax.device_count(),), ("all",), axis_types=(AxisType.Auto,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    compiled = jax.jit(lambda x: x.max(), out_shardings=everywhere)
+    return compiled, NamedSharding(mesh, PartitionSpec("all"))
 
 
 def _key(*parts: object) -> str:

@@ -96,7 +96,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             )
 
         # The run may have ended between a checkpoint and the evaluation that was due after it.
-        if first and config.train.evaluates_after(first) and not log.has_evaluation(first):
+        evaluated = from_first("evaluated", log.has_evaluation(first))
+        if first and config.train.evaluates_after(first) and not evaluated:
             judge(first, learner.state)
         metadata = _metadata(config, train_set.categories)
         keeper = _Keeper(config.train, checkpoints, metadata, judge, preemption, watchdog, log)

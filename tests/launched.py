@@ -34,12 +34,19 @@ def launch(workdir: Path, processes: int, devices: int, *more: str) -> list[subp
             "--config.postprocess.score_threshold=0.0",
             *more,
         ]
-        flags = f"--xla_force_host_platform_device_count={devices}"
+        variables = {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            # XLA on the CPU cuts loops by its number of threads, which is else that of the devices
+            # of the process or the cores; what is left over at an end may round another way.
+            "NPROC": str(processes * devices),
+            "PJRT_NPROC": str(processes * devices),
+        }
         with words_of(workdir, number).open("w") as words:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+                env={**os.environ, **variables},
                 stdout=words,
                 stderr=words,
             )

@@ -108,7 +108,7 @@ def test_a_signal_to_one_stops_all_a_kill_ends_all_and_the_rest_is_made_up_for(s
     codes = end(processes, 60)
     assert codes[1] not in (0, 75)
     last = words_of(workdir, 1).read_text().strip().splitlines()[-1]
-    assert "process 1 of 2" in last and "start all processes again with the same command" in last
+    assert "process 1 of 2" in last and "Start all processes again with the same command" in last
 
     run(workdir, 2, 2)
     assert_same_end(workdir, straight)
@@ -122,7 +122,7 @@ def test_any_process_killed_ends_the_others_within_a_minute(straight):
     processes[1].kill()
     assert end(processes, 60)[0] not in (0, 75)
     last = words_of(workdir, 0).read_text().strip().splitlines()[-1]
-    assert "start all processes again with the same command" in last
+    assert "Start all processes again with the same command" in last
     run(workdir, 2, 2)
     assert_same_end(workdir, straight)
 
