@@ -257,7 +257,9 @@ def _introduce(
     )
 
 
-def _what_all_do(config: Config, first: int, *datasets: Dataset) -> dict[str, Any]:
+def _what_all_do(
+    config: Config, first: int, train_set: Dataset, eval_set: Dataset
+) -> dict[str, Any]:
     """What every process of a run has to have alike; where its data lie is its own affair."""
     facts: dict[str, Any] = {"the first step": first, "config.seed": config.seed}
     for section, fields in dataclasses.asdict(config).items():
@@ -265,13 +267,13 @@ def _what_all_do(config: Config, first: int, *datasets: Dataset) -> dict[str, An
             facts |= {f"config.{section}.{name}": value for name, value in fields.items()}
     for local in ("root", "cache_dir", "annotations", "mix"):
         del facts[f"config.data.{local}"]
-    for dataset in datasets:
-        source, name = dataset.source, dataset.name
+    for use, dataset in (("train", train_set), ("evaluate", eval_set)):
+        source = dataset.source
         some = np.linspace(0, len(source) - 1, min(len(source), 1000)).astype(int)
         ids = [source.image_id(int(index)) for index in some]
-        facts[f"the number of images of {name}"] = len(source)
-        facts[f"the hash of image ids of {name}"] = zlib.crc32(np.array(ids, np.int64).tobytes())
-        facts[f"the classes of {name}"] = dataset.categories.names
+        facts[f"the number of images to {use} on"] = len(source)
+        facts[f"the hash of their ids to {use} on"] = zlib.crc32(np.array(ids, np.int64).tobytes())
+        facts[f"the classes to {use} on"] = dataset.categories.names
     return facts
 
 
