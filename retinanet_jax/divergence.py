@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import jax
 import numpy as np
 
 from retinanet_jax.augment import as_seen
@@ -31,10 +32,13 @@ def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Ite
     try:
         yield
     except DivergenceError as error:
+        if jax.process_index() > 0:
+            raise
         folder = workdir / "divergence" / f"step_{error.step:06d}"
         report = describe_step(error.step, error.values, error.images, config)
         # A batch is a function of its number: it is made again, not kept.
-        host = make_batches(dataset, config, DroppedBoxes(warn=False))[error.step - 1]
+        unsaid = DroppedBoxes(warn=False)
+        host = make_batches(dataset, config, config.pipeline, unsaid)[error.step - 1]
         write_report(folder, report, host.batch, dataset.categories.names)
         raise
 

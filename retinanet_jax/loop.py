@@ -27,10 +27,13 @@ class DivergenceError(RuntimeError):
     """A loss or a gradient that is not finite. The last checkpoint is from before it.
 
     Attributes:
+        everywhere: all processes of the run raise it at the same step.
         step: the update that was left out.
         values: the numbers of that step, by name.
         images: the ids of the batch, by data set.
     """
+
+    everywhere = True
 
     def __init__(self, step: int, values: dict[str, float], images: str):
         self.step, self.values, self.images = step, values, images
@@ -97,7 +100,7 @@ def run_steps(
         DivergenceError: more than config.train.max_skipped updates in a row were not finite.
     """
     state, first = learner.state, int(learner.state.step)
-    batches = make_batches(dataset, config, dropped)
+    batches = make_batches(dataset, config, for_this_process(config.pipeline), dropped)
     meter = Meter(config, log, batches.describe)
     stream = sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)
     for step in range(first + 1, config.train.steps + 1):
@@ -113,13 +116,18 @@ def run_steps(
     return state
 
 
-def make_batches(dataset: HasSource, config: Config, dropped: DroppedBoxes) -> Batches:
-    """The batches of a run; that of update `step` is `batches[step - 1]`."""
+def make_batches(
+    dataset: HasSource, config: Config, settings: PipelineConfig, dropped: DroppedBoxes
+) -> Batches:
+    """The batches of a run; that of update `step` is `batches[step - 1]`.
+
+    `settings` is the section pipeline: as it is, for whole batches, or `for_this_process`.
+    """
     return train_batches(
         dataset,
         batch_size=config.train.batch_size,
         seed=config.seed,
-        settings=for_this_process(config.pipeline),
+        settings=settings,
         augmentation=config.augmentation,
         dropped=dropped,
     )

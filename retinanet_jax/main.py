@@ -8,6 +8,11 @@
 The last runs step 120 alone again and reports what each part of its loss was; see replay.py.
 Any field of the config can be set on the command line: --config.optimizer.learning_rate=0.02
 
+On several hosts, or in several processes on one, the same command is started for each of them:
+under srun, mpirun, in a Kubernetes Job and on a TPU VM as it is, elsewhere with where process 0 is:
+
+    python -m retinanet_jax.main ... --coordinator=HOST:PORT --num_processes=4 --process_id=0
+
 Exit codes: 0 done; 1 a mistake that is told; 75 stopped by SIGTERM or SIGINT, the same command goes
 on; by a second signal, that signal's.
 """
@@ -29,6 +34,7 @@ from retinanet_jax.data.stream import ExampleError
 from retinanet_jax.experiment import explain_unknown_field, load_experiment
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.preemption import EXIT_CODE, Preempted
+from retinanet_jax.processes import Launch, ProcessesError, joined
 from retinanet_jax.replay import replay_step
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate
 from retinanet_jax.weights.errors import WeightsError
@@ -39,6 +45,14 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and pictures are kept.")
 REPLAY = flags.DEFINE_integer("replay", None, "Number of a step to run again and report on.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, of several.")
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes; 1 alone: does not ask the launcher."
+)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+COORDINATOR_TIMEOUT = flags.DEFINE_integer(
+    "coordinator_timeout", 300, "Seconds in which all processes have to be there."
+)
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
 
 # What a person can mend: told in a line, without a traceback.
@@ -50,7 +64,15 @@ EXPECTED = (
     WorkdirError,
     CheckpointError,
     DivergenceError,
+    ProcessesError,
 )
+
+
+def tell(error: BaseException) -> tuple[str, int] | None:
+    """The words and the exit code for what is no fault of the program; None for what is."""
+    if isinstance(error, Preempted):
+        return f"stopped by {error}; the same command goes on", EXIT_CODE
+    return (f"{type(error).__name__}: {error}", 1) if isinstance(error, EXPECTED) else None
 
 
 def main(argv: list[str]) -> None:
@@ -61,19 +83,26 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     try:
         config = from_config_dict(CONFIG.value)
-        keep_compilations(config.data.cache_dir)
-        workdir = Path(WORKDIR.value).expanduser()
-        if REPLAY.value is not None:
-            replay_step(config, workdir, REPLAY.value)
-        elif MODE.value == "evaluate":
-            evaluate_workdir(config, workdir)
-        else:
-            train_and_evaluate(config, workdir)
-    except EXPECTED as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except Preempted as stopped:
-        print(f"stopped by {stopped}; the same command goes on", file=sys.stderr)
-        sys.exit(EXIT_CODE)
+        launch = Launch(
+            COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
+        )
+        with joined(launch, tell):
+            keep_compilations(config.data.cache_dir)
+            work(config, Path(WORKDIR.value).expanduser())
+    except (Preempted, *EXPECTED) as error:
+        words, code = tell(error)
+        print(words, file=sys.stderr)
+        sys.exit(code)
+
+
+def work(config: Config, workdir: Path) -> None:
+    """What --replay or --mode asks for."""
+    if REPLAY.value is not None:
+        replay_step(config, workdir, REPLAY.value)
+    elif MODE.value == "evaluate":
+        evaluate_workdir(config, workdir)
+    else:
+        train_and_evaluate(config, workdir)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

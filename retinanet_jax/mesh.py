@@ -85,6 +85,14 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
+def to_each_device(tree: Any, mesh: Mesh) -> Any:
+    """Puts values that every process has (arrays) whole on each device."""
+    sharding = replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
+    )
+
+
 def sent_ahead(batches: Iterator[Any], arrays: Callable[[Any], Any], mesh: Mesh) -> Iterator[Any]:
     """`to_devices(arrays(batch), mesh)` of each batch, the next one always under way in a thread.
 

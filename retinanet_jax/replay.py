@@ -18,7 +18,7 @@ from retinanet_jax.data.stream import Batches
 from retinanet_jax.divergence import describe_step, write_report
 from retinanet_jax.loop import Learner, make_batches
 from retinanet_jax.losses import LossParts, loss_parts
-from retinanet_jax.mesh import fetch, make_mesh, sent_ahead
+from retinanet_jax.mesh import fetch, for_this_process, make_mesh, sent_ahead
 from retinanet_jax.models import build_model, normalize
 from retinanet_jax.run import make_learner
 from retinanet_jax.train import TrainState, assign_targets, normalizer
@@ -52,10 +52,13 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     first = int(learner.state.step)
     say(f"{_compare(config, workdir)}runs the steps {first + 1} to {step} again, from {workdir}")
 
-    batches = make_batches(dataset, config, DroppedBoxes(warn=False))
-    parts, values = _run_again(learner, batches, step, config, dataset.categories.num_classes, mesh)
-    host = batches[step - 1]
-    report = describe_step(step, values, batches.describe(step - 1), config)
+    whole, own = (
+        make_batches(dataset, config, settings, DroppedBoxes(warn=False))
+        for settings in (config.pipeline, for_this_process(config.pipeline))
+    )
+    parts, values = _run_again(learner, own, step, config, dataset.categories.num_classes, mesh)
+    host = whole[step - 1]
+    report = describe_step(step, values, whole.describe(step - 1), config)
     levels = [f"P{config.anchors.min_level + i}" for i in range(len(parts.class_loss))]
     report["levels"] = _rows(levels, parts, axis=1)
     report["losses_by_image"] = _rows(host.image_ids.tolist(), parts, axis=0)

@@ -11,12 +11,14 @@ import dataclasses
 import functools
 import json
 import math
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
@@ -32,15 +34,16 @@ from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
 from retinanet_jax.inspection.findings import check_coverage
 from retinanet_jax.logging import RunLog
 from retinanet_jax.loop import Hooks, Learner, run_steps
-from retinanet_jax.mesh import make_mesh, replicated, state_sharding
+from retinanet_jax.mesh import make_mesh, replicated, state_sharding, to_each_device
 from retinanet_jax.models import build_model, trainable_mask
 from retinanet_jax.optimizer import make_optimizer, make_schedule
 from retinanet_jax.predict import PredictFn, describe, make_predict_fn, read_variables
 from retinanet_jax.preemption import Preempted, Preemption
+from retinanet_jax.processes import check_same, from_first, to_first
 from retinanet_jax.train import TrainState, create_state, focal_of, make_train_step
 from retinanet_jax.watchdog import Watchdog
 from retinanet_jax.weights.pretrained import load_pretrained
-from retinanet_jax.workdir import locked, telling_of_disk, write_whole
+from retinanet_jax.workdir import check_shared, locked, telling_of_disk, write_whole
 
 
 def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
@@ -60,20 +63,25 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(locked(workdir))
-            stack.enter_context(telling_of_disk(workdir))
+        stack.enter_context(telling_of_disk(workdir))
+        check_shared(workdir)
         preemption = stack.enter_context(Preemption())
         train_set = load_training_set(config.data)
         eval_set = load_dataset(config.data, config.data.eval_split)
-        watchdog = stack.enter_context(Watchdog(config.train.watchdog_minutes, workdir))
+        watchdog = stack.enter_context(
+            Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
+        )
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
         )
         first = checkpoints.latest_step() or 0
+        check_same("run", _what_all_do(config, first, train_set, eval_set))
         log = stack.enter_context(
             RunLog(workdir, first, config.train.steps, jax.process_index() == 0)
         )
         _check_same_run(checkpoints, config, train_set.categories, log)
-        write_whole(workdir / "config.json", to_json(config))
+        if log.active:
+            write_whole(workdir / "config.json", to_json(config))
         learner = make_learner(config, train_set.categories, mesh, log.say)
         if first:
             learner = learner._replace(state=checkpoints.restore(learner.state))
@@ -93,7 +101,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
             return found
 
         # The run may have ended between a checkpoint and the evaluation that was due after it.
-        if first and config.train.evaluates_after(first) and not log.has_evaluation(first):
+        evaluated = from_first("evaluated", log.has_evaluation(first))
+        if first and config.train.evaluates_after(first) and not evaluated:
             judge(first, learner.state)
         metadata = _metadata(config, train_set.categories)
         keeper = _Keeper(config.train, checkpoints, metadata, judge, preemption, watchdog, log)
@@ -101,6 +110,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
         with preemption.deferred(), reporting_divergence(train_set, config, workdir):
             state = run_steps(learner, train_set, config, mesh, log, hooks, dropped)
         found = judge(config.train.steps, state)
+        for counts in to_first("boxes left out", dropped.counts()):
+            dropped.merge(counts)
         notes = _tell_notes(log, train_set.notes, eval_set.notes, dropped.summary())
         if log.active:
             notes = notes or "nothing was skipped or changed"
@@ -120,19 +131,21 @@ class _Keeper(NamedTuple):
     log: RunLog
 
     def due(self, step: int) -> bool:
-        return bool(self.preemption.requested) or self.config.saves_after(step)
+        return bool(self.preemption.agreed()) or self.config.saves_after(step)
 
     def after(self, step: int, state: TrainState) -> None:
         self.watchdog.beat("checkpoint")
         self.checkpoints.save(step, state, self.metadata)
-        if self.config.evaluates_after(step) and not self.preemption.requested:
+        if asked := self.preemption.agreed(now=True):
+            self.checkpoints.wait()
+            self.log.say(f"{asked}: saved step {step}")
+            raise Preempted(asked, everywhere=True)
+        if self.config.evaluates_after(step):
+            if jax.process_count() > 1:
+                self.checkpoints.wait()  # no process could end it without the others
             # The state is kept: a signal need not wait for the end of the evaluation.
             with self.preemption.deferred(False):
                 self.judge(step, state)
-        if self.preemption.requested:
-            self.checkpoints.wait()
-            self.log.say(f"{self.preemption.requested}: saved step {step}")
-            raise Preempted(self.preemption.requested)
 
 
 def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
@@ -144,13 +157,14 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
     workdir, mesh = Path(workdir), make_mesh()
     check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints")
-    step = checkpoints.latest_step()  # once: a run in training may add another meanwhile
+    # Once, on one process: a run in training may add another meanwhile.
+    step = from_first("evaluated step", checkpoints.latest_step())
     stored, categories = describe(checkpoints, step)
     config = with_conventions_of(stored, config)
     dataset = load_dataset(config.data, config.data.eval_split)
     check_same_classes(categories, dataset.categories, workdir)
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
-    variables = jax.device_put(read_variables(checkpoints, step), replicated(mesh))
+    variables = to_each_device(read_variables(checkpoints, step), mesh)
     # It may be in training at this moment: nothing is taken out of its log.
     with RunLog(workdir, None, step, jax.process_index() == 0) as log, telling_of_disk(workdir):
         predict_fn = make_predict_fn(model, config)
@@ -250,6 +264,26 @@ def _introduce(
         f"{mesh.devices.size} x {device}, {config.train.batch_size} images a step, "
         f"{config.train.steps} steps; the first step compiles"
     )
+
+
+def _what_all_do(
+    config: Config, first: int, train_set: Dataset, eval_set: Dataset
+) -> dict[str, Any]:
+    """What every process of a run has to have alike; where its data lie is its own affair."""
+    facts: dict[str, Any] = {"the first step": first, "config.seed": config.seed}
+    for section, fields in dataclasses.asdict(config).items():
+        if isinstance(fields, dict):
+            facts |= {f"config.{section}.{name}": value for name, value in fields.items()}
+    for local in ("root", "cache_dir", "annotations", "mix"):
+        del facts[f"config.data.{local}"]
+    for use, dataset in (("train", train_set), ("evaluate", eval_set)):
+        source = dataset.source
+        some = np.linspace(0, len(source) - 1, min(len(source), 1000)).astype(int)
+        ids = [source.image_id(int(index)) for index in some]
+        facts[f"the number of images to {use} on"] = len(source)
+        facts[f"the hash of their ids to {use} on"] = zlib.crc32(np.array(ids, np.int64).tobytes())
+        facts[f"the classes to {use} on"] = dataset.categories.names
+    return facts
 
 
 def _tell_notes(log: RunLog, *notes: str) -> str:

@@ -6,18 +6,18 @@ import threading
 import time
 from pathlib import Path
 
-REPORT = "watchdog.txt"
-
 
 class Watchdog:
     """Watches for `minutes` without a `beat`; a context manager. 0 minutes: it does nothing.
 
     It then names the stage and dumps the stacks of all threads to stderr and to watchdog.txt in
-    the workdir: once, and again whenever the silence has doubled.
+    the workdir (of process N of several watchdog_N.txt): once, and again whenever the silence has
+    doubled.
     """
 
-    def __init__(self, minutes: float, workdir: Path):
-        self._limit, self._path = 60.0 * minutes, Path(workdir) / REPORT
+    def __init__(self, minutes: float, workdir: Path, process: int = 0):
+        name = f"watchdog_{process}.txt" if process else "watchdog.txt"
+        self._limit, self._path = 60.0 * minutes, Path(workdir) / name
         self._stage, self._since = "start", time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)

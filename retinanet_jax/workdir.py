@@ -10,6 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+
+from retinanet_jax.processes import from_first
+
 LOCK_FILE = ".lock"
 
 _MENDS = {
@@ -54,6 +58,24 @@ def locked(workdir: Path) -> Iterator[None]:
             started = time.strftime("%Y-%m-%d %H:%M:%S")
             _overwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {started}")
         yield
+
+
+def check_shared(workdir: Path, seconds: float = 60.0) -> None:
+    """Sees that this process has the folder that process 0 has locked, be it on another host.
+
+    Raises:
+        WorkdirError: not after `seconds`, in which a network file system should show new files.
+    """
+    path = workdir / LOCK_FILE
+    held = from_first("lock", path.read_text() if jax.process_index() == 0 else "")
+    deadline = time.monotonic() + seconds
+    while not path.exists() or path.read_text() != held:
+        if time.monotonic() > deadline:
+            raise WorkdirError(
+                f"{workdir}: is another folder on {socket.gethostname()} than for process 0 "
+                f"({held.strip()}); use a --workdir that all hosts share"
+            )
+        time.sleep(0.5)
 
 
 @contextlib.contextmanager

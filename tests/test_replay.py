@@ -38,7 +38,8 @@ class CompiledOnce:
 
 def sick_image(step: int) -> int:
     """The id of the second picture of a step's batch."""
-    batches = make_batches(load_dataset(CONFIG.data, "train"), CONFIG, DroppedBoxes())
+    dataset = load_dataset(CONFIG.data, "train")
+    batches = make_batches(dataset, CONFIG, CONFIG.pipeline, DroppedBoxes())
     return int(batches[step - 1].image_ids[1])
 
 

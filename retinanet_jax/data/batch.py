@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -105,10 +105,20 @@ class DroppedBoxes:
                 max_boxes,
             )
 
+    def counts(self) -> list[tuple[int, int]]:
+        """For each image: its id and how many of its boxes were left out."""
+        with self._lock:
+            return list(self._by_image.items())
+
+    def merge(self, counts: Iterable[Sequence[int]]) -> None:
+        """Takes in what another process counted."""
+        with self._lock:
+            for image_id, boxes in counts:
+                self._by_image[image_id] = max(self._by_image.get(image_id, 0), boxes)
+
     def summary(self) -> str:
         """How many boxes of how many images were left out, with a few ids; '' if none."""
-        with self._lock:
-            by_image = dict(self._by_image)
+        by_image = dict(self.counts())
         if not by_image:
             return ""
         few = ", ".join(map(str, list(by_image)[:5])) + (", ..." if len(by_image) > 5 else "")
