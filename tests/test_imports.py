@@ -38,6 +38,7 @@ ORDER = [
     "evaluate",
     "augment",
     "train",
+    "programs",
     "loop",
     "divergence",
     "page",
@@ -46,6 +47,8 @@ ORDER = [
     "replay",
     "analysis",
     "main",
+    "sweep",
+    "cli",
 ]
 
 
