@@ -32,6 +32,10 @@ ORDER = [
     "checkpoint",
     "logging",
     "predict",
+    "results",
+    "tta",
+    "streaming",
+    "detector",
     "evaluate",
     "augment",
     "train",
@@ -40,6 +44,8 @@ ORDER = [
     "inspection",
     "run",
     "main",
+    "cli",
+    "__main__",
 ]
 
 

@@ -185,12 +185,21 @@ def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 def _by_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-        if picture.mode in ("I", "F"):
-            raise ValueError("its pixels have 32 bits; save it with 8 or 16")
-        if picture.mode.startswith("I;16"):  # Pillow would clip it
-            grey = (np.asarray(picture) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.array(picture.convert("RGB"))
+        return from_pillow(picture)
+
+
+def from_pillow(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an opened picture as RGB, as the module's docstring says.
+
+    Raises:
+      ValueError: they have 32 bits.
+    """
+    if picture.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+    if picture.mode.startswith("I;16"):  # Pillow would clip it
+        grey = (np.asarray(picture) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(picture.convert("RGB"))
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
