@@ -12,7 +12,7 @@ from retinanet_jax.checkpoint import Checkpoints
 from retinanet_jax.config import Config, ConfigError
 from retinanet_jax.data.batch import Batch
 from retinanet_jax.data.canvas import canvases
-from retinanet_jax.data.inputs import PICTURE_SUFFIXES, ImageLike, is_one_image
+from retinanet_jax.data.inputs import ImageLike, files_below, is_one_image, is_picture
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.video import Video, is_video
 from retinanet_jax.detections import Detections
@@ -251,13 +251,7 @@ def _items(source: str | Path | Iterable[ImageLike]) -> Iterable[tuple[Any, Imag
         return ((image, image) for image in source)
     path = Path(source).expanduser()
     if path.is_dir():
-        return ((picture, picture) for picture in pictures_below(path))
+        return ((file, file) for file in files_below(path) if is_picture(file))
     if is_video(path):
         return enumerate(Video(path))
     return [(path, path)]
-
-
-def pictures_below(folder: Path) -> list[Path]:
-    """All pictures of a folder and its folders, told by their names' endings, sorted."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    return sorted(path for path in found if path.is_file())

@@ -131,7 +131,7 @@ def read_file(path: AnyPath) -> bytes:
 def missing_image(path: AnyPath, error: Exception) -> DataError:
     """The DataError for an image file that cannot be read."""
     what = getattr(error, "strerror", None) or str(error)
-    mend = "put the file there or take the image out of the annotations"
+    mend = "put the file there or leave the image out"
     return DataError("missing image", path, "", what, mend)
 
 
@@ -160,7 +160,7 @@ def _too_large(where: str, size: str) -> DataError:
 
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
-    mend = "it is truncated or no image: copy it again or take it out of the annotations"
+    mend = "it is truncated or no image: copy it again or leave it out"
     return DataError("undecodable image", where, "", what, mend)
 
 

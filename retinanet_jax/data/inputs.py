@@ -13,10 +13,25 @@ from retinanet_jax.data.report import DataError
 ImageLike = str | Path | Image.Image | np.ndarray | Any
 """The last: what numpy makes an array of, such as a tensor on the CPU."""
 
-PICTURE_SUFFIXES = (
+_PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".jp2", ".avif"),
 )
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a picture."""
+    return path.suffix.lower() in _PICTURE_SUFFIXES
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder and its folders, sorted, but hidden ones."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in paths if not _is_hidden(path.relative_to(folder)))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def is_one_image(value: Any) -> bool:
