@@ -2,10 +2,10 @@
 
     python scripts/benchmark.py NAME [--json=FILE] [--rounds=7]
 
-where NAME is data, loss, postprocess, nms, eval, compile, infer, train or detect, prints a table that can
-be pasted into docs/performance.md; --json keeps its rows. What a benchmark measures and which peers
-it looks for stand in its module in scripts/benchmarks/; a peer that cannot be imported is named and
-left out.
+where NAME is data, loss, postprocess, nms, eval, compile, infer, train or detect, prints a table
+that can be pasted into docs/performance.md; --json keeps its rows. What a benchmark measures and
+which peers it looks for stand in its module in scripts/benchmarks/; a peer that cannot be imported
+is named and left out.
 """
 
 import argparse

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from benchmarks.contestants import serve, time_calls
 from benchmarks.network_ours import CATEGORIES
@@ -16,8 +17,7 @@ from retinanet_jax.cli.detection import Job, detect
 from retinanet_jax.cli.inputs import find_inputs
 from retinanet_jax.config import default_config, from_config_dict
 from retinanet_jax.detector import Detector
-from retinanet_jax.mesh import make_mesh
-from retinanet_jax.run import make_learner
+from retinanet_jax.models import build_model
 
 IN_MEMORY = 32  # batches of the bare function, taken again and again
 OBJECTS = 10  # drawn on each picture
@@ -36,8 +36,23 @@ def made_up(size: int, backbone: str, batch_size: int) -> Detector:
     }
     tree.update_from_flattened_dict(fields)
     config = from_config_dict(tree)
-    learner = make_learner(config, CATEGORIES, make_mesh(jax.devices()[:1]), lambda _: None)
-    return Detector(learner.state.variables(), config, CATEGORIES, batch_size=batch_size)
+    model = build_model(config.model, CATEGORIES.num_classes, config.anchors.anchors_per_location)
+    return Detector(_drawn(model), config, CATEGORIES, batch_size=batch_size)
+
+
+def _drawn(model) -> dict:
+    """Variables without the compilation that an initialisation costs."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if path[-1].key == "kernel":
+            spread = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            return (spread * rng.standard_normal(leaf.shape)).astype(np.float32)
+        return np.full(leaf.shape, path[-1].key in ("scale", "var"), np.float32)
+
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def detecting(detector: Detector, pictures: Path, formats: str) -> Callable[[], None]:
@@ -81,10 +96,8 @@ if __name__ == "__main__":
     mode, folder, size, backbone, batch_size = sys.argv[1:]
     detector = made_up(int(size), backbone, int(batch_size))
     pictures = find_inputs([folder], Path(folder) / "none").pictures
-    if mode == "bare":
-        work = bare(detector, pictures)
-    else:
-        work = detecting(detector, Path(folder), mode)
+    is_bare = mode == "bare"
+    work = bare(detector, pictures) if is_bare else detecting(detector, Path(folder), mode)
     device = jax.devices()[0].device_kind
 
     def round_of_work() -> dict:
