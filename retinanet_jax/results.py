@@ -150,7 +150,8 @@ class ImageDetections:
         shown = [f"{name} {score:.2f}" for _, score, _, name in self[:5]]
         more = [f"{len(self) - 5} more"] if len(self) > 5 else []
         height, width = self.size
-        return f"ImageDetections({len(self)} in {height} x {width}: {', '.join(shown + more)})"
+        listed = f": {', '.join(shown + more)}" if shown else ""
+        return f"ImageDetections({len(self)} in {height} x {width}{listed})"
 
 
 def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
