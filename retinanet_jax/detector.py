@@ -1,7 +1,7 @@
 """The Detector: a trained network that is called on images, folders and videos."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from retinanet_jax.data.batch import Batch
 from retinanet_jax.data.canvas import canvases
 from retinanet_jax.data.inputs import ImageLike, files_below, is_one_image, is_picture
 from retinanet_jax.data.records import Categories
+from retinanet_jax.data.report import DataError
 from retinanet_jax.data.video import Video, is_video
 from retinanet_jax.detections import Detections
 from retinanet_jax.models import build_model
@@ -23,7 +24,9 @@ from retinanet_jax.streaming import Seen, Stream
 from retinanet_jax.tta import PLAIN, View, merge, views_of
 from retinanet_jax.weights import WeightsError, load_checkpoint
 
-BATCH_SIZE = 8  # on an accelerator; a CPU is as fast with one image, and compiles only that
+# On an accelerator. A CPU takes one image at a time: eight gain a seventh at 128 x 128, lose as much
+# at 512 x 512 (docs/performance.md), and would be a second program to compile.
+BATCH_SIZE = 8
 
 
 class Detector:
@@ -165,7 +168,7 @@ class Detector:
         max_detections: int | None = None,
         flip: bool = False,
         scales: Sequence[float | int] = (1.0,),
-        on_error: Any = None,
+        on_error: Callable[[Any, DataError], object] | None = None,
     ) -> Iterator[tuple[Any, ImageDetections]]:
         """Detections of images without end, in their order, as soon as they are there.
 
@@ -206,7 +209,7 @@ class Detector:
     def _launch(self, batch: Batch) -> Detections:
         return self.predict_fn(self.variables, batch)
 
-    def _results(self, stream: Iterator[Seen], chosen: dict[str, Any], on_error: Any):
+    def _results(self, stream: Iterator[Seen], chosen: dict[str, Any], on_error):
         for seen in stream:
             if seen.error is not None and on_error is not None:
                 on_error(seen.key, seen.error)

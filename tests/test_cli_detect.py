@@ -139,7 +139,7 @@ def test_unreadable_videos_are_listed(detect, tmp_path, capsys):
     write_picture(tmp_path / "good.png", 0)
     assert detect(tmp_path, f"--out={tmp_path / 'out'}") == 3
     said = capsys.readouterr()
-    assert "bad.mp4: cannot be opened" in said.err and "1 pictures" in said.out
+    assert "bad.mp4: cannot be opened" in said.err and "1 picture: " in said.out
 
 
 def test_folders_patterns_and_names_come_to_files_once(tmp_path):

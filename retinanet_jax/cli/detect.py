@@ -17,6 +17,7 @@ code is 3; all others are done.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 FORMATS = ("pictures", "coco", "csv")
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max", type=int, help="at most so many of an image; default: the model's, mostly 100")
     add("--format", type=_formats, default=FORMATS, help="default: pictures,coco,csv")
     add("--flip", action="store_true", help="look at the mirrored image too, and merge")
-    add("--scales", type=_numbers, default=(1.0,), help="sizes to look at, and merge: 1,1.5")
+    add("--scales", type=numbers, default=(1.0,), help="sizes to look at, and merge: 1,1.5")
     add("--batch_size", type=int, help="images at a time; default 8, on a CPU 1")
     add(
         "--canvas",
@@ -89,8 +90,6 @@ def _giving_enough(detector, arguments: argparse.Namespace):
 
 def _tell(failed: list[Exception]) -> int:
     """Prints what could not be read; returns the exit code."""
-    import sys
-
     print(f"{len(failed)} of the inputs could not be read:", file=sys.stderr)
     for error in failed:
         print(f"  {error}", file=sys.stderr)
@@ -101,13 +100,13 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in _list(text))
 
 
 def _formats(text: str) -> tuple[str, ...]:
     formats = _list(text)
-    for name in formats:
+    for name in formats or ("",):
         if name not in FORMATS:
             raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FORMATS)}")
     return formats

@@ -65,10 +65,10 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
             bar.update()
 
         for file, found in _pictures(detector, pictures, targets, job.options, failed.append):
-            record("pictures", file, found)
+            record("picture", file, found)
         for video in opened:
             for frame, found in _frames(detector, video, targets, job.options, failed.append):
-                record("frames", video.path, found, frame)
+                record("frame", video.path, found, frame)
     places = [job.out / "pictures"] if targets else []
     print(_summary(counts, objects, left_out, [*places, *(writer.path for writer in writers)]))
     return failed
@@ -118,7 +118,8 @@ def _frames(
                 writer.write(drawn)
             count += 1
             yield frame, found
-    if count < video.length or not count:
+    # The length in a sound file's header may be off by a few frames.
+    if count < 0.95 * video.length or not count:
         what = f"ends after {count} of {video.length} frames"
         mend = "it may be damaged; what was read is done"
         on_error(DataError("short video", video.path, "", what, mend))
@@ -155,7 +156,8 @@ def _summary(
     left_out: Sequence[Path],
     places: Sequence[Path],
 ) -> str:
-    seen = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing"
+    kinds = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items()]
+    seen = ", ".join(kinds) or "nothing"
     found = ", ".join(f"{count} x {name}" for name, count in objects.most_common(8))
     lines = [f"{seen}: {objects.total()} objects{f': {found}' if found else ''}"]
     if len(objects) > 8:
