@@ -24,8 +24,8 @@ from retinanet_jax.streaming import Seen, Stream
 from retinanet_jax.tta import PLAIN, View, merge, views_of
 from retinanet_jax.weights import WeightsError, load_checkpoint
 
-# On an accelerator. A CPU takes one image at a time: eight gain a seventh at 128 x 128, lose as much
-# at 512 x 512 (docs/performance.md), and would be a second program to compile.
+# On an accelerator. A CPU takes one image at a time: eight gain a seventh at 128 x 128, lose as
+# much at 512 x 512 (docs/performance.md), and would be a second program to compile.
 BATCH_SIZE = 8
 
 
