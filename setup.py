@@ -48,7 +48,7 @@ setup(
             "safetensors>=0.5",
         ],
     },
-    entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.main:run"]},
+    entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",

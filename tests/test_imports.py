@@ -35,6 +35,10 @@ ORDER = [
     "checkpoint",
     "logging",
     "predict",
+    "results",
+    "tta",
+    "streaming",
+    "detector",
     "evaluate",
     "augment",
     "train",
@@ -46,6 +50,8 @@ ORDER = [
     "replay",
     "analysis",
     "main",
+    "cli",
+    "__main__",
 ]
 
 
