@@ -17,6 +17,7 @@ setup(
         "absl-py>=2.1",
         "array-record>=0.5",
         "filelock>=3.12",  # of JAX's compilation cache with a limit of its size
+        "flatbuffers>=24.3",  # jax.export uses it and does not say so
         "flax>=0.12",
         "grain>=0.2.12",
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so

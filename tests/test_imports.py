@@ -32,6 +32,7 @@ ORDER = [
     "checkpoint",
     "logging",
     "predict",
+    "export",
     "evaluate",
     "augment",
     "train",
@@ -39,6 +40,7 @@ ORDER = [
     "divergence",
     "inspection",
     "run",
+    "cli",
     "main",
 ]
 
