@@ -38,11 +38,14 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
         "fast": ["hotcoco>=1.3"],
+        "onnx": ["onnx>=1.17"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "beartype>=0.19",
             "hotcoco>=1.3",
             "hypothesis>=6.100",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",

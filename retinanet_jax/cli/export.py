@@ -1,10 +1,13 @@
 """Writes a trained detector as one file that runs without this package."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from retinanet_jax.data.report import DataError
 from retinanet_jax.export.program import (
+    Program,
     choose_canvas,
     describe_program,
     make_program,
@@ -13,7 +16,7 @@ from retinanet_jax.export.program import (
 from retinanet_jax.export.stablehlo import to_stablehlo
 from retinanet_jax.workdir import write_whole
 
-FORMATS = {"stablehlo": to_stablehlo}
+FORMATS = ("stablehlo", "onnx")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +42,10 @@ def run(arguments: argparse.Namespace) -> None:
         DataError: an argument that cannot be, or a file that cannot be written.
         CheckpointError, WeightsError: there is no detector at --model.
     """
-    if arguments.format not in FORMATS:
-        mend = f"write {' or '.join(FORMATS)}"
-        raise DataError("format", "--format", repr(arguments.format), "is not known", mend)
+    write = _writer(arguments.format)
     trained = read_trained(arguments.model)
     canvas = choose_canvas(arguments.canvas, trained.config)
-    program = make_program(trained, canvas)
-    content = FORMATS[arguments.format](program, describe_program(trained, canvas))
+    content = write(make_program(trained, canvas), describe_program(trained, canvas))
     path = arguments.out.expanduser()
     try:
         write_whole(path, content)
@@ -54,3 +54,17 @@ def run(arguments: argparse.Namespace) -> None:
         raise DataError("out", "--out", str(path), what, mend) from error
     height, width = canvas
     print(f"{path}: {len(content) / 1e6:.1f} MB; pictures are fitted into {height}x{width} pixels")
+
+
+def _writer(name: str) -> Callable[[Program, dict[str, Any]], bytes]:
+    if name not in FORMATS:
+        mend = f"write {' or '.join(FORMATS)}"
+        raise DataError("format", "--format", repr(name), "is not known", mend)
+    if name == "stablehlo":
+        return to_stablehlo
+    try:
+        from retinanet_jax.export.onnx import to_onnx
+    except ImportError as error:
+        what, mend = f"cannot be written ({error})", "pip install 'retinanet_jax[onnx]'"
+        raise DataError("format", "--format", repr(name), what, mend) from error
+    return to_onnx

@@ -8,6 +8,7 @@ this computes in float32: whole grey levels come out the same or one apart.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from retinanet_jax.data.canvas import PipelineConfig
@@ -27,10 +28,11 @@ def fitted_sizes(
         canvas: height and width of the network's input in pixels.
         settings: min_side, max_side and eval_resizing are read.
     """
-    sizes = jnp.asarray(sizes)[:, :, None]
+    sizes = jnp.asarray(sizes)
     # Each picture grows by the smallest of these factors: one per pair of wanted and old side.
-    wanted = jnp.array([settings.min_side, settings.max_side, *canvas])
-    old = jnp.concatenate([sizes.min(1), sizes.max(1), sizes[:, 0], sizes[:, 1]], axis=1)[:, None]
+    wanted = np.array([settings.min_side, settings.max_side, *canvas], np.int32)
+    ends = sizes.min(1, keepdims=True), sizes.max(1, keepdims=True)
+    old, sizes = jnp.concatenate([*ends, sizes], axis=1)[:, None], sizes[:, :, None]
     if settings.eval_resizing == "torchvision":
         fitted = sizes * wanted // old
     else:
