@@ -143,6 +143,7 @@ ONNX_CONFIGS = {
         "model__backbone": "resnet50",
         "model__norm": "frozen_batch",
         "model__frozen_stages": 1,
+        "model__pretrained": "not read here",
         "model__head_norm": "group",
         "model__head_channels": 32,
     },
@@ -170,7 +171,9 @@ def test_onnxruntime_detects_the_same(name):
         found = session.run(None, {"images": images, "sizes": sizes})
         wanted = Detections(**jax.device_get(jax.jit(program)(images, sizes)))
         assert wanted.valid.any() != (name == "nothing found")
-        assert_same(dict(zip(outputs, found, strict=True)), wanted, pixels=1e-4)
+        # Noise resized as PIL does has grey levels at halves, which each rounds its own way.
+        pixels = 0.1 if name == "detectron2" and size != (64, 64) else 1e-4
+        assert_same(dict(zip(outputs, found, strict=True)), wanted, pixels=pixels)
 
 
 def test_without_onnx_the_mend_is_told(trained, tmp_path, monkeypatch):

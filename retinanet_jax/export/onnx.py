@@ -66,6 +66,10 @@ def _declare(name: str, array: jax.ShapeDtypeStruct) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, tensor_type(array.dtype), shape)
 
 
+# Primitives that are a call of another jaxpr, and the parameter that holds it.
+_CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+
+
 class _Walk:
     """Through a jaxpr and those inside of it."""
 
@@ -88,11 +92,11 @@ class _Walk:
         return [read(atom) for atom in closed.jaxpr.outvars]
 
     def _equation(self, eqn: Any, inputs: list[Value]) -> list[Value]:
-        if eqn.primitive.name == "jit" and eqn.params["name"] == "nms":
+        name = eqn.primitive.name
+        if name == "jit" and eqn.params["name"] == "nms":
             return self._nms(eqn, *inputs)
-        for name in ("jaxpr", "call_jaxpr"):
-            if name in eqn.params:
-                return self.results(eqn.params[name], inputs)
+        if name in _CALLS:
+            return self.results(eqn.params[_CALLS[name]], inputs)
         if _is_known(eqn, inputs):
             found = eqn.primitive.bind(*map(jnp.asarray, inputs), **eqn.params)
             return [np.asarray(x) for x in (found if eqn.primitive.multiple_results else [found])]

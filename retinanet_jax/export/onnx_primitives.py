@@ -160,6 +160,12 @@ def _slice(graph, eqn, x):
     return graph.add("Slice", x, graph.shape(starts), ends, axes, steps)
 
 
+def _reverse(graph, eqn, x):
+    axes = _ints(eqn.params["dimensions"])
+    last, before_first = np.full_like(axes, -1), np.full_like(axes, np.iinfo(np.int64).min)
+    return graph.add("Slice", x, last, before_first, axes, last)
+
+
 def _product(graph, eqn, x, y):
     (contracted_x, contracted_y), (batch_x, batch_y) = eqn.params["dimension_numbers"]
     letters = iter(string.ascii_lowercase)
@@ -228,18 +234,22 @@ def _sort(graph, eqn, key, *others):
 
 def _gather(graph, eqn, x, places):
     """Rows of one axis by number, as `x[places]` writes; under vmap each batch row has its own."""
-    numbers, rank = eqn.params["dimension_numbers"], len(eqn.params["slice_sizes"])
-    (axis,) = numbers.start_index_map
-    batched = numbers.operand_batching_dims
-    picked = (*batched, axis)
-    sizes = zip(eqn.params["slice_sizes"], eqn.invars[0].aval.shape, strict=True)
-    whole = all(size == full for i, (size, full) in enumerate(sizes) if i not in picked)
-    out_rank = len(eqn.outvars[0].aval.shape)
-    trailing = tuple(range(out_rank - (rank - axis - 1), out_rank))
-    rows = whole and tuple(numbers.collapsed_slice_dims) == (axis,) and axis == len(batched)
-    _require(rows and tuple(map(int, numbers.offset_dims)) == trailing, eqn)
+    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    axis, batched = int(numbers.start_index_map[0]), numbers.operand_batching_dims
+    pairs = zip(sizes, eqn.invars[0].aval.shape, strict=True)
+    whole = all(size == full for i, (size, full) in enumerate(pairs) if i not in (*batched, axis))
+    # The places come where the axis was, and what is gathered around them.
+    first, count = axis - len(batched), len(eqn.invars[1].aval.shape) - 1
+    results = range(len(eqn.outvars[0].aval.shape))
+    around = [i for i in results if not first <= i < first + count]
+    _require(whole and len(numbers.start_index_map) == 1, eqn)
+    _require(list(numbers.collapsed_slice_dims) == [axis], eqn)
+    _require(list(numbers.offset_dims) == around, eqn)
     places = graph.add("Cast", places, to=tensor_type(np.int64))
-    return graph.add("GatherND", x, places, batch_dims=len(batched))
+    if batched:
+        _require(axis == 1 and list(batched) == [0], eqn)
+        return graph.add("GatherND", x, places, batch_dims=1)
+    return graph.add("Gather", x, graph.add("Squeeze", places, _ints([-1])), axis=axis)
 
 
 TRANSLATIONS: dict[str, Translation] = {
@@ -257,6 +267,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "reduce_window_max": _max_pool,
     "rem": _remainder,
     "reshape": _reshape,
+    "rev": _reverse,
     "round": _round,
     "rsqrt": _reciprocal_root,
     "select_n": _select,

@@ -45,7 +45,10 @@ def read_trained(location: str) -> Trained:
         return Trained(read_variables(checkpoints), *describe(checkpoints), path.name)
     loaded = load_checkpoint(location)
     if loaded.categories is None:
-        raise WeightsError(f"{location}: is a backbone without heads and detects nothing")
+        raise WeightsError(
+            f"{location}: is a backbone without heads and detects nothing; train a detector from "
+            "it by config.model.pretrained, and export that"
+        )
     return Trained(*loaded[:3], path.name)
 
 
