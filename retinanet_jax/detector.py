@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from retinanet_jax.checkpoint import Checkpoints
 from retinanet_jax.config import Config, ConfigError
 from retinanet_jax.data.batch import Batch
 from retinanet_jax.data.canvas import canvases
@@ -18,11 +17,10 @@ from retinanet_jax.data.report import DataError
 from retinanet_jax.data.video import Video, is_video
 from retinanet_jax.detections import Detections
 from retinanet_jax.models import build_model
-from retinanet_jax.predict import describe, make_predict_fn, read_variables
+from retinanet_jax.predict import make_predict_fn, read_trained
 from retinanet_jax.results import ImageDetections, labels_of
 from retinanet_jax.streaming import Seen, Stream
 from retinanet_jax.tta import PLAIN, View, merge, views_of
-from retinanet_jax.weights import WeightsError, load_checkpoint
 
 # On an accelerator. A CPU takes one image at a time: eight gain a seventh at 128 x 128, lose as
 # much at 512 x 512 (docs/performance.md), and would be a second program to compile.
@@ -98,17 +96,7 @@ class Detector:
             WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
         """
         options = {"batch_size": batch_size, "canvas": canvas}
-        if not Path(location).expanduser().is_dir():
-            loaded = load_checkpoint(location)
-            if loaded.categories is None:
-                raise WeightsError(
-                    f"{location}: is a backbone without heads and detects nothing; train a "
-                    "detector from it by config.model.pretrained"
-                )
-            return cls(*loaded[:3], **options)
-        checkpoints = Checkpoints(Path(location).expanduser() / "checkpoints")
-        config, categories = describe(checkpoints, step)
-        return cls(read_variables(checkpoints, step), config, categories, **options)
+        return cls(*read_trained(location, step), **options)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
         """The same network with other values in config.postprocess; it compiles anew.

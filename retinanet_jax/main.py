@@ -25,10 +25,7 @@ from ml_collections import config_flags
 
 from retinanet_jax.checkpoint import CheckpointError
 from retinanet_jax.compilation import keep_compilations
-from retinanet_jax.config import (
-    ConfigError,
-    from_config_dict,
-)
+from retinanet_jax.config import Config, ConfigError, from_config_dict
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.stream import ExampleError
 from retinanet_jax.download import DownloadError

@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
@@ -15,6 +16,7 @@ from retinanet_jax.data.batch import Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.detections import Detections, detect, to_original
 from retinanet_jax.models.layers import ArrayLike, normalize
+from retinanet_jax.weights import WeightsError, load_checkpoint
 
 PredictFn = Callable[[Any, Batch], Detections]
 
@@ -72,3 +74,35 @@ def read_variables(checkpoints: Checkpoints, step: int | None = None) -> dict[st
     """The variables to predict with: the moving average of the weights where one was kept."""
     state = checkpoints.read_part(("params", "batch_stats", "average"), step)
     return state["average"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
+
+
+class Trained(NamedTuple):
+    """A trained network, with the conventions and the classes of its weights."""
+
+    variables: Any
+    config: Config
+    categories: Categories
+
+
+def read_trained(location: str | Path, step: int | None = None) -> Trained:
+    """The network of a run, or a public one with the conventions of its project.
+
+    Args:
+        location: the workdir of a training; or a RetinaNet of torchvision, detectron2 or
+            MMDetection as path, https URL or hf://owner/name/file (see weights.load_checkpoint).
+        step: of the workdir's checkpoints; the latest by default.
+
+    Raises:
+        CheckpointError: the workdir has no checkpoint.
+        WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
+    """
+    if Path(location).expanduser().is_dir():
+        checkpoints = Checkpoints(Path(location).expanduser() / "checkpoints")
+        return Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
+    loaded = load_checkpoint(location)
+    if loaded.categories is None:
+        raise WeightsError(
+            f"{location}: is a backbone without heads and detects nothing; train a detector from "
+            "it by config.model.pretrained"
+        )
+    return Trained(*loaded[:3])

@@ -39,6 +39,7 @@ ORDER = [
     "tta",
     "streaming",
     "detector",
+    "export",
     "evaluate",
     "augment",
     "train",

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "detect": "detect",
+    "export": "export",
     "import": "import_weights",
     "inspect": "inspect_data",
     "prepare": "prepare_data",
