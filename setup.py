@@ -17,6 +17,7 @@ setup(
         "absl-py>=2.1",
         "array-record>=0.5",
         "filelock>=3.12",  # of JAX's compilation cache with a limit of its size
+        "flatbuffers>=24.3",  # jax.export uses it and does not say so
         "flax>=0.12",
         "grain>=0.2.12",
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
@@ -37,18 +38,21 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
         "fast": ["hotcoco>=1.3"],
+        "onnx": ["onnx>=1.17"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "beartype>=0.19",
             "hotcoco>=1.3",
             "hypothesis>=6.100",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "safetensors>=0.5",
         ],
     },
-    entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.main:run"]},
+    entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",

@@ -25,12 +25,10 @@ from ml_collections import config_flags
 
 from retinanet_jax.checkpoint import CheckpointError
 from retinanet_jax.compilation import keep_compilations
-from retinanet_jax.config import (
-    ConfigError,
-    from_config_dict,
-)
+from retinanet_jax.config import Config, ConfigError, from_config_dict
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.stream import ExampleError
+from retinanet_jax.download import DownloadError
 from retinanet_jax.experiment import explain_unknown_field, load_experiment
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.preemption import EXIT_CODE, Preempted
@@ -65,6 +63,7 @@ EXPECTED = (
     CheckpointError,
     DivergenceError,
     ProcessesError,
+    DownloadError,
 )
 
 
@@ -123,10 +122,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise
 
 
-def run() -> None:
-    """The entry point."""
+def run(argv: list[str] | None = None) -> None:
+    """The entry point; the first argument is the program's name, by default all are sys.argv."""
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, argv=argv, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":

@@ -101,13 +101,13 @@ def describe_room(workdir: Path) -> str:
         return ""
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes beside and renames, so that no half file is ever seen, nor an old one lost."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # An evaluation beside the run writes the same files: each process has a name of its own.
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text)
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         beside.replace(path)
     except OSError:
         beside.unlink(missing_ok=True)

@@ -177,6 +177,11 @@ def list_ends(golden, image: int) -> list[float]:
     return [*scores[last_of_level], *golden[f"eval/detections/{image}/scores"][-1:]]
 
 
+def parts(found) -> list[np.ndarray]:
+    """Boxes, scores and labels of an ImageDetections."""
+    return [found.boxes, found.scores, found.labels]
+
+
 def assert_same_detections(got, want, *, cuts=(), box_atol=BOX_ATOL, score_atol=SCORE_ATOL) -> None:
     """The same boxes, scores and labels in the same order.
 

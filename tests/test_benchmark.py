@@ -54,6 +54,12 @@ def test_a_contestant_works_when_asked_and_one_that_cannot_is_named(scripts, tmp
         ("nms", ["--boxes=50", "--outputs=7"], "NumPy"),
         ("eval", ["--images=5"], "pycocotools"),
         ("infer", ["--cases=64x1", "--backbone=resnet18"], ""),
+        pytest.param(
+            "detect",
+            ["--count=2", "--size=64", "--backbone=resnet18"],
+            "bare",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("train", ["--cases=64x1", "--backbone=resnet18"], "", marks=pytest.mark.slow),
     ],
 )

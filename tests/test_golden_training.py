@@ -12,11 +12,10 @@ import optax
 import pytest
 
 from retinanet_jax.anchors import anchors_for_image
-from retinanet_jax.data.batch import collate
+from retinanet_jax.data.batch import collate, without_objects
 from retinanet_jax.data.pipeline import fit
 from retinanet_jax.models import build_model, trainable_mask
 from retinanet_jax.optimizer import make_optimizer, make_schedule
-from retinanet_jax.predict import Pictures
 from retinanet_jax.train import Focal, assign_targets, create_state, train_step
 from retinanet_jax.weights.torchvision import detector_key
 
@@ -88,9 +87,9 @@ def training_batch(folder, golden, config):
     """
     inputs = np.load(folder / "inputs.npz")
     examples = []
-    for index, example in enumerate(Pictures(golden_models.pictures(folder))):
+    for index, image in enumerate(golden_models.pictures(folder)):
         boxes, labels = inputs[f"boxes{index}"], inputs[f"labels{index}"]
-        example = example._replace(
+        example = without_objects(image)._replace(
             boxes=boxes.astype(np.float32).reshape(-1, 4),
             labels=labels.astype(np.int32),
             crowd=np.zeros(len(labels), bool),

@@ -35,6 +35,11 @@ ORDER = [
     "checkpoint",
     "logging",
     "predict",
+    "results",
+    "tta",
+    "streaming",
+    "detector",
+    "export",
     "evaluate",
     "augment",
     "train",
@@ -49,6 +54,7 @@ ORDER = [
     "main",
     "sweep",
     "cli",
+    "__main__",
 ]
 
 

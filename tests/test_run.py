@@ -15,11 +15,12 @@ from small import small_config
 from retinanet_jax import loop, run
 from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.detector import Detector
 from retinanet_jax.evaluate import Evaluation, evaluate
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.mesh import make_mesh
 from retinanet_jax.models import build_model
-from retinanet_jax.predict import Detector, make_predict_fn, read_variables
+from retinanet_jax.predict import make_predict_fn, read_variables
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate
 from retinanet_jax.train import TrainState
 

@@ -42,6 +42,12 @@ class Example(NamedTuple):
     color: Float[np.ndarray, "3 4"] | None = None
 
 
+def without_objects(image: UInt8[np.ndarray, "h w 3"], image_id: int = 0) -> Example:
+    """An image of which nothing is known."""
+    objects = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0)
+    return Example(image, *objects, image_id=image_id)
+
+
 OBJECT_FIELDS = ("boxes", "labels", "crowd", "areas")  # of an Example: one row per object
 
 

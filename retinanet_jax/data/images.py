@@ -131,7 +131,7 @@ def read_file(path: AnyPath) -> bytes:
 def missing_image(path: AnyPath, error: Exception) -> DataError:
     """The DataError for an image file that cannot be read."""
     what = getattr(error, "strerror", None) or str(error)
-    mend = "put the file there or take the image out of the annotations"
+    mend = "put the file there or leave the image out"
     return DataError("missing image", path, "", what, mend)
 
 
@@ -160,7 +160,7 @@ def _too_large(where: str, size: str) -> DataError:
 
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
-    mend = "it is truncated or no image: copy it again or take it out of the annotations"
+    mend = "it is truncated or no image: copy it again or leave it out"
     return DataError("undecodable image", where, "", what, mend)
 
 
@@ -185,12 +185,21 @@ def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 def _by_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-        if picture.mode in ("I", "F"):
-            raise ValueError("its pixels have 32 bits; save it with 8 or 16")
-        if picture.mode.startswith("I;16"):  # Pillow would clip it
-            grey = (np.asarray(picture) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.array(picture.convert("RGB"))
+        return from_pillow(picture)
+
+
+def from_pillow(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an opened picture as RGB, as the module's docstring says.
+
+    Raises:
+      ValueError: they have 32 bits.
+    """
+    if picture.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+    if picture.mode.startswith("I;16"):  # Pillow would clip it
+        grey = (np.asarray(picture) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(picture.convert("RGB"))
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:

@@ -81,7 +81,7 @@ def instances(images: Iterable[ImageRecord], categories: Categories) -> dict:
     return {
         "images": [_image_entry(image) for image in images],
         "annotations": [entry for image in images for entry in _annotation_entries(image)],
-        "categories": _category_entries(categories),
+        "categories": category_entries(categories),
     }
 
 
@@ -91,7 +91,7 @@ def write_instances(path: Path, images: list[ImageRecord], categories: Categorie
     lists = {
         "images": map(_image_entry, images),
         "annotations": annotations,
-        "categories": _category_entries(categories),
+        "categories": category_entries(categories),
     }
     with path.open("w", encoding="utf-8") as file:
         for name, entries in lists.items():
@@ -119,5 +119,6 @@ def _annotation_entries(image: ImageRecord) -> Iterator[dict]:
         }
 
 
-def _category_entries(categories: Categories) -> list[dict]:
+def category_entries(categories: Categories) -> list[dict]:
+    """The list `categories` of COCO's instances JSON."""
     return [{"id": i, "name": n} for i, n in zip(categories.ids, categories.names, strict=True)]

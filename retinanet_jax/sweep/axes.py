@@ -1,4 +1,4 @@
-"""What a sweep varies: fields of the config and their values, as they are written on a command line.
+"""What a sweep varies: fields of the config and their values, as written on a command line.
 
     loss.gamma=0,0.5,1          a field with its values, separated by commas
     anchors.scales=(1.0,),(1.0,1.26)    commas within brackets belong to a value

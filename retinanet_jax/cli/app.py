@@ -1,0 +1,83 @@
+"""RetinaNet in JAX: train a detector, evaluate it, and detect objects in pictures and videos.
+
+retinanet-jax train --config=experiments/shapes.py --workdir=runs/shapes
+retinanet-jax detect photo.jpg --model=runs/shapes --out=found
+retinanet-jax COMMAND --help
+"""
+
+import argparse
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Each is a module of this package: add_arguments(parser), run(arguments), and a docstring whose
+# first line is the help. Whatever imports JAX it imports inside `run`, so that --help is quick.
+# Where it has PASSES_ON = True, arguments that its parser does not know are in arguments.passed_on.
+COMMANDS = {
+    "train": "train",
+    "evaluate": "evaluate",
+    "detect": "detect",
+    "export": "export",
+    "import": "import_weights",
+    "inspect": "inspect_data",
+    "prepare": "prepare_data",
+}
+
+EPILOG = """exit codes:
+  0   done
+  1   a mistake, told in a line, that you can mend
+  2   arguments that are none
+  3   detect: some of the inputs could not be read; all others are done
+  75  train: stopped by a signal; the same command goes on"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command that the arguments name, by default those of the process."""
+    parser = _parser("retinanet-jax", f"{__doc__}\ncommands:\n{_table()}", EPILOG)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own; COMMAND --help")
+    given = parser.parse_args(argv)
+    module = importlib.import_module(f"{__package__}.{COMMANDS[given.command]}")
+    command = _parser(f"retinanet-jax {given.command}", module.__doc__)
+    module.add_arguments(command)
+    arguments, unknown = command.parse_known_args(given.arguments)
+    if unknown and not getattr(module, "PASSES_ON", False):
+        command.error(f"unknown arguments: {' '.join(unknown)}")
+    arguments.passed_on = unknown
+    try:
+        module.run(arguments)
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+
+
+def _parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        name,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # what is passed on begins with the same letters: --config, --config.x
+    )
+
+
+def _table() -> str:
+    """A line for each command, from the docstring of its module, which is not imported for it."""
+    lines = []
+    for name, module in COMMANDS.items():
+        source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+        first = ast.get_docstring(ast.parse(source)).splitlines()[0]
+        lines.append(f"  {name:10}{first}")
+    return "\n".join(lines)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether a person can mend it, so that a line says more than a traceback."""
+    from retinanet_jax.main import EXPECTED  # only now, for it imports all of the package
+
+    return isinstance(error, EXPECTED)

@@ -1,0 +1,112 @@
+"""Turn a public RetinaNet into a workdir of ours, and show what it sees on one image.
+
+    retinanet-jax import --workdir=runs/imported \\
+        --checkpoint=https://download.pytorch.org/models/retinanet_resnet50_fpn_coco-eeacb38b.pth
+    retinanet-jax import --checkpoint=model_final_5bd44e.pkl --workdir=runs/imported \\
+        --image=photo.jpg
+
+Reads torchvision's, detectron2's and MMDetection's RetinaNets (a path, an https URL or
+hf://owner/name/file), says where each array went, and writes a checkpoint with the conventions of
+that project. The workdir is one like those of training: Detector.from_checkpoint(WORKDIR) reads it.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is imported, where to, and the picture that shows it."""
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="path, https URL or hf:// address")
+    add("--workdir", type=Path, required=True, help="where the import is written")
+    add("--source", help="recipe, where keys do not tell; see retinanet_jax/recipes.py")
+    add(
+        "--raw_labels",
+        action="store_true",
+        help="torchvision: keep its 91 class channels instead of COCO's 80 categories",
+    )
+    add("--min_side", type=int, default=0, help="short side in pixels; 0: the recipe's, 800")
+    add("--max_side", type=int, default=0, help="limit of the long side; 0: the recipe's, 1333")
+    add("--image", type=Path, help="image to detect objects in")
+    add("--picture", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
+    add("--score", type=float, default=0.4, help="lowest score that is told and drawn")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Imports, tells what was taken, and draws the picture that is wanted."""
+    from absl import logging
+
+    from retinanet_jax.weights import load_checkpoint
+
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it does not need
+    workdir = arguments.workdir.expanduser()
+    loaded = load_checkpoint(
+        arguments.checkpoint, arguments.source, raw_labels=arguments.raw_labels
+    )
+    loaded = with_sides(loaded, arguments.min_side, arguments.max_side)
+    write(loaded, workdir, arguments.checkpoint)
+    print(f"recipe: {loaded.recipe}\n{loaded.report.summary()}\nwritten: {workdir}")
+    if arguments.image:
+        show(workdir, arguments.image, arguments.picture, arguments.score)
+
+
+def with_sides(loaded, min_side: int, max_side: int):
+    """The LoadedCheckpoint with another size of pictures; 0 leaves a side as it is.
+
+    Raises:
+        ConfigError: for sides that cannot be.
+    """
+    from retinanet_jax.config import ConfigError
+
+    pipeline = loaded.config.pipeline
+    sides = {"min_side": min_side or pipeline.min_side, "max_side": max_side or pipeline.max_side}
+    try:
+        pipeline = dataclasses.replace(pipeline, **sides)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return loaded._replace(config=dataclasses.replace(loaded.config, pipeline=pipeline))
+
+
+def write(loaded, workdir: Path, checkpoint: str) -> None:
+    """The checkpoint of step 0 of a workdir, and its config.json.
+
+    Raises:
+        WeightsError: what was loaded is a backbone alone.
+        WorkdirError: a run trains in it.
+    """
+    import jax.numpy as jnp
+
+    from retinanet_jax.checkpoint import Checkpoints
+    from retinanet_jax.config import to_json
+    from retinanet_jax.train import TrainState
+    from retinanet_jax.weights import WeightsError
+    from retinanet_jax.workdir import locked, write_whole
+
+    if loaded.categories is None:
+        raise WeightsError(
+            f"{checkpoint}: is a backbone; training takes it as it is: "
+            f"--config.model.pretrained={checkpoint}"
+        )
+    state = TrainState(jnp.int32(0), **loaded.variables, opt_state=None, average=None)
+    metadata = {
+        "config": to_json(loaded.config),
+        "names": list(loaded.categories.names),
+        "ids": list(loaded.categories.ids),
+    }
+    with locked(workdir), Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(0, state, metadata)
+        write_whole(workdir / "config.json", metadata["config"])
+
+
+def show(workdir: Path, image: Path, picture: Path | None, score: float) -> None:
+    """Detects with what was written, so that the picture proves the workdir."""
+    from retinanet_jax.detector import Detector
+
+    found = Detector.from_checkpoint(workdir)(image)
+    kept = found[found.scores >= score]
+    for box, score, _, name in kept:
+        print(f"{name:16} {score:.3f}  x1 y1 x2 y2: {' '.join(f'{x:.1f}' for x in box)}")
+    picture = picture or workdir / "detections.png"
+    kept.plot(picture)
+    print(f"drawn: {picture}, {len(kept)} of {len(found)} detections")

@@ -1,0 +1,112 @@
+"""The files that a person names, and a place for what becomes of each."""
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.inputs import files_below, is_picture
+from retinanet_jax.data.report import DataError
+from retinanet_jax.data.video import is_video
+
+# In which a drawn picture keeps the format of its original; all others become PNG.
+_KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+class Inputs(NamedTuple):
+    """Files without repetition, in the order in which they were named.
+
+    left_out: files of folders that are neither pictures nor videos by their names.
+    """
+
+    pictures: list[Path]
+    videos: list[Path]
+    left_out: list[Path]
+
+
+def find_inputs(named: Sequence[str], without: Path) -> Inputs:
+    """The files that were named, those of folders, and those that match patterns.
+
+    Args:
+      named: files, folders and patterns such as 'photos/**/*.jpg'. A file that is named itself is
+        taken for a picture if its name is not that of a video.
+      without: a folder, of which nothing is taken out of another folder: the results of before.
+
+    Raises:
+      DataError: a name is neither there nor a pattern that matches anything.
+    """
+    inputs, seen = Inputs([], [], []), set()
+    for name in named:
+        for path, is_named in _files(name, without):
+            if os.path.abspath(path) in seen:
+                continue
+            seen.add(os.path.abspath(path))
+            if is_video(path):
+                inputs.videos.append(path)
+            else:
+                kept = inputs.pictures if is_named or is_picture(path) else inputs.left_out
+                kept.append(path)
+    return inputs
+
+
+def _files(name: str, without: Path) -> list[tuple[Path, bool]]:
+    """The files that a name stands for, and whether it names them and not their folder."""
+    path = Path(name).expanduser()
+    if not path.exists() and glob.has_magic(name):
+        paths = [Path(found) for found in sorted(glob.glob(str(path), recursive=True))]
+    else:
+        paths = [path]
+    if not paths or not (paths[0].exists() or paths[0].is_symlink()):
+        mend = "name a picture, a video, a folder, or a pattern in quotes"
+        raise DataError("missing input", name, "", "there is nothing of this name", mend)
+    files = []
+    for path in paths:
+        if not path.is_dir():
+            files.append((path, True))
+            continue
+        below = os.path.abspath(without)
+        inside = (file for file in files_below(path))
+        files += [(file, False) for file in inside if not _is_below(file, below)]
+    return files
+
+
+def _is_below(path: Path, folder: str) -> bool:
+    return os.path.commonpath([os.path.abspath(path), folder]) == folder
+
+
+def drawn_paths(inputs: Inputs, folder: Path) -> dict[Path, Path]:
+    """Where each picture and video is drawn: below `folder`, as they lie below what they share.
+
+    Raises:
+      DataError: one of them would be overwritten.
+    """
+    files = [*inputs.pictures, *inputs.videos]
+    if not files:
+        return {}
+    places = {path: Path(os.path.abspath(path)) for path in files}
+    root = os.path.commonpath([place.parent for place in places.values()])
+    originals = {place.resolve() for place in places.values()}
+    targets: dict[Path, Path] = {}
+    taken: set[Path] = set()
+    for path, place in places.items():
+        target = _free(folder / _drawn_name(place.relative_to(root), is_video(path)), taken)
+        if target.resolve() in originals:
+            mend = "name another folder for --out"
+            raise DataError("output", target, "", "is an input and would be overwritten", mend)
+        taken.add(target)
+        targets[path] = target
+    return targets
+
+
+def _drawn_name(path: Path, video: bool) -> Path:
+    kept, new = ((".mp4",), ".mp4") if video else (_KEPT_SUFFIXES, ".png")
+    return path if path.suffix.lower() in kept else path.with_name(path.name + new)
+
+
+def _free(path: Path, taken: set[Path]) -> Path:
+    """The path, or the first of NAME_2, NAME_3, ... that no other file has."""
+    number, free = 2, path
+    while free in taken:
+        number, free = number + 1, path.with_stem(f"{path.stem}_{number}")
+    return free

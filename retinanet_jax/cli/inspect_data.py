@@ -1,0 +1,62 @@
+"""Look at the data of an experiment as the network will see them, on one page, before training.
+
+    retinanet-jax inspect --config=experiments/folder.py:small --config.data.root=FOLDER \\
+        --out=look.html --fit_anchors
+
+The page holds pictures out of the training pipeline with their boxes, counts by class and size,
+how well the anchors cover the boxes and the boxes that they miss, what was skipped or changed, and
+at its top what to mend. It needs no network: send it to whom you like. --fit_anchors searches size,
+scales and ratios of anchors that cover more, and gives them as lines to copy.
+"""
+
+import argparse
+from pathlib import Path
+
+PASSES_ON = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The page; fields of the config are passed on."""
+    add = parser.add_argument
+    add("--config", help="experiment file, or with a variant: FILE.py:small; and --config.x=y")
+    add("--out", type=Path, default=Path("inspection.html"), help="the page that is written")
+    add(
+        *("--fit_anchors", "--fit-anchors"),
+        action="store_true",
+        help="propose anchors that cover more of the boxes",
+    )
+    add(
+        "--max_images",
+        type=int,
+        default=10_000,
+        help="pictures of each split that are counted; of more, evenly spread ones",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the page."""
+    from absl import logging
+
+    from retinanet_jax.config import ConfigError, from_config_dict
+    from retinanet_jax.inspection.page import inspect_data
+    from retinanet_jax.main import CONFIG, parse_flags
+
+    if arguments.config is None:
+        raise ConfigError("--config: name an experiment file, such as experiments/folder.py:small")
+    if arguments.max_images < 1:
+        raise ConfigError(f"--max_images: {arguments.max_images} is not 1 or more")
+    rest = parse_flags(
+        ["retinanet-jax inspect", f"--config={arguments.config}", *arguments.passed_on]
+    )
+    if len(rest) > 1:
+        raise ConfigError(f"unknown arguments: {' '.join(rest[1:])}")
+    logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it has written
+    tree = CONFIG.value
+    # No network is built: that pretrained weights are not named yet is no fault here.
+    tree.model.norm, tree.model.frozen_stages = "batch", 0
+    config = from_config_dict(tree)
+    page = inspect_data(config, fit=arguments.fit_anchors, max_images=arguments.max_images)
+    out = arguments.out.expanduser()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")

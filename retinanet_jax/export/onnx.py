@@ -1,0 +1,132 @@
+"""A detector as ONNX, for onnxruntime and what else reads it.
+
+The program's jaxpr is walked once, and each equation becomes a node or a few. What depends on
+weights alone is computed on the way. Only NMS is not taken apart: ONNX has a node for it, greedy
+and class-wise as ours, in place of the loops that JAX needs.
+"""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+from jax import export
+from onnx import helper
+
+from retinanet_jax.export.onnx_graph import OPSET, Graph, Value, tensor_type
+from retinanet_jax.export.onnx_primitives import translate
+from retinanet_jax.export.program import Program
+
+
+def to_onnx(program: Program, metadata: dict[str, Any]) -> bytes:
+    """The content of the file.
+
+    Args:
+        program: from `make_program`; batch size, height and width stay open.
+        metadata: from `describe_program`; stored as the model's properties, each value as JSON.
+
+    Raises:
+        NotImplementedError: the network does something that has no translation yet.
+    """
+    batch, height, width = export.symbolic_shape("batch, height, width")
+    arguments = {
+        "images": jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8),
+        "sizes": jax.ShapeDtypeStruct((batch, 2), jnp.int32),
+    }
+    closed, shapes = jax.make_jaxpr(program, return_shape=True)(*arguments.values())
+    graph = Graph()
+    for name, argument in arguments.items():
+        graph.measure(name, argument.shape)
+    walk = _Walk(graph, len(metadata["classes"]))
+    # A dict's leaves come in the order of its sorted keys.
+    results = dict(zip(sorted(shapes), walk.results(closed, list(arguments)), strict=True))
+    for name, result in results.items():
+        graph.nodes.append(helper.make_node("Identity", [result], [name]))
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "retinanet",
+            [_declare(name, x) for name, x in arguments.items()],
+            [_declare(name, shapes[name]) for name in results],
+            graph.arrays,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,  # the one that opset 18 came with, so that older runtimes read it too
+        producer_name="retinanet_jax",
+    )
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _declare(name: str, array: jax.ShapeDtypeStruct) -> onnx.ValueInfoProto:
+    shape = [size if isinstance(size, int) else str(size) for size in array.shape]
+    return helper.make_tensor_value_info(name, tensor_type(array.dtype), shape)
+
+
+# Primitives that are a call of another jaxpr, and the parameter that holds it.
+_CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+
+
+class _Walk:
+    """Through a jaxpr and those inside of it."""
+
+    def __init__(self, graph: Graph, num_classes: int):
+        self._graph, self._num_classes = graph, num_classes
+
+    def results(self, closed: Any, inputs: list[Value]) -> list[Value]:
+        """What a jaxpr gives for these inputs."""
+        known = dict(zip(closed.jaxpr.constvars, map(np.asarray, closed.consts), strict=True))
+        known |= dict(zip(closed.jaxpr.invars, inputs, strict=True))
+
+        def read(atom) -> Value:
+            if not hasattr(atom, "val"):
+                return known[atom]
+            return np.asarray(atom.val, atom.aval.dtype)
+
+        for eqn in closed.jaxpr.eqns:
+            found = self._equation(eqn, [read(atom) for atom in eqn.invars])
+            known |= dict(zip(eqn.outvars, found, strict=True))
+        return [read(atom) for atom in closed.jaxpr.outvars]
+
+    def _equation(self, eqn: Any, inputs: list[Value]) -> list[Value]:
+        name = eqn.primitive.name
+        if name == "jit" and eqn.params["name"] == "nms":
+            return self._nms(eqn, *inputs)
+        if name in _CALLS:
+            return self.results(eqn.params[_CALLS[name]], inputs)
+        if _is_known(eqn, inputs):
+            found = eqn.primitive.bind(*map(jnp.asarray, inputs), **eqn.params)
+            return [np.asarray(x) for x in (found if eqn.primitive.multiple_results else [found])]
+        return translate(self._graph, eqn, inputs)
+
+    def _nms(self, eqn, boxes, scores, valid, iou_threshold, labels) -> list[Value]:
+        """What `nms.nms` gives: indices of the kept boxes, by falling score, and a mask."""
+        add, boxes_in = self._graph.add, eqn.invars[0].aval.shape[1]
+        wanted = eqn.outvars[0].aval.shape[1]
+        nothing = np.array(-1, np.float32)
+        scores = add("Where", valid, scores, nothing)
+        classes = np.arange(self._num_classes, dtype=np.int32)[None, :, None]
+        of_class = add("Equal", add("Unsqueeze", labels, np.array([1])), classes)
+        by_class = add("Where", of_class, add("Unsqueeze", scores, np.array([1])), nothing)
+        most = np.array([wanted], np.int64)
+        threshold = np.asarray(iou_threshold, np.float32).reshape(1)
+        kept = add("NonMaxSuppression", boxes, by_class, most, threshold, np.zeros(1, np.float32))
+        places = add("Gather", kept, np.array([0, 2]), axis=1)  # (image, class, box) of each
+        blank = add("Expand", nothing, add("Shape", scores))
+        scores = add("ScatterND", blank, places, add("GatherND", scores, places))
+        if boxes_in < wanted:
+            scores = add("Pad", scores, np.array([0, 0, 0, wanted - boxes_in]), nothing)
+        best, indices = add("TopK", scores, most, axis=1, outputs=2)
+        found = add("Greater", best, np.array(0, np.float32))
+        indices = add("Where", found, indices, np.array(0, np.int64))
+        return [add("Cast", indices, to=tensor_type(np.int32)), found]
+
+
+def _is_known(eqn: Any, inputs: list[Value]) -> bool:
+    sizes = [size for var in eqn.outvars for size in var.aval.shape]
+    return all(isinstance(x, np.ndarray) for x in inputs) and all(
+        isinstance(size, int) for size in sizes
+    )

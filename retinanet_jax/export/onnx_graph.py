@@ -1,0 +1,75 @@
+"""An ONNX graph that grows node by node, in which what is known beforehand is an array."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+OPSET = 18
+# Kernels for bfloat16 are rare outside of GPUs; in float32 its numbers are the same ones.
+_TYPES = {"bfloat16": np.dtype(np.float32)}
+
+Value = str | np.ndarray
+"""What a node takes: the name of another's result, or an array that is known."""
+
+
+def numpy_type(dtype: Any) -> np.dtype:
+    """The type that values of a JAX dtype have in the graph."""
+    return _TYPES.get(str(dtype)) or np.dtype(dtype)
+
+
+def tensor_type(dtype: Any) -> int:
+    """ONNX's number for a JAX dtype."""
+    return helper.np_dtype_to_tensor_dtype(numpy_type(dtype))
+
+
+class Graph:
+    """Nodes, and the arrays that they take."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.arrays: list[onnx.TensorProto] = []
+        self._names: dict[tuple, str] = {}  # of the arrays, by content
+        self._dimensions: dict[str, str] = {}
+        self._count = 0
+
+    def add(self, kind: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Any:
+        """Adds a node; gives the name of its result, or a list of several."""
+        names = [self._new_name(kind) for _ in range(outputs)]
+        taken = [self.name_of(value) for value in inputs]
+        self.nodes.append(helper.make_node(kind, taken, names, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def name_of(self, value: Value) -> str:
+        """The name of a result, or of an array that becomes part of the graph."""
+        if isinstance(value, str):
+            return value
+        value = np.asarray(value, numpy_type(value.dtype))
+        content = value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).digest()
+        if content not in self._names:  # all levels of the pyramid share the heads' weights
+            self._names[content] = self._new_name("array")
+            self.arrays.append(numpy_helper.from_array(value, self._names[content]))
+        return self._names[content]
+
+    def measure(self, name: str, shape: Sequence[Any]) -> None:
+        """Takes the sizes of the symbolic dimensions from a graph's input of that shape."""
+        for axis, size in enumerate(shape):
+            if not isinstance(size, int) and str(size) not in self._dimensions:
+                self._dimensions[str(size)] = self.add("Shape", name, start=axis, end=axis + 1)
+
+    def shape(self, shape: Sequence[Any]) -> Value:
+        """A shape as an int64 vector, for nodes that take one."""
+        parts = [
+            np.array([size], np.int64) if isinstance(size, int) else self._dimensions[str(size)]
+            for size in shape
+        ]
+        if all(isinstance(part, np.ndarray) for part in parts):
+            return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return self.add("Concat", *parts, axis=0)
+
+    def _new_name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind}_{self._count}"

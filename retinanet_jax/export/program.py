@@ -1,0 +1,111 @@
+"""From uint8 pictures of any size to detections: one function of arrays, and what describes it."""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from retinanet_jax.config import Config
+from retinanet_jax.data.canvas import canvases
+from retinanet_jax.data.report import DataError
+from retinanet_jax.export.resizing import fitted_sizes, resize
+from retinanet_jax.models import build_model
+from retinanet_jax.predict import Trained, predict
+
+Program = Callable[[Any, Any], dict[str, Array]]
+
+
+def choose_canvas(text: str, config: Config) -> tuple[int, int]:
+    """The network's input, (height, width) in pixels: HEIGHTxWIDTH as asked for, or what holds all.
+
+    Raises:
+        DataError: it is no such pair, or not of multiples of `config.pipeline.pad_multiple`.
+    """
+    settings = config.pipeline
+    if not text:
+        return canvases(settings)[-1]
+    multiple = settings.pad_multiple
+    try:
+        height, width = map(int, text.lower().split("x"))
+    except ValueError:
+        height = width = 0
+    if min(height, width) < 1:
+        low, high = canvases(settings)[0]
+        what, mend = "is no HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
+        raise DataError("canvas", "--canvas", repr(text), what, mend)
+    if height % multiple or width % multiple:
+        what = f"is not of multiples of {multiple} (config.pipeline.pad_multiple)"
+        height, width = (-(-side // multiple) * multiple for side in (height, width))
+        raise DataError("canvas", "--canvas", repr(text), what, f"write {height}x{width}")
+    return height, width
+
+
+def make_program(trained: Trained, canvas: tuple[int, int]) -> Program:
+    """The function of (images uint8 [b h w 3], sizes int32 [b 2]) that gives the detections.
+
+    Each picture lies in the top left corner of its row of `images`; `sizes` holds their heights and
+    widths. They are fitted as `Detector` fits them, or smaller, into the canvas. The weights are
+    constants of the function; b, h and w may be symbolic.
+
+    Returns:
+        A function with the result 'boxes' [b d 4] (xyxy in pixels of the pictures as given),
+        'scores' [b d], 'labels' [b d] and 'valid' [b d]: see `detections.Detections`.
+    """
+    config = trained.config
+    model = build_model(
+        config.model, trained.categories.num_classes, config.anchors.anchors_per_location
+    )
+
+    def detect(images, sizes):
+        fitted = fitted_sizes(sizes, canvas, config.pipeline)
+        resized = resize(images, sizes, fitted, canvas, config.pipeline.eval_resizing)
+        found = predict(
+            trained.variables,
+            resized,
+            fitted.astype(jnp.float32),
+            sizes.astype(jnp.float32),
+            model=model,
+            config=config,
+        )
+        return found._asdict()
+
+    return detect
+
+
+def describe_program(trained: Trained, canvas: tuple[int, int], source: str) -> dict[str, Any]:
+    """What a reader of the file should know, for JSON: classes, arrays, sizes, conventions."""
+    config, categories = trained.config, trained.categories
+    rows = config.postprocess.max_detections
+    classes = zip(categories.names, categories.ids, strict=True)
+    return {
+        "made_by": f"retinanet_jax {importlib.metadata.version('retinanet_jax')}",
+        "jax": jax.__version__,
+        "model": source,
+        "backbone": config.model.backbone,
+        "classes": [
+            {"label": label, "name": name, "category_id": category_id}
+            for label, (name, category_id) in enumerate(classes)
+        ],
+        "inputs": {
+            "images": "uint8 [batch, height, width, 3]: RGB, each picture in the top left corner",
+            "sizes": "int32 [batch, 2]: height and width of each picture in pixels",
+        },
+        "outputs": {
+            "boxes": f"float32 [batch, {rows}, 4]: x1, y1, x2, y2 in pixels of the picture",
+            "scores": f"float32 [batch, {rows}]: falling, 0 where not valid",
+            "labels": f"int32 [batch, {rows}]: index into classes, -1 where not valid",
+            "valid": f"bool [batch, {rows}]: which rows are detections; these come first",
+        },
+        "canvas": list(canvas),
+        "min_side": config.pipeline.min_side,
+        "max_side": config.pipeline.max_side,
+        "resizing": config.pipeline.eval_resizing,
+        **{
+            section: dataclasses.asdict(getattr(config, section))
+            for section in ("pixels", "anchors", "postprocess")
+        },
+    }

@@ -1,0 +1,38 @@
+"""A detector as one file that JAX alone runs, on CPU, CUDA and TPU.
+
+The file is a zip archive without compression: `metadata.json` and `program`, a serialized
+`jax.export.Exported` with the weights in it. docs/export.md shows the lines that run it.
+"""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from retinanet_jax.export.program import Program
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def to_stablehlo(program: Program, metadata: dict[str, Any]) -> bytes:
+    """The content of the file.
+
+    Args:
+        program: from `make_program`; batch size, height and width stay open.
+        metadata: from `describe_program`.
+    """
+    batch, height, width = export.symbolic_shape("batch, height, width")
+    exported = export.export(jax.jit(program), platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8),
+        jax.ShapeDtypeStruct((batch, 2), jnp.int32),
+    )
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        described = metadata | {"platforms": list(PLATFORMS)}
+        archive.writestr("metadata.json", json.dumps(described, indent=2))
+        archive.writestr("program", exported.serialize())
+    return content.getvalue()

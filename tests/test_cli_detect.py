@@ -1,0 +1,170 @@
+"""`retinanet-jax detect`: what it reads, what it writes, what it leaves alone."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from absl import logging
+from PIL import Image
+from pycocotools.coco import COCO
+from small_detector import TALL, WIDE, small_detector
+
+from retinanet_jax import compilation
+from retinanet_jax.cli import app
+from retinanet_jax.cli.inputs import drawn_paths, find_inputs
+from retinanet_jax.data.report import DataError
+from retinanet_jax.data.video import VideoWriter
+from retinanet_jax.detector import Detector
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_detector()
+
+
+@pytest.fixture
+def detect(network, monkeypatch):
+    """Runs the command with the small network; returns the exit code."""
+    monkeypatch.setattr(Detector, "from_checkpoint", lambda *_, **__: network)
+    monkeypatch.setattr(compilation, "keep_compilations", lambda _: None)
+    verbosity = logging.get_verbosity()
+
+    def run(*arguments) -> int | str:
+        try:
+            app.main(["detect", *map(str, arguments), "--model=RUN"])
+        except SystemExit as stopped:
+            return stopped.code
+        return 0
+
+    yield run
+    logging.set_verbosity(verbosity)
+
+
+def write_picture(path: Path, seed: int, size=WIDE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Pictures of the same name, one of another kind, one broken, a note and a video."""
+    root = tmp_path / "in"
+    write_picture(root / "a/x.png", 0)
+    write_picture(root / "b/x.png", 1, TALL)
+    write_picture(root / "b/y.tif", 2)
+    (root / "a/broken.jpg").write_bytes(b"\xff\xd8no")
+    (root / "notes.txt").write_text("no picture")
+    with VideoWriter(root / "clip.mp4", 5) as writer:
+        for seed in range(4):
+            writer.write(np.random.default_rng(seed).integers(0, 256, (*WIDE, 3), np.uint8))
+    return root
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_everything_is_written_and_nothing_of_the_inputs(detect, network, folder, tmp_path, capsys):
+    before, out = contents(folder), tmp_path / "out"
+    assert detect(folder, f"--out={out}", "--threshold=0.1", "--max=20") == 3
+    said = capsys.readouterr()
+    assert "1 of the inputs could not be read" in said.err and "broken.jpg: its 4" in said.err
+    assert "3 pictures, 4 frames: " in said.out and "notes.txt" in said.out
+    assert contents(folder) == before
+
+    drawn = {str(path.relative_to(out / "pictures")) for path in contents(out / "pictures")}
+    assert drawn == {"a/x.png", "b/x.png", "b/y.tif.png", "clip.mp4"}
+    assert np.asarray(Image.open(out / "pictures/b/x.png")).shape == (480, 320, 3)
+    clip = cv2.VideoCapture(str(out / "pictures/clip.mp4"))
+    assert clip.get(cv2.CAP_PROP_FRAME_COUNT) == 4 and clip.get(cv2.CAP_PROP_FPS) == 5
+    assert clip.read()[1].shape == (*WIDE, 3)
+
+    wanted = network(folder / "b/x.png", threshold=0.1, max_detections=20)
+    assert 0 < len(wanted) <= 20
+    with (out / "detections.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["file"] == str(folder / "b/x.png")]
+    assert [row["class"] for row in rows] == list(wanted.names)
+    np.testing.assert_allclose([float(row["score"]) for row in rows], wanted.scores, atol=1e-4)
+    corners = [[float(row[name]) for name in ("x1", "y1", "x2", "y2")] for row in rows]
+    np.testing.assert_allclose(corners, wanted.boxes, atol=0.006)
+    assert {row["frame"] for row in rows} == {""}
+
+    coco = COCO(out / "detections.json")
+    (image,) = (one for one in coco.imgs.values() if one["file_name"] == str(folder / "b/x.png"))
+    assert (image["height"], image["width"]) == TALL
+    entries = coco.imgToAnns[image["id"]]
+    results = wanted.to_coco(image["id"])
+    assert [{name: entry[name] for name in results[0]} for entry in entries] == results
+    assert [one.get("frame") for one in coco.imgs.values()] == [None] * 3 + [0, 1, 2, 3]
+    assert set(coco.cats) == set(network.categories.ids)
+
+
+def test_only_what_is_asked_for_is_written(detect, folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = (folder / "a/x.png", f"--out={out}", "--threshold=0", "--classes=ant,elk")
+    assert detect(*arguments, "--format=csv", "--flip") == 0
+    assert [path.name for path in contents(out)] == ["detections.csv"]
+    with (out / "detections.csv").open() as file:
+        assert {row["class"] for row in csv.DictReader(file)} <= {"ant", "elk"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.jpg"], "nowhere.jpg: there is nothing of this name"),
+        (["IN/*.xyz"], "there is nothing of this name"),
+        (["IN/a/x.png", "--classes=bat"], "no class 'bat'; did you mean cat?"),
+        (["IN/a/x.png", "--threshold=2"], "threshold: 2.0 is not between"),
+        (["IN/a/x.png", "--max=0"], "max_detections: 0 is not between"),
+        (["IN/a/x.png", "--out=IN/notes.txt"], "notes.txt"),
+        (["EMPTY"], "none of 0 files is a picture"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(detect, folder, tmp_path, arguments, says):
+    (tmp_path / "empty").mkdir()
+    names = {"IN": str(folder), "EMPTY": str(tmp_path / "empty")}
+    given = [f"--out={tmp_path / 'out'}", *arguments]
+    for name, path in names.items():
+        given = [argument.replace(name, path) for argument in given]
+    told = detect(*given)
+    assert isinstance(told, str) and says in told and "\n" not in told
+
+
+def test_unreadable_videos_are_listed(detect, tmp_path, capsys):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    write_picture(tmp_path / "good.png", 0)
+    assert detect(tmp_path, f"--out={tmp_path / 'out'}") == 3
+    said = capsys.readouterr()
+    assert "bad.mp4: cannot be opened" in said.err and "1 picture: " in said.out
+
+
+def test_folders_patterns_and_names_come_to_files_once(tmp_path):
+    x, y = write_picture(tmp_path / "p/x.png", 0), write_picture(tmp_path / "p/q/y.JPG", 1)
+    (tmp_path / "p/.hidden.png").write_bytes(x.read_bytes())
+    odd = tmp_path / "p/odd.dat"
+    odd.write_bytes(x.read_bytes())
+    out = tmp_path / "p/found/pictures"
+    write_picture(out / "x.png", 0)
+    everything = find_inputs([str(x), str(tmp_path / "p"), f"{tmp_path}/p/**/*.JPG"], out)
+    assert everything.pictures == [x, y] and everything.left_out == [odd]
+    assert find_inputs([str(odd)], out).pictures == [odd]  # named, it may be a picture
+    assert find_inputs([f"{tmp_path}/p/*.png"], out).pictures == [x]
+
+
+def test_drawn_pictures_never_meet_each_other_or_an_original(tmp_path):
+    names = ("a/x.jpg", "b/x.jpg", "b/x.tif", "b/x.tif.png", "b/v.avi", "b/v.avi.mp4")
+    paths = [write_picture(tmp_path / name, 0) if "v" not in name else tmp_path / name
+             for name in names]  # fmt: skip
+    paths[4].write_bytes(b"")
+    paths[5].write_bytes(b"")
+    inputs = find_inputs([str(path) for path in paths], tmp_path / "none")
+    targets = drawn_paths(inputs, tmp_path / "out")
+    drawn = [str(target.relative_to(tmp_path / "out")) for target in targets.values()]
+    assert len(set(drawn)) == 6 and drawn[:3] == ["a/x.jpg", "b/x.jpg", "b/x.tif.png"]
+    assert drawn[3] == "b/x.tif_2.png"
+    with pytest.raises(DataError, match=r"x\.jpg: is an input and would be overwritten"):
+        drawn_paths(inputs, tmp_path)

@@ -1,0 +1,242 @@
+"""Exported files give the Detector's detections, without the package, at any size and batch."""
+
+import argparse
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import small_config
+
+from retinanet_jax.checkpoint import CheckpointError, Checkpoints
+from retinanet_jax.cli import export as command
+from retinanet_jax.config import to_json
+from retinanet_jax.data import transforms
+from retinanet_jax.data.batch import Example
+from retinanet_jax.data.canvas import PipelineConfig, eval_size
+from retinanet_jax.data.records import Categories
+from retinanet_jax.data.report import DataError
+from retinanet_jax.detections import Detections
+from retinanet_jax.export.program import Trained, describe_program, make_program
+from retinanet_jax.export.resizing import fitted_sizes, resize
+from retinanet_jax.models import build_model
+from retinanet_jax.predict import predict
+from retinanet_jax.train import TrainState
+
+NAMES = ["circle", "ring", "square", "triangle", "star"]
+
+
+def variables_for(config):
+    """Random weights that detect: class logits far apart, so that nothing hangs on rounding."""
+    model = build_model(config.model, len(NAMES), config.anchors.anchors_per_location)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False)
+    output = variables["params"]["class_head"]["output"]
+    output["kernel"], output["bias"] = output["kernel"] * 300, output["bias"] + 1.0
+    return model, variables
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(workdir, model, variables, config) of a small detector."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = small_config(postprocess__max_detections=20, postprocess__pre_nms_top_k=50)
+    model, variables = variables_for(config)
+    state = TrainState(jnp.int32(0), **variables, opt_state=None, average=None)
+    metadata = {"config": to_json(config), "names": NAMES, "ids": [11, 12, 13, 14, 15]}
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(0, state, metadata)
+    return workdir, model, variables, config
+
+
+def run_command(*arguments):
+    """The subcommand, as the command line calls it."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    command.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture(scope="module")
+def stablehlo(trained):
+    path = trained[0] / "model.stablehlo"
+    run_command("--format=stablehlo", f"--model={trained[0]}", f"--out={path}")
+    return path
+
+
+def noise(rows, *shape):
+    return np.random.default_rng(rows).integers(0, 256, (rows, *shape, 3), np.uint8)
+
+
+def run_bare(path, images, sizes, scratch):
+    """The detections of a process that has JAX and not this package, and the classes it read."""
+    np.savez(scratch / "in.npz", images=images, sizes=np.int32(sizes))
+    script = Path(__file__).with_name("bare_detector.py")
+    done = subprocess.run(
+        [sys.executable, script, path, scratch / "in.npz", scratch / "out.npz"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return dict(np.load(scratch / "out.npz")), json.loads(done.stdout)
+
+
+def expected(trained, images, sizes, original_sizes):
+    _, model, variables, config = trained
+    sizes, original_sizes = np.float32(sizes), np.float32(original_sizes)
+    found = jax.jit(lambda *args: predict(variables, *args, model=model, config=config))(
+        images, sizes, original_sizes
+    )
+    return jax.device_get(found)
+
+
+def assert_same(found, wanted, pixels):
+    np.testing.assert_array_equal(found["valid"], wanted.valid)
+    np.testing.assert_array_equal(found["labels"], wanted.labels)
+    np.testing.assert_allclose(found["scores"], wanted.scores, atol=1e-5)
+    np.testing.assert_allclose(found["boxes"], wanted.boxes, atol=pixels)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_file_detects_the_same_without_the_package(trained, stablehlo, tmp_path, rows):
+    images, sizes = noise(rows, 64, 64), [(64, 64)] * rows
+    found, classes = run_bare(stablehlo, images, sizes, tmp_path)
+    wanted = expected(trained, images, sizes, sizes)
+    assert wanted.valid.sum() > 5 * rows
+    assert_same(found, wanted, pixels=1e-4)
+    assert [c["name"] for c in classes] == NAMES
+    assert [c["category_id"] for c in classes] == [11, 12, 13, 14, 15]
+
+
+def test_one_file_is_for_all_platforms(stablehlo):
+    with zipfile.ZipFile(stablehlo) as file:
+        exported = jax.export.deserialize(bytearray(file.read("program")))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+
+
+def test_pictures_of_several_sizes_are_fitted_and_padded(trained, stablehlo, tmp_path):
+    """Against the host's resizing, at sizes where that is exact: halving and areas of 3 x 3."""
+    images, sizes = np.zeros((2, 192, 200, 3), np.uint8), [(192, 96), (32, 64)]
+    for row, (height, width) in zip(images, sizes, strict=True):
+        row[:height, :width] = noise(height, height, width)[0]
+    canvases = np.zeros((2, 64, 64, 3), np.uint8)
+    canvases[0, :, :32] = cv2.resize(images[0, :192, :96], (32, 64), interpolation=cv2.INTER_AREA)
+    canvases[1, :32, :64] = images[1, :32, :64]
+    found, _ = run_bare(stablehlo, images, sizes, tmp_path)
+    wanted = expected(trained, canvases, [(64, 32), (32, 64)], sizes)
+    assert_same(found, wanted, pixels=1e-3)
+
+
+ONNX_CONFIGS = {
+    "default": {"postprocess__max_detections": 20, "postprocess__pre_nms_top_k": 50},
+    # Clipping after NMS, more detections than candidates, and every other kind of layer.
+    "detectron2": {
+        "postprocess__clip_before_nms": False,
+        "postprocess__drop_empty": True,
+        "postprocess__pre_nms_top_k": 8,
+        "pixels__order": "bgr",
+        "pipeline__eval_resizing": "detectron2",
+        "model__backbone": "resnet50",
+        "model__norm": "frozen_batch",
+        "model__frozen_stages": 1,
+        "model__pretrained": "not read here",
+        "model__head_norm": "group",
+        "model__head_channels": 32,
+    },
+    "nothing found": {"postprocess__score_threshold": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", ONNX_CONFIGS)
+def test_onnxruntime_detects_the_same(name):
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from retinanet_jax.export.onnx import to_onnx
+
+    config = small_config(**ONNX_CONFIGS[name])
+    _, variables = variables_for(config)
+    trained = Trained(variables, config, Categories(tuple(NAMES), (11, 12, 13, 14, 15)))
+    program = make_program(trained, (64, 64))
+    session = onnxruntime.InferenceSession(
+        to_onnx(program, describe_program(trained, (64, 64), "small"))
+    )
+    described = session.get_modelmeta().custom_metadata_map
+    assert [c["name"] for c in json.loads(described["classes"])] == NAMES
+
+    for rows, size in ((1, (64, 64)), (5, (90, 41))):
+        images, sizes = noise(rows, *size), np.int32([size] * rows)
+        outputs = [output.name for output in session.get_outputs()]
+        found = session.run(None, {"images": images, "sizes": sizes})
+        wanted = Detections(**jax.device_get(jax.jit(program)(images, sizes)))
+        assert wanted.valid.any() != (name == "nothing found")
+        # Noise resized as PIL does has grey levels at halves, which each rounds its own way.
+        pixels = 0.1 if name == "detectron2" and size != (64, 64) else 1e-4
+        assert_same(dict(zip(outputs, found, strict=True)), wanted, pixels=pixels)
+
+
+def test_without_onnx_the_mend_is_told(trained, tmp_path, monkeypatch):
+    for module in ("", "_graph", "_primitives"):
+        monkeypatch.delitem(sys.modules, f"retinanet_jax.export.onnx{module}", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(DataError, match=r"--format.*'onnx'.*pip install"):
+        run_command("--format=onnx", f"--model={trained[0]}", f"--out={tmp_path / 'out'}")
+
+
+SETTINGS = PipelineConfig(min_side=24, max_side=40, pad_multiple=8)
+
+
+@pytest.mark.parametrize("how", transforms.RESIZINGS)
+@pytest.mark.parametrize("size", [(24, 40), (17, 29), (31, 33), (97, 60), (80, 120), (50, 50)])
+def test_resizing_is_the_hosts_to_one_grey_level(how, size):
+    image = cv2.GaussianBlur(noise(1, *size)[0], (3, 3), 0)
+    padded = np.full((1, size[0] + 5, size[1] + 3, 3), 255, np.uint8)
+    padded[0, : size[0], : size[1]] = image
+    settings = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, eval_resizing=how)
+    new = fitted_sizes(np.int32([size]), (40, 40), settings)
+    assert tuple(new[0].tolist()) == eval_size(size, settings)
+    none = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0))
+    wanted = transforms.resize(Example(image, *none, 0), tuple(new[0].tolist()), how).image
+    found = resize(padded, np.int32([size]), new, (40, 40), how)
+    found = np.asarray(found)[0, : wanted.shape[0], : wanted.shape[1]]
+    difference = np.abs(found - wanted)
+    assert difference.max() <= (0.02 if how == "torchvision" else 1)
+    assert difference.mean() < 0.2
+    if how != "torchvision":
+        np.testing.assert_array_equal(found, np.round(found))
+
+
+def test_pictures_shrink_further_into_a_canvas_of_another_shape():
+    new = fitted_sizes(np.int32([(60, 100), (100, 60), (1, 500)]), (24, 40), SETTINGS)
+    assert new.tolist() == [[24, 40], [24, 14], [1, 40]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--format=tflite"], "--format: .*'tflite'.*stablehlo"),
+        (["--canvas=64"], "--canvas.*'64'.*HEIGHTxWIDTH.*64x64"),
+        (["--canvas=0x64"], "--canvas.*HEIGHTxWIDTH"),
+        (["--canvas=70x64"], "--canvas.*multiples of 32.*write 96x64"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_work(trained, tmp_path, arguments, told):
+    ordinary = ["--format=stablehlo", f"--model={trained[0]}", f"--out={tmp_path / 'out'}"]
+    with pytest.raises(DataError, match=told.replace("--format: ", "--format.*")):
+        run_command(*ordinary, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(trained, tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match=r"--out.*folder.*cannot be written.*name a file"):
+        run_command("--format=stablehlo", f"--model={trained[0]}", f"--out={tmp_path / 'folder'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_workdir_without_checkpoint_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="train first"):
+        run_command("--format=stablehlo", f"--model={tmp_path}", f"--out={tmp_path / 'out'}")
