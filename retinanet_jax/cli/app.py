@@ -23,6 +23,7 @@ COMMANDS = {
     "import": "import_weights",
     "inspect": "inspect_data",
     "prepare": "prepare_data",
+    "sweep": "sweep",
 }
 
 EPILOG = """exit codes:
