@@ -1,4 +1,4 @@
-"""Sweeps, with real training: compiled once, killed and gone on with, the same by every launcher."""
+"""Sweeps that train: compiled once, killed and gone on with, the same by every launcher."""
 
 import logging
 import re
