@@ -39,6 +39,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10"],
         "fast": ["hotcoco>=1.3"],
         "onnx": ["onnx>=1.17"],
+        "slurm": ["submitit>=1.5"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "beartype>=0.19",
@@ -50,6 +51,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "safetensors>=0.5",
+            "submitit>=1.5",
         ],
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},

@@ -27,7 +27,10 @@ class Line(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """A line through points that were measured, each with its lowest and its highest value."""
+    """A line through points that were measured, each with its lowest and its highest value.
+
+    One that is dashed has rings for dots, and no place in the legend: it is told elsewhere.
+    """
 
     name: str
     x: Float[np.ndarray, " n"]
@@ -68,10 +71,12 @@ def spread_plot(x_axis: Axis, y_axis: Axis, lines: Sequence[Spread]) -> Html:
         _, low = _places(x_axis, y_axis, line.x, line.low)
         _, high = _places(x_axis, y_axis, line.x, line.high)
         for x, y, bottom, top in np.stack([across, up, low, high], -1).tolist():
-            drawn.append(tag("circle", cx=x, cy=y, r=3, fill=line.color))
             if top < bottom:
                 drawn.append(tag("line", x1=x, x2=x, y1=bottom, y2=top, stroke=line.color))
-    return _plot(x_axis, y_axis, drawn, [(line.name, line.color) for line in lines])
+            fill = "var(--card)" if line.dashed else line.color
+            drawn.append(tag("circle", cx=x, cy=y, r=3.5, fill=fill, stroke=line.color))
+    keys = [(line.name, line.color) for line in lines if not line.dashed]
+    return _plot(x_axis, y_axis, drawn, keys)
 
 
 def band_plot(

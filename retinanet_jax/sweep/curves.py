@@ -38,8 +38,7 @@ def draw_curves(groups: Sequence[Group], name: str) -> Html | None:
         known = [group for group in line if name in group.paper]
         if known:
             values = [[group.paper[name]] for group in known]
-            title = f"{title}, paper" if title else "paper"
-            drawn.append(_spread(title, known, field, values, color, dashed=True))
+            drawn.append(_spread("paper", known, field, values, color, dashed=True))
     return spread_plot(_x_axis(drawn, field), _y_axis(drawn, name), drawn)
 
 
@@ -92,4 +91,5 @@ def _x_axis(lines: Sequence[Spread], field: str) -> Axis:
 def _y_axis(lines: Sequence[Spread], name: str) -> Axis:
     """From 0, as the numbers are shares, to a little above the highest."""
     highest = max(float(line.high.max()) for line in lines)
-    return Axis(0.0, max(1.05 * highest, 0.01), name, log=False)
+    title = f"{name}; dashed: the paper" if any(line.dashed for line in lines) else name
+    return Axis(0.0, max(1.05 * highest, 0.01), title, log=False)
