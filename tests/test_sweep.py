@@ -1,5 +1,6 @@
 """Sweeps that train: compiled once, killed and gone on with, the same by every launcher."""
 
+import json
 import logging
 import re
 import signal
@@ -41,8 +42,6 @@ def test_a_grid_compiles_once(tmp_path, cache, caplog):
 
 
 def metrics(trial):
-    import json
-
     return [json.loads(line) for line in (trial.workdir / "metrics.jsonl").open()]
 
 

@@ -12,7 +12,6 @@ from retinanet_jax.evaluate import Evaluation
 from retinanet_jax.paper import TABLES, base_config
 from retinanet_jax.preemption import EXIT_CODE, Preempted
 from retinanet_jax.sweep import trial as trial_module
-from retinanet_jax.sweep import workers
 from retinanet_jax.sweep.axes import grid_axis, name_of, parse_field, product, zip_axis
 from retinanet_jax.sweep.plan import FINISHED, UNFINISHED, published, read_plan
 from retinanet_jax.sweep.report import write_report
@@ -241,16 +240,3 @@ def test_every_row_of_every_table_finds_its_numbers(table, variant):
         numbers = {"AP": row.ap, "AP50": row.ap50, "AP75": row.ap75} | row.also
         numbers = {k: v / 100 for k, v in numbers.items() if v is not None and k != "ms"}
         assert found == pytest.approx(numbers)
-
-
-def test_shares_of_a_machine_are_even_and_whole():
-    for count in range(1, 8):
-        shares = workers.divided([], range(7), count)
-        assert sorted(core for share in shares for core in share.cores) == list(range(7))
-        sizes = {len(share.cores) for share in shares}
-        assert max(sizes) - min(sizes) <= 1
-    two = workers.divided(["3", "5"], range(7), 2)
-    assert two == [workers.Share(["3"], ()), workers.Share(["5"], ())]
-    with pytest.raises(ConfigError, match="there are 2 GPUs"):
-        workers.divided(["3", "5"], range(7), 3)
-    assert workers.divided([], [], 2) == [workers.Share((), [])] * 2
