@@ -142,22 +142,22 @@ class Checkpoints:
         """
         path = self.directory / str(self._existing(step)) / "state"
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            stored = reader.metadata(path).item_metadata.tree
-            if missing := [name for name in names if name not in stored]:
-                raise CheckpointError(
-                    f"{path}: has {', '.join(stored)} and no {', '.join(missing)}; it is of "
-                    "another version of this program"
-                )
-            target = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-                {name: stored[name] for name in names},
+        # Asked of the handler: a Checkpointer warns of a file that an item does not have.
+        handler = ocp.PyTreeCheckpointHandler()
+        stored = handler.metadata(path).tree
+        if missing := [name for name in names if name not in stored]:
+            raise CheckpointError(
+                f"{path}: has {', '.join(stored)} and no {', '.join(missing)}; it is of another "
+                "version of this program"
             )
-            arguments = ocp.checkpoint_utils.construct_restore_args(target)
-            return reader.restore(
-                path,
-                args=ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True),
-            )
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            {name: stored[name] for name in names},
+        )
+        restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+        arguments = ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)
+        with ocp.Checkpointer(handler) as reader:
+            return reader.restore(path, args=arguments)
 
     def wait(self) -> None:
         """Returns when everything is on the disk.

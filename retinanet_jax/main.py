@@ -30,9 +30,10 @@ from retinanet_jax.data.report import DataError
 from retinanet_jax.data.stream import ExampleError
 from retinanet_jax.download import DownloadError
 from retinanet_jax.experiment import explain_unknown_field, load_experiment
+from retinanet_jax.launch import Launch, ProcessesError
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.preemption import EXIT_CODE, Preempted
-from retinanet_jax.processes import Launch, ProcessesError, joined
+from retinanet_jax.processes import joined
 from retinanet_jax.replay import replay_step
 from retinanet_jax.run import evaluate_workdir, train_and_evaluate
 from retinanet_jax.weights.errors import WeightsError

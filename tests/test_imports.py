@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "retinanet_jax"
 ORDER = [
     "compilation",
     "mesh",
+    "launch",
     "processes",
     "partial_file",
     "manifest",

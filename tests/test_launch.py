@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retinanet_jax.processes import Launch
+from retinanet_jax.launch import Launch
 
 FOLDER = Path(__file__).parent.parent / "scripts/launch"
 SCRIPTS = sorted(FOLDER.glob("*.sh"))

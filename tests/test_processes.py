@@ -13,7 +13,8 @@ import pytest
 from launched import STEPS, end, free_port, launch, run, words_of
 
 from retinanet_jax.checkpoint import Checkpoints
-from retinanet_jax.processes import Launch, ProcessesError, check_same, joined
+from retinanet_jax.launch import Launch, ProcessesError
+from retinanet_jax.processes import check_same, joined
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "TPU_ML_PLATFORM")
 LAUNCHERS += ("OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")
