@@ -160,7 +160,7 @@ def test_failures_are_told_and_the_others_go_on(tmp_path, trained, monkeypatch):
     assert run(*words) == 1
     assert trained == ["gamma=0", "gamma=2"]
     report = (tmp_path / "report.md").read_text()
-    assert "3 trials: 2 finished, 1 failed, 0 unfinished." in report
+    assert "Trials: 3 (2 finished, 1 failed, 0 unfinished)." in report
     assert "- `gamma=1`: RuntimeError: no luck | today\n" in report
     assert "fail_at_one" in (tmp_path / "gamma=1/error.txt").read_text()
     monkeypatch.setattr(trial_module, "train_and_evaluate", working)

@@ -63,7 +63,7 @@ def test_a_sweep_that_was_stopped_waits_for_its_jobs_again(slurm, tmp_path, monk
     assert len(list((workdir / "slurm").glob("*_submission.sh"))) == 1
     (trial,) = read_plan(workdir)
     assert trial.end().state == FINISHED
-    assert "1 trials: 1 finished" in (workdir / "report.md").read_text()
+    assert "Trials: 1 (1 finished" in (workdir / "report.md").read_text()
     (job,) = json.loads((workdir / "slurm/jobs.json").read_text()).values()
     assert "evaluates step 2" in (workdir / f"slurm/{job}_0_log.out").read_text()
 

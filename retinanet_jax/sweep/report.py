@@ -7,7 +7,6 @@ own; they are of COCO.
 
 import csv
 import io
-import math
 import statistics
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def _markdown(
 ) -> str:
     states = [end.state for end in ends]
     counts = [f"{states.count(state)} {state}" for state in (FINISHED, FAILED, UNFINISHED)]
-    parts = [f"# Sweep {title}", f"{len(trials)} trials: {', '.join(counts)}."]
+    parts = [f"# Sweep {title}", f"Trials: {len(trials)} ({', '.join(counts)})."]
     parts.append(_table(groups, names))
     if has_plot:
         parts.append(f"![{names[0]}](report.svg)")
@@ -98,7 +97,7 @@ def _mean(values: list[float]) -> str:
 
 def _number(value: float) -> str:
     """Three digits without the zero before the point, as tables of AP have them."""
-    return f"{value:.3f}".replace("0.", ".", 1) if math.isfinite(value) else ""
+    return f"{value:.3f}".lstrip("0")
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,7 @@
 """A trial in this process, and what is told of many while they run."""
 
 import math
+import threading
 import time
 import traceback
 
@@ -47,13 +48,14 @@ class Progress:
     """Lines about the whole sweep.
 
     Args:
-        trials: all of them; those that have ended are not run.
+        trials: all of them; those that are finished are not run.
     """
 
     def __init__(self, trials: list[Trial]):
         ends = [trial.end().state for trial in trials]
         self._total, self._done, self._failed = len(trials), ends.count(FINISHED), 0
         self._since, self._ended = time.monotonic(), 0
+        self._lock = threading.Lock()  # workers end in threads of their own
         if self._done:
             print(f"{self._done} of {self._total} trials are finished already", flush=True)
 
@@ -63,22 +65,25 @@ class Progress:
 
     def ends(self, trial: Trial, end: End) -> None:
         """Says how a trial ended, and how long the others may take."""
+        with self._lock:
+            self._count(end)
+            print(f"{end.state}: {trial.name}: {describe(end)}\n{self._standing()}", flush=True)
+
+    def _count(self, end: End) -> None:
         self._ended += 1
         self._done += end.state == FINISHED
         self._failed += end.state == FAILED
+
+    def _standing(self) -> str:
         left = self._total - self._done - self._failed
         minutes = (time.monotonic() - self._since) / self._ended * left / 60
         failed = f", {self._failed} failed" if self._failed else ""
         rest = f", about {minutes:.0f} min left" if left else ""
-        print(
-            f"{end.state}: {trial.name}: {describe(end)}\n"
-            f"{self._done} of {self._total} trials are finished{failed}{rest}",
-            flush=True,
-        )
+        return f"{self._done} of {self._total} trials are finished{failed}{rest}"
 
 
 def describe(end: End) -> str:
     """The first number of a trial that is finished, or the error of one that failed."""
-    if end.error:
-        return end.error
-    return "".join(f"{name} {value}" for name, value in list(end.summary.items())[:1])
+    for name, value in end.summary.items():
+        return f"{name} {math.nan if value is None else value:.3f}"
+    return end.error
