@@ -21,7 +21,7 @@ def main() -> None:
     )
     parser.add_argument("--workdir", required=True, type=Path, help="of the sweep")
     try:
-        print(write_report(parser.parse_args().workdir.expanduser()))
+        print(write_report(parser.parse_args().workdir.expanduser()), end="")
     except WorkdirError as error:
         sys.exit(f"WorkdirError: {error}")
 
