@@ -12,7 +12,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
-    package_data={"retinanet_jax.page": ["style.css"]},
+    package_data={
+        "retinanet_jax.page": ["style.css"],
+        "retinanet_jax.serving": ["static/*"],
+    },
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.5",

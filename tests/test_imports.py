@@ -50,6 +50,7 @@ ORDER = [
     "run",
     "replay",
     "analysis",
+    "serving",
     "main",
     "cli",
     "__main__",
