@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -15,6 +16,15 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu"),
     *("--no-first-run", "--disable-dev-shm-usage"),  # containers have little /dev/shm
 )
+# The browser reads from its file 3 and writes to its file 4. Both are moved out of the way first.
+AS_3_AND_4 = """
+import fcntl, os, sys
+reading, writing = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(reading, 3)
+os.dup2(writing, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+TEXT = "document.body?.innerText"
 TIMEOUT = 60.0
 
 
@@ -28,20 +38,19 @@ def opened(url: str, profile: Path, size: tuple[int, int] = (1280, 900)) -> Iter
     """A page of a fresh browser, whose window has this (width, height)."""
     to_browser, to_us = os.pipe(), os.pipe()
     flags = [*FLAGS, f"--user-data-dir={profile}"]
-    # The browser reads from its file 3 and writes to its file 4.
-    shell = ["sh", "-c", f'exec "$@" 3<&{to_browser[0]} 4>&{to_us[1]}', "sh"]
+    ours = to_browser[0], to_us[1]
     started = subprocess.Popen(
-        [*shell, find_browser(), *flags, "about:blank"],
-        pass_fds=(to_browser[0], to_us[1]),
+        [sys.executable, "-c", AS_3_AND_4, *map(str, ours), find_browser(), *flags, "about:blank"],
+        pass_fds=ours,
         stderr=subprocess.DEVNULL,
     )
-    os.close(to_browser[0])
-    os.close(to_us[1])
+    for end in ours:
+        os.close(end)
     with open(to_browser[1], "wb", buffering=0) as writing, open(to_us[0], "rb") as reading:
         try:
             page = Page(writing, reading)
             page.resize(*size)
-            page.call("Page.navigate", url=url)
+            page.load(url)
             yield page
         finally:
             started.terminate()
@@ -63,16 +72,29 @@ class Page:
 
     def call(self, method: str, **parameters):
         """The result of a command of the protocol."""
+        number = self._send(method, parameters)
+        answer = self._next(lambda message: message.get("id") == number)
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+    def load(self, url: str) -> None:
+        """Opens an address and waits until all of it is there."""
+        self._send("Page.navigate", {"url": url})
+        self._next(lambda message: message.get("method") == "Page.loadEventFired")
+
+    def _send(self, method: str, parameters: dict) -> int:
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         self._writing.write(json.dumps(message).encode() + b"\0")
-        while (answer := self._read()).get("id") != self._number:
-            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.faults.append(answer["params"])
-        assert "error" not in answer, answer["error"]
-        return answer["result"]
+        return self._number
+
+    def _next(self, is_wanted: Callable[[dict], bool]) -> dict:
+        while not is_wanted(message := self._read()):
+            if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.faults.append(message["params"])
+        return message
 
     def _read(self) -> dict:
         content = bytearray()
@@ -92,8 +114,7 @@ class Page:
         """The value of an expression once it is true."""
         end = time.monotonic() + TIMEOUT
         while not (value := self.run(condition)):
-            shown = self.run("document.body.innerText")
-            assert time.monotonic() < end, f"never true: {condition}\n{shown}"
+            assert time.monotonic() < end, f"never true: {condition}\n{self.run(TEXT)}"
             time.sleep(0.05)
         return value
 

@@ -199,7 +199,7 @@ def test_an_upload_without_end_is_ended():
 
 
 def test_fifty_at_once_are_all_answered(server):
-    data = encoded(noise(4, (800, 1200)))
+    data = encoded(noise(4, (1600, 2400)))  # more than sockets hold
     with concurrent.futures.ThreadPoolExecutor(50) as threads:
         asking = [threads.submit(server.ask, "POST", "/detect", data) for _ in range(50)]
         answers = [asked.result() for asked in asking]

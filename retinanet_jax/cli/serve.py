@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     opened = open_port(arguments.host, arguments.port)
     trained = read_trained(arguments.model)
     keep_compilations(trained.config.data.cache_dir)
-    name = Path(arguments.model).name
+    name = Path(arguments.model).name or arguments.model
     if serve(IouSweep(trained), name, arguments.host, opened):
         # A compilation runs to its end, and Python would wait for it; there is nothing to save.
         sys.stdout.flush()

@@ -34,8 +34,7 @@ class Desk:
         """
         if self._inside >= MAX_INSIDE:
             detail = f"busy: {MAX_INSIDE} pictures are waiting already; try again"
-            # What the request brings along is not read.
-            raise HTTPException(503, detail, {"Retry-After": "1", "Connection": "close"})
+            raise HTTPException(503, detail, {"Retry-After": "1"})
         self._inside += 1
         try:
             yield

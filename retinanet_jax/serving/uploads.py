@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 MAX_BYTES = 32 * 2**20
 SECONDS = 60.0  # for a whole upload
-# What is not read to its end has to end the connection, or the rest would be taken for a request.
+# Else the server would read on, though it keeps nothing.
 _CLOSE = {"Connection": "close"}
 
 

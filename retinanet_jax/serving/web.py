@@ -159,5 +159,5 @@ def _data_url(image: UInt8[np.ndarray, "h w 3"]) -> str:
     """The picture as the network sees it, which no browser has to decode itself: TIFF, EXIF."""
     picture, data = Image.fromarray(image), io.BytesIO()
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    picture.save(data, "JPEG", quality=QUALITY)
+    picture.save(data, "JPEG", quality=QUALITY, subsampling=0)  # colours at full size
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

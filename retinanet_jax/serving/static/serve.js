@@ -7,7 +7,7 @@ const LINE = 2; // width of a box's outline in pixels of the screen
 const at = (id) => document.getElementById(id);
 const hidden = new Set(); // labels, also those of pictures before
 let model = null;
-let found = null; // the server's answer, with `name` of the file
+let found = null; // the server's answer, with `name` of the file and the count of `others`
 let active = null; // index of the detection that is pointed at
 let asked = false; // whether a picture was ever given
 let question = new AbortController();
@@ -60,7 +60,7 @@ function setUp() {
   at("iou").value = model.ious.indexOf(model.nms_iou);
 }
 
-async function detect(file) {
+async function detect([file, ...others]) {
   question.abort();
   question = new AbortController();
   asked = true;
@@ -74,7 +74,7 @@ async function detect(file) {
     const answer = await fetch(`detect?name=${encodeURIComponent(file.name)}`, options);
     const content = await answer.json();
     if (!answer.ok) throw new Error(content.error);
-    await show({ ...content, name: file.name });
+    await show({ ...content, name: file.name, others: others.length });
   } catch (error) {
     if (error.name === "AbortError") return; // another picture came after it
     tell("");
@@ -95,12 +95,26 @@ async function show(answer) {
   at("picture").alt = found.name;
   at("result").hidden = false;
   at("drop").classList.add("slim");
-  at("note").hidden = !found.rotated;
-  at("note").textContent =
-    "EXIF tells viewers to turn this picture; the detector takes it as it is stored. " +
-    "Save it upright to have it seen upright.";
+  at("note").textContent = notes().join(" ");
+  at("note").hidden = !at("note").textContent;
   tell(`${found.name}: ${width} x ${height} pixels, ${(1000 * found.seconds).toFixed(0)} ms.`);
   update();
+}
+
+// What a person would otherwise not notice.
+function notes() {
+  const { naturalWidth, naturalHeight } = at("picture");
+  const said = [];
+  if (found.others) said.push(`One picture at a time: of ${found.others + 1}, this is the first.`);
+  if (found.rotated) {
+    said.push("EXIF tells viewers to turn this picture; the detector takes it as it is stored.");
+    said.push("Save it upright to have it seen upright.");
+  }
+  if (naturalWidth !== found.size[1]) {
+    said.push(`It is shown and downloaded with ${naturalWidth} x ${naturalHeight} pixels.`);
+    said.push("Boxes in the JSON are in those of the file.");
+  }
+  return said;
 }
 
 // All that depends on sliders and classes.
@@ -114,9 +128,9 @@ function update() {
   if (!objects.some(({ index }) => index === active)) point(null);
   listClasses();
   listObjects(objects);
-  const limited = found.kept[at("iou").value].length === model.max_detections;
-  const best = limited ? `, of the best ${model.max_detections}` : "";
-  at("count").textContent = `${objects.length} object${objects.length === 1 ? "" : "s"}${best}`;
+  const limit = model.max_detections;
+  const more = kept().length === limit ? `; of the best ${limit}, all that the model gives` : "";
+  at("count").textContent = `${objects.length} object${objects.length === 1 ? "" : "s"}${more}`;
   draw();
 }
 
@@ -249,7 +263,7 @@ function save(blob, name) {
 function take(files) {
   if (!model) return complain("The server does not answer yet; try again.");
   if (!files?.length) return complain("That was no file; drop a picture.");
-  detect(files[0]);
+  detect([...files]);
 }
 
 at("file").addEventListener("change", (event) => {
