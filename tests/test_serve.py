@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import concurrent.futures
+import contextlib
 import dataclasses
 import http.client
 import io
+import json
 import signal
 import socket
 import struct
@@ -30,8 +32,10 @@ from retinanet_jax.data.report import DataError
 from retinanet_jax.detections import Detections
 from retinanet_jax.predict import Trained
 from retinanet_jax.serving import server as server_module
+from retinanet_jax.serving.desk import MAX_INSIDE
 from retinanet_jax.serving.sweep import IouSweep, merge_ious
 from retinanet_jax.serving.uploads import MAX_BYTES, read_upload
+from retinanet_jax.serving.web import Studio, create_app
 
 
 @pytest.fixture(scope="module")
@@ -234,10 +238,44 @@ def test_other_names_are_turned_away(server, host):
     assert status == 403 and "no name of this server" in answer["error"]
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:1"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost:1", "http://["]
+)
 def test_other_sites_are_turned_away(server, origin):
     status, answer = server.detect(encoded(noise()), Origin=origin)
     assert status == 403 and "another site" in answer["error"]
+
+
+def test_a_fault_of_the_device_is_told_and_the_next_picture_is_answered(sweep, monkeypatch):
+    async def detect(application) -> dict:
+        async def receive():
+            return {"type": "http.request", "body": encoded(noise())}
+
+        async def send(message):
+            if message["type"] == "http.response.start":
+                said["status"] = message["status"]
+            said["body"] = said.get("body", b"") + message.get("body", b"")
+
+        said = {}
+        scope = {"type": "http", "method": "POST", "path": "/detect", "query_string": b""}
+        with contextlib.suppress(RuntimeError):  # goes on to the server, which prints it
+            await application({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
+        return said
+
+    async def detect_all():
+        application = create_app(Studio(sweep, "small"), "127.0.0.1")
+        with monkeypatch.context() as patch:
+            patch.setattr(sweep, "predict_fn", broken)
+            faults = [await detect(application) for _ in range(MAX_INSIDE + 1)]
+        return faults, await detect(application)
+
+    def broken(*_):
+        raise RuntimeError("out of memory")
+
+    faults, after = asyncio.run(detect_all())
+    for fault in faults:
+        assert fault == {"status": 500, "body": b'{"error":"RuntimeError: out of memory"}'}
+    assert after["status"] == 200 and json.loads(after["body"])["kept"]
 
 
 def test_interrupted_while_it_compiles_it_ends_soon_and_the_page_was_there():

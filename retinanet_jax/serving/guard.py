@@ -37,10 +37,8 @@ class Guard:
     def _objection(self, headers: Headers) -> str | None:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(host):
-            return (
-                f"Host: {host!r} is no name of this server; use its address, or name it by --host"
-            )
-        if origin is not None and urlsplit(origin).netloc != host:
+            return f"Host: {host!r} is no name of this server; take its address, or name it: --host"
+        if origin is not None and origin.partition("://")[2] != host:
             return f"Origin: {origin!r} is another site, whose pages may not ask this server"
         return None
 

@@ -5,7 +5,7 @@ GET /model   classes, thresholds, and whether the network is compiled yet
 POST /detect the bytes of a picture (`?name=` for messages); detections at every IoU of NMS
 
 Errors are {"error": text}: 403 another site asks, 408 too slow, 413 too many bytes, 422 no picture
-or too many pixels, 503 busy.
+or too many pixels, 500 a fault, 503 busy.
 """
 
 import base64
@@ -132,12 +132,10 @@ def create_app(studio: Studio, host: str) -> Starlette:
         ],
         middleware=[Middleware(Guard, host=host)],
         exception_handlers={
-            HTTPException: lambda _, error: _refusal(
-                error.detail, error.status_code, error.headers
-            ),
-            DataError: lambda _, error: _refusal(str(error), 422),
-            ClientDisconnect: lambda _, error: Response(status_code=400),  # nobody reads it
-            Exception: lambda _, error: _refusal(f"{type(error).__name__}: {error}", 500),
+            HTTPException: lambda _, e: _refusal(e.detail, e.status_code, e.headers),
+            DataError: lambda _, e: _refusal(str(e), 422),
+            ClientDisconnect: lambda *_: Response(status_code=400),  # nobody reads it
+            Exception: lambda _, e: _refusal(f"{type(e).__name__}: {e}", 500),
         },
     )
 

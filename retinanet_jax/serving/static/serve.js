@@ -34,7 +34,7 @@ function shown() {
 async function start() {
   const answer = await fetch("model").catch(() => null);
   if (!answer?.ok) {
-    at("about").textContent = "The server does not answer; start it again.";
+    if (!asked) tell("The server does not answer; start it again.");
     return setTimeout(start, 2000);
   }
   const first = model === null;
@@ -54,7 +54,7 @@ function setUp() {
   at("about").textContent =
     `${model.name}, ${count} class${count === 1 ? "" : "es"}, on ${model.device}. ` +
     "Pictures go to this server and no further; nothing is kept.";
-  at("score").min = model.score_threshold;
+  at("score").min = Math.floor(100 * model.score_threshold) / 100; // a whole number of steps
   at("score").value = model.shown_score;
   at("iou").max = model.ious.length - 1;
   at("iou").value = model.ious.indexOf(model.nms_iou);
@@ -63,11 +63,11 @@ function setUp() {
 async function detect([file, ...others]) {
   question.abort();
   question = new AbortController();
-  asked = true;
   complain("");
   if (file.size > model.max_bytes) {
     return complain(`${file.name} is larger than ${model.max_bytes / 2 ** 20} MiB.`);
   }
+  asked = true;
   tell(model.ready ? `Detecting in ${file.name}.` : "Compiling the network, then detecting.", true);
   const options = { method: "POST", body: file, signal: question.signal };
   try {
@@ -247,7 +247,7 @@ function drawnPicture() {
   const canvas = element("canvas", { width: picture.naturalWidth, height: picture.naturalHeight });
   const context = canvas.getContext("2d");
   context.drawImage(picture, 0, 0);
-  const unit = Math.max(1, Math.max(canvas.width, canvas.height) / 500);
+  const unit = Math.max(LINE, Math.max(canvas.width, canvas.height) / 640);
   drawBoxes(context, shown(), null, canvas.width / found.size[1], unit);
   return new Promise((done) => canvas.toBlob(done, "image/png"));
 }
