@@ -51,6 +51,7 @@ ORDER = [
     "run",
     "replay",
     "analysis",
+    "serving",
     "main",
     "cli",
     "__main__",
