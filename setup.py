@@ -12,7 +12,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
-    package_data={"retinanet_jax.page": ["style.css"]},
+    package_data={
+        "retinanet_jax.page": ["style.css"],
+        "retinanet_jax.serving": ["static/*"],
+    },
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.5",
@@ -39,6 +42,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10"],
         "fast": ["hotcoco>=1.3"],
         "onnx": ["onnx>=1.17"],
+        "serve": ["starlette>=1.0", "uvicorn>=0.40"],
         "slurm": ["submitit>=1.5"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
@@ -51,7 +55,9 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "safetensors>=0.5",
+            "starlette>=1.0",
             "submitit>=1.5",
+            "uvicorn>=0.40",
         ],
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},

@@ -147,6 +147,7 @@ def detect(
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     image_size: Num[ArrayLike, "2"],
     config: PostprocessConfig,
+    nms_iou: float | Float[ArrayLike, ""] | None = None,
 ) -> Detections:
     """Detections of one image from the heads' outputs on all levels.
 
@@ -156,6 +157,7 @@ def detect(
       anchors: per level, xyxy pixels of the network's input.
       image_size: (height, width) of the picture without padding.
       config: threshold, counts and the IoU of NMS.
+      nms_iou: in place of config.nms_iou; may be traced.
 
     Returns:
       `max_detections` detections in pixels of the network's input, after class-wise NMS.
@@ -172,7 +174,7 @@ def detect(
         merged.boxes,
         merged.scores,
         merged.valid,
-        iou_threshold=config.nms_iou,
+        iou_threshold=config.nms_iou if nms_iou is None else nms_iou,
         max_outputs=config.max_detections,
         labels=merged.labels,
     )

@@ -26,6 +26,7 @@ def predict(
     images: UInt8[ArrayLike, "b h w 3"] | Float32[ArrayLike, "b h w 3"],
     image_sizes: Float[ArrayLike, "b 2"],
     original_sizes: Float[ArrayLike, "b 2"],
+    nms_iou: float | Float[ArrayLike, ""] | None = None,
     *,
     model: nn.Module,
     config: Config,
@@ -38,6 +39,7 @@ def predict(
             corner of its canvas.
         image_sizes: height and width of each picture inside its canvas, pixels.
         original_sizes: height and width of each picture as it was stored, pixels.
+        nms_iou: in place of config.postprocess.nms_iou; may be traced.
         model: from `build_model`.
         config: sections pixels, anchors and postprocess are read.
     """
@@ -46,7 +48,7 @@ def predict(
     class_logits, box_deltas = model.apply(variables, inputs, train=False)
 
     def one_image(class_logits, box_deltas, image_size, original_size):
-        found = detect(class_logits, box_deltas, anchors, image_size, config.postprocess)
+        found = detect(class_logits, box_deltas, anchors, image_size, config.postprocess, nms_iou)
         return to_original(found, image_size, original_size)
 
     return jax.vmap(one_image)(class_logits, box_deltas, image_sizes, original_sizes)

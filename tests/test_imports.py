@@ -52,6 +52,7 @@ ORDER = [
     "run",
     "replay",
     "analysis",
+    "serving",
     "main",
     "sweep",
     "cli",

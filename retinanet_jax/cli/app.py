@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "detect": "detect",
+    "serve": "serve",
     "export": "export",
     "import": "import_weights",
     "inspect": "inspect_data",

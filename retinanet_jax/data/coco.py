@@ -310,7 +310,7 @@ def _disagreement(path: AnyPath, size: tuple[int, int], stored: tuple[int, int])
     what = f"height x width is {size[0]} x {size[1]}, but {path} has {stored[0]} x {stored[1]}"
     if size != stored[::-1]:
         return what, "write the file's own size and boxes that belong to it"
-    if images_lib.is_shown_rotated(path):
+    if images_lib.is_shown_rotated(images_lib.read_file(path)):
         what += ", which EXIF tells viewers to rotate"
         mend = "turn the pixels in the file (ImageMagick: mogrify -auto-orient)"
         return what, f"{mend} or annotate the picture as it is stored"

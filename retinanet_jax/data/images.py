@@ -99,10 +99,10 @@ def file_size(path: AnyPath) -> tuple[int, int]:
     return _checked_size(size, str(path)) if size else image_size(head + rest, str(path))
 
 
-def is_shown_rotated(path: AnyPath) -> bool:
+def is_shown_rotated(data: bytes) -> bool:
     """Whether EXIF tells viewers to show the picture with height and width exchanged."""
     try:
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
             return picture.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
     except Exception:
         return False
