@@ -43,6 +43,7 @@ setup(
         "fast": ["hotcoco>=1.3"],
         "onnx": ["onnx>=1.17"],
         "serve": ["starlette>=1.0", "uvicorn>=0.40"],
+        "slurm": ["submitit>=1.5"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "beartype>=0.19",
@@ -55,6 +56,7 @@ setup(
             "ruff>=0.9",
             "safetensors>=0.5",
             "starlette>=1.0",
+            "submitit>=1.5",
             "uvicorn>=0.40",
         ],
     },

@@ -1,7 +1,8 @@
 """The paper's ablations as data: what each table varies, and the numbers that the paper reports.
 
 Lin et al. 2017 (arXiv 1708.02002), Tables 1a to 1e, 2 and 3, and section 4.1 on the prior. A trial
-of a table is its base config with the settings of a row laid over it:
+of a table is its base config with the settings of a row laid over it; `retinanet-jax sweep
+--table=1b:small` runs them all, and so does
 
     for row in TABLES["1b"].rows:
         config = base_config("1b", "small")

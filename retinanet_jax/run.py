@@ -8,7 +8,6 @@ stands in docs/reliability.md.
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import zlib
@@ -17,9 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.best import keep_best
@@ -27,27 +24,31 @@ from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.config import Config, TrainConfig, check_batch_size, to_json
 from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.data.dataset import Dataset, load_dataset
-from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.records import Categories
 from retinanet_jax.divergence import reporting_divergence
 from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
 from retinanet_jax.inspection.findings import check_coverage
 from retinanet_jax.logging import RunLog
 from retinanet_jax.loop import Hooks, Learner, run_steps
-from retinanet_jax.mesh import make_mesh, replicated, state_sharding, to_each_device
-from retinanet_jax.models import build_model, trainable_mask
-from retinanet_jax.optimizer import make_optimizer, make_schedule
+from retinanet_jax.mesh import make_mesh, replicated, to_each_device
+from retinanet_jax.models import build_model
 from retinanet_jax.predict import PredictFn, describe, make_predict_fn, read_variables
 from retinanet_jax.preemption import Preempted, Preemption
 from retinanet_jax.processes import check_same, from_first, to_first
-from retinanet_jax.train import TrainState, create_state, focal_of, make_train_step
+from retinanet_jax.programs import Shared
+from retinanet_jax.train import TrainState, focal_of
 from retinanet_jax.watchdog import Watchdog
 from retinanet_jax.weights.pretrained import load_pretrained
 from retinanet_jax.workdir import check_shared, locked, telling_of_disk, write_whole
 
 
-def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
+def train_and_evaluate(config: Config, workdir: Path, shared: Shared | None = None) -> Evaluation:
     """Trains, or goes on training where `workdir` has a checkpoint, and evaluates at the end.
+
+    Args:
+        config: of the run.
+        workdir: of the run; made where it does not exist.
+        shared: what runs before this one in the process leave to it, and it to those after it.
 
     Raises:
         ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the mend.
@@ -56,7 +57,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
         DivergenceError: a loss or a gradient that is not finite, after the report of it.
         Preempted: a signal asked to stop; what was reached is saved.
     """
-    workdir = Path(workdir)
+    workdir, shared = Path(workdir), shared or Shared()
     mesh = make_mesh()
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
     check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
@@ -66,8 +67,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
         stack.enter_context(telling_of_disk(workdir))
         check_shared(workdir)
         preemption = stack.enter_context(Preemption())
-        train_set = load_training_set(config.data)
-        eval_set = load_dataset(config.data, config.data.eval_split)
+        train_set, eval_set = shared.data_sets(config.data)
         watchdog = stack.enter_context(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
@@ -82,7 +82,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> Evaluation:
         _check_same_run(checkpoints, config, train_set.categories, log)
         if log.active:
             write_whole(workdir / "config.json", to_json(config))
-        learner = make_learner(config, train_set.categories, mesh, log.say)
+        learner = make_learner(config, train_set.categories, mesh, log.say, shared)
         if first:
             learner = learner._replace(state=checkpoints.restore(learner.state))
             log.say(f"goes on at step {first}, found in {workdir}")
@@ -174,45 +174,25 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
 
 
 def make_learner(
-    config: Config, categories: Categories, mesh: Mesh, say: Callable[[str], None]
+    config: Config,
+    categories: Categories,
+    mesh: Mesh,
+    say: Callable[[str], None],
+    shared: Shared | None = None,
 ) -> Learner:
     """Builds the model and its first state, with pretrained weights where the config names them."""
-    model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
-    variables = init_variables(model, config.seed)
+    programs = (shared or Shared()).programs(config, categories.num_classes, mesh)
+    variables = programs.init_fn(jax.random.key(config.seed))
     if config.model.pretrained:
         imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)
         say(f"{config.model.pretrained}\n{imported.summary()}")
         variables = imported.variables
-    schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
-    trainable = trainable_mask(variables["params"], config.model)
-    optimizer = make_optimizer(config.optimizer, schedule, trainable)
-    first_state = functools.partial(
-        create_state,
-        optimizer=optimizer,
-        keep_average=config.optimizer.ema_decay > 0,
-        keep_positives=config.loss.normalizer == "running",
-    )
-    shapes = jax.eval_shape(first_state, variables)
-    sharding = state_sharding(shapes, mesh, config.mesh)
     return Learner(
-        step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
-        predict_fn=make_predict_fn(model, config),
+        step_fn=programs.step_fn,
+        predict_fn=programs.predict_fn,
         focal=jax.device_put(focal_of(config.loss), replicated(mesh)),
-        # One program instead of one for every shape of a parameter, which take seconds to compile.
-        state=jax.jit(first_state, out_shardings=sharding)(variables),
+        state=programs.first_state_fn(variables),
     )
-
-
-def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
-    """Random variables of a model, float32, the same on every platform."""
-    # Parameters do not depend on the image's size.
-    images = jnp.zeros((1, 64, 64, 3))
-    init = jax.jit(lambda key: model.init(key, images, train=False))
-    # It runs once: on the CPU, LLVM's optimisation would cost ten seconds and win nothing.
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    options = options if jax.default_backend() == "cpu" else None
-    key = jax.random.key(seed)
-    return init.lower(key).compile(compiler_options=options)(key)
 
 
 def evaluate_and_log(

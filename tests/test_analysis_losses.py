@@ -24,7 +24,7 @@ from retinanet_jax.matching import IGNORE, NEGATIVE
 from retinanet_jax.models import build_model
 from retinanet_jax.models.retinanet import Predictions
 from retinanet_jax.predict import make_predict_fn
-from retinanet_jax.run import init_variables
+from retinanet_jax.programs import init_variables
 from retinanet_jax.train import assign_targets
 
 

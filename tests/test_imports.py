@@ -44,6 +44,7 @@ ORDER = [
     "evaluate",
     "augment",
     "train",
+    "programs",
     "loop",
     "divergence",
     "page",
@@ -53,6 +54,7 @@ ORDER = [
     "analysis",
     "serving",
     "main",
+    "sweep",
     "cli",
     "__main__",
 ]

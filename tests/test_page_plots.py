@@ -6,7 +6,17 @@ import numpy as np
 
 from retinanet_jax.page.charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
 from retinanet_jax.page.matrix import matrix_plot
-from retinanet_jax.page.plots import HEIGHT, Band, Line, band_plot, bar_plot, line_plot, shades
+from retinanet_jax.page.plots import (
+    HEIGHT,
+    Band,
+    Line,
+    Spread,
+    band_plot,
+    bar_plot,
+    line_plot,
+    shades,
+    spread_plot,
+)
 
 X, Y = Axis(0.0, 1.0, "across", log=False), Axis(0.0, 2.0, "up", log=False)
 CORNERS = f"M{LEFT:.1f} {HEIGHT - BOTTOM:.1f}L{WIDTH - RIGHT:.1f} {TOP:.1f}"
@@ -34,6 +44,21 @@ def test_bands_and_bars_are_closed_at_the_axis():
     bars = bar_plot(X, Y, np.array([0.0, 0.5, 1.0]), np.array([1.0, np.nan]), [], "a")
     assert bars.count('class="series0"') == 1
     assert f'height="{(HEIGHT - TOP - BOTTOM) / 2:g}"' in bars
+
+
+def test_spreads_have_dots_and_strokes_where_there_is_a_spread():
+    x, y = np.array([0.0, 1.0]), np.array([0.0, 2.0])
+    lines = [
+        Spread("a", x, y, np.array([0.0, 1.0]), y, "#123456"),
+        Spread("b", x, y, y, y, "#654321"),
+        Spread("c", x, y, y, y, "#123456", dashed=True),
+    ]
+    plot = spread_plot(X, Y, lines)
+    middle = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) / 2
+    stroke = f'x1="{WIDTH - RIGHT}" x2="{WIDTH - RIGHT}" y1="{middle:g}" y2="{TOP}"'
+    assert plot.count(stroke) == 1 and plot.count(' stroke="#123456"></line>') == 1
+    assert plot.count("<circle") == 6 and plot.count('fill="var(--card)"') == 2
+    assert plot.count(CORNERS) == 3 and ">a</text>" in plot and ">c</text>" not in plot
 
 
 def test_legends_wrap():

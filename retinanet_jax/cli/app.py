@@ -24,14 +24,15 @@ COMMANDS = {
     "import": "import_weights",
     "inspect": "inspect_data",
     "prepare": "prepare_data",
+    "sweep": "sweep",
 }
 
 EPILOG = """exit codes:
   0   done
-  1   a mistake, told in a line, that you can mend
+  1   a mistake, told in a line, that you can mend; sweep: trials failed
   2   arguments that are none
   3   detect: some of the inputs could not be read; all others are done
-  75  train: stopped by a signal; the same command goes on"""
+  75  train, sweep: stopped by a signal; the same command goes on"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

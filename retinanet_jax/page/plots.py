@@ -26,6 +26,21 @@ class Line(NamedTuple):
     dashed: bool = False
 
 
+class Spread(NamedTuple):
+    """A line through points that were measured, each with its lowest and its highest value.
+
+    One that is dashed has rings for dots, and no place in the legend: it is told elsewhere.
+    """
+
+    name: str
+    x: Float[np.ndarray, " n"]
+    y: Float[np.ndarray, " n"]
+    low: Float[np.ndarray, " n"]
+    high: Float[np.ndarray, " n"]
+    color: str
+    dashed: bool = False
+
+
 class Band(NamedTuple):
     """What lies between two lines."""
 
@@ -46,6 +61,22 @@ def line_plot(x_axis: Axis, y_axis: Axis, lines: Sequence[Line]) -> Html:
     """Lines over two axes."""
     drawn = _strokes(x_axis, y_axis, lines)
     return _plot(x_axis, y_axis, drawn, [(line.name, line.color) for line in lines])
+
+
+def spread_plot(x_axis: Axis, y_axis: Axis, lines: Sequence[Spread]) -> Html:
+    """Lines with a dot at each point, and a stroke from its lowest to its highest value."""
+    drawn = _strokes(x_axis, y_axis, [Line(p.name, p.x, p.y, p.color, p.dashed) for p in lines])
+    for line in lines:
+        across, up = _places(x_axis, y_axis, line.x, line.y)
+        _, low = _places(x_axis, y_axis, line.x, line.low)
+        _, high = _places(x_axis, y_axis, line.x, line.high)
+        for x, y, bottom, top in np.stack([across, up, low, high], -1).tolist():
+            if top < bottom:
+                drawn.append(tag("line", x1=x, x2=x, y1=bottom, y2=top, stroke=line.color))
+            fill = "var(--card)" if line.dashed else line.color
+            drawn.append(tag("circle", cx=x, cy=y, r=3.5, fill=fill, stroke=line.color))
+    keys = [(line.name, line.color) for line in lines if not line.dashed]
+    return _plot(x_axis, y_axis, drawn, keys)
 
 
 def band_plot(
