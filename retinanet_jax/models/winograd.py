@@ -35,8 +35,8 @@ TILES_AT_ONCE = 400  # of 256 channels: 6.6 MB of products
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [-0.5, 0.5, -0.5], [0, 0, 1]], np.float32)
 
 Index = Array | int
-Squares = Float[Array, "b rows 2 columns 2 c"]  # an image cut into squares of 2x2
-Places = Float[Array, "16 *rest"]  # of tiles or of a kernel, row by row
+Squares = Float[Array, "_ _ 2 _ 2 _"]  # an image cut into squares of 2x2
+Places = Float[Array, "16 ..."]  # of tiles or of a kernel, row by row
 
 
 @jax.custom_vjp
@@ -46,7 +46,8 @@ def winograd_convolve(
 ) -> Float[Array, "b h w d"]:
     """The convolution, padded by 1 on every side; reverse mode only (`jax.custom_vjp`)."""
     rows, bands = _split(x)
-    squares, places = _squares(x, rows * bands), _transform(G, kernel)
+    zero = _zero(after=x)
+    squares, places = _squares(x, rows * bands), _transform(G, kernel, zero)
 
     def fill_band(band: Index, carry: tuple[Places, Squares]) -> tuple[Places, Squares]:
         def multiply(place: Index, products: Places) -> Places:
@@ -57,7 +58,7 @@ def winograd_convolve(
         products = lax.fori_loop(0, 16, multiply, products)
         return products, _fill(y, products, rows * band)
 
-    start = _empty(x, kernel.shape[3], rows, bands)
+    start = _zeros(x, kernel.shape[3], rows, bands, zero)
     _, y = lax.fori_loop(0, bands, fill_band, start)
     return _crop(y, x.shape)
 
@@ -71,7 +72,8 @@ def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arr
     """Both gradients in one loop, lest one be put off, for which x and gradient were kept."""
     x, kernel = saved
     rows, bands = _split(x)
-    turned = _transform(G[:, ::-1], kernel)
+    zero = _zero(after=gradient)
+    turned = _transform(G[:, ::-1], kernel, zero)
     squares, dy = _squares(x, rows * bands), _squares(gradient, rows * bands)
 
     def add_band(band: Index, carry: tuple[Places, Squares, Places]):
@@ -87,7 +89,7 @@ def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arr
         products, sums = lax.fori_loop(0, 16, multiply, (products, sums))
         return products, _fill(dx, products, rows * band), sums
 
-    start = *_empty(x, x.shape[3], rows, bands), jnp.zeros_like(turned)
+    start = *_zeros(x, x.shape[3], rows, bands, zero), jnp.full_like(turned, zero)
     _, dx, sums = lax.fori_loop(0, bands, add_band, start)
     return _crop(dx, x.shape), _transform(G.T, sums).reshape(kernel.shape)
 
@@ -108,11 +110,20 @@ def _fill(y: Squares, products: Places, start: Index) -> Squares:
     return lax.fori_loop(0, 4, fill, y)
 
 
-def _empty(x: Array, channels: int, rows: int, bands: int) -> tuple[Places, Squares]:
+def _zero(after: Array) -> Array:
+    """Zero, but the compiler cannot know it before `after` is there.
+
+    What depends on weights and constants alone is worked out at the start of a step, for all layers
+    at once, and occupies memory until it is used.
+    """
+    return jnp.minimum(jnp.isnan(after[0, 0, 0, 0]), 0).astype(after.dtype)
+
+
+def _zeros(x: Array, channels: int, rows: int, bands: int, zero: Array) -> tuple[Places, Squares]:
     """The products of a band, and the result of all."""
     b, columns = x.shape[0], -(-x.shape[2] // 2)
-    products = jnp.zeros((16, b * rows * columns, channels), x.dtype)
-    return products, jnp.zeros((b, rows * bands, 2, columns, 2, channels), x.dtype)
+    products = jnp.full((16, b * rows * columns, channels), zero)
+    return products, jnp.full((b, rows * bands, 2, columns, 2, channels), zero)
 
 
 def _crop(y: Squares, shape: tuple[int, ...]) -> Array:
@@ -191,7 +202,7 @@ def _transform_back(products: Places, row: Index, column: Index) -> Array:
     return first + (1.0 - 2.0 * row) * (second + third)
 
 
-def _transform(matrix: np.ndarray, square: Array) -> Array:
+def _transform(matrix: np.ndarray, square: Array, zero: Array | float = 0.0) -> Array:
     """matrix square matrix^T, where the square's rows follow one another: [n*n c d]."""
-    rest = square.shape[-2:]
-    return jnp.tensordot(np.kron(matrix, matrix), square.reshape(-1, *rest), 1)
+    both_ways, rest = np.kron(matrix, matrix) + zero, square.shape[-2:]
+    return jnp.tensordot(both_ways, square.reshape(-1, *rest), 1)
