@@ -105,7 +105,8 @@ def _fill(y: Squares, products: Places, start: Index) -> Squares:
         row, column = output >> 1, output & 1
         values = _transform_back(products, row, column)
         values = values.reshape(b, -1, 1, columns, 1, channels)
-        return lax.dynamic_update_slice(y, values, (0, start, row, 0, column, 0))
+        at = (0, start, row, 0, column, 0)
+        return lax.dynamic_update_slice(y, values, at, allow_negative_indices=False)
 
     return lax.fori_loop(0, 4, fill, y)
 
@@ -151,15 +152,18 @@ def _value(x: Squares, row: Index, column: Index, start: Index, rows: int) -> Ar
     """A value of each tile of a band, [tiles c]; a tile of 4x4 begins at every square."""
     b, _, _, columns, _, c = x.shape
     at = (0, start + (row >> 1), row & 1, column >> 1, column & 1, 0)
-    return lax.dynamic_slice(x, at, (b, rows, 1, columns - 1, 1, c)).reshape(-1, c)
+    size = (b, rows, 1, columns - 1, 1, c)
+    return lax.dynamic_slice(x, at, size, allow_negative_indices=False).reshape(-1, c)
 
 
 def _get(places: Places, place: Index) -> Array:
-    return lax.dynamic_index_in_dim(places, place, keepdims=False)
+    return lax.dynamic_index_in_dim(places, place, keepdims=False, allow_negative_indices=False)
 
 
 def _put(places: Places, value: Array, place: Index) -> Places:
-    return lax.dynamic_update_index_in_dim(places, value, place, axis=0)
+    return lax.dynamic_update_index_in_dim(
+        places, value, place, axis=0, allow_negative_indices=False
+    )
 
 
 def _transform_input(x: Squares, place: Index, start: Index, rows: int) -> Array:
