@@ -14,6 +14,7 @@ import pytest
 from retinanet_jax.anchors import anchors_for_image
 from retinanet_jax.data.batch import collate, without_objects
 from retinanet_jax.data.pipeline import fit
+from retinanet_jax.mesh import make_mesh
 from retinanet_jax.models import build_model, trainable_mask
 from retinanet_jax.optimizer import make_optimizer, make_schedule
 from retinanet_jax.train import Focal, assign_targets, create_state, train_step
@@ -65,7 +66,12 @@ def training(request, golden_dir, tmp_path_factory):
     )
     step = jax.jit(
         functools.partial(
-            train_step, model=model, optimizer=optimizer, schedule=schedule, config=config
+            train_step,
+            model=model,
+            optimizer=optimizer,
+            schedule=schedule,
+            config=config,
+            mesh=make_mesh(jax.devices()[:1]),
         )
     )
     state = create_state(loaded.variables, optimizer, keep_average=False)

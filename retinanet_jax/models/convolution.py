@@ -64,7 +64,10 @@ def _plain(x: Array, kernel: Array, *, stride: int, groups: int) -> Array:
 
 
 def _matrix_product(x: Array, kernel: Array, *, stride: int) -> Array:
-    return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
+    x = x[:, ::stride, ::stride]
+    # Of matrices the gradient by the kernel is a product; of more axes also a transposed copy.
+    product = x.reshape(-1, x.shape[3]) @ kernel[0, 0]
+    return product.reshape(*x.shape[:3], -1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -6,33 +6,37 @@ Lavin and Gray, arXiv 1509.09308. Of a line of four values d, two outputs of a f
 
         [1  0 -1  0]        [1    0    0 ]
     B^T [0  1  1  0]     G  [1/2  1/2 1/2]     A^T [1 1  1  0]
-        [0 -1  1  0]        [1/2 -1/2 1/2]         [0 1 -1 -1]
+        [0  1 -1  0]       [-1/2  1/2 -1/2]        [0 1 -1 -1]
         [0  1  0 -1]        [0    0    1 ]
 
-with four multiplications instead of six; in two dimensions 16 instead of 36 for a tile of 2x2
-outputs. Summed over the input channels, the product by element is a matrix product over all tiles,
-one for each of the 16 places. The paper finds errors below those of direct sums in float32
-the tests hold ours to float64.
+with four multiplications instead of six (their third row of G and B^T has the other sign). In two
+dimensions there are 16 instead of 36 for a tile of 2x2 outputs, which lie in the 16 places of a
+square of 4x4. Summed over the input channels, the product by element is a matrix product over all
+tiles, one for each place. The paper finds errors below those of direct sums in float32; the tests
+hold ours to float64.
 
 The gradients are convolutions as well, and cost as little. By the input: the gradient of the
-outputs convolved with the kernel turned by 180 degrees, which in the transformed kernel swaps
-places 0 and 3. By the kernel, since y is linear in g: G^T [(A dy) * (B^T d)], summed over tiles.
+outputs convolved with the kernel turned by 180 degrees. By the kernel, since y is linear in g:
+G^T [(A dy) * (B^T d)], summed over tiles.
 
 An image is worked off in bands of tile rows, so that what is between two steps stays in the cache.
+All places go through one loop, in which the place is a number of the running program: written out
+16 times, a network took three times as long to compile.
 """
-
-import math
-from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-TILES_AT_ONCE = 400  # of 256 channels: 6.6 MB before the product and as much after it
+TILES_AT_ONCE = 400  # of 256 channels: 6.6 MB of products
 
-Places = list[Array]  # the 16 places of tiles, or of a kernel, row by row
-Line = Sequence[Array]
+G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [-0.5, 0.5, -0.5], [0, 0, 1]], np.float32)
+
+Index = Array | int
+Squares = Float[Array, "_ _ 2 _ 2 _"]  # an image cut into squares of 2x2
+Places = Float[Array, "16 ..."]  # of tiles or of a kernel, row by row
 
 
 @jax.custom_vjp
@@ -41,67 +45,91 @@ def winograd_convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]
 ) -> Float[Array, "b h w d"]:
     """The convolution, padded by 1 on every side; reverse mode only (`jax.custom_vjp`)."""
-    return _products(x, _transform_kernel(kernel), contracted=0)
+    rows, bands = _split(x)
+    zero = _zero(after=x)
+    squares, places = _squares(x, rows * bands), _transform(G, kernel, zero)
+
+    def fill_band(band: Index, carry: tuple[Places, Squares]) -> tuple[Places, Squares]:
+        def multiply(place: Index, products: Places) -> Places:
+            inputs = _transform_input(squares, place, rows * band, rows)
+            return _put(products, inputs @ _get(places, place), place)
+
+        products, y = carry
+        products = lax.fori_loop(0, 16, multiply, products)
+        return products, _fill(y, products, rows * band)
+
+    start = _zeros(x, kernel.shape[3], rows, bands, zero)
+    _, y = lax.fori_loop(0, bands, fill_band, start)
+    return _crop(y, x.shape)
 
 
 def _convolve_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return winograd_convolve(x, kernel), (x, kernel)
 
 
+@jax.jit
 def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """Both gradients in one loop, lest one be put off, for which x and gradient were kept."""
     x, kernel = saved
-    return _input_gradient(kernel, gradient), _kernel_gradient(x, gradient)
+    rows, bands = _split(x)
+    zero = _zero(after=gradient)
+    turned = _transform(G[:, ::-1], kernel, zero)
+    squares, dy = _squares(x, rows * bands), _squares(gradient, rows * bands)
+
+    def add_band(band: Index, carry: tuple[Places, Squares, Places]):
+        def multiply(place: Index, carry: tuple[Places, Places]) -> tuple[Places, Places]:
+            products, sums = carry
+            around = _transform_input(dy, place, rows * band, rows)
+            products = _put(products, around @ _get(turned, place).T, place)
+            inputs = _transform_input(squares, place, rows * band, rows)
+            outputs = _transform_gradient(dy, place, rows * band, rows)
+            return products, _put(sums, _get(sums, place) + inputs.T @ outputs, place)
+
+        products, dx, sums = carry
+        products, sums = lax.fori_loop(0, 16, multiply, (products, sums))
+        return products, _fill(dx, products, rows * band), sums
+
+    start = *_zeros(x, x.shape[3], rows, bands, zero), jnp.full_like(turned, zero)
+    _, dx, sums = lax.fori_loop(0, bands, add_band, start)
+    return _crop(dx, x.shape), _transform(G.T, sums).reshape(kernel.shape)
 
 
 winograd_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-@jax.jit
-def _input_gradient(kernel: Array, gradient: Array) -> Array:
-    places = _transform_kernel(kernel)
-    turned = [places[4 * row + column] for row in (3, 1, 2, 0) for column in (3, 1, 2, 0)]
-    return _products(gradient, turned, contracted=1)
+def _fill(y: Squares, products: Places, start: Index) -> Squares:
+    """y with a band of tiles, transformed back."""
+    b, _, _, columns, _, channels = y.shape
+
+    def fill(output: Index, y: Squares) -> Squares:
+        row, column = output >> 1, output & 1
+        values = _transform_back(products, row, column)
+        values = values.reshape(b, -1, 1, columns, 1, channels)
+        at = (0, start, row, 0, column, 0)
+        return lax.dynamic_update_slice(y, values, at, allow_negative_indices=False)
+
+    return lax.fori_loop(0, 4, fill, y)
 
 
-@jax.jit
-def _kernel_gradient(x: Array, gradient: Array) -> Array:
-    rows, bands = _split(x)
-    x, gradient = _pad(x, rows * bands, around=1), _pad(gradient, rows * bands, around=0)
+def _zero(after: Array) -> Array:
+    """Zero, but the compiler cannot know it before `after` is there.
 
-    def add_band(index: Array | int, sums: Places) -> Places:
-        inputs = _in_two_dimensions(_transform_input, _overlapping, _band(x, index, rows, 2))
-        outputs = _in_two_dimensions(_transform_gradient, _halves, _band(gradient, index, rows, 0))
-        return [
-            total + lax.dot_general(a, b, (((0, 1, 2), (0, 1, 2)), ((), ())))
-            for total, a, b in zip(sums, inputs, outputs, strict=True)
-        ]
-
-    zeros = jnp.zeros((x.shape[-1], gradient.shape[-1]), x.dtype)
-    sums = lax.fori_loop(0, bands, add_band, [zeros] * 16)
-    kernel = _both_ways(_transform_back_kernel, sums)
-    return jnp.stack(kernel).reshape(3, 3, *zeros.shape)
+    What depends on weights and constants alone is worked out at the start of a step, for all layers
+    at once, and occupies memory until it is used.
+    """
+    return jnp.minimum(jnp.isnan(after[0, 0, 0, 0]), 0).astype(after.dtype)
 
 
-def _products(x: Array, places: Places, contracted: int) -> Array:
-    """Tiles of x times the places of a kernel, whose axis `contracted` belongs to x's channels."""
-    b, h, w, _ = x.shape
-    rows, bands = _split(x)
-    x = _pad(x, rows * bands, around=1)
-    channels = places[0].shape[1 - contracted]
+def _zeros(x: Array, channels: int, rows: int, bands: int, zero: Array) -> tuple[Places, Squares]:
+    """The products of a band, and the result of all."""
+    b, columns = x.shape[0], -(-x.shape[2] // 2)
+    products = jnp.full((16, b * rows * columns, channels), zero)
+    return products, jnp.full((b, rows * bands, 2, columns, 2, channels), zero)
 
-    def fill_band(index: Array | int, result: Array) -> Array:
-        inputs = _in_two_dimensions(_transform_input, _overlapping, _band(x, index, rows, 2))
-        products = [
-            lax.dot_general(a, place, (((3,), (contracted,)), ((), ())))
-            for a, place in zip(inputs, places, strict=True)
-        ]
-        y = _both_ways(_transform_back, products)
-        y = jnp.stack([jnp.stack(y[:2], axis=3), jnp.stack(y[2:], axis=3)], axis=2)
-        y = y.reshape(b, 2 * rows, -1, channels)
-        return lax.dynamic_update_slice_in_dim(result, y, 2 * rows * index, axis=1)
 
-    empty = jnp.zeros((b, 2 * rows * bands, x.shape[2] - 2, channels), x.dtype)
-    return lax.fori_loop(0, bands, fill_band, empty)[:, :h, :w]
+def _crop(y: Squares, shape: tuple[int, ...]) -> Array:
+    b, rows, _, columns, _, channels = y.shape
+    return y.reshape(b, 2 * rows, 2 * columns, channels)[:, : shape[1], : shape[2]]
 
 
 def _split(x: Array) -> tuple[int, int]:
@@ -112,67 +140,73 @@ def _split(x: Array) -> tuple[int, int]:
     return rows, -(-tile_rows // rows)
 
 
-def _pad(x: Array, tile_rows: int, around: int) -> Array:
-    """`around` zeros on every side, and more below and right for whole tiles."""
-    below, right = 2 * tile_rows - x.shape[1], x.shape[2] % 2
-    return jnp.pad(x, ((0, 0), (around, around + below), (around, around + right), (0, 0)))
+def _squares(x: Array, tile_rows: int) -> Squares:
+    """With zeros around, and more below and right for whole tiles."""
+    b, h, w, c = x.shape
+    rows, columns = tile_rows + 1, -(-w // 2) + 1
+    x = jnp.pad(x, ((0, 0), (1, 2 * rows - h - 1), (1, 2 * columns - w - 1), (0, 0)))
+    return x.reshape(b, rows, 2, columns, 2, c)
 
 
-def _band(x: Array, index: Array | int, rows: int, more: int) -> Array:
-    return lax.dynamic_slice_in_dim(x, 2 * rows * index, 2 * rows + more, axis=1)
+def _value(x: Squares, row: Index, column: Index, start: Index, rows: int) -> Array:
+    """A value of each tile of a band, [tiles c]; a tile of 4x4 begins at every square."""
+    b, _, _, columns, _, c = x.shape
+    at = (0, start + (row >> 1), row & 1, column >> 1, column & 1, 0)
+    size = (b, rows, 1, columns - 1, 1, c)
+    return lax.dynamic_slice(x, at, size, allow_negative_indices=False).reshape(-1, c)
 
 
-def _overlapping(x: Array, axis: int) -> Line:
-    """Values 0, 1, 2 and 3 of all tiles, which begin at every second value."""
-    length = x.shape[axis] - 3
-    return [lax.slice_in_dim(x, at, at + length, 2, axis) for at in range(4)]
+def _get(places: Places, place: Index) -> Array:
+    return lax.dynamic_index_in_dim(places, place, keepdims=False, allow_negative_indices=False)
 
 
-def _halves(x: Array, axis: int) -> Line:
-    """Values 0 and 1 of all tiles."""
-    return [lax.slice_in_dim(x, at, None, 2, axis) for at in range(2)]
+def _put(places: Places, value: Array, place: Index) -> Places:
+    return lax.dynamic_update_index_in_dim(
+        places, value, place, axis=0, allow_negative_indices=False
+    )
 
 
-def _in_two_dimensions(
-    transform: Callable[[Line], Line], cut: Callable[[Array, int], Line], x: Array
-) -> Places:
-    """Cuts and transforms along height, then along width."""
-    return [place for row in transform(cut(x, 1)) for place in transform(cut(row, 2))]
+def _transform_input(x: Squares, place: Index, start: Index, rows: int) -> Array:
+    """A place of B^T d B; in a line, place i is d[min(i, 1)] +- d[max(i, 2)]."""
+    row, column = place >> 2, place & 3
+
+    def sign(index: Index) -> Array:
+        return jnp.where(index == 1, 1.0, -1.0)
+
+    def along_width(at: Index) -> Array:
+        first = _value(x, at, jnp.minimum(column, 1), start, rows)
+        return first + sign(column) * _value(x, at, jnp.maximum(column, 2), start, rows)
+
+    return along_width(jnp.minimum(row, 1)) + sign(row) * along_width(jnp.maximum(row, 2))
 
 
-def _both_ways(transform: Callable[[Line], Line], places: Places) -> Places:
-    """Transforms the columns of the square of places, then its rows."""
-    side = math.isqrt(len(places))
-    columns = [transform(places[column::side]) for column in range(side)]
-    return [value for row in zip(*columns, strict=True) for value in transform(row)]
+def _transform_gradient(dy: Squares, place: Index, start: Index, rows: int) -> Array:
+    """A place of A dy A^T, for the 2x2 outputs in the middle of each tile."""
+
+    def factors(index: Index) -> tuple[Array, Array]:
+        """A row of A."""
+        return jnp.where(index < 3, 1.0, 0.0), jnp.where(index < 2, 1.0 * index, -1.0)
+
+    (top, bottom), (left, right) = factors(place >> 2), factors(place & 3)
+
+    def along_width(at: int) -> Array:
+        return left * _value(dy, at, 1, start, rows) + right * _value(dy, at, 2, start, rows)
+
+    return top * along_width(1) + bottom * along_width(2)
 
 
-def _transform_input(d: Line) -> Line:
-    """B^T d."""
-    return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]
+def _transform_back(products: Places, row: Index, column: Index) -> Array:
+    """An output of A^T m A; in a line, output i is m[i] +- (m[i + 1] + m[i + 2])."""
+
+    def along_width(at: Index) -> Array:
+        first, second, third = (_get(products, 4 * at + column + more) for more in range(3))
+        return first + (1.0 - 2.0 * column) * (second + third)
+
+    first, second, third = (along_width(row + more) for more in range(3))
+    return first + (1.0 - 2.0 * row) * (second + third)
 
 
-def _transform_gradient(dy: Line) -> Line:
-    """A dy."""
-    return dy[0], dy[0] + dy[1], dy[0] - dy[1], -dy[1]
-
-
-def _transform_back(m: Line) -> Line:
-    """A^T m."""
-    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
-
-
-def _transform_kernel(kernel: Float[Array, "3 3 c d"]) -> Places:
-    """G g along both axes."""
-
-    def transform(g: Line) -> Line:
-        ends, middle = (g[0] + g[2]) / 2, g[1] / 2
-        return g[0], ends + middle, ends - middle, g[2]
-
-    return _both_ways(transform, [kernel[i, j] for i in range(3) for j in range(3)])
-
-
-def _transform_back_kernel(m: Line) -> Line:
-    """G^T m."""
-    ends, middle = (m[1] + m[2]) / 2, (m[1] - m[2]) / 2
-    return m[0] + ends, middle, ends + m[3]
+def _transform(matrix: np.ndarray, square: Array, zero: Array | float = 0.0) -> Array:
+    """matrix square matrix^T, where the square's rows follow one another: [n*n c d]."""
+    both_ways, rest = np.kron(matrix, matrix) + zero, square.shape[-2:]
+    return jnp.tensordot(both_ways, square.reshape(-1, *rest), 1)
