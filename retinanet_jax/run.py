@@ -8,7 +8,6 @@ stands in docs/reliability.md.
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import zlib
@@ -17,9 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.best import keep_best
@@ -32,17 +29,16 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.divergence import reporting_divergence
 from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
 from retinanet_jax.inspection.findings import check_coverage
+from retinanet_jax.learner import Learner, make_learner
 from retinanet_jax.logging import RunLog
-from retinanet_jax.loop import Hooks, Learner, run_steps
-from retinanet_jax.mesh import make_mesh, replicated, state_sharding, to_each_device
-from retinanet_jax.models import build_model, trainable_mask
-from retinanet_jax.optimizer import make_optimizer, make_schedule
+from retinanet_jax.loop import Hooks, run_steps
+from retinanet_jax.mesh import make_mesh, to_each_device
+from retinanet_jax.models import build_model
 from retinanet_jax.predict import PredictFn, describe, make_predict_fn, read_variables
 from retinanet_jax.preemption import Preempted, Preemption
 from retinanet_jax.processes import check_same, from_first, to_first
-from retinanet_jax.train import TrainState, create_state, focal_of, make_train_step
+from retinanet_jax.train import TrainState
 from retinanet_jax.watchdog import Watchdog
-from retinanet_jax.weights.pretrained import load_pretrained
 from retinanet_jax.workdir import check_shared, locked, telling_of_disk, write_whole
 
 
@@ -171,48 +167,6 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
         found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
         _tell_notes(log, dataset.notes)
         return found
-
-
-def make_learner(
-    config: Config, categories: Categories, mesh: Mesh, say: Callable[[str], None]
-) -> Learner:
-    """Builds the model and its first state, with pretrained weights where the config names them."""
-    model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
-    variables = init_variables(model, config.seed)
-    if config.model.pretrained:
-        imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)
-        say(f"{config.model.pretrained}\n{imported.summary()}")
-        variables = imported.variables
-    schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
-    trainable = trainable_mask(variables["params"], config.model)
-    optimizer = make_optimizer(config.optimizer, schedule, trainable)
-    first_state = functools.partial(
-        create_state,
-        optimizer=optimizer,
-        keep_average=config.optimizer.ema_decay > 0,
-        keep_positives=config.loss.normalizer == "running",
-    )
-    shapes = jax.eval_shape(first_state, variables)
-    sharding = state_sharding(shapes, mesh, config.mesh)
-    return Learner(
-        step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
-        predict_fn=make_predict_fn(model, config),
-        focal=jax.device_put(focal_of(config.loss), replicated(mesh)),
-        # One program instead of one for every shape of a parameter, which take seconds to compile.
-        state=jax.jit(first_state, out_shardings=sharding)(variables),
-    )
-
-
-def init_variables(model: nn.Module, seed: int) -> dict[str, Any]:
-    """Random variables of a model, float32, the same on every platform."""
-    # Parameters do not depend on the image's size.
-    images = jnp.zeros((1, 64, 64, 3))
-    init = jax.jit(lambda key: model.init(key, images, train=False))
-    # It runs once: on the CPU, LLVM's optimisation would cost ten seconds and win nothing.
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    options = options if jax.default_backend() == "cpu" else None
-    key = jax.random.key(seed)
-    return init.lower(key).compile(compiler_options=options)(key)
 
 
 def evaluate_and_log(

@@ -19,12 +19,12 @@ from retinanet_jax.analysis.loss_distribution import (
 )
 from retinanet_jax.analysis.measure import Measured, make_measure_fn, measure
 from retinanet_jax.anchors import anchors_for_image
+from retinanet_jax.learner import init_variables
 from retinanet_jax.losses import retinanet_loss
 from retinanet_jax.matching import IGNORE, NEGATIVE
 from retinanet_jax.models import build_model
 from retinanet_jax.models.retinanet import Predictions
 from retinanet_jax.predict import make_predict_fn
-from retinanet_jax.run import init_variables
 from retinanet_jax.train import assign_targets
 
 

@@ -35,10 +35,10 @@ from retinanet_jax.config import to_json
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.report import DataError
+from retinanet_jax.learner import init_variables
 from retinanet_jax.metrics.coco import SUMMARY_NAMES, coco_average_precision
 from retinanet_jax.models import build_model
 from retinanet_jax.page.plots import standalone
-from retinanet_jax.run import init_variables
 from retinanet_jax.train import TrainState
 
 ROOT = Path(__file__).resolve().parent.parent

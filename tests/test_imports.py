@@ -43,6 +43,7 @@ ORDER = [
     "evaluate",
     "augment",
     "train",
+    "learner",
     "loop",
     "divergence",
     "page",

@@ -13,10 +13,10 @@ from retinanet_jax.config import ConfigError, check_batch_size
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline import train_batches
 from retinanet_jax.data.records import Categories
+from retinanet_jax.learner import make_learner
 from retinanet_jax.losses import FIRST_POSITIVES, LossConfig, divisors, retinanet_loss
 from retinanet_jax.matching import Targets
 from retinanet_jax.mesh import make_mesh, replicated, to_devices
-from retinanet_jax.run import make_learner
 from retinanet_jax.train import Focal, TrainState, accumulate_gradients
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))

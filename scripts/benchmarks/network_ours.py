@@ -14,9 +14,9 @@ from benchmarks.contestants import serve, time_calls
 from retinanet_jax.config import Config, default_config, from_config_dict
 from retinanet_jax.data.batch import Batch
 from retinanet_jax.data.records import Categories
+from retinanet_jax.learner import make_learner
 from retinanet_jax.mesh import make_mesh, to_devices
 from retinanet_jax.recipes import with_recipe
-from retinanet_jax.run import make_learner
 
 CATEGORIES = Categories(tuple(f"class {i}" for i in range(80)), tuple(range(1, 81)))
 
