@@ -244,6 +244,13 @@ def test_bfloat16_stays_near_float32(plain):
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
+def test_rematerialisation_gives_the_same_update(plain):
+    learners = [learner for learner, _ in (plain, learner_of(**PLAIN, model__remat="all"))]
+    batch = to_devices(small_batch(), plain[1])
+    results = [one.step_fn(copy_of(one.state), batch, one.focal) for one in learners]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4), *results)
+
+
 def test_batch_that_devices_cannot_share_says_what_to_write():
     with pytest.raises(ConfigError, match=r"train\.batch_size: 12 .* a multiple of 8, such as 16"):
         check_batch_size(12, 8, "train.batch_size")
