@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_dict
 
 from retinanet_jax.anchors import AnchorConfig
 from retinanet_jax.data.augmentation import AugmentationConfig, with_largest_scale
-from retinanet_jax.data.pipeline import PipelineConfig
+from retinanet_jax.data.canvas import PipelineConfig
 from retinanet_jax.data.shapes import Difficulty
 from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.detections import PostprocessConfig

@@ -12,13 +12,13 @@ import jax
 from jax.sharding import Mesh
 
 from retinanet_jax.config import Config
-from retinanet_jax.data.batch import ArrayLike, Batch, DroppedBoxes
+from retinanet_jax.data.batch import ArrayLike, DroppedBoxes
 from retinanet_jax.data.pipeline import PipelineConfig, train_batches
 from retinanet_jax.data.stream import Batches, HasSource, available_cores, thread_count
+from retinanet_jax.learner import Learner
 from retinanet_jax.logging import RunLog
 from retinanet_jax.mesh import for_this_process, sent_ahead
-from retinanet_jax.predict import PredictFn
-from retinanet_jax.train import Focal, TrainState
+from retinanet_jax.train import TrainState
 
 STARVED_SHARE = 0.1  # of the time that the devices wait for data: above, it is said what helps
 
@@ -47,15 +47,6 @@ class DivergenceError(RuntimeError):
             "config.model and config.pixels; config.train.max_skipped=3 leaves out up to three "
             "such updates in a row"
         )
-
-
-class Learner(NamedTuple):
-    """A model ready to learn: its compiled functions, and the state that they work on."""
-
-    step_fn: Callable[[TrainState, Batch, Focal], tuple[TrainState, dict[str, ArrayLike]]]
-    predict_fn: PredictFn
-    focal: Focal
-    state: TrainState
 
 
 class Hooks(NamedTuple):

@@ -1,4 +1,4 @@
-"""The compiled functions of a run, and what runs one after the other in a process can share.
+"""The compiled functions of a run.
 
 A compiled step belongs to its function object: a run that makes the same function anew compiles
 anew. Of a config, the seed and the focusing parameters are arguments of these functions
@@ -15,9 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from retinanet_jax.config import Config, DataConfig
-from retinanet_jax.data.dataset import Dataset, load_dataset
-from retinanet_jax.data.mix import load_training_set
+from retinanet_jax.config import Config
 from retinanet_jax.mesh import state_sharding
 from retinanet_jax.models import build_model, trainable_mask
 from retinanet_jax.optimizer import make_optimizer, make_schedule
@@ -92,25 +90,3 @@ def compile_init(model: nn.Module) -> tuple[Callable[[jax.Array], Variables], Va
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     options = options if jax.default_backend() == "cpu" else None
     return init.lower().compile(compiler_options=options), init.out_info
-
-
-class Shared:
-    """What a run takes over from the one before it in the process, where both would make the same.
-
-    data_sets: from config.data to what is trained on and what is evaluated on.
-    """
-
-    def __init__(self):
-        # The latest alone: one run goes after the other, and data sets may be large.
-        self.data_sets = functools.lru_cache(1)(load_data_sets)
-        self._programs = functools.lru_cache(1)(make_programs)
-
-    def programs(self, config: Config, num_classes: int, mesh: Mesh) -> Programs:
-        """`make_programs`."""
-        return self._programs(without_arguments(config), num_classes, mesh)
-
-
-def load_data_sets(data_config: DataConfig) -> tuple[Dataset, Dataset]:
-    """What `data_config` says to train on, and what to evaluate on."""
-    train_set = load_training_set(data_config)
-    return train_set, load_dataset(data_config, data_config.eval_split)

@@ -16,11 +16,11 @@ from retinanet_jax.data.batch import Batch, DroppedBoxes
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.stream import Batches
 from retinanet_jax.divergence import describe_step, write_report
-from retinanet_jax.loop import Learner, make_batches
+from retinanet_jax.learner import Learner, make_learner
+from retinanet_jax.loop import make_batches
 from retinanet_jax.losses import LossParts, loss_parts
 from retinanet_jax.mesh import fetch, for_this_process, make_mesh, sent_ahead
 from retinanet_jax.models import build_model, normalize
-from retinanet_jax.run import make_learner
 from retinanet_jax.train import TrainState, assign_targets, normalizer
 
 

@@ -28,17 +28,17 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.divergence import reporting_divergence
 from retinanet_jax.evaluate import Evaluation, draw_examples, evaluate
 from retinanet_jax.inspection.findings import check_coverage
+from retinanet_jax.learner import Learner, make_learner
 from retinanet_jax.logging import RunLog
-from retinanet_jax.loop import Hooks, Learner, run_steps
-from retinanet_jax.mesh import make_mesh, replicated, to_each_device
+from retinanet_jax.loop import Hooks, run_steps
+from retinanet_jax.mesh import make_mesh, to_each_device
 from retinanet_jax.models import build_model
 from retinanet_jax.predict import PredictFn, describe, make_predict_fn, read_variables
 from retinanet_jax.preemption import Preempted, Preemption
 from retinanet_jax.processes import check_same, from_first, to_first
-from retinanet_jax.programs import Shared
-from retinanet_jax.train import TrainState, focal_of
+from retinanet_jax.shared import Shared
+from retinanet_jax.train import TrainState
 from retinanet_jax.watchdog import Watchdog
-from retinanet_jax.weights.pretrained import load_pretrained
 from retinanet_jax.workdir import check_shared, locked, telling_of_disk, write_whole
 
 
@@ -82,7 +82,8 @@ def train_and_evaluate(config: Config, workdir: Path, shared: Shared | None = No
         _check_same_run(checkpoints, config, train_set.categories, log)
         if log.active:
             write_whole(workdir / "config.json", to_json(config))
-        learner = make_learner(config, train_set.categories, mesh, log.say, shared)
+        programs = shared.programs(config, train_set.categories.num_classes, mesh)
+        learner = make_learner(config, train_set.categories, mesh, log.say, programs)
         if first:
             learner = learner._replace(state=checkpoints.restore(learner.state))
             log.say(f"goes on at step {first}, found in {workdir}")
@@ -171,28 +172,6 @@ def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
         found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
         _tell_notes(log, dataset.notes)
         return found
-
-
-def make_learner(
-    config: Config,
-    categories: Categories,
-    mesh: Mesh,
-    say: Callable[[str], None],
-    shared: Shared | None = None,
-) -> Learner:
-    """Builds the model and its first state, with pretrained weights where the config names them."""
-    programs = (shared or Shared()).programs(config, categories.num_classes, mesh)
-    variables = programs.init_fn(jax.random.key(config.seed))
-    if config.model.pretrained:
-        imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)
-        say(f"{config.model.pretrained}\n{imported.summary()}")
-        variables = imported.variables
-    return Learner(
-        step_fn=programs.step_fn,
-        predict_fn=programs.predict_fn,
-        focal=jax.device_put(focal_of(config.loss), replicated(mesh)),
-        state=programs.first_state_fn(variables),
-    )
 
 
 def evaluate_and_log(

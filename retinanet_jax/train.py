@@ -127,7 +127,7 @@ def train_step(
         model: from `build_model`.
         optimizer: from `make_optimizer`.
         schedule: learning rate by step, reported only; the optimizer has it too.
-        config: sections loss, matching, anchors and optimizer are read.
+        config: sections loss, matching, anchors, optimizer and model.remat are read.
         mesh: over which the batch lies, and perhaps the state.
 
     Returns:
@@ -148,9 +148,15 @@ def train_step(
             mutable=["batch_stats"],
         )
         parameters = focal._asdict() | {"divisor": divisor}
-        losses = retinanet_loss(
-            *predictions, anchors, targets, part.valid, config.loss, **parameters
-        )
+
+        def loss(predictions):
+            return retinanet_loss(
+                *predictions, anchors, targets, part.valid, config.loss, **parameters
+            )
+
+        if config.model.remat != "none":
+            loss = jax.checkpoint(loss)
+        losses = loss(predictions)
         # A network with group norm only has no statistics.
         return losses.total, (losses, updated.get("batch_stats", batch_stats))
 

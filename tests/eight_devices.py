@@ -11,8 +11,8 @@ from small import small_batch, small_config
 from retinanet_jax.augment import augment_on_device
 from retinanet_jax.data.batch import IDENTITY_COLOR
 from retinanet_jax.data.records import Categories
+from retinanet_jax.learner import make_learner
 from retinanet_jax.mesh import make_mesh, to_devices
-from retinanet_jax.run import make_learner
 
 COLORS = IDENTITY_COLOR + np.random.default_rng(0).normal(0, 0.2, (8, 3, 4)).astype(np.float32)
 

@@ -24,8 +24,9 @@ from retinanet_jax.checkpoint import Checkpoints
 from retinanet_jax.compilation import keep_compilations
 from retinanet_jax.data.records import Categories
 from retinanet_jax.evaluate import Evaluation
+from retinanet_jax.learner import make_learner
 from retinanet_jax.mesh import MeshConfig, make_mesh, sent_ahead, state_sharding, to_devices
-from retinanet_jax.run import make_learner, train_and_evaluate
+from retinanet_jax.run import train_and_evaluate
 
 FOLDER = Path(sys.argv[1])
 FIELDS = {

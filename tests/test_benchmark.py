@@ -1,6 +1,8 @@
 """The benchmark script's own parts: rows, contestants, a peer that is not there."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
+WITH_PACKAGE = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
 
 
 @pytest.fixture
@@ -116,3 +119,23 @@ def test_a_start_that_fails_is_told(scripts, tmp_path):
 
     with pytest.raises(RuntimeError, match=r"(?s)before its first step.*no_such\.py"):
         startup.run(SimpleNamespace(config="no_such.py", rounds=1))
+
+
+BARE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {
+            "tensorflow_datasets", "grain", "array_record", "pycocotools", "tensorboardX"
+        }:
+            raise ImportError(f"{name} is not there")
+
+sys.meta_path.insert(0, Refuse())
+import benchmarks.network_ours, benchmarks.ops_ours, benchmark
+"""
+
+
+def test_the_network_is_measured_without_the_packages_of_data_and_scoring(scripts):
+    """A machine lent for an hour has JAX and PyTorch; what else must be carried there is little."""
+    subprocess.run([sys.executable, "-c", BARE], cwd=SCRIPTS, env=WITH_PACKAGE, check=True)

@@ -17,7 +17,7 @@ from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.stream import ExampleError
 from retinanet_jax.evaluate import Evaluation
-from retinanet_jax.loop import Learner
+from retinanet_jax.learner import Learner
 from retinanet_jax.run import train_and_evaluate
 from retinanet_jax.train import Focal, TrainState
 

@@ -45,6 +45,8 @@ ORDER = [
     "augment",
     "train",
     "programs",
+    "learner",
+    "shared",
     "loop",
     "divergence",
     "page",

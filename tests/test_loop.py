@@ -10,8 +10,9 @@ from pictures import Pictures, dataset
 from small import small_config
 
 from retinanet_jax.data.batch import DroppedBoxes
+from retinanet_jax.learner import Learner
 from retinanet_jax.logging import RunLog
-from retinanet_jax.loop import DivergenceError, Hooks, Learner, Meter, run_steps
+from retinanet_jax.loop import DivergenceError, Hooks, Meter, run_steps
 from retinanet_jax.mesh import make_mesh, sent_ahead
 from retinanet_jax.train import Focal, TrainState
 

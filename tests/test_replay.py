@@ -17,9 +17,10 @@ from retinanet_jax.config import ConfigError
 from retinanet_jax.data.batch import DroppedBoxes
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.evaluate import Evaluation
+from retinanet_jax.learner import make_learner
 from retinanet_jax.loop import DivergenceError, make_batches
 from retinanet_jax.mesh import sent_ahead
-from retinanet_jax.run import make_learner, train_and_evaluate
+from retinanet_jax.run import train_and_evaluate
 
 # Group norm: no picture sees another. Four steps of four pictures: each comes once.
 CONFIG = small_config(model__norm="group", train__max_skipped=1)

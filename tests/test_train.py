@@ -13,10 +13,10 @@ from retinanet_jax.config import ConfigError, check_batch_size
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline import train_batches
 from retinanet_jax.data.records import Categories
+from retinanet_jax.learner import make_learner
 from retinanet_jax.losses import FIRST_POSITIVES, LossConfig, divisors, retinanet_loss
 from retinanet_jax.matching import Targets
 from retinanet_jax.mesh import make_mesh, replicated, to_devices
-from retinanet_jax.run import make_learner
 from retinanet_jax.train import Focal, TrainState, accumulate_gradients
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
@@ -242,6 +242,13 @@ def test_bfloat16_stays_near_float32(plain):
         assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(state.params))
         losses.append(float(metrics["loss"]))
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_rematerialisation_gives_the_same_update(plain):
+    learners = [learner for learner, _ in (plain, learner_of(**PLAIN, model__remat="all"))]
+    batch = to_devices(small_batch(), plain[1])
+    results = [one.step_fn(copy_of(one.state), batch, one.focal) for one in learners]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4), *results)
 
 
 def test_batch_that_devices_cannot_share_says_what_to_write():

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 
 class Scores(NamedTuple):
@@ -34,6 +32,8 @@ def pycocotools_scores(
     truth: dict[str, Any], results: Sequence[dict[str, Any]], image_ids: list[int]
 ) -> Scores:
     """Scores by pycocotools, which writes into `truth`: give it a copy."""
+    from pycocotools.cocoeval import COCOeval  # here: a config can do without
+
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = _index(truth)
         # loadRes looks at the first result to learn the kind, and fails where there is none.
@@ -84,7 +84,10 @@ def _import_hotcoco() -> types.ModuleType:
     return hotcoco
 
 
-def _index(content: dict[str, Any]) -> COCO:
+def _index(content: dict[str, Any]) -> Any:
+    """A pycocotools.coco.COCO."""
+    from pycocotools.coco import COCO
+
     coco = COCO()
     coco.dataset = content
     coco.createIndex()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.models.layers import Conv
+from retinanet_jax.models.layers import Conv, relu
 
 
 def upsample_to(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
@@ -63,7 +63,7 @@ class FPN(nn.Module):
         x = features[top] if self.extra_levels_from == "backbone" else pyramid[top]
         for level in range(top + 1, self.max_level + 1):
             if level > top + 1 and self.relu_before_p7:
-                x = nn.relu(x)
+                x = relu(x)
             x = new_conv(kernel_size=3, stride=2, name=f"p{level}")(x)
             pyramid[level] = x
         return dict(sorted(pyramid.items()))

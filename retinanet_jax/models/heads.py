@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.models.layers import Conv, Norm
+from retinanet_jax.models.layers import Conv, Norm, relu
 
 
 def prior_bias(prior: float) -> float:
@@ -56,7 +56,7 @@ class Head(nn.Module):
             x = convolution(x)
             if self.norms:
                 x = self.norms[index](x, train=False)
-            x = nn.relu(x)
+            x = relu(x)
         b, h, w, _ = x.shape
         anchors = h * w * self.anchors_per_location
         return self.output(x).reshape(b, anchors, self.values_per_anchor)

@@ -98,6 +98,29 @@ class Conv(nn.Module):
         return y + bias.astype(self.dtype)
 
 
+@jax.custom_vjp
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """max(x, 0), of which the result alone is kept for the gradient, which is 0 at 0.
+
+    `jax.nn.relu` asks the sign of x. For that, XLA keeps what x is computed from, the output of a
+    convolution, beside the result, which the next convolution keeps anyway.
+    """
+    return jnp.maximum(x, 0)
+
+
+def _relu_forward(x: Array) -> tuple[Array, Array]:
+    y = relu(x)
+    return y, y
+
+
+def _relu_backward(y: Array, gradient: Array) -> tuple[Array]:
+    # Not y > 0, which XLA simplifies to x > 0.
+    return (jnp.where(y != 0, gradient, 0),)
+
+
+relu.defvjp(_relu_forward, _relu_backward)
+
+
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """3x3 maxima at stride 2, padded with -inf by 1 on every side."""
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

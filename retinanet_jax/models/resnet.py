@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.models.layers import ArrayLike, Conv, Norm, max_pool
+from retinanet_jax.models.layers import ArrayLike, Conv, Norm, max_pool, relu
 
 MODULE = Callable[..., nn.Module]
 
@@ -55,10 +55,10 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         y = self.conv(self.planes, 3, stride=self.stride, name="conv1")(x)
-        y = nn.relu(self.norm(name="bn1")(y, train))
+        y = relu(self.norm(name="bn1")(y, train))
         y = self.conv(self.planes, 3, name="conv2")(y)
         y = self.norm(name="bn2")(y, train)
-        return nn.relu(y + shortcut(self, x, self.planes, train))
+        return relu(y + shortcut(self, x, self.planes, train))
 
 
 class Bottleneck(nn.Module):
@@ -80,12 +80,12 @@ class Bottleneck(nn.Module):
         width = self.planes * self.architecture.width_per_group // 64 * groups
         first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)
         y = self.conv(width, 1, stride=first, name="conv1")(x)
-        y = nn.relu(self.norm(name="bn1")(y, train))
+        y = relu(self.norm(name="bn1")(y, train))
         y = self.conv(width, 3, stride=second, groups=groups, name="conv2")(y)
-        y = nn.relu(self.norm(name="bn2")(y, train))
+        y = relu(self.norm(name="bn2")(y, train))
         y = self.conv(4 * self.planes, 1, name="conv3")(y)
         y = self.norm(name="bn3")(y, train)
-        return nn.relu(y + shortcut(self, x, 4 * self.planes, train))
+        return relu(y + shortcut(self, x, 4 * self.planes, train))
 
 
 def shortcut(block: BasicBlock | Bottleneck, x: Array, features: int, train: bool) -> Array:
@@ -103,6 +103,8 @@ class ResNet(nn.Module):
 
     frozen_stages: 0 none, 1 the stem, 2 stem and layer1, ..., 5 all. Frozen stages run their norm
     in inference mode even in training, and gradients stop behind them.
+
+    remat: of a block, only what goes in is kept for the gradients; the rest is computed once more.
     """
 
     architecture: str
@@ -111,6 +113,7 @@ class ResNet(nn.Module):
     norm: str = "frozen_batch"
     norm_epsilon: float | int = 1e-5
     frozen_stages: int = 0
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -121,8 +124,10 @@ class ResNet(nn.Module):
         )
         architecture = ARCHITECTURES[self.architecture]
         block = Bottleneck if architecture.bottleneck else BasicBlock
+        if self.remat:
+            block = nn.remat(block, static_argnums=2)  # train; self is 0
         x = new_conv(64, 7, stride=2, name="conv1")(images)
-        x = max_pool(nn.relu(new_norm(name="bn1")(x, train and self.frozen_stages < 1)))
+        x = max_pool(relu(new_norm(name="bn1")(x, train and self.frozen_stages < 1)))
         x = self._stop_gradient_if_frozen(x, stage=1)
         levels = {}
         for stage in range(1, self.top_level):

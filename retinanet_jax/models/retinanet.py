@@ -36,6 +36,9 @@ class ModelConfig:
     head_norm: str = "none"  # none or group (torchvision v2)
     prior: float = 0.01  # probability of an object that the class output starts with
     dtype: str = "float32"  # of the computation: float32 or bfloat16; parameters are always float32
+    remat: str = (
+        "none"  # what training computes twice to save memory: none, backbone, all (+ heads)
+    )
 
     def __post_init__(self):
         # ml_collections and JSON hand over lists
@@ -52,6 +55,7 @@ class ModelConfig:
             "extra_levels_from": ("backbone", "fpn"),
             "head_norm": ("none", "group"),
             "dtype": ("float32", "bfloat16"),
+            "remat": ("none", "backbone", "all"),
             "frozen_stages": tuple(range(6)),
         }
         for field, allowed in choices.items():
@@ -124,6 +128,7 @@ class RetinaNet(nn.Module):
             norm=config.norm,
             norm_epsilon=config.norm_epsilon,
             frozen_stages=config.frozen_stages,
+            remat=config.remat != "none",
             dtype=dtype,
         )
         self.fpn = FPN(
@@ -138,7 +143,8 @@ class RetinaNet(nn.Module):
         self.box_head = self._head(4, 0.0)
 
     def _head(self, values_per_anchor: int, output_bias: float) -> Head:
-        return Head(
+        kind = nn.remat(Head) if self.config.remat == "all" else Head
+        return kind(
             anchors_per_location=self.anchors_per_location,
             values_per_anchor=values_per_anchor,
             depth=self.config.head_depth,

@@ -12,7 +12,7 @@ from retinanet_jax.config import ConfigError, suggest
 from retinanet_jax.experiment import load_experiment
 from retinanet_jax.paper import TABLES, base_config
 from retinanet_jax.preemption import EXIT_CODE, Preempted
-from retinanet_jax.programs import Shared
+from retinanet_jax.shared import Shared
 from retinanet_jax.sweep.axes import Axis, grid_axis, parse_field, zip_axis
 from retinanet_jax.sweep.here import run_here
 from retinanet_jax.sweep.plan import FINISHED, Trial, plan_trials, read_plan, write_plan

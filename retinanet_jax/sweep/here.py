@@ -1,6 +1,7 @@
 """Trials one after the other in this process, those with the same programs together."""
 
-from retinanet_jax.programs import Shared, without_arguments
+from retinanet_jax.programs import without_arguments
+from retinanet_jax.shared import Shared
 from retinanet_jax.sweep.plan import Trial
 from retinanet_jax.sweep.trial import Progress, run_trial
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retinanet_jax.config import ConfigError
-from retinanet_jax.programs import Shared
+from retinanet_jax.shared import Shared
 from retinanet_jax.sweep.plan import UNFINISHED, End, Trial
 from retinanet_jax.sweep.trial import Progress, begin, fail, run_trial
 from retinanet_jax.workdir import write_whole

@@ -6,8 +6,8 @@ import time
 import traceback
 
 from retinanet_jax.compilation import keep_compilations
-from retinanet_jax.programs import Shared
 from retinanet_jax.run import train_and_evaluate
+from retinanet_jax.shared import Shared
 from retinanet_jax.sweep.plan import END_FILE, ERROR_FILE, FAILED, FINISHED, End, Trial
 from retinanet_jax.workdir import write_whole
 

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from retinanet_jax.preemption import EXIT_CODE, Preempted
-from retinanet_jax.programs import Shared
+from retinanet_jax.shared import Shared
 from retinanet_jax.sweep.plan import read_plan
 from retinanet_jax.sweep.trial import run_trial
 

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ SCRIPTS = Path(__file__).parent.parent
 class Contestant:
     """`python -m benchmarks.NAME ARGUMENTS` on the given cores; a context manager.
 
-    `platforms` is JAX's setting of that name: '' is what it finds.
+    `platforms` is JAX's setting of that name: '' is what it finds; 'cpu' hides GPUs from all.
+    `xla_flags` are appended to XLA_FLAGS.
 
     Raises:
         MissingPeer: it ends before it is ready, for lack of a package for example.
@@ -32,36 +34,58 @@ class Contestant:
         cores: Iterable[int],
         python: str = sys.executable,
         platforms: str = "cpu",
+        xla_flags: str = "",
     ):
         command = [python, "-m", f"benchmarks.{name}", *arguments]
         # Ours need not be installed: what is measured lies beside this script.
         paths = [str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
         environment = {"JAX_PLATFORMS": platforms, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # contestants share a GPU
+        if platforms == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        if xla_flags:
+            before = os.environ.get("XLA_FLAGS", "")
+            environment["XLA_FLAGS"] = f"{before} {xla_flags}"
+        # Not a pipe, which would fill up, for nobody reads it meanwhile.
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         with _bound_to(cores):
             self._process = subprocess.Popen(
                 command,
                 cwd=SCRIPTS,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=self._errors,
                 text=True,
                 env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(paths)},
             )
-        if not self._process.stdout.readline():
-            lines = self._process.communicate()[1].strip().splitlines() or ["no reason given"]
-            raise MissingPeer(f"{' '.join(command[1:3])}: {lines[-1]}")
+        self._answer()
 
     def round(self) -> dict[str, float]:
-        """Has it do one round of work; returns what it measured."""
+        """Has it do one round of work; returns what it measured.
+
+        Raises:
+            MissingPeer: it ended, for lack of memory for example.
+        """
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        return json.loads(self._answer())
+
+    def _answer(self) -> str:
+        """The next line that it writes."""
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.communicate()
+            self._errors.seek(0)
+            lines = self._errors.read().strip().splitlines() or ["no reason given"]
+            raise MissingPeer(f"{' '.join(self._process.args[1:3])}: {lines[-1]}")
+        return line
 
     def __enter__(self) -> "Contestant":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()  # closes its input, at which it ends
+        self._errors.close()
 
 
 @contextlib.contextmanager
@@ -110,11 +134,14 @@ def take_turns(
 
 
 def serve(work: Callable[[], dict[str, float]]) -> None:
-    """Of the contestant: does `work` whenever it is asked, until its input ends."""
+    """Of the contestant: does `work` whenever it is asked, until its input ends.
+
+    Where `work` does not tell its memory_mb, it is the peak of the process.
+    """
     print("ready", flush=True)
     for _ in sys.stdin:
         result = work()
-        print(json.dumps({**result, "memory_mb": peak_memory("self") / 1e6}), flush=True)
+        print(json.dumps({"memory_mb": peak_memory("self") / 1e6, **result}), flush=True)
 
 
 def peak_memory(pid: int | str) -> int:

@@ -17,7 +17,6 @@ import numpy as np
 
 from benchmarks.contestants import Contestant, take_turns
 from benchmarks.rows import Row, compare, processor, versions
-from retinanet_jax.data.builders import prepare_folder
 
 PICTURES, SIZE = 128, (480, 640)
 PACKAGES = ("grain", "opencv-python-headless", "tensorflow-datasets")
@@ -30,6 +29,8 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> list[Row]:
+    from retinanet_jax.data.builders import prepare_folder  # here: other benchmarks need no TFDS
+
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         pictures, cache = Path(folder) / "pictures", Path(folder) / "cache"

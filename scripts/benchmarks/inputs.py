@@ -56,10 +56,11 @@ def crowded_boxes(count: int) -> tuple[np.ndarray, np.ndarray]:
     return boxes, rng.permutation(count).astype(np.float32) / count
 
 
-def pictures(size: int, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pictures(height: int, width: int, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Noise, uint8 [b h w 3], with boxes xyxy [b 7 4] and labels [b 7] below 80."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 0.6, (batch, 7, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(0.05, 0.4, (batch, 7, 2))], axis=2)
-    images = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
-    return images, (boxes * size).astype(np.float32), rng.integers(0, 80, (batch, 7), np.int32)
+    images = rng.integers(0, 256, (batch, height, width, 3), np.uint8)
+    boxes *= np.tile([width, height], 2)
+    return images, boxes.astype(np.float32), rng.integers(0, 80, (batch, 7), np.int32)

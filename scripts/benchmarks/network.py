@@ -6,63 +6,125 @@ that of the operations of the convolutions in the time, over the rate of a large
 the same type on the same device.
 """
 
+import re
 import sys
+from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.contestants import Contestant, take_turns
-from benchmarks.rows import Row, compare, processor, versions
+from benchmarks.rows import Row, compare, measure_and_unit, processor, versions
 
-# Two for a multiplication with its addition, a picture of 640 x 640; stem and res2 are frozen.
-OPERATIONS = {"infer": 190.7e9, "train": 546e9}
+# Two for a multiplication with its addition, of a picture; stem and res2 are frozen.
+OPERATIONS = {
+    (640, 640): {"infer": 190.7e9, "train": 546e9},
+    (800, 800): {"infer": 298e9, "train": 855e9},
+    (800, 1344): {"infer": 501e9, "train": 1436e9},
+}
 
 
-def add_arguments(parser, cases: str) -> None:
-    parser.add_argument("--cores", default="1,2", help="how many cores to use, one after the other")
-    parser.add_argument("--cases", default=cases, help="SIZExBATCH, separated by commas")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+class Case(NamedTuple):
+    """What a batch is: pixels, and pictures."""
+
+    height: int
+    width: int
+    batch: int
+
+    def operations(self, mode: str) -> float:
+        """Of a batch; mode is infer or train. For other sizes, by the area."""
+        size = (self.height, self.width)
+        scale = 1.0
+        if size not in OPERATIONS:
+            size, scale = (640, 640), self.height * self.width / 640**2
+        return OPERATIONS[size][mode] * scale * self.batch
+
+
+def parse_case(text: str) -> Case:
+    """SIZExBATCH or HEIGHTxWIDTHxBATCH."""
+    if not re.fullmatch(r"\d+x\d+(x\d+)?", text):
+        raise SystemExit(f"--cases: {text!r} is neither SIZExBATCH nor HEIGHTxWIDTHxBATCH")
+    sides = [int(number) for number in text.split("x")]
+    return Case(*(sides if len(sides) == 3 else (sides[0], *sides)))
+
+
+def add_arguments(parser, cases: str, cores: str = "1,2", dtype: str = "float32") -> None:
+    parser.add_argument("--cores", default=cores, help="how many cores to use, one after the other")
+    parser.add_argument("--cases", default=cases, help="SIZExBATCH or HxWxBATCH, by commas")
+    parser.add_argument("--dtype", default=dtype, choices=("float32", "bfloat16"))
     parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--remat", default="none", help="config.model.remat of ours")
+    parser.add_argument("--steps", type=int, default=1, help="steps of a round, without waiting")
+    parser.add_argument("--peers", default="eager", help="torchvision's modes: eager, compile")
     parser.add_argument("--peer_python", default=sys.executable, help="a Python with torchvision")
-    parser.add_argument("--profile", default="", help="folder for a trace of one round of ours")
+    parser.add_argument("--profile", default="", help="folder for traces of one step of ours")
+    parser.add_argument(
+        "--xla_flags", default="", help="flags to compare ours with; sets of them by semicolons"
+    )
 
 
 def contest(mode: str, arguments) -> list[Row]:
     """Rows of all cases; mode is infer or train."""
     return [
-        _row(mode, case, cores, _measured(mode, case, cores, arguments), arguments)
-        for case in arguments.cases.split(",")
+        row
+        for case in map(parse_case, arguments.cases.split(","))
         for cores in map(int, arguments.cores.split(","))
+        for row in _rows(mode, case, cores, _measured(mode, case, cores, arguments), arguments)
     ]
 
 
-def _measured(mode: str, case: str, cores: int, arguments) -> dict[str, dict[str, list]]:
-    common = (mode, *case.split("x"), arguments.dtype, arguments.backbone)
+def _measured(mode: str, case: Case, cores: int, arguments) -> dict[str, dict[str, list]]:
+    common = (mode, *map(str, case), arguments.dtype, arguments.backbone, str(arguments.steps))
     start = partial(Contestant, cores=range(cores), platforms="")
-    entrants = {
-        "ours": partial(start, "network_ours", *common, arguments.profile),
-        "torchvision": partial(start, "network_torchvision", *common, python=arguments.peer_python),
-    }
+    ours = partial(start, "network_ours", *common, arguments.remat)
+    entrants = {"ours": partial(ours, arguments.profile)}
+    for peer in filter(None, arguments.peers.split(",")):
+        python = arguments.peer_python
+        entrants[peer] = partial(start, "network_torchvision", *common, peer, python=python)
+    for flags in filter(None, arguments.xla_flags.split(";")):
+        entrants[flags] = partial(ours, "", xla_flags=flags)
     return take_turns(entrants, arguments.rounds)
 
 
-def _row(mode: str, case: str, cores: int, found: dict[str, dict[str, list]], arguments) -> Row:
-    ours, peer = found["ours"], found.get("torchvision")
-    size, batch = map(int, case.split("x"))
-    by_cpu = cores == 1 and ours["device"][0] == "cpu"
-    measure, unit = (
-        ("cpu_s", "CPU, 1 core") if by_cpu else ("wall_s", f"time, {cores} core{'s' * (cores > 1)}")
-    )
-    label = f"{mode}, {size}x{size}, batch {batch}, {arguments.dtype}: {unit}"
-    time, rate = (float(np.median(ours[key])) for key in (measure, "rate"))
+def _rows(
+    mode: str, case: Case, cores: int, found: dict[str, dict[str, list]], arguments
+) -> Iterator[Row]:
+    """Of inference, the network alone comes first; then a row for each peer, the fastest first."""
+    ours = found.pop("ours")
+    device = ours["device"][0]
+    measure, unit = measure_and_unit(cores, device)
+    label = f"{case.height}x{case.width}, batch {case.batch}, {arguments.dtype}"
+    label += f", remat {arguments.remat}" * (arguments.remat != "none") + f": {unit}"
+    peers = sorted(found.values(), key=lambda peer: np.median(peer[measure]))
+    rate = float(np.median(ours["rate"]))
     about = {
-        "memory_mb": max(ours["memory_mb"]),
-        "device": processor() if ours["device"][0] == "cpu" else ours["device"][0],
-        "versions": versions("jaxlib", "flax", extra=peer["name"][0] if peer else ""),
+        "device": f"{processor() if device == 'cpu' else device}; {rate / 1e12:.3g} TFLOP/s",
+        "versions": versions("jaxlib", "flax", extra=", ".join(peer["name"][0] for peer in peers)),
     }
-    if arguments.backbone == "resnet50":
-        about["limit_share"] = OPERATIONS[mode] * batch * (size / 640) ** 2 / time / rate
-    if not peer:
-        return Row(label, time, **about)
-    about["peer_memory_mb"] = max(peer["memory_mb"])
-    return compare(label, ours[measure], peer["name"][0], peer[measure], **about)
+
+    def limit_share(time: float) -> dict[str, float]:
+        known = arguments.backbone == "resnet50"
+        return {"limit_share": case.operations(mode) / time / rate} if known else {}
+
+    time = float(np.median(ours[measure]))
+    memory = max(ours["memory_mb"])
+    if mode == "infer":
+        forward = float(np.median(ours[f"forward_{measure}"]))
+        yield Row(f"forward, {label}", forward, **about, **limit_share(forward))
+        on_top = np.divide(ours[measure], ours[f"forward_{measure}"]) - 1
+        about["on_top"] = float(np.median(on_top))
+    about |= {"memory_mb": memory, "memory_per_image_mb": memory / case.batch, **limit_share(time)}
+    if not peers:
+        yield Row(f"{mode}, {label}", time, **about)
+    for peer in peers:
+        memory = max(peer["memory_mb"])
+        yield compare(
+            f"{mode}, {label}",
+            ours[measure],
+            peer["name"][0],
+            peer[measure],
+            peer_memory_mb=memory,
+            peer_memory_per_image_mb=memory / case.batch,
+            **about,
+        )

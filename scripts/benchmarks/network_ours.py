@@ -1,32 +1,35 @@
-"""Contestant of infer.py and train.py: this package's compiled functions."""
+"""Contestant of infer.py, train.py and gpu.py: this package's compiled functions."""
 
-import contextlib
 import dataclasses
+import os
 import sys
+import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import inputs
-from benchmarks.contestants import serve, time_calls
+from benchmarks.contestants import serve
 from retinanet_jax.config import Config, default_config, from_config_dict
 from retinanet_jax.data.batch import Batch
 from retinanet_jax.data.records import Categories
+from retinanet_jax.learner import make_learner
 from retinanet_jax.mesh import make_mesh, to_devices
+from retinanet_jax.models import build_model, normalize
 from retinanet_jax.recipes import with_recipe
-from retinanet_jax.run import make_learner
 
 CATEGORIES = Categories(tuple(f"class {i}" for i in range(80)), tuple(range(1, 81)))
 
 
-def configured(dtype: str, backbone: str) -> Config:
+def configured(dtype: str, backbone: str, remat: str = "none") -> Config:
     """torchvision's conventions, random weights.
 
     Norms, stem and res2 are frozen as for pretrained weights, which a config refuses without them.
     """
-    free = {"model.frozen_stages": 0, "model.norm": "batch"}
+    free = {"model.frozen_stages": 0, "model.norm": "batch", "model.remat": remat}
     tree = with_recipe(default_config(), "torchvision_v1")
     tree.update_from_flattened_dict({**free, "model.dtype": dtype, "model.backbone": backbone})
     config = from_config_dict(tree)
@@ -34,49 +37,101 @@ def configured(dtype: str, backbone: str) -> Config:
     return dataclasses.replace(config, model=frozen)
 
 
-def made_up(size: int, batch: int) -> Batch:
-    images, boxes, labels = inputs.pictures(size, batch)
-    sizes = np.full((batch, 2), size, np.float32)
+def made_up(height: int, width: int, batch: int) -> Batch:
+    images, boxes, labels = inputs.pictures(height, width, batch)
+    sizes = np.tile(np.float32([height, width]), (batch, 1))
     crowd, valid = np.zeros(labels.shape, bool), np.ones(batch, bool)
     return Batch(images, sizes, sizes, boxes, labels, crowd, valid)
 
 
-def stepping(mode: str, batch: Batch, config: Config) -> Callable[[], object]:
-    """A function without arguments that does the work once and waits for it."""
+def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], Any]]:
+    """Functions that start the work once and return what it will give.
+
+    '' is the whole work; of inference, 'forward_' is that of the network alone.
+    """
     mesh = make_mesh(jax.devices()[:1])
     learner = make_learner(config, CATEGORIES, mesh, print)
     batch = to_devices(batch, mesh)
     if mode == "infer":
         variables = learner.state.variables()
-        return lambda: jax.block_until_ready(learner.predict_fn(variables, batch))
+        forward = network_alone(config)
+        return {
+            "": lambda: learner.predict_fn(variables, batch),
+            "forward_": lambda: forward(variables, batch.images, batch.image_sizes),
+        }
     state = learner.state
 
-    def step() -> None:
+    def step() -> dict[str, jax.Array]:
         nonlocal state
         state, metrics = learner.step_fn(state, batch, learner.focal)
-        jax.block_until_ready(metrics)
+        return metrics
 
-    return step
+    return {"": step}
+
+
+def network_alone(config: Config) -> Callable:
+    """From pixels to logits and deltas, which stay on the device."""
+    per_location = config.anchors.anchors_per_location
+    model = build_model(config.model, CATEGORIES.num_classes, per_location)
+
+    @jax.jit
+    def forward(variables, images, image_sizes):
+        inputs = normalize(images, config.pixels, image_sizes)
+        return model.apply(variables, inputs, train=False)
+
+    return forward
+
+
+def time_steps(start: Callable[[], Any], count: int) -> dict[str, float]:
+    """CPU and wall time of a step: so many are started one behind the other, the last waited for.
+
+    A device works them off in order and never waits for the host, as in training.
+    """
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(count):
+        last = start()
+    jax.block_until_ready(last)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"cpu_s": cpu / count, "wall_s": wall / count}
 
 
 def matrix_rate(dtype: str) -> float:
-    """Operations a second of a large matrix product."""
-    side = 1024 if jax.default_backend() == "cpu" else 8192
-    matrix = jnp.ones((side, side), dtype)
+    """Operations a second of a large matrix product of random numbers.
+
+    Of zeros or ones it would be higher: a GPU whose bits seldom change draws less power.
+    """
+    side, count = (1024, 1) if jax.default_backend() == "cpu" else (8192, 10)
+    matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)
     multiply = jax.jit(jnp.matmul)
     jax.block_until_ready(multiply(matrix, matrix))
-    times = [
-        time_calls(lambda: jax.block_until_ready(multiply(matrix, matrix)))["wall_s"]
-        for _ in range(10)
-    ]
-    return 2 * side**3 / min(times)
+    best = min(time_steps(lambda: multiply(matrix, matrix), count)["wall_s"] for _ in range(10))
+    return 2 * side**3 / best
+
+
+def device_memory() -> dict[str, float]:
+    """The peak of the device's memory, where the device tells it; a CPU does not."""
+    stats = jax.devices()[0].memory_stats() or {}
+    peak = stats.get("peak_bytes_in_use")
+    return {} if peak is None else {"memory_mb": peak / 1e6}
 
 
 if __name__ == "__main__":
-    mode, size, batch, dtype, backbone, profile = sys.argv[1:]
-    step = stepping(mode, made_up(int(size), int(batch)), configured(dtype, backbone))
-    step()
-    with jax.profiler.trace(profile) if profile else contextlib.nullcontext():
-        step()
-    device = jax.devices()[0].device_kind
-    serve(lambda: time_calls(step) | {"rate": matrix_rate(dtype), "device": device})
+    mode, *case, dtype, backbone, steps, remat, profile = sys.argv[1:]
+    starts = stepping(mode, made_up(*map(int, case)), configured(dtype, backbone, remat))
+    for start in starts.values():
+        jax.block_until_ready(start())  # compiles
+    if profile:
+        with jax.profiler.trace(os.path.join(profile, "x".join([mode, *case]))):
+            jax.block_until_ready(starts[""]())
+    about = {"name": os.environ.get("XLA_FLAGS", "").strip()}
+    about |= {"device": jax.devices()[0].device_kind, **device_memory()}  # before the rate's
+
+    def round_of_work() -> dict:
+        times = {
+            prefix + measure: value
+            for prefix, start in starts.items()
+            for measure, value in time_steps(start, int(steps)).items()
+        }
+        return times | about | {"rate": matrix_rate(dtype)}
+
+    serve(round_of_work)

@@ -1,8 +1,14 @@
-"""Contestant of infer.py and train.py: torchvision's RetinaNet, v1; nothing of this package."""
+"""Contestant of infer.py, train.py and gpu.py: torchvision's RetinaNet, v1; nothing of ours.
+
+In mode 'compile', torch.compile works on backbone and heads, which are nearly all of the time; what
+surrounds them depends on values and would break its graphs. On a GPU the layout is channels_last.
+"""
 
 import contextlib
+import functools
 import os
 import sys
+import time
 from collections.abc import Callable
 
 import torch
@@ -12,12 +18,13 @@ from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from benchmarks import inputs
-from benchmarks.contestants import serve, time_calls
+from benchmarks.contestants import serve
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+torch.backends.cudnn.benchmark = True
 
 
-def build(size: int, backbone: str) -> RetinaNet:
+def build(height: int, width: int, backbone: str, how: str) -> RetinaNet:
     """Frozen norms, stem and res2, which is what the builder makes of pretrained weights."""
     body = resnet_fpn_backbone(
         backbone_name=backbone,
@@ -26,48 +33,82 @@ def build(size: int, backbone: str) -> RetinaNet:
         returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
     )
-    return RetinaNet(body, 80, min_size=size, max_size=size, detections_per_img=300).to(DEVICE)
+    sides = {"min_size": min(height, width), "max_size": max(height, width)}
+    model = RetinaNet(body, 80, **sides, detections_per_img=300, _skip_resize=True).to(DEVICE)
+    if DEVICE.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+    if how == "compile":
+        model.backbone, model.head = torch.compile(model.backbone), torch.compile(model.head)
+    return model
 
 
-def stepping(mode: str, size: int, batch: int, dtype: str, backbone: str) -> Callable[[], object]:
-    """A function without arguments that does the work once and waits for it."""
-    images, boxes, labels = (torch.from_numpy(x) for x in inputs.pictures(size, batch))
-    images = list((images.permute(0, 3, 1, 2).float() / 255).contiguous().to(DEVICE))
-    targets = [
-        {"boxes": b.to(DEVICE), "labels": one.long().to(DEVICE)}
-        for b, one in zip(boxes, labels, strict=True)
-    ]
-    model = build(size, backbone)
-    precision = contextlib.nullcontext
-    if dtype == "bfloat16":
-        precision = lambda: torch.autocast(DEVICE.type, torch.bfloat16)  # noqa: E731
+def stepping(mode: str, images: list, targets: list, model: RetinaNet, precision) -> Callable:
+    """A function without arguments that does the work once; the GPU may still be at it then."""
     if mode == "infer":
         model.eval()
 
         @torch.no_grad()
         def predict() -> list:
             with precision():
-                return [found["boxes"].cpu() for found in model(images)]
+                return model(images)
 
         return predict
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-4, momentum=0.9, weight_decay=1e-4)
     model.train()
 
-    def step() -> float:
+    def step() -> None:
         optimizer.zero_grad()
         with precision():
             total = sum(model(images, targets).values())
         total.backward()
         optimizer.step()
-        return total.item()
 
     return step
 
 
+def on_device(height: int, width: int, batch: int) -> tuple[list, list]:
+    """Images and targets as torchvision's detectors take them."""
+    images, boxes, labels = map(torch.from_numpy, inputs.pictures(height, width, batch))
+    images = list((images.permute(0, 3, 1, 2).float() / 255).contiguous().to(DEVICE))
+    targets = [
+        {"boxes": b.to(DEVICE), "labels": one.long().to(DEVICE)}
+        for b, one in zip(boxes, labels, strict=True)
+    ]
+    return images, targets
+
+
+def time_steps(step: Callable, count: int) -> dict[str, float]:
+    """CPU and wall time of a step; waits for the device after the last."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(count):
+        step()
+    wait()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"cpu_s": cpu / count, "wall_s": wall / count}
+
+
+def wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def device_memory() -> dict[str, float]:
+    """The most that tensors held, on a GPU."""
+    return {"memory_mb": torch.cuda.max_memory_allocated() / 1e6} if DEVICE.type == "cuda" else {}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    mode, size, batch, dtype, backbone = sys.argv[1:]
-    step = stepping(mode, int(size), int(batch), dtype, backbone)
-    name = f"torchvision {torchvision.__version__}, torch {torch.__version__}"
-    serve(lambda: time_calls(step) | {"name": name})
+    mode, *case, dtype, backbone, steps, how = sys.argv[1:]
+    height, width, batch = map(int, case)
+    precision = contextlib.nullcontext
+    if dtype == "bfloat16":
+        precision = functools.partial(torch.autocast, DEVICE.type, torch.bfloat16)
+    model = build(height, width, backbone, how)
+    step = stepping(mode, *on_device(height, width, batch), model, precision)
+    for _ in range(3):  # compiles, and lets cuDNN choose
+        step()
+    wait()
+    name = f"torchvision {torchvision.__version__}, torch {torch.__version__}, {how}"
+    serve(lambda: time_steps(step, int(steps)) | {"name": name} | device_memory())

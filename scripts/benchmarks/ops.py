@@ -1,4 +1,7 @@
-"""What the benchmarks of single operations share: CPU time on one core, wall time on more."""
+"""What the benchmarks of single operations share: CPU time on one core, wall time on more.
+
+They run on the CPU, or where the arguments say so (`platforms`) on the device that is found.
+"""
 
 import sys
 from functools import partial
@@ -6,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contestants import Contestant, take_turns
-from benchmarks.rows import Row, compare, processor, versions
+from benchmarks.rows import Row, compare, measure_and_unit, processor, versions
 
 
 def add_arguments(parser) -> None:
@@ -38,6 +41,7 @@ def _measured(cores: int, case: str, sizes: tuple[int, ...], peers, arguments) -
             *map(str, sizes),
             cores=range(cores),
             python=arguments.peer_python if name == "torchvision" else sys.executable,
+            platforms=getattr(arguments, "platforms", "cpu"),
         )
         for name in ("ours", *peers)
     }
@@ -48,12 +52,13 @@ def _rows(label: str, cores: int, found: dict[str, dict[str, list]]) -> list[Row
     ours = found.pop("ours")
     for peer in found.values():
         np.testing.assert_allclose(ours["result"], peer["result"], rtol=1e-4)
-    measure, unit = ("cpu_s", "CPU, 1 core") if cores == 1 else ("wall_s", f"time, {cores} cores")
+    device = ours["device"][0]
+    measure, unit = measure_and_unit(cores, device)
     case = f"{label}: {unit}"
     about = {
         "memory_mb": max(ours["memory_mb"]),
         "temporary": ours["temporary"][0],
-        "device": processor(),
+        "device": processor() if device == "cpu" else device,
         "versions": versions(extra=", ".join(peer["name"][0] for peer in found.values())),
     }
     if not found:

@@ -51,10 +51,11 @@ def measured(function: Callable, *arguments, count: int = 1) -> Callable[[], dic
     size = sum(x.nbytes for x in jax.tree.leaves(arguments) if isinstance(x, jax.Array))
     temporary = compiled.memory_analysis().temp_size_in_bytes / size
     result = float(np.sum(jax.tree.leaves(compiled(*arguments))[0]))
+    device = jax.devices()[0].device_kind
 
     def work() -> dict:
         times = time_calls(lambda: jax.block_until_ready(compiled(*arguments)), count)
-        return times | {"result": result, "temporary": temporary}
+        return times | {"result": result, "temporary": temporary, "device": device}
 
     return work
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 from torchvision.extension import _has_ops
@@ -16,13 +17,18 @@ from torchvision.ops import sigmoid_focal_loss
 from benchmarks import inputs
 from benchmarks.contestants import peak_memory, serve, time_calls
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # The Python modules run without the compiled ones if somebody registers an NMS: not theirs.
 NAME = f"torchvision {torchvision.__version__}, torch {torch.__version__}"
 
 
+def to_device(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).to(DEVICE)
+
+
 def loss(num_anchors: int, num_classes: int) -> Callable[[], float]:
     """As RetinaNetClassificationHead.compute_loss: one-hot targets, rows that are not ignored."""
-    logits, labels = map(torch.from_numpy, inputs.loss_inputs(num_anchors, num_classes))
+    logits, labels = map(to_device, inputs.loss_inputs(num_anchors, num_classes))
     logits.requires_grad_()
 
     def work() -> float:
@@ -41,7 +47,7 @@ def loss(num_anchors: int, num_classes: int) -> Callable[[], float]:
 def postprocess(shrink: int, num_classes: int) -> Callable[[], float]:
     """RetinaNet.postprocess_detections of one image, 100 detections."""
     levels = inputs.heads_outputs(shrink, num_classes)
-    logits, deltas, anchors = (list(map(torch.from_numpy, level)) for level in levels.values())
+    logits, deltas, anchors = (list(map(to_device, level)) for level in levels.values())
     outputs = {
         "cls_logits": [x[None] for x in logits],
         "bbox_regression": [x[None] for x in deltas],
@@ -63,12 +69,17 @@ def suppress(num_boxes: int, max_outputs: int) -> Callable[[], float]:
     """torchvision::nms, which always finds all; needs the compiled one."""
     if not _has_ops():
         sys.exit("torchvision has no compiled NMS here")
-    boxes, scores = map(torch.from_numpy, inputs.crowded_boxes(num_boxes))
+    boxes, scores = map(to_device, inputs.crowded_boxes(num_boxes))
     return lambda: torchvision.ops.nms(boxes, scores, 0.5)[:max_outputs].sum().item()
 
 
 def growth(work: Callable[[], float]) -> int:
-    """Bytes by which the resident memory grows during a call."""
+    """Bytes by which the device's memory, or the process's resident one, grows during a call."""
+    if DEVICE.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
     before = peak_memory("self")
     work()

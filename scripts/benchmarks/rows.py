@@ -14,7 +14,18 @@ COLUMNS = (
     *("case", "ours, ms", "peer", "peer, ms"),
     *("ours / peer (min - median - max)", "memory, MB"),
 )
-OPTIONAL = {"temporary": "temporary / input", "limit_share": "share of limit"}  # where known
+OPTIONAL = {  # where known
+    "memory_per_image_mb": "memory per image, MB",
+    "temporary": "temporary / input",
+    "limit_share": "share of limit",
+    "on_top": "decode and NMS / forward",
+}
+FORMS = {
+    "memory_per_image_mb": "{:.0f}",
+    "temporary": "{:.1f}",
+    "limit_share": "{:.0%}",
+    "on_top": "{:.1%}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +38,12 @@ class Row:
         peer: with what it is compared; '' for nothing.
         peer_s: time of the peer.
         ratio: ours_s / peer_s of the same round: smallest, median, largest.
-        memory_mb: peak memory of our process, peer_memory_mb of the peer's.
+        memory_mb: peak memory of our process, or on a GPU of the device; peer_memory_mb the peer's.
+        memory_per_image_mb: the same by the images of a batch, peer_memory_per_image_mb the peer's.
         temporary: memory that the work takes beside its input and its results, as a multiple of the
             input; peer_temporary that of the peer.
         limit_share: share of what the hardware allows, where there is such a limit.
+        on_top: of detection, the time of what follows the network, over that of the network.
         device: on what it ran.
         versions: of the packages that matter.
     """
@@ -42,9 +55,12 @@ class Row:
     ratio: tuple[float, float, float] | None = None
     memory_mb: float | None = None
     peer_memory_mb: float | None = None
+    memory_per_image_mb: float | None = None
+    peer_memory_per_image_mb: float | None = None
     temporary: float | None = None
     peer_temporary: float | None = None
     limit_share: float | None = None
+    on_top: float | None = None
     device: str = ""
     versions: str = ""
 
@@ -56,6 +72,13 @@ def compare(case: str, ours: Sequence[float], peer: str, theirs: Sequence[float]
     return Row(
         case, float(np.median(ours)), peer, float(np.median(theirs)), (low, middle, high), **more
     )
+
+
+def measure_and_unit(cores: int, device: str) -> tuple[str, str]:
+    """Which time counts, cpu_s or wall_s, and its name: of one CPU core it is that of the CPU."""
+    if device != "cpu":
+        return "wall_s", "time"
+    return ("cpu_s", "CPU, 1 core") if cores == 1 else ("wall_s", f"time, {cores} cores")
 
 
 def processor() -> str:
@@ -93,10 +116,9 @@ def print_table(rows: Sequence[Row]) -> None:
             ratio,
             _pair(row.memory_mb, row.peer_memory_mb, "{:.0f}"),
         ]
-        if "temporary" in more:
-            cells.append(_pair(row.temporary, row.peer_temporary, "{:.1f}"))
-        if "limit_share" in more:
-            cells.append(_pair(row.limit_share, None, "{:.0%}"))
+        for field in more:
+            peer = getattr(row, f"peer_{field}", None)
+            cells.append(_pair(getattr(row, field), peer, FORMS[field]))
         print(f"| {' | '.join(cells)} |")
     for line in dict.fromkeys(f"{row.device}; {row.versions}" for row in rows):
         print(f"\n{line}")
