@@ -37,6 +37,7 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
+        "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
         "onnx": ["onnx>=1.17"],
         "tpu": ["jax[tpu]>=0.10"],
@@ -44,6 +45,7 @@ setup(
             "beartype>=0.19",
             "hotcoco>=1.3",
             "hypothesis>=6.100",
+            "markdown-it-py>=3",
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "pytest>=8",
