@@ -56,6 +56,18 @@ def escape(app, what, name, item, options, lines):
         lines[i] = "`".join(parts)
 
 
+def name_arrays(app, what, name, item, options, signature, result):
+    """Arrays of JAX or NumPy are ArrayLike, as in the source, and JAX's own Array."""
+
+    def plain(text):
+        either = r"([\w.~]+)\[~?jaxlib\._jax\.Array, ('[^']*')\] \| \1\[~?numpy\.ndarray, \2\]"
+        text = re.sub(either, r"\1[ArrayLike, \2]", text or "")
+        return text.replace("~jaxlib._jax.Array", "Array").replace("jaxlib._jax.Array", "Array")
+
+    return plain(signature) or None, plain(result) or None
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", name_arrays)
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon
