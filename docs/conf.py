@@ -60,9 +60,9 @@ def name_arrays(app, what, name, item, options, signature, result):
     """Arrays of JAX or NumPy are ArrayLike, as in the source, and JAX's own Array."""
 
     def plain(text):
-        either = r"([\w.~]+)\[~?jaxlib\._jax\.Array, ('[^']*')\] \| \1\[~?numpy\.ndarray, \2\]"
-        text = re.sub(either, r"\1[ArrayLike, \2]", text or "")
-        return text.replace("~jaxlib._jax.Array", "Array").replace("jaxlib._jax.Array", "Array")
+        text = (text or "").replace("jaxlib._jax.Array", "Array")
+        either = r"([\w.~]+)\[Array, ('[^']*')\] \| \1\[ndarray, \2\]"
+        return re.sub(either, r"\1[ArrayLike, \2]", text)
 
     return plain(signature) or None, plain(result) or None
 

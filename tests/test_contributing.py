@@ -11,6 +11,7 @@ from small import small_config
 from retinanet_jax.data import dataset, splits
 from retinanet_jax.data.examples import dataset_of
 from retinanet_jax.data.mix import load_training_set
+from retinanet_jax.data.report import DataError
 from retinanet_jax.losses import box, classification
 from retinanet_jax.models import backbones
 from retinanet_jax.run import train_and_evaluate
@@ -82,6 +83,13 @@ def test_a_data_set_of_no_examples_has_no_ground_truth(added):
     truth = empty.ground_truth()
     assert len(empty.source) == 0 and truth["images"] == truth["annotations"] == []
     assert truth["categories"] == [{"id": 1, "name": "square"}]
+
+
+def test_examples_with_the_same_id_are_told(added):
+    categories = added["Categories"](("square",), (1,))
+    twice = dataset_of(lambda i: added["white_square"](i % 2), 3, categories, "twice")
+    with pytest.raises(DataError, match=r"example 2.*example 0, too: 0"):
+        twice.ground_truth()
 
 
 def test_each_kind_of_data_has_a_loader():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from retinanet_jax.data.batch import Example
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.records import Categories, category_entries
+from retinanet_jax.data.report import DataError
 from retinanet_jax.data.views import Annotated
 
 
@@ -47,9 +48,12 @@ def dataset_of(
     """A Dataset of make(0) to make(count - 1), whose ids have to differ; see ExampleSource.
 
     It is scored against the examples' own boxes; crowds are regions that count neither way.
+
+    Raises:
+      DataError: when it is to be scored, two examples have the same id.
     """
     source = ExampleSource(make, count)
-    truth = functools.cache(lambda: _ground_truth(source, categories))
+    truth = functools.cache(lambda: _ground_truth(source, categories, name))
     return Dataset(source, categories, truth, name)
 
 
@@ -59,11 +63,15 @@ def _without_pixels(example: Example) -> tuple[Annotated, int]:
     return Annotated(*objects, size), example.image_id
 
 
-def _ground_truth(source: ExampleSource, categories: Categories) -> dict:
+def _ground_truth(source: ExampleSource, categories: Categories, name: str) -> dict:
     """COCO's instances JSON."""
+    first = {source.image_id(index): index for index in reversed(range(len(source)))}
     images, annotations = [], []
     for index in range(len(source)):
         image_id, (*objects, size) = source.image_id(index), source.annotated(index)
+        if first[image_id] != index:
+            what = f"is that of example {first[image_id]}, too: {image_id}"
+            raise DataError("image id", name, f"example {index}", what, "number them by index")
         images.append({"id": image_id, "height": size[0], "width": size[1]})
         for (x1, y1, x2, y2), label, crowd, area in zip(*objects, strict=True):
             entry = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": int(crowd)}
