@@ -40,6 +40,7 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
+        "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
         "onnx": ["onnx>=1.17"],
         "serve": ["starlette>=1.0", "uvicorn>=0.40"],
@@ -49,6 +50,7 @@ setup(
             "beartype>=0.19",
             "hotcoco>=1.3",
             "hypothesis>=6.100",
+            "markdown-it-py>=3",
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "pytest>=8",

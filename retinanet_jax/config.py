@@ -89,7 +89,7 @@ class DataConfig:
     shapes: ShapesConfig = ShapesConfig()
 
     def __post_init__(self):
-        _one_of("data.name", self.name, KINDS)
+        _one_of("data.name", self.name, tuple(KINDS))
         _one_of("data.on_error", self.on_error, ("strict", "skip"))
         for text in self.mix:
             parse_part(text)

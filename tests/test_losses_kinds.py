@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from retinanet_jax import boxes, losses
-from retinanet_jax.losses import LossConfig
-from retinanet_jax.losses.classification import class_losses
+from retinanet_jax.losses.classification import Focusing, class_losses
 from retinanet_jax.matching import IGNORE, NEGATIVE
 
 LOGITS = np.linspace(-9, 9, 61)
@@ -129,8 +128,7 @@ def test_special_cases_are_the_losses_they_generalise():
 def test_a_config_chooses_the_loss_of_labels(name):
     logits = np.random.default_rng(0).normal(0, 3, (2, 4, 5)).astype(np.float32)
     labels = np.array([[0, 4, NEGATIVE, IGNORE], [IGNORE, 2, 2, NEGATIVE]], np.int32)
-    config = LossConfig(classification=name)
-    result = class_losses(logits, labels, config, gamma=2.0, alpha=0.25, star_beta=1.0)
+    result = class_losses(logits, labels, name, Focusing(gamma=2.0, alpha=0.25, star_beta=1.0))
     y = np.asarray(jax.nn.one_hot(labels, 5))
     weight = np.where(y > 0, 0.25, 0.75)
     x = np.float64(logits)
@@ -146,10 +144,8 @@ def test_a_config_chooses_the_loss_of_labels(name):
 def test_quality_is_the_target_of_the_label_alone(name):
     logits = np.random.default_rng(1).normal(0, 3, (1, 3, 4)).astype(np.float32)
     labels = np.array([[2, NEGATIVE, IGNORE]], np.int32)
-    config, quality = LossConfig(classification=name), np.float32([[0.6, 0.9, 0.9]])
-    result = class_losses(
-        logits, labels, config, gamma=2.0, alpha=0.75, star_beta=0.0, quality=quality
-    )
+    quality = np.float32([[0.6, 0.9, 0.9]])
+    result = class_losses(logits, labels, name, Focusing(gamma=2.0, alpha=0.75), quality)
     y = np.float64([[[0, 0, 0.6, 0], [0, 0, 0, 0], [0, 0, 0, 0]]])
     x = np.float64(logits)
     expected = quality_focal(x, y, 2) if name == "quality_focal" else varifocal(x, y, 2, 0.75)

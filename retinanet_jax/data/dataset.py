@@ -15,7 +15,7 @@ from retinanet_jax.data.records import Categories, ImageRecord, instances
 from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.shapes import ShapesSource
 from retinanet_jax.data.sources import SOURCE_FILE, TfdsSource, read_source_file
-from retinanet_jax.data.splits import parse_split, split_range
+from retinanet_jax.data.splits import KINDS, parse_split, split_range
 from retinanet_jax.data.views import Concatenation, IdentifiedSource, Slice, Source
 from retinanet_jax.data.voc import VocSource
 
@@ -80,9 +80,21 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
       DataError: data are missing or bad; names where, and what mends it.
     """
     parse_split(split)
-    if data_config.name not in _LOAD:
-        raise ValueError(f"data.name: {data_config.name!r} is not one of {', '.join(_LOAD)}")
-    return _LOAD[data_config.name](data_config, split)
+    if data_config.name not in LOADERS:
+        raise ValueError(f"data.name: {data_config.name!r} is not one of {', '.join(LOADERS)}")
+    return LOADERS[data_config.name](data_config, split)
+
+
+def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
+    """Makes a data set known as `data.name` and as a kind of `data.mix`.
+
+    Args:
+      name: of letters, digits and _.
+      load: a function of (config.DataConfig, split), the split perhaps a slice.
+    """
+    if name not in KINDS:
+        KINDS.append(name)
+    LOADERS[name] = load
 
 
 def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
@@ -332,7 +344,7 @@ def _differences(stated: Categories, expected: Categories) -> str:
     return f"{sorted(pairs - others)[:3]} against {sorted(others - pairs)[:3]}"
 
 
-_LOAD = {
+LOADERS = {
     "shapes": _shapes,
     "folder": _folder,
     "coco": _coco,

@@ -70,13 +70,13 @@ class Guard:
     """Runs checks as `on_error` says: 'skip' counts a DataError in the report and goes on.
 
     'strict' goes on too, to the end of the file, and then raises all that was found at once: a
-    person with 500 faults wants one list and not 500 runs.
+    person with 500 faults wants one list and not 500 runs. It is used so::
 
-    for entry in entries:
-        with guard:
-            check(entry)
-            kept.append(entry)
-    guard.finish(path)
+        for entry in entries:
+            with guard:
+                check(entry)
+                kept.append(entry)
+        guard.finish(path)
     """
 
     def __init__(self, on_error: str, report: Report):

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from retinanet_jax.data.report import DataError
 
-KINDS = ("shapes", "folder", "coco", "coco2014", "voc", "voc2007", "voc2012")
+# Names of data sets. Their loaders stand in dataset.py, which is not imported to check a name.
+KINDS = ["shapes", "folder", "coco", "coco2014", "voc", "voc2007", "voc2012"]
 
 # A root may hold colons; so may a split, but only inside its brackets.
 _PART = re.compile(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from retinanet_jax import boxes
 from retinanet_jax.losses.box import box_losses
-from retinanet_jax.losses.classification import class_losses
+from retinanet_jax.losses.classification import Focusing, class_losses
 from retinanet_jax.losses.config import LossConfig
 from retinanet_jax.losses.mining import hardest
 from retinanet_jax.matching import IGNORE, Targets
@@ -40,18 +40,19 @@ def anchor_losses(
     star_beta: Scalar | None = None,
 ) -> AnchorLosses:
     """What each anchor adds to the loss of a batch; arguments as those of `retinanet_loss`."""
-    parameters = {
-        "gamma": config.gamma if gamma is None else gamma,
-        "alpha": config.alpha if alpha is None else alpha,
-        "star_beta": config.star_beta if star_beta is None else star_beta,
-    }
+    focusing = Focusing(
+        config.gamma if gamma is None else gamma,
+        config.alpha if alpha is None else alpha,
+        config.star_beta if star_beta is None else star_beta,
+    )
     sizes = tuple(len(level) for level in anchors)
     anchors = jnp.concatenate(anchors)
     deltas = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
     labels = jnp.where(jnp.asarray(valid)[:, None], targets.labels, IGNORE)
     quality = _quality(deltas, anchors, targets.boxes) if config.needs_quality else None
-    of_classes = _class_losses(class_logits, labels, quality, sizes, config, parameters)
-    of_boxes = jnp.where(labels >= 0, box_losses(deltas, anchors, targets.boxes, config), 0)
+    of_classes = _class_losses(class_logits, labels, quality, sizes, config, focusing)
+    of_boxes = box_losses(deltas, anchors, targets.boxes, config.box, config.beta)
+    of_boxes = jnp.where(labels >= 0, of_boxes, 0)
     if config.hard_examples:
         chosen = hardest(of_classes + config.box_weight * of_boxes, labels, anchors, config)
         of_classes, of_boxes = jnp.where(chosen, of_classes, 0), jnp.where(chosen, of_boxes, 0)
@@ -63,7 +64,7 @@ def _quality(deltas, anchors, target_boxes):
     return boxes.iou(boxes.decode(anchors, jax.lax.stop_gradient(deltas)), target_boxes)
 
 
-def _class_losses(class_logits, labels, quality, sizes, config, parameters):
+def _class_losses(class_logits, labels, quality, sizes, config, focusing):
     """Class loss of every anchor: [b n].
 
     Level by level, since joined logits would be a second copy of the largest array of the step.
@@ -72,7 +73,7 @@ def _class_losses(class_logits, labels, quality, sizes, config, parameters):
     levels = zip(class_logits, split_levels(labels, sizes), qualities, strict=True)
     return jnp.concatenate(
         [
-            class_losses(logits, part, config, quality=quality, **parameters)
+            class_losses(logits, part, config.classification, focusing, quality)
             for logits, part, quality in levels
         ],
         axis=1,

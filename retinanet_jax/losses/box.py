@@ -5,7 +5,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from retinanet_jax import boxes
-from retinanet_jax.losses.config import LossConfig
 
 ArrayLike = Array | np.ndarray
 Scalar = float | int | np.number | Float[ArrayLike, ""]
@@ -79,24 +78,28 @@ def ciou_loss(
     return 1 - boxes.complete_iou(pred_boxes, target_boxes)
 
 
-_OF_BOXES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+OF_BOXES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+"""Losses of decoded boxes, xyxy pixels, by their names in `loss.box`."""
+OF_DELTAS = ("smooth_l1", "l1")
 
 
 def box_losses(
     deltas: Float[ArrayLike, "*#b 4"],
     anchors: Float[ArrayLike, "*#b 4"],
     target_boxes: Float[ArrayLike, "*#b 4"],
-    config: LossConfig,
+    name: str,
+    beta: float | int,
 ) -> Float[Array, "*b"]:
-    """The box loss that a config names, of every anchor as if all were positive.
+    """One of OF_BOXES or OF_DELTAS, of every anchor as if all were positive.
 
     Args:
       deltas: what the head predicts.
       anchors: xyxy pixels.
       target_boxes: xyxy pixels.
-      config: fields `box` and `beta`.
+      name: of the loss.
+      beta: of smooth_l1, in units of the deltas.
     """
-    if config.box in _OF_BOXES:
-        return _OF_BOXES[config.box](boxes.decode(anchors, deltas), target_boxes)
-    beta = config.beta if config.box == "smooth_l1" else 0.0
+    if name in OF_BOXES:
+        return OF_BOXES[name](boxes.decode(anchors, deltas), target_boxes)
+    beta = beta if name == "smooth_l1" else 0.0
     return jnp.sum(smooth_l1(deltas, boxes.encode(anchors, target_boxes), beta), axis=-1)

@@ -5,14 +5,14 @@ a positive is the IoU of its predicted box. All are computed from logits, with v
 that are finite for every finite logit.
 """
 
-import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from retinanet_jax.losses.config import LossConfig
 from retinanet_jax.matching import IGNORE
 
 ArrayLike = Array | np.ndarray
@@ -166,52 +166,74 @@ def focal_loss_from_labels(
     Returns:
       The loss of every anchor, float32; 0 for IGNORE.
     """
-    loss = functools.partial(sigmoid_focal_loss, gamma=gamma, alpha=alpha)
-    return _over_classes(loss, logits, labels)
+    return _over_classes(FOCAL, logits, labels, Focusing(gamma, alpha))
+
+
+class Focusing(NamedTuple):
+    """The parameters of class losses; each may be traced. See LossConfig."""
+
+    gamma: Scalar
+    alpha: Scalar | None = None
+    star_beta: Scalar = 0.0
+
+
+class ClassLoss(NamedTuple):
+    """A class loss that `loss.classification` can name."""
+
+    of_each: Callable[..., Array]
+    """(logits, targets, Focusing) -> losses, float32, unreduced."""
+    of_quality: bool = False
+    """Whether the target of a positive is the IoU of its predicted box with its object, not 1."""
+
+
+FOCAL = ClassLoss(lambda x, y, f: sigmoid_focal_loss(x, y, gamma=f.gamma, alpha=f.alpha))
+CLASS_LOSSES = {
+    "focal": FOCAL,
+    "cross_entropy": ClassLoss(lambda x, y, f: sigmoid_focal_loss(x, y, gamma=0.0, alpha=f.alpha)),
+    "focal_star": ClassLoss(
+        lambda x, y, f: focal_loss_star(x, y, gamma=f.gamma, beta=f.star_beta, alpha=f.alpha)
+    ),
+    "quality_focal": ClassLoss(
+        lambda x, y, f: quality_focal_loss(x, y, gamma=f.gamma), of_quality=True
+    ),
+    "varifocal": ClassLoss(
+        lambda x, y, f: varifocal_loss(x, y, gamma=f.gamma, alpha=f.alpha), of_quality=True
+    ),
+}
 
 
 def class_losses(
     logits: Float[ArrayLike, "*b k"],
     labels: Int[ArrayLike, "*b"],
-    config: LossConfig,
-    *,
-    gamma: Scalar,
-    alpha: Scalar | None,
-    star_beta: Scalar,
+    name: str,
+    focusing: Focusing,
     quality: Float[ArrayLike, "*b"] | None = None,
 ) -> Float[Array, "*b"]:
-    """The class loss that a config names, summed over the classes of each anchor.
+    """One of CLASS_LOSSES, summed over the classes of each anchor.
 
     Args:
       logits: one per class and anchor, any float type.
       labels: class index, NEGATIVE (background in all classes) or IGNORE.
-      config: field `classification`.
-      gamma: may be traced, like the next two, and stands for config.gamma.
-      alpha: of every loss but quality_focal.
-      star_beta: of focal_star alone.
-      quality: IoU of the predicted box of each anchor with its object; where config.needs_quality.
+      name: of the loss.
+      focusing: its parameters.
+      quality: IoU of the predicted box of each anchor with its object, where the loss is
+        of_quality.
 
     Returns:
       The loss of every anchor, float32; 0 for IGNORE.
     """
-    loss = {
-        "focal": functools.partial(sigmoid_focal_loss, gamma=gamma, alpha=alpha),
-        "cross_entropy": functools.partial(sigmoid_focal_loss, gamma=0.0, alpha=alpha),
-        "focal_star": functools.partial(focal_loss_star, gamma=gamma, beta=star_beta, alpha=alpha),
-        "quality_focal": functools.partial(quality_focal_loss, gamma=gamma),
-        "varifocal": functools.partial(varifocal_loss, gamma=gamma, alpha=alpha),
-    }[config.classification]
-    return _over_classes(loss, logits, labels, quality)
+    return _over_classes(CLASS_LOSSES[name], logits, labels, focusing, quality)
 
 
-def _over_classes(loss, logits, labels, quality=None):
-    """Sums `loss(logits, targets)` over the classes; the label's target is 1 or the quality."""
+def _over_classes(loss, logits, labels, focusing, quality=None):
+    """Sums a ClassLoss over the classes; the label's target is 1 or the quality."""
     labels = jnp.asarray(labels)
     # A comparison with an iota, which XLA fuses: one-hot targets are never in memory.
     targets = labels[..., None] == jnp.arange(logits.shape[-1])
     if quality is not None:
         targets = jnp.where(targets, quality[..., None], 0)
-    return jnp.where(labels == IGNORE, 0, jnp.sum(loss(logits, targets), axis=-1))
+    of_each = loss.of_each(logits, targets, focusing)
+    return jnp.where(labels == IGNORE, 0, jnp.sum(of_each, axis=-1))
 
 
 def _softplus(x):

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-CLASS_LOSSES = ("focal", "cross_entropy", "focal_star", "quality_focal", "varifocal")
-BOX_LOSSES = ("smooth_l1", "l1", "giou", "diou", "ciou")
+from retinanet_jax.losses.box import OF_BOXES, OF_DELTAS
+from retinanet_jax.losses.classification import CLASS_LOSSES
+
 NORMALIZERS = ("batch", "batch_plus_one", "image", "level", "running")
 
 
@@ -59,7 +60,7 @@ class LossConfig:
             raise ValueError(f"loss.alpha: {self.alpha} is not in [0, 1]; None is off")
         for name, known in (
             ("classification", CLASS_LOSSES),
-            ("box", BOX_LOSSES),
+            ("box", (*OF_DELTAS, *OF_BOXES)),
             ("normalizer", NORMALIZERS),
         ):
             if getattr(self, name) not in known:
@@ -86,4 +87,4 @@ class LossConfig:
     @property
     def needs_quality(self) -> bool:
         """Whether the class targets of positives are the IoU of their predicted boxes."""
-        return self.classification in ("quality_focal", "varifocal")
+        return CLASS_LOSSES[self.classification].of_quality

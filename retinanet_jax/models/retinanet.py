@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from retinanet_jax.models.backbones import BACKBONES
 from retinanet_jax.models.fpn import FPN
 from retinanet_jax.models.heads import Head, prior_bias
 from retinanet_jax.models.layers import NORM_KINDS, NUM_GROUPS, ArrayLike
-from retinanet_jax.models.resnet import ARCHITECTURES, ResNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ModelConfig:
 
     def _check_choices(self):
         choices = {
-            "backbone": tuple(ARCHITECTURES),
+            "backbone": tuple(BACKBONES),
             "stride_on": ("3x3", "1x1"),
             "norm": NORM_KINDS,
             "extra_levels_from": ("backbone", "fpn"),
@@ -121,16 +121,7 @@ class RetinaNet(nn.Module):
 
     def setup(self):
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.backbone = ResNet(
-            config.backbone,
-            top_level=config.backbone_levels[-1],
-            stride_on=config.stride_on,
-            norm=config.norm,
-            norm_epsilon=config.norm_epsilon,
-            frozen_stages=config.frozen_stages,
-            remat=config.remat != "none",
-            dtype=dtype,
-        )
+        self.backbone = BACKBONES[config.backbone](config)
         self.fpn = FPN(
             levels=config.backbone_levels,
             max_level=config.max_level,

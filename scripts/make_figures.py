@@ -1,0 +1,165 @@
+"""Draws the figures of README.md and docs/ from the built-in data set and a detector of its shapes.
+
+python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes
+python scripts/make_figures.py --model=runs/shapes --out=docs/figures
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from retinanet_jax import boxes
+from retinanet_jax.analysis.figures import focal_figure
+from retinanet_jax.anchors import anchors_for_image, cell_anchors, feature_shapes
+from retinanet_jax.data.batch import Example
+from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.detector import Detector
+from retinanet_jax.matching import IGNORE, match
+from retinanet_jax.models import build_model
+from retinanet_jax.models.layers import normalize
+from retinanet_jax.page.markup import Html, tag
+from retinanet_jax.page.plots import standalone
+from retinanet_jax.visualize import class_color, draw_boxes
+
+SIDE, LARGE = 240, 400  # pixels of a picture in a row
+GAP = 8
+WHITE, GREY = (255, 255, 255), (150, 150, 150)
+HOST, DEVICE = "#eef3fb", "#fdf1e3"
+STAGES = (  # column, row from 0, colour, lines
+    (0, 0.5, HOST, ("records", "TFDS ArrayRecord", "or drawn")),
+    (1, 0.5, HOST, ("pictures", "decode, crop, resize", "in threads, uint8")),
+    (2, 0.5, HOST, ("batch", "of fixed shape,", "boxes padded")),
+    (3, 0.5, DEVICE, ("network", "normalise, ResNet,", "FPN, two heads")),
+    (4, 0.0, DEVICE, ("training", "match, focal loss,", "gradients, update")),
+    (4, 1.0, DEVICE, ("detection", "top-k, decode,", "NMS")),
+    (5, 1.0, HOST, ("scoring", "COCO or VOC", "average precision")),
+)
+ARROWS = ((0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (5, 6))
+
+
+def row(pictures: list[UInt8[np.ndarray, "_h _w 3"]], side: int = SIDE) -> Image.Image:
+    """Pictures side by side, each `side` pixels wide and high."""
+    width = len(pictures) * (side + GAP) - GAP
+    canvas = Image.new("RGB", (width, side), WHITE)
+    for i, picture in enumerate(pictures):
+        resized = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+        canvas.paste(resized, (i * (side + GAP), 0))
+    return canvas
+
+
+def detections(detector: Detector, examples: list[Example]) -> Image.Image:
+    """What the detector finds, with scores above .4."""
+    names = detector.categories.names
+    found = [detector(example.image, threshold=0.4) for example in examples]
+    return row(
+        [draw_boxes(f.image, f.boxes, f.labels, names, f.scores, long_side=LARGE) for f in found]
+    )
+
+
+def matched_anchors(detector: Detector, example: Example) -> Image.Image:
+    """The anchors of a cell; then those of the whole picture that belong to objects or to none.
+
+    Objects are white, positive anchors have the colour of their class, ignored ones are grey.
+    """
+    config = detector.config
+    size, factor = example.image.shape[:2], LARGE / example.image.shape[0]
+    middle = np.tile(np.float32(size)[::-1] / 2, 2)
+    cell = cell_anchors(config.anchors.min_level + 2, config.anchors) + middle
+    anchors = np.concatenate(anchors_for_image(size, config.anchors))
+    iou = boxes.pairwise_iou(anchors, example.boxes)
+    state = np.asarray(match(iou, np.ones(len(example.boxes), bool), config.matching))
+    groups = [(anchors[state == IGNORE], GREY)]
+    groups += [
+        (anchors[state == number], class_color(int(label)))
+        for number, label in enumerate(example.labels)
+    ]
+    return row(
+        [
+            outlined(example.image, [(cell, WHITE)], factor),
+            outlined(example.image, [*groups, (example.boxes, WHITE)], factor),
+        ],
+        LARGE,
+    )
+
+
+def outlined(
+    image: UInt8[np.ndarray, "h w 3"],
+    groups: list[tuple[Float[np.ndarray, "_ 4"], tuple[int, int, int]]],
+    factor: float,
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The picture enlarged, with groups of boxes, each in its colour."""
+    size = round(image.shape[1] * factor), round(image.shape[0] * factor)
+    canvas = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(canvas)
+    for outlines, color in groups:
+        for box in (outlines * factor).tolist():
+            draw.rectangle(box, outline=color, width=2 if color == WHITE else 1)
+    return np.asarray(canvas)
+
+
+def pyramid(detector: Detector, example: Example) -> Image.Image:
+    """The picture, and the highest class score of each location of each level, lightest highest."""
+    config, size = detector.config, example.image.shape[:2]
+    per_location = config.anchors.anchors_per_location
+    model = build_model(config.model, detector.categories.num_classes, per_location)
+    inputs = normalize(example.image[None], config.pixels)
+    found = model.apply(detector.variables, inputs, train=False).class_logits
+    maps = []
+    for (height, width), logits in zip(feature_shapes(size, config.anchors), found, strict=True):
+        score = jax.nn.sigmoid(logits[0]).reshape(height, width, -1).max(axis=-1)
+        shade = Image.fromarray(np.uint8(255 * np.sqrt(np.asarray(score))))
+        enlarged = shade.resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        maps.append(np.asarray(enlarged.convert("RGB")))
+    return row([example.image, *maps])
+
+
+def pipeline() -> Html:
+    """The way of the data as boxes and arrows; what runs on the device is orange."""
+    width, height, across, down = 132, 64, 158, 80
+    parts = []
+    for column, line, fill, (title, *texts) in STAGES:
+        x, y = 1 + column * across, 1 + line * down
+        size = {"width": width, "height": height, "rx": 6}
+        parts.append(tag("rect", x=x, y=y, fill=fill, stroke="#8a94a3", **size))
+        for i, (text, weight) in enumerate([(title, "bold"), *((t, "normal") for t in texts)]):
+            place = {"x": x + width / 2, "y": y + 19 + 18 * i, "text_anchor": "middle"}
+            parts.append(tag("text", text, font_size=12, font_weight=weight, **place))
+    for begin, end in ARROWS:
+        (from_column, from_line, *_), (to_column, to_line, *_) = STAGES[begin], STAGES[end]
+        x, y = to_column * across - 4, 1 + to_line * down + height / 2
+        start = f"M{from_column * across + width + 5} {1 + from_line * down + height / 2}"
+        path = f"{start}L{x} {y}m-6 -4l6 4l-6 4"
+        parts.append(tag("path", d=path, stroke="#5b6470", fill="none"))
+    view = f"0 0 {5 * across + width + 2} {down + height + 2}"
+    return tag("svg", parts, viewBox=view, role="img", aria_label="the way of the data")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="workdir of experiments/shapes.py")
+    parser.add_argument("--out", type=Path, required=True, help="folder that is written")
+    arguments = parser.parse_args()
+    detector = Detector.from_checkpoint(arguments.model)
+    data = detector.config.data
+    source = load_dataset(data, data.eval_split).source
+    # The first pictures of the evaluation split in which there is something to see.
+    examples = [e for e in (source[i] for i in range(30)) if len(e.boxes) >= 3][:4]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    images = {
+        "detections": detections(detector, examples),
+        "anchors": matched_anchors(detector, examples[2]),
+        "pyramid": pyramid(detector, examples[1]),
+    }
+    for name, image in images.items():
+        few_colors = image.quantize(128, dither=Image.Dither.NONE)
+        few_colors.save(arguments.out / f"{name}.png", optimize=True)
+    for name, svg in {"focal_loss": focal_figure(), "pipeline": pipeline()}.items():
+        (arguments.out / f"{name}.svg").write_text(standalone(svg), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
