@@ -40,7 +40,9 @@ class Contestant:
         # Ours need not be installed: what is measured lies beside this script.
         paths = [str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
         environment = {"JAX_PLATFORMS": platforms, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # contestants share a GPU
+        # Contestants share a GPU, and one alone may have nearly all of it.
+        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = "0.95"
         if platforms == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         if xla_flags:

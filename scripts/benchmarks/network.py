@@ -82,7 +82,7 @@ def _measured(mode: str, case: Case, cores: int, arguments) -> dict[str, dict[st
     for peer in filter(None, arguments.peers.split(",")):
         python = arguments.peer_python
         entrants[peer] = partial(start, "network_torchvision", *common, peer, python=python)
-    for flags in filter(None, arguments.xla_flags.split(";")):
+    for flags in filter(None, map(str.strip, arguments.xla_flags.split(";"))):
         entrants[flags] = partial(ours, "", xla_flags=flags)
     return take_turns(entrants, arguments.rounds)
 
