@@ -50,6 +50,8 @@ def training(request, golden_dir, tmp_path_factory):
     rate, momentum, decay = map(float, golden["train/sgd_lr_momentum_decay"])
     settings = dataclasses.replace(
         config.optimizer,
+        name="sgd",  # the recipe of v2 has AdamW
+        decay="all",
         learning_rate=rate,
         base_batch_size=len(batch.images),
         momentum=momentum,
