@@ -20,6 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tensorflow_datasets.core import shuffle
 
+from retinanet_jax.config import ShapesConfig
 from retinanet_jax.data import builders, images, json_stream, once, tfds_bridge
 from retinanet_jax.data.class_names import COCO_CATEGORIES
 from retinanet_jax.data.coco import DataError, read_annotations
@@ -40,7 +41,7 @@ def config(name, root="", cache_dir="", **fields):
         "eval_split": "val" if name == "folder" else "validation",
         "annotations": "",
         "on_error": "strict",
-        "shapes": types.SimpleNamespace(image_size=(64, 96), num_train=40, num_eval=10, seed=3),
+        "shapes": ShapesConfig(image_size=(64, 96), num_train=40, num_eval=10, seed=3),
     }
     return types.SimpleNamespace(**values | fields)
 

@@ -92,7 +92,7 @@ def test_steps_of_all_kinds_compile_once_per_canvas(plain):
     gammas = (0.0, 0.5, 2.0)
     for canvas in ((64, 64), (64, 96), (64, 64), (64, 96)):
         for gamma in gammas:
-            focal = Focal(jnp.float32(gamma), jnp.float32(0.1 * gamma))
+            focal = Focal(jnp.float32(gamma), jnp.float32(0.1 * gamma), jnp.float32(0))
             focal = jax.device_put(focal, replicated(mesh))
             batch = small_batch(int(10 * gamma), canvas=canvas)
             ragged = batch._replace(valid=np.array([True, True, True, False]))
