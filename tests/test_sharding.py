@@ -18,6 +18,7 @@ from retinanet_jax.config import from_config_dict
 from retinanet_jax.experiment import load_experiment
 from retinanet_jax.mesh import MeshConfig, state_sharding
 from retinanet_jax.models import build_model, trainable_mask
+from retinanet_jax.models.convolution import LEAST_CHANNELS
 from retinanet_jax.optimizer import make_optimizer, make_schedule
 from retinanet_jax.train import create_state
 
@@ -104,9 +105,10 @@ def test_the_same_run_whole_and_divided(found):
     assert divided["losses"] == pytest.approx(whole["losses"], rel=1e-5)
     assert len(set(whole["losses"])) == 4
     assert divided["examples"] == whole["examples"]
-    assert found["differences"]["divided"] < 1e-5
-    count, same = found["detections"]
-    assert count == 5 * 100 and same
+    # Four updates carry rounding as far as from eight devices to two: see the test below.
+    assert found["differences"]["divided"] < 1e-4
+    count, largest_difference_of_scores = found["detections"]
+    assert count == 5 * 100 and largest_difference_of_scores < 1e-4
 
 
 def test_a_checkpoint_opens_on_any_number_of_devices_whole_or_divided(found):
@@ -136,7 +138,12 @@ def expected_collectives(shard_state: bool) -> Counter:
       array into a reduce-scatter (ReduceScatterCreator);
     - mean and variance of a live batch norm, one after the other since the variance is taken around
       the mean; their gradient. Scale and bias are parameters, whose gradients the norm's own needs;
-    - five scalars: class loss, box loss, the number of positives, and what the loss divides by.
+    - four scalars: class loss, box loss, the number of positives, and, as a whole number, what the
+      loss divides by.
+
+    On the CPU, moreover, Winograd's convolution sums the gradient of its kernel place by place, a
+    ninth of the kernel's numbers at a time in a loop of 16; and forwards and backwards it asks for
+    one number of its input, which one device has (see winograd._zero).
 
     With divided parameters, besides:
     - an all-gather of each, once for all its uses, forwards and backwards;
@@ -153,13 +160,18 @@ def expected_collectives(shard_state: bool) -> Counter:
     leaves = jax.tree_util.tree_leaves_with_path(state.params)
     for (path, x), placed in zip(leaves, jax.tree.leaves(sharding), strict=True):
         shared = path[0].key in ("class_head", "box_head")
-        expected["all-reduce", "f32", x.size] += levels if shared else 1
+        # All of these in the small network are of stride 1.
+        by_winograd = x.shape[:2] == (3, 3) and min(x.shape[2:]) >= LEAST_CHANNELS
+        numbers = x.size // 9 if by_winograd else x.size
+        expected["all-reduce", "f32", numbers] += levels if shared else 1
+        expected["all-reduce", "f32", 1] += 2 * by_winograd
         if not placed.is_fully_replicated:
             expected["all-gather", "f32", x.size] += 1
             expected["all-reduce", "f32", 1] += 1
     for x in jax.tree.leaves(state.batch_stats):  # of each norm a mean and a variance
         expected["all-reduce", "f32", x.size] += 1.5
-    expected["all-reduce", "f32", 1] += 5
+    expected["all-reduce", "f32", 1] += 3
+    expected["all-reduce", "s32", 1] += 1
     return expected
 
 
