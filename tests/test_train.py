@@ -72,7 +72,7 @@ def test_an_update_that_is_not_finite_changes_only_what_counts_steps(plain):
         float(metrics["gradient_norm"]), rel=1e-5
     )
     before = jax.device_get(state)
-    infinite = jax.device_put(Focal(jnp.float32(np.nan), learner.focal.alpha), replicated(mesh))
+    infinite = jax.device_put(learner.focal._replace(gamma=jnp.float32(np.nan)), replicated(mesh))
     state, metrics = learner.step_fn(state, batch, infinite)
     assert float(metrics["skipped"]) == 1 and np.isnan(float(metrics["loss"]))
     counters = 0
