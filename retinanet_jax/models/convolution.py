@@ -37,7 +37,7 @@ def convolve(
     """
     plain = functools.partial(_plain, stride=stride, groups=groups)
     known = all(isinstance(size, int) for size in x.shape)  # no symbolic shapes of jax.export
-    if not known or x.dtype != jnp.float32 or groups > 1:
+    if not known or x.size == 0 or x.dtype != jnp.float32 or groups > 1:
         return plain(x, kernel)
     if kernel.shape[0] == 1:
         return _by_platform(x, kernel, functools.partial(_matrix_product, stride=stride), plain)
