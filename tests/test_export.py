@@ -178,6 +178,22 @@ def test_onnxruntime_detects_the_same(name):
         assert_same(dict(zip(outputs, found, strict=True)), wanted, pixels=pixels)
 
 
+def test_unstacked_arrays_become_onnx():
+    """jax 0.12 takes boxes apart by a primitive that 0.10 does not use for it."""
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from retinanet_jax.export.onnx import to_onnx
+
+    def program(images, sizes):
+        height, width = jnp.unstack(sizes, axis=-1)
+        return {"height": height, "width": width + images.max((1, 2, 3))}
+
+    session = onnxruntime.InferenceSession(to_onnx(program, {"classes": []}))
+    images, sizes = np.full((2, 4, 5, 3), 7, np.uint8), np.int32([[1, 2], [3, 4]])
+    height, width = session.run(["height", "width"], {"images": images, "sizes": sizes})
+    assert height.tolist() == [1, 3] and width.tolist() == [9, 11]
+
+
 def test_without_onnx_the_mend_is_told(trained, tmp_path, monkeypatch):
     for module in ("", "_graph", "_primitives"):
         monkeypatch.delitem(sys.modules, f"retinanet_jax.export.onnx{module}", raising=False)

@@ -152,6 +152,11 @@ def _stack(graph, eqn, *parts):
     )
 
 
+def _unstack(graph, eqn, x):
+    axis, count = eqn.params["axis"], len(eqn.outvars)
+    return [graph.add("Gather", x, np.asarray(i, np.int64), axis=axis) for i in range(count)]
+
+
 def _slice(graph, eqn, x):
     starts, strides = eqn.params["start_indices"], eqn.params["strides"]
     axes = _ints(range(len(starts)))
@@ -278,4 +283,5 @@ TRANSLATIONS: dict[str, Translation] = {
     "stack": _stack,
     "top_k": _top_k,
     "transpose": _transpose,
+    "unstack": _unstack,
 }
