@@ -23,7 +23,7 @@ from retinanet_jax.analysis.page import render
 from retinanet_jax.compilation import keep_compilations
 from retinanet_jax.config import DataConfig, from_config_dict
 from retinanet_jax.main import CONFIG, EXPECTED, WORKDIR, parse_flags
-from retinanet_jax.page.plots import standalone
+from retinanet_jax.page.frame import standalone
 
 _STEP = flags.DEFINE_integer("step", None, "of the checkpoint; the latest by default", 0)
 _OUT = flags.DEFINE_string("out", "", "the page that is written; '': analysis.html in the workdir")

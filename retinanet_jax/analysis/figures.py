@@ -9,7 +9,7 @@ from retinanet_jax.analysis.loss_distribution import KINDS, cumulative_loss
 from retinanet_jax.analysis.numbers import GAMMAS
 from retinanet_jax.analysis.outcomes import COCO_IOUS
 from retinanet_jax.losses import sigmoid_focal_loss
-from retinanet_jax.page.charts import Axis
+from retinanet_jax.page.axes import Axis
 from retinanet_jax.page.markup import Html, shortened
 from retinanet_jax.page.matrix import matrix_plot
 from retinanet_jax.page.plots import Band, Line, band_plot, bar_plot, line_plot, shades
@@ -129,7 +129,7 @@ def loss_figure(counts: np.ndarray, kind: str) -> Html:
         Line(f"{GAMMA} = {gamma:g}", *cumulative_loss(counts, gamma), color)
         for gamma, color in zip(GAMMAS, shades(len(GAMMAS)), strict=True)
     ]
-    return line_plot(unit(f"share of the {kind}s, easiest first"), unit("share of loss"), lines)
+    return line_plot(unit(f"share of the {kind}s, easiest first"), unit("share of the loss, summed up"), lines)
 
 
 def focal_figure() -> Html:
@@ -146,5 +146,5 @@ def focal_figure() -> Html:
         for gamma, color in zip(PAPER_GAMMAS, shades(len(PAPER_GAMMAS)), strict=True)
     ]
     return line_plot(
-        unit("probability of the right answer"), Axis(0.0, 5.0, "loss", log=False), lines
+        unit("p_t, the probability of the right answer"), Axis(0.0, 5.0, "loss", log=False), lines
     )
