@@ -10,9 +10,9 @@ from retinanet_jax.page.axes import Axis, Steps
 from retinanet_jax.page.frame import BOTTOM, DASHES, HEIGHT, Key, box, dashes, frame, places
 from retinanet_jax.page.markup import Html, tag
 
-# From blue by violet to orange, and from dark to light, for those who see fewer colours; all are
-# seen on white and on black.
-SHADES = ((42, 92, 214), (136, 66, 204), (216, 74, 128), (236, 146, 34))
+# From sky blue by a dark violet to orange: neighbours differ in lightness, for those who see fewer
+# colours, and all are seen on white and on black.
+SHADES = ((42, 150, 226), (72, 62, 204), (200, 62, 128), (236, 146, 34))
 
 
 class Line(NamedTuple):
