@@ -159,7 +159,9 @@ def _anchors(scales: int, ratios: int, *numbers: float) -> Row:
         "anchors.scales": tuple(2.0 ** (i / scales) for i in range(scales)),
         "anchors.ratios": (1.0,) if ratios == 1 else (0.5, 1.0, 2.0),
     }
-    return Row(f"{scales} scales, {ratios} ratios", settings, *numbers)
+    name = f"{scales} {'scale' if scales == 1 else 'scales'}, "
+    name += f"{ratios} {'ratio' if ratios == 1 else 'ratios'}"
+    return Row(name, settings, *numbers)
 
 
 def _ohem(batch: int, nms: float, *numbers: float, ratio: int = 0) -> Row:

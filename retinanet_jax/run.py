@@ -221,7 +221,7 @@ def _introduce(
         f"{config.model.backbone}, norm {config.model.norm}, {config.model.frozen_stages} frozen "
         f"stages, {parameters / 1e6:.1f} M parameters, {config.model.dtype}\n"
         f"{mesh.devices.size} x {device}, {config.train.batch_size} images a step, "
-        f"{config.train.steps} steps; the first step compiles"
+        f"{config.train.steps} steps; the first compiles, unless a run of this kind has before"
     )
 
 

@@ -21,8 +21,8 @@ from retinanet_jax.detector import Detector
 from retinanet_jax.matching import IGNORE, match
 from retinanet_jax.models import build_model
 from retinanet_jax.models.layers import normalize
+from retinanet_jax.page.frame import standalone
 from retinanet_jax.page.markup import Html, tag
-from retinanet_jax.page.plots import standalone
 from retinanet_jax.visualize import class_color, draw_boxes
 
 SIDE, LARGE = 240, 400  # pixels of a picture in a row

@@ -14,6 +14,7 @@ import traceback
 from absl import app, flags
 
 from retinanet_jax import main as runs
+from retinanet_jax.analysis import analyze
 from retinanet_jax.cli import app as cli
 from retinanet_jax.config import from_config_dict
 from retinanet_jax.inspection import page
@@ -49,7 +50,7 @@ def parse_flags_and_stop(main, argv=None, flags_parser=None):
 def replace_the_work() -> None:
     app.run = parse_flags_and_stop
     argparse.ArgumentParser.parse_args = parse_and_stop
-    page.inspect_data = stop
+    page.inspect_data = analyze.analyze_workdir = stop
     # The trials of a sweep are planned, and so checked, before the plan is written. Where they
     # would run depends on the machine.
     command.write_plan = command.read_plan = stop

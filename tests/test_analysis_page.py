@@ -37,7 +37,7 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.data.report import DataError
 from retinanet_jax.metrics.coco import SUMMARY_NAMES, coco_average_precision
 from retinanet_jax.models import build_model
-from retinanet_jax.page.plots import standalone
+from retinanet_jax.page.frame import standalone
 from retinanet_jax.programs import init_variables
 from retinanet_jax.train import TrainState
 

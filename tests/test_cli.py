@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from retinanet_jax import main as flags_of_runs
+from retinanet_jax.analysis import analyze as analysis
+from retinanet_jax.analysis import figures, numbers, page
 from retinanet_jax.cli import app, detect, inspect_data
 from retinanet_jax.data.stream import ExampleError
 
@@ -85,6 +87,24 @@ def test_what_a_person_can_mend_is_a_line_and_a_fault_a_traceback(monkeypatch):
     assert exit_of("inspect") == "interrupted"
 
 
-def test_a_missing_argument_of_inspect_is_told():
+def test_what_is_missing_or_wrong_of_inspect_and_analyze_is_told():
     assert "name an experiment file" in exit_of("inspect")
     assert "--max_images: 0 is not 1" in exit_of("inspect", "--config=e.py", "--max_images=0")
+    analyze = ("analyze", "--workdir=w")
+    assert "--max_images: 0 is not 1" in exit_of(*analyze, "--max_images=0")
+    assert "name an experiment file" in exit_of(*analyze, "--config.data.root=d")
+    assert "e.py" in exit_of(*analyze, "--config=e.py")
+
+
+def test_an_analysis_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(analysis, "analyze_workdir", lambda *_, **__: None)
+    monkeypatch.setattr(figures, "draw_figures", lambda _: {})
+    monkeypatch.setattr(page, "render", lambda *_: "")
+    monkeypatch.setattr(numbers, "as_tree", lambda _: {})
+    (tmp_path / "file").write_text("")
+    said = exit_of("analyze", f"--workdir={tmp_path}", f"--out={tmp_path}/file/look.html")
+    assert "--out:" in said and "cannot be written: " in said and "name another" in said
+
+
+def test_a_report_needs_a_sweep(tmp_path):
+    assert "there is no plan of a sweep" in exit_of("report", f"--workdir={tmp_path}")

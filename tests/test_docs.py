@@ -89,7 +89,9 @@ def test_commands_that_are_wrong_would_be_found():
         "retinanet-jax inspect --config=experiments/gone.py": "no file",
         "python -m retinanet_jax.main --config=experiments/shapes.py:big --workdir=w": "'big'",
         "python scripts/scaling.py --chip=8": "--chip",
-        "python scripts/analyze.py --workdr=w": "workdr",
+        "python scripts/analyze.py --workdr=w": "required: --workdir",
+        "retinanet-jax analyze --workdir=w --config=experiments/gone.py": "no file",
+        "retinanet-jax report": "required: --workdir",
         "python scripts/gone.py": "gone.py",
         "python other.py": "no command that is known",
     }

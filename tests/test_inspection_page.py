@@ -20,7 +20,7 @@ from retinanet_jax.data.report import Report
 from retinanet_jax.inspection.page import render
 from retinanet_jax.inspection.pictures import MAX_DRAWN, overlay
 from retinanet_jax.inspection.statistics import count_classes, count_levels, read_split
-from retinanet_jax.page.charts import Axis
+from retinanet_jax.page.axes import Axis
 from retinanet_jax.page.markup import Html, tag
 
 ROOT = Path(__file__).resolve().parent.parent

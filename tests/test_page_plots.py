@@ -4,19 +4,11 @@ import re
 
 import numpy as np
 
-from retinanet_jax.page.charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
+from retinanet_jax.page.axes import Axis, Steps, around
+from retinanet_jax.page.frame import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from retinanet_jax.page.matrix import matrix_plot
-from retinanet_jax.page.plots import (
-    HEIGHT,
-    Band,
-    Line,
-    Spread,
-    band_plot,
-    bar_plot,
-    line_plot,
-    shades,
-    spread_plot,
-)
+from retinanet_jax.page.measured import SHAPES, Measured, Row, measured_plot, row_plot
+from retinanet_jax.page.plots import Band, Line, band_plot, bar_plot, line_plot, shades
 
 X, Y = Axis(0.0, 1.0, "across", log=False), Axis(0.0, 2.0, "up", log=False)
 CORNERS = f"M{LEFT:.1f} {HEIGHT - BOTTOM:.1f}L{WIDTH - RIGHT:.1f} {TOP:.1f}"
@@ -46,19 +38,44 @@ def test_bands_and_bars_are_closed_at_the_axis():
     assert f'height="{(HEIGHT - TOP - BOTTOM) / 2:g}"' in bars
 
 
-def test_spreads_have_dots_and_strokes_where_there_is_a_spread():
-    x, y = np.array([0.0, 1.0]), np.array([0.0, 2.0])
+def test_steps_are_equally_far_and_an_axis_around_values_holds_them():
+    steps = Steps((0.0, 0.1, 5.0), "gamma")
+    assert steps.place(np.array([0.0, 0.1, 5.0])).tolist() == [1 / 6, 0.5, 5 / 6]
+    assert [steps.name(value) for value in steps.ticks()] == ["0", "0.1", "5"]
+    for values in ([0.3, 0.45], [0.4], [0.0]):
+        axis = around(values, "AP")
+        assert axis.low < min(values) and max(values) < axis.high and axis.ticks()
+
+
+def test_measured_lines_show_every_value_and_published_ones_are_hollow():
+    x, twice = [0.0, 1.0], [[0.0, 1.0], [2.0]]
     lines = [
-        Spread("a", x, y, np.array([0.0, 1.0]), y, "#123456"),
-        Spread("b", x, y, y, y, "#654321"),
-        Spread("c", x, y, y, y, "#123456", dashed=True),
+        Measured("a", x, twice, "#123456"),
+        Measured("b", x, [[1.0], [1.0]], "#654321", SHAPES[1]),
+        Measured("c", x, [[0.0], [2.0]], "#123456", published=True),
     ]
-    plot = spread_plot(X, Y, lines)
-    middle = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) / 2
-    stroke = f'x1="{WIDTH - RIGHT}" x2="{WIDTH - RIGHT}" y1="{middle:g}" y2="{TOP}"'
-    assert plot.count(stroke) == 1 and plot.count(' stroke="#123456"></line>') == 1
-    assert plot.count("<circle") == 6 and plot.count('fill="var(--card)"') == 2
-    assert plot.count(CORNERS) == 3 and ">a</text>" in plot and ">c</text>" not in plot
+    plot = measured_plot(X, Y, lines)
+    low, middle = HEIGHT - BOTTOM, (HEIGHT - BOTTOM + TOP) / 2
+    # The first x has two values, and its mark is in the middle between them.
+    dots = [f'cx="{LEFT}" cy="{y:g}"' for y in (low, middle)]
+    assert plot.count("<circle") == 2 and all(dot in plot for dot in dots)
+    assert f"translate({LEFT:.1f} {(low + middle) / 2:.1f})" in plot
+    assert plot.count('fill-opacity=".13"') == 1  # of three lines one has a spread
+    assert plot.count(f'd="{SHAPES[1]}"') == 3  # two points, and the legend
+    assert plot.count('fill="var(--card)"') == 3 and f'd="{CORNERS}"' in plot
+    assert ">a</text>" in plot and ">c</text>" not in plot and "the paper&#x27;s" not in plot
+    assert ">the paper's, on COCO</text>" in plot
+
+
+def test_rows_have_their_names_and_what_was_not_measured_stays_empty():
+    rows = [Row("first", [0.0, 1.0], 1.0), Row("second", [0.5]), Row("third", [])]
+    plot = row_plot(X, rows)
+    places = {name: float(y) - 4 for y, name in re.findall(r' y="(\S+)" [^>]*>(\w+)</text>', plot)}
+    at = [float(y) for y in re.findall(r'translate\(\S+ (\S+?)\)" fill="var\(--accent', plot)]
+    assert at[:2] == [places["first"], places["second"]]
+    assert places["third"] not in at and plot.count("<circle") == 2
+    assert plot.count('fill="var(--card)"') == 2  # one row is published; and the legend
+    assert "measured here" not in row_plot(X, rows[1:])
 
 
 def test_legends_wrap():

@@ -71,7 +71,7 @@ def test_anchors_of_table_1c():
         row.name: (config.anchors.anchors_per_location, max(config.anchors.scales))
         for row, config in trials("1c", "")
     }
-    assert shapes["1 scales, 1 ratios"] == (1, 1.0)
+    assert shapes["1 scale, 1 ratio"] == (1, 1.0)
     assert shapes["3 scales, 3 ratios"] == (9, 2 ** (2 / 3))
     assert shapes["4 scales, 3 ratios"] == (12, 2**0.75)
 

@@ -210,10 +210,10 @@ def test_the_report_has_means_over_seeds_and_the_paper_beside_them(tmp_path, tra
     assert float(rows[5]["AP"]) == pytest.approx(0.07) and rows[5]["seed"] == "2"
     assert [row["paper AP"] for row in rows[::3]] == ["0.108", "0.302", "0.34", ""]
     plot = (tmp_path / "report.svg").read_text()
-    for name in ("alpha=0.25", "alpha=0.5", "loss.gamma; upwards AP; dashed: the paper"):
+    for name in ("alpha=0.25", "alpha=0.5", "loss.gamma", "AP", "the paper's, on COCO"):
         assert f">{name}<" in plot
-    # A dot for each mean; the paper has three of the four.
-    assert plot.count("<circle") == 7 and plot.count(' stroke-dasharray="') == 2
+    # A dot for each trial; of the four pairs of gamma and alpha, the paper has three.
+    assert plot.count("<circle") == 12 and plot.count('fill="#fff" stroke="#') == 3 + 1
 
 
 def test_tables_of_the_paper_are_sweeps(tmp_path, trained):
@@ -226,8 +226,18 @@ def test_tables_of_the_paper_are_sweeps(tmp_path, trained):
         tree.update_from_flattened_dict(row.settings_of("small"))
         assert trial.config() == from_config_dict(tree)
     plot = (tmp_path / "report.svg").read_text()
-    # A line each, for gamma and alpha change together.
-    assert plot.count('class="plotted"') == 2 and plot.count("<circle") == 14
+    # A line each, ours and the paper's, for gamma and alpha change together.
+    assert plot.count('class="plotted"') == 2 and plot.count('fill="#fff" stroke="#') == 7 + 1
+
+
+def test_trials_that_no_line_holds_are_rows(tmp_path, trained):
+    assert run(f"--workdir={tmp_path}", "--table=1c:small") == 0
+    plot = (tmp_path / "report.svg").read_text()
+    for row in TABLES["1c"].rows:
+        assert f">{row.name}</text>" in plot
+    assert plot.count(' stroke="#d9730d"') == 7 + 1  # the paper's, and the legend
+    report = (tmp_path / "report.md").read_text()
+    assert "| 3 scales, 1 ratio | (1, 1.26, 1.587) | (1) | 1 of 1 |" in report
 
 
 @pytest.mark.parametrize("table", list(TABLES))
@@ -236,7 +246,7 @@ def test_every_row_of_every_table_finds_its_numbers(table, variant):
     for row in TABLES[table].rows:
         settings = row.settings_of(variant.lstrip(":")) | {"seed": 1, "train.steps": 7}
         found = published(settings, table + variant)
-        assert found.pop("table") == table
+        assert found.pop("table") == table and found.pop("row") == row.name
         numbers = {"AP": row.ap, "AP50": row.ap50, "AP75": row.ap75} | row.also
         numbers = {k: v / 100 for k, v in numbers.items() if v is not None and k != "ms"}
         assert found == pytest.approx(numbers)

@@ -9,17 +9,17 @@ from retinanet_jax.analysis.loss_distribution import KINDS, cumulative_loss
 from retinanet_jax.analysis.numbers import GAMMAS
 from retinanet_jax.analysis.outcomes import COCO_IOUS
 from retinanet_jax.losses import sigmoid_focal_loss
-from retinanet_jax.page.charts import Axis
+from retinanet_jax.page.axes import Axis
 from retinanet_jax.page.markup import Html, shortened
 from retinanet_jax.page.matrix import matrix_plot
 from retinanet_jax.page.plots import Band, Line, band_plot, bar_plot, line_plot, shades
-from retinanet_jax.visualize import class_color
 
 ERROR_COLORS = dict(
     zip(
         CURVES,
-        # Right at .75 and at .5, place, similar class, other class, background, missed.
-        ("#2e9e5b", "#8ccf9f", "#3f83e0", "#c25fd6", "#e05252", "#9a8f80", "#f0a13a"),
+        # Right at .75 and at .5, place, similar class, other class, background, missed: neighbours
+        # differ in lightness, for those who see fewer colours.
+        ("#1f7f4f", "#93d3a8", "#3b78dc", "#b9a2f2", "#a3306f", "#c9bfae", "#ee8f1f"),
         strict=True,
     )
 )
@@ -82,17 +82,18 @@ def precision_by_iou(analysis: Analysis) -> Html:
 
 
 def precision_by_class(analysis: Analysis) -> Html:
-    """Precision over recall at an IoU of .5 of the classes that do worst."""
+    """Precision over recall at an IoU of .5 of the classes that do worst, the worst first."""
     means = analysis.precision.mean(axis=(1, 2))
     worst = np.argsort(means, kind="stable")[: min(MOST_LINES, int((~np.isnan(means)).sum()))]
+    colors = shades(len(worst))
     lines = [
         Line(
             f"{shortened(analysis.names[label])} {analysis.precision[label, 0].mean():.3f}",
             RECALLS,
             analysis.precision[label, 0],
-            "#{:02x}{:02x}{:02x}".format(*class_color(label)),
+            color,
         )
-        for label in worst.tolist()
+        for label, color in zip(worst.tolist(), colors, strict=True)
     ]
     return line_plot(unit("recall"), unit("precision"), lines)
 
@@ -129,7 +130,9 @@ def loss_figure(counts: np.ndarray, kind: str) -> Html:
         Line(f"{GAMMA} = {gamma:g}", *cumulative_loss(counts, gamma), color)
         for gamma, color in zip(GAMMAS, shades(len(GAMMAS)), strict=True)
     ]
-    return line_plot(unit(f"share of the {kind}s, easiest first"), unit("share of loss"), lines)
+    return line_plot(
+        unit(f"share of the {kind}s, easiest first"), unit("cumulative share of the loss"), lines
+    )
 
 
 def focal_figure() -> Html:
@@ -146,5 +149,5 @@ def focal_figure() -> Html:
         for gamma, color in zip(PAPER_GAMMAS, shades(len(PAPER_GAMMAS)), strict=True)
     ]
     return line_plot(
-        unit("probability of the right answer"), Axis(0.0, 5.0, "loss", log=False), lines
+        unit("p_t, the probability of the right answer"), Axis(0.0, 5.0, "loss", log=False), lines
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
+    "analyze": "analyze",
     "detect": "detect",
     "serve": "serve",
     "export": "export",
@@ -25,6 +26,7 @@ COMMANDS = {
     "inspect": "inspect_data",
     "prepare": "prepare_data",
     "sweep": "sweep",
+    "report": "report",
 }
 
 EPILOG = """exit codes:

@@ -37,21 +37,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the page."""
     from absl import logging
 
+    from retinanet_jax.cli.config import read_config
     from retinanet_jax.config import ConfigError, from_config_dict
     from retinanet_jax.inspection.page import inspect_data
-    from retinanet_jax.main import CONFIG, parse_flags
 
-    if arguments.config is None:
-        raise ConfigError("--config: name an experiment file, such as experiments/folder.py:small")
     if arguments.max_images < 1:
         raise ConfigError(f"--max_images: {arguments.max_images} is not 1 or more")
-    rest = parse_flags(
-        ["retinanet-jax inspect", f"--config={arguments.config}", *arguments.passed_on]
-    )
-    if len(rest) > 1:
-        raise ConfigError(f"unknown arguments: {' '.join(rest[1:])}")
+    tree = read_config("inspect", arguments)
     logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it has written
-    tree = CONFIG.value
     # No network is built: that pretrained weights are not named yet is no fault here.
     tree.model.norm, tree.model.frozen_stages = "batch", 0
     config = from_config_dict(tree)

@@ -12,7 +12,8 @@ from retinanet_jax.inspection.fit import Covered, Fit, as_flags, as_python, fit_
 from retinanet_jax.inspection.objects import SIZES, box_sides
 from retinanet_jax.inspection.pictures import anchor_crop
 from retinanet_jax.inspection.statistics import Split, count_levels
-from retinanet_jax.page.charts import Axis, bar, histogram, octaves, scatter
+from retinanet_jax.page.axes import Axis, octaves
+from retinanet_jax.page.charts import bar, histogram, scatter
 from retinanet_jax.page.document import table
 from retinanet_jax.page.markup import TIMES, Html, join, tag
 

@@ -9,7 +9,8 @@ from retinanet_jax.inspection.findings import UNCOVERED_SHARE
 from retinanet_jax.inspection.objects import SIZES, box_sides
 from retinanet_jax.inspection.pictures import css_color
 from retinanet_jax.inspection.statistics import ClassCount, Split, count_classes, facts, reports
-from retinanet_jax.page.charts import Axis, bar, histogram, octaves
+from retinanet_jax.page.axes import Axis, octaves
+from retinanet_jax.page.charts import bar, histogram
 from retinanet_jax.page.document import table
 from retinanet_jax.page.markup import TIMES, Html, join, tag
 

@@ -1,66 +1,15 @@
 """Charts as inline SVG; colours and type come from the page's style sheet."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from retinanet_jax.page.axes import Axis
+from retinanet_jax.page.frame import BOTTOM, LEFT, RIGHT, TOP, WIDTH
 from retinanet_jax.page.markup import Html, tag
 
-WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 40, 16, 24, 40
-
-
-class Axis(NamedTuple):
-    """From values to pixels.
-
-    low, high: values at the ends.
-    title: beneath it.
-    log: whether equal ratios are equal distances.
-    """
-
-    low: float
-    high: float
-    title: str
-    log: bool = True
-
-    def place(self, values: np.ndarray | float) -> np.ndarray:
-        """Where values lie, 0 to 1; those outside lie at the ends."""
-        scale = np.log if self.log else np.asarray
-        low, high = scale(np.array([self.low, self.high]))
-        return np.asarray((scale(np.clip(values, self.low, self.high)) - low) / (high - low))
-
-    def edges(self, bins: int) -> np.ndarray:
-        """Equally wide bins of a histogram."""
-        space = np.geomspace if self.log else np.linspace
-        return space(self.low, self.high, bins + 1)
-
-    def ticks(self) -> list[float]:
-        """Round values, about six."""
-        if self.log:
-            powers = np.arange(np.ceil(np.log2(self.low)), np.floor(np.log2(self.high)) + 1)
-            return [2.0**power for power in powers[:: max(1, len(powers) // 6)]]
-        step = (self.high - self.low) / 5
-        magnitude = 10.0 ** np.floor(np.log10(step))
-        step = min((m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= step), default=step)
-        first = np.ceil(self.low / step)
-        # Adding zero makes 0 of -0.
-        return [float(step * k) + 0.0 for k in np.arange(first, self.high / step + 1e-9)]
-
-    def name(self, value: float) -> str:
-        """The text at a tick: ratios below one are fractions."""
-        fraction = self.log and value < 1
-        return f"1/{1 / value:g}" if fraction else f"{value:g}"
-
-
-def octaves(values: np.ndarray, title: str) -> Axis:
-    """A logarithmic axis in whole octaves around those of some values that are positive."""
-    positive = values[values > 0]
-    if not positive.size:
-        return Axis(1.0, 2.0, title)
-    low, high = np.floor(np.log2(positive.min())), np.ceil(np.log2(positive.max()))
-    return Axis(float(2.0**low), float(2.0 ** max(high, low + 1)), title)
+HEIGHT = 230
 
 
 def histogram(
@@ -118,9 +67,9 @@ def scatter(
         parts.append(tag("path", d=dots, class_=f"dots group{number}"))
     lines = "".join(f"M{x - 4:.0f} {y:.0f}h8m-4 -4v8" for x, y in places(crosses))
     parts.append(tag("path", d=lines, class_="cross"))
+    parts.append(tag("text", y_axis.title, x=6, y=14, class_="title"))
     names = [name for name, _ in groups]
-    title = f"{x_axis.title}; upwards {y_axis.title}"
-    return _chart(title, parts, names, height, kind="group")
+    return _chart(x_axis.title, parts, names, height, kind="group")
 
 
 def bar(shares: Sequence[float], kinds: Sequence[str]) -> Html:

@@ -1,95 +1,97 @@
-"""The plot of a sweep: what was measured over a field that is a number, a line for the others."""
+"""The plot of a sweep: lines over a field that is a number, or a row for each trial."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from retinanet_jax.page.charts import Axis, octaves
+from retinanet_jax.page.axes import Axis, Steps, around, octaves
 from retinanet_jax.page.markup import Html
-from retinanet_jax.page.plots import Spread, shades, spread_plot
+from retinanet_jax.page.measured import SHAPES, Measured, Row, measured_plot, row_plot
+from retinanet_jax.page.plots import shades
 from retinanet_jax.sweep.axes import name_of
 from retinanet_jax.sweep.groups import Group
 
 FIRST = "loss.gamma"  # the field across, where it is varied
-DECADES = 16.0  # from the lowest to the highest value: above, equal ratios are equal distances
+MOST_STEPS = 12  # values of the field across: of more, not each has a tick
+DECADES = 16.0  # from the lowest to the highest of these: above, equal ratios are equal distances
+
+Lines = dict[str, list[Group]]
 
 
 def draw_curves(groups: Sequence[Group], name: str) -> Html | None:
-    """Lines through the means over the seeds, strokes from the lowest to the highest seed.
+    """Means over the seeds with every seed's number, and the paper's where it has these trials.
 
-    Where the paper has numbers of these trials, they are dashed lines of the same colours.
+    Lines over gamma, or over the first field that is a number, if each other combination of fields
+    has several values of it; else a row for each trial.
 
     Args:
-        groups: of trials; those that lack the field across, or are not finished, are left out.
+        groups: of trials; of those that are not finished, nothing is drawn.
         name: of the number that is drawn.
 
     Returns:
-        None where no field that is a number has two values that were measured.
+        None where nothing was measured.
     """
-    measured = [group for group in groups if group.values(name)]
-    field = _across(measured)
-    if field is None:
+    numbers = [value for group in groups for value in (*group.values(name), *_paper(group, name))]
+    if not any(group.values(name) for group in groups):
         return None
-    lines = _lines([group for group in measured if field in group.settings], field)
+    axis = around(numbers, name)
+    field, lines = _lines(groups)
+    if field is None:
+        return row_plot(axis, [_row(group, name) for group in groups])
     drawn = []
-    for (title, line), color in zip(lines.items(), shades(len(lines)), strict=True):
-        values = [group.values(name) for group in line]
-        drawn.append(_spread(title or name, line, field, values, color, dashed=False))
-        known = [group for group in line if name in group.paper]
-        if known:
-            values = [[group.paper[name]] for group in known]
-            drawn.append(_spread("paper", known, field, values, color, dashed=True))
-    return spread_plot(_x_axis(drawn, field), _y_axis(drawn, name), drawn)
+    for number, (title, color) in enumerate(zip(lines, shades(len(lines)), strict=True)):
+        shape = SHAPES[number % len(SHAPES)]
+        ours = [g for g in lines[title] if g.values(name)]
+        theirs = [g for g in lines[title] if _paper(g, name)]
+        for line, of, published in ((theirs, _paper, True), (ours, Group.values, False)):
+            x, values = [g.settings[field] for g in line], [of(g, name) for g in line]
+            drawn.append(Measured(title or name, x, values, color, shape, published))
+    return measured_plot(_x_axis(groups, field), axis, [line for line in drawn if line.x])
 
 
-def _across(groups: Sequence[Group]) -> str | None:
-    """The field that is drawn across: gamma, or the first that is a number and varies."""
-    fields = [FIRST, *(field for group in groups for field in group.settings)]
-    for field in dict.fromkeys(fields):
-        values = {group.settings.get(field) for group in groups} - {None}
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        if numbers and len(values) > 1:
-            return field
-    return None
+def _paper(group: Group, name: str) -> list[float]:
+    return [group.paper[name]] if name in group.paper else []
 
 
-def _lines(groups: Sequence[Group], field: str) -> dict[str, list[Group]]:
-    """The groups of each line by its name, which tells what the other fields are.
+def _row(group: Group, name: str) -> Row:
+    title = group.paper.get("row") or name_of(group.settings, group.settings)
+    return Row(title, group.values(name), group.paper.get(name))
 
-    Where each value of the field occurs once, as where fields change together, all are one line.
+
+def _lines(groups: Sequence[Group]) -> tuple[str | None, Lines]:
+    """The field across, and the groups of each line over it by the line's name; (None, {}) if none.
+
+    A line's name tells the other fields, but for those that follow from the field across, as where
+    fields change together.
     """
-    values = [group.settings[field] for group in groups]
-    lines: dict[str, list[Group]] = {}
-    for group in sorted(groups, key=lambda group: group.settings[field]):
-        others = {name: value for name, value in group.settings.items() if name != field}
-        alone = len(set(values)) == len(values) or not others
-        lines.setdefault("" if alone else name_of(others, others), []).append(group)
-    return lines
+    fields = dict.fromkeys(field for group in groups for field in group.settings)
+    for field in sorted(fields, key=lambda field: field != FIRST):
+        if not all(_is_number(group.settings.get(field)) for group in groups):
+            continue
+        others = [f for f in fields if f != field and not _follows(f, field, groups)]
+        lines: Lines = {}
+        for group in sorted(groups, key=lambda group: group.settings[field]):
+            rest = {f: group.settings[f] for f in others if f in group.settings}
+            lines.setdefault(name_of(rest, others) if others else "", []).append(group)
+        if min(map(len, lines.values())) > 1:
+            return field, lines
+    return None, {}
 
 
-def _spread(
-    name: str,
-    groups: Sequence[Group],
-    field: str,
-    values: Sequence[list[float]],
-    color: str,
-    *,
-    dashed: bool,
-) -> Spread:
-    x = np.array([group.settings[field] for group in groups], float)
-    mean, low, high = (np.array([fn(v) for v in values], float) for fn in (np.mean, min, max))
-    return Spread(name, x, mean, low, high, color, dashed)
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _x_axis(lines: Sequence[Spread], field: str) -> Axis:
-    x = np.concatenate([line.x for line in lines])
-    if x.min() > 0 and x.max() / x.min() > DECADES:
-        return octaves(x, field)
-    return Axis(float(x.min()), float(x.max()), field, log=False)
+def _follows(field: str, other: str, groups: Sequence[Group]) -> bool:
+    """Whether the value of `other` tells that of `field`."""
+    pairs = {(group.settings.get(other), group.settings.get(field)) for group in groups}
+    return len(pairs) == len({value for value, _ in pairs})
 
 
-def _y_axis(lines: Sequence[Spread], name: str) -> Axis:
-    """From 0, as the numbers are shares, to a little above the highest."""
-    highest = max(float(line.high.max()) for line in lines)
-    title = f"{name}; dashed: the paper" if any(line.dashed for line in lines) else name
-    return Axis(0.0, max(1.05 * highest, 0.01), title, log=False)
+def _x_axis(groups: Sequence[Group], field: str) -> Axis | Steps:
+    values = sorted({float(group.settings[field]) for group in groups})
+    if len(values) <= MOST_STEPS:
+        return Steps(tuple(values), field)
+    if values[0] > 0 and values[-1] / values[0] > DECADES:
+        return octaves(np.array(values), field)
+    return around(values, field)

@@ -29,8 +29,8 @@ class Trial(NamedTuple):
         name: of its folder.
         settings: what the sweep sets in its config.
         workdir: its folder.
-        paper: what the paper reports where it has this trial: 'table', and its numbers by the names
-            that ours have, as fractions.
+        paper: what the paper reports where it has this trial: 'table', of a sweep of that table
+            'row', and its numbers by the names that ours have, as fractions.
     """
 
     name: str
@@ -156,7 +156,7 @@ def published(settings: Settings, table: str = "") -> dict[str, Any]:
                 numbers = {
                     k: round(v / 100, 4) for k, v in numbers.items() if v is not None and k != "ms"
                 }
-                return {"table": name, **numbers}
+                return {"table": name, **({"row": row.name} if only else {}), **numbers}
     return {}
 
 

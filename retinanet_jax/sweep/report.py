@@ -10,7 +10,7 @@ import io
 import statistics
 from pathlib import Path
 
-from retinanet_jax.page.plots import standalone
+from retinanet_jax.page.frame import standalone
 from retinanet_jax.sweep.curves import draw_curves
 from retinanet_jax.sweep.groups import Group, group_trials
 from retinanet_jax.sweep.plan import FAILED, FINISHED, UNFINISHED, End, Trial, read_plan
@@ -20,7 +20,7 @@ COLUMNS = 3  # numbers of a trial in the table: AP, AP50, AP75; the others are i
 
 
 def write_report(workdir: Path) -> str:
-    """Writes report.md, report.csv and, where a number is varied, report.svg.
+    """Writes report.md, report.csv and, once something was measured, report.svg.
 
     Returns:
         The text of report.md.
@@ -69,9 +69,11 @@ def _markdown(
 def _table(groups: list[Group], names: list[str]) -> str:
     fields = list(dict.fromkeys(field for group in groups for field in group.settings))
     published = [name for name in names if any(name in group.paper for group in groups)]
-    head = [*fields, "finished", *names, *(f"{name}, paper" for name in published)]
+    titled = ["row"] if any("row" in group.paper for group in groups) else []
+    head = [*titled, *fields, "finished", *names, *(f"{name}, paper" for name in published)]
     rows = [
         [
+            *(group.paper.get(title, "") for title in titled),
             *(_text(group.settings.get(field, "")) for field in fields),
             _count(group),
             *(_mean(group.values(name)) for name in names),
@@ -101,7 +103,9 @@ def _number(value: float) -> str:
 
 
 def _text(value: object) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_text, value))})"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|")
 
 
