@@ -303,7 +303,8 @@ def _check_together(config: Config) -> None:
     if config.optimizer.warmup_steps >= config.train.steps:
         raise ConfigError(
             f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not less than "
-            f"config.train.steps, {config.train.steps}; the learning rate would never be reached"
+            f"config.train.steps, {config.train.steps}; the learning rate would never be reached: "
+            "write a smaller one"
         )
     if config.train.batch_size % config.optimizer.accumulate_steps:
         raise ConfigError(

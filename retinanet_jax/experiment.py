@@ -1,6 +1,8 @@
 """Experiment files: found, run and explained to whoever names them on the command line."""
 
+import difflib
 import importlib.util
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,50 @@ def explain_unknown_field(path: str) -> str:
     return f"{done}: cannot be set as it was written"
 
 
+def explain_flag(name: str) -> str:
+    """What a person may have meant by a flag that is none: '; write --config.train.steps'."""
+    if name.startswith("config."):
+        return "; fields follow the experiment file: --config=FILE.py"
+    fields = [
+        f"{section}.{field}"
+        for section, values in default_config().to_dict().items()
+        if isinstance(values, dict)
+        for field in values
+    ]
+    meant = [field for field in fields if name in (field, field.split(".")[1])]
+    meant = meant or difflib.get_close_matches(name, fields, n=1)
+    return "; did you mean " + " or ".join(f"--config.{x}" for x in meant) + "?" if meant else ""
+
+
 def load_experiment(location: str) -> ConfigDict:
     """Runs `get_config` of an experiment file, 'experiments/coco.py' or 'experiments/coco.py:r101'.
 
     Raises:
-        ConfigError: where there is no such file or variant.
+        ConfigError: where there is no such file or variant, or the file is no experiment.
     """
     path, _, variant = location.partition(":")
     if not Path(path).is_file():
-        raise ConfigError(f"--config: there is no file {path}")
+        raise ConfigError(f"--config: there is no file {path}{_near(Path(path))}")
     spec = importlib.util.spec_from_file_location("experiment", path)
+    if spec is None:
+        raise ConfigError(f"--config: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        where = traceback.format_exc(limit=-1).rstrip()
+        raise ConfigError(f"--config: {path} cannot be run:\n{where}") from error
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"--config: {path} has no function get_config() that returns a config")
     return module.get_config(variant) if variant else module.get_config()
+
+
+def _near(path: Path) -> str:
+    """Where a file was looked for that is not there, and what is there by a similar name."""
+    there = [file.name for file in path.parent.glob("*.py")]
+    if close := difflib.get_close_matches(f"{path.stem}.py", there, n=1):
+        return f"; did you mean {path.with_name(close[0])}?"
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
 
 
 def choose_variant(variants: dict[str, Any], name: str) -> Any:

@@ -1,12 +1,12 @@
 """Command line: trains or evaluates as a config file says.
 
-    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=/tmp/shapes
-    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=/tmp/shapes \\
-        --mode=evaluate
-    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=/tmp/shapes --replay=120
+    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes
+    python -m retinanet_jax.main --workdir=runs/shapes --mode=evaluate
+    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes --replay=120
 
 The last runs step 120 alone again and reports what each part of its loss was; see replay.py.
 Any field of the config can be set on the command line: --config.optimizer.learning_rate=0.02
+An evaluation without --config takes that of the run.
 
 On several hosts, or in several processes on one, the same command is started for each of them:
 under srun, mpirun, in a Kubernetes Job and on a TPU VM as it is, elsewhere with where process 0 is:
@@ -20,16 +20,21 @@ on; by a second signal, that signal's.
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from retinanet_jax.checkpoint import CheckpointError
 from retinanet_jax.compilation import keep_compilations
-from retinanet_jax.config import Config, ConfigError, from_config_dict
+from retinanet_jax.config import Config, ConfigError, DataConfig, from_config_dict
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.stream import ExampleError
 from retinanet_jax.download import DownloadError
-from retinanet_jax.experiment import explain_unknown_field, load_experiment
+from retinanet_jax.experiment import (
+    explain_flag,
+    explain_unknown_field,
+    load_experiment,
+)
 from retinanet_jax.launch import Launch, ProcessesError
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.preemption import EXIT_CODE, Preempted
@@ -67,35 +72,57 @@ EXPECTED = (
     DownloadError,
 )
 
+LESS_MEMORY = (
+    "Less is needed with a smaller --config.train.batch_size or --config.evaluation.batch_size, "
+    "smaller pictures (--config.pipeline.min_side and max_side), --config.model.dtype=bfloat16 or "
+    "--config.model.remat=all."
+)
+
 
 def tell(error: BaseException) -> tuple[str, int] | None:
     """The words and the exit code for what is no fault of the program; None for what is."""
     if isinstance(error, Preempted):
         return f"stopped by {error}; the same command goes on", EXIT_CODE
-    return (f"{type(error).__name__}: {error}", 1) if isinstance(error, EXPECTED) else None
+    if isinstance(error, EXPECTED):
+        return f"{type(error).__name__}: {error}", 1
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+        return f"{str(error).splitlines()[0]}\n{LESS_MEMORY}", 1
+    return None
 
 
 def main(argv: list[str]) -> None:
     """Runs what the flags say; see the module's docstring."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    check_flags(argv[1:])
     # Orbax tells every move at the level of information.
     logging.set_verbosity(logging.WARNING)
     try:
-        config = from_config_dict(CONFIG.value)
+        config = from_config_dict(CONFIG.value) if CONFIG.value is not None else None
         launch = Launch(
             COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
         )
         with joined(launch, tell):
-            keep_compilations(config.data.cache_dir)
+            keep_compilations(config.data.cache_dir if config else DataConfig.cache_dir)
             work(config, Path(WORKDIR.value).expanduser())
-    except (Preempted, *EXPECTED) as error:
-        words, code = tell(error)
+    except (Preempted, Exception) as error:
+        if (told := tell(error)) is None:
+            raise
+        words, code = told
         print(words, file=sys.stderr)
         sys.exit(code)
 
 
-def work(config: Config, workdir: Path) -> None:
+def check_flags(rest: list[str]) -> None:
+    """Ends the program where flags are missing, or where `rest`, which are none, has words."""
+    if rest:
+        hint = f"; did you mean --config={rest[0]}?" if ".py" in rest[0] else ""
+        sys.exit(f"unknown arguments: {' '.join(rest)}{hint}")
+    if CONFIG.value is None and (MODE.value != "evaluate" or REPLAY.value is not None):
+        sys.exit("--config is missing: name an experiment file, --config=experiments/shapes.py")
+    if WORKDIR.value is None:
+        sys.exit("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
+
+
+def work(config: Config | None, workdir: Path) -> None:
     """What --replay or --mode asks for."""
     if REPLAY.value is not None:
         replay_step(config, workdir, REPLAY.value)
@@ -106,14 +133,18 @@ def work(config: Config, workdir: Path) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with the mistakes in --config told in words instead of a traceback."""
+    """absl's parser, with mistakes told in words that say what to write."""
     try:
         for argument in argv:
             if argument.startswith(("--config=", "-config=")):
                 load_experiment(argument.partition("=")[2])
-        return app.parse_flags_with_usage(argv)
+        return flags.FLAGS(argv)
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(f"--{error.flagname}: there is no such flag{explain_flag(error.flagname)}")
+    except flags.Error as error:
+        sys.exit(str(error))
     except (AttributeError, KeyError):
         fields = [a.split("=")[0].removeprefix("--config.") for a in argv if "--config." in a]
         for field in fields:
@@ -125,7 +156,6 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def run(argv: list[str] | None = None) -> None:
     """The entry point; the first argument is the program's name, by default all are sys.argv."""
-    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, argv=argv, flags_parser=parse_flags)
 
 

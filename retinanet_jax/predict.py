@@ -101,6 +101,11 @@ def read_trained(location: str | Path, step: int | None = None) -> Trained:
     if Path(location).expanduser().is_dir():
         checkpoints = Checkpoints(Path(location).expanduser() / "checkpoints")
         return Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
+    if "://" not in str(location) and not Path(location).expanduser().exists():
+        raise WeightsError(
+            f"{location}: there is no such workdir or file in {Path.cwd()}; name the --workdir of "
+            "a run, or a RetinaNet: a file, an https:// URL or hf://owner/name/file"
+        )
     loaded = load_checkpoint(location)
     if loaded.categories is None:
         raise WeightsError(

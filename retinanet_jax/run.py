@@ -87,6 +87,10 @@ def train_and_evaluate(config: Config, workdir: Path, shared: Shared | None = No
         if first:
             learner = learner._replace(state=checkpoints.restore(learner.state))
             log.say(f"goes on at step {first}, found in {workdir}")
+            if first >= config.train.steps:
+                log.say(
+                    "all steps are done; with a larger --config.train.steps there would be more"
+                )
         _introduce(log, config, train_set, eval_set, mesh, learner)
         if log.active and (finding := check_coverage(train_set, config)):
             log.say(f"warning: {finding}")
@@ -149,19 +153,20 @@ class _Keeper(NamedTuple):
                 self.judge(step, state)
 
 
-def evaluate_workdir(config: Config, workdir: Path) -> Evaluation:
+def evaluate_workdir(config: Config | None, workdir: Path) -> Evaluation:
     """Evaluates the latest checkpoint of `workdir` on `config.data.eval_split`.
 
     The network and its conventions are those of the checkpoint; data, thresholds and batch size are
-    those of `config`. A run that trains in `workdir` meanwhile is not disturbed.
+    those of `config`, or of the run if it is None. A run that trains in `workdir` meanwhile is not
+    disturbed.
     """
     workdir, mesh = Path(workdir), make_mesh()
-    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     checkpoints = Checkpoints(workdir / "checkpoints")
     # Once, on one process: a run in training may add another meanwhile.
     step = from_first("evaluated step", checkpoints.latest_step())
     stored, categories = describe(checkpoints, step)
-    config = with_conventions_of(stored, config)
+    config = with_conventions_of(stored, config or stored)
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     dataset = load_dataset(config.data, config.data.eval_split)
     check_same_classes(categories, dataset.categories, workdir)
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
@@ -261,13 +266,17 @@ def _check_same_run(
         return
     before, stored = describe(checkpoints)
     check_same_classes(stored, categories, checkpoints.directory.parent)
-    for section in ("model", "anchors"):
-        if getattr(before, section) != getattr(config, section):
-            raise CheckpointError(
-                f"{checkpoints.directory}: holds a run with another config.{section}:\n"
-                f"{getattr(before, section)}\nnow:\n{getattr(config, section)}\n"
-                "use another --workdir, or the same settings"
-            )
+    differing = [
+        f"config.{section}.{name} was {value!r} and is {now!r}"
+        for section in ("model", "anchors")
+        for name, value in dataclasses.asdict(getattr(before, section)).items()
+        if (now := getattr(getattr(config, section), name)) != value
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{checkpoints.directory}: holds a run with another network: {'; '.join(differing)}; "
+            "use another --workdir, or the same settings"
+        )
     if before != config:
         log.say("some fields differ from those of the run that is continued; see config.json")
 

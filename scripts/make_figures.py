@@ -149,6 +149,8 @@ def main() -> None:
     # The first pictures of the evaluation split in which there is something to see.
     examples = [e for e in (source[i] for i in range(30)) if len(e.boxes) >= 3][:4]
     arguments.out.mkdir(parents=True, exist_ok=True)
+    # One as it is, for whoever wants to try the detector.
+    Image.fromarray(examples[0].image).save(arguments.out / "shapes.png", optimize=True)
     images = {
         "detections": detections(detector, examples),
         "anchors": matched_anchors(detector, examples[2]),

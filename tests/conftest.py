@@ -34,6 +34,16 @@ def golden_dir() -> Path:
     return _existing("RETINANET_GOLDEN", ROOT.parent / "shared" / "golden")
 
 
+@pytest.fixture(scope="session")
+def compilations(tmp_path_factory) -> dict[str, str]:
+    """Environment of other processes, in which they compile quickly, and what is alike once."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compilations")),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
+
+
 @pytest.fixture
 def read(tmp_path):
     """Reads bytes as a checkpoint's file, weights.bin."""

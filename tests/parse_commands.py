@@ -5,6 +5,7 @@ is parsed in a process of its own, forked when all is imported: absl's flags are
 """
 
 import argparse
+import contextlib
 import json
 import os
 import runpy
@@ -40,7 +41,9 @@ def stop(*_, **__):
 
 def parse_flags_and_stop(main, argv=None, flags_parser=None):
     rest = (flags_parser or flags.FLAGS)(argv or sys.argv)
-    if len(rest) > 1:
+    if main is runs.main:
+        runs.check_flags(rest[1:])
+    elif len(rest) > 1:
         raise ValueError(f"unknown arguments: {rest[1:]}")
     if runs.CONFIG.value is not None:
         from_config_dict(runs.CONFIG.value)
@@ -77,8 +80,8 @@ def start(words: list[str]) -> None:
             raise ValueError("no command that is known here")
 
 
-def complaint(words: list[str]) -> str:
-    """What is wrong with a command, found in a forked process; '' if nothing."""
+def forked(work, words: list[str]) -> str:
+    """'' if work(words) succeeds in a forked process, else what it said."""
     read_end, write_end = os.pipe()
     if child := os.fork():
         os.close(write_end)
@@ -90,9 +93,7 @@ def complaint(words: list[str]) -> str:
     os.dup2(write_end, 2)
     code = 1
     try:
-        start(words)
-        print("it was not parsed, but run")
-    except Parsed:
+        work(words)
         code = 0
     except SystemExit as ended:
         code = 0 if ended.code in (0, None) else 1
@@ -104,7 +105,19 @@ def complaint(words: list[str]) -> str:
     os._exit(code)
 
 
+def parse(words: list[str]) -> None:
+    """Starts a command whose work was replaced."""
+    with contextlib.suppress(Parsed):
+        start(words)
+        raise ValueError("it was not parsed, but run")
+
+
+def answer(work) -> None:
+    """Reads [name, words] and writes [name, complaint], where there is one."""
+    given = json.load(sys.stdin)
+    print(json.dumps([[name, said] for name, words in given if (said := forked(work, words))]))
+
+
 if __name__ == "__main__":
     replace_the_work()
-    given = json.load(sys.stdin)
-    print(json.dumps([[name, said] for name, words in given if (said := complaint(words))]))
+    answer(parse)

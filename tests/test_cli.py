@@ -45,7 +45,7 @@ def test_help_has_a_line_for_each_command_and_an_example_in_each(capsys):
 
 def test_unknown_commands_and_arguments_are_usage_errors(capsys):
     assert exit_of("detec") == 2 and "choose from" in capsys.readouterr().err
-    assert exit_of() == 2
+    assert exit_of() == 2 and "commands:" in capsys.readouterr().err
     assert exit_of("detect", "x.jpg", "--model=m", "--out=o", "--treshold=1") == 2
     assert "unknown arguments: --treshold=1" in capsys.readouterr().err
     assert exit_of("detect", "x.jpg", "--model=m", "--out=o", "--format=csv,pdf") == 2

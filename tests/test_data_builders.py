@@ -195,8 +195,8 @@ def test_splits_that_cannot_be(folder, tmp_path, split):
 
 def test_missing_things_are_named(folder, tmp_path):
     cases = {
-        "no such place": (config("folder", tmp_path / "none"), "val", "none: is no folder"),
-        "no such split": (config("folder", folder), "test", "splits there: train, val"),
+        "no such place": (config("folder", tmp_path / "none"), "val", "none: is not a folder"),
+        "no such split": (config("folder", folder), "test", "splits that are there: train, val"),
         "nothing prepared": (
             config("coco", tmp_path / "tfds"),
             "validation",

@@ -282,7 +282,7 @@ def test_byte_order_mark_is_read(read):
 def test_missing_file_and_folder(tmp_path, image_dir):
     with pytest.raises(DataError, match=r"none.json.*No such file"):
         read_annotations(tmp_path / "none.json", image_dir)
-    with pytest.raises(DataError, match=r"nowhere.*is no folder"):
+    with pytest.raises(DataError, match=r"nowhere.*is not a folder"):
         read_annotations(tmp_path / "none.json", tmp_path / "nowhere")
 
 

@@ -123,7 +123,7 @@ def test_splits_that_are_there_or_named(archives, prepared, tmp_path):
     assert split_sizes(folder) == {"test": 5}
     with pytest.raises(DataError, match="no split 'val'; take some of train, validation, test"):
         prepare_coco("2017", archives, tmp_path / "c", "skip", splits=("val",))
-    with pytest.raises(DataError, match=r"none: is no folder"):
+    with pytest.raises(DataError, match=r"none: is not a folder"):
         prepare_coco("2017", tmp_path / "none", tmp_path / "d", "skip")
     (some / "val2017.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"val2017\.zip: cannot be read.*download it again"):

@@ -65,7 +65,7 @@ def test_voc(tmp_path):
         assert len(dataset.source) == count
         assert dataset.source[0].boxes.tolist() == [[2, 3, 14, 15]]
     failed = prepare(dataset="voc2012", source=tmp_path / "none", data_dir=tmp_path / "other")
-    assert failed.returncode == 1 and "none: is no folder" in failed.stderr
+    assert failed.returncode == 1 and "none: is not a folder" in failed.stderr
 
 
 def test_wrong_use_says_what_to_write(tmp_path):

@@ -134,8 +134,8 @@ def test_stopped_and_continued_is_the_run_without_the_stop(finished, tmp_path, m
 
 
 def test_evaluation_by_itself_gives_the_same_numbers(finished):
-    config, workdir, found = finished
-    assert evaluate_workdir(config, workdir).summary == found.summary
+    _, workdir, found = finished
+    assert evaluate_workdir(None, workdir).summary == found.summary
 
 
 def test_evaluation_takes_the_network_from_the_checkpoint(finished):
@@ -172,10 +172,11 @@ def test_the_detector_sees_what_the_evaluation_saw(finished):
     assert detector([]) == []
 
 
-def test_a_finished_run_started_again_only_evaluates(finished):
+def test_a_finished_run_started_again_only_evaluates(finished, capsys):
     config, workdir, found = finished
     before = arrays(workdir)
     assert train_and_evaluate(config, workdir).summary == found.summary
+    assert "all steps are done" in capsys.readouterr().out
     for x, y in zip(arrays(workdir), before, strict=True):
         np.testing.assert_array_equal(x, y)
 
@@ -183,7 +184,7 @@ def test_a_finished_run_started_again_only_evaluates(finished):
 def test_another_model_in_the_same_workdir_is_refused(finished):
     config, workdir, _ = finished
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, prior=0.5))
-    with pytest.raises(CheckpointError, match=r"another config\.model"):
+    with pytest.raises(CheckpointError, match=r"config\.model\.prior was 0\.01 and is 0\.5; use"):
         train_and_evaluate(other, workdir)
 
 

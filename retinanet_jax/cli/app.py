@@ -32,7 +32,7 @@ COMMANDS = {
 EPILOG = """exit codes:
   0   done
   1   a mistake, told in a line, that you can mend; sweep: trials failed
-  2   arguments that are none
+  2   arguments that are missing or unknown
   3   detect: some of the inputs could not be read; all others are done
   75  train, sweep: stopped by a signal; the same command goes on"""
 
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser("retinanet-jax", f"{__doc__}\ncommands:\n{_table()}", EPILOG)
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own; COMMAND --help")
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        sys.exit(2)
     given = parser.parse_args(argv)
     module = importlib.import_module(f"{__package__}.{COMMANDS[given.command]}")
     command = _parser(f"retinanet-jax {given.command}", module.__doc__)
@@ -53,9 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         module.run(arguments)
     except Exception as error:
-        if not _is_expected(error):
+        from retinanet_jax.main import tell  # only now, for it imports all of the package
+
+        if (told := tell(error)) is None:
             raise
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(told[0])
     except KeyboardInterrupt:
         sys.exit("interrupted")
 
@@ -78,10 +83,3 @@ def _table() -> str:
         first = ast.get_docstring(ast.parse(source)).splitlines()[0]
         lines.append(f"  {name:10}{first}")
     return "\n".join(lines)
-
-
-def _is_expected(error: Exception) -> bool:
-    """Whether a person can mend it, so that a line says more than a traceback."""
-    from retinanet_jax.main import EXPECTED  # only now, for it imports all of the package
-
-    return isinstance(error, EXPECTED)

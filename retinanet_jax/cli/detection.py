@@ -162,9 +162,11 @@ def _summary(
     lines = [f"{seen}: {objects.total()} objects{f': {found}' if found else ''}"]
     if len(objects) > 8:
         lines[0] += ", ..."
+    if counts and not objects:
+        lines[0] += "; a lower --threshold gives less certain ones"
     if left_out:
         names = ", ".join(path.name for path in left_out[:5])
         more = ", ..." if len(left_out) > 5 else ""
-        lines.append(f"left out, by their names no pictures: {len(left_out)} files: {names}{more}")
+        lines.append(f"left out, not pictures by their names: {len(left_out)} files: {names}{more}")
     lines += [f"written: {place}" for place in places]
     return "\n".join(lines)

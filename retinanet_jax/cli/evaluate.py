@@ -1,9 +1,11 @@
 """Score the latest checkpoint of a run: average precision, pictures, detections.json.
 
-    retinanet-jax evaluate --config=experiments/shapes.py --workdir=runs/shapes
+    retinanet-jax evaluate --workdir=runs/shapes
+    retinanet-jax evaluate --workdir=runs/shapes --config=experiments/shapes.py \\
+        --config.data.shapes.num_eval=1000
 
-The network is that of the checkpoint, the data that of the config, in which any field can be set:
---config.data.eval_split=test. --helpfull lists further flags.
+The network is that of the checkpoint; data and thresholds are those of the run, or of --config, in
+which any field can be set. --helpfull lists further flags.
 """
 
 import argparse

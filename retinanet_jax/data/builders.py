@@ -97,12 +97,15 @@ def _file_digest(path: Path, mtime: int, size: int) -> bytes:
 def annotation_file(root: Path, split: str) -> Path:
     """root/annotations/instances_SPLIT.json; DataError tells which splits are there."""
     if not root.is_dir():
-        raise DataError("missing folder", root, "", "is no folder", "set data.root to one")
+        raise DataError("missing folder", root, "", "is not a folder", "set data.root to one")
     path = root / "annotations" / f"instances_{split}.json"
     if not path.is_file():
         there = sorted(p.stem.removeprefix("instances_") for p in path.parent.glob("instances_*"))
-        found = f"splits there: {', '.join(there)}" if there else "there is none of any split"
-        mend = f"set data.train_split and data.eval_split ({found}), or write the file"
+        mend = (
+            f"set data.train_split and data.eval_split to splits that are there: {', '.join(there)}"
+        )
+        if not there:
+            mend = "write it in COCO's format: docs/your_data.md shows how, with an example"
         raise DataError("annotation file", path, "", "is not there", mend)
     return path
 

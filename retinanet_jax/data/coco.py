@@ -181,7 +181,7 @@ class _Reader:
     def read(self, annotated: bool) -> CocoAnnotations:
         if not self.image_dir.is_dir():
             mend = "put the images there, or set data.root to the folder that has them"
-            raise DataError("missing folder", self.image_dir, "", "is no folder", mend)
+            raise DataError("missing folder", self.image_dir, "", "is not a folder", mend)
         content = read_json(self.path, annotated=annotated)
         self.categories = read_categories(content["categories"], self.path)
         self.labels = {c: label for label, c in enumerate(self.categories.ids)}

@@ -138,7 +138,7 @@ def missing_image(path: AnyPath, error: Exception) -> DataError:
 def _regular(path: AnyPath) -> AnyPath:
     """The path of a file; a pipe or a device is none, for reading it may never end."""
     if not path.is_file():
-        what = "No such file (a folder, a pipe or a device is none)"
+        what = "No such file (folders, pipes and devices do not count)"
         raise FileNotFoundError(errno.ENOENT, what)
     return path
 

@@ -199,7 +199,7 @@ def _find_splits(
     """The parts of each split; archives stay open until the stack is closed."""
     if not root.is_dir():
         mend = "give the folder that has the archives or what was extracted from them"
-        raise DataError("missing folder", root, "", "is no folder", mend)
+        raise DataError("missing folder", root, "", "is not a folder", mend)
     archives: dict[str, AnyPath] = {}
     found, missing = {}, {}
     for split in splits or release.splits:

@@ -91,7 +91,7 @@ def _tree(arguments: argparse.Namespace) -> ConfigDict:
         tree = base_config(name, variant)
     for text in arguments.passed_on:
         if not text.startswith("--config.") or "=" not in text:
-            raise ConfigError(f"{text}: is no argument; --help lists them")
+            raise ConfigError(f"{text}: is not an argument; --help lists them")
         field, values = parse_field(text.removeprefix("--config."), tree)
         if len(values) > 1:
             raise ConfigError(f"{text}: has several values; --grid {field}=... varies a field")
