@@ -22,7 +22,7 @@ class Learner(NamedTuple):
     step_fn: Callable[[TrainState, Batch, Focal], tuple[TrainState, dict[str, ArrayLike]]]
     predict_fn: PredictFn
     focal: Focal
-    state: TrainState
+    state: TrainState  # or its shapes, of one that is restored
 
 
 def make_learner(
@@ -31,6 +31,7 @@ def make_learner(
     mesh: Mesh,
     say: Callable[[str], None],
     programs: Programs | None = None,
+    restored: bool = False,
 ) -> Learner:
     """Builds the first state, with pretrained weights where the config names them.
 
@@ -40,16 +41,22 @@ def make_learner(
         mesh: of devices.
         say: takes what is to be told of the weights.
         programs: of this config, if there are any yet.
+        restored: a checkpoint takes the place of the first state, whose shapes suffice.
     """
     programs = programs or make_programs(config, categories.num_classes, mesh)
-    variables = programs.init_fn(jax.random.key(config.seed))
-    if config.model.pretrained:
-        imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)
-        say(f"{config.model.pretrained}\n{imported.summary()}")
-        variables = imported.variables
+    state = programs.state_like if restored else _first_state(programs, config, say)
     return Learner(
         step_fn=programs.step_fn,
         predict_fn=programs.predict_fn,
         focal=jax.device_put(focal_of(config.loss), replicated(mesh)),
-        state=programs.first_state_fn(variables),
+        state=state,
     )
+
+
+def _first_state(programs: Programs, config: Config, say: Callable[[str], None]) -> TrainState:
+    if not config.model.pretrained:
+        return programs.first_state_fn(config.seed)
+    variables = programs.init_fn(config.seed)
+    imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)
+    say(f"{config.model.pretrained}\n{imported.summary()}")
+    return programs.first_state_fn(imported.variables)

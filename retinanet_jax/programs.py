@@ -6,14 +6,15 @@ anew. Of a config, the seed and the focusing parameters are arguments of these f
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
+from jaxtyping import UInt32
 
 from retinanet_jax.config import Config
 from retinanet_jax.mesh import state_sharding
@@ -23,19 +24,23 @@ from retinanet_jax.predict import PredictFn, make_predict_fn
 from retinanet_jax.train import TrainState, create_state, make_train_step
 
 Variables = dict[str, Any]
+Seed = UInt32[jax.Array | np.ndarray, ""]
+ANY_SEED = np.zeros((), np.uint32)  # shapes do not depend on it
 
 
 class Programs(NamedTuple):
     """The functions of a run that are compiled, each at its first call.
 
-    init_fn: from a random key to the variables of the model.
-    first_state_fn: from variables to the state before the first update.
+    init_fn: from a seed to random variables of the model.
+    first_state_fn: from a seed, or from variables, to the state before the first update.
+    state_like: that state's arrays as ShapeDtypeStructs with shardings.
     step_fn: `train_step`.
     predict_fn: `predict`.
     """
 
-    init_fn: Callable[[jax.Array], Variables]
-    first_state_fn: Callable[[Variables], TrainState]
+    init_fn: Callable[[int], Variables]
+    first_state_fn: Callable[[int | Variables], TrainState]
+    state_like: TrainState
     step_fn: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     predict_fn: PredictFn
 
@@ -44,21 +49,27 @@ def make_programs(config: Config, num_classes: int, mesh: Mesh) -> Programs:
     """The functions for a config; its seed and focusing parameters are not looked at."""
     config = without_arguments(config)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
-    init_fn, variables = compile_init(model)
+    init = initializer(model)
     schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
-    trainable = trainable_mask(variables["params"], config.model)
+    trainable = trainable_mask(jax.eval_shape(init, ANY_SEED)["params"], config.model)
     optimizer = make_optimizer(config.optimizer, schedule, trainable)
-    first_state = functools.partial(
-        create_state,
-        optimizer=optimizer,
-        keep_average=config.optimizer.ema_decay > 0,
-        keep_positives=config.loss.normalizer == "running",
-    )
-    sharding = state_sharding(jax.eval_shape(first_state, variables), mesh, config.mesh)
+
+    def first_state(seed_or_variables: Seed | Variables) -> TrainState:
+        given = isinstance(seed_or_variables, Mapping)
+        return create_state(
+            seed_or_variables if given else init(seed_or_variables),
+            optimizer=optimizer,
+            keep_average=config.optimizer.ema_decay > 0,
+            keep_positives=config.loss.normalizer == "running",
+        )
+
+    shapes = jax.eval_shape(first_state, ANY_SEED)
+    sharding = state_sharding(shapes, mesh, config.mesh)
     return Programs(
-        init_fn,
+        once(init),
         # One program instead of one for every shape of a parameter, which take seconds to compile.
-        jax.jit(first_state, out_shardings=sharding),
+        once(first_state, out_shardings=sharding),
+        jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
         make_train_step(model, optimizer, schedule, config, mesh, sharding),
         make_predict_fn(model, config),
     )
@@ -77,16 +88,26 @@ def without_arguments(config: Config) -> Config:
 
 def init_variables(model: nn.Module, seed: int) -> Variables:
     """Random variables of a model, float32, the same on every platform."""
-    init_fn, _ = compile_init(model)
-    return init_fn(jax.random.key(seed))
+    return once(initializer(model))(seed)
 
 
-def compile_init(model: nn.Module) -> tuple[Callable[[jax.Array], Variables], Variables]:
-    """The function from a key to random variables, and the shapes of these."""
-    # Parameters do not depend on the image's size.
-    images = jnp.zeros((1, 64, 64, 3))
-    init = jax.jit(lambda key: model.init(key, images, train=False)).trace(jax.random.key(0))
-    # It runs once a run: on the CPU, LLVM's optimisation would cost ten seconds and win nothing.
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    options = options if jax.default_backend() == "cpu" else None
-    return init.lower().compile(compiler_options=options), init.out_info
+def initializer(model: nn.Module) -> Callable[[Seed], Variables]:
+    """From a seed to random variables, traced once."""
+
+    @jax.jit
+    def init(seed: Seed) -> Variables:
+        # Parameters do not depend on the image's size.
+        return model.init(jax.random.key(seed), jnp.zeros((1, 64, 64, 3)), train=False)
+
+    return init
+
+
+def once(function: Callable, **options: Any) -> Callable:
+    """A function compiled in little time, for it runs once a run; it takes a seed or a tree."""
+    # On the CPU, LLVM's optimisation would cost ten seconds and win nothing.
+    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    if jax.default_backend() == "cpu":
+        options["compiler_options"] = quick
+    compiled = jax.jit(function, **options)
+    # A key made of an int is that of its lowest 32 bits; made outside, it is three more programs.
+    return lambda x: compiled(np.array(x & 0xFFFFFFFF, np.uint32) if isinstance(x, int) else x)

@@ -12,6 +12,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +84,10 @@ def train_and_evaluate(config: Config, workdir: Path, shared: Shared | None = No
         if log.active:
             write_whole(workdir / "config.json", to_json(config))
         programs = shared.programs(config, train_set.categories.num_classes, mesh)
-        learner = make_learner(config, train_set.categories, mesh, log.say, programs)
+        # Beside the compiler, or the reading of what it left, which leave Python to others.
+        aside = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="coverage"))
+        coverage = aside.submit(check_coverage, train_set, config) if log.active else None
+        learner = make_learner(config, train_set.categories, mesh, log.say, programs, bool(first))
         if first:
             learner = learner._replace(state=checkpoints.restore(learner.state))
             log.say(f"goes on at step {first}, found in {workdir}")
@@ -92,7 +96,7 @@ def train_and_evaluate(config: Config, workdir: Path, shared: Shared | None = No
                     "all steps are done; with a larger --config.train.steps there would be more"
                 )
         _introduce(log, config, train_set, eval_set, mesh, learner)
-        if log.active and (finding := check_coverage(train_set, config)):
+        if coverage and (finding := coverage.result()):
             log.say(f"warning: {finding}")
 
         def judge(step: int, state: TrainState) -> Evaluation:

@@ -264,6 +264,15 @@ def test_box_losses_have_finite_gradients_everywhere(name):
     assert value.min() >= -1e-6 and value[upright].max() <= 3
 
 
+def test_compiled_sums_over_very_many_anchors():
+    """jaxlib 0.10.2 compiles some sums of more than 32,768 rows for CPUs into wrong ones."""
+    deltas = np.random.default_rng(0).normal(0, 1, (2, 100_000, 4)).astype(np.float32)
+    anchors = np.tile(np.float32([10, 20, 50, 80]), (100_000, 1))  # the targets too: all deltas 0
+    compiled = jax.jit(lambda deltas: losses.box.box_losses(deltas, anchors, anchors, "l1", 0.0))
+    expected = np.abs(deltas.astype(np.float64)).sum(axis=-1)
+    np.testing.assert_allclose(compiled(deltas), expected, rtol=1e-6)
+
+
 def test_smooth_l1_of_any_beta_and_hubers_loss():
     d = np.linspace(-3, 3, 31, dtype=np.float32)
     for beta in (0.1, 1 / 9, 1.0):

@@ -17,6 +17,7 @@ from retinanet_jax.learner import make_learner
 from retinanet_jax.losses import FIRST_POSITIVES, LossConfig, divisors, retinanet_loss
 from retinanet_jax.matching import Targets
 from retinanet_jax.mesh import make_mesh, replicated, to_devices
+from retinanet_jax.programs import make_programs, once
 from retinanet_jax.train import Focal, TrainState, accumulate_gradients
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
@@ -254,3 +255,22 @@ def test_rematerialisation_gives_the_same_update(plain):
 def test_batch_that_devices_cannot_share_says_what_to_write():
     with pytest.raises(ConfigError, match=r"train\.batch_size: 12 .* a multiple of 8, such as 16"):
         check_batch_size(12, 8, "train.batch_size")
+
+
+def test_a_restored_run_takes_the_shapes_of_the_first_state_alone(plain):
+    learner, mesh = plain
+    config = small_config(**PLAIN)
+    programs = make_programs(config, CATEGORIES.num_classes, mesh)
+    programs = programs._replace(init_fn=None, first_state_fn=None)  # neither is called
+    like = make_learner(config, CATEGORIES, mesh, print, programs, restored=True).state
+
+    def kind(x):
+        return x.shape, x.dtype, x.sharding
+
+    assert jax.tree.map(kind, like) == jax.tree.map(kind, learner.state)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31 + 5, 2**32 + 3])
+def test_a_seed_is_that_of_a_random_key(seed):
+    compiled = once(lambda seed: jax.random.bits(jax.random.key(seed)))
+    assert compiled(seed) == jax.random.bits(jax.random.key(seed))
