@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 ORDERS = ("scale_major", "ratio_major")
-ROUNDINGS = ("none", "torchvision")
+ROUNDINGS = ("none", "torchvision", "detectron")
 STRIDES = ("power_of_two", "grid")
 
 
@@ -43,7 +43,9 @@ class AnchorConfig:
     scales + scale (torchvision, MMDetection, keras-retinanet). It permutes the output channels of
     the heads."""
     rounding: str = "none"
-    """torchvision: sides cut to whole pixels, then corners rounded half to even."""
+    """torchvision: sides cut to whole pixels, then corners rounded half to even; detectron: the
+    width of a side of one stride rounded, then the height of that width, and both enlarged
+    (generate_anchors.py)."""
     center: float | int = 0.0
     """Centre of the first anchor in strides: 0 (Detectron2, torchvision, MMDetection) or 0.5 (TF,
     keras-retinanet)."""
@@ -96,12 +98,16 @@ def cell_anchors(level: int, config: AnchorConfig) -> Float[np.ndarray, "a 4"]:
     sides = config.size * 2.0**level * np.array(config.scales, np.float64)
     if config.rounding == "torchvision":
         sides = np.trunc(sides)
-    roots = np.sqrt(np.array(config.ratios, np.float64))
+    ratios = np.array(config.ratios, np.float64)
     if config.order == "scale_major":
-        sides, roots = np.repeat(sides, len(roots)), np.tile(roots, len(sides))
+        sides, ratios = np.repeat(sides, len(ratios)), np.tile(ratios, len(sides))
     else:
-        sides, roots = np.tile(sides, len(roots)), np.repeat(roots, len(sides))
-    half_width, half_height = sides / roots / 2, sides * roots / 2
+        sides, ratios = np.tile(sides, len(ratios)), np.repeat(ratios, len(sides))
+    width, height = 1 / np.sqrt(ratios), np.sqrt(ratios)  # of a side of 1
+    if config.rounding == "detectron":
+        width = np.round(2**level * width) / 2**level
+        height = np.round(2**level * width * ratios) / 2**level
+    half_width, half_height = sides * width / 2, sides * height / 2
     corners = np.stack([-half_width, -half_height, half_width, half_height], axis=1)
     if config.rounding == "torchvision":
         corners = np.round(corners)

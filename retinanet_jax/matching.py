@@ -25,7 +25,7 @@ NEGATIVE = -1
 IGNORE = -2
 """State of an anchor that takes part in no loss."""
 
-LOW_QUALITY = ("own_box", "that_box", "none")
+LOW_QUALITY = ("own_box", "that_box", "one_anchor", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,8 @@ class MatchingConfig:
     """Anchors that are the best of some box are positive whatever their IoU, all ties included.
     own_box: such an anchor is trained on the box it overlaps most, which may be another one
     (Detectron2, torchvision); that_box: on the box whose best it is, the last one if several
-    (MMDetection); none: there are no such matches (keras-retinanet)."""
+    (MMDetection); one_anchor: as that_box, but of ties only the first is a box's best, and of
+    several boxes the first is taken (TF); none: there are no such matches (keras-retinanet)."""
     low_quality_min_iou: float | int = 0.0
     """A low-quality match has an IoU strictly greater. At 0 a box that touches no anchor has none
     (torchvision makes every anchor with IoU 0 positive then); 0.4 is close to Detectron 1."""
@@ -111,6 +112,9 @@ def match(
     asked = (iou == top) & (top > config.low_quality_min_iou)
     if config.low_quality == "own_box":
         return jnp.where(jnp.any(asked, axis=1), own, matches)
+    if config.low_quality == "one_anchor":
+        asked &= jnp.arange(len(iou))[:, None] == jnp.argmax(iou, axis=0)
+        return jnp.where(jnp.any(asked, axis=1), jnp.argmax(asked, axis=1), matches)
     last = jnp.max(jnp.where(asked, jnp.arange(num_boxes, dtype=jnp.int32), -1), axis=1)
     return jnp.where(last >= 0, last, matches)
 

@@ -57,12 +57,14 @@ _COMMON = {
     "loss.normalizer": "batch",
     "model.norm": "auto",
     "model.norm_epsilon": 1e-5,
+    "model.norm_momentum": 0.1,
     "model.frozen_stages": -2,
     "model.stride_on": "1x1",
     "model.extra_levels_from": "backbone",
     "model.relu_before_p7": True,
     "model.head_norm": "none",
     "model.prior": 0.01,
+    "model.output_std": 0.01,
     "postprocess.score_threshold": 0.05,
     "postprocess.pre_nms_top_k": 1000,
     "postprocess.nms_iou": 0.5,
@@ -105,9 +107,10 @@ PAPER = _COMMON | {
 }
 """The paper, and Detectron, its authors' program, where the paper is silent. The low-quality
 matches of [.4, .5) are Detectron's; the paper speaks of none ('matching.low_quality': 'none').
-Detectron counts the last pixel of a box in, by which its anchors are centred on half a stride. Not
-here: it adds 1 to the positives of every image before it divides by their sum, rounds the sides of
-its anchors, and lets every score of P7 reach NMS."""
+Detectron counts the last pixel of a box in, by which its anchors are centred on half a stride. Two
+more of its habits are fields: it adds 1 to the positives of every image before it divides by their
+sum ('loss.normalizer': 'images_plus_one'), and rounds the sides of its anchors ('anchors.rounding':
+'detectron'). Not here: it lets every score of P7 reach NMS."""
 
 DETECTRON2 = _COMMON | {
     "pipeline.eval_resizing": "detectron2",
@@ -146,7 +149,6 @@ TORCHVISION_V2 = TORCHVISION_V1 | {
     "augmentation.scales": tuple(range(480, 801, 32)),
     "loss.box": "giou",
     "model.norm": "batch",
-    "model.frozen_stages": 0,
     "model.extra_levels_from": "backbone",
     "model.head_norm": "group",
     "optimizer.name": "adamw",
@@ -154,9 +156,10 @@ TORCHVISION_V2 = TORCHVISION_V1 | {
     "optimizer.weight_decay": 0.05,
     "optimizer.decay": "kernels",
 }
-"""`retinanet_resnet50_fpn_v2`: live batch norm; group norm in the heads; generalized IoU. Not here:
-torchvision spares norms from the decay, but not the biases of convolutions, and its batch norm
-counts the images of one GPU."""
+"""`retinanet_resnet50_fpn_v2`, trained as its pull request says (pytorch/vision 5756): live batch
+norm over all GPUs, stem and layer1 frozen, group norm in the heads, generalized IoU. Not here:
+torchvision spares norms from the decay, but not the biases of convolutions, and the statistics of
+frozen stages go on living."""
 
 MMDETECTION = _COMMON | {
     "pipeline.eval_resizing": "mmdetection",
@@ -165,6 +168,7 @@ MMDETECTION = _COMMON | {
     "pixels.order": "rgb",
     "anchors.order": "ratio_major",
     "matching.low_quality": "that_box",
+    "loss.normalizer": "images_or_one",
     "model.stride_on": "3x3",
     "model.relu_before_p7": False,
     "postprocess.clamp_both_sides": True,
@@ -174,8 +178,8 @@ MMDETECTION = _COMMON | {
     "train.steps": 12 * _STEPS_PER_EPOCH,
 }
 """retinanet_r18_fpn, _r50_fpn, _r101_fpn, _x101_32x4d_fpn and _x101_64x4d_fpn: style 'pytorch',
-schedule 1x. Not here: the scale and shift of its batch norm train while the statistics are frozen,
-and an image without positives counts as one with one."""
+schedule 1x. Not here: the scale and shift of its batch norm train while the statistics are
+frozen."""
 
 MMDETECTION_CAFFE = MMDETECTION | {
     "model.stride_on": "1x1",
@@ -196,7 +200,7 @@ TF_VISION = (
         "augmentation.scale_jitter": (0.8, 1.2),
         "anchors.center": 0.5,
         "matching.negative_iou": 0.5,
-        "matching.low_quality": "that_box",
+        "matching.low_quality": "one_anchor",
         "loss.gamma": 1.5,
         "loss.box": "smooth_l1",
         "loss.beta": 0.1,
@@ -204,6 +208,8 @@ TF_VISION = (
         "loss.normalizer": "batch_plus_one",
         "model.norm": "batch",
         "model.norm_epsilon": 1e-3,
+        "model.norm_momentum": 0.01,
+        "model.output_std": 1e-5,
         "model.frozen_stages": 0,
         "model.stride_on": "3x3",
         "model.extra_levels_from": "fpn",
@@ -220,9 +226,8 @@ TF_VISION = (
 )
 """retinanet_resnetfpn_coco, 72 epochs. Its box loss is 50 times Huber's with delta .1, which Keras
 averages over the four numbers of a box: smooth L1 with beta .1, times 50 * .1 / 4. Not here: batch
-norm in the pyramid and the heads, its momentum of .99 (here .9), the last convolutions' start at a
-deviation of 1e-5, a single best anchor for each box (here all ties), and 5000 candidates before NMS
-for each class instead of each level."""
+norm in the pyramid and the heads, and 5000 candidates before NMS for each class instead of each
+level."""
 
 RECIPES = {
     "paper": PAPER,

@@ -2,16 +2,28 @@
 
     python scripts/benchmark.py NAME [--json=FILE] [--rounds=7]
 
-where NAME is data, loss, postprocess, nms, eval, compile, infer, train, detect or gpu, prints a
-table that can be pasted into docs/performance.md; --json keeps its rows. What a benchmark measures
-and which peers it looks for stand in its module in scripts/benchmarks/; a peer that cannot be
-imported is named and left out.
+where NAME is data, loss, postprocess, nms, eval, compile, infer, train, sweep, detect or gpu,
+prints a table that can be pasted into docs/performance.md; --json keeps its rows. What a benchmark
+measures and which peers it looks for stand in its module in scripts/benchmarks/; a peer that cannot
+be imported is named and left out.
 """
 
 import argparse
 from pathlib import Path
 
-from benchmarks import data, detect, evaluation, gpu, infer, loss, nms, postprocess, startup, train
+from benchmarks import (
+    data,
+    detect,
+    evaluation,
+    gpu,
+    infer,
+    loss,
+    nms,
+    postprocess,
+    startup,
+    sweep,
+    train,
+)
 from benchmarks.rows import print_table, write_json
 
 # Each has add_arguments(parser) and run(arguments) -> list of rows.
@@ -24,6 +36,7 @@ BENCHMARKS = {
     "compile": startup,
     "infer": infer,
     "train": train,
+    "sweep": sweep,
     "detect": detect,
     "gpu": gpu,
 }

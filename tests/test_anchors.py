@@ -69,6 +69,19 @@ def test_cell_by_hand():
     np.testing.assert_allclose(cell_anchors(3, turned), np.array(expected)[[0, 3, 1, 4, 2, 5]])
 
 
+def test_detectron_rounds_the_sides_of_one_stride():
+    """Faster R-CNN's anchors, as generate_anchors.py lists them: -83 -39 100 56 and so on, with the
+    last pixel in the box: 184 x 96, 128 x 128 and 88 x 176, twice and four times that."""
+    config = AnchorConfig(size=8, scales=(1, 2, 4), rounding="detectron", order="ratio_major")
+    found = cell_anchors(4, config)
+    sides = np.float32([[184, 96], [128, 128], [88, 176]])
+    sides = (sides[:, None] * np.float32([1, 2, 4])[:, None]).reshape(-1, 2)
+    np.testing.assert_array_equal(found, np.concatenate([-sides, sides], axis=1) / 2)
+    # 45 * .5 is half way between 22 and 23, and numpy rounds to the even one.
+    (wide, *_) = cell_anchors(5, AnchorConfig(size=4, rounding="detectron"))
+    np.testing.assert_array_equal(wide, [-90, -44, 90, 44])
+
+
 def test_height_outermost_then_width():
     config = AnchorConfig(max_level=3, scales=(1,), ratios=(1,))
     (anchors,) = anchors_for_image((16, 24), config)
@@ -122,7 +135,7 @@ def test_shapes_halve_and_round_up():
     "field, value, says",
     [
         ("order", "foo", "scale_major, ratio_major"),
-        ("rounding", "up", "none, torchvision"),
+        ("rounding", "up", "none, torchvision, detectron"),
         ("strides", "odd", "power_of_two, grid"),
         ("min_level", 8, "between 0"),
         ("scales", (), "positive"),

@@ -32,6 +32,8 @@ VALID = np.array([True, True, False])
     [
         ("batch", [[3, 3], [3, 3]]),
         ("batch_plus_one", [[4, 4], [4, 4]]),
+        ("images_plus_one", [[5, 5], [5, 5]]),
+        ("images_or_one", [[4, 4], [4, 4]]),
         ("image", [[6, 6], [2, 2]]),
         ("level", [[2, 1], [2, 1]]),
         ("running", [[14, 14], [14, 14]]),
@@ -44,13 +46,22 @@ def test_divisors_by_hand(name, expected):
     np.testing.assert_array_equal(np.broadcast_to(found, (3, 2))[:2], expected)
 
 
-@pytest.mark.parametrize("name", ["batch", "batch_plus_one", "image", "level"])
-def test_divisors_without_positives_are_not_zero(name):
+@pytest.mark.parametrize(
+    ("name", "one_an_image"),
+    [
+        ("batch", False),
+        ("batch_plus_one", False),
+        ("images_plus_one", True),
+        ("images_or_one", True),
+        ("image", True),
+        ("level", False),
+    ],
+)
+def test_divisors_without_positives_are_not_zero(name, one_an_image):
     labels = np.full((2, 18), NEGATIVE, np.int32)
     for valid in (np.ones(2, bool), np.zeros(2, bool)):
-        assert divisors(labels, valid, SIZES, LossConfig(normalizer=name)).min() == (
-            2 if name == "image" and valid.any() else 1
-        )
+        found = divisors(labels, valid, SIZES, LossConfig(normalizer=name))
+        assert found.min() == (2 if one_an_image and valid.any() else 1)
 
 
 def test_running_mean_of_the_positives():

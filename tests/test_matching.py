@@ -91,7 +91,15 @@ def test_low_quality_keeps_the_own_box_or_takes_that_box():
     iou = [[0.6, 0.3, 0.0], [0.1, 0.0, 0.2], [0.0, 0.1, 0.2], [0.9, 0.2, 0.1]]
     assert _match(iou, MatchingConfig(low_quality="own_box")) == [0, 2, 2, 0]
     assert _match(iou, MatchingConfig(low_quality="that_box")) == [1, 2, 2, 0]
+    assert _match(iou, MatchingConfig(low_quality="one_anchor")) == [1, 2, NEGATIVE, 0]
     assert _match(iou, MatchingConfig(low_quality="none")) == [0, NEGATIVE, NEGATIVE, 0]
+
+
+def test_of_ties_one_anchor_takes_the_first():
+    """Anchors 0 and 1 are the best of box 0, and anchors 0 and 2 of box 1."""
+    iou = np.float32([[0.3, 0.2], [0.3, 0.1], [0.1, 0.2]])
+    assert _match(iou, MatchingConfig(low_quality="that_box")) == [1, 0, 1]
+    assert _match(iou, MatchingConfig(low_quality="one_anchor")) == [0, NEGATIVE, NEGATIVE]
 
 
 def test_low_quality_has_a_strict_minimum():
@@ -100,7 +108,7 @@ def test_low_quality_has_a_strict_minimum():
     assert _match(iou, MatchingConfig(low_quality_min_iou=0.4)) == [IGNORE, NEGATIVE]
 
 
-@pytest.mark.parametrize("low_quality", ["own_box", "that_box"])
+@pytest.mark.parametrize("low_quality", ["own_box", "that_box", "one_anchor"])
 def test_a_box_that_touches_no_anchor_matches_none(low_quality):
     iou = [[0.9, 0], [0, 0], [0, 0]]
     assert _match(iou, MatchingConfig(low_quality=low_quality)) == [0, NEGATIVE, NEGATIVE]
@@ -149,7 +157,7 @@ def test_crowds_ignore_the_negatives_inside():
 
 
 @pytest.mark.parametrize("num_boxes", [0, 3])
-@pytest.mark.parametrize("low_quality", ["own_box", "that_box", "none"])
+@pytest.mark.parametrize("low_quality", ["own_box", "that_box", "one_anchor", "none"])
 def test_without_boxes_all_is_negative(num_boxes, low_quality):
     labels = np.full(num_boxes, -1, np.int32)
     gt_boxes = np.tile(ANCHORS[0], (num_boxes, 1))
@@ -218,7 +226,7 @@ def test_jit_and_vmap_equal_eager():
     [
         ({"positive_iou": 0.0}, "positive_iou: 0.0"),
         ({"negative_iou": 0.6}, "negative_iou: 0.6"),
-        ({"low_quality": "best"}, "'best' is not one of own_box, that_box, none"),
+        ({"low_quality": "best"}, "'best' is not one of own_box, that_box, one_anchor, none"),
         ({"low_quality_min_iou": -0.1}, "low_quality_min_iou: -0.1"),
         ({"crowd_ioa": 0.0}, "None is off"),
     ],

@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from retinanet_jax.models import ModelConfig
+from retinanet_jax.models.backbones import BACKBONES
 from retinanet_jax.models.layers import Conv, Norm, PixelConfig, max_pool, normalize
 from retinanet_jax.models.resnet import ARCHITECTURES, Architecture, Bottleneck, ResNet
 from retinanet_jax.weights import WeightsError, backbone_from_torchvision
@@ -116,6 +119,21 @@ def test_live_batch_norm_uses_the_batch_and_follows_with_the_unbiased_variance()
     np.testing.assert_allclose(y, wanted, atol=1e-5)
     np.testing.assert_allclose(new["mean"], 0.9 * s["mean"] + 0.1 * x.mean(axes), rtol=1e-5)
     np.testing.assert_allclose(new["var"], 0.9 * s["var"] + 0.1 * x.var(axes, ddof=1), rtol=1e-5)
+
+
+def test_every_norm_has_the_momentum_and_the_epsilon_of_the_config():
+    config = ModelConfig(norm="batch", norm_momentum=0.3, norm_epsilon=1e-3, frozen_stages=0)
+    seen = set()
+
+    def look(call, arguments, named, context):
+        if isinstance(context.module, Norm):
+            seen.add((context.module.momentum, context.module.epsilon))
+        return call(*arguments, **named)
+
+    with nn.intercept_methods(look):
+        images, model = jnp.zeros((1, 64, 64, 3)), BACKBONES["resnet18"](config)
+        jax.eval_shape(lambda key: model.init(key, images, train=True), jax.random.key(0))
+    assert seen == {(0.3, 1e-3)}
 
 
 def test_statistics_are_exact_far_from_zero():

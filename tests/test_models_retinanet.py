@@ -91,14 +91,16 @@ def test_outputs_are_in_the_order_height_width_anchor_value():
 
 
 def test_class_prior_is_on_the_class_output_alone():
-    model = build_model(ModelConfig(**SMALL, backbone_levels=(3,), prior=0.02), 3, 9)
+    config = ModelConfig(**SMALL, backbone_levels=(3,), prior=0.02, output_std=0.05)
+    model = build_model(config, 3, 9)
     images = jnp.zeros((1, 64, 64, 3))
     init = jax.jit(lambda key: model.init(key, images, train=False))
     params = init(jax.random.key(0, impl="rbg"))["params"]
     bias = params["class_head"]["output"]["bias"]
     np.testing.assert_allclose(jax.nn.sigmoid(bias), 0.02, rtol=1e-5)
     for head in ("class_head", "box_head"):
-        np.testing.assert_allclose(params[head]["output"]["kernel"].std(), 0.01, rtol=0.1)
+        np.testing.assert_allclose(params[head]["output"]["kernel"].std(), 0.05, rtol=0.1)
+        np.testing.assert_allclose(params[head]["conv0"]["kernel"].std(), 0.01, rtol=0.1)
         assert not params[head]["conv0"]["bias"].any()
     assert not params["box_head"]["output"]["bias"].any()
 

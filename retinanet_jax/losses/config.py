@@ -5,7 +5,10 @@ import dataclasses
 from retinanet_jax.losses.box import OF_BOXES, OF_DELTAS
 from retinanet_jax.losses.classification import CLASS_LOSSES
 
-NORMALIZERS = ("batch", "batch_plus_one", "image", "level", "running")
+NORMALIZERS = (
+    *("batch", "batch_plus_one", "images_plus_one", "images_or_one"),
+    *("image", "level", "running"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,8 @@ class LossConfig:
     """Factor of the box loss within the total."""
     hard_examples: int = 0
     """OHEM (paper, section 5.1): only so many anchors of each image, those of the highest loss,
-    are trained on. 0: all of them. Paper: 128, 256 or 512, with cross_entropy."""
+    are trained on. 0: all of them. Paper: 128, 256 or 512, with cross_entropy. The sum is divided
+    as without; boxes then weigh less beside classes, since NMS leaves few positives."""
     hard_examples_iou: float | int = 0.7
     """NMS by the loss among the anchors comes before that choice; this is its IoU. 0.5 or 0.7."""
     negatives_per_positive: int = 0
@@ -48,8 +52,9 @@ class LossConfig:
     normalizer: str = "batch"
     """By what the sum over the anchors is divided: the positives, counted as `divisors` of
     losses/normalizer.py tells. batch: of the whole batch (the paper); batch_plus_one: and 1 (TF);
-    image: of each image (torchvision); level: of each pyramid level (NVIDIA); running: a running
-    mean (Detectron2)."""
+    images_plus_one: and 1 for each image (Detectron); images_or_one: an image without any counts as
+    one with one (MMDetection); image: of each image (torchvision); level: of each pyramid level
+    (NVIDIA); running: a running mean (Detectron2)."""
 
     def __post_init__(self):
         for name in ("gamma", "beta", "box_weight"):

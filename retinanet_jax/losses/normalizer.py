@@ -43,11 +43,13 @@ def divisors(
 
     With P positives in all, P_i in image i and P_l on level l of all images:
 
-        batch           max(P, 1)                     the paper, section 4
-        batch_plus_one  P + 1                         TF's official models
-        image           max(P_i, 1) * images          torchvision: a mean over the images
-        level           max(P_l, 1)                   NVIDIA's retinanet-examples
-        running         running mean * images         detectron2
+        batch            max(P, 1)                     the paper, section 4
+        batch_plus_one   P + 1                         TF's official models
+        images_plus_one  P + images                    Detectron (roi_data/retinanet.py), on one GPU
+        images_or_one    sum of max(P_i, 1)            MMDetection, on one GPU
+        image            max(P_i, 1) * images          torchvision: a mean over the images
+        level            max(P_l, 1)                   NVIDIA's retinanet-examples
+        running          running mean * images         detectron2
 
     Args:
       labels: class index, NEGATIVE or IGNORE.
@@ -71,6 +73,11 @@ def divisors(
         divisor = jnp.maximum(jnp.sum(positive), 1)
     elif config.normalizer == "batch_plus_one":
         divisor = jnp.sum(positive) + 1
+    elif config.normalizer == "images_plus_one":
+        divisor = jnp.sum(positive) + images
+    elif config.normalizer == "images_or_one":
+        divisor = jnp.sum(jnp.maximum(jnp.sum(positive, axis=1), valid))
+        divisor = jnp.maximum(divisor, 1)
     elif config.normalizer == "image":
         divisor = jnp.maximum(jnp.sum(positive, axis=1, keepdims=True), 1) * images
     elif config.normalizer == "level":

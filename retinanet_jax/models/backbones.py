@@ -18,6 +18,7 @@ def build_resnet(architecture: str, config: Any) -> ResNet:
         stride_on=config.stride_on,
         norm=config.norm,
         norm_epsilon=config.norm_epsilon,
+        norm_momentum=config.norm_momentum,
         frozen_stages=config.frozen_stages,
         remat=config.remat != "none",
         dtype=jnp.dtype(config.dtype),

@@ -21,8 +21,9 @@ class Head(nn.Module):
 
     The output's channels are (anchor, value), flattened in the order H, W, A: [b h*w*a v], in the
     module's dtype (the loss and the decoding turn it into float32). All weights start at
-    normal(0.01). norm 'group' is GroupNorm(32, 1e-5) behind convolutions without bias, 'none' a
-    bias alone. output_bias is the start of the output's bias: the prior for classes, 0 for boxes.
+    normal(0.01), those of the output at normal(output_std). norm 'group' is GroupNorm(32, 1e-5)
+    behind convolutions without bias, 'none' a bias alone. output_bias is the start of the output's
+    bias: the prior for classes, 0 for boxes.
     """
 
     anchors_per_location: int
@@ -31,6 +32,7 @@ class Head(nn.Module):
     channels: int = 256
     norm: str = "none"
     output_bias: float = 0.0
+    output_std: float = 0.01
     dtype: Any = jnp.float32
 
     def setup(self):
@@ -48,6 +50,7 @@ class Head(nn.Module):
         self.output = new_conv(
             self.anchors_per_location * self.values_per_anchor,
             use_bias=True,
+            kernel_init=nn.initializers.normal(self.output_std),
             bias_init=nn.initializers.constant(self.output_bias),
         )
 

@@ -143,7 +143,7 @@ class Norm(nn.Module):
 
     kind: str
     epsilon: float | int = 1e-5
-    momentum: float = 0.1  # torch's: new = (1 - momentum) * old + momentum * batch
+    momentum: float | int = 0.1  # torch's: new = (1 - momentum) * old + momentum * batch
     dtype: Any = jnp.float32
 
     @nn.compact

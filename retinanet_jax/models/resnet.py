@@ -112,6 +112,7 @@ class ResNet(nn.Module):
     stride_on: str = "3x3"
     norm: str = "frozen_batch"
     norm_epsilon: float | int = 1e-5
+    norm_momentum: float | int = 0.1
     frozen_stages: int = 0
     remat: bool = False
     dtype: Any = jnp.float32
@@ -120,7 +121,11 @@ class ResNet(nn.Module):
     def __call__(self, images: Float[ArrayLike, "b h w 3"], train: bool) -> dict[int, Array]:
         new_conv = functools.partial(Conv, dtype=self.dtype)
         new_norm = functools.partial(
-            Norm, kind=self.norm, epsilon=self.norm_epsilon, dtype=self.dtype
+            Norm,
+            kind=self.norm,
+            epsilon=self.norm_epsilon,
+            momentum=self.norm_momentum,
+            dtype=self.dtype,
         )
         architecture = ARCHITECTURES[self.architecture]
         block = Bottleneck if architecture.bottleneck else BasicBlock

@@ -25,6 +25,7 @@ class ModelConfig:
     stride_on: str = "3x3"  # of bottlenecks: '3x3' torchvision, MMDetection; '1x1' detectron2
     norm: str = "frozen_batch"  # of the backbone: frozen_batch, batch (live) or group
     norm_epsilon: float | int = 1e-5  # of the backbone
+    norm_momentum: float | int = 0.1  # of the backbone: share of a batch in the running statistics
     frozen_stages: int = 2  # 0 none, 1 stem, 2 stem and layer1, ..., 5 the whole backbone
     backbone_levels: tuple[int, ...] = (3, 4, 5)  # consecutive C levels that enter the FPN
     max_level: int = 7  # highest P level
@@ -35,6 +36,7 @@ class ModelConfig:
     head_channels: int = 256
     head_norm: str = "none"  # none or group (torchvision v2)
     prior: float = 0.01  # probability of an object that the class output starts with
+    output_std: float = 0.01  # of the weights that both outputs start with
     dtype: str = "float32"  # of the computation: float32 or bfloat16; parameters are always float32
     remat: str = (
         "none"  # what training computes twice to save memory: none, backbone, all (+ heads)
@@ -93,6 +95,12 @@ class ModelConfig:
             raise ValueError(f"model.prior: {self.prior!r} is no probability; write e.g. 0.01")
         if self.norm_epsilon < 0:
             raise ValueError(f"model.norm_epsilon: {self.norm_epsilon!r} is negative; write 1e-5")
+        if not 0 < self.norm_momentum <= 1:
+            raise ValueError(
+                f"model.norm_momentum: {self.norm_momentum!r} is not in (0, 1]; write 0.1"
+            )
+        if not self.output_std > 0:
+            raise ValueError(f"model.output_std: {self.output_std!r} is not above 0; write 0.01")
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -142,6 +150,7 @@ class RetinaNet(nn.Module):
             channels=self.config.head_channels,
             norm=self.config.head_norm,
             output_bias=output_bias,
+            output_std=self.config.output_std,
             dtype=jnp.dtype(self.config.dtype),
         )
 
