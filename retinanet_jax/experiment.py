@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,18 @@ def explain_unknown_field(path: str) -> str:
     return f"{done}: cannot be set as it was written"
 
 
-def explain_flag(name: str) -> str:
-    """What a person may have meant by a flag that is none: '; write --config.train.steps'."""
+def explain_flag(name: str, flags: Iterable[str]) -> str:
+    """What a person may have meant by a flag that is none of `flags`, or a field without config."""
     if name.startswith("config."):
         return "; fields follow the experiment file: --config=FILE.py"
-    fields = [
-        f"{section}.{field}"
-        for section, values in default_config().to_dict().items()
-        if isinstance(values, dict)
-        for field in values
-    ]
-    meant = [field for field in fields if name in (field, field.split(".")[1])]
-    meant = meant or difflib.get_close_matches(name, fields, n=1)
-    return "; did you mean " + " or ".join(f"--config.{x}" for x in meant) + "?" if meant else ""
+    meanings = [(flag, flag) for flag in flags]
+    for section, values in default_config().to_dict().items():
+        for field in values if isinstance(values, dict) else ():
+            whole = f"config.{section}.{field}"
+            meanings += [(field, whole), (f"{section}.{field}", whole)]
+    close = difflib.get_close_matches(name, [written for written, _ in meanings], n=1)
+    meant = [f"--{meaning}" for written, meaning in meanings if written in close]
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
 def load_experiment(location: str) -> ConfigDict:

@@ -30,11 +30,7 @@ from retinanet_jax.config import Config, ConfigError, DataConfig, from_config_di
 from retinanet_jax.data.report import DataError
 from retinanet_jax.data.stream import ExampleError
 from retinanet_jax.download import DownloadError
-from retinanet_jax.experiment import (
-    explain_flag,
-    explain_unknown_field,
-    load_experiment,
-)
+from retinanet_jax.experiment import explain_flag, explain_unknown_field, load_experiment
 from retinanet_jax.launch import Launch, ProcessesError
 from retinanet_jax.loop import DivergenceError
 from retinanet_jax.preemption import EXIT_CODE, Preempted
@@ -112,7 +108,7 @@ def main(argv: list[str]) -> None:
 
 
 def check_flags(rest: list[str]) -> None:
-    """Ends the program where flags are missing, or where `rest`, which are none, has words."""
+    """Ends the program where a flag is missing, or words are left (`rest`) that are no flags."""
     if rest:
         hint = f"; did you mean --config={rest[0]}?" if ".py" in rest[0] else ""
         sys.exit(f"unknown arguments: {' '.join(rest)}{hint}")
@@ -142,7 +138,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
     except flags.UnrecognizedFlagError as error:
-        sys.exit(f"--{error.flagname}: there is no such flag{explain_flag(error.flagname)}")
+        name = error.flagname
+        sys.exit(f"--{name}: there is no such flag{explain_flag(name, flags.FLAGS)}")
     except flags.Error as error:
         sys.exit(str(error))
     except (AttributeError, KeyError):

@@ -103,13 +103,15 @@ def test_everything_is_written_and_nothing_of_the_inputs(detect, network, folder
     assert set(coco.cats) == set(network.categories.ids)
 
 
-def test_only_what_is_asked_for_is_written(detect, folder, tmp_path):
+def test_only_what_is_asked_for_is_written(detect, folder, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = (folder / "a/x.png", f"--out={out}", "--threshold=0", "--classes=ant,elk")
     assert detect(*arguments, "--format=csv", "--flip") == 0
     assert [path.name for path in contents(out)] == ["detections.csv"]
     with (out / "detections.csv").open() as file:
         assert {row["class"] for row in csv.DictReader(file)} <= {"ant", "elk"}
+    assert detect(folder / "a/x.png", f"--out={out}", "--threshold=1", "--format=csv") == 0
+    assert "0 objects; a lower --threshold gives less certain ones" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

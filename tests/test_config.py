@@ -14,7 +14,7 @@ from retinanet_jax.config import (
     from_json,
     to_json,
 )
-from retinanet_jax.experiment import explain_unknown_field, load_experiment
+from retinanet_jax.experiment import explain_flag, explain_unknown_field, load_experiment
 from retinanet_jax.recipes import RECIPES
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -136,6 +136,21 @@ def test_unknown_fields_are_refused_with_the_nearest_name():
         from_config_dict(tree)
     assert "did you mean learning_rate?" in explain_unknown_field("optimizer.learning_rat")
     assert "is a value and has no field" in explain_unknown_field("seed.x")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("train.steps", "; did you mean --config.train.steps?"),
+        ("steps", "; did you mean --config.train.steps?"),
+        ("learning_rat", "; did you mean --config.optimizer.learning_rate?"),
+        ("workdri", "; did you mean --workdir?"),
+        ("config.train.steps", "; fields follow the experiment file: --config=FILE.py"),
+        ("zzz", ""),
+    ],
+)
+def test_what_was_meant_by_a_flag_is_told(name, meant):
+    assert explain_flag(name, ("workdir", "mode")) == meant
 
 
 def test_the_config_of_an_earlier_version_opens_and_that_of_a_later_one_says_why_not():
