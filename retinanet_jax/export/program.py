@@ -1,6 +1,7 @@
 """From uint8 pictures of any size to detections: one function of arrays, and what describes it."""
 
 import dataclasses
+import functools
 import importlib.metadata
 from collections.abc import Callable
 from typing import Any
@@ -60,16 +61,24 @@ def make_program(trained: Trained, canvas: tuple[int, int]) -> Program:
         config.model, trained.categories.num_classes, config.anchors.anchors_per_location
     )
 
+
     def detect(images, sizes):
         fitted = fitted_sizes(sizes, canvas, config.pipeline)
         resized = resize(images, sizes, fitted, canvas, config.pipeline.eval_resizing)
-        found = predict(
-            trained.variables,
-            resized,
-            fitted.astype(jnp.float32),
-            sizes.astype(jnp.float32),
-            model=model,
-            config=config,
+        arrays = resized, fitted.astype(jnp.float32), sizes.astype(jnp.float32)
+        # Behind a barrier, as arguments are: what is computed of constants alone, the compiler
+        # computes, and rounds otherwise than the machine.
+        variables = jax.lax.optimization_barrier(trained.variables)
+        together = functools.partial(predict, variables, model=model, config=config)
+
+        def alone(picture):
+            found = together(*(array[None] for array in picture))
+            return jax.tree.map(lambda array: array[0], found)
+
+        # As the Detector: on a CPU one by one. That is no slower, and the network is its very own,
+        # for with the number of pictures open it would have no shapes by which to choose.
+        found = jax.lax.platform_dependent(
+            *arrays, cpu=lambda *arrays: jax.lax.map(alone, arrays), default=together
         )
         return found._asdict()
 
