@@ -160,9 +160,9 @@ def test_onnxruntime_detects_the_same(name):
     config = small_config(**ONNX_CONFIGS[name])
     _, variables = variables_for(config)
     trained = Trained(variables, config, Categories(tuple(NAMES), (11, 12, 13, 14, 15)))
-    program = make_program(trained, (64, 64))
+    program = make_program(trained, [(64, 64)])
     session = onnxruntime.InferenceSession(
-        to_onnx(program, describe_program(trained, (64, 64), "small"))
+        to_onnx(program, describe_program(trained, [(64, 64)], "small"))
     )
     described = session.get_modelmeta().custom_metadata_map
     assert [c["name"] for c in json.loads(described["classes"])] == NAMES

@@ -64,7 +64,7 @@ def _interpolate(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarr
     height, width = size
     if how == "detectron2":
         picture = Image.fromarray(image)
-        # Columns first, as Pillow always did; from version 13 on, tall pictures had their rows first.
+        # Columns first, as Pillow has them; of tall pictures, version 13 has the rows first.
         for step in ((width, picture.height), (width, height)):
             picture = picture.resize(step, Image.Resampling.BILINEAR)
         return np.asarray(picture)

@@ -97,10 +97,34 @@ class _Walk:
             return self._nms(eqn, *inputs)
         if name in _CALLS:
             return self.results(eqn.params[_CALLS[name]], inputs)
+        if name == "platform_index":  # what runs everywhere
+            return [np.int32(eqn.params["platforms"].index(None))]
+        if name == "cond" and isinstance(inputs[0], np.ndarray | np.integer):
+            return self.results(eqn.params["branches"][int(inputs[0])], inputs[1:])
+        if name == "while":
+            return self._while(eqn, inputs)
         if _is_known(eqn, inputs):
             found = eqn.primitive.bind(*map(jnp.asarray, inputs), **eqn.params)
             return [np.asarray(x) for x in (found if eqn.primitive.multiple_results else [found])]
         return translate(self._graph, eqn, inputs)
+
+    def _while(self, eqn, inputs) -> list[Value]:
+        """A loop; what it carries goes in and out of its body, and all else is seen from there."""
+        params, graph = eqn.params, self._graph
+        ends = np.cumsum([params["cond_nconsts"], params["body_nconsts"]])
+        of_condition, of_body, start = (
+            inputs[: ends[0]],
+            inputs[ends[0] : ends[1]],
+            inputs[ends[1] :],
+        )
+        (goes_on,) = self.results(params["cond_jaxpr"], [*of_condition, *start])
+        types = [tensor_type(var.aval.dtype) for var in eqn.outvars]
+        with graph.body() as body:
+            carried = body.inputs(types)
+            carried = self.results(params["body_jaxpr"], [*of_body, *carried])
+            again = self.results(params["cond_jaxpr"], [*of_condition, *carried])
+            body.outputs([*again, *carried], [tensor_type(np.bool_), *types])
+        return graph.loop(goes_on, start, body)
 
     def _nms(self, eqn, boxes, scores, valid, iou_threshold, labels) -> list[Value]:
         """What `nms.nms` gives: indices of the kept boxes, by falling score, and a mask."""

@@ -23,6 +23,7 @@ SAME = {
     "add": "Add",
     "add_any": "Add",
     "and": "And",
+    "ceil": "Ceil",
     "copy": "Identity",
     "div": "Div",
     "eq": "Equal",
@@ -247,8 +248,13 @@ def _gather(graph, eqn, x, places):
     _require(list(numbers.offset_dims) == around, eqn)
     places = graph.add("Cast", places, to=tensor_type(np.int64))
     if batched:
-        _require(axis == 1 and list(batched) == [0], eqn)
-        return graph.add("GatherND", x, places, batch_dims=1)
+        _require(list(batched) == [0], eqn)
+        # GatherND takes them along the axis behind the batch.
+        order = list(range(len(eqn.invars[0].aval.shape)))
+        order[1], order[axis] = axis, 1
+        x = graph.add("Transpose", x, perm=order) if axis > 1 else x
+        found = graph.add("GatherND", x, places, batch_dims=1)
+        return graph.add("Transpose", found, perm=order) if axis > 1 else found
     return graph.add("Gather", x, graph.add("Squeeze", places, _ints([-1])), axis=axis)
 
 

@@ -9,6 +9,7 @@ neighbours times their shares, one neighbour after the other, as they do it.
 Coordinates are float64 here as there.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,21 +58,22 @@ def resize(
         canvas: h2, w2. Outside of the pictures stands anything.
         how: one of `data.transforms.RESIZINGS`; all but torchvision's give whole grey levels.
     """
-    one = {
-        "opencv": _by_opencv,
-        "mmdetection": _linear,
-        "detectron2": _by_pil,
-        "torchvision": _by_torch,
-    }[how]
     with jax.enable_x64(True):
-        resized = jax.vmap(one, (0, 0, 0, None))(images, old_sizes, new_sizes, canvas)
+        old, new = jnp.asarray(old_sizes), jnp.asarray(new_sizes)
+        skips = jnp.all(2 * new < old, axis=1)
+        shrinkage = jnp.max(-(-old // new))  # old pixels to a new one, at most, of all pictures
+        if how == "opencv":
+            count = jnp.where(jnp.any(skips), shrinkage + 2, 0)
+            averages = jax.vmap(functools.partial(_area, canvas, count))(images, old, new)
+            resized = jax.vmap(functools.partial(_linear, canvas))(images, old, new)
+            resized = jnp.where(skips[:, None, None, None], averages, resized)
+        elif how == "detectron2":
+            count = 2 * shrinkage + 2
+            resized = jax.vmap(functools.partial(_by_pil, canvas, count))(images, old, new)
+        else:
+            one = _by_torch if how == "torchvision" else _linear
+            resized = jax.vmap(functools.partial(one, canvas))(images, old, new)
         return resized.astype(jnp.float32)
-
-
-def _by_opencv(image, old, new, canvas):
-    """Area averages below half the size, else bilinear."""
-    skips = jnp.all(2 * new < old)
-    return jnp.where(skips, _area(image, old, new, canvas, skips), _linear(image, old, new, canvas))
 
 
 class _Taps(NamedTuple):
@@ -79,7 +81,7 @@ class _Taps(NamedTuple):
 
     first: its first old pixel; the others follow. Those over an end are the pixel at the end.
     share: of each new pixel's t-th old one, as a function of t.
-    count: of old pixels; may be traced.
+    count: of old pixels, or more; may be traced. The shares of those too many are 0.
     old: pixels of the old line.
     """
 
@@ -132,7 +134,7 @@ def _centres(length: int, scale: Float[Array, ""]) -> Float[Array, " m"]:
     return (_pixels(length) + 0.5) * scale
 
 
-def _linear(image, old, new, canvas):
+def _linear(canvas, image, old, new):
     """OpenCV's INTER_LINEAR of 8 bits: shares in 1/2048, the sum of two products cut to 16 bits."""
 
     def taps(axis):
@@ -151,8 +153,8 @@ def _linear(image, old, new, canvas):
     return jax.lax.div(_weigh(wide, taps(0), 0, add_cut, jnp.int32(2)), jnp.int32(4))
 
 
-def _area(image, old, new, canvas, wanted):
-    """OpenCV's INTER_AREA for more than twofold shrinkage; no loop runs where it is not wanted."""
+def _area(canvas, count, image, old, new):
+    """OpenCV's INTER_AREA for more than twofold shrinkage; `count` is 0 where no picture wants it."""
     is_whole = jnp.all(old % new == 0)  # then OpenCV adds whole numbers and divides once
 
     def taps(axis):
@@ -171,16 +173,15 @@ def _area(image, old, new, canvas, wanted):
             shares = jnp.where(first + t > last, 0, covered / cell).astype(jnp.float32)
             return jnp.where(is_whole, jnp.float32(1) * (shares > 0), shares)
 
-        count = jnp.where(wanted, old[axis] // new[axis] + 2, 0)
         return _Taps(first.astype(jnp.int32), share, count, old[axis])
 
     wide = _weigh(image, taps(1), 1, _add_rounded, jnp.float32(0))
     total = _weigh(wide, taps(0), 0, _add_rounded, jnp.float32(0))
-    pixels = jnp.where(is_whole, jnp.prod(old // new), 1).astype(jnp.float32)
+    pixels = jnp.where(is_whole, (old[0] // new[0]) * (old[1] // new[1]), 1).astype(jnp.float32)
     return jnp.round(total * (1 / pixels)).astype(jnp.int32)
 
 
-def _by_pil(image, old, new, canvas):
+def _by_pil(canvas, count, image, old, new):
     """PIL's BILINEAR: a triangle as wide as a new pixel, shares in 1/2**22, rounded in between."""
 
     def taps(axis):
@@ -193,7 +194,6 @@ def _by_pil(image, old, new, canvas):
             distance = jnp.abs(first + t - centres + 0.5) / reach
             return jnp.where(first + t < end, jnp.maximum(1 - distance, 0), 0)
 
-        count = jnp.int32(2 * reach) + 2
         add = lambda t, total: total + weight(t)  # noqa: E731
         total = jax.lax.fori_loop(jnp.int32(0), count, add, jnp.zeros_like(centres))
         share = lambda t: (weight(t) / total * 2**22 + 0.5).astype(jnp.int32)  # noqa: E731
@@ -205,7 +205,7 @@ def _by_pil(image, old, new, canvas):
     return image
 
 
-def _by_torch(image, old, new, canvas):
+def _by_torch(canvas, image, old, new):
     """See data.transforms: torch places pixels in float32, and nothing is rounded to grey levels."""
 
     def taps(axis):
