@@ -53,7 +53,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.format == "onnx":  # its runtimes would hold a network for each
         canvases = [largest_of(canvases)]
     source = Path(arguments.model).name
-    content = write(make_program(trained, canvases), describe_program(trained, canvases, source))
+    described = describe_program(trained, canvases, source)
+    try:
+        content = write(make_program(trained, canvases), described)
+    except NotImplementedError as error:
+        what = f"cannot hold this network ({error})"
+        raise DataError("format", "--format", "'onnx'", what, "write stablehlo") from error
     path = arguments.out.expanduser()
     try:
         write_whole(path, content)

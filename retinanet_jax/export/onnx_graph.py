@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -15,6 +16,9 @@ _TYPES = {"bfloat16": np.dtype(np.float32)}
 
 Value = str | np.ndarray
 """What a node takes: the name of another's result, or an array that is known."""
+Typed = Any  # what has a dtype and a shape, whose sizes may be symbolic
+
+_CONDITION = jax.ShapeDtypeStruct((), np.bool_)
 
 
 def numpy_type(dtype: Any) -> np.dtype:
@@ -25,6 +29,12 @@ def numpy_type(dtype: Any) -> np.dtype:
 def tensor_type(dtype: Any) -> int:
     """ONNX's number for a JAX dtype."""
     return helper.np_dtype_to_tensor_dtype(numpy_type(dtype))
+
+
+def declare(name: str, array: Typed) -> onnx.ValueInfoProto:
+    """A value's name, type and shape, as inputs and outputs of graphs have them."""
+    shape = [size if isinstance(size, int) else str(size) for size in array.shape]
+    return helper.make_tensor_value_info(name, tensor_type(array.dtype), shape)
 
 
 class Graph:
@@ -81,7 +91,7 @@ class Graph:
             self.nodes = around
 
     def loop(self, goes_on: Value, start: Sequence[Value], body: "Body") -> list[str]:
-        """Adds a loop that carries values from `start` through the body while its condition holds."""
+        """Adds a loop: values are carried from `start` through the body while it says so."""
         # "" is no limit of the number of rounds.
         taken = ["", *map(self.name_of, (goes_on, *start))]
         names = [self.name_for("Loop") for _ in start]
@@ -100,20 +110,16 @@ class Body:
     def __init__(self, graph: Graph):
         self._graph = graph
 
-    def inputs(self, types: Sequence[int]) -> list[str]:
+    def inputs(self, types: Sequence[Typed]) -> list[str]:
         """Names of the carried values, which have these types."""
         # ONNX gives the number of the round and the condition, too.
-        types = [tensor_type(np.int64), tensor_type(np.bool_), *types]
-        self._inputs = self._declared([self._graph.name_for("carried") for _ in types], types)
-        return [value.name for value in self._inputs[2:]]
+        types = [jax.ShapeDtypeStruct((), np.int64), _CONDITION, *types]
+        names = [self._graph.name_for("carried") for _ in types]
+        self._inputs = list(map(declare, names, types))
+        return names[2:]
 
-    def outputs(self, values: Sequence[Value], types: Sequence[int]) -> None:
+    def outputs(self, values: Sequence[Value], types: Sequence[Typed]) -> None:
         """What the body gives: whether it goes on, and the carried values."""
         names = [self._graph.add("Identity", value) for value in values]
-        outputs = self._declared(names, types)
+        outputs = list(map(declare, names, [_CONDITION, *types]))
         self.graph = helper.make_graph(self._graph.nodes, "body", self._inputs, outputs)
-
-    @staticmethod
-    def _declared(names: Sequence[str], types: Sequence[int]) -> list[onnx.ValueInfoProto]:
-        pairs = zip(names, types, strict=True)
-        return [helper.make_tensor_value_info(name, kind, None) for name, kind in pairs]

@@ -23,7 +23,7 @@ Size = tuple[int, int]
 
 
 def choose_canvases(text: str, config: Config) -> list[Size]:
-    """The network's inputs, (height, width) in pixels: HEIGHTxWIDTH as asked for, or the Detector's.
+    """The network's inputs, (height, width) in pixels: HEIGHTxWIDTH, or those of the Detector.
 
     Raises:
         DataError: it is no such pair, or not of multiples of `config.pipeline.pad_multiple`.

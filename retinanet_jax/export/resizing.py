@@ -63,7 +63,7 @@ def resize(
         skips = jnp.all(2 * new < old, axis=1)
         shrinkage = jnp.max(-(-old // new))  # old pixels to a new one, at most, of all pictures
         if how == "opencv":
-            count = jnp.where(jnp.any(skips), shrinkage + 2, 0)
+            count = jnp.max(jnp.where(skips, shrinkage + 2, 0))
             averages = jax.vmap(functools.partial(_area, canvas, count))(images, old, new)
             resized = jax.vmap(functools.partial(_linear, canvas))(images, old, new)
             resized = jnp.where(skips[:, None, None, None], averages, resized)
@@ -154,7 +154,7 @@ def _linear(canvas, image, old, new):
 
 
 def _area(canvas, count, image, old, new):
-    """OpenCV's INTER_AREA for more than twofold shrinkage; `count` is 0 where no picture wants it."""
+    """OpenCV's INTER_AREA for more than twofold shrinkage; a count of 0 gives nothing."""
     is_whole = jnp.all(old % new == 0)  # then OpenCV adds whole numbers and divides once
 
     def taps(axis):
@@ -206,7 +206,7 @@ def _by_pil(canvas, count, image, old, new):
 
 
 def _by_torch(canvas, image, old, new):
-    """See data.transforms: torch places pixels in float32, and nothing is rounded to grey levels."""
+    """See data.transforms: pixels are placed in float32, and not rounded to grey levels."""
 
     def taps(axis):
         scale = old[axis].astype(jnp.float32) / new[axis].astype(jnp.float32)
