@@ -93,8 +93,8 @@ class _Walk:
         if name in _CALLS:
             return self.results(eqn.params[_CALLS[name]], inputs)
         if name == "platform_index":  # what runs everywhere
-            return [np.int32(eqn.params["platforms"].index(None))]
-        if name == "cond" and isinstance(inputs[0], np.ndarray | np.integer):
+            return [np.array(eqn.params["platforms"].index(None), np.int32)]
+        if name == "cond" and isinstance(inputs[0], np.ndarray):
             return self.results(eqn.params["branches"][int(inputs[0])], inputs[1:])
         if name == "while":
             return self._while(eqn, inputs)
