@@ -1,7 +1,8 @@
 """The Detector: a trained network that is called on images, folders and videos."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,14 @@ class Detector:
         canvas: str | None = None,
     ):
         """Of variables in memory; see from_checkpoint for the arguments."""
+        _check_types((variables, Mapping), (config, Config), (categories, Categories))
         if canvas is not None:
             pipeline = dataclasses.replace(config.pipeline, eval_canvas=canvas)
             config = dataclasses.replace(config, pipeline=pipeline)
         if batch_size is None:
             batch_size = 1 if jax.default_backend() == "cpu" else BATCH_SIZE
-        if batch_size < 1:
-            raise ConfigError(f"batch_size: {batch_size} is not a whole number of at least 1")
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise ConfigError(f"batch_size: {batch_size!r} is not a whole number of at least 1")
         self.config, self.categories, self.batch_size = config, categories, batch_size
         self.variables = jax.device_put(variables)
         model = build_model(
@@ -218,6 +220,8 @@ class Detector:
     def _chosen(self, threshold, classes, max_detections) -> dict[str, Any]:
         """The arguments of ImageDetections.select, checked."""
         limits = self.config.postprocess
+        if threshold is not None and not isinstance(threshold, numbers.Real):
+            raise ConfigError(f"threshold: {threshold!r} is no number; write such as 0.5")
         if threshold is not None and not limits.score_threshold <= threshold <= 1:
             mend = f"detector.with_postprocess(score_threshold={threshold})"
             raise ConfigError(
@@ -225,6 +229,8 @@ class Detector:
                 f"{limits.score_threshold}, below which nothing is detected, and 1; for a lower "
                 f"one take {mend}"
             )
+        if max_detections is not None and not isinstance(max_detections, numbers.Integral):
+            raise ConfigError(f"max_detections: {max_detections!r} is no whole number")
         if max_detections is not None and not 1 <= max_detections <= limits.max_detections:
             mend = f"detector.with_postprocess(max_detections={max_detections})"
             raise ConfigError(
@@ -236,9 +242,19 @@ class Detector:
         return {"threshold": threshold, "classes": classes, "max_detections": max_detections}
 
 
+def _check_types(*given: tuple[Any, type]) -> None:
+    for value, kind in given:
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"Detector: got {type(value).__name__} for {kind.__name__}; of a workdir, a file "
+                "or a URL make it by Detector.from_checkpoint(location)"
+            )
+
+
 def _items(source: str | Path | Iterable[ImageLike]) -> Iterable[tuple[Any, ImageLike]]:
     """What a stream is made of, each with the key that it is handed out with."""
     if not isinstance(source, str | Path):
+        source = [source] if is_one_image(source) else source
         return ((image, image) for image in source)
     path = Path(source).expanduser()
     if path.is_dir():

@@ -1,6 +1,7 @@
 """From a batch to detections: the compiled predict function, and what of a run it needs."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,6 +99,9 @@ def read_trained(location: str | Path, step: int | None = None) -> Trained:
         CheckpointError: the workdir has no checkpoint.
         WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
     """
+    if not isinstance(location, str | os.PathLike) or not str(location):
+        mend = "give a workdir, a file, an https:// URL or hf://owner/name/file"
+        raise WeightsError(f"{location!r} is no place of a network; {mend}")
     if Path(location).expanduser().is_dir():
         checkpoints = Checkpoints(Path(location).expanduser() / "checkpoints")
         return Trained(read_variables(checkpoints, step), *describe(checkpoints, step))

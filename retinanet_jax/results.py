@@ -1,7 +1,7 @@
 """What a Detector finds in one image: arrays, and ways to look at them and hand them on."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,11 +160,13 @@ def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
     Raises:
       ConfigError: there is no such class.
     """
+    if not isinstance(classes, Iterable):
+        raise ConfigError(f"classes: {classes!r} is no list of class names")
     classes = (classes,) if isinstance(classes, str) else tuple(classes)
     known = {name: label for label, name in enumerate(categories.names)}
     for name in classes:
         if name not in known:
-            raise ConfigError(f"classes: there is no class {name!r}; {suggest(name, known)}")
+            raise ConfigError(f"classes: there is no class {name!r}; {suggest(str(name), known)}")
     return [label for label, name in enumerate(categories.names) if name in classes]
 
 

@@ -6,6 +6,8 @@ mapped back to the image, and those of all views together thinned by the NMS of 
 
 import dataclasses
 import functools
+import math
+import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,7 +39,8 @@ def views_of(flip: bool, scales: Sequence[float | int]) -> tuple[View, ...]:
     Raises:
       ConfigError: there is no scale, or one is not positive.
     """
-    if not scales or not all(scale > 0 for scale in scales):
+    is_some = isinstance(scales, Sequence) and len(scales) > 0
+    if not is_some or not all(isinstance(s, numbers.Real) and 0 < s < math.inf for s in scales):
         raise ConfigError(f"scales: {scales} are not positive numbers; write such as (1.0, 1.5)")
     flips = (False, True) if flip else (False,)
     return tuple(View(scale, mirrored) for scale in scales for mirrored in flips)

@@ -1,6 +1,8 @@
 """The Detector as one calls it: images of all kinds, streams, choices, views; what it compiles."""
 
 import dataclasses
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -86,6 +88,36 @@ def test_grey_is_three_equal_channels():
 def test_what_is_no_image_is_told(detector, image, says):
     with pytest.raises(DataError, match=says):
         detector(image)
+
+
+def test_misuse_is_told_in_plain_words():
+    """In a process without the tests' own checks of types, which would be faster."""
+    script = Path(__file__).with_name("misused_detector.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "DataError: image: is of type NoneType; give a path, a Pillow picture or an array; or a "
+        "list of these",
+        "DataError: image: is of type int; give a path, a Pillow picture or an array; or a list "
+        "of these",
+        "DataError: image: is of type bytes; give a path, a Pillow picture or an array; or a list "
+        "of these",
+        "DataError: image: is of type NoneType; give a path, a Pillow picture or an array; or a "
+        "list of these",
+        "one image is a stream of one",
+        "ConfigError: threshold: '0.5' is no number; write such as 0.5",
+        "ConfigError: max_detections: 1.5 is no whole number",
+        "ConfigError: classes: 3 is no list of class names",
+        "ConfigError: classes: there is no class 0; there are ant, bee, cat, dog, elk",
+        "ConfigError: scales: 1.5 are not positive numbers; write such as (1.0, 1.5)",
+        "TypeError: Detector: got NoneType for Mapping; of a workdir, a file or a URL make it by "
+        "Detector.from_checkpoint(location)",
+        "TypeError: Detector: got NoneType for Config; of a workdir, a file or a URL make it by "
+        "Detector.from_checkpoint(location)",
+        "ConfigError: batch_size: 1.5 is not a whole number of at least 1",
+        "WeightsError: None is no place of a network; give a workdir, a file, an https:// URL or "
+        "hf://owner/name/file",
+    ]
 
 
 def test_choices_are_made_among_all_detections(detector):

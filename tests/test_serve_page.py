@@ -192,6 +192,39 @@ def test_what_is_no_picture_is_told_and_the_next_one_is_taken(page, files):
     page.faults.clear()  # the browser notes the answer 422
 
 
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ('Blob.prototype.arrayBuffer = () => Promise.reject(new TypeError("x"))', "is a folder"),
+        ('fetch = () => Promise.reject(new TypeError("Failed"))', "The server does not answer"),
+        ('fetch = async () => new Response("<html>", { status: 502 })', "its answer is no JSON"),
+        ('fetch = async () => new Response("{}")', "this page cannot show it"),
+        (
+            'fetch = async () => new Response(\'{"error": "out of memory"}\', { status: 500 })',
+            "other.png: the server failed (out of memory)",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_a_sentence_beside_the_picture_before(page, files, broken, said):
+    page.run(f"void ({broken})")
+    page.choose("#file", files / "other.png")
+    error = page.wait("document.getElementById('error').textContent")
+    assert said in error and "TypeError" not in error and error.endswith(".")
+    status = page.run("document.getElementById('status').textContent")
+    assert status.startswith(f"{PICTURE}: ") and listed(page)
+    page.faults.clear()  # the script's own note in the console
+
+
+def test_why_there_is_nothing_is_told(page):
+    slide(page, "score", 1)
+    assert "The best score is 0." in page.run("document.getElementById('nothing').textContent")
+    slide(page, "score", 0.4)
+    page.run("document.getElementById('all').click()")
+    assert "hidden" in page.run("document.getElementById('nothing').textContent")
+    page.run("document.getElementById('all').click()")
+    assert page.run("document.getElementById('nothing').textContent") == ""
+
+
 def test_the_downloaded_picture_has_the_boxes(page, files, tmp_path):
     path = downloaded(page, "save_picture", tmp_path, "000000000139.detections.png")
     drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)

@@ -1,12 +1,14 @@
 """load_checkpoint: whose file it is, which network, which recipe; what it refuses."""
 
 import dataclasses
+import http.server
 import re
 
 import golden_models
 import jax
 import numpy as np
 import pytest
+from local_server import serving
 
 from retinanet_jax.data.class_names import COCO_CATEGORIES
 from retinanet_jax.detector import Detector
@@ -157,6 +159,23 @@ def test_backbone_with_what_timm_leaves_out(golden_dir, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, whole.variables)
     with pytest.raises(WeightsError, match="backbone without heads"):
         Detector.from_checkpoint(tmp_path / "model.npz")
+
+
+def test_a_detector_of_a_file_is_that_of_its_url(small, tmp_path, monkeypatch):
+    class Folder(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = saved(tmp_path, small)
+    with serving(Folder) as server:
+        url = f"http://127.0.0.1:{server.server_port}/{path.name}"
+        downloaded = Detector.from_checkpoint(url)
+        with pytest.raises(WeightsError, match=r"none\.npz: the server answers 404"):
+            Detector.from_checkpoint(url.replace(path.name, "none.npz"))
+    read = Detector.from_checkpoint(path)
+    assert (downloaded.config, downloaded.categories) == (read.config, read.categories)
+    jax.tree.map(np.testing.assert_array_equal, downloaded.variables, read.variables)
 
 
 def test_resnet_d_is_refused_by_name(golden_dir, tmp_path):

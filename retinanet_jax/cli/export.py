@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--canvas",
         default="",
         metavar="HEIGHTxWIDTH",
-        help="input of the network in pixels, into which pictures are fitted; by default the "
-        "square that holds pictures of every shape",
+        help="input of the network in pixels, into which pictures are fitted; by default "
+        "those of the Detector, one for landscapes and one for portraits",
     )
 
 
@@ -38,23 +38,35 @@ def run(arguments: argparse.Namespace) -> None:
         CheckpointError, WeightsError: there is no detector at --model.
     """
     from retinanet_jax.data.report import DataError
-    from retinanet_jax.export.program import choose_canvas, describe_program, make_program
+    from retinanet_jax.export.program import (
+        choose_canvases,
+        describe_program,
+        largest_of,
+        make_program,
+    )
     from retinanet_jax.predict import read_trained
     from retinanet_jax.workdir import write_whole
 
     write = _writer(arguments.format)
     trained = read_trained(arguments.model)
-    canvas = choose_canvas(arguments.canvas, trained.config)
+    canvases = choose_canvases(arguments.canvas, trained.config)
+    if arguments.format == "onnx":  # its runtimes would hold a network for each
+        canvases = [largest_of(canvases)]
     source = Path(arguments.model).name
-    content = write(make_program(trained, canvas), describe_program(trained, canvas, source))
+    described = describe_program(trained, canvases, source)
+    try:
+        content = write(make_program(trained, canvases), described)
+    except NotImplementedError as error:
+        what = f"cannot hold this network ({error})"
+        raise DataError("format", "--format", "'onnx'", what, "write stablehlo") from error
     path = arguments.out.expanduser()
     try:
         write_whole(path, content)
     except OSError as error:
         what, mend = f"cannot be written: {error.strerror}", "name a file that you may write"
         raise DataError("out", "--out", str(path), what, mend) from error
-    height, width = canvas
-    print(f"{path}: {len(content) / 1e6:.1f} MB; pictures are fitted into {height}x{width} pixels")
+    shapes = " or ".join(f"{height}x{width}" for height, width in canvases)
+    print(f"{path}: {len(content) / 1e6:.1f} MB; pictures are fitted into {shapes} pixels")
 
 
 def _writer(name: str) -> Callable[..., bytes]:

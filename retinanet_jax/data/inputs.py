@@ -35,8 +35,8 @@ def _is_hidden(path: Path) -> bool:
 
 
 def is_one_image(value: Any) -> bool:
-    """Whether this is an image and not a sequence of them; an array [b h w c] is a sequence."""
-    if isinstance(value, str | Path | Image.Image):
+    """Whether this is, or should be, an image and not a sequence of them, as an array [b h w c]."""
+    if isinstance(value, str | bytes | Path | Image.Image) or not hasattr(value, "__iter__"):
         return True
     return hasattr(value, "__array__") and getattr(value, "ndim", 0) < 4
 
@@ -61,6 +61,10 @@ def read_image(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
         except (ValueError, OSError) as error:
             what = f"{image.mode} of {image.width} x {image.height}: {error}"
             raise DataError("picture", "Pillow image", "", what, "convert it to RGB") from error
+    if not hasattr(image, "__array__"):
+        what = f"is of type {type(image).__name__}"
+        mend = "give a path, a Pillow picture or an array; or a list of these"
+        raise DataError("image", "image", "", what, mend)
     return _rgb(np.asarray(image))
 
 

@@ -63,7 +63,10 @@ def resize(example: Example, size: tuple[int, int], how: str = "opencv") -> Exam
 def _interpolate(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
     height, width = size
     if how == "detectron2":
-        picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        picture = Image.fromarray(image)
+        # Columns first, as Pillow has them; of tall pictures, version 13 has the rows first.
+        for step in ((width, picture.height), (width, height)):
+            picture = picture.resize(step, Image.Resampling.BILINEAR)
         return np.asarray(picture)
     if how == "torchvision":
         rows, columns = (_torch_taps(*pair) for pair in zip(image.shape[:2], size, strict=True))

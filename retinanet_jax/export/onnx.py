@@ -15,7 +15,7 @@ import onnx
 from jax import export
 from onnx import helper
 
-from retinanet_jax.export.onnx_graph import OPSET, Graph, Value, tensor_type
+from retinanet_jax.export.onnx_graph import OPSET, Graph, Value, declare, tensor_type
 from retinanet_jax.export.onnx_primitives import translate
 from retinanet_jax.export.program import Program
 
@@ -48,8 +48,8 @@ def to_onnx(program: Program, metadata: dict[str, Any]) -> bytes:
         helper.make_graph(
             graph.nodes,
             "retinanet",
-            [_declare(name, x) for name, x in arguments.items()],
-            [_declare(name, shapes[name]) for name in results],
+            [declare(name, x) for name, x in arguments.items()],
+            [declare(name, shapes[name]) for name in results],
             graph.arrays,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -59,11 +59,6 @@ def to_onnx(program: Program, metadata: dict[str, Any]) -> bytes:
     helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
     onnx.checker.check_model(model)
     return model.SerializeToString()
-
-
-def _declare(name: str, array: jax.ShapeDtypeStruct) -> onnx.ValueInfoProto:
-    shape = [size if isinstance(size, int) else str(size) for size in array.shape]
-    return helper.make_tensor_value_info(name, tensor_type(array.dtype), shape)
 
 
 # Primitives that are a call of another jaxpr, and the parameter that holds it.
@@ -97,10 +92,32 @@ class _Walk:
             return self._nms(eqn, *inputs)
         if name in _CALLS:
             return self.results(eqn.params[_CALLS[name]], inputs)
+        if name == "platform_index":  # what runs everywhere
+            return [np.array(eqn.params["platforms"].index(None), np.int32)]
+        if name == "cond" and isinstance(inputs[0], np.ndarray):
+            return self.results(eqn.params["branches"][int(inputs[0])], inputs[1:])
+        if name == "while":
+            return self._while(eqn, inputs)
         if _is_known(eqn, inputs):
-            found = eqn.primitive.bind(*map(jnp.asarray, inputs), **eqn.params)
+            with jax.enable_x64(True):  # coordinates are float64
+                found = eqn.primitive.bind(*map(jnp.asarray, inputs), **eqn.params)
             return [np.asarray(x) for x in (found if eqn.primitive.multiple_results else [found])]
         return translate(self._graph, eqn, inputs)
+
+    def _while(self, eqn, inputs) -> list[Value]:
+        """A loop; what it carries goes in and out of its body, and all else is seen from there."""
+        params, graph = eqn.params, self._graph
+        end = params["cond_nconsts"]
+        of_condition, inputs = inputs[:end], inputs[end:]
+        of_body, start = inputs[: params["body_nconsts"]], inputs[params["body_nconsts"] :]
+        (goes_on,) = self.results(params["cond_jaxpr"], [*of_condition, *start])
+        carried_types = [var.aval for var in eqn.outvars]
+        with graph.body() as body:
+            carried = body.inputs(carried_types)
+            carried = self.results(params["body_jaxpr"], [*of_body, *carried])
+            again = self.results(params["cond_jaxpr"], [*of_condition, *carried])
+            body.outputs([*again, *carried], carried_types)
+        return graph.loop(goes_on, start, body)
 
     def _nms(self, eqn, boxes, scores, valid, iou_threshold, labels) -> list[Value]:
         """What `nms.nms` gives: indices of the kept boxes, by falling score, and a mask."""

@@ -1,9 +1,11 @@
 """An ONNX graph that grows node by node, in which what is known beforehand is an array."""
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -14,6 +16,9 @@ _TYPES = {"bfloat16": np.dtype(np.float32)}
 
 Value = str | np.ndarray
 """What a node takes: the name of another's result, or an array that is known."""
+Typed = Any  # what has a dtype and a shape, whose sizes may be symbolic
+
+_CONDITION = jax.ShapeDtypeStruct((), np.bool_)
 
 
 def numpy_type(dtype: Any) -> np.dtype:
@@ -24,6 +29,12 @@ def numpy_type(dtype: Any) -> np.dtype:
 def tensor_type(dtype: Any) -> int:
     """ONNX's number for a JAX dtype."""
     return helper.np_dtype_to_tensor_dtype(numpy_type(dtype))
+
+
+def declare(name: str, array: Typed) -> onnx.ValueInfoProto:
+    """A value's name, type and shape, as inputs and outputs of graphs have them."""
+    shape = [size if isinstance(size, int) else str(size) for size in array.shape]
+    return helper.make_tensor_value_info(name, tensor_type(array.dtype), shape)
 
 
 class Graph:
@@ -38,7 +49,7 @@ class Graph:
 
     def add(self, kind: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Any:
         """Adds a node; gives the name of its result, or a list of several."""
-        names = [self._new_name(kind) for _ in range(outputs)]
+        names = [self.name_for(kind) for _ in range(outputs)]
         taken = [self.name_of(value) for value in inputs]
         self.nodes.append(helper.make_node(kind, taken, names, **attributes))
         return names[0] if outputs == 1 else names
@@ -50,7 +61,7 @@ class Graph:
         value = np.asarray(value, numpy_type(value.dtype))
         content = value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).digest()
         if content not in self._names:  # all levels of the pyramid share the heads' weights
-            self._names[content] = self._new_name("array")
+            self._names[content] = self.name_for("array")
             self.arrays.append(numpy_helper.from_array(value, self._names[content]))
         return self._names[content]
 
@@ -70,6 +81,45 @@ class Graph:
             return np.concatenate(parts) if parts else np.zeros(0, np.int64)
         return self.add("Concat", *parts, axis=0)
 
-    def _new_name(self, kind: str) -> str:
+    @contextlib.contextmanager
+    def body(self) -> Iterator["Body"]:
+        """Inside, nodes become part of the body of a loop."""
+        around, self.nodes = self.nodes, []
+        try:
+            yield Body(self)
+        finally:
+            self.nodes = around
+
+    def loop(self, goes_on: Value, start: Sequence[Value], body: "Body") -> list[str]:
+        """Adds a loop: values are carried from `start` through the body while it says so."""
+        # "" is no limit of the number of rounds.
+        taken = ["", *map(self.name_of, (goes_on, *start))]
+        names = [self.name_for("Loop") for _ in start]
+        self.nodes.append(helper.make_node("Loop", taken, names, body=body.graph))
+        return names
+
+    def name_for(self, kind: str) -> str:
+        """A name that nothing has yet."""
         self._count += 1
         return f"{kind}_{self._count}"
+
+
+class Body:
+    """Of a loop: its inputs first, then nodes of the graph, then its outputs."""
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+
+    def inputs(self, types: Sequence[Typed]) -> list[str]:
+        """Names of the carried values, which have these types."""
+        # ONNX gives the number of the round and the condition, too.
+        types = [jax.ShapeDtypeStruct((), np.int64), _CONDITION, *types]
+        names = [self._graph.name_for("carried") for _ in types]
+        self._inputs = list(map(declare, names, types))
+        return names[2:]
+
+    def outputs(self, values: Sequence[Value], types: Sequence[Typed]) -> None:
+        """What the body gives: whether it goes on, and the carried values."""
+        names = [self._graph.add("Identity", value) for value in values]
+        outputs = list(map(declare, names, [_CONDITION, *types]))
+        self.graph = helper.make_graph(self._graph.nodes, "body", self._inputs, outputs)

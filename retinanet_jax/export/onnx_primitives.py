@@ -23,6 +23,7 @@ SAME = {
     "add": "Add",
     "add_any": "Add",
     "and": "And",
+    "ceil": "Ceil",
     "copy": "Identity",
     "div": "Div",
     "eq": "Equal",
@@ -72,7 +73,7 @@ def _ints(values) -> np.ndarray:
 
 def _require(holds: bool, eqn: Any) -> None:
     if not holds:
-        raise NotImplementedError(f"this use has no translation to ONNX: {eqn}")
+        raise NotImplementedError(f"this use of {eqn.primitive.name} has no translation to ONNX")
 
 
 def _not_equal(graph, eqn, x, y):
@@ -113,6 +114,8 @@ def _select(graph, eqn, which, if_false, if_true):
 
 
 def _cast(graph, eqn, x):
+    if eqn.invars[0].aval.dtype == eqn.params["new_dtype"]:
+        return x
     return graph.add("Cast", x, to=tensor_type(eqn.params["new_dtype"]))
 
 
@@ -244,16 +247,21 @@ def _gather(graph, eqn, x, places):
     pairs = zip(sizes, eqn.invars[0].aval.shape, strict=True)
     whole = all(size == full for i, (size, full) in enumerate(pairs) if i not in (*batched, axis))
     # The places come where the axis was, and what is gathered around them.
-    first, count = axis - len(batched), len(eqn.invars[1].aval.shape) - 1
-    results = range(len(eqn.outvars[0].aval.shape))
-    around = [i for i in results if not first <= i < first + count]
+    count = len(eqn.invars[1].aval.shape) - 1 - len(batched)
+    taken = (*batched, *range(axis, axis + count))
+    around = [i for i in range(len(eqn.outvars[0].aval.shape)) if i not in taken]
     _require(whole and len(numbers.start_index_map) == 1, eqn)
     _require(list(numbers.collapsed_slice_dims) == [axis], eqn)
     _require(list(numbers.offset_dims) == around, eqn)
     places = graph.add("Cast", places, to=tensor_type(np.int64))
     if batched:
-        _require(axis == 1 and list(batched) == [0], eqn)
-        return graph.add("GatherND", x, places, batch_dims=1)
+        _require(list(batched) == [0], eqn)
+        # GatherND takes them along the axis behind the batch.
+        order = list(range(len(eqn.invars[0].aval.shape)))
+        order[1], order[axis] = axis, 1
+        x = graph.add("Transpose", x, perm=order) if axis > 1 else x
+        found = graph.add("GatherND", x, places, batch_dims=1)
+        return graph.add("Transpose", found, perm=order) if axis > 1 else found
     return graph.add("Gather", x, graph.add("Squeeze", places, _ints([-1])), axis=axis)
 
 

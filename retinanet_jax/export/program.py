@@ -1,12 +1,14 @@
 """From uint8 pictures of any size to detections: one function of arrays, and what describes it."""
 
 import dataclasses
+import functools
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from retinanet_jax.config import Config
@@ -17,17 +19,18 @@ from retinanet_jax.models import build_model
 from retinanet_jax.predict import Trained, predict
 
 Program = Callable[[Any, Any], dict[str, Array]]
+Size = tuple[int, int]
 
 
-def choose_canvas(text: str, config: Config) -> tuple[int, int]:
-    """The network's input, (height, width) in pixels: HEIGHTxWIDTH as asked for, or what holds all.
+def choose_canvases(text: str, config: Config) -> list[Size]:
+    """The network's inputs, (height, width) in pixels: HEIGHTxWIDTH, or those of the Detector.
 
     Raises:
         DataError: it is no such pair, or not of multiples of `config.pipeline.pad_multiple`.
     """
     settings = config.pipeline
     if not text:
-        return canvases(settings)[-1]
+        return canvases(settings)[:2]  # landscape and portrait; the square is for mixed batches
     multiple = settings.pad_multiple
     try:
         height, width = map(int, text.lower().split("x"))
@@ -41,15 +44,25 @@ def choose_canvas(text: str, config: Config) -> tuple[int, int]:
         what = f"is not of multiples of {multiple} (config.pipeline.pad_multiple)"
         height, width = (-(-side // multiple) * multiple for side in (height, width))
         raise DataError("canvas", "--canvas", repr(text), what, f"write {height}x{width}")
-    return height, width
+    return [(height, width)]
 
 
-def make_program(trained: Trained, canvas: tuple[int, int]) -> Program:
+def largest_of(canvases: Sequence[Size]) -> Size:
+    """The canvas that holds whatever one of them holds."""
+    return max(height for height, _ in canvases), max(width for _, width in canvases)
+
+
+def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
     """The function of (images uint8 [b h w 3], sizes int32 [b 2]) that gives the detections.
 
     Each picture lies in the top left corner of its row of `images`; `sizes` holds their heights and
-    widths. They are fitted as `Detector` fits them, or smaller, into the canvas. The weights are
-    constants of the function; b, h and w may be symbolic.
+    widths. They are fitted as `Detector` fits them into the first canvas that holds them, or, where
+    none does, smaller. The weights are constants of the function; b, h and w may be symbolic.
+
+    On a CPU each picture goes through the network alone, as through the Detector: that is no
+    slower, and with the shapes known the network is the Detector's to the last bit. Elsewhere they
+    go together, into the first canvas that holds all of them, which may be one as high and as wide
+    as any.
 
     Returns:
         A function with the result 'boxes' [b d 4] (xyxy in pixels of the pictures as given),
@@ -59,24 +72,42 @@ def make_program(trained: Trained, canvas: tuple[int, int]) -> Program:
     model = build_model(
         config.model, trained.categories.num_classes, config.anchors.anchors_per_location
     )
+    largest = largest_of(canvases)
 
     def detect(images, sizes):
-        fitted = fitted_sizes(sizes, canvas, config.pipeline)
-        resized = resize(images, sizes, fitted, canvas, config.pipeline.eval_resizing)
-        found = predict(
-            trained.variables,
-            resized,
-            fitted.astype(jnp.float32),
-            sizes.astype(jnp.float32),
-            model=model,
-            config=config,
+        # Behind a barrier, as arguments are: what is computed of constants alone, the compiler
+        # computes, and rounds otherwise than the machine.
+        variables = jax.lax.optimization_barrier(trained.variables)
+
+        def within(canvas, images, sizes, fitted):
+            resized = resize(images, sizes, fitted, canvas, config.pipeline.eval_resizing)
+            fitted, sizes = fitted.astype(jnp.float32), sizes.astype(jnp.float32)
+            return predict(variables, resized, fitted, sizes, model=model, config=config)
+
+        def within_first(canvases, *arrays):
+            if len(canvases) == 1:
+                return within(canvases[0], *arrays)
+            holds = [jnp.all(arrays[-1] <= np.array(canvas)) for canvas in canvases]
+            branches = [functools.partial(within, canvas) for canvas in canvases]
+            return jax.lax.switch(jnp.argmax(jnp.stack(holds)), branches, *arrays)
+
+        def alone(picture):
+            found = within_first(canvases, *(array[None] for array in picture))
+            return jax.tree.map(lambda array: array[0], found)
+
+        found = jax.lax.platform_dependent(
+            images,
+            sizes,
+            fitted_sizes(sizes, largest, config.pipeline),
+            cpu=lambda *arrays: jax.lax.map(alone, arrays),
+            default=functools.partial(within_first, list(dict.fromkeys([*canvases, largest]))),
         )
         return found._asdict()
 
     return detect
 
 
-def describe_program(trained: Trained, canvas: tuple[int, int], source: str) -> dict[str, Any]:
+def describe_program(trained: Trained, canvases: Sequence[Size], source: str) -> dict[str, Any]:
     """What a reader of the file should know, for JSON: classes, arrays, sizes, conventions."""
     config, categories = trained.config, trained.categories
     rows = config.postprocess.max_detections
@@ -100,7 +131,7 @@ def describe_program(trained: Trained, canvas: tuple[int, int], source: str) -> 
             "labels": f"int32 [batch, {rows}]: index into classes, -1 where not valid",
             "valid": f"bool [batch, {rows}]: which rows are detections; these come first",
         },
-        "canvas": list(canvas),
+        "canvases": [list(canvas) for canvas in canvases],
         "min_side": config.pipeline.min_side,
         "max_side": config.pipeline.max_side,
         "resizing": config.pipeline.eval_resizing,

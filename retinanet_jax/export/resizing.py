@@ -1,18 +1,26 @@
-"""Resizing on the device, of pictures whose sizes are known only when the program runs.
+"""Resizing inside of an exported program: the host's pixels to the last bit.
 
-What `data.transforms` does on the host before prediction, in matrices: a line of new pixels is a
-matrix of shares times the line of old pixels, so that one product does the columns and one the
-rows, and every convention is a way to fill the matrix. The host computes in whole numbers where
-this computes in float32: whole grey levels come out the same or one apart.
+What `data.transforms` lets OpenCV, PIL and numpy do before prediction, with their arithmetic.
+Detections hang on it: where OpenCV's bilinear interpolation is computed in float32 instead of in
+its whole numbers, every eighth pixel comes out one grey level apart, and boxes move by hundredths
+of a pixel. Each resizing goes over the columns, then over the rows. A new pixel is a sum of old
+neighbours times their shares, one neighbour after the other, as they do it.
+
+Coordinates are float64 here as there.
 """
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from retinanet_jax.data.canvas import PipelineConfig
 from retinanet_jax.models.layers import ArrayLike
+
+Index = Int[Array, ""] | int
 
 
 def fitted_sizes(
@@ -20,24 +28,18 @@ def fitted_sizes(
 ) -> Int[Array, "b 2"]:
     """(height, width) that `data.canvas.eval_size` gives pictures, or less, to fit into the canvas.
 
-    In whole numbers, hence exact at any size. The host's float64 makes a side of 799 out of
-    torchvision's 800 now and then, and rounds rare halves down.
-
     Args:
         sizes: height and width of each picture, int32 pixels.
         canvas: height and width of the network's input in pixels.
         settings: min_side, max_side and eval_resizing are read.
     """
-    sizes = jnp.asarray(sizes)
-    # Each picture grows by the smallest of these factors: one per pair of wanted and old side.
-    wanted = np.array([settings.min_side, settings.max_side, *canvas], np.int32)
-    ends = sizes.min(1, keepdims=True), sizes.max(1, keepdims=True)
-    old, sizes = jnp.concatenate([*ends, sizes], axis=1)[:, None], sizes[:, :, None]
-    if settings.eval_resizing == "torchvision":
-        fitted = sizes * wanted // old
-    else:
-        fitted = (2 * sizes * wanted + old) // (2 * old)
-    return jnp.maximum(fitted.min(-1), 1)
+    with jax.enable_x64(True):
+        sizes = jnp.asarray(sizes).astype(jnp.float64)
+        sides = settings.min_side / sizes.min(1), settings.max_side / sizes.max(1)
+        factors = jnp.stack([*sides, canvas[0] / sizes[:, 0], canvas[1] / sizes[:, 1]]).min(0)
+        half = 0.0 if settings.eval_resizing == "torchvision" else 0.5
+        fitted = jnp.floor(sizes * factors[:, None] + half).astype(jnp.int32)
+        return jnp.maximum(fitted, jnp.int32(1))
 
 
 def resize(
@@ -51,48 +53,168 @@ def resize(
 
     Args:
         images: pictures of `old_sizes` in their top left corners; h and w may be symbolic.
-        old_sizes: height and width of each picture, pixels.
-        new_sizes: height and width that each is to have, within the canvas.
-        canvas: h2, w2. Outside of the pictures stands anything, NaN too.
+        old_sizes: height and width of each picture, pixels, int32.
+        new_sizes: height and width that each is to have, within the canvas, int32.
+        canvas: h2, w2. Outside of the pictures stands anything.
         how: one of `data.transforms.RESIZINGS`; all but torchvision's give whole grey levels.
     """
-    skips = jnp.all(2 * new_sizes < old_sizes, axis=1)
+    with jax.enable_x64(True):
+        old, new = jnp.asarray(old_sizes), jnp.asarray(new_sizes)
+        skips = jnp.all(2 * new < old, axis=1)
+        shrinkage = jnp.max(-(-old // new))  # old pixels to a new one, at most, of all pictures
+        if how == "opencv":
+            count = jnp.max(jnp.where(skips, shrinkage + 2, 0))
+            averages = jax.vmap(functools.partial(_area, canvas, count))(images, old, new)
+            resized = jax.vmap(functools.partial(_linear, canvas))(images, old, new)
+            resized = jnp.where(skips[:, None, None, None], averages, resized)
+        elif how == "detectron2":
+            count = 2 * shrinkage + 2
+            resized = jax.vmap(functools.partial(_by_pil, canvas, count))(images, old, new)
+        else:
+            one = _by_torch if how == "torchvision" else _linear
+            resized = jax.vmap(functools.partial(one, canvas))(images, old, new)
+        return resized.astype(jnp.float32)
 
-    def resize_one(image, old, new, skips):
-        rows, columns = (
-            _shares(old[axis], new[axis], image.shape[axis], canvas[axis], how, skips)
-            for axis in (0, 1)
-        )
-        # HIGHEST: the default of GPUs and TPUs would round grey levels to 8 or 11 bits.
-        multiply = lambda *args: jnp.einsum(*args, precision=jax.lax.Precision.HIGHEST)  # noqa: E731
-        wide = multiply("Ww,hwc->hWc", columns, image.astype(jnp.float32))
-        if how == "detectron2":  # PIL stores the image between its two passes
-            wide = jnp.round(wide)
-        resized = multiply("Hh,hWc->HWc", rows, wide)
-        return resized if how == "torchvision" else jnp.round(resized)
 
-    return jax.vmap(resize_one)(jnp.asarray(images), old_sizes, new_sizes, skips)
+class _Taps(NamedTuple):
+    """What each new pixel of a line is made of.
 
-
-def _shares(old, new, length, new_length: int, how: str, skips) -> Float[Array, "m n"]:
-    """The share of each of `length` old pixels of a line in each of `new_length` new ones.
-
-    The first `old` and the first `new` are the picture's own; `length` may be symbolic.
+    first: its first old pixel; the others follow. Those over an end are the pixel at the end.
+    share: of each new pixel's t-th old one, as a function of t.
+    count: of old pixels, or more; may be traced. The shares of those too many are 0.
+    old: pixels of the old line.
     """
-    scale = old.astype(jnp.float32) / new
-    centre = jnp.clip((jnp.arange(new_length) + 0.5) * scale, 0.5, old - 0.5)[:, None]
-    pixel = jnp.arange(length)
-    if how == "detectron2":
-        shares = _triangle(pixel + 0.5 - centre, jnp.maximum(scale, 1))
-    elif how == "opencv":
-        area = jnp.minimum(pixel + 1, centre + scale / 2) - jnp.maximum(pixel, centre - scale / 2)
-        shares = jnp.where(skips, jnp.maximum(area, 0), _triangle(pixel + 0.5 - centre, 1))
-    else:
-        shares = _triangle(pixel + 0.5 - centre, 1)
-    shares = jnp.where(pixel < old, shares, 0)
-    return shares / shares.sum(1, keepdims=True)
+
+    first: Int[Array, " m"]
+    share: Callable[[Index], Array]
+    count: Index
+    old: Int[Array, ""]
 
 
-def _triangle(distance, reach):
-    """Bilinear interpolation's weight of a pixel at a distance; `reach` stretches it."""
-    return jnp.maximum(1 - jnp.abs(distance) / reach, 0)
+def _weigh(lines: Array, taps: _Taps, axis: int, add: Callable, start: Array) -> Array:
+    """The sum of the old pixels times their shares, along an axis; `add(sum, pixels, shares)`."""
+
+    def one(t, total):
+        places = jnp.clip(taps.first + t, 0, taps.old - 1)
+        pixels = jnp.take(lines, places, axis, mode="clip")
+        return add(total, pixels, jnp.expand_dims(taps.share(t), (1, 2) if axis == 0 else (0, 2)))
+
+    length = taps.first.shape[0]
+    total = jnp.broadcast_to(start, (*lines.shape[:axis], length, *lines.shape[axis + 1 :]))
+    if isinstance(taps.count, int):
+        for t in range(taps.count):
+            total = one(t, total)
+        return total
+    return jax.lax.fori_loop(jnp.int32(0), taps.count, one, total)
+
+
+def _add_whole(total: Array, pixels: Array, shares: Array) -> Array:
+    return total + pixels.astype(jnp.int32) * shares
+
+
+def _add_rounded(total: Array, pixels: Array, shares: Array) -> Array:
+    return total + _rounded(pixels.astype(jnp.float32) * shares)
+
+
+def _rounded(product: Array) -> Array:
+    """A product or quotient that is not negative, rounded as the host rounds it.
+
+    Compilers fuse a product with the sum that it goes into, and round once for both; XLA divides by
+    a quotient in one step. A maximum in between, which changes nothing, keeps them from it.
+    """
+    return jnp.maximum(product, 0)
+
+
+def _pixels(length: int) -> Int[Array, " m"]:
+    return jnp.arange(length, dtype=jnp.int32)
+
+
+def _centres(length: int, scale: Float[Array, ""]) -> Float[Array, " m"]:
+    """Of new pixels, in pixels of the old line; float64."""
+    return (_pixels(length) + 0.5) * scale
+
+
+def _linear(canvas, image, old, new):
+    """OpenCV's INTER_LINEAR of 8 bits: shares in 1/2048, the sum of two products cut to 16 bits."""
+
+    def taps(axis):
+        centres = _centres(canvas[axis], old[axis] / new[axis].astype(jnp.float64))
+        source = (centres - 0.5).astype(jnp.float32)
+        first = jnp.floor(source)
+        shares = source - first
+        shares = [jnp.round(share * 2048).astype(jnp.int32) for share in (1 - shares, shares)]
+        return _Taps(first.astype(jnp.int32), shares.__getitem__, 2, old[axis])
+
+    def add_cut(total, pixels, shares):
+        return total + jax.lax.div(shares * pixels, jnp.int32(65536))
+
+    wide = _weigh(image, taps(1), 1, _add_whole, jnp.int32(0))
+    wide = jax.lax.div(wide, jnp.int32(16))
+    return jax.lax.div(_weigh(wide, taps(0), 0, add_cut, jnp.int32(2)), jnp.int32(4))
+
+
+def _area(canvas, count, image, old, new):
+    """OpenCV's INTER_AREA for more than twofold shrinkage; a count of 0 gives nothing."""
+    is_whole = jnp.all(old % new == 0)  # then OpenCV adds whole numbers and divides once
+
+    def taps(axis):
+        scale = 1 / _rounded(new[axis] / old[axis].astype(jnp.float64))
+        start = _rounded(_pixels(canvas[axis]) * scale)
+        end, cell = start + scale, jnp.minimum(scale, old[axis] - start)
+        last = jnp.minimum(jnp.floor(end), old[axis] - 1)
+        whole = jnp.minimum(jnp.ceil(start), last)  # the first old pixel that is not cut
+        # What OpenCV takes for rounding it leaves out.
+        before, after = (jnp.where(cut > 1e-3, cut, 0) for cut in (whole - start, end - last))
+        first = jnp.where(before > 0, whole - 1, whole)
+
+        def share(t):
+            covered = jnp.where(first + t == last, jnp.minimum(after, jnp.minimum(cell, 1)), 1)
+            covered = jnp.where(first + t < whole, before, covered)
+            shares = jnp.where(first + t > last, 0, covered / cell).astype(jnp.float32)
+            return jnp.where(is_whole, jnp.float32(1) * (shares > 0), shares)
+
+        return _Taps(first.astype(jnp.int32), share, count, old[axis])
+
+    wide = _weigh(image, taps(1), 1, _add_rounded, jnp.float32(0))
+    total = _weigh(wide, taps(0), 0, _add_rounded, jnp.float32(0))
+    pixels = jnp.where(is_whole, (old[0] // new[0]) * (old[1] // new[1]), 1).astype(jnp.float32)
+    return jnp.round(total * (1 / pixels)).astype(jnp.int32)
+
+
+def _by_pil(canvas, count, image, old, new):
+    """PIL's BILINEAR: a triangle as wide as a new pixel, shares in 1/2**22, rounded in between."""
+
+    def taps(axis):
+        scale = old[axis] / new[axis].astype(jnp.float64)
+        reach, centres = jnp.maximum(scale, 1), _centres(canvas[axis], scale)
+        first = jnp.maximum((centres - reach + 0.5).astype(jnp.int32), 0)
+        end = jnp.minimum((centres + reach + 0.5).astype(jnp.int32), old[axis])
+
+        def weight(t):
+            distance = jnp.abs(first + t - centres + 0.5) / reach
+            return jnp.where(first + t < end, jnp.maximum(1 - distance, 0), 0)
+
+        add = lambda t, total: total + weight(t)  # noqa: E731
+        total = jax.lax.fori_loop(jnp.int32(0), count, add, jnp.zeros_like(centres))
+        share = lambda t: (weight(t) / total * 2**22 + 0.5).astype(jnp.int32)  # noqa: E731
+        return _Taps(first, share, count, old[axis])
+
+    for axis in (1, 0):
+        total = _weigh(image, taps(axis), axis, _add_whole, jnp.int32(2**21))
+        image = jnp.minimum(jax.lax.div(total, jnp.int32(2**22)), 255)
+    return image
+
+
+def _by_torch(canvas, image, old, new):
+    """See data.transforms: pixels are placed in float32, and not rounded to grey levels."""
+
+    def taps(axis):
+        scale = old[axis].astype(jnp.float32) / new[axis].astype(jnp.float32)
+        centres = _centres(canvas[axis], scale.astype(jnp.float64))
+        source = jnp.maximum((centres - 0.5).astype(jnp.float32), 0)
+        first = jnp.minimum(source.astype(jnp.int32), old[axis] - 1)
+        share = source - first.astype(jnp.float32)
+        return _Taps(first, [1 - share, share].__getitem__, 2, old[axis])
+
+    wide = _weigh(image, taps(1), 1, _add_rounded, jnp.float32(0))
+    return _weigh(wide, taps(0), 0, _add_rounded, jnp.float32(0))

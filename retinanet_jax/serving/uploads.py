@@ -4,14 +4,36 @@ Pixels have a limit, too: see data/images.py, which looks at the header before i
 """
 
 import asyncio
+import contextlib
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 MAX_BYTES = 32 * 2**20
 SECONDS = 60.0  # for a whole upload
-# Else the server would read on, though it keeps nothing.
+LINGER, IDLE = 30.0, 2.0  # seconds for the rest of a refused one, and without anything of it
 _CLOSE = {"Connection": "close"}
+
+
+class UploadRefusal(JSONResponse):
+    """An answer in the middle of an upload, whose rest is thrown away for a while.
+
+    Were the connection closed at once, it would be reset, and a client that sends everything before
+    it reads would never see the answer.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers, then reads on."""
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while (await asyncio.wait_for(receive(), IDLE)).get("more_body"):
+                    pass
+        await send({"type": "http.response.body"})
 
 
 async def read_upload(request: Request, name: str, seconds: float = SECONDS) -> bytes:

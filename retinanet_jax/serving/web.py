@@ -31,7 +31,7 @@ from retinanet_jax.data.report import DataError
 from retinanet_jax.serving.desk import Desk
 from retinanet_jax.serving.guard import Guard
 from retinanet_jax.serving.sweep import IouSweep
-from retinanet_jax.serving.uploads import MAX_BYTES, read_upload
+from retinanet_jax.serving.uploads import MAX_BYTES, UploadRefusal, read_upload
 from retinanet_jax.visualize import class_color
 
 # By path: the package, the file and its type.
@@ -150,7 +150,8 @@ def _file(package: str, file: str, media_type: str):
 
 
 def _refusal(text: str, status: int, headers: Any = None) -> Response:
-    return JSONResponse({"error": text}, status, headers)
+    kind = UploadRefusal if status in (408, 413) else JSONResponse
+    return kind({"error": text}, status, headers)
 
 
 def _data_url(image: UInt8[np.ndarray, "h w 3"]) -> str:

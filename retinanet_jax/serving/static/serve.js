@@ -69,17 +69,32 @@ async function detect([file, ...others]) {
   }
   asked = true;
   tell(model.ready ? `Detecting in ${file.name}.` : "Compiling the network, then detecting.", true);
-  const options = { method: "POST", body: file, signal: question.signal };
+  const { signal } = question;
   try {
-    const answer = await fetch(`detect?name=${encodeURIComponent(file.name)}`, options);
-    const content = await answer.json();
-    if (!answer.ok) throw new Error(content.error);
-    await show({ ...content, name: file.name, others: others.length });
+    await show({ ...(await ask(file, signal)), name: file.name, others: others.length });
   } catch (error) {
-    if (error.name === "AbortError") return; // another picture came after it
-    tell("");
-    complain(error instanceof TypeError ? "The server does not answer." : error.message);
+    if (signal.aborted) return; // another picture came after it
+    tell(found ? measured() : "");
+    if (!(error instanceof Told)) console.error(error);
+    complain(error instanceof Told ? error.message : `${file.name}: this page cannot show it.`);
   }
+}
+
+class Told extends Error {} // with a sentence for the person
+
+async function ask(file, signal) {
+  // Before it is sent: what cannot be read would look like a server that does not answer.
+  const body = await file.arrayBuffer().catch(() => {
+    throw new Told(`${file.name}: cannot be read; it is a folder, or has changed since it was chosen.`);
+  });
+  const options = { method: "POST", body, signal };
+  const answer = await fetch(`detect?name=${encodeURIComponent(file.name)}`, options).catch(() => {
+    throw new Told("The server does not answer; start it again, then give the picture again.");
+  });
+  const content = await answer.json().catch(() => ({ error: "its answer is no JSON" }));
+  if (answer.ok && !content.error) return content;
+  if (answer.status < 500 || answer.status === 503) throw new Told(content.error);
+  throw new Told(`${file.name}: the server failed (${content.error}); its console says more.`);
 }
 
 // Showing what it answers.
@@ -97,8 +112,13 @@ async function show(answer) {
   at("drop").classList.add("slim");
   at("note").textContent = notes().join(" ");
   at("note").hidden = !at("note").textContent;
-  tell(`${found.name}: ${width} x ${height} pixels, ${(1000 * found.seconds).toFixed(0)} ms.`);
+  tell(measured());
   update();
+}
+
+function measured() {
+  const [height, width] = found.size;
+  return `${found.name}: ${width} x ${height} pixels, ${(1000 * found.seconds).toFixed(0)} ms.`;
 }
 
 // What a person would otherwise not notice.
@@ -131,7 +151,15 @@ function update() {
   const limit = model.max_detections;
   const more = kept().length === limit ? `; of the best ${limit}, all that the model gives` : "";
   at("count").textContent = `${objects.length} object${objects.length === 1 ? "" : "s"}${more}`;
+  at("nothing").textContent = objects.length ? "" : whyNothing();
   draw();
+}
+
+function whyNothing() {
+  if (!found.scores.length) return "The detector finds nothing in this picture.";
+  if (kept().length) return "All classes that are in it are hidden.";
+  const best = Math.max(...found.scores);
+  return `The best score is ${best.toFixed(3)}: move the slider below it.`;
 }
 
 function draw() {
@@ -215,9 +243,18 @@ function point(index, event) {
   if (index === active) return;
   active = index;
   for (const button of at("objects").querySelectorAll("button")) {
-    button.classList.toggle("active", Number(button.value) === active);
+    const isActive = Number(button.value) === active;
+    button.classList.toggle("active", isActive);
+    if (isActive && event) bringIntoView(button, at("objects"));
   }
   draw();
+}
+
+// Scrolls the list alone: the page stays where it is under the pointer.
+function bringIntoView(line, list) {
+  const { top, bottom } = line.getBoundingClientRect();
+  const around = list.getBoundingClientRect();
+  list.scrollTop += Math.min(0, top - around.top) + Math.max(0, bottom - around.bottom);
 }
 
 function pointed(event) {
@@ -274,7 +311,9 @@ addEventListener("dragover", (event) => {
   event.preventDefault();
   document.body.classList.add("dragging");
 });
-addEventListener("dragleave", () => document.body.classList.remove("dragging"));
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging"); // it has left the window
+});
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
