@@ -82,7 +82,7 @@ class Steps(NamedTuple):
 
 
 def around(values: Sequence[float], title: str) -> Axis:
-    """A linear axis from a round value below all of some values to one above them."""
+    """A linear axis on which some values lie, with a little room beyond them."""
     low, high = min(values), max(values)
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return Axis(low - room, high + room, title, log=False)
