@@ -152,6 +152,17 @@ def test_a_start_that_fails_is_told(scripts, tmp_path):
         startup.run(SimpleNamespace(config="no_such.py", rounds=1))
 
 
+@pytest.mark.slow
+def test_a_trial_of_a_sweep_is_measured_beside_a_single_run(scripts, tmp_path):
+    from benchmarks import sweep
+
+    config = tmp_path / "tiny.py"
+    config.write_text(TINY)
+    (row,) = sweep.run(SimpleNamespace(config=str(config), rounds=1, cores=1))
+    # Compiling takes many times longer than these two steps.
+    assert 0.05 < row.ours_s < 5 and 0.2 < row.ratio[1] < 2 and row.memory_mb > 100
+
+
 BARE = """
 import sys
 

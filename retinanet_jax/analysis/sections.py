@@ -25,6 +25,7 @@ EXPLAINED = {
     "BG": "background, and objects found twice",
     "FN": "missed",
 }
+LOSS_COLORS = ("var(--accent)", "var(--second)")
 Figures = dict[str, Html]
 
 
@@ -174,11 +175,13 @@ def levels_section(analysis: Analysis) -> Html:
     )
     rows = []
     *levels, whole = level_rows(analysis)
+    most = max(row["class_loss"] + row["box_loss"] for row in levels) or 1.0
     for row in (*levels, whole):
         positives = row["positives"] / max(1, whole["positives"])
         rows.append(
             (
                 row["level"],
+                None if row is whole else _loss_bar(row, most),
                 f"{row['class_loss']:.4f}",
                 f"{row['box_loss']:.4f}",
                 *(
@@ -188,8 +191,21 @@ def levels_section(analysis: Analysis) -> Html:
                 f"{positives:.1%}",
             )
         )
-    head = ("level", "class loss", "box loss", "anchors", "ignored", "positives", "of all")
-    return join([tag("p", text, class_="soft"), table(head, rows)])
+    head = ("level", "", "class loss", "box loss", "anchors", "ignored", "positives", "of all")
+    keys = [
+        tag("span", tag("i", style=f"background:{color}"), name, class_="key")
+        for name, color in zip(("class loss", "box loss"), LOSS_COLORS, strict=True)
+    ]
+    return join([tag("p", text, class_="soft"), tag("p", keys, class_="keys"), table(head, rows)])
+
+
+def _loss_bar(row: dict, most: float) -> Html:
+    """The losses of a level beside each other, as shares of the largest of any level."""
+    parts = [
+        tag("i", style=f"width:{100 * row[name] / most:.2f}%;background:{color}")
+        for name, color in zip(("class_loss", "box_loss"), LOSS_COLORS, strict=True)
+    ]
+    return tag("span", parts, class_="bar wide")
 
 
 def distribution_section(analysis: Analysis, figures: Figures) -> Html:

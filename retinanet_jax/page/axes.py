@@ -36,7 +36,7 @@ class Axis(NamedTuple):
         if self.log:
             powers = np.arange(np.ceil(np.log2(self.low)), np.floor(np.log2(self.high)) + 1)
             return [2.0**power for power in powers[:: max(1, len(powers) // 6)]]
-        step = (self.high - self.low) / 5
+        step = (self.high - self.low) / 6
         magnitude = 10.0 ** np.floor(np.log10(step))
         step = min((m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= step), default=step)
         first = np.ceil(self.low / step)
@@ -82,7 +82,7 @@ class Steps(NamedTuple):
 
 
 def around(values: Sequence[float], title: str) -> Axis:
-    """A linear axis from a round value below all of some values to one above them."""
+    """A linear axis on which some values lie, with a little room beyond them."""
     low, high = min(values), max(values)
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return Axis(low - room, high + room, title, log=False)
