@@ -159,7 +159,7 @@ RUN = [
     ("docs/your_data.md", "retinanet-jax inspect", ("--config.data.cache_dir=cache",)),
     ("docs/your_data.md", "retinanet-jax train --config=experiments/folder.py:small", SHORT),
     ("docs/sweeps.md", "retinanet-jax sweep", ("--print_commands",)),
-    ("docs/sweeps.md", "python scripts/report.py", ()),
+    ("docs/sweeps.md", "retinanet-jax report", ()),
 ]
 
 
