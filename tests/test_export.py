@@ -199,7 +199,7 @@ def test_what_onnx_cannot_hold_is_told_in_a_line(trained, tmp_path, monkeypatch)
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as stopped:
         app.main(["export", "--format=onnx", f"--model={trained[0]}", f"--out={out}"])
-    told = "--format: 'onnx' cannot hold this network (JAX's conv_general_dilated has no"
+    told = "--format: 'onnx': cannot hold this network (JAX's conv_general_dilated has no"
     assert told in stopped.value.code and "\n" not in stopped.value.code and not out.exists()
 
 
@@ -246,7 +246,7 @@ def test_pictures_shrink_further_into_a_canvas_of_another_shape():
     ("arguments", "told"),
     [
         (["--format=tflite"], "--format: .*'tflite'.*stablehlo"),
-        (["--canvas=64"], "--canvas.*'64'.*HEIGHTxWIDTH.*64x64"),
+        (["--canvas=64"], "--canvas.*'64'.*HEIGHTxWIDTH.*64x96"),
         (["--canvas=0x64"], "--canvas.*HEIGHTxWIDTH"),
         (["--canvas=70x64"], "--canvas.*multiples of 32.*write 96x64"),
     ],

@@ -54,6 +54,7 @@ function setUp() {
   at("about").textContent =
     `${model.name}, ${count} class${count === 1 ? "" : "es"}, on ${model.device}. ` +
     "Pictures go to this server and no further; nothing is kept.";
+  at("kinds").textContent = `JPEG, PNG, WebP, TIFF and others, up to ${model.max_bytes / 2 ** 20} MiB`;
   at("score").min = Math.floor(100 * model.score_threshold) / 100; // a whole number of steps
   at("score").value = model.shown_score;
   at("iou").max = model.ious.length - 1;
