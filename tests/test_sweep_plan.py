@@ -117,7 +117,7 @@ def test_all_trials_are_checked_before_one_runs(tmp_path, trained):
         ([*SMALL, "--launcher=workers"], "belong together"),
         ([*SMALL, "--launcher=workers", "--workers=9999"], "write at most that"),
         ([*SMALL, "--slurm", "timeout_min=1"], "needs --launcher=slurm"),
-        ([*SMALL, "--bogus=1"], "--bogus=1: is no argument"),
+        ([*SMALL, "--bogus=1"], "--bogus=1: is not an argument"),
         ([*SMALL, "--config.loss.gamma=1,2"], "--grid loss.gamma="),
     ],
 )
