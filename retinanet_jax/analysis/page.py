@@ -120,13 +120,13 @@ def _error_mend(kind: str, config: Config) -> str:
     if kind in ("C50", "Loc"):
         mend = "Boxes are not tight: try larger pictures or anchors nearer to the shapes of objects"
         if config.loss.box == "giou":
-            return mend + ", which scripts/inspect_data.py --fit_anchors searches."
+            return mend + ", which retinanet-jax inspect --fit_anchors searches."
         return mend + ", or --config.loss.box=giou"
     if kind in ("Sim", "Oth"):
         return "See below which classes are confused, and whether their annotations agree."
     if kind == "BG":
         return "Look at confident detections of background: are these objects without annotation?"
-    return "Train longer; scripts/inspect_data.py tells which objects no anchor covers."
+    return "Train longer; retinanet-jax inspect tells which objects no anchor covers."
 
 
 def _levels(analysis: Analysis) -> Finding | None:
@@ -137,4 +137,4 @@ def _levels(analysis: Analysis) -> Finding | None:
         return None
     verb = "has" if len(idle) == 1 else "have"
     problem = f"{', '.join(idle)} {verb} no positive anchor: no object here is of that size."
-    return Finding(problem, "scripts/inspect_data.py --fit_anchors searches anchors that fit.")
+    return Finding(problem, "retinanet-jax inspect --fit_anchors searches anchors that fit.")

@@ -106,7 +106,7 @@ def _coverage_mend(objects: ObjectTable, share: float, config: Config) -> str:
     found = "; ".join(helps) or "neither anchors of another size nor larger pictures help much"
     return (
         f"{found[0].upper()}{found[1:]}. To search sizes, scales and ratios: "
-        "scripts/inspect_data.py --fit_anchors"
+        "retinanet-jax inspect --fit_anchors"
     )
 
 
