@@ -34,8 +34,10 @@ def test_a_grid_compiles_once(tmp_path, cache, caplog):
     compiled = Counter(
         found[1] for found in (re.match(r"Compiling jit\((.*?)\)", m) for m in messages) if found
     )
-    programs = ("first_state", "train_step", "predict", "gathered")
-    assert [compiled[name] for name in programs] == [1] * 4, compiled
+    programs = ("first_state", "train_step", "predict")
+    assert [compiled[name] for name in programs] == [1] * 3, compiled
+    # A function of the module: a run of an earlier test may have compiled it.
+    assert compiled["gathered"] <= 1, compiled
     losses = {metrics(trial)[0]["class_loss"] for trial in trials}
     assert len(losses) == 15  # each trial has its own parameters, nevertheless
 
