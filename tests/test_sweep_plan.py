@@ -147,15 +147,21 @@ def test_finished_trials_stay_and_another_plan_is_refused(tmp_path, trained):
     assert len(trained) == 2
 
 
-def test_failures_are_told_and_the_others_go_on(tmp_path, trained, monkeypatch):
+def raise_at_one(monkeypatch, error):
+    """Trials of gamma 1 end with an error; returns what the others run."""
     working = trial_module.train_and_evaluate
 
     def fail_at_one(config, workdir, shared):
         if config.loss.gamma == 1:
-            raise RuntimeError("no luck | today\nand more")
+            raise error
         return working(config, workdir, shared)
 
     monkeypatch.setattr(trial_module, "train_and_evaluate", fail_at_one)
+    return working
+
+
+def test_failures_are_told_and_the_others_go_on(tmp_path, trained, monkeypatch):
+    working = raise_at_one(monkeypatch, RuntimeError("no luck | today\nand more"))
     words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,1,2"]
     assert run(*words) == 1
     assert trained == ["gamma=0", "gamma=2"]
@@ -170,14 +176,7 @@ def test_failures_are_told_and_the_others_go_on(tmp_path, trained, monkeypatch):
 
 
 def test_a_signal_ends_the_sweep_and_the_rest_is_unfinished(tmp_path, trained, monkeypatch, capsys):
-    working = trial_module.train_and_evaluate
-
-    def stop_at_one(config, workdir, shared):
-        if config.loss.gamma == 1:
-            raise Preempted("SIGTERM")
-        return working(config, workdir, shared)
-
-    monkeypatch.setattr(trial_module, "train_and_evaluate", stop_at_one)
+    raise_at_one(monkeypatch, Preempted("SIGTERM"))
     words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,1,2"]
     assert run(*words) == EXIT_CODE
     assert "stopped by SIGTERM; the same command goes on" in capsys.readouterr().err
