@@ -13,7 +13,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
     package_data={
-        "retinanet_jax.page": ["style.css"],
+        "retinanet_jax.reports.html": ["style.css"],
         "retinanet_jax.serving": ["static/*"],
     },
     install_requires=[

@@ -16,7 +16,7 @@ Expected AP on val2017, as published (not measured here):
     lsj      ResNet-50 at 1024x1024, 270k steps, large scale jitter (arXiv 2012.07177): no
              published figure of a RetinaNet is known here
 
-Further variants are the recipes of public projects, whole (retinanet_jax/recipes.py): paper,
+Further variants are the recipes of public projects, whole (retinanet_jax/config/recipes.py): paper,
 detectron2, torchvision_v1, torchvision_v2, mmdetection, tf_vision. Weights have to fit: the first
 two expect pixels in BGR and strides on the 1x1 convolutions. A part of a recipe, such as its
 matching, is laid over any config by with_recipe(config, NAME, only=("matching",)).
@@ -39,9 +39,9 @@ A coco/2017 that TFDS itself has prepared has areas cut to integers; add
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.config import default_config
-from retinanet_jax.experiment import choose_variant
-from retinanet_jax.recipes import RECIPES
+from retinanet_jax.config.experiment_files import choose_variant
+from retinanet_jax.config.recipes import RECIPES
+from retinanet_jax.config.settings import default_config
 
 MULTI_SCALE = {"augmentation.scales": tuple(range(640, 801, 32))}
 VARIANTS = {

@@ -18,8 +18,8 @@ Command:
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.config import default_config
-from retinanet_jax.experiment import choose_variant
+from retinanet_jax.config.experiment_files import choose_variant
+from retinanet_jax.config.settings import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -1,19 +1,26 @@
 """RetinaNet in JAX and Flax: exact, fast, at home on CPU, GPU and TPU.
 
 >>> from retinanet_jax import Detector                                      # doctest: +SKIP
->>> found = Detector.from_checkpoint("runs/shapes")("photo.jpg")            # doctest: +SKIP
+>>> detections = Detector.from_checkpoint("runs/shapes")("photo.jpg")       # doctest: +SKIP
+
+The functions of the paper are in `retinanet_jax.core`.
 """
 
 import importlib
 from typing import Any
 
-# Where the public names live. They are imported when they are first asked for, so that
-# `import retinanet_jax` takes no time and needs no device.
+# Where the public names are defined. Each is imported at its first use, so that
+# `import retinanet_jax` is quick and needs no device.
 _PUBLIC = {
-    "Detector": "retinanet_jax.detector",
-    "ImageDetections": "retinanet_jax.results",
+    "Config": "retinanet_jax.config.settings",
+    "ConfigError": "retinanet_jax.config.settings",
+    "Detector": "retinanet_jax.inference.detector",
+    "ImageDetections": "retinanet_jax.inference.results",
+    "evaluate_workdir": "retinanet_jax.training.run",
+    "load_config": "retinanet_jax.config.experiment_files",
+    "train_and_evaluate": "retinanet_jax.training.run",
 }
-__all__ = ["Detector", "ImageDetections"]
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

@@ -24,21 +24,26 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from retinanet_jax.checkpoint import CheckpointError
-from retinanet_jax.compilation import keep_compilations
-from retinanet_jax.config import Config, ConfigError, DataConfig, from_config_dict
-from retinanet_jax.data.report import DataError
-from retinanet_jax.data.stream import ExampleError
-from retinanet_jax.download import DownloadError
-from retinanet_jax.experiment import explain_flag, explain_unknown_field, load_experiment
-from retinanet_jax.launch import Launch, ProcessesError
-from retinanet_jax.loop import DivergenceError
-from retinanet_jax.preemption import EXIT_CODE, Preempted
-from retinanet_jax.processes import joined
-from retinanet_jax.replay import replay_step
-from retinanet_jax.run import evaluate_workdir, train_and_evaluate
-from retinanet_jax.weights.errors import WeightsError
-from retinanet_jax.workdir import WorkdirError
+from retinanet_jax.config.experiment_files import (
+    explain_flag,
+    explain_unknown_field,
+    load_experiment,
+)
+from retinanet_jax.config.sections import DataConfig
+from retinanet_jax.config.settings import Config, ConfigError, from_config_dict
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.runtime.checkpoints import CheckpointError
+from retinanet_jax.runtime.compilation_cache import keep_compilations
+from retinanet_jax.runtime.download import DownloadError
+from retinanet_jax.runtime.launch import Launch, ProcessesError
+from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
+from retinanet_jax.runtime.processes import joined
+from retinanet_jax.runtime.workdir import WorkdirError
+from retinanet_jax.training.loop import DivergenceError
+from retinanet_jax.training.replay import replay_step
+from retinanet_jax.training.run import evaluate_workdir, train_and_evaluate
+from retinanet_jax.weights.weights_error import WeightsError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment file, such as experiments/shapes.py, or with a variant, :small."

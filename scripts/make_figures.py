@@ -12,18 +12,18 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from retinanet_jax import boxes
-from retinanet_jax.analysis.figures import focal_figure
-from retinanet_jax.anchors import anchors_for_image, cell_anchors, feature_shapes
-from retinanet_jax.data.batch import Example
+from retinanet_jax.core import boxes
+from retinanet_jax.core.anchors import anchors_for_image, cell_anchors, feature_shapes
+from retinanet_jax.core.layers import normalize
+from retinanet_jax.core.matching import IGNORE, match
+from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.detector import Detector
-from retinanet_jax.matching import IGNORE, match
-from retinanet_jax.models import build_model
-from retinanet_jax.models.layers import normalize
-from retinanet_jax.page.frame import standalone
-from retinanet_jax.page.markup import Html, tag
-from retinanet_jax.visualize import class_color, draw_boxes
+from retinanet_jax.data.pipeline.batch import Example
+from retinanet_jax.inference.detector import Detector
+from retinanet_jax.inference.drawing import class_color, draw_boxes
+from retinanet_jax.reports.analysis.analysis_figures import focal_figure
+from retinanet_jax.reports.html.frame import standalone
+from retinanet_jax.reports.html.markup import Html, tag
 
 SIDE, LARGE = 240, 400  # pixels of a picture in a row
 GAP = 8

@@ -1,4 +1,4 @@
-"""Shared fixtures: run-time shape checks, the golden folder and the real photographs."""
+"""RunCache fixtures: run-time shape checks, the golden folder and the real photographs."""
 
 import os
 import subprocess

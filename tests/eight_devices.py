@@ -1,4 +1,4 @@
-"""Run by test_devices.py in a process with eight simulated devices: the same step on 1 and on 8."""
+"""Run by test_training_devices.py with eight simulated devices: the same step on 1 and on 8."""
 
 import json
 import sys
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from small import small_batch, small_config
 
-from retinanet_jax.augment import augment_on_device
-from retinanet_jax.data.batch import IDENTITY_COLOR
+from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
 from retinanet_jax.data.records import Categories
-from retinanet_jax.learner import make_learner
-from retinanet_jax.mesh import make_mesh, to_devices
+from retinanet_jax.runtime.mesh import make_mesh, to_devices
+from retinanet_jax.training.device_augmentation import augment_on_device
+from retinanet_jax.training.setup import make_setup
 
 COLORS = IDENTITY_COLOR + np.random.default_rng(0).normal(0, 0.2, (8, 3, 4)).astype(np.float32)
 
@@ -45,13 +45,13 @@ def one_step(devices: int, norm: str):
         optimizer__learning_rate=1.0,
         optimizer__base_batch_size=8,
     )
-    learner = make_learner(config, Categories(tuple("abcde"), (1, 2, 3, 4, 5)), mesh, print)
-    before = jax.tree.map(jnp.copy, learner.state.params)
+    setup = make_setup(config, Categories(tuple("abcde"), (1, 2, 3, 4, 5)), mesh, print)
+    before = jax.tree.map(jnp.copy, setup.state.params)
     batch = small_batch(rows=8)
     # One image without boxes and one full of them: positives differ from device to device.
     batch.gt_labels[0] = -1
     batch = batch._replace(flip=np.arange(8) % 3 == 0, color=COLORS)
-    state, metrics = learner.step_fn(learner.state, to_devices(batch, mesh), learner.focal)
+    state, metrics = setup.step_fn(setup.state, to_devices(batch, mesh), setup.focal)
     gradients = jax.tree.map(lambda b, a: np.asarray(b) - np.asarray(a), before, state.params)
     return jax.device_get(metrics), gradients, jax.device_get(state.batch_stats)
 

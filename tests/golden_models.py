@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from retinanet_jax.data.transforms import fitted_size
-from retinanet_jax.models import PixelConfig, build_model, normalize
+from retinanet_jax.core.layers import PixelConfig, normalize
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.pipeline.transforms import fitted_size
 from retinanet_jax.weights import LoadedCheckpoint, load_checkpoint
 
 

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-from retinanet_jax.page.markup import VOID
+from retinanet_jax.reports.html.markup import VOID
 
 
 class Checker(HTMLParser):

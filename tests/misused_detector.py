@@ -8,7 +8,7 @@ sys.path[:0] = [str(Path(__file__).parent.parent)]
 import numpy as np  # noqa: E402  (the package that is tested comes first)
 from small_detector import WIDE, small_detector  # noqa: E402
 
-from retinanet_jax.detector import Detector  # noqa: E402
+from retinanet_jax.inference.detector import Detector  # noqa: E402
 
 detector = small_detector()
 image = np.zeros((*WIDE, 3), np.uint8)

@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 import numpy as np
 
-from retinanet_jax.data.batch import Example, box_areas
+from retinanet_jax.data.pipeline.batch import Example, box_areas
 
 # Label i has colour i. Halfway to black, or to the grey of a mosaic, each ends.
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 250]], np.uint8)

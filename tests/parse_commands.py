@@ -15,10 +15,10 @@ import traceback
 from absl import app, flags
 
 from retinanet_jax import main as runs
-from retinanet_jax.analysis import analyze
 from retinanet_jax.cli import app as cli
-from retinanet_jax.config import from_config_dict
-from retinanet_jax.inspection import page
+from retinanet_jax.config.settings import from_config_dict
+from retinanet_jax.reports.analysis import analyze_checkpoint as analyze
+from retinanet_jax.reports.inspection import inspection_page as page
 from retinanet_jax.sweep import command
 
 parse_args = argparse.ArgumentParser.parse_args

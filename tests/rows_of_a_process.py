@@ -1,4 +1,4 @@
-"""Run by test_data_resume.py: what one process makes of some batches, as a hash for each row.
+"""Run by test_data_pipeline_resume.py: some batches of one process, as a hash for each row.
 
 python rows_of_a_process.py START STEPS PROCESS_INDEX PROCESS_COUNT
 """
@@ -11,10 +11,10 @@ import sys
 
 from pictures import ALL_ON, SMALL, Pictures
 
-from retinanet_jax.data.batch import HostBatch
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import mixed
-from retinanet_jax.data.pipeline import train_batches
+from retinanet_jax.data.pipeline.batch import HostBatch
+from retinanet_jax.data.pipeline.batches import train_batches
 from retinanet_jax.data.records import Categories
 
 BATCH_SIZE = 4

@@ -63,9 +63,10 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent.parent)]
     from small_detector import small_network
 
-    from retinanet_jax import compilation, predict
     from retinanet_jax.cli import app
-    from retinanet_jax.predict import Trained
+    from retinanet_jax.inference import predict
+    from retinanet_jax.inference.predict import Trained
+    from retinanet_jax.runtime import compilation_cache as compilation
     from retinanet_jax.serving.sweep import IouSweep
 
     predict.read_trained = lambda _: Trained(*small_network())

@@ -1,5 +1,7 @@
-"""Run by test_sharding.py in a process with eight simulated devices: whole runs, saved and restored
-on meshes of several sizes, their state whole or divided. What it finds is in FOLDER/result.json.
+"""Run by test_training_sharding.py with eight simulated devices.
+
+Whole runs are saved and restored on meshes of several sizes, their state whole or divided. The
+results are in FOLDER/result.json.
 
 python sharded_runs.py FOLDER
 """
@@ -19,14 +21,14 @@ import numpy as np
 from collectives import collectives
 from small import small_batch, small_config
 
-from retinanet_jax import loop, run
-from retinanet_jax.checkpoint import Checkpoints
-from retinanet_jax.compilation import keep_compilations
 from retinanet_jax.data.records import Categories
-from retinanet_jax.evaluate import Evaluation
-from retinanet_jax.learner import make_learner
-from retinanet_jax.mesh import MeshConfig, make_mesh, sent_ahead, state_sharding, to_devices
-from retinanet_jax.run import train_and_evaluate
+from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.runtime.compilation_cache import keep_compilations
+from retinanet_jax.runtime.mesh import MeshConfig, make_mesh, sent_ahead, state_sharding, to_devices
+from retinanet_jax.training import loop, run
+from retinanet_jax.training.evaluation import Evaluation
+from retinanet_jax.training.run import train_and_evaluate
+from retinanet_jax.training.setup import make_setup
 
 FOLDER = Path(sys.argv[1])
 FIELDS = {
@@ -51,20 +53,20 @@ def bytes_of_a_device(state) -> int:
 
 
 @functools.cache
-def learner_of(devices: int, shard_state: bool):
+def setup_of(devices: int, shard_state: bool):
     """Compiled once for all runs on a mesh."""
     config = small_config(**FIELDS, mesh__shard_state=shard_state)
     categories = Categories(tuple("abcde"), (1, 2, 3, 4, 5))
-    return make_learner(config, categories, mesh_of(devices), print)
+    return make_setup(config, categories, mesh_of(devices), print)
 
 
 def steps_collectives(shard_state: bool) -> dict:
     """The collectives of the compiled step, and what a device holds of the state."""
-    learner = learner_of(8, shard_state)
+    setup = setup_of(8, shard_state)
     batch = to_devices(small_batch(rows=8), mesh_of(8))
-    program = learner.step_fn.lower(learner.state, batch, learner.focal).compile().as_text()
+    program = setup.step_fn.lower(setup.state, batch, setup.focal).compile().as_text()
     return {
-        "bytes": bytes_of_a_device(learner.state),
+        "bytes": bytes_of_a_device(setup.state),
         "collectives": [[*key, count] for key, count in collectives(program).items()],
     }
 
@@ -72,9 +74,9 @@ def steps_collectives(shard_state: bool) -> dict:
 def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: bool = False) -> dict:
     """A run in FOLDER/NAME, or its continuation: its losses and its examples."""
     config = small_config(**FIELDS, mesh__shard_state=shard_state, train__steps=steps)
-    learner, examples = learner_of(devices, shard_state), []
+    setup, examples = setup_of(devices, shard_state), []
     # A copy: the first step uses the state up.
-    learner = learner._replace(state=jax.tree.map(jnp.copy, learner.state))
+    setup = setup._replace(state=jax.tree.map(jnp.copy, setup.state))
 
     def recorded(batches, arrays, mesh):
         for batch in sent_ahead(batches, arrays, mesh):
@@ -84,7 +86,7 @@ def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: boo
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(run, "make_mesh", lambda: mesh_of(devices)))
-        stack.enter_context(mock.patch.object(run, "make_learner", lambda *_: learner))
+        stack.enter_context(mock.patch.object(run, "make_setup", lambda *_: setup))
         stack.enter_context(mock.patch.object(loop, "sent_ahead", recorded))
         if not evaluates:
             found = Evaluation({"AP": 0.0}, {}, [])

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from retinanet_jax.config import default_config, from_config_dict
-from retinanet_jax.data.batch import Batch
+from retinanet_jax.config.settings import default_config, from_config_dict
+from retinanet_jax.data.pipeline.batch import Batch
 
 
 def small_config(**fields):

@@ -6,10 +6,18 @@ import sys
 import pytest
 
 from retinanet_jax import main as flags_of_runs
-from retinanet_jax.analysis import analyze as analysis
-from retinanet_jax.analysis import figures, numbers, page
 from retinanet_jax.cli import app, detect, inspect_data
-from retinanet_jax.data.stream import ExampleError
+from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.reports.analysis import (
+    analysis_figures as figures,
+)
+from retinanet_jax.reports.analysis import (
+    analysis_page as page,
+)
+from retinanet_jax.reports.analysis import analyze_checkpoint as analysis
+from retinanet_jax.reports.analysis import (
+    as_json as numbers,
+)
 
 
 def exit_of(*arguments: str):

@@ -11,12 +11,12 @@ from PIL import Image
 from pycocotools.coco import COCO
 from small_detector import TALL, WIDE, small_detector
 
-from retinanet_jax import compilation
 from retinanet_jax.cli import app
 from retinanet_jax.cli.inputs import drawn_paths, find_inputs
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.video import VideoWriter
-from retinanet_jax.detector import Detector
+from retinanet_jax.inference.detector import Detector
+from retinanet_jax.runtime import compilation_cache as compilation
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ import pytest
 from documents import ROOT, blocks
 from small import small_config
 
+from retinanet_jax.core import backbones
+from retinanet_jax.core import box_losses as box
+from retinanet_jax.core import focal as classification
 from retinanet_jax.data import dataset, splits
-from retinanet_jax.data.examples import dataset_of
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.from_function import dataset_of
 from retinanet_jax.data.mix import load_training_set
-from retinanet_jax.data.report import DataError
-from retinanet_jax.losses import box, classification
-from retinanet_jax.models import backbones
-from retinanet_jax.run import train_and_evaluate
+from retinanet_jax.training.run import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +58,10 @@ def test_the_losses_are_what_they_say_with_finite_gradients(added):
     logits = np.float32([-100, -1, 0, 2, 100])
     focusing = classification.Focusing(gamma=2.0)
     negative = added["asymmetric_loss"](logits, np.zeros(5), focusing)
-    expected = classification.sigmoid_focal_loss(logits, np.zeros(5), gamma=2.0)
+    expected = classification.focal_loss(logits, np.zeros(5), gamma=2.0)
     np.testing.assert_allclose(negative, expected, rtol=1e-5, atol=1e-30)
     positive = added["asymmetric_loss"](logits, np.ones(5), focusing)
-    expected = classification.sigmoid_focal_loss(logits, np.ones(5), gamma=0.0)
+    expected = classification.focal_loss(logits, np.ones(5), gamma=0.0)
     np.testing.assert_allclose(positive, expected, rtol=1e-5, atol=1e-30)
     slope = jax.grad(lambda x: added["asymmetric_loss"](x, np.zeros(5), focusing).sum())(logits)
     assert np.isfinite(slope).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from retinanet_jax.data.archives import ArchivePath, open_archive
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
 
 FILES = {
     f"VOCdevkit/VOC2007/{folder}/{i:06d}.jpg": np.random.default_rng(i).bytes(3_000 + i)

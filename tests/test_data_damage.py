@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
-from retinanet_jax.data import voc_xml
-from retinanet_jax.data.builders import prepare_folder
-from retinanet_jax.data.coco import read_annotations
-from retinanet_jax.data.report import DataError, Guard, Report
-from retinanet_jax.data.sources import TfdsSource, read_source_file
+from retinanet_jax.data.data_errors import DataError, Guard, Report
+from retinanet_jax.data.formats import voc as voc_xml
+from retinanet_jax.data.formats.coco import read_annotations
+from retinanet_jax.data.store.array_record import TfdsSource, read_source_file
+from retinanet_jax.data.store.builders import prepare_folder
 
 HEIGHT, WIDTH = 30, 40
 # Counted, and kept all the same.

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from retinanet_jax.data import images
+from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.report import DataError
 
 HEIGHT, WIDTH = 37, 53
 ORIENTATION = 0x0112

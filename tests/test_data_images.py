@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retinanet_jax.data import images
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
 
 
 def encoded(extension: str, size=(37, 53)) -> bytes:

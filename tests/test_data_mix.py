@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from retinanet_jax.config import DataConfig
-from retinanet_jax.data.augmentation import AugmentationConfig
+from retinanet_jax.config.sections import DataConfig
+from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.mix import Relabelled, load_training_set
-from retinanet_jax.data.order import TrainOrder
-from retinanet_jax.data.pipeline import ExampleError, PipelineConfig, train_batches
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
+from retinanet_jax.data.pipeline.batches import ExampleError, PipelineConfig, train_batches
+from retinanet_jax.data.pipeline.order import TrainOrder
 from retinanet_jax.data.splits import Part, parse_part
 
 SQUARE = PipelineConfig(min_side=32, max_side=32, max_boxes=4, num_threads=2)

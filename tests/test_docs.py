@@ -14,7 +14,7 @@ import pytest
 from documents import DOCUMENTS, ROOT, anchors, blocks, commands, links
 from PIL import Image
 
-from retinanet_jax.config import default_config
+from retinanet_jax.config.settings import default_config
 from retinanet_jax.data.video import VideoWriter
 
 OURS = ("retinanet-jax", "python")
@@ -254,7 +254,7 @@ def test_the_site_has_a_page_for_each_document_and_the_api(site):
     names = {path.stem for path in (ROOT / "docs").glob("*.md")}
     assert names <= {path.stem for path in site.glob("*.html")}
     api = (site / "api.html").read_text(encoding="utf-8")
-    assert "sigmoid_focal_loss" in api and "Focusing parameter" in api
+    assert "focal_loss" in api and "Focusing parameter" in api
 
 
 def test_links_and_images_of_the_site_lead_somewhere(site):

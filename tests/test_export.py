@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 from small import small_config
 
-from retinanet_jax.checkpoint import CheckpointError, Checkpoints
 from retinanet_jax.cli import app
 from retinanet_jax.cli import export as command
-from retinanet_jax.config import to_json
-from retinanet_jax.data import transforms
-from retinanet_jax.data.batch import without_objects
-from retinanet_jax.data.canvas import PipelineConfig, eval_size
+from retinanet_jax.config.settings import to_json
+from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.pipeline import transforms
+from retinanet_jax.data.pipeline.batch import without_objects
+from retinanet_jax.data.pipeline.canvas import PipelineConfig, eval_size
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.report import DataError
-from retinanet_jax.detections import Detections
-from retinanet_jax.detector import Detector
 from retinanet_jax.export.program import Trained, describe_program, make_program
 from retinanet_jax.export.resizing import fitted_sizes, resize
-from retinanet_jax.models import build_model
-from retinanet_jax.train import TrainState
+from retinanet_jax.inference.detector import Detector
+from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
+from retinanet_jax.training.step import TrainState
 
 NAMES = ["circle", "ring", "square", "triangle", "star"]
 CATEGORIES = Categories(tuple(NAMES), (11, 12, 13, 14, 15))

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from golden_models import list_ends, stored
 
-from retinanet_jax import boxes as box_ops
-from retinanet_jax.anchors import anchors_for_image
-from retinanet_jax.data.batch import collate, without_objects
-from retinanet_jax.data.canvas import eval_canvas_for
-from retinanet_jax.data.pipeline import fit
-from retinanet_jax.detections import candidates
-from retinanet_jax.detector import Detector
-from retinanet_jax.models import build_model, normalize
-from retinanet_jax.nms import nms
+from retinanet_jax.core import boxes as box_ops
+from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.layers import normalize
+from retinanet_jax.core.nms import nms
+from retinanet_jax.core.postprocess import candidates
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.pipeline.batch import collate, without_objects
+from retinanet_jax.data.pipeline.batches import fit
+from retinanet_jax.data.pipeline.canvas import eval_canvas_for
+from retinanet_jax.inference.detector import Detector
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 

@@ -11,13 +11,13 @@ import numpy as np
 import optax
 import pytest
 
-from retinanet_jax.anchors import anchors_for_image
-from retinanet_jax.data.batch import collate, without_objects
-from retinanet_jax.data.pipeline import fit
-from retinanet_jax.mesh import make_mesh
-from retinanet_jax.models import build_model, trainable_mask
-from retinanet_jax.optimizer import make_optimizer, make_schedule
-from retinanet_jax.train import Focal, assign_targets, create_state, train_step
+from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.retinanet import build_model, trainable_mask
+from retinanet_jax.data.pipeline.batch import collate, without_objects
+from retinanet_jax.data.pipeline.batches import fit
+from retinanet_jax.runtime.mesh import make_mesh
+from retinanet_jax.training.optimizer import make_optimizer, make_schedule
+from retinanet_jax.training.step import FocalParams, assign_targets, create_state, train_step
 from retinanet_jax.weights.torchvision import detector_key
 
 
@@ -77,7 +77,7 @@ def training(request, golden_dir, tmp_path_factory):
         )
     )
     state = create_state(loaded.variables, optimizer, keep_average=False)
-    focal = Focal(jnp.float32(config.loss.gamma), jnp.float32(config.loss.alpha))
+    focal = FocalParams(jnp.float32(config.loss.gamma), jnp.float32(config.loss.alpha))
     losses, states = [], [state]
     for _ in range(steps):
         state, scalars = step(states[-1], batch, focal)

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from retinanet_jax.config import ConfigError
-from retinanet_jax.experiment import load_experiment
+from retinanet_jax.config.experiment_files import load_experiment
+from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.main import tell
 
 ROOT = Path(__file__).parent.parent

@@ -13,10 +13,10 @@ import fake_slurm
 import pytest
 from sweeps import SMALL, run
 
-from retinanet_jax.config import ConfigError
+from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.sweep import command
-from retinanet_jax.sweep.plan import FAILED, FINISHED, read_plan
 from retinanet_jax.sweep.slurm import Slurm
+from retinanet_jax.sweep.trials import FAILED, FINISHED, read_plan
 
 pytest.importorskip("submitit", reason="pip install submitit")
 

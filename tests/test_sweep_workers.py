@@ -7,10 +7,10 @@ import time
 import pytest
 from sweeps import ROOT, SMALL, run
 
-from retinanet_jax.config import ConfigError
-from retinanet_jax.preemption import EXIT_CODE
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.runtime.preemption import EXIT_CODE
 from retinanet_jax.sweep import workers
-from retinanet_jax.sweep.plan import FAILED, FINISHED, UNFINISHED, read_plan
+from retinanet_jax.sweep.trials import FAILED, FINISHED, UNFINISHED, read_plan
 
 # A worker that finishes its trials, but dies of one as if there were no memory left.
 STAND_IN = """

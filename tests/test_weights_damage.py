@@ -32,8 +32,8 @@ from checkpoint_writers import (
     zip_file,
 )
 
-from retinanet_jax.weights.errors import WeightsError
 from retinanet_jax.weights.readers import read_state_dict
+from retinanet_jax.weights.weights_error import WeightsError
 
 RECONSTRUCT = name("numpy.core.multiarray", "_reconstruct")
 REBUILD = name("torch._utils", "_rebuild_tensor_v2")

@@ -23,7 +23,7 @@ from checkpoint_writers import (
     zip_file,
 )
 
-from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.weights.weights_error import WeightsError
 
 SIX = np.arange(6, dtype=np.float32)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from local_server import serving
 
-from retinanet_jax.data.class_names import COCO_CATEGORIES
-from retinanet_jax.detector import Detector
-from retinanet_jax.models.resnet import ARCHITECTURES
+from retinanet_jax.core.resnet import ARCHITECTURES
+from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
+from retinanet_jax.inference.detector import Detector
 from retinanet_jax.weights import WeightsError, load_checkpoint
 from retinanet_jax.weights.network import read_backbone
-from retinanet_jax.weights.sources import BACKBONE
+from retinanet_jax.weights.projects import BACKBONE
 
 SMALL = "retinanet_resnet18_fpn"
 

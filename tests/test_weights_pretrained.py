@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from checkpoint_layouts import detectron2_pickle
 
-from retinanet_jax.anchors import AnchorConfig
-from retinanet_jax.models import ModelConfig, build_model
+from retinanet_jax.core.anchors import AnchorConfig
+from retinanet_jax.core.retinanet import ModelConfig, build_model
 from retinanet_jax.weights import WeightsError
 from retinanet_jax.weights.pretrained import load_pretrained
 

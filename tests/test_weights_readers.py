@@ -30,8 +30,8 @@ from checkpoint_writers import (
     zip_file,
 )
 
-from retinanet_jax.weights.errors import WeightsError
 from retinanet_jax.weights.readers import read_state_dict
+from retinanet_jax.weights.weights_error import WeightsError
 
 GOLDEN = Path(__file__).parent / "golden"
 SIX = np.arange(6, dtype=np.float32)

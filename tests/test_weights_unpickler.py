@@ -21,8 +21,8 @@ from checkpoint_writers import (
     torch_zip,
 )
 
-from retinanet_jax.weights.errors import WeightsError
 from retinanet_jax.weights.readers import read_state_dict
+from retinanet_jax.weights.weights_error import WeightsError
 
 SYSTEM = name("os", "system")
 REBUILD = name("torch._utils", "_rebuild_tensor_v2")

@@ -5,7 +5,7 @@ ResNet-50, 600 pixels. As published, on minival: AP 31.1 for cross entropy (gamm
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1b"] of
-retinanet_jax/paper.py.
+retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table1b.py --workdir=runs/table1b \\
@@ -17,7 +17,7 @@ Commands, for the base and for another trial:
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.paper import base_config
+from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -5,7 +5,7 @@ scales and three ratios, 34.0 with three of each, which is the base.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1c"] of
-retinanet_jax/paper.py.
+retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table1c.py --workdir=runs/table1c \\
@@ -17,7 +17,7 @@ Commands, for the base and for another trial:
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.paper import base_config
+from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

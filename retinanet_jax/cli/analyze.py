@@ -33,10 +33,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the page, the numbers, and the figures if asked to."""
     from absl import logging
 
-    from retinanet_jax.analysis.analyze import analyze_workdir
-    from retinanet_jax.cli.config import read_config
-    from retinanet_jax.compilation import keep_compilations
-    from retinanet_jax.config import ConfigError, DataConfig, from_config_dict
+    from retinanet_jax.cli.config_arguments import read_config
+    from retinanet_jax.config.sections import DataConfig
+    from retinanet_jax.config.settings import ConfigError, from_config_dict
+    from retinanet_jax.reports.analysis.analyze_checkpoint import analyze_workdir
+    from retinanet_jax.runtime.compilation_cache import keep_compilations
 
     if arguments.max_images < 1:
         raise ConfigError(f"--max_images: {arguments.max_images} is not 1 or more")
@@ -63,11 +64,11 @@ def write(analysis, out: Path, *, figures: bool) -> None:
     Raises:
         ConfigError: they cannot be written there.
     """
-    from retinanet_jax.analysis.figures import draw_figures
-    from retinanet_jax.analysis.numbers import as_tree
-    from retinanet_jax.analysis.page import render
-    from retinanet_jax.config import ConfigError
-    from retinanet_jax.page.frame import standalone
+    from retinanet_jax.config.settings import ConfigError
+    from retinanet_jax.reports.analysis.analysis_figures import draw_figures
+    from retinanet_jax.reports.analysis.analysis_page import render
+    from retinanet_jax.reports.analysis.as_json import as_tree
+    from retinanet_jax.reports.html.frame import standalone
 
     drawn = draw_figures(analysis)
     files = {out: render(analysis, drawn)}

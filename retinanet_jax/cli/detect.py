@@ -50,10 +50,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Loads the model and detects."""
     from absl import logging
 
-    from retinanet_jax.cli.detection import Job, detect
+    from retinanet_jax.cli.detect_files import Job, detect
     from retinanet_jax.cli.inputs import find_inputs
-    from retinanet_jax.compilation import keep_compilations
-    from retinanet_jax.detector import Detector
+    from retinanet_jax.inference.detector import Detector
+    from retinanet_jax.runtime.compilation_cache import keep_compilations
 
     logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it does not need
     out = arguments.out.expanduser()

@@ -37,15 +37,15 @@ def run(arguments: argparse.Namespace) -> None:
         DataError: an argument that cannot be, or a file that cannot be written.
         CheckpointError, WeightsError: there is no detector at --model.
     """
-    from retinanet_jax.data.report import DataError
+    from retinanet_jax.data.data_errors import DataError
     from retinanet_jax.export.program import (
         choose_canvases,
         describe_program,
         largest_of,
         make_program,
     )
-    from retinanet_jax.predict import read_trained
-    from retinanet_jax.workdir import write_whole
+    from retinanet_jax.inference.predict import read_trained
+    from retinanet_jax.runtime.workdir import write_whole
 
     write = _writer(arguments.format)
     trained = read_trained(arguments.model)
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _writer(name: str) -> Callable[..., bytes]:
     """From (program, metadata) to the content of the file."""
-    from retinanet_jax.data.report import DataError
+    from retinanet_jax.data.data_errors import DataError
 
     if name not in FORMATS:
         mend = f"write {' or '.join(FORMATS)}"

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, help="path, https URL or hf:// address")
     add("--workdir", type=Path, required=True, help="where the import is written")
-    add("--source", help="recipe, where keys do not tell; see retinanet_jax/recipes.py")
+    add("--source", help="recipe, where keys do not tell; see retinanet_jax/config/recipes.py")
     add(
         "--raw_labels",
         action="store_true",
@@ -57,7 +57,7 @@ def with_sides(loaded, min_side: int, max_side: int):
     Raises:
         ConfigError: for sides that cannot be.
     """
-    from retinanet_jax.config import ConfigError
+    from retinanet_jax.config.settings import ConfigError
 
     pipeline = loaded.config.pipeline
     sides = {"min_side": min_side or pipeline.min_side, "max_side": max_side or pipeline.max_side}
@@ -77,11 +77,11 @@ def write(loaded, workdir: Path, checkpoint: str) -> None:
     """
     import jax.numpy as jnp
 
-    from retinanet_jax.checkpoint import Checkpoints
-    from retinanet_jax.config import to_json
-    from retinanet_jax.train import TrainState
+    from retinanet_jax.config.settings import to_json
+    from retinanet_jax.runtime.checkpoints import Checkpoints
+    from retinanet_jax.runtime.workdir import locked, write_whole
+    from retinanet_jax.training.step import TrainState
     from retinanet_jax.weights import WeightsError
-    from retinanet_jax.workdir import locked, write_whole
 
     if loaded.categories is None:
         raise WeightsError(
@@ -101,7 +101,7 @@ def write(loaded, workdir: Path, checkpoint: str) -> None:
 
 def show(workdir: Path, image: Path, picture: Path | None, score: float) -> None:
     """Detects with what was written, so that the picture proves the workdir."""
-    from retinanet_jax.detector import Detector
+    from retinanet_jax.inference.detector import Detector
 
     found = Detector.from_checkpoint(workdir)(image)
     kept = found[found.scores >= score]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.data.inputs import files_below, is_picture
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_input import files_below, is_picture
 from retinanet_jax.data.video import is_video
 
 # In which a drawn picture keeps the format of its original; all others become PNG.

@@ -37,9 +37,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes the page."""
     from absl import logging
 
-    from retinanet_jax.cli.config import read_config
-    from retinanet_jax.config import ConfigError, from_config_dict
-    from retinanet_jax.inspection.page import inspect_data
+    from retinanet_jax.cli.config_arguments import read_config
+    from retinanet_jax.config.settings import ConfigError, from_config_dict
+    from retinanet_jax.reports.inspection.inspection_page import inspect_data
 
     if arguments.max_images < 1:
         raise ConfigError(f"--max_images: {arguments.max_images} is not 1 or more")

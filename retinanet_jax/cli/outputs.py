@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from retinanet_jax.data.records import Categories, category_entries
-from retinanet_jax.results import ImageDetections
+from retinanet_jax.inference.results import ImageDetections
 
 COLUMNS = ("file", "class", "score", "x1", "y1", "x2", "y2", "frame")
 

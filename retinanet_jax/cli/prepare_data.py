@@ -70,9 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Converts or prepares."""
     from absl import logging
 
-    from retinanet_jax.config import ConfigError
-    from retinanet_jax.data.convert import convert_tfrecord
+    from retinanet_jax.config.settings import ConfigError
     from retinanet_jax.data.dataset import TFDS_DATA_DIR
+    from retinanet_jax.data.store.convert import convert_tfrecord
 
     logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it has written
     data_dir = (arguments.data_dir or Path(TFDS_DATA_DIR)).expanduser()
@@ -88,9 +88,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace, data_dir: Path) -> None:
-    from retinanet_jax.data.coco_release import prepare_coco
-    from retinanet_jax.data.sources import SOURCE_FILE, read_source_file
-    from retinanet_jax.data.voc import prepare_voc
+    from retinanet_jax.data.store.array_record import SOURCE_FILE, read_source_file
+    from retinanet_jax.data.store.coco_release import prepare_coco
+    from retinanet_jax.data.store.voc_release import prepare_voc
 
     work = {
         "coco": ((prepare_coco, "2017"),),

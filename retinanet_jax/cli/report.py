@@ -17,6 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes and prints the report."""
-    from retinanet_jax.sweep.report import write_report
+    from retinanet_jax.sweep.sweep_report import write_report
 
     print(write_report(arguments.workdir.expanduser()), end="")

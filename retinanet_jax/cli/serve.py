@@ -5,7 +5,7 @@
 
 listens on this machine alone and prints the page's address. Score and NMS sliders act at once,
 classes can be hidden, detections are downloaded as JSON in COCO's results format, the picture as
-PNG. Nothing is kept, and the page takes nothing from elsewhere. Programs ask it, too:
+PNG. Nothing is kept, and the page takes nothing from elsewhere. CompiledFunctions ask it, too:
 
     curl --data-binary @photo.jpg 'http://127.0.0.1:8000/detect?name=photo.jpg'
 
@@ -35,9 +35,9 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from absl import logging
 
-    from retinanet_jax.compilation import keep_compilations
-    from retinanet_jax.data.report import DataError
-    from retinanet_jax.predict import read_trained
+    from retinanet_jax.data.data_errors import DataError
+    from retinanet_jax.inference.predict import read_trained
+    from retinanet_jax.runtime.compilation_cache import keep_compilations
 
     try:
         from retinanet_jax.serving.server import open_port, serve

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
 
 
 class OpenArchive(abc.ABC):

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.builders import annotation_file, prepare_folder, prepared_folder
-from retinanet_jax.data.class_names import COCO_CATEGORIES, VOC_CATEGORIES
-from retinanet_jax.data.coco import check_ground_truth, read_categories, read_json
+from retinanet_jax.data.data_errors import DataError, Report
+from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
+from retinanet_jax.data.formats.coco import check_ground_truth, read_categories, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
-from retinanet_jax.data.report import DataError, Report
 from retinanet_jax.data.shapes import ShapesSource
-from retinanet_jax.data.sources import SOURCE_FILE, TfdsSource, read_source_file
+from retinanet_jax.data.sources import Concatenation, IdentifiedSource, Slice, Source
 from retinanet_jax.data.splits import KINDS, parse_split, split_range
-from retinanet_jax.data.views import Concatenation, IdentifiedSource, Slice, Source
-from retinanet_jax.data.voc import VocSource
+from retinanet_jax.data.store.array_record import SOURCE_FILE, TfdsSource, read_source_file
+from retinanet_jax.data.store.builders import annotation_file, prepare_folder, prepared_folder
+from retinanet_jax.data.store.voc_release import VocSource
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from retinanet_jax.data.archives import AnyPath
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
 
 # Half a gigabyte of RGB, and the size from which Pillow refuses to decode. A small file can claim
 # more and fill the memory; a picture that really is larger has to be cut into tiles anyway.

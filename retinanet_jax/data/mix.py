@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from retinanet_jax.data.batch import Example
+from retinanet_jax.data.data_errors import DataError, Report
 from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.report import DataError, Report
+from retinanet_jax.data.sources import Annotated, Concatenation, IdentifiedSource
 from retinanet_jax.data.splits import Part, parse_part
-from retinanet_jax.data.views import Annotated, Concatenation, IdentifiedSource
 
 
 def load_training_set(data_config: Any) -> Dataset:

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from retinanet_jax.data.batch import Example
-from retinanet_jax.data.grounds import slope, textured_ground
+from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.views import Annotated
+from retinanet_jax.data.shapes_background import slope, textured_ground
+from retinanet_jax.data.sources import Annotated
 
 CLASSES = ("circle", "ring", "square", "triangle", "star")
 

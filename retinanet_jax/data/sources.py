@@ -1,278 +1,110 @@
-"""Reads prepared TFDS data sets record by record: encoded image, objects, sizes; no TensorFlow."""
+"""What a source of pictures is, and parts and sequences of sources."""
 
-import hashlib
-import json
-import logging
-import os
-import threading
-import uuid
-import zipfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+import bisect
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import tensorflow_datasets as tfds
-from google.protobuf import json_format
-from jaxtyping import Float, Int
-from tqdm import tqdm
+from jaxtyping import Bool, Float, Int
 
-from retinanet_jax.data import images as images_lib
-from retinanet_jax.data.batch import Example
-from retinanet_jax.data.records import Annotation, Categories
-from retinanet_jax.data.report import DataError, Report
-from retinanet_jax.data.splits import parse_split, split_range
-from retinanet_jax.data.tfds_record import parse_record
-from retinanet_jax.data.views import Annotated
-
-SOURCE_FILE = "source.json"
-
-_log = logging.getLogger(__name__)
+from retinanet_jax.data.pipeline.batch import Example
 
 
-class RecordIndex(NamedTuple):
-    """Ids and sizes (height, width) of the images, in the order of the records."""
+class Annotated(NamedTuple):
+    """What is annotated on one picture, without its pixels.
 
-    ids: Int[np.ndarray, " n"]
-    sizes: Int[np.ndarray, "n 2"]
-
-
-class TfdsSource:
-    """A split of a prepared data set with the features of `coco/2017`: `source[i]` is an Example.
-
-    Args:
-      folder: the prepared folder, with dataset_info.json and ArrayRecord files.
-      split: a split of it or a slice of one, 'validation[:32]'.
-      cache_dir: ids and sizes are kept here, for they take a pass over all records.
-
-    Safe to read from several threads.
-
-    Raises:
-      DataError: the folder is no ArrayRecord data set, or has no such split.
+    Boxes are xyxy in pixels of the picture as it is stored, `size` is its (height, width); `areas`
+    are those of the objects as annotated, in square pixels.
     """
 
-    def __init__(self, folder: Path, split: str, cache_dir: str | Path):
-        self.folder, self.split = Path(folder), split
-        self._cache_dir = Path(cache_dir).expanduser()
-        builder = open_builder(self.folder)
-        self.name = parse_split(split)[0]
-        if self.name not in builder.info.splits:
-            mend = f"take one of {', '.join(builder.info.splits)}"
-            raise DataError("split", folder, "", f"has no split {self.name!r}", mend)
-        self.features = builder.info.features
-        self._records = builder.as_data_source(
-            split=self.name,
-            deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
-            file_format="array_record",
-        )
-        self._files = builder.info.splits[self.name].filepaths
-        self._ends = np.cumsum(builder.info.splits[self.name].shard_lengths)
-        self._range = split_range(split, len(self._records))
-        self._index: RecordIndex | None = None
-        self._lock = threading.Lock()
+    boxes: Float[np.ndarray, "m 4"]
+    labels: Int[np.ndarray, " m"]
+    crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
+    size: tuple[int, int]
 
-    def __len__(self) -> int:
-        return len(self._range)
 
-    def __getitem__(self, index: int) -> Example:
-        record = self.record(index)
-        name = record["image/filename"].decode(errors="replace")
-        image = images_lib.decode(record["image"], f"{self.folder}: {name}")
-        return Example(image, *self.objects(record, image.shape[:2]), self.id_of(record))
+@runtime_checkable
+class Source(Protocol):
+    """Random access to the pictures of a split."""
 
-    def record(self, index: int) -> dict:
-        """Record `index`, see parse_record; the image as encoded bytes.
+    def __len__(self) -> int: ...
 
-        Raises:
-          IndexError: there is no such record; negative numbers are not counted from the end.
-          DataError: its file has vanished or was cut or changed.
-        """
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.folder} {self.split}: no record {index} of {len(self)}")
-        place = self._range[index]
-        try:
-            data = self._records[place]
-        # The reader's own errors have no common class, and there is no other reason to fail here.
-        except Exception as error:
-            raise self._unreadable(place, str(error)) from error
-        # From beyond the end of a file that was cut the reader returns nothing, and no error.
-        if not data:
-            raise self._unreadable(place, "is not there any more: the file was cut")
-        return parse_record(data)
-
-    def _unreadable(self, place: int, what: str) -> DataError:
-        file = self._files[int(np.searchsorted(self._ends, place, side="right"))]
-        mend = (
-            "put the file back as it was or prepare the data again, with scripts/prepare_data.py; "
-            "the same command goes on from the last checkpoint"
-        )
-        return DataError("prepared data", file, f"record {place} of the split", what, mend)
+    def __getitem__(self, index: int) -> Example: ...
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, without decoding."""
-        height, width = self.index().sizes[index]
-        return int(height), int(width)
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of image `index`, without decoding."""
-        size = self.image_size(index)
-        return Annotated(*self.objects(self.record(index), size), size)
+        """The objects of a picture, without decoding."""
+
+
+@runtime_checkable
+class IdentifiedSource(Source, Protocol):
+    """A source that knows the ids of its pictures without decoding them."""
 
     def image_id(self, index: int) -> int:
-        """The id that detections of image `index` carry."""
-        return int(self.index().ids[index])
-
-    def id_of(self, record: dict) -> int:
-        """The image id of a record."""
-        return int(record["image/id"])
-
-    def objects(self, record: dict, size: tuple[int, int]) -> tuple:
-        """Boxes [m 4] xyxy in pixels, labels, crowd, areas [m] of a record; size (height, width).
-
-        Areas are those of the annotations, which TFDS cuts to integers.
-        """
-        objects = record["objects"]
-        crowd = np.asarray(objects["is_crowd"], bool).reshape(-1)
-        areas = np.asarray(objects["area"], np.float64).reshape(-1)
-        return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd, areas
-
-    def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
-        """The objects of a record as annotations; category ids are filled with the labels."""
-        rows = zip(record["objects"]["id"], *self.objects(record, size), strict=True)
-        return tuple(
-            Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(crowd))
-            for i, box, label, crowd, area in rows
-        )
-
-    def index(self) -> RecordIndex:
-        """Ids and sizes of all images, in the order of the records.
-
-        They lie beside the records if this package prepared them; else they take one pass over
-        all records and are kept in cache_dir.
-        """
-        with self._lock:
-            if self._index is None:
-                self._index = self._prepared_index() or cached_index(
-                    self._cache_file(), self.read_index
-                )
-        return self._index
-
-    def _prepared_index(self) -> RecordIndex | None:
-        whole = load_index(index_file(self.folder, self.name))
-        if whole is None or len(whole.ids) != len(self._records):
-            return None
-        part = slice(self._range.start, self._range.stop)
-        return RecordIndex(whole.ids[part], whole.sizes[part])
-
-    def _cache_file(self) -> Path:
-        digest = hashlib.sha256((self.folder / "dataset_info.json").read_bytes())
-        digest.update(f"{self.folder.resolve()}\0{self.split}\0{len(self)}".encode())
-        return self._cache_dir / "index" / f"{digest.hexdigest()[:24]}.npz"
-
-    def read_index(self) -> RecordIndex:
-        """Ids and sizes, by a pass over the records."""
-        ids, sizes = np.empty(len(self), np.int64), np.empty((len(self), 2), np.int32)
-        numbers = range(len(self))
-        for i in tqdm(numbers, f"{self.name}: reading sizes", delay=2, leave=False, disable=None):
-            record = self.record(i)
-            ids[i] = self.id_of(record)
-            sizes[i] = images_lib.image_size(record["image"], f"{self.folder}: record {i}")
-        return RecordIndex(ids, sizes)
+        """The id that detections of this picture carry."""
 
 
-def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.DatasetBuilder:
-    """The read-only builder of a prepared folder.
+class Slice:
+    """Some pictures of a source, by their numbers in it."""
 
-    Raises:
-      DataError: it is no prepared data set, or its records are not in this format.
-    """
-    try:
-        builder = tfds.builder_from_directory(os.fspath(folder))
-    except (OSError, ValueError, KeyError, json_format.Error) as error:
-        mend = "prepare it again, with scripts/prepare_data.py"
-        raise DataError(
-            "prepared data", folder, "", f"TFDS cannot read it ({error})", mend
-        ) from error
-    formats = {known.value for known in builder.info.available_file_formats()}
-    if file_format not in formats:
-        what = f"its records are {' and '.join(formats) or 'of no known format'}, not {file_format}"
-        mend = "prepare it with file_format='array_record'"
-        if "tfrecord" in formats:
-            command = f"python scripts/prepare_data.py --convert={folder} --data_dir=NEW_FOLDER"
-            mend = f"convert it by {command} and set data.root to NEW_FOLDER"
-        raise DataError("prepared data", folder, "", what, mend)
-    return builder
+    def __init__(self, source: IdentifiedSource, numbers: range):
+        self._source, self._numbers = source, numbers
 
+    def __len__(self) -> int:
+        return len(self._numbers)
 
-def pixel_boxes(bbox: list, size: tuple[int, int]) -> Float[np.ndarray, "m 4"]:
-    """TFDS boxes (ymin, xmin, ymax, xmax, divided by the size) as xyxy in pixels, float32."""
-    y1, x1, y2, x2 = np.asarray(bbox, np.float64).reshape(-1, 4).T
-    height, width = size
-    return np.stack([x1 * width, y1 * height, x2 * width, y2 * height], axis=1).astype(np.float32)
+    def __getitem__(self, index: int) -> Example:
+        return self._source[self._numbers[index]]
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._source.image_size(self._numbers[index])
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
+        return self._source.annotated(self._numbers[index])
+
+    def image_id(self, index: int) -> int:
+        """The id of the picture in the whole source."""
+        return self._source.image_id(self._numbers[index])
 
 
-def label_array(labels: list) -> Int[np.ndarray, " m"]:
-    """Labels as int32, also of an empty list."""
-    return np.asarray(labels, np.int32).reshape(-1)
+class Concatenation:
+    """Several sources one after the other."""
 
+    def __init__(self, parts: Sequence[IdentifiedSource]):
+        self._parts = tuple(parts)
+        self._ends = list(itertools.accumulate(len(part) for part in self._parts))
 
-def xywh(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
-    """x, y, width, height of an xyxy box."""
-    x1, y1, x2, y2 = (float(v) for v in box)
-    return x1, y1, x2 - x1, y2 - y1
+    def __len__(self) -> int:
+        return self._ends[-1]
 
+    def __getitem__(self, index: int) -> Example:
+        part, index = self.find(index)
+        return self._parts[part][index]
 
-class SourceFile(NamedTuple):
-    """What this package wrote beside the records: categories, what was skipped, boxes by class."""
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        part, index = self.find(index)
+        return self._parts[part].image_size(index)
 
-    categories: Categories
-    report: Report
-    boxes: dict[str, dict[str, int]]
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture, without decoding."""
+        part, index = self.find(index)
+        return self._parts[part].annotated(index)
 
+    def image_id(self, index: int) -> int:
+        """The id of the picture in its own source."""
+        part, index = self.find(index)
+        return self._parts[part].image_id(index)
 
-def read_source_file(folder: Path) -> SourceFile | None:
-    """The source file of a folder that this package prepared; None for others."""
-    path = folder / SOURCE_FILE
-    if not path.is_file():
-        return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    names, ids = content["categories"]["names"], content["categories"]["ids"]
-    categories = Categories(tuple(names), tuple(ids))
-    return SourceFile(categories, Report(content["report"]), content.get("boxes", {}))
-
-
-def index_file(folder: Path, name: str) -> Path:
-    """Where the index of a whole split lies in a folder that this package prepared."""
-    return folder / f"index_{name}.npz"
-
-
-def write_index(source: TfdsSource) -> None:
-    """Reads ids and sizes from the records of a whole split and keeps them beside the records."""
-    with open(index_file(source.folder, source.name), "wb") as file:
-        np.savez(file, **source.read_index()._asdict())
-
-
-def load_index(path: Path) -> RecordIndex | None:
-    """The index that a file keeps; None if there is none or a broken one."""
-    try:
-        with np.load(path) as stored:
-            return RecordIndex(stored["ids"], stored["sizes"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def cached_index(path: Path, read: Callable[[], RecordIndex]) -> RecordIndex:
-    """The index kept in a file, or a new one; a cache that cannot be written is done without."""
-    index = load_index(path)
-    if index is not None:
-        return index
-    index = read()
-    temporary = path.with_name(f"{path.stem}.{uuid.uuid4()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez(file, **index._asdict())
-        temporary.replace(path)
-    except OSError as error:
-        _log.warning("%s: cannot keep image sizes (%s); they are read at every start", path, error)
-    return index
+    def find(self, index: int) -> tuple[int, int]:
+        """Which part picture `index` is in, and its number there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"no picture {index} of {len(self)}")
+        part = bisect.bisect_right(self._ends, index)
+        return part, index - (self._ends[part - 1] if part else 0)

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
 
 # Names of data sets. Their loaders stand in dataset.py, which is not imported to check a name.
 KINDS = ["shapes", "folder", "coco", "coco2014", "voc", "voc2007", "voc2012"]

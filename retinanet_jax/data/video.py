@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
 _DEFAULT_RATE = 25.0  # where the file tells none

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from retinanet_jax.config import Config
-from retinanet_jax.data.canvas import canvases
-from retinanet_jax.data.report import DataError
+from retinanet_jax.config.settings import Config
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.export.resizing import fitted_sizes, resize
-from retinanet_jax.models import build_model
-from retinanet_jax.predict import Trained, predict
+from retinanet_jax.inference.predict import Trained, predict
 
 Program = Callable[[Any, Any], dict[str, Array]]
 Size = tuple[int, int]

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from retinanet_jax.data.canvas import PipelineConfig
-from retinanet_jax.models.layers import ArrayLike
+from retinanet_jax.core.layers import ArrayLike
+from retinanet_jax.data.pipeline.canvas import PipelineConfig
 
 Index = Int[Array, ""] | int
 

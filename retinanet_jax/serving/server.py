@@ -9,7 +9,7 @@ import time
 
 import uvicorn
 
-from retinanet_jax.data.report import DataError
+from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.serving.sweep import IouSweep
 from retinanet_jax.serving.web import Studio, create_app
 

@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from retinanet_jax.config import Config
-from retinanet_jax.data.batch import Batch
-from retinanet_jax.data.canvas import canvases
-from retinanet_jax.detections import Detections
-from retinanet_jax.models import build_model
-from retinanet_jax.predict import Trained, predict
-from retinanet_jax.streaming import Stream
-from retinanet_jax.tta import PLAIN
+from retinanet_jax.config.settings import Config
+from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.pipeline.batch import Batch
+from retinanet_jax.data.pipeline.canvas import canvases
+from retinanet_jax.inference.predict import Trained, predict
+from retinanet_jax.inference.streaming import Stream
+from retinanet_jax.inference.test_time_augmentation import PLAIN
 
 STEPS = 20  # of the slider from 0, no overlap at all, to 1, no NMS
 

@@ -26,13 +26,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.images import decode, is_shown_rotated
-from retinanet_jax.data.report import DataError
+from retinanet_jax.inference.drawing import class_color
 from retinanet_jax.serving.desk import Desk
 from retinanet_jax.serving.guard import Guard
 from retinanet_jax.serving.sweep import IouSweep
 from retinanet_jax.serving.uploads import MAX_BYTES, UploadRefusal, read_upload
-from retinanet_jax.visualize import class_color
 
 # By path: the package, the file and its type.
 FILES = {

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.config import ConfigError, suggest
-from retinanet_jax.experiment import load_experiment
-from retinanet_jax.paper import TABLES, base_config
-from retinanet_jax.preemption import EXIT_CODE, Preempted
-from retinanet_jax.shared import Shared
-from retinanet_jax.sweep.axes import Axis, grid_axis, parse_field, zip_axis
-from retinanet_jax.sweep.here import run_here
-from retinanet_jax.sweep.plan import FINISHED, Trial, plan_trials, read_plan, write_plan
-from retinanet_jax.sweep.report import write_report
+from retinanet_jax.config.experiment_files import load_experiment
+from retinanet_jax.config.paper_tables import TABLES, base_config
+from retinanet_jax.config.settings import ConfigError, suggest
+from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
+from retinanet_jax.runtime.workdir import locked
+from retinanet_jax.sweep.grid import Axis, grid_axis, parse_field, zip_axis
+from retinanet_jax.sweep.in_process import run_here
 from retinanet_jax.sweep.slurm import Slurm
+from retinanet_jax.sweep.sweep_report import write_report
 from retinanet_jax.sweep.trial import Progress, describe, run_trial
+from retinanet_jax.sweep.trials import FINISHED, Trial, plan_trials, read_plan, write_plan
 from retinanet_jax.sweep.workers import Workers
-from retinanet_jax.workdir import locked
+from retinanet_jax.training.setup import RunCache
 
 Launcher = Callable[[list[Trial], Progress], None]
 
@@ -124,7 +124,7 @@ def _run_one(name: str, trials: list[Trial]) -> bool:
     by_name = {trial.name: trial for trial in trials}
     if name not in by_name:
         raise ConfigError(f"--trial={name}: there is no such trial; {suggest(name, by_name)}")
-    end = run_trial(by_name[name], Shared())
+    end = run_trial(by_name[name], RunCache())
     print(f"{end.state}: {name}: {describe(end)}")
     return end.state == FINISHED
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.config import ConfigError
-from retinanet_jax.shared import Shared
-from retinanet_jax.sweep.plan import UNFINISHED, End, Trial
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.sweep.trial import Progress, begin, fail, run_trial
-from retinanet_jax.workdir import write_whole
+from retinanet_jax.sweep.trials import UNFINISHED, End, Trial
+from retinanet_jax.training.setup import RunCache
 
 JOBS_FILE = "jobs.json"
 
@@ -27,7 +27,7 @@ class Job:
     """What runs in a job; submitit asks it what to run where the job is queued again."""
 
     def __call__(self, trial: Trial) -> End:
-        return run_trial(trial, Shared())
+        return run_trial(trial, RunCache())
 
     def checkpoint(self, trial: Trial) -> Any:
         """The same: it goes on by itself from the last checkpoint."""

@@ -5,14 +5,14 @@ import threading
 import time
 import traceback
 
-from retinanet_jax.compilation import keep_compilations
-from retinanet_jax.run import train_and_evaluate
-from retinanet_jax.shared import Shared
-from retinanet_jax.sweep.plan import END_FILE, ERROR_FILE, FAILED, FINISHED, End, Trial
-from retinanet_jax.workdir import write_whole
+from retinanet_jax.runtime.compilation_cache import keep_compilations
+from retinanet_jax.runtime.workdir import write_whole
+from retinanet_jax.sweep.trials import END_FILE, ERROR_FILE, FAILED, FINISHED, End, Trial
+from retinanet_jax.training.run import train_and_evaluate
+from retinanet_jax.training.setup import RunCache
 
 
-def run_trial(trial: Trial, shared: Shared) -> End:
+def run_trial(trial: Trial, cache: RunCache) -> End:
     """Trains, or goes on, and leaves in the workdir how it ended. An error is an end, too.
 
     Raises:
@@ -22,7 +22,7 @@ def run_trial(trial: Trial, shared: Shared) -> End:
     try:
         config = trial.config()
         keep_compilations(config.data.cache_dir)
-        summary = train_and_evaluate(config, trial.workdir, shared).summary
+        summary = train_and_evaluate(config, trial.workdir, cache).summary
     except Exception as error:
         return fail(trial, f"{type(error).__name__}: {error}", traceback.format_exc())
     end = End(FINISHED, {k: v if math.isfinite(v) else None for k, v in summary.items()})

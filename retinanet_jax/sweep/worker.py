@@ -12,10 +12,10 @@ import sys
 import threading
 from pathlib import Path
 
-from retinanet_jax.preemption import EXIT_CODE, Preempted
-from retinanet_jax.shared import Shared
-from retinanet_jax.sweep.plan import read_plan
+from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.sweep.trial import run_trial
+from retinanet_jax.sweep.trials import read_plan
+from retinanet_jax.training.setup import RunCache
 
 
 def main(workdir: Path, cores: set[int]) -> None:
@@ -23,13 +23,13 @@ def main(workdir: Path, cores: set[int]) -> None:
     if cores:
         os.sched_setaffinity(0, cores)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    trials, shared, orders = {t.name: t for t in read_plan(workdir)}, Shared(), Orders()
+    trials, cache, orders = {t.name: t for t in read_plan(workdir)}, RunCache(), Orders()
     while name := orders.next():
         log = os.open(trials[name].workdir / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log, stream.fileno())
         os.close(log)
-        run_trial(trials[name], shared)
+        run_trial(trials[name], cache)
         orders.done()
         print(name, file=answers, flush=True)
 

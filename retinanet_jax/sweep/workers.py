@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.config import ConfigError
-from retinanet_jax.preemption import EXIT_CODE, Preempted, Preemption
-from retinanet_jax.sweep.here import together
-from retinanet_jax.sweep.plan import UNFINISHED, End, Trial
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted, Preemption
+from retinanet_jax.sweep.in_process import together
 from retinanet_jax.sweep.trial import Progress, begin, fail
+from retinanet_jax.sweep.trials import UNFINISHED, End, Trial
 
 
 class Share(NamedTuple):

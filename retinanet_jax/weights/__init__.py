@@ -4,11 +4,11 @@ loaded = load_checkpoint("retinanet_resnet50_fpn_v2_coco-5905b1c5.pth")
 loaded.variables, loaded.config, loaded.categories, loaded.report.summary()
 """
 
-from retinanet_jax.weights.errors import WeightsError
-from retinanet_jax.weights.export import export_torchvision
 from retinanet_jax.weights.keymap import Imported
 from retinanet_jax.weights.loading import LoadedCheckpoint, load_checkpoint
 from retinanet_jax.weights.torchvision import backbone_from_torchvision, detector_from_torchvision
+from retinanet_jax.weights.torchvision_export import export_torchvision
+from retinanet_jax.weights.weights_error import WeightsError
 
 __all__ = [
     "Imported",

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from retinanet_jax.weights.constructors import NUMPY_CODES
-from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import BFLOAT16, Budget, Storage, Tensor, contiguous_tensor
+from retinanet_jax.weights.weights_error import WeightsError, shown
 from retinanet_jax.weights.zip_records import Record, contents
 
 # The header of a .npy file as numpy writes it (numpy.lib.format), with Python 2's long integers.

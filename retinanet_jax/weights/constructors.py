@@ -8,7 +8,6 @@ import dataclasses
 
 import numpy as np
 
-from retinanet_jax.weights.errors import WeightsError
 from retinanet_jax.weights.pickle_machine import Buildable, Constructor
 from retinanet_jax.weights.tensors import (
     BFLOAT16,
@@ -18,6 +17,7 @@ from retinanet_jax.weights.tensors import (
     checked_tensor,
     contiguous_tensor,
 )
+from retinanet_jax.weights.weights_error import WeightsError
 
 TORCH_DTYPES = {
     "Float": np.dtype("<f4"),

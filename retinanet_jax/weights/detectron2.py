@@ -1,6 +1,6 @@
 """detectron2's RetinaNets of the model zoo: COCO-Detection/retinanet_*.pkl, or a saved .pth.
 
-What is no weight is the recipe `detectron2` (retinanet_jax/recipes.py). The same weights detect
+What is no weight is the recipe `detectron2` (config/recipes.py). The same weights detect
 something else than under torchvision's recipe: pixels are BGR without a division by the deviation
 (the first kernel stays as it is: the picture is turned), resizing is PIL's, strides are on the 1x1
 convolutions, anchors are scale-major and not rounded, those of P6 and P7 lie 64 and 128 pixels

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.weights.weights_error import WeightsError
 
 Path = tuple[str, ...]  # e.g. ("backbone", "layer1_0", "bn1", "mean"), without the collection
 # our leaf -> torch's name of it; a norm's scale and a convolution's kernel are both `weight`

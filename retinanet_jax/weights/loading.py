@@ -12,24 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from retinanet_jax.config import Config, default_config, from_config_dict
-from retinanet_jax.data.class_names import COCO_CATEGORIES
+from retinanet_jax.config.recipes import RECIPES, with_recipe
+from retinanet_jax.config.settings import Config, default_config, from_config_dict
+from retinanet_jax.core.resnet import ResNet
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
 from retinanet_jax.data.records import Categories
-from retinanet_jax.download import file_sha256
-from retinanet_jax.models import build_model
-from retinanet_jax.models.resnet import ResNet
-from retinanet_jax.recipes import RECIPES, with_recipe
-from retinanet_jax.weights.download import fetch
-from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.runtime.download import file_sha256
 from retinanet_jax.weights.keymap import Imported, is_batch_counter
+from retinanet_jax.weights.locations import fetch
 from retinanet_jax.weights.network import Network, read_backbone, read_network
+from retinanet_jax.weights.projects import BACKBONE, Source, import_detector, recognise
 from retinanet_jax.weights.readers import read_state_dict
-from retinanet_jax.weights.sources import BACKBONE, Source, import_detector, recognise
-from retinanet_jax.weights.torchvision import (
-    backbone_from_torchvision,
-    keep_classes,
-    modern_keys,
-)
+from retinanet_jax.weights.torchvision import backbone_from_torchvision, keep_classes, modern_keys
+from retinanet_jax.weights.weights_error import WeightsError
 
 # retinanet_resnet50_fpn_coco-eeacb38b.pth, the one file that torchvision runs with epsilon 0.
 _COCO_V1_SHA256 = "eeacb38b"
@@ -44,7 +40,7 @@ class LoadedCheckpoint(NamedTuple):
     config: the network, and the recipe by which the checkpoint detects.
     categories: names and ids by label; None for a backbone.
     report: where each array went; `report.summary()` is for the terminal.
-    recipe: its name in retinanet_jax.recipes, or 'backbone'.
+    recipe: its name in retinanet_jax.config.recipes, or 'backbone'.
     """
 
     variables: dict[str, Any]

@@ -1,7 +1,7 @@
 """MMDetection's RetinaNets of the model zoo: retinanet_*.pth.
 
 What is no weight is the recipe `mmdetection`, or for style 'caffe', whose keys are the same,
-`mmdetection_caffe` (retinanet_jax/recipes.py). The same weights detect something else than under
+`mmdetection_caffe` (config/recipes.py). The same weights detect something else than under
 torchvision's recipe: pictures are resized as uint8, there is no ReLU before P7, anchors are not
 rounded (their order is torchvision's), those of P6 and P7 lie 64 and 128 pixels apart, the box
 coder bounds shrinking as it does growing, boxes without area are dropped before NMS, 100 detections

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retinanet_jax.models import ModelConfig
-from retinanet_jax.models.resnet import ARCHITECTURES, Architecture
-from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.core.resnet import ARCHITECTURES, Architecture
+from retinanet_jax.core.retinanet import ModelConfig
 from retinanet_jax.weights.keymap import Path
+from retinanet_jax.weights.weights_error import WeightsError
 
 KeyOf = Callable[[Path], str]
 

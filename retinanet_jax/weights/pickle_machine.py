@@ -4,8 +4,8 @@ import mmap
 import struct
 from collections.abc import Callable, Mapping
 
-from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget
+from retinanet_jax.weights.weights_error import WeightsError, shown
 
 MEND = (
     "; nothing was run. If you trust the file, load it where it was made and save only its arrays,"

@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from retinanet_jax.anchors import AnchorConfig
-from retinanet_jax.models import ModelConfig
-from retinanet_jax.recipes import RECIPES
-from retinanet_jax.weights.download import fetch
-from retinanet_jax.weights.errors import WeightsError
+from retinanet_jax.config.recipes import RECIPES
+from retinanet_jax.core.anchors import AnchorConfig
+from retinanet_jax.core.retinanet import ModelConfig
 from retinanet_jax.weights.keymap import Imported
+from retinanet_jax.weights.locations import fetch
 from retinanet_jax.weights.network import read_backbone, refuse_deep_stem
+from retinanet_jax.weights.projects import BACKBONE, Source, import_detector, recognise
 from retinanet_jax.weights.readers import read_state_dict
-from retinanet_jax.weights.sources import BACKBONE, Source, import_detector, recognise
 from retinanet_jax.weights.torchvision import backbone_from_torchvision, unfold
+from retinanet_jax.weights.weights_error import WeightsError
 
 
 def load_pretrained(
@@ -28,7 +28,7 @@ def load_pretrained(
     A backbone (torchvision's or timm's keys) fills the backbone; a RetinaNet of torchvision,
     detectron2 or MMDetection fills all but a class output for other classes. What the checkpoint
     lacks stays random: `summary()` of the result says what. A detector expects more of the config
-    than the network: give it the project's recipe (retinanet_jax.recipes.with_recipe).
+    than the network: give it the project's recipe (retinanet_jax.config.recipes.with_recipe).
 
     Args:
         location: path, URL or hf://owner/name/file.

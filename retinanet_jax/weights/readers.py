@@ -14,7 +14,6 @@ import numpy as np
 
 from retinanet_jax.weights.array_files import is_safetensors, read_npz, read_safetensors
 from retinanet_jax.weights.constructors import PendingArray
-from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget, Tensor, to_array
 from retinanet_jax.weights.torch_files import (
     LEGACY_PREFIX,
@@ -24,6 +23,7 @@ from retinanet_jax.weights.torch_files import (
 )
 from retinanet_jax.weights.torch_tar import is_tar, read_torch_tar
 from retinanet_jax.weights.unpickler import Unpickler
+from retinanet_jax.weights.weights_error import WeightsError, shown
 from retinanet_jax.weights.zip_records import read_records
 
 # Where a checkpoint keeps its weights: mmdetection, timm; detectron2, torchvision's references.

@@ -11,7 +11,7 @@ import math
 import ml_dtypes
 import numpy as np
 
-from retinanet_jax.weights.errors import WeightsError, shown
+from retinanet_jax.weights.weights_error import WeightsError, shown
 
 MAX_DIMS = 32
 # The product of the sizes of a tensor without elements, such as (0, 256, 3, 3).

@@ -9,9 +9,9 @@ import mmap
 from collections.abc import Mapping
 
 from retinanet_jax.weights.constructors import StorageType
-from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget, Storage
 from retinanet_jax.weights.unpickler import Unpickler
+from retinanet_jax.weights.weights_error import WeightsError, shown
 from retinanet_jax.weights.zip_records import Record, contents
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -4,9 +4,9 @@ import mmap
 from typing import Any
 
 from retinanet_jax.weights.constructors import StorageType
-from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget, Storage, Tensor, checked_tensor
 from retinanet_jax.weights.unpickler import Unpickler
+from retinanet_jax.weights.weights_error import WeightsError, shown
 
 _BLOCK = 512
 _MAX_MEMBERS = 64

@@ -1,7 +1,7 @@
 """torchvision's state dicts: ResNet and ResNeXt backbones and the two RetinaNet detectors.
 
 timm's ResNets have the same keys. The conventions that are no weights are the recipes
-torchvision_v1 and torchvision_v2 (retinanet_jax/recipes.py).
+torchvision_v1 and torchvision_v2 (retinanet_jax/config/recipes.py).
 """
 
 import re

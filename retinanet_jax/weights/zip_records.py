@@ -10,8 +10,8 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from retinanet_jax.weights.errors import WeightsError, shown
 from retinanet_jax.weights.tensors import Budget
+from retinanet_jax.weights.weights_error import WeightsError, shown
 
 MAX_RECORDS = 65_536
 

@@ -29,7 +29,9 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> list[Row]:
-    from retinanet_jax.data.builders import prepare_folder  # here: other benchmarks need no TFDS
+    from retinanet_jax.data.store.builders import (
+        prepare_folder,  # here: other benchmarks need no TFDS
+    )
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:

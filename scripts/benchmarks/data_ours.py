@@ -4,11 +4,11 @@ import sys
 from types import SimpleNamespace
 
 from benchmarks.contestants import serve, time_handing_over, time_stream
-from retinanet_jax.data.augmentation import AugmentationConfig
-from retinanet_jax.data.builders import prepare_folder
-from retinanet_jax.data.pipeline import PipelineConfig, train_batches
-from retinanet_jax.data.sources import TfdsSource
-from retinanet_jax.mesh import make_mesh, sent_ahead
+from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
+from retinanet_jax.data.pipeline.batches import PipelineConfig, train_batches
+from retinanet_jax.data.store.array_record import TfdsSource
+from retinanet_jax.data.store.builders import prepare_folder
+from retinanet_jax.runtime.mesh import make_mesh, sent_ahead
 
 SETTINGS = {
     "640": (

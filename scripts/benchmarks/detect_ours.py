@@ -13,11 +13,11 @@ import numpy as np
 
 from benchmarks.contestants import serve, time_calls
 from benchmarks.network_ours import CATEGORIES
-from retinanet_jax.cli.detection import Job, detect
+from retinanet_jax.cli.detect_files import Job, detect
 from retinanet_jax.cli.inputs import find_inputs
-from retinanet_jax.config import default_config, from_config_dict
-from retinanet_jax.detector import Detector
-from retinanet_jax.models import build_model
+from retinanet_jax.config.settings import default_config, from_config_dict
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.inference.detector import Detector
 
 IN_MEMORY = 32  # batches of the bare function, taken again and again
 OBJECTS = 10  # drawn on each picture

@@ -13,13 +13,14 @@ import numpy as np
 
 from benchmarks import inputs
 from benchmarks.contestants import serve
-from retinanet_jax.config import Config, default_config, from_config_dict
-from retinanet_jax.data.batch import Batch
+from retinanet_jax.config.recipes import with_recipe
+from retinanet_jax.config.settings import Config, default_config, from_config_dict
+from retinanet_jax.core.layers import normalize
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
-from retinanet_jax.learner import make_learner
-from retinanet_jax.mesh import make_mesh, to_devices
-from retinanet_jax.models import build_model, normalize
-from retinanet_jax.recipes import with_recipe
+from retinanet_jax.runtime.mesh import make_mesh, to_devices
+from retinanet_jax.training.setup import make_setup
 
 CATEGORIES = Categories(tuple(f"class {i}" for i in range(80)), tuple(range(1, 81)))
 
@@ -50,20 +51,20 @@ def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], 
     '' is the whole work; of inference, 'forward_' is that of the network alone.
     """
     mesh = make_mesh(jax.devices()[:1])
-    learner = make_learner(config, CATEGORIES, mesh, print)
+    setup = make_setup(config, CATEGORIES, mesh, print)
     batch = to_devices(batch, mesh)
     if mode == "infer":
-        variables = learner.state.variables()
+        variables = setup.state.variables()
         forward = network_alone(config)
         return {
-            "": lambda: learner.predict_fn(variables, batch),
+            "": lambda: setup.predict_fn(variables, batch),
             "forward_": lambda: forward(variables, batch.images, batch.image_sizes),
         }
-    state = learner.state
+    state = setup.state
 
     def step() -> dict[str, jax.Array]:
         nonlocal state
-        state, metrics = learner.step_fn(state, batch, learner.focal)
+        state, metrics = setup.step_fn(state, batch, setup.focal)
         return metrics
 
     return {"": step}

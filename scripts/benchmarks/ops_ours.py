@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks import inputs
 from benchmarks.contestants import serve, time_calls
-from retinanet_jax.detections import PostprocessConfig, detect
-from retinanet_jax.losses import focal_loss_from_labels
-from retinanet_jax.nms import nms
+from retinanet_jax.core.focal import focal_loss_from_labels
+from retinanet_jax.core.nms import nms
+from retinanet_jax.core.postprocess import PostprocessConfig, detect
 
 
 def loss(num_anchors: int, num_classes: int) -> Callable[[], dict]:

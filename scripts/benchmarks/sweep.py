@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.contestants import Contestant
 from benchmarks.rows import Row, compare, measure_and_unit, processor, versions
-from retinanet_jax.experiment import load_experiment
-from retinanet_jax.sweep.axes import grid_axis
-from retinanet_jax.sweep.plan import plan_trials, write_plan
+from retinanet_jax.config.experiment_files import load_experiment
+from retinanet_jax.sweep.grid import grid_axis
+from retinanet_jax.sweep.trials import plan_trials, write_plan
 
 GRID = ("loss.gamma=0,0.5,1,2,5", "loss.alpha=.25,.5,.75")
 

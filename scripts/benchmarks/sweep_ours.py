@@ -7,26 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.contestants import serve, time_calls
-from retinanet_jax.compilation import keep_compilations
-from retinanet_jax.config import Config
-from retinanet_jax.data.batch import DroppedBoxes
-from retinanet_jax.evaluate import evaluate
-from retinanet_jax.learner import make_learner
-from retinanet_jax.logging import RunLog
-from retinanet_jax.loop import Hooks, run_steps
-from retinanet_jax.mesh import make_mesh
-from retinanet_jax.run import train_and_evaluate
-from retinanet_jax.shared import Shared, load_data_sets
-from retinanet_jax.sweep.plan import FINISHED, read_plan
+from retinanet_jax.config.settings import Config
+from retinanet_jax.data.pipeline.batch import DroppedBoxes
+from retinanet_jax.runtime.compilation_cache import keep_compilations
+from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.sweep.trial import run_trial
+from retinanet_jax.sweep.trials import FINISHED, read_plan
+from retinanet_jax.training.evaluation import evaluate
+from retinanet_jax.training.loop import Hooks, run_steps
+from retinanet_jax.training.run import train_and_evaluate
+from retinanet_jax.training.run_log import RunLog
+from retinanet_jax.training.setup import RunCache, load_datasets, make_setup
 
 
 def trials(folder: Path) -> Callable[[], None]:
     """A function that runs the next trial."""
-    shared, left = Shared(), iter(read_plan(folder / "sweep"))
+    cache, left = RunCache(), iter(read_plan(folder / "sweep"))
 
     def work() -> None:
-        end = run_trial(next(left), shared)
+        end = run_trial(next(left), cache)
         assert end.state == FINISHED, end.error
 
     return work
@@ -36,22 +35,22 @@ def single(folder: Path, number: int) -> Callable[[], None]:
     """A function that trains as trial `number` does; all that it calls is compiled already."""
     config = read_plan(folder / "sweep")[number].config()
     keep_compilations(config.data.cache_dir)
-    shared = compiled(config, folder / f"compiled{number}")
-    return lambda: train_and_evaluate(config, folder / f"single{number}", shared)
+    cache = compiled(config, folder / f"compiled{number}")
+    return lambda: train_and_evaluate(config, folder / f"single{number}", cache)
 
 
-def compiled(config: Config, workdir: Path) -> Shared:
+def compiled(config: Config, workdir: Path) -> RunCache:
     """The functions of a run, each of which has been called."""
-    shared, mesh = Shared(), make_mesh()
-    train_set, eval_set = load_data_sets(config.data)
-    programs = shared.programs(config, train_set.categories.num_classes, mesh)
-    learner = make_learner(config, train_set.categories, mesh, print, programs)
+    cache, mesh = RunCache(), make_mesh()
+    train_set, eval_set = load_datasets(config.data)
+    functions = cache.functions(config, train_set.categories.num_classes, mesh)
+    setup = make_setup(config, train_set.categories, mesh, print, functions)
     once = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=1))
     nothing = Hooks(due=lambda step: False, after=lambda step, state: None)
     with RunLog(workdir, 0, 1) as log:
-        state = run_steps(learner, train_set, once, mesh, log, nothing, DroppedBoxes())
-    evaluate(learner.predict_fn, state.variables(), eval_set, config, mesh)
-    return shared
+        state = run_steps(setup, train_set, once, mesh, log, nothing, DroppedBoxes())
+    evaluate(setup.predict_fn, state.variables(), eval_set, config, mesh)
+    return cache
 
 
 if __name__ == "__main__":

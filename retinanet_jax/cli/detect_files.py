@@ -1,0 +1,172 @@
+"""What `retinanet-jax detect` does: pictures and videos through a Detector into files."""
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from retinanet_jax.cli.inputs import Inputs, drawn_paths
+from retinanet_jax.cli.outputs import WRITERS
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.pipeline.read_ahead import read_ahead
+from retinanet_jax.data.pipeline.stream import thread_count
+from retinanet_jax.data.video import Video, VideoWriter
+from retinanet_jax.inference.detector import Detector
+from retinanet_jax.inference.results import ImageDetections
+
+
+class Job(NamedTuple):
+    """What is asked for.
+
+    formats: of 'pictures', 'coco' and 'csv'.
+    options: keyword arguments of Detector.stream.
+    """
+
+    inputs: Inputs
+    out: Path
+    formats: Sequence[str]
+    options: Mapping[str, Any]
+
+
+def detect(detector: Detector, job: Job) -> list[DataError]:
+    """Does the job, with a progress bar, and prints what was found.
+
+    Returns:
+      Why files could not be read; all others are done.
+
+    Raises:
+      ConfigError: an option cannot be.
+      DataError: there is nothing to do, or `out` cannot be written.
+    """
+    pictures, videos, left_out = job.inputs
+    if not pictures and not videos:
+        what = f"none of {len(left_out)} files is a picture or a video by its name"
+        raise DataError("no input", "inputs", "", what, "name a picture itself")
+    targets = drawn_paths(job.inputs, job.out / "pictures") if "pictures" in job.formats else {}
+    _make_folders({job.out, *(target.parent for target in targets.values())})
+    failed: list[DataError] = []
+    opened = _opened(videos, failed)
+    counts, objects = collections.Counter(), collections.Counter()
+    with contextlib.ExitStack() as stack:
+        names = [name for name in job.formats if name in WRITERS]
+        writers = [stack.enter_context(WRITERS[n](job.out, detector.categories)) for n in names]
+        total = len(pictures) + sum(video.length for video in opened)
+        bar = stack.enter_context(tqdm(total=total, unit="image", disable=None))
+
+        def record(kind: str, file: Path, found: ImageDetections, frame: int | None = None):
+            for writer in writers:
+                writer.add(file, found, frame)
+            counts[kind] += 1
+            objects.update(found.names)
+            bar.update()
+
+        for file, found in _pictures(detector, pictures, targets, job.options, failed.append):
+            record("picture", file, found)
+        for video in opened:
+            for frame, found in _frames(detector, video, targets, job.options, failed.append):
+                record("frame", video.path, found, frame)
+    places = [job.out / "pictures"] if targets else []
+    print(_summary(counts, objects, left_out, [*places, *(writer.path for writer in writers)]))
+    return failed
+
+
+def _pictures(
+    detector: Detector,
+    pictures: Sequence[Path],
+    targets: Mapping[Path, Path],
+    options: Mapping[str, Any],
+    on_error: Callable[[DataError], None],
+) -> Iterator[tuple[Path, ImageDetections]]:
+    """Each picture with its detections, drawn where it has a target."""
+
+    def draw(pair: tuple[Path, ImageDetections]) -> tuple[Path, ImageDetections]:
+        path, found = pair
+        if path in targets:
+            found.plot(targets[path])
+        return pair
+
+    def failed(_: Path, error: DataError) -> None:
+        on_error(error)
+
+    return _in_threads(detector.stream(pictures, on_error=failed, **options), draw, detector)
+
+
+def _frames(
+    detector: Detector,
+    video: Video,
+    targets: Mapping[Path, Path],
+    options: Mapping[str, Any],
+    on_error: Callable[[DataError], None],
+) -> Iterator[tuple[int, ImageDetections]]:
+    """Each frame's number and detections, drawn into another video where there is a target."""
+    target = targets.get(video.path)
+
+    def draw(pair: tuple[int, ImageDetections]) -> tuple[int, ImageDetections, np.ndarray | None]:
+        found = pair[1]
+        # As large as it is: all frames of a video have one size.
+        drawn = np.asarray(found.plot(long_side=max(found.size))) if target else None
+        return *pair, drawn
+
+    count, stream = 0, detector.stream(video.path, **options)
+    with VideoWriter(target, video.rate) if target else contextlib.nullcontext() as writer:
+        for frame, found, drawn in _in_threads(stream, draw, detector):
+            if writer:
+                writer.write(drawn)
+            count += 1
+            yield frame, found
+    # The length in a sound file's header may be off by a few frames.
+    if count < 0.95 * video.length or not count:
+        what = f"ends after {count} of {video.length} frames"
+        mend = "it may be damaged; what was read is done"
+        on_error(DataError("short video", video.path, "", what, mend))
+
+
+def _in_threads(stream: Iterable[Any], work: Callable[[Any], Any], detector: Detector):
+    """`work` on each item of the stream, while the network works on the next ones."""
+    threads = thread_count(detector.config.pipeline)
+    return read_ahead(stream, work, threads=threads, ahead=2 * threads)
+
+
+def _opened(paths: Sequence[Path], failed: list[DataError]) -> list[Video]:
+    videos = []
+    for path in paths:
+        try:
+            videos.append(Video(path))
+        except DataError as error:
+            failed.append(error)
+    return videos
+
+
+def _make_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            mend = "name a folder that can be written"
+            raise DataError("output", folder, "", error.strerror or str(error), mend) from error
+
+
+def _summary(
+    counts: Mapping[str, int],
+    objects: collections.Counter,
+    left_out: Sequence[Path],
+    places: Sequence[Path],
+) -> str:
+    kinds = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items()]
+    seen = ", ".join(kinds) or "nothing"
+    found = ", ".join(f"{count} x {name}" for name, count in objects.most_common(8))
+    lines = [f"{seen}: {objects.total()} objects{f': {found}' if found else ''}"]
+    if len(objects) > 8:
+        lines[0] += ", ..."
+    if counts and not objects:
+        lines[0] += "; a lower --threshold gives less certain ones"
+    if left_out:
+        names = ", ".join(path.name for path in left_out[:5])
+        more = ", ..." if len(left_out) > 5 else ""
+        lines.append(f"left out, not pictures by their names: {len(left_out)} files: {names}{more}")
+    lines += [f"written: {place}" for place in places]
+    return "\n".join(lines)

@@ -1,0 +1,343 @@
+"""The paper's ablations as data: what each table varies, and the numbers that the paper reports.
+
+Lin et al. 2017 (arXiv 1708.02002), Tables 1a to 1e, 2 and 3, and section 4.1 on the prior. A trial
+of a table is its base config with the settings of a row laid over it; `retinanet-jax sweep
+--table=1b:small` runs them all, and so does
+
+    for row in TABLES["1b"].rows:
+        config = base_config("1b", "small")
+        config.update_from_flattened_dict(row.settings_of("small"))
+
+The paper's ablations are of COCO's minival, Tables 1e and 2 of test-dev; neither is val2017, though
+numbers on them differ by little. The files in experiments/paper/ tell how to run each; a small one
+takes a folder of your own by --config.data.name=folder --config.data.root=FOLDER
+--config.data.eval_split=val.
+
+Trials that differ in gamma, alpha and star_beta alone have one compiled step: these are arguments
+of it (step.FocalParams, step.focal_params).
+"""
+
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from retinanet_jax.config.experiment_files import choose_variant
+from retinanet_jax.config.recipes import with_recipe
+from retinanet_jax.config.settings import ConfigError, default_config
+
+Settings = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A trial, and what the paper reports of it in percent.
+
+    Attributes:
+        name: of the trial, in the paper's words.
+        settings: fields of the config that differ from the table's base, 'section.field' by value.
+        ap, ap50, ap75: None where the paper gives none.
+        also: further numbers by name; 'ms' is the time for an image on an M40 GPU.
+        small: in place of `settings` in small runs; None: the same.
+    """
+
+    name: str
+    settings: Settings
+    ap: float | None
+    ap50: float | None = None
+    ap75: float | None = None
+    also: dict[str, float] = {}  # noqa: RUF012 (never written to)
+    small: Settings | None = None
+
+    def settings_of(self, variant: str) -> Settings:
+        """What the row sets in a variant of the table, '' or 'small'."""
+        return self.settings if variant == "" or self.small is None else self.small
+
+
+class Table(NamedTuple):
+    """One table of the paper.
+
+    Attributes:
+        title: what it varies.
+        split: of COCO, on which the paper's numbers are.
+        base: fields that all of its trials have in common, over those of `base_config`.
+        rows: the trials.
+        small: further fields of small runs; these lie over `base`.
+    """
+
+    title: str
+    split: str
+    base: Settings
+    rows: tuple[Row, ...]
+    small: Settings = {}  # noqa: RUF012 (never written to)
+
+
+# Section 4: 600 pixels in all ablations; the trunk is of torchvision's kind, so that its weights or
+# timm's can be used.
+_PUBLISHED = {
+    "data.name": "coco",
+    "pipeline.min_side": 600,
+    "pipeline.max_side": 1000,
+    "model.backbone": "resnet50",
+    "model.norm": "auto",
+    "model.frozen_stages": -2,
+    "model.dtype": "bfloat16",
+    "train.evaluate_every": 10_000,
+}
+_RECIPE_PARTS = ("augmentation", "anchors", "matching", "loss", "optimizer", "train")
+
+# Minutes on a CPU: few small objects among distractors, some of their classes rare, so that almost
+# all anchors are easy negatives.
+_SMALL = {
+    "data.name": "shapes",
+    "data.shapes.image_size": (96, 96),
+    "data.shapes.max_objects": 4,
+    "data.shapes.size_range": (0.12, 0.4),
+    "data.shapes.imbalance": 2.0,
+    "data.shapes.distractors": 4,
+    "pipeline.min_side": 96,
+    "pipeline.max_side": 96,
+    "model.backbone": "resnet18",
+    "model.norm": "batch",
+    "model.frozen_stages": 0,
+    "model.backbone_levels": (3,),
+    "model.max_level": 5,
+    "model.fpn_channels": 64,
+    "model.head_channels": 64,
+    "model.head_depth": 2,
+    "model.head_norm": "group",
+    "model.dtype": "float32",
+    # The smallest shapes have 11 pixels; the paper's anchors begin at 32.
+    "anchors.size": 1.5,
+    "loss.box": "giou",
+    "optimizer.name": "adamw",
+    "optimizer.learning_rate": 2e-3,
+    "optimizer.base_batch_size": 8,
+    "optimizer.weight_decay": 0.01,
+    "optimizer.decay": "kernels",
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup_steps": 20,
+    "optimizer.ema_decay": 0.99,
+    "train.steps": 400,
+    "train.batch_size": 8,
+    "train.log_every": 20,
+    "train.checkpoint_every": 200,
+    "train.evaluate_every": 0,
+    "evaluation.batch_size": 20,
+}
+
+
+def base_config(table: str, variant: str = "") -> ConfigDict:
+    """What the trials of a table have in common.
+
+    Args:
+        table: a key of TABLES.
+        variant: '' as published, on COCO; 'small' on the built-in data set.
+
+    Raises:
+        ConfigError: there is no such table or variant.
+    """
+    if table not in TABLES:
+        raise ConfigError(f"table {table!r} is not one of {', '.join(TABLES)}")
+    found = TABLES[table]
+    fields = {"": _PUBLISHED | found.base, "small": _PUBLISHED | found.base | _SMALL | found.small}
+    config = with_recipe(default_config(), "paper", only=_RECIPE_PARTS)
+    config.update_from_flattened_dict(choose_variant(fields, variant))
+    return config
+
+
+def _alpha(alpha: float, *numbers: float) -> Row:
+    return Row(f"alpha {alpha:g}", {"loss.alpha": alpha}, *numbers)
+
+
+def _gamma(gamma: float | int, alpha: float, *numbers: float) -> Row:
+    settings = {"loss.gamma": gamma, "loss.alpha": alpha}
+    return Row(f"gamma {gamma:g}, alpha {alpha:g}", settings, *numbers)
+
+
+def _anchors(scales: int, ratios: int, *numbers: float) -> Row:
+    """Section 5.2: 1, 2, 3 or 4 scales an octave; one square, or three aspect ratios."""
+    settings = {
+        "anchors.scales": tuple(2.0 ** (i / scales) for i in range(scales)),
+        "anchors.ratios": (1.0,) if ratios == 1 else (0.5, 1.0, 2.0),
+    }
+    name = f"{scales} {'scale' if scales == 1 else 'scales'}, "
+    name += f"{ratios} {'ratio' if ratios == 1 else 'ratios'}"
+    return Row(name, settings, *numbers)
+
+
+def _ohem(batch: int, nms: float, *numbers: float, ratio: int = 0) -> Row:
+    settings = {
+        "loss.classification": "cross_entropy",
+        "loss.alpha": -1.0,
+        "loss.hard_examples": batch,
+        "loss.hard_examples_iou": nms,
+        "loss.negatives_per_positive": ratio,
+    }
+    return Row(f"OHEM {'1:3 ' if ratio else ''}{batch}, nms {nms:g}", settings, *numbers)
+
+
+_SMALL_BACKBONES = {50: "resnet18", 101: "resnet34"}
+
+
+def _size(depth: int, side: int, ap: float, milliseconds: int) -> Row:
+    return Row(
+        f"ResNet-{depth}, {side} pixels",
+        {
+            "model.backbone": f"resnet{depth}",
+            "pipeline.min_side": side,
+            "pipeline.max_side": side * 5 // 3,
+        },
+        ap,
+        also={"ms": milliseconds},
+        small={
+            "model.backbone": _SMALL_BACKBONES[depth],
+            "pipeline.min_side": side * 96 // 600,
+            "pipeline.max_side": side * 96 // 600,
+        },
+    )
+
+
+_R101 = {"model.backbone": "resnet101"}
+
+TABLES = {
+    "1a": Table(
+        "cross entropy weighted by alpha",
+        "minival",
+        {"loss.gamma": 0.0, "loss.alpha": 0.5},
+        (
+            _alpha(0.10, 0.0, 0.0, 0.0),
+            _alpha(0.25, 10.8, 16.0, 11.7),
+            _alpha(0.50, 30.2, 46.7, 32.8),
+            _alpha(0.75, 31.1, 49.4, 33.0),
+            _alpha(0.90, 30.8, 49.7, 32.3),
+            _alpha(0.99, 28.7, 47.4, 29.9),
+            _alpha(0.999, 25.1, 41.7, 26.1),
+        ),
+    ),
+    "1b": Table(
+        "focal loss over gamma, each with the best alpha",
+        "minival",
+        {},
+        (
+            _gamma(0, 0.75, 31.1, 49.4, 33.0),
+            _gamma(0.1, 0.75, 31.4, 49.9, 33.1),
+            _gamma(0.2, 0.75, 31.9, 50.7, 33.4),
+            _gamma(0.5, 0.50, 32.9, 51.7, 35.2),
+            _gamma(1, 0.25, 33.7, 52.0, 36.2),
+            _gamma(2, 0.25, 34.0, 52.5, 36.5),
+            _gamma(5, 0.25, 32.2, 49.6, 34.8),
+        ),
+    ),
+    "1c": Table(
+        "anchors: scales and aspect ratios",
+        "minival",
+        {},
+        (
+            _anchors(1, 1, 30.3, 49.0, 31.8),
+            _anchors(2, 1, 31.9, 50.0, 34.0),
+            _anchors(3, 1, 31.8, 49.4, 33.7),
+            _anchors(1, 3, 32.4, 52.3, 33.9),
+            _anchors(2, 3, 34.2, 53.1, 36.5),
+            _anchors(3, 3, 34.0, 52.5, 36.5),
+            _anchors(4, 3, 33.8, 52.1, 36.2),
+        ),
+    ),
+    "1d": Table(
+        "focal loss and hard example mining",
+        "minival",
+        _R101,
+        (
+            _ohem(128, 0.7, 31.1, 47.2, 33.2),
+            _ohem(256, 0.7, 31.8, 48.8, 33.9),
+            _ohem(512, 0.7, 30.6, 47.0, 32.6),
+            _ohem(128, 0.5, 32.8, 50.3, 35.1),
+            _ohem(256, 0.5, 31.0, 47.4, 33.0),
+            _ohem(512, 0.5, 27.6, 42.0, 29.2),
+            _ohem(128, 0.5, 31.1, 47.2, 33.2, ratio=3),
+            _ohem(256, 0.5, 28.3, 42.4, 30.3, ratio=3),
+            _ohem(512, 0.5, 24.0, 35.5, 25.8, ratio=3),
+            Row("focal loss", {}, 36.0, 54.9, 38.7),
+        ),
+    ),
+    "1e": Table(
+        "depth and size of the pictures",
+        "test-dev",
+        {},
+        (
+            _size(50, 400, 30.5, 64),
+            _size(50, 500, 32.5, 72),
+            _size(50, 600, 34.3, 98),
+            _size(50, 700, 35.1, 121),
+            _size(50, 800, 35.7, 153),
+            _size(101, 400, 31.9, 81),
+            _size(101, 500, 34.4, 90),
+            _size(101, 600, 36.0, 122),
+            _size(101, 700, 37.1, 154),
+            _size(101, 800, 37.8, 198),
+        ),
+    ),
+    # The range of the jitter is not in the paper: it is detectron2's for models that train longer.
+    "2": Table(
+        "1.5 times the schedule with scale jitter, 800 pixels",
+        "test-dev",
+        _R101
+        | {
+            "pipeline.min_side": 800,
+            "pipeline.max_side": 1333,
+            "augmentation.scales": tuple(range(640, 801, 32)),
+            "train.steps": 135_000,
+        },
+        (
+            Row(
+                "ResNet-101",
+                {"model.backbone": "resnet101"},
+                39.1,
+                59.1,
+                42.3,
+                {"APs": 21.8, "APm": 42.7, "APl": 50.2},
+                {"model.backbone": "resnet18"},
+            ),
+            Row(
+                "ResNeXt-101",
+                {"model.backbone": "resnext101_32x8d"},
+                40.8,
+                61.1,
+                44.1,
+                {"APs": 24.1, "APm": 44.2, "APl": 51.2},
+                {"model.backbone": "resnext50_32x4d"},
+            ),
+        ),
+        small={"augmentation.scales": (72, 80, 88, 96), "train.steps": 600},
+    ),
+    "3": Table(
+        "the alternative loss FL*, appendix A",
+        "minival",
+        {},
+        (
+            _gamma(0, 0.75, 31.1, 49.4, 33.0),
+            _gamma(2, 0.25, 34.0, 52.5, 36.5),
+            Row(
+                "FL* gamma 2, beta 1",
+                {"loss.classification": "focal_star", "loss.gamma": 2.0, "loss.star_beta": 1.0},
+                33.8,
+                52.7,
+                36.3,
+            ),
+            Row(
+                "FL* gamma 4, beta 0",
+                {"loss.classification": "focal_star", "loss.gamma": 4.0, "loss.star_beta": 0.0},
+                33.9,
+                51.8,
+                36.4,
+            ),
+        ),
+    ),
+    "prior": Table(
+        "the prior pi under cross entropy (section 5.1): without it training diverges",
+        "minival",
+        {"loss.gamma": 0.0, "loss.alpha": 0.5},
+        (
+            Row("no prior", {"model.prior": 0.5}, None),
+            Row("prior .01", {"model.prior": 0.01}, 30.2, 46.7, 32.8),
+        ),
+    ),
+}

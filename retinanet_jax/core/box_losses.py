@@ -1,0 +1,105 @@
+"""Box losses, unreduced: of the encoded deltas or of the decoded boxes."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from retinanet_jax.core import boxes
+
+ArrayLike = Array | np.ndarray
+Scalar = float | int | np.number | Float[ArrayLike, ""]
+
+
+def smooth_l1(
+    pred: Float[ArrayLike, "*#b"], target: Float[ArrayLike, "*#b"], beta: Scalar
+) -> Float[Array, "*b"]:
+    """Smooth L1: d^2 / (2 beta) where d = |pred - target| < beta, else d - beta / 2.
+
+    Fast R-CNN (arXiv 1504.08083), equation 3, with the beta of Detectron. Huber's loss is beta
+    times this.
+
+    Args:
+      pred: predictions.
+      target: what they should be.
+      beta: where the parabola ends, in their unit; 0 is L1.
+
+    Returns:
+      The loss of every element, unreduced.
+    """
+    difference = jnp.asarray(pred) - target
+    # |d| with derivative 0 at 0, as torch has it; that of jnp.abs is 1.
+    distance = jnp.maximum(difference, -difference)
+    parabola = 0.5 * distance**2 / jnp.where(beta > 0, beta, 1)
+    return jnp.where(distance < beta, parabola, distance - 0.5 * beta)
+
+
+def giou_loss(
+    pred_boxes: Float[ArrayLike, "*b 4"], target_boxes: Float[ArrayLike, "*b 4"]
+) -> Float[Array, "*b"]:
+    """1 - generalized IoU of corresponding boxes (arXiv 1902.09630, algorithm 1).
+
+    Args:
+      pred_boxes: xyxy pixels.
+      target_boxes: xyxy pixels.
+
+    Returns:
+      Values in [0, 2], 0 for equal boxes.
+    """
+    return 1 - boxes.generalized_iou(pred_boxes, target_boxes)
+
+
+def diou_loss(
+    pred_boxes: Float[ArrayLike, "*b 4"], target_boxes: Float[ArrayLike, "*b 4"]
+) -> Float[Array, "*b"]:
+    """1 - distance IoU of corresponding boxes (arXiv 1911.08287, equation 7).
+
+    Args:
+      pred_boxes: xyxy pixels.
+      target_boxes: xyxy pixels.
+
+    Returns:
+      Values in [0, 2], 0 for equal boxes.
+    """
+    return 1 - boxes.distance_iou(pred_boxes, target_boxes)
+
+
+def ciou_loss(
+    pred_boxes: Float[ArrayLike, "*b 4"], target_boxes: Float[ArrayLike, "*b 4"]
+) -> Float[Array, "*b"]:
+    """1 - complete IoU of corresponding boxes (arXiv 1911.08287, equation 10).
+
+    Args:
+      pred_boxes: xyxy pixels.
+      target_boxes: xyxy pixels.
+
+    Returns:
+      Values in [0, 3], 0 for equal boxes.
+    """
+    return 1 - boxes.complete_iou(pred_boxes, target_boxes)
+
+
+OF_BOXES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+"""Losses of decoded boxes, xyxy pixels, by their names in `loss.box`."""
+OF_DELTAS = ("smooth_l1", "l1")
+
+
+def box_losses(
+    deltas: Float[ArrayLike, "*#b 4"],
+    anchors: Float[ArrayLike, "*#b 4"],
+    target_boxes: Float[ArrayLike, "*#b 4"],
+    name: str,
+    beta: float | int,
+) -> Float[Array, "*b"]:
+    """One of OF_BOXES or OF_DELTAS, of every anchor as if all were positive.
+
+    Args:
+      deltas: what the head predicts.
+      anchors: xyxy pixels.
+      target_boxes: xyxy pixels.
+      name: of the loss.
+      beta: of smooth_l1, in units of the deltas.
+    """
+    if name in OF_BOXES:
+        return OF_BOXES[name](boxes.decode(anchors, deltas), target_boxes)
+    beta = beta if name == "smooth_l1" else 0.0
+    return jnp.sum(smooth_l1(deltas, boxes.encode(anchors, target_boxes), beta), axis=-1)

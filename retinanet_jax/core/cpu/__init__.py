@@ -1,0 +1,1 @@
+"""Convolutions as each platform computes them fastest."""

@@ -1,0 +1,252 @@
+"""Class losses: independent binary decisions for every class of every anchor, unreduced.
+
+RetinaNet paper (arXiv 1708.02002), section 3 and appendix A; the two later losses whose target for
+a positive is the IoU of its predicted box. All are computed from logits, with values and gradients
+that are finite for every finite logit.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from retinanet_jax.core.matching import IGNORE
+
+ArrayLike = Array | np.ndarray
+Scalar = float | int | np.number | Float[ArrayLike, ""]
+
+_TINY = 1e-30
+"""Its reciprocal, met in gradients, is still a float32."""
+
+
+def focal_loss(
+    logits: Float[ArrayLike, "*#b"],
+    targets: Num[ArrayLike, "*#b"] | Bool[ArrayLike, "*#b"],
+    *,
+    gamma: Scalar,
+    alpha: Scalar | None = None,
+) -> Float[Array, "*b"]:
+    """Focal loss of independent binary decisions, equation 5 of the paper.
+
+        FL = -alpha_t (1 - p_t)^gamma log(p_t),   p_t = sigmoid(x_t),   x_t = x if target else -x
+
+    Computed from logits alone. With s(z) = log(1 + exp(z)), log(p_t) is -s(-x_t) and log(1 - p_t)
+    is -s(x_t), so that FL = alpha_t exp(-gamma s(x_t)) s(-x_t). No power of a number that may be 0
+    is taken, hence values and gradients are finite for every finite logit and every gamma,
+    fractions too.
+
+    Args:
+      logits: before the sigmoid, any float type; computed in float32.
+      targets: 0 or 1 (or bool), broadcasting against the logits.
+      gamma: focusing parameter >= 0; may be traced. 0 is cross entropy exactly.
+      alpha: weight of the targets 1, 1 - alpha that of the targets 0; may be traced. None weighs
+        nothing.
+
+    Returns:
+      The loss of every element, float32, unreduced.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    positive = jnp.asarray(targets) > 0.5
+    signed = jnp.where(positive, logits, -logits)
+    # s(z) = max(z, 0) + log(1 + exp(-|z|)): one exponential and one logarithm serve both signs.
+    tail = _tail(signed)
+    cross_entropy = jnp.maximum(-signed, 0) + tail
+    if alpha is not None:
+        # Weighed here rather than after the product, which XLA's CPU backend fuses into the sum
+        # over the classes only with the weights in memory, as large as the logits.
+        cross_entropy = jnp.where(positive, alpha, 1 - alpha) * cross_entropy
+    return jnp.exp(-gamma * (jnp.maximum(signed, 0) + tail)) * cross_entropy
+
+
+def focal_loss_star(
+    logits: Float[ArrayLike, "*#b"],
+    targets: Num[ArrayLike, "*#b"] | Bool[ArrayLike, "*#b"],
+    *,
+    gamma: Scalar,
+    beta: Scalar,
+    alpha: Scalar | None = None,
+) -> Float[Array, "*b"]:
+    """FL*, the alternative focal loss of the paper's appendix A, equation 8.
+
+        FL* = -alpha_t log(p_t*) / gamma,   p_t* = sigmoid(gamma x_t + beta)
+
+    Args:
+      logits: before the sigmoid, any float type; computed in float32.
+      targets: 0 or 1 (or bool), broadcasting against the logits.
+      gamma: steepness > 0; may be traced. Paper: 2 and 4.
+      beta: shift; may be traced. Paper: 1 and 0.
+      alpha: as in `focal_loss`.
+
+    Returns:
+      The loss of every element, float32, unreduced. At gamma 1 and beta 0 it is cross entropy.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    positive = jnp.asarray(targets) > 0.5
+    losses = _softplus(-(gamma * jnp.where(positive, logits, -logits) + beta)) / gamma
+    if alpha is None:
+        return losses
+    # Both products inside: a `where` of the weights alone would be in memory, see above.
+    return jnp.where(positive, alpha * losses, (1 - alpha) * losses)
+
+
+def quality_focal_loss(
+    logits: Float[ArrayLike, "*#b"], targets: Float[ArrayLike, "*#b"], *, gamma: Scalar
+) -> Float[Array, "*b"]:
+    """Quality focal loss: Li et al., "Generalized Focal Loss" (arXiv 2006.04388), equation 2.
+
+        QFL = |y - p|^gamma (-y log(p) - (1 - y) log(1 - p)),   p = sigmoid(x)
+
+    Args:
+      logits: before the sigmoid, any float type; computed in float32.
+      targets: y in [0, 1], the quality that is to be predicted; broadcasting against the logits.
+      gamma: focusing parameter >= 0, the paper's beta (2); may be traced.
+
+    Returns:
+      The loss of every element, float32, unreduced. With y of 0 and 1 it is the focal loss without
+      alpha.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    # y - p without cancellation. Its power is taken by a logarithm; at 0, which has none, value and
+    # slope are set to 0, which they are for every gamma above 1.
+    distance = jnp.abs(targets * jax.nn.sigmoid(-logits) - (1 - targets) * jax.nn.sigmoid(logits))
+    some = distance > _TINY
+    power = jnp.exp(gamma * jnp.log(jnp.where(some, distance, 1)))
+    modulation = jnp.where(some | (gamma == 0), power, 0)
+    return modulation * _cross_entropy(logits, targets, _tail(logits))
+
+
+def varifocal_loss(
+    logits: Float[ArrayLike, "*#b"],
+    targets: Float[ArrayLike, "*#b"],
+    *,
+    gamma: Scalar,
+    alpha: Scalar | None = None,
+) -> Float[Array, "*b"]:
+    """Varifocal loss: Zhang et al., "VarifocalNet" (arXiv 2008.13367), equation 2.
+
+        VFL = q (-q log(p) - (1 - q) log(1 - p))   where q > 0,   p = sigmoid(x)
+              -alpha p^gamma log(1 - p)            where q = 0
+
+    Args:
+      logits: before the sigmoid, any float type; computed in float32.
+      targets: q in [0, 1], the IoU of the predicted box with its object, 0 for other classes and
+        background; broadcasting against the logits.
+      gamma: focusing parameter >= 0 of the negatives (the paper's 2); may be traced.
+      alpha: weight of the negatives (the paper's 0.75); may be traced. None is 1.
+
+    Returns:
+      The loss of every element, float32, unreduced.
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    # One tail serves both signs, as in `focal_loss`; the exponential is p^gamma.
+    tail = _tail(logits)
+    negative = jnp.exp(-gamma * (jnp.maximum(-logits, 0) + tail)) * (jnp.maximum(logits, 0) + tail)
+    negative = negative if alpha is None else alpha * negative
+    return jnp.where(targets > 0, targets * _cross_entropy(logits, targets, tail), negative)
+
+
+def focal_loss_from_labels(
+    logits: Float[ArrayLike, "*b k"],
+    labels: Int[ArrayLike, "*b"],
+    *,
+    gamma: Scalar,
+    alpha: Scalar | None = None,
+) -> Float[Array, "*b"]:
+    """Focal loss of anchors: summed over the classes, not averaged.
+
+    Args:
+      logits: one per class and anchor, any float type.
+      labels: class index, NEGATIVE (background in all classes) or IGNORE.
+      gamma: focusing parameter >= 0; may be traced.
+      alpha: weight of positives; may be traced. None weighs nothing.
+
+    Returns:
+      The loss of every anchor, float32; 0 for IGNORE.
+    """
+    return _over_classes(FOCAL, logits, labels, Focusing(gamma, alpha))
+
+
+class Focusing(NamedTuple):
+    """The parameters of class losses; each may be traced. See LossConfig."""
+
+    gamma: Scalar
+    alpha: Scalar | None = None
+    star_beta: Scalar = 0.0
+
+
+class ClassLoss(NamedTuple):
+    """A class loss that `loss.classification` can name."""
+
+    of_each: Callable[..., Array]
+    """(logits, targets, Focusing) -> losses, float32, unreduced."""
+    of_quality: bool = False
+    """Whether the target of a positive is the IoU of its predicted box with its object, not 1."""
+
+
+FOCAL = ClassLoss(lambda x, y, f: focal_loss(x, y, gamma=f.gamma, alpha=f.alpha))
+CLASS_LOSSES = {
+    "focal": FOCAL,
+    "cross_entropy": ClassLoss(lambda x, y, f: focal_loss(x, y, gamma=0.0, alpha=f.alpha)),
+    "focal_star": ClassLoss(
+        lambda x, y, f: focal_loss_star(x, y, gamma=f.gamma, beta=f.star_beta, alpha=f.alpha)
+    ),
+    "quality_focal": ClassLoss(
+        lambda x, y, f: quality_focal_loss(x, y, gamma=f.gamma), of_quality=True
+    ),
+    "varifocal": ClassLoss(
+        lambda x, y, f: varifocal_loss(x, y, gamma=f.gamma, alpha=f.alpha), of_quality=True
+    ),
+}
+
+
+def class_losses(
+    logits: Float[ArrayLike, "*b k"],
+    labels: Int[ArrayLike, "*b"],
+    name: str,
+    focusing: Focusing,
+    quality: Float[ArrayLike, "*b"] | None = None,
+) -> Float[Array, "*b"]:
+    """One of CLASS_LOSSES, summed over the classes of each anchor.
+
+    Args:
+      logits: one per class and anchor, any float type.
+      labels: class index, NEGATIVE (background in all classes) or IGNORE.
+      name: of the loss.
+      focusing: its parameters.
+      quality: IoU of the predicted box of each anchor with its object, where the loss is
+        of_quality.
+
+    Returns:
+      The loss of every anchor, float32; 0 for IGNORE.
+    """
+    return _over_classes(CLASS_LOSSES[name], logits, labels, focusing, quality)
+
+
+def _over_classes(loss, logits, labels, focusing, quality=None):
+    """Sums a ClassLoss over the classes; the label's target is 1 or the quality."""
+    labels = jnp.asarray(labels)
+    # A comparison with an iota, which XLA fuses: one-hot targets are never in memory.
+    targets = labels[..., None] == jnp.arange(logits.shape[-1])
+    if quality is not None:
+        targets = jnp.where(targets, quality[..., None], 0)
+    of_each = loss.of_each(logits, targets, focusing)
+    return jnp.where(labels == IGNORE, 0, jnp.sum(of_each, axis=-1))
+
+
+def _softplus(x):
+    """log(1 + exp(x))."""
+    return jnp.maximum(x, 0) + _tail(x)
+
+
+def _cross_entropy(logits, targets, tail):
+    """-y log(p) - (1 - y) log(1 - p) for y in [0, 1], without cancellation; tail: of x."""
+    wrong = targets * jnp.maximum(-logits, 0) + (1 - targets) * jnp.maximum(logits, 0)
+    return wrong + tail
+
+
+def _tail(x):
+    """log(1 + exp(-|x|)); -|x| is a minimum with derivative 0 at 0, where that of jnp.abs is 1."""
+    return jnp.log1p(jnp.exp(jnp.minimum(x, -x)))

@@ -1,0 +1,195 @@
+"""Layers with torch's conventions: padding, normalisation, and pixels to network input.
+
+Public checkpoints come from torch, whose stride-2 convolutions pad both sides alike. XLA's 'SAME'
+pads the far side first and agrees only on odd inputs, so that every padding here is explicit.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, UInt8
+
+from retinanet_jax.core.cpu.convolution import convolve
+
+ArrayLike = Array | np.ndarray
+Triple = tuple[float | int, float | int, float | int]
+NORM_KINDS = ("frozen_batch", "batch", "group")
+NUM_GROUPS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelConfig:
+    """How a uint8 RGB picture becomes the network's input: (pixel * scale - mean) / std.
+
+    The default is torchvision's; detectron2's zoo wants scale 1, mean (103.53, 116.28, 123.675),
+    std 1, order 'bgr'.
+    """
+
+    mean: Triple = (0.485, 0.456, 0.406)  # in the units of pixel * scale
+    std: Triple = (0.229, 0.224, 0.225)
+    scale: float | int = 1 / 255
+    order: str = "rgb"  # channel order of the network, of mean and of std; pictures are always RGB
+
+    def __post_init__(self):
+        if self.order not in ("rgb", "bgr"):
+            raise ValueError(f"pixels.order: {self.order!r} is not one of rgb, bgr")
+        if min(self.std) <= 0:
+            raise ValueError(f"pixels.std: {self.std!r} has to be positive, e.g. (1, 1, 1)")
+
+
+def normalize(
+    images: UInt8[ArrayLike, "b h w 3"] | Float[ArrayLike, "b h w 3"],
+    config: PixelConfig,
+    image_sizes: Float[ArrayLike, "b 2"] | None = None,
+) -> Float[Array, "b h w 3"]:
+    """RGB pictures, uint8 or float32 with values up to 255, as float32 network input.
+
+    With image_sizes (height, width of each picture inside the canvas, pixels) the padding becomes 0
+    after normalising, as in torchvision, detectron2 and MMDetection; without, padding is treated as
+    black pixels.
+    """
+    pixels = jnp.asarray(images, jnp.float32)
+    if config.order == "bgr":
+        pixels = pixels[..., ::-1]
+    mean, std = (np.asarray(values, np.float32) for values in (config.mean, config.std))
+    pixels = (pixels * np.float32(config.scale) - mean) / std
+    if image_sizes is None:
+        return pixels
+    return jnp.where(inside(image_sizes, pixels.shape[1:3])[..., None], pixels, 0.0)
+
+
+def inside(image_sizes: Float[ArrayLike, "b 2"], canvas: tuple[int, int]) -> Bool[Array, "b h w"]:
+    """Which pixels of the canvas (height, width) belong to the picture."""
+    height, width = jnp.asarray(image_sizes)[:, :, None, None].swapaxes(0, 1)
+    return (jnp.arange(canvas[0])[:, None] < height) & (jnp.arange(canvas[1]) < width)
+
+
+class Conv(nn.Module):
+    """A square convolution padded by kernel // 2 on every side, as torch does; output sizes are
+    ceil(n / stride).
+
+    Parameters 'kernel' [k k c/groups d] and 'bias' [d] are those of nn.Conv and stay float32; the
+    computation runs in dtype. The default initialisation is He's over the fan-out (torchvision's
+    ResNets).
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    groups: int = 1
+    use_bias: bool = False
+    kernel_init: Any = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+    bias_init: Any = nn.initializers.zeros
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        shape = (*(self.kernel_size,) * 2, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        x, kernel = jnp.asarray(x, self.dtype), kernel.astype(self.dtype)
+        y = convolve(x, kernel, stride=self.stride, groups=self.groups)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        return y + bias.astype(self.dtype)
+
+
+@jax.custom_vjp
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """max(x, 0), of which the result alone is kept for the gradient, which is 0 at 0.
+
+    `jax.nn.relu` asks the sign of x. For that, XLA keeps what x is computed from, the output of a
+    convolution, beside the result, which the next convolution keeps anyway.
+    """
+    return jnp.maximum(x, 0)
+
+
+def _relu_forward(x: Array) -> tuple[Array, Array]:
+    y = relu(x)
+    return y, y
+
+
+def _relu_backward(y: Array, gradient: Array) -> tuple[Array]:
+    # Not y > 0, which XLA simplifies to x > 0.
+    return (jnp.where(y != 0, gradient, 0),)
+
+
+relu.defvjp(_relu_forward, _relu_backward)
+
+
+def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """3x3 maxima at stride 2, padded with -inf by 1 on every side."""
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+class Norm(nn.Module):
+    """Normalisation as one multiply-add per channel: statistics and arithmetic in float32.
+
+    frozen_batch: running statistics and affine are constants (stop_gradient), in training too.
+
+    batch: in training the statistics of the whole batch (of all devices, where the batch is
+    sharded under jit); the running ones follow with momentum 0.1 and, as in torch, the unbiased
+    variance. A training call has to make 'batch_stats' mutable. Otherwise the running statistics.
+
+    group: GroupNorm over 32 groups (Wu & He 2018); no running statistics.
+
+    'params' hold scale and bias; 'batch_stats' mean and var, the same tree for both batch kinds,
+    so that weights move between them. The result is in dtype.
+    """
+
+    kind: str
+    epsilon: float | int = 1e-5
+    momentum: float | int = 0.1  # torch's: new = (1 - momentum) * old + momentum * batch
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        mean, var = self._moments(x, train)
+        multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
+        offset = bias - mean * multiplier
+        if self.kind == "frozen_batch":
+            multiplier, offset = jax.lax.stop_gradient((multiplier, offset))
+        return (x * multiplier + offset).astype(self.dtype)
+
+    def _moments(self, x: Array, train: bool) -> tuple[ArrayLike, ArrayLike]:
+        """Mean and (biased) variance that x is normalised by, broadcasting against it."""
+        if self.kind == "group":
+            return _group_moments(x)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (x.shape[-1],), jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, (x.shape[-1],), jnp.float32)
+        if self.kind == "frozen_batch" or not train:
+            return mean.value, var.value
+        batch_mean, batch_var = _mean_and_variance(x, axes=(0, 1, 2))
+        if not self.is_initializing():
+            count = x.size // x.shape[-1]
+            unbiased = batch_var * (count / max(count - 1, 1))
+            mean.value = self._follow(mean.value, batch_mean)
+            var.value = self._follow(var.value, unbiased)
+        return batch_mean, batch_var
+
+    def _follow(self, running: ArrayLike, batch: Array) -> Array:
+        return (1 - self.momentum) * running + self.momentum * jax.lax.stop_gradient(batch)
+
+
+def _mean_and_variance(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """In two passes: the difference of two large sums would lose what a mean far from 0 leaves."""
+    mean = x.mean(axes, keepdims=True)
+    return mean.reshape(-1), jnp.square(x - mean).mean(axes)
+
+
+def _group_moments(x: Float[Array, "b h w c"]) -> tuple[Array, Array]:
+    mean = _average_groups(x.mean((1, 2), keepdims=True))
+    return mean, _average_groups(jnp.square(x - mean).mean((1, 2), keepdims=True))
+
+
+def _average_groups(values: Float[Array, "b 1 1 c"]) -> Float[Array, "b 1 1 c"]:
+    """Each channel's value replaced by the average over its group."""
+    grouped = values.reshape(values.shape[0], NUM_GROUPS, -1).mean(-1)
+    return jnp.repeat(grouped, values.shape[-1] // NUM_GROUPS, axis=-1)[:, None, None, :]

@@ -1,0 +1,118 @@
+"""The loss of a batch: class losses of all anchors plus box losses of the positive ones.
+
+RetinaNet paper (arXiv 1708.02002), section 4 ("Inference and Training"): the sum over all anchors,
+divided by the number of positives. The elementwise losses are unreduced; `retinanet_loss` alone
+masks, normalises and sums.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from retinanet_jax.core.anchor_losses import ArrayLike, Scalar, anchor_losses, split_levels
+from retinanet_jax.core.loss_config import LossConfig
+from retinanet_jax.core.loss_normalizer import divisors
+from retinanet_jax.core.matching import Targets
+
+
+class Losses(NamedTuple):
+    """Scalars in float32."""
+
+    total: Float[Array, ""]
+    """class_loss + box_weight * box_loss: what is minimised."""
+    class_loss: Float[Array, ""]
+    """Class loss, normalised."""
+    box_loss: Float[Array, ""]
+    """Box loss, normalised, without box_weight."""
+    num_positives: Float[Array, ""]
+    """Positive anchors of the whole batch (0 if there are none)."""
+
+
+def retinanet_loss(
+    class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ 4"], ...],
+    anchors: tuple[Float[ArrayLike, "_ 4"], ...],
+    targets: Targets,
+    valid: Bool[ArrayLike, "b"],
+    config: LossConfig,
+    *,
+    gamma: Scalar | None = None,
+    alpha: Scalar | None = None,
+    star_beta: Scalar | None = None,
+    divisor: Float[ArrayLike, "b _"] | None = None,
+) -> Losses:
+    """The loss of a batch: class loss of all anchors plus box loss of the positive ones.
+
+    Anchors of state IGNORE and images that are not valid add nothing. Under jit over a mesh the
+    arrays are those of the whole batch, so that the result does not depend on the number of
+    devices.
+
+    Args:
+      class_logits: per level, [b n_l k], any float type.
+      box_deltas: per level, [b n_l 4], any float type.
+      anchors: per level, [n_l 4], xyxy pixels.
+      targets: labels [b n] and boxes [b n 4] over the anchors of all levels in order.
+      valid: [b], False for the images that fill up the last batch.
+      config: losses, choice of anchors and normaliser.
+      gamma: in place of config.gamma; may be traced, so that a sweep compiles once.
+      alpha: in place of config.alpha; may be traced.
+      star_beta: in place of config.star_beta; may be traced.
+      divisor: from `divisors`: for a part of a batch that of the whole. None: this batch is
+        whole.
+
+    Returns:
+      Losses. Without positive anchors the class loss is that of the negatives, the box loss 0.
+    """
+    sizes = tuple(len(level) for level in anchors)
+    if divisor is None:
+        divisor = divisors(targets.labels, valid, sizes, config)
+    focal = {"gamma": gamma, "alpha": alpha, "star_beta": star_beta}
+    of_anchors = anchor_losses(class_logits, box_deltas, anchors, targets, valid, config, **focal)
+    class_loss, box_loss = (_sum(losses, sizes, divisor) for losses in of_anchors)
+    total = class_loss + config.box_weight * box_loss
+    positive = (targets.labels >= 0) & jnp.asarray(valid)[:, None]
+    return Losses(total, class_loss, box_loss, jnp.sum(positive, dtype=jnp.float32))
+
+
+class LossParts(NamedTuple):
+    """What each pyramid level and image adds to the loss of a batch; float32."""
+
+    class_loss: Float[Array, "l b"]
+    """Its sum is Losses.class_loss."""
+    box_loss: Float[Array, "l b"]
+    """Its sum is Losses.box_loss."""
+    num_positives: Float[Array, "l b"]
+    """Positive anchors."""
+
+
+def loss_parts(
+    class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ 4"], ...],
+    anchors: tuple[Float[ArrayLike, "_ 4"], ...],
+    targets: Targets,
+    valid: Bool[ArrayLike, "b"],
+    config: LossConfig,
+    divisor: Float[ArrayLike, "b _"] | None = None,
+) -> LossParts:
+    """The loss of a batch taken apart, for a report; arguments as those of `retinanet_loss`."""
+    sizes = tuple(len(level) for level in anchors)
+    if divisor is None:
+        divisor = divisors(targets.labels, valid, sizes, config)
+    of_anchors = anchor_losses(class_logits, box_deltas, anchors, targets, valid, config)
+    positive = (targets.labels >= 0) & jnp.asarray(valid)[:, None]
+    parts = (sum_levels(losses, sizes) / divisor for losses in of_anchors)
+    positives = sum_levels(positive.astype(jnp.float32), sizes)
+    return LossParts(*(part.T for part in (*parts, positives)))
+
+
+def sum_levels(values: Num[ArrayLike, "b n"], sizes: tuple[int, ...]) -> Num[Array, "b l"]:
+    """Sums over the anchors of each level, which has so many."""
+    return jnp.stack([jnp.sum(level, axis=1) for level in split_levels(values, sizes)], axis=1)
+
+
+def _sum(losses, sizes, divisor):
+    """One number from the losses [b n]: those of each image and level by their divisor."""
+    if divisor.shape[1] == 1:  # the same for all levels: without a split, XLA fuses losses and sum
+        return jnp.sum(jnp.sum(losses, axis=1) / divisor[:, 0])
+    return jnp.sum(sum_levels(losses, sizes) / divisor)

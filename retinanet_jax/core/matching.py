@@ -1,0 +1,164 @@
+"""Matching anchors to ground-truth boxes by IoU, and the targets that follow from it.
+
+RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": an anchor belongs to the box it overlaps
+most if their IoU is at least 0.5, is background below 0.4, and is ignored in between. Public
+implementations add that a box which nothing matches gets its best anchors all the same;
+`MatchingConfig` names the ways.
+
+Padding, crowds and empty images are masks: every function has one compiled program per shape.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from retinanet_jax.core import boxes
+
+ArrayLike = Array | np.ndarray
+
+NEGATIVE = -1
+"""State of an anchor that is background: a target of the class loss only."""
+IGNORE = -2
+"""State of an anchor that takes part in no loss."""
+
+LOW_QUALITY = ("own_box", "that_box", "one_anchor", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchingConfig:
+    """When an anchor is positive, negative or ignored.
+
+    Raises:
+      ValueError: for a field without meaning; the message names the field and what to write.
+    """
+
+    positive_iou: float | int = 0.5
+    """An anchor with at least this IoU to some box is positive."""
+    negative_iou: float | int = 0.4
+    """An anchor with less than this IoU to every box is negative; in between it is ignored."""
+    low_quality: str = "own_box"
+    """Anchors that are the best of some box are positive whatever their IoU, all ties included.
+    own_box: such an anchor is trained on the box it overlaps most, which may be another one
+    (Detectron2, torchvision); that_box: on the box whose best it is, the last one if several
+    (MMDetection); one_anchor: as that_box, but of ties only the first is a box's best, and of
+    several boxes the first is taken (TF); none: there are no such matches (keras-retinanet)."""
+    low_quality_min_iou: float | int = 0.0
+    """A low-quality match has an IoU strictly greater. At 0 a box that touches no anchor has none
+    (torchvision makes every anchor with IoU 0 positive then); 0.4 is close to Detectron 1."""
+    crowd_ioa: float | int | None = 0.5
+    """Negative anchors with at least this share of their area inside one crowd region are ignored.
+    None: crowd regions are dropped and their anchors are negative (all public implementations)."""
+
+    def __post_init__(self):
+        if not 0 < self.positive_iou <= 1:
+            raise ValueError(f"matching.positive_iou: {self.positive_iou} is not in (0, 1]")
+        if not 0 <= self.negative_iou <= self.positive_iou:
+            raise ValueError(
+                f"matching.negative_iou: {self.negative_iou} is not between 0 and "
+                f"matching.positive_iou ({self.positive_iou})"
+            )
+        if self.low_quality not in LOW_QUALITY:
+            raise ValueError(
+                f"matching.low_quality: {self.low_quality!r} is not one of {', '.join(LOW_QUALITY)}"
+            )
+        if not 0 <= self.low_quality_min_iou < 1:
+            raise ValueError(
+                f"matching.low_quality_min_iou: {self.low_quality_min_iou} is not in [0, 1)"
+            )
+        if self.crowd_ioa is not None and not 0 < self.crowd_ioa <= 1:
+            raise ValueError(f"matching.crowd_ioa: {self.crowd_ioa} is not in (0, 1]; None is off")
+
+
+class Targets(NamedTuple):
+    """What the heads are trained towards, one entry per anchor."""
+
+    labels: Int[ArrayLike, "*b n"]
+    """Class index, NEGATIVE or IGNORE."""
+    boxes: Float[ArrayLike, "*b n 4"]
+    """The matched box, xyxy pixels; zeros where the anchor is not positive."""
+
+
+def match(
+    iou: Float[ArrayLike, "n m"], valid: Bool[ArrayLike, "m"], config: MatchingConfig
+) -> Int[Array, "n"]:
+    """Matches anchors to boxes.
+
+    Args:
+      iou: IoU of n anchors with m boxes.
+      valid: which of the boxes exist; the others are padding (or crowds) and match nothing.
+      config: thresholds and low-quality matches.
+
+    Returns:
+      int32: the index of the box an anchor belongs to (the lowest one of equals), NEGATIVE or
+        IGNORE.
+    """
+    iou, valid = jnp.asarray(iou), jnp.asarray(valid)
+    num_boxes = iou.shape[1]
+    if num_boxes == 0:
+        return jnp.full(iou.shape[:1], NEGATIVE, jnp.int32)
+    # The barrier makes one matrix of which the maxima and the comparisons with them are taken: a
+    # compiler that computed it anew for each could round differently, and `iou == top` would miss.
+    iou = jax.lax.optimization_barrier(jnp.where(valid, iou, -1))
+    best, own = jnp.max(iou, axis=1), jnp.argmax(iou, axis=1).astype(jnp.int32)
+    state = jnp.where(best < config.negative_iou, NEGATIVE, IGNORE)
+    matches = jnp.where(best >= config.positive_iou, own, state)
+    if config.low_quality == "none":
+        return matches
+    top = jnp.max(iou, axis=0)
+    asked = (iou == top) & (top > config.low_quality_min_iou)
+    if config.low_quality == "own_box":
+        return jnp.where(jnp.any(asked, axis=1), own, matches)
+    if config.low_quality == "one_anchor":
+        asked &= jnp.arange(len(iou))[:, None] == jnp.argmax(iou, axis=0)
+        return jnp.where(jnp.any(asked, axis=1), jnp.argmax(asked, axis=1), matches)
+    last = jnp.max(jnp.where(asked, jnp.arange(num_boxes, dtype=jnp.int32), -1), axis=1)
+    return jnp.where(last >= 0, last, matches)
+
+
+def assign(
+    anchors: Float[ArrayLike, "n 4"],
+    gt_boxes: Float[ArrayLike, "m 4"],
+    gt_labels: Int[ArrayLike, "m"],
+    gt_crowd: Bool[ArrayLike, "m"],
+    config: MatchingConfig,
+) -> Targets:
+    """The targets of one image; under `jax.vmap` of a batch.
+
+    Memory: jitted on CPU, two n x m float32 matrices live at a time (182 MB an image for 201,600
+    anchors, those of 800x1344, and 100 boxes); comparisons are fused into their reductions.
+
+    Args:
+      anchors: xyxy pixels of the network's input.
+      gt_boxes: ground-truth boxes in the same pixels; any finite values where padded.
+      gt_labels: class indices, -1 for padding.
+      gt_crowd: boxes that are regions of uncounted objects: nothing is matched to them.
+      config: thresholds, low-quality matches, crowds.
+
+    Returns:
+      Targets of the n anchors; all NEGATIVE if there is no box.
+    """
+    gt_labels, gt_crowd = jnp.asarray(gt_labels), jnp.asarray(gt_crowd)
+    exists = gt_labels >= 0
+    matches = match(boxes.pairwise_iou(anchors, gt_boxes), exists & ~gt_crowd, config)
+    if config.crowd_ioa is not None:
+        share = boxes.pairwise_ioa(anchors, gt_boxes)
+        crowded = jnp.any((share >= config.crowd_ioa) & exists & gt_crowd, axis=1)
+        matches = jnp.where(crowded & (matches == NEGATIVE), IGNORE, matches)
+    labels, matched = _look_up(matches, gt_labels, gt_boxes)
+    return Targets(jnp.where(matches >= 0, labels, matches), matched)
+
+
+def _look_up(matches, gt_labels, gt_boxes):
+    """Labels [n] and boxes [n 4] of the matches; zeros where there is none.
+
+    A product with a one-hot matrix instead of a gather: TPUs gather row by row, but multiply at
+    once, and on CPU it takes no longer. At the highest precision x * 1 + 0 is x exactly.
+    """
+    one_hot = matches[:, None] == jnp.arange(gt_labels.shape[0])
+    table = jnp.concatenate([gt_boxes, gt_labels[:, None]], axis=1, dtype=jnp.float32)
+    found = jnp.dot(one_hot.astype(jnp.float32), table, precision="highest")
+    return found[:, 4].astype(jnp.int32), found[:, :4]

@@ -1,0 +1,141 @@
+"""How well anchors cover the objects of a data set: the best IoU of every box, exactly.
+
+A box whose best IoU over all anchors is below `matching.positive_iou` (0.5) gets no positive anchor
+by the rule of the paper (arXiv 1708.02002, section 4), only low-quality matches, one or a few. To a
+box below `matching.negative_iou` (0.4) all other anchors are background: the network is taught to
+find nothing there by hundreds of anchors, and to find it by one. Such a box is called uncovered
+here. Without low-quality matches it is never learnt at all.
+
+The best IoU needs no matrix of all anchors. Anchors of one shape have one area, so that their IoU
+with a box grows with the intersection, which is the product of an overlap in x and one in y; each
+is largest for the column, or row, of the grid that is nearest to the centre of the box.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from retinanet_jax.core.anchors import AnchorConfig, cell_anchors, grid_centres
+from retinanet_jax.core.matching import MatchingConfig
+from retinanet_jax.data.object_table import ObjectTable, fit_objects
+from retinanet_jax.data.pipeline.canvas import PipelineConfig
+
+STATES = ("positive", "between", "uncovered")
+
+
+class Coverage(NamedTuple):
+    """The best anchor of each of m boxes.
+
+    iou: with that anchor.
+    level: its place in `AnchorConfig.levels`; the finest of equals.
+    shape: its place in `cell_anchors`; the first of equals.
+    """
+
+    iou: Float[np.ndarray, " m"]
+    level: Int[np.ndarray, " m"]
+    shape: Int[np.ndarray, " m"]
+
+    def uncovered(self, matching: MatchingConfig) -> Bool[np.ndarray, " m"]:
+        """Which boxes have no anchor that is more than background to them."""
+        return self.iou < matching.negative_iou
+
+    def positive(self, matching: MatchingConfig) -> Bool[np.ndarray, " m"]:
+        """Which boxes have an anchor that is positive by its IoU."""
+        return self.iou >= matching.positive_iou
+
+    def states(self, matching: MatchingConfig) -> Int[np.ndarray, " m"]:
+        """Places in STATES."""
+        return np.where(self.positive(matching), 0, np.where(self.uncovered(matching), 2, 1))
+
+
+def measure(
+    boxes: Float[np.ndarray, "m 4"], canvases: Int[np.ndarray, "m 2"], config: AnchorConfig
+) -> Coverage:
+    """The coverage of boxes, each on its own canvas.
+
+    Args:
+      boxes: xyxy pixels of the network's input.
+      canvases: (height, width) of the network's input in which each box lies.
+      config: the anchors.
+    """
+    iou = np.zeros(len(boxes), np.float32)
+    level, shape = np.zeros((2, len(boxes)), int)
+    for canvas in np.unique(canvases, axis=0).tolist():
+        here = (canvases == canvas).all(axis=1)
+        by_shape = iou_by_shape(boxes[here], tuple(canvas), config)
+        flat = by_shape.reshape(len(by_shape), -1)
+        iou[here] = flat.max(axis=1)
+        level[here], shape[here] = np.divmod(flat.argmax(axis=1), config.anchors_per_location)
+    return Coverage(iou, level, shape)
+
+
+def cover(objects: ObjectTable, pipeline: PipelineConfig, anchors: AnchorConfig) -> Coverage:
+    """The coverage of objects as the network sees them."""
+    fitted = fit_objects(objects, pipeline)
+    return measure(fitted.boxes, fitted.canvases[objects.image], anchors)
+
+
+def iou_by_shape(
+    boxes: Float[np.ndarray, "m 4"], canvas: tuple[int, int], config: AnchorConfig
+) -> Float[np.ndarray, "m levels shapes"]:
+    """The best IoU of each box over the anchors of each level and shape.
+
+    The same numbers as `boxes.pairwise_iou` over `anchors_for_image`, in numpy: the number of boxes
+    differs from call to call, and a compiled program would be another one each time.
+
+    Args:
+      boxes: xyxy pixels of the network's input.
+      canvas: (height, width) of the network's input.
+      config: the anchors.
+    """
+    levels = []
+    areas = _length(boxes[:, 0::2]) * _length(boxes[:, 1::2])
+    for level, (rows, columns) in zip(config.levels, grid_centres(canvas, config), strict=True):
+        cell = cell_anchors(level, config)
+        wide, width = _overlap(boxes[:, 0::2], columns, cell[:, 0::2])
+        high, height = _overlap(boxes[:, 1::2], rows, cell[:, 1::2])
+        common = wide * high
+        union = areas[:, None] + width * height - common
+        levels.append(np.divide(common, union, out=np.zeros_like(common), where=common > 0))
+    return np.stack(levels, axis=1)
+
+
+def best_anchor(
+    box: Float[np.ndarray, "4"],
+    canvas: tuple[int, int],
+    level: int,
+    shape: int,
+    config: AnchorConfig,
+) -> Float[np.ndarray, "4"]:
+    """The anchor that `measure` found for a box, xyxy pixels; `level` and `shape` as it told."""
+    rows, columns = grid_centres(canvas, config)[level]
+    x = columns[_nearest(box[None, 0::2], columns)[0]]
+    y = rows[_nearest(box[None, 1::2], rows)[0]]
+    cell = cell_anchors(config.levels[level], config)[shape]
+    return (cell + np.array([x, y, x, y])).astype(np.float32)
+
+
+def _overlap(
+    ends: Float[np.ndarray, "m 2"], centres: Float[np.ndarray, " n"], cell: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Along one axis: common length of each box with the nearest anchor of each shape, its length.
+
+    `ends` are the boxes' first and last coordinates, `cell` [shapes 2] those of the anchors around
+    0. Rounded to float32 where `anchors_for_image` rounds.
+    """
+    centre = centres[_nearest(ends, centres)][:, None]
+    low, high = (centre + cell[:, 0]).astype(np.float32), (centre + cell[:, 1]).astype(np.float32)
+    common = np.minimum(high, ends[:, 1:]) - np.maximum(low, ends[:, :1])
+    return np.maximum(common, 0), high - low
+
+
+def _nearest(ends: Float[np.ndarray, "m 2"], centres: np.ndarray) -> Int[np.ndarray, " m"]:
+    """The centre that is nearest to the middle of each box; `centres` rise in equal steps."""
+    step = centres[1] - centres[0] if len(centres) > 1 else 1
+    place = np.rint((ends.mean(axis=1, dtype=np.float64) - centres[0]) / step)
+    return np.clip(place, 0, len(centres) - 1).astype(int)
+
+
+def _length(ends: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, " m"]:
+    return np.maximum(ends[:, 1] - ends[:, 0], 0)

@@ -1,0 +1,1 @@
+"""Annotation formats: files to records of images, boxes and categories."""

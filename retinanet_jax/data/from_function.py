@@ -1,0 +1,81 @@
+"""A data set of examples that a function makes: the shortest way to one of your own."""
+
+import functools
+from collections.abc import Callable
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.pipeline.batch import Example
+from retinanet_jax.data.records import Categories, category_entries
+from retinanet_jax.data.sources import Annotated
+
+
+class ExampleSource:
+    """Random access to `count` examples: source[i] is make(i), which is called anew each time.
+
+    Sizes and objects are taken from the examples, each made once for it. Where that takes long,
+    write a source that knows them without decoding (see views.Source).
+    """
+
+    def __init__(self, make: Callable[[int], Example], count: int):
+        self._make, self._count = make, count
+        self._known = functools.cache(lambda index: _without_pixels(make(index)))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < self._count:
+            raise IndexError(f"no picture {index} of {self._count}")
+        return self._make(index)
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._known(index)[0].size
+
+    def annotated(self, index: int) -> Annotated:
+        """The objects of a picture."""
+        return self._known(index)[0]
+
+    def image_id(self, index: int) -> int:
+        """The id that the example has."""
+        return self._known(index)[1]
+
+
+def dataset_of(
+    make: Callable[[int], Example], count: int, categories: Categories, name: str
+) -> Dataset:
+    """A Dataset of make(0) to make(count - 1), whose ids have to differ; see ExampleSource.
+
+    It is scored against the examples' own boxes; crowds are regions that count neither way.
+
+    Raises:
+      DataError: when it is to be scored, two examples have the same id.
+    """
+    source = ExampleSource(make, count)
+    truth = functools.cache(lambda: _ground_truth(source, categories, name))
+    return Dataset(source, categories, truth, name)
+
+
+def _without_pixels(example: Example) -> tuple[Annotated, int]:
+    size = example.image.shape[:2]
+    objects = example.boxes, example.labels, example.crowd, example.areas
+    return Annotated(*objects, size), example.image_id
+
+
+def _ground_truth(source: ExampleSource, categories: Categories, name: str) -> dict:
+    """COCO's instances JSON."""
+    first = {source.image_id(index): index for index in reversed(range(len(source)))}
+    images, annotations = [], []
+    for index in range(len(source)):
+        image_id, (*objects, size) = source.image_id(index), source.annotated(index)
+        if first[image_id] != index:
+            what = f"is that of example {first[image_id]}, too: {image_id}"
+            raise DataError("image id", name, f"example {index}", what, "number them by index")
+        images.append({"id": image_id, "height": size[0], "width": size[1]})
+        for (x1, y1, x2, y2), label, crowd, area in zip(*objects, strict=True):
+            entry = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": int(crowd)}
+            entry |= {"bbox": [float(x) for x in (x1, y1, x2 - x1, y2 - y1)], "area": float(area)}
+            annotations.append(entry | {"category_id": categories.ids[label]})
+    entries = category_entries(categories)
+    return {"images": images, "annotations": annotations, "categories": entries}

@@ -1,0 +1,109 @@
+"""All annotated objects of a split in a few flat arrays, as stored and as the network sees them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, fitted_sizes
+from retinanet_jax.data.sources import Annotated, Source
+
+# COCO's edges between small, medium and large objects, in square pixels of the stored picture.
+SIZE_EDGES = (32.0**2, 96.0**2)
+SIZES = ("small", "medium", "large")
+
+
+class ObjectTable(NamedTuple):
+    """m objects on n pictures, which are all of a split or a part of it.
+
+    numbers: of the pictures in their source.
+    sizes: (height, width) of the pictures in pixels.
+    image: of each object, the row of its picture in the two arrays above; not decreasing.
+    boxes: xyxy in pixels of the stored picture.
+    labels: contiguous from 0.
+    crowd: regions of uncounted objects.
+    areas: of the objects as annotated, in square pixels of the stored picture.
+    total: pictures of the whole split.
+    """
+
+    numbers: Int[np.ndarray, " n"]
+    sizes: Int[np.ndarray, "n 2"]
+    image: Int[np.ndarray, " m"]
+    boxes: Float[np.ndarray, "m 4"]
+    labels: Int[np.ndarray, " m"]
+    crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
+    total: int
+
+    def select(self, kept: np.ndarray) -> "ObjectTable":
+        """The same pictures with only the objects that `kept` (indices or a mask) names."""
+        fields = ("image", "boxes", "labels", "crowd", "areas")
+        return self._replace(**{field: getattr(self, field)[kept] for field in fields})
+
+    @property
+    def size_classes(self) -> Int[np.ndarray, " m"]:
+        """0, 1, 2: small, medium, large as COCO counts, by area in the stored picture.
+
+        An area of exactly 32^2 or 96^2 is the larger kind, so that TFDS's whole numbers for areas
+        change nothing.
+        """
+        return np.digitize(self.areas, SIZE_EDGES)
+
+
+class Fitted(NamedTuple):
+    """Boxes as the network sees them: resized, without random augmentation.
+
+    boxes: xyxy in pixels of the canvas.
+    sizes: (height, width) of the n pictures after resizing.
+    canvases: (height, width) of the smallest canvas that holds each of the n pictures.
+    """
+
+    boxes: Float[np.ndarray, "m 4"]
+    sizes: Int[np.ndarray, "n 2"]
+    canvases: Int[np.ndarray, "n 2"]
+
+
+def read_objects(source: Source, max_images: int) -> ObjectTable:
+    """The objects of a source, without decoding pictures; of more pictures, of a spread.
+
+    Args:
+      max_images: of a source with more pictures, every k-th is read, with the smallest k that
+        gives no more than this.
+    """
+    step = max(1, -(-len(source) // max_images))
+    numbers = range(0, len(source), step)
+    read = [source.annotated(number) for number in numbers]
+    counts = [len(annotated.boxes) for annotated in read]
+    return ObjectTable(
+        numbers=np.array(numbers, int),
+        sizes=np.array([annotated.size for annotated in read], int).reshape(-1, 2),
+        image=np.repeat(np.arange(len(read)), np.array(counts, int)),
+        boxes=_joined(read, "boxes", np.float32).reshape(-1, 4),
+        labels=_joined(read, "labels", np.int32),
+        crowd=_joined(read, "crowd", bool),
+        areas=_joined(read, "areas", np.float32),
+        total=len(source),
+    )
+
+
+def box_sides(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "m 2"]:
+    """(width, height) of boxes, 0 where corners are swapped."""
+    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+
+
+def _joined(read: list[Annotated], field: str, dtype: type) -> np.ndarray:
+    # Of no pictures at all there is nothing to concatenate.
+    parts = [getattr(annotated, field) for annotated in read]
+    return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
+
+
+def fit_objects(objects: ObjectTable, settings: PipelineConfig) -> Fitted:
+    """Resizes the boxes as the pipeline does where nothing is random."""
+    # Pictures have few sizes: each is fitted once.
+    distinct, place = np.unique(objects.sizes, axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    sizes = fitted_sizes([tuple(size) for size in distinct.tolist()], settings)
+    canvases = np.array([canvas_for(size[None], settings) for size in sizes], int).reshape(-1, 2)
+    factors = np.tile((sizes / distinct)[:, ::-1], 2)[place]
+    boxes = (objects.boxes * factors[objects.image]).astype(np.float32)
+    return Fitted(boxes, sizes[place], canvases[place])

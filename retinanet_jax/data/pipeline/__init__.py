@@ -1,0 +1,1 @@
+"""From examples to batches of fixed shape: order, augmentation, resizing, threads."""

@@ -1,0 +1,114 @@
+"""From a data set to batches of fixed shape: which examples, and what is done to each.
+
+The step is the whole state of the training data: an example is a pure function of (seed, epoch,
+index) and a batch of (seed, step), so that resuming is a number and several processes cut their
+rows out of the same global batch.
+"""
+
+import sys
+
+import numpy as np
+
+from retinanet_jax.data.pipeline import transforms
+from retinanet_jax.data.pipeline.augmentation import AugmentationConfig, augment, with_largest_scale
+from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, padding_batch
+from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, canvases, eval_size
+from retinanet_jax.data.pipeline.order import TrainOrder, eval_order
+from retinanet_jax.data.pipeline.stream import Batches, ExampleError, HasSource, Read
+
+__all__ = [
+    "Batches",
+    "ExampleError",
+    "PipelineConfig",
+    "canvas_for",
+    "canvases",
+    "eval_batches",
+    "fit",
+    "train_batches",
+]
+
+# Beside the keys of order.py; the seed and the key are the first numbers of every stream.
+_EXAMPLES_KEY = 3
+
+
+def train_batches(
+    dataset: HasSource,
+    *,
+    batch_size: int,
+    seed: int,
+    settings: PipelineConfig,
+    augmentation: AugmentationConfig,
+    dropped: DroppedBoxes | None = None,
+) -> Batches:
+    """Augmented batches without end: `batches[step]` is a pure function of (seed, step).
+
+    Every epoch is shuffled anew and has every image exactly once; the batch in which one epoch
+    ends and the next begins holds images of both.
+
+    Args:
+      dataset: see HasSource.
+      batch_size: rows of the global batch; this process makes its share, in process order.
+      seed: 0 or more.
+      settings: all of it is used but eval_resizing and eval_canvas.
+      augmentation: its flips and colours are drawn here, for augment.augment_on_device to do.
+      dropped: where boxes that max_boxes leaves out are counted.
+
+    Raises:
+      ValueError: no images, a negative seed, or rows that processes cannot share evenly.
+    """
+    if len(dataset.source) == 0:
+        raise ValueError(f"train_batches: data set {dataset.name} has no images")
+    if seed < 0:
+        raise ValueError(f"train_batches: seed {seed} is negative")
+    _check_rows(batch_size, settings)
+    settings = with_largest_scale(settings, augmentation)
+    order = TrainOrder(dataset.source, batch_size, seed, settings)
+
+    def prepare(read: Read, index: int, epoch: int) -> Example:
+        key = (seed, _EXAMPLES_KEY, epoch, index)
+        return augment(read, index, len(dataset.source), key, settings, augmentation)
+
+    def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
+        marks = {"flips": augmentation.flip, "colors": augmentation.changes_colors()}
+        return padding_batch(canvas, settings.max_boxes, rows, **marks)
+
+    steps, dropped = sys.maxsize // batch_size, dropped or DroppedBoxes()
+    return Batches(dataset, order, prepare, begin, steps, batch_size, settings, dropped)
+
+
+def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfig) -> Batches:
+    """Every image once, resized only; the last batch is filled up with rows that are not `valid`.
+
+    In the data set's order; with a few canvases, landscape pictures first and portrait last, so
+    that nearly all batches have a small canvas. Every process gets the same number of batches on
+    the same canvases.
+
+    Raises: as train_batches; of a data set without images there are no batches.
+    """
+    _check_rows(batch_size, settings)
+    plans = eval_order(dataset.source, batch_size, settings)
+
+    def prepare(read: Read, index: int, epoch: int) -> Example:
+        return fit(read(index), settings)
+
+    def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
+        dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
+        return padding_batch(canvas, settings.max_boxes, rows, dtype=dtype)
+
+    # Detections are scored against the annotations: that a batch holds fewer boxes costs nothing.
+    unsaid, order = DroppedBoxes(warn=False), plans.__getitem__
+    return Batches(dataset, order, prepare, begin, len(plans), batch_size, settings, unsaid)
+
+
+def fit(example: Example, settings: PipelineConfig) -> Example:
+    """The example resized as for evaluation: see transforms.fitted_size and transforms.resize."""
+    size = eval_size(example.image.shape[:2], settings)
+    return transforms.resize(example, size, settings.eval_resizing)
+
+
+def _check_rows(batch_size: int, settings: PipelineConfig) -> None:
+    count = settings.process_count
+    if batch_size < 1 or batch_size % count:
+        raise ValueError(
+            f"batch_size: {batch_size} is not a positive multiple of {count} processes"
+        )

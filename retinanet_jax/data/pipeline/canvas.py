@@ -1,0 +1,123 @@
+"""The settings of the pipeline, and which canvas a picture and a batch get."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from retinanet_jax.data.pipeline import transforms
+
+EVAL_CANVASES = ("few", "tight")
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """How pictures become batches. Defaults: the 800/1333 of every public RetinaNet.
+
+    Attributes:
+      min_side: short side in pixels after resizing.
+      max_side: limit of the long side in pixels; equal to min_side: one square canvas.
+      pad_multiple: canvas sides are rounded up to multiples of this many pixels.
+      max_boxes: boxes per image; of more, the largest are kept.
+      eval_resizing: how pictures are resized for evaluation and prediction: 'opencv' (as in
+        training), or as 'torchvision', 'detectron2' or 'mmdetection' do: see transforms.resize.
+      eval_canvas: of evaluation and prediction: 'few', see `canvases`, so that little is
+        compiled; 'tight', as small as each batch allows, as the public implementations do: the
+        same detections to the last digit, and a compilation for every new size.
+      num_threads: threads that decode; 0 for as many as this process has cores.
+      prefetch: batches prepared ahead.
+      process_index: which rows of the global batch this process makes.
+      process_count: processes that share a global batch.
+    """
+
+    min_side: int = 800
+    max_side: int = 1333
+    pad_multiple: int = 32
+    max_boxes: int = 100
+    eval_resizing: str = "opencv"
+    eval_canvas: str = "few"
+    num_threads: int = 0
+    prefetch: int = 2
+    process_index: int = 0
+    process_count: int = 1
+
+    def __post_init__(self):
+        for name in ("min_side", "pad_multiple", "max_boxes", "prefetch", "process_count"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        _require(self.max_side >= self.min_side, "max_side", self.max_side, "min_side or more")
+        for name, known in (
+            ("eval_resizing", transforms.RESIZINGS),
+            ("eval_canvas", EVAL_CANVASES),
+        ):
+            value = getattr(self, name)
+            _require(value in known, name, repr(value), f"one of {', '.join(known)}")
+        _require(self.num_threads >= 0, "num_threads", self.num_threads, "0 (all cores) or more")
+        in_range = 0 <= self.process_index < self.process_count
+        _require(in_range, "process_index", self.process_index, "in 0 .. process_count - 1")
+
+
+def _require(holds: bool, field: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"pipeline.{field}: {value} is not {wanted}")
+
+
+def canvases(settings: PipelineConfig) -> list[tuple[int, int]]:
+    """The (height, width) that batches come in: landscape, portrait, square; or just one."""
+    multiple = settings.pad_multiple
+    low, high = (-(-s // multiple) * multiple for s in (settings.min_side, settings.max_side))
+    return [(high, high)] if low == high else [(low, high), (high, low), (high, high)]
+
+
+def fitted_sizes(
+    sizes: Sequence[tuple[int, int]], settings: PipelineConfig
+) -> Int[np.ndarray, "n 2"]:
+    """(height, width) of pictures of those sizes after resizing without jitter."""
+    sides = settings.min_side, settings.max_side
+    fitted = [transforms.fitted_size(size, *sides) for size in sizes]
+    return np.array(fitted, int).reshape(-1, 2)
+
+
+def eval_size(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
+    """(height, width) to which a picture of that size is resized for evaluation."""
+    floor = settings.eval_resizing == "torchvision"
+    return transforms.fitted_size(size, settings.min_side, settings.max_side, floor=floor)
+
+
+def eval_canvas_for(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> tuple[int, int]:
+    """The canvas of an evaluation batch of pictures of these (height, width), after resizing."""
+    if settings.eval_canvas == "few":
+        return canvas_for(sizes, settings)
+    multiple = settings.pad_multiple
+    height, width = (-(-sizes.max(axis=0) // multiple) * multiple).tolist()
+    return height, width
+
+
+def orientations(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> np.ndarray:
+    """0: only the landscape canvas fits; 1: both do, or there is one canvas; 2: only portrait."""
+    if len(canvases(settings)) == 1:
+        return np.ones(len(sizes), int)
+    landscape, portrait, _ = ((sizes <= canvas).all(1) for canvas in canvases(settings))
+    return np.where(landscape & portrait, 1, np.where(landscape, 0, 2))
+
+
+def canvas_for(
+    sizes: Int[np.ndarray, "n 2"] | Sequence[tuple[int, int]], settings: PipelineConfig
+) -> tuple[int, int]:
+    """The smallest canvas that holds pictures of all these (height, width), after resizing.
+
+    Raises:
+      ValueError: a picture is larger than every canvas.
+    """
+    sizes = np.asarray(sizes).reshape(-1, 2)
+    for canvas in canvases(settings):
+        if (sizes <= canvas).all():
+            return canvas
+    raise ValueError(f"pictures of {sizes.max(0).tolist()} fit into no canvas: resize them first")
+
+
+def jitter_bound(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
+    """What a picture of that size may fill when it is augmented: any canvas it may meet has it."""
+    fitted = transforms.fitted_size(size, settings.min_side, settings.max_side)
+    fitting = [c for c in canvases(settings) if fitted[0] <= c[0] and fitted[1] <= c[1]]
+    return min(c[0] for c in fitting), min(c[1] for c in fitting)

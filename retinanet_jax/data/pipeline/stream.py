@@ -1,0 +1,197 @@
+"""Batches by their number: one alone, or a stream of them made ahead by threads of this process."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Protocol, runtime_checkable
+
+import cv2
+import grain
+
+from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, fill_row
+from retinanet_jax.data.pipeline.canvas import PipelineConfig
+from retinanet_jax.data.pipeline.order import NO_EXAMPLE, Plan, Source
+
+Read = Callable[[int], Example]  # index -> the example as it is stored
+Prepare = Callable[[Read, int, int], Example]  # read, index, epoch -> what goes into the batch
+Begin = Callable[[tuple[int, int], int], HostBatch]  # canvas, rows -> a batch of padding
+
+
+class ExampleError(RuntimeError):
+    """An example could not be read or transformed; names the data set, the index and the id."""
+
+
+@runtime_checkable
+class HasSource(Protocol):
+    """What of a data set the pipeline needs."""
+
+    source: Source
+    name: str
+
+
+class Batches:
+    """The batches of a data set by their number: of each, the rows of this process.
+
+    `batches[step]` makes one batch. `batches.iterate(step)` gives the same ones from `step` on,
+    made ahead by threads; so does a for loop, from the first. Either raises ExampleError where an
+    example cannot be read or transformed.
+
+    Args:
+      dataset: where the examples come from.
+      order: step -> Plan of the global batch.
+      prepare: makes the example (index, epoch) with a function that reads any by its index.
+      begin: makes a batch of padding, whose rows are then filled; see padding_batch.
+      length: number of batches.
+      batch_size: rows of the global batch.
+      settings: threads, prefetch, and which of the processes this is.
+      dropped: where boxes that max_boxes leaves out are counted.
+    """
+
+    def __init__(
+        self,
+        dataset: HasSource,
+        order: Callable[[int], Plan],
+        prepare: Prepare,
+        begin: Begin,
+        length: int,
+        batch_size: int,
+        settings: PipelineConfig,
+        dropped: DroppedBoxes,
+    ):
+        self._dataset, self._order, self._prepare = dataset, order, prepare
+        self._begin_padding, self._length, self._settings = begin, length, settings
+        self._rows = batch_size // settings.process_count
+        self._dropped = dropped
+        cv2.setNumThreads(0)  # the threads are ours: one example each
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, step: int) -> HostBatch:
+        if not 0 <= step < self._length:
+            raise IndexError(f"no batch {step} of {self._length}")
+        host = self._begin(step)
+        for row in range(self._rows):
+            self._fill(host, step, row)
+        return host
+
+    def __iter__(self) -> Iterator[HostBatch]:
+        return self.iterate()
+
+    def iterate(self, start_step: int = 0) -> Iterator[HostBatch]:
+        """The batches from `start_step` on; those before it are never made."""
+        if start_step < 0:
+            raise ValueError(f"start_step: {start_step} is negative")
+        steps = range(start_step, self._length)
+        rows = _Rows(self._begin, self._fill, steps, self._rows)
+        # Rows, not batches, are the units of work: the first batch is ready sooner, and not many
+        # more than `prefetch` batches are ever held, however many threads there are.
+        threads, ahead = thread_count(self._settings), self._settings.prefetch * self._rows
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, ahead))
+        stream = grain.MapDataset.source(rows).to_iter_dataset(reading)
+        return iter(stream.batch(self._rows, batch_fn=rows.finish))
+
+    def example(self, index: int, epoch: int) -> Example:
+        """What goes into the batch of that epoch in which picture `index` is.
+
+        Raises:
+          ExampleError: it cannot be read or transformed.
+        """
+        try:
+            return self._prepare(self._read, index, epoch)
+        except ExampleError:
+            raise
+        except Exception as error:
+            raise self._failure(index, error) from error
+
+    def describe(self, step: int) -> str:
+        """The images of the global batch `step`, ids by data set, for messages."""
+        parts: dict[str, list[str]] = {}
+        for index in self._order(step).indices:
+            if index != NO_EXAMPLE:
+                parts.setdefault(self._part(index), []).append(self._image_id(index))
+        return "; ".join(f"{part}: {', '.join(ids)}" for part, ids in parts.items())
+
+    def _begin(self, step: int) -> HostBatch:
+        return self._begin_padding(self._order(step).canvas, self._rows)
+
+    def _fill(self, host: HostBatch, step: int, row: int) -> None:
+        plan, place = self._order(step), self._settings.process_index * self._rows + row
+        index = plan.indices[place]
+        if index == NO_EXAMPLE:
+            return
+        fill_row(host, row, self.example(index, plan.epochs[place]), self._dropped)
+
+    def _read(self, index: int) -> Example:
+        # It names what it reads: a mosaic has three pictures beside its own.
+        try:
+            example = self._dataset.source[index]
+            size, told = example.image.shape[:2], tuple(self._dataset.source.image_size(index))
+            if size != told:
+                what = f"the picture is {size} (height, width), its annotation says {told}"
+                raise ValueError(what)
+        except Exception as error:
+            raise self._failure(index, error) from error
+        return example
+
+    def _failure(self, index: int, error: Exception) -> ExampleError:
+        return ExampleError(
+            f"data set {self._part(index)}, example {index} (image id {self._image_id(index)}): "
+            f"{type(error).__name__}: {error}"
+        )
+
+    # Sources may tell both without reading the example; the one that failed cannot be asked.
+    def _image_id(self, index: int) -> str:
+        tell = getattr(self._dataset.source, "image_id", None)
+        return str(tell(index)) if tell else "not told by the source"
+
+    def _part(self, index: int) -> str:
+        tell = getattr(self._dataset.source, "part_name", None)
+        return tell(index) if tell else self._dataset.name
+
+
+class _Rows:
+    """All rows of some batches in one sequence, each written by whoever asks for it.
+
+    `rows[i]` gives the number of the batch that row i was written into. Once all rows of a batch
+    have been asked for, `finish` hands it out.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[int], HostBatch],
+        fill: Callable[[HostBatch, int, int], None],
+        steps: range,
+        rows: int,
+    ):
+        self._begin, self._fill = begin, fill
+        self._steps, self._rows = steps, rows
+        self._begun: dict[int, HostBatch] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._steps) * self._rows
+
+    def __getitem__(self, position: int) -> int:
+        place, row = divmod(position, self._rows)
+        step = self._steps[place]
+        with self._lock:
+            if step not in self._begun:
+                self._begun[step] = self._begin(step)
+            host = self._begun[step]
+        self._fill(host, step, row)
+        return step
+
+    def finish(self, steps: list[int]) -> HostBatch:
+        """The batch whose rows were asked for last: `steps` is its number, once for each row."""
+        return self._begun.pop(steps[-1])
+
+
+def thread_count(settings: PipelineConfig) -> int:
+    """How many threads make examples."""
+    return settings.num_threads or available_cores()
+
+
+def available_cores() -> int:
+    """The cores of this process where the system can tell, else those of the whole machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Prepared datasets: written once as ArrayRecord, read without TensorFlow."""

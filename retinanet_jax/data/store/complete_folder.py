@@ -1,0 +1,97 @@
+"""Folders that appear complete or not at all.
+
+A folder is written under a temporary name beside its own and renamed at the end. Several processes
+may want the same folder at once: one of them writes it, the others wait for it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from retinanet_jax.data.data_errors import DataError
+
+_HOST = socket.gethostname()
+
+
+def prepare_once(data_dir: Path, prepared: Path, write: Callable[[Path], None]) -> Path:
+    """Makes `prepared`, a folder below data_dir, appear complete or not at all.
+
+    `write` is given a temporary data_dir and writes the same path below it. A process that was
+    killed leaves only a folder named .incomplete-*, which the next one on this machine removes.
+
+    Raises:
+      DataError: data_dir cannot be written to, or its disk is full.
+    """
+    if prepared.is_dir():
+        return prepared
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        temporary = data_dir / f".incomplete-{_HOST}-{os.getpid()}-{uuid.uuid4()}"
+        temporary.mkdir()
+    except OSError as error:
+        mend = "set data.cache_dir to a folder that can be written to"
+        raise DataError("cache_dir", data_dir, "", error.strerror, mend) from error
+    try:
+        with _lock(data_dir, prepared):
+            if not prepared.is_dir():
+                _remove_leftovers(data_dir)
+                _write(write, temporary)
+                _move(temporary / prepared.relative_to(data_dir), prepared)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return prepared
+
+
+def _write(write: Callable[[Path], None], temporary: Path) -> None:
+    try:
+        write(temporary)
+    except (OSError, RuntimeError) as error:  # RuntimeError is what ArrayRecord's writer raises
+        told = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+        reason = next((words for words in told if words in str(error)), None)
+        if reason is None:
+            raise
+        mend = "make room there or take another folder; nothing half written is left"
+        raise DataError("full disk", temporary.parent, "", reason, mend) from error
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(target)
+    except OSError:
+        # Without working locks (some network file systems) another process can have been first.
+        if not target.is_dir():
+            raise
+
+
+@contextlib.contextmanager
+def _lock(data_dir: Path, prepared: Path) -> Iterator[None]:
+    name = "-".join(prepared.relative_to(data_dir).parts)
+    with open(data_dir / f".{name}.lock", "w") as file:
+        with contextlib.suppress(OSError):  # no locks here: the rename alone has to do
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_leftovers(data_dir: Path) -> None:
+    prefix = f".incomplete-{_HOST}-"
+    for folder in data_dir.glob(f"{prefix}*"):
+        process = folder.name.removeprefix(prefix).split("-")[0]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

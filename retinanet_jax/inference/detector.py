@@ -1,0 +1,264 @@
+"""The Detector: a trained network that is called on images, folders and videos."""
+
+import dataclasses
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from retinanet_jax.config.settings import Config, ConfigError
+from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_input import ImageLike, files_below, is_one_image, is_picture
+from retinanet_jax.data.pipeline.batch import Batch
+from retinanet_jax.data.pipeline.canvas import canvases
+from retinanet_jax.data.records import Categories
+from retinanet_jax.data.video import Video, is_video
+from retinanet_jax.inference.predict import make_predict_fn, read_trained
+from retinanet_jax.inference.results import ImageDetections, labels_of
+from retinanet_jax.inference.streaming import Seen, Stream
+from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge, views_of
+
+# On an accelerator. A CPU takes one image at a time: eight gain a seventh at 128 x 128, lose as
+# much at 512 x 512 (docs/performance.md), and would be a second program to compile.
+BATCH_SIZE = 8
+
+
+class Detector:
+    """A trained network, ready to be called on images.
+
+    >>> detector = Detector.from_checkpoint("runs/shapes")                  # doctest: +SKIP
+    >>> found = detector("photo.jpg", threshold=0.5)                        # doctest: +SKIP
+    >>> for box, score, label, name in found: print(name, score, box)       # doctest: +SKIP
+    >>> for path, found in detector.stream("photos/"): found.plot(...)      # doctest: +SKIP
+
+    It compiles for each canvas (see PipelineConfig.eval_canvas), once for single images and once
+    for batches of `batch_size`, when it first meets one; `warm_up` does so beforehand.
+
+    Attributes:
+        config: of the run that trained it.
+        categories: class names and category ids, by label.
+        batch_size: images at a time of a sequence or stream.
+        predict_fn: the compiled function of (variables, batch); see make_predict_fn.
+        variables: of the network, on the device.
+    """
+
+    def __init__(
+        self,
+        variables: Any,
+        config: Config,
+        categories: Categories,
+        *,
+        batch_size: int | None = None,
+        canvas: str | None = None,
+    ):
+        """Of variables in memory; see from_checkpoint for the arguments."""
+        _check_types((variables, Mapping), (config, Config), (categories, Categories))
+        if canvas is not None:
+            pipeline = dataclasses.replace(config.pipeline, eval_canvas=canvas)
+            config = dataclasses.replace(config, pipeline=pipeline)
+        if batch_size is None:
+            batch_size = 1 if jax.default_backend() == "cpu" else BATCH_SIZE
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise ConfigError(f"batch_size: {batch_size!r} is not a whole number of at least 1")
+        self.config, self.categories, self.batch_size = config, categories, batch_size
+        self.variables = jax.device_put(variables)
+        model = build_model(
+            config.model, categories.num_classes, config.anchors.anchors_per_location
+        )
+        self.predict_fn = make_predict_fn(model, config)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        location: str | Path,
+        step: int | None = None,
+        *,
+        batch_size: int | None = None,
+        canvas: str | None = None,
+    ) -> "Detector":
+        """The network of a run, or a public one with the conventions of its project.
+
+        Args:
+            location: the workdir of a training; or a RetinaNet of torchvision, detectron2 or
+                MMDetection as path, https URL or hf://owner/name/file (see weights.load_checkpoint,
+                which takes more options: `Detector(*load_checkpoint(location)[:3])`).
+            step: of the workdir's checkpoints; the latest by default.
+            batch_size: images at a time of a sequence or stream; by default 8, on a CPU 1.
+            canvas: 'few' or 'tight' in place of config.pipeline.eval_canvas. An imported network
+                has 'tight', exact to the last digit and compiled anew for every image size; 'few'
+                compiles twice for any number of sizes.
+
+        Raises:
+            CheckpointError: the workdir has no checkpoint.
+            WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
+        """
+        options = {"batch_size": batch_size, "canvas": canvas}
+        return cls(*read_trained(location, step), **options)
+
+    def with_postprocess(self, **fields: Any) -> "Detector":
+        """The same network with other values in config.postprocess; it compiles anew.
+
+        >>> detector.with_postprocess(score_threshold=0.001, max_detections=300)  # doctest: +SKIP
+        """
+        postprocess = dataclasses.replace(self.config.postprocess, **fields)
+        config = dataclasses.replace(self.config, postprocess=postprocess)
+        return Detector(self.variables, config, self.categories, batch_size=self.batch_size)
+
+    def __call__(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        threshold: float | int | None = None,
+        classes: Sequence[str] | None = None,
+        max_detections: int | None = None,
+        flip: bool = False,
+        scales: Sequence[float | int] = (1.0,),
+    ) -> ImageDetections | list[ImageDetections]:
+        """Detections of one image, or a list of them for a sequence of images.
+
+        threshold, classes and max_detections choose among what the compiled function gives, and
+        compile nothing: it has dropped what lies below config.postprocess.score_threshold, and what
+        comes after the best config.postprocess.max_detections of all classes together. To ask for
+        more than it gives is an error that names `with_postprocess`.
+
+        Args:
+            images: a path, a Pillow picture or an array (see data.inputs.read_image), of any size;
+                or a sequence of these.
+            threshold: keep scores strictly above this.
+            classes: keep these, by name.
+            max_detections: keep the best so many.
+            flip: detect in the mirrored image as well, and merge by NMS: test-time augmentation.
+            scales: likewise at the size of the config times each of these. A scale compiles anew.
+
+        Returns:
+            Detections by falling score, boxes in pixels of the image as it is stored.
+
+        Raises:
+            DataError: a file that is missing or no image, or an array of another kind.
+            ConfigError: an unknown class, or a threshold, number or scale that cannot be.
+        """
+        views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
+        one = is_one_image(images)
+        images = [images] if one else list(images)
+        rows = 1 if len(images) == 1 else self.batch_size
+        found = [self._result(seen, chosen) for seen in self._see(enumerate(images), views, rows)]
+        return found[0] if one else found
+
+    def stream(
+        self,
+        source: str | Path | Iterable[ImageLike],
+        *,
+        threshold: float | int | None = None,
+        classes: Sequence[str] | None = None,
+        max_detections: int | None = None,
+        flip: bool = False,
+        scales: Sequence[float | int] = (1.0,),
+        on_error: Callable[[Any, DataError], object] | None = None,
+    ) -> Iterator[tuple[Any, ImageDetections]]:
+        """Detections of images without end, in their order, as soon as they are there.
+
+        Files are read and decoded in threads while the network works; only a window of some batches
+        is ever in memory.
+
+        Args:
+            source: paths or images, from a list or a generator, which another thread advances; or
+                a folder, with all that is below it; or a video.
+            threshold: this and the other arguments as of a call.
+            on_error: called with (what was given, DataError) for an image that cannot be read, and
+                the stream goes on. None: the error is raised once all before it were handed out.
+
+        Returns:
+            Pairs of what was given (of a folder: the path; of a video: the frame's number, from 0)
+            and its detections.
+
+        Raises:
+            DataError, ConfigError: as a call; those of the arguments at once.
+        """
+        views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
+        return self._results(self._see(_items(source), views, self.batch_size), chosen, on_error)
+
+    def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
+        """Compiles now what images of these (height, width) will need, alone and in batches.
+
+        By default for the canvases of landscapes and portraits; a network with the canvas 'tight'
+        compiles for every size, which you know.
+        """
+        for size in sizes or canvases(self.config.pipeline)[:2]:
+            image = np.zeros((*size, 3), np.uint8)
+            for rows in {1, self.batch_size}:
+                list(self._see([(0, image)], PLAIN, rows))
+
+    def _see(self, items: Iterable, views: tuple[View, ...], rows: int) -> Iterator[Seen]:
+        return Stream(self._launch, views, self.config.pipeline, rows).run(items)
+
+    def _launch(self, batch: Batch) -> Detections:
+        return self.predict_fn(self.variables, batch)
+
+    def _results(self, stream: Iterator[Seen], chosen: dict[str, Any], on_error):
+        for seen in stream:
+            if seen.error is not None and on_error is not None:
+                on_error(seen.key, seen.error)
+            else:
+                yield seen.key, self._result(seen, chosen)
+
+    def _result(self, seen: Seen, chosen: dict[str, Any]) -> ImageDetections:
+        """What the caller gets of an image; its error, if it has one, is raised."""
+        if seen.error is not None:
+            raise seen.error
+        views = seen.found
+        found = views[0] if len(views) == 1 else merge(views, self.config.postprocess)
+        boxes, scores, labels, valid = (np.asarray(part) for part in found)
+        parts = boxes[valid], scores[valid], labels[valid]
+        whole = ImageDetections(*parts, self.categories, seen.image, seen.size)
+        return whole.select(**chosen)
+
+    def _chosen(self, threshold, classes, max_detections) -> dict[str, Any]:
+        """The arguments of ImageDetections.select, checked."""
+        limits = self.config.postprocess
+        if threshold is not None and not isinstance(threshold, numbers.Real):
+            raise ConfigError(f"threshold: {threshold!r} is no number; write such as 0.5")
+        if threshold is not None and not limits.score_threshold <= threshold <= 1:
+            mend = f"detector.with_postprocess(score_threshold={threshold})"
+            raise ConfigError(
+                f"threshold: {threshold} is not between config.postprocess.score_threshold, "
+                f"{limits.score_threshold}, below which nothing is detected, and 1; for a lower "
+                f"one take {mend}"
+            )
+        if max_detections is not None and not isinstance(max_detections, numbers.Integral):
+            raise ConfigError(f"max_detections: {max_detections!r} is no whole number")
+        if max_detections is not None and not 1 <= max_detections <= limits.max_detections:
+            mend = f"detector.with_postprocess(max_detections={max_detections})"
+            raise ConfigError(
+                f"max_detections: {max_detections} is not between 1 and "
+                f"config.postprocess.max_detections, {limits.max_detections}; for more take {mend}"
+            )
+        if classes is not None:
+            labels_of(classes, self.categories)
+        return {"threshold": threshold, "classes": classes, "max_detections": max_detections}
+
+
+def _check_types(*given: tuple[Any, type]) -> None:
+    for value, kind in given:
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"Detector: got {type(value).__name__} for {kind.__name__}; of a workdir, a file "
+                "or a URL make it by Detector.from_checkpoint(location)"
+            )
+
+
+def _items(source: str | Path | Iterable[ImageLike]) -> Iterable[tuple[Any, ImageLike]]:
+    """What a stream is made of, each with the key that it is handed out with."""
+    if not isinstance(source, str | Path):
+        source = [source] if is_one_image(source) else source
+        return ((image, image) for image in source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return ((file, file) for file in files_below(path) if is_picture(file))
+    if is_video(path):
+        return enumerate(Video(path))
+    return [(path, path)]

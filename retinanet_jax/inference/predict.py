@@ -1,0 +1,119 @@
+"""From a batch to detections: the compiled predict function, and what of a run it needs."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from flax import linen as nn
+from jaxtyping import Float, Float32, UInt8
+
+from retinanet_jax.config.settings import Config, from_json
+from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.layers import ArrayLike, normalize
+from retinanet_jax.core.postprocess import Detections, detect, to_original
+from retinanet_jax.data.pipeline.batch import Batch
+from retinanet_jax.data.records import Categories
+from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.weights import WeightsError, load_checkpoint
+
+PredictFn = Callable[[Any, Batch], Detections]
+
+
+def predict(
+    variables: Any,
+    images: UInt8[ArrayLike, "b h w 3"] | Float32[ArrayLike, "b h w 3"],
+    image_sizes: Float[ArrayLike, "b 2"],
+    original_sizes: Float[ArrayLike, "b 2"],
+    nms_iou: float | Float[ArrayLike, ""] | None = None,
+    *,
+    model: nn.Module,
+    config: Config,
+) -> Detections:
+    """Detections [b d] in pixels of the original images, with a validity mask.
+
+    Args:
+        variables: 'params' and 'batch_stats' of the model.
+        images: RGB, uint8 (float32 after torchvision's resizing), each picture in the top left
+            corner of its canvas.
+        image_sizes: height and width of each picture inside its canvas, pixels.
+        original_sizes: height and width of each picture as it was stored, pixels.
+        nms_iou: in place of config.postprocess.nms_iou; may be traced.
+        model: from `build_model`.
+        config: sections pixels, anchors and postprocess are read.
+    """
+    anchors = anchors_for_image(images.shape[1:3], config.anchors)
+    inputs = normalize(images, config.pixels, image_sizes)
+    class_logits, box_deltas = model.apply(variables, inputs, train=False)
+
+    def one_image(class_logits, box_deltas, image_size, original_size):
+        found = detect(class_logits, box_deltas, anchors, image_size, config.postprocess, nms_iou)
+        return to_original(found, image_size, original_size)
+
+    return jax.vmap(one_image)(class_logits, box_deltas, image_sizes, original_sizes)
+
+
+def make_predict_fn(model: nn.Module, config: Config) -> PredictFn:
+    """`predict` compiled, as a function of (variables, batch); one compilation per canvas."""
+    compiled = jax.jit(functools.partial(predict, model=model, config=config))
+
+    def predict_fn(variables: Any, batch: Batch) -> Detections:
+        return compiled(variables, batch.images, batch.image_sizes, batch.original_sizes)
+
+    predict_fn.compiled = compiled
+    return predict_fn
+
+
+def describe(checkpoints: Checkpoints, step: int | None = None) -> tuple[Config, Categories]:
+    """The configuration and the classes that a checkpoint was trained with."""
+    metadata = checkpoints.read_metadata(step)
+    categories = Categories(tuple(metadata["names"]), tuple(metadata["ids"]))
+    return from_json(metadata["config"]), categories
+
+
+def read_variables(checkpoints: Checkpoints, step: int | None = None) -> dict[str, Any]:
+    """The variables to predict with: the moving average of the weights where one was kept."""
+    state = checkpoints.read_part(("params", "batch_stats", "average"), step)
+    return state["average"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
+
+
+class Trained(NamedTuple):
+    """A trained network, with the conventions and the classes of its weights."""
+
+    variables: Any
+    config: Config
+    categories: Categories
+
+
+def read_trained(location: str | Path, step: int | None = None) -> Trained:
+    """The network of a run, or a public one with the conventions of its project.
+
+    Args:
+        location: the workdir of a training; or a RetinaNet of torchvision, detectron2 or
+            MMDetection as path, https URL or hf://owner/name/file (see weights.load_checkpoint).
+        step: of the workdir's checkpoints; the latest by default.
+
+    Raises:
+        CheckpointError: the workdir has no checkpoint.
+        WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
+    """
+    if not isinstance(location, str | os.PathLike) or not str(location):
+        mend = "give a workdir, a file, an https:// URL or hf://owner/name/file"
+        raise WeightsError(f"{location!r} is no place of a network; {mend}")
+    if Path(location).expanduser().is_dir():
+        checkpoints = Checkpoints(Path(location).expanduser() / "checkpoints")
+        return Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
+    if "://" not in str(location) and not Path(location).expanduser().exists():
+        raise WeightsError(
+            f"{location}: there is no such workdir or file in {Path.cwd()}; name the --workdir of "
+            "a run, or a RetinaNet: a file, an https:// URL or hf://owner/name/file"
+        )
+    loaded = load_checkpoint(location)
+    if loaded.categories is None:
+        raise WeightsError(
+            f"{location}: is a backbone without heads and detects nothing; train a detector from "
+            "it by config.model.pretrained"
+        )
+    return Trained(*loaded[:3])

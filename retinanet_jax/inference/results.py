@@ -1,0 +1,191 @@
+"""What a Detector finds in one image: arrays, and ways to look at them and hand them on."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from retinanet_jax.config.settings import ConfigError, suggest
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_input import ImageLike, read_image
+from retinanet_jax.data.records import Categories
+from retinanet_jax.inference.drawing import draw_boxes
+from retinanet_jax.metrics.coco import to_coco_results
+
+
+class Detection(NamedTuple):
+    """One object: `box` is xyxy in pixels of the image."""
+
+    box: np.ndarray
+    score: float
+    label: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ImageDetections:
+    """The detections of one image, by falling score.
+
+    >>> found = detector("photo.jpg")                          # doctest: +SKIP
+    >>> for box, score, label, name in found: ...              # doctest: +SKIP
+    >>> found[found.scores > 0.5].plot("drawn.jpg")            # doctest: +SKIP
+
+    Indexing by a number gives a Detection; by a slice, a mask or indices, an ImageDetections.
+
+    Attributes:
+      boxes: xyxy in pixels of the image as it is stored.
+      scores: probabilities of the classes, in [0, 1].
+      labels: classes, contiguous from 0.
+      categories: all class names and category ids of the detector, by label.
+      image: what was given to the detector. A file is read again when it is drawn, so that many
+        results hold no pictures.
+      size: (height, width) of the image in pixels.
+    """
+
+    boxes: Float[np.ndarray, "d 4"]
+    scores: Float[np.ndarray, " d"]
+    labels: Int[np.ndarray, " d"]
+    categories: Categories
+    image: ImageLike
+    size: tuple[int, int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class name of each detection."""
+        return tuple(self.categories.names[label] for label in self.labels)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Detection]:
+        scores, labels = self.scores.tolist(), self.labels.tolist()
+        return iter(map(Detection, self.boxes, scores, labels, self.names))
+
+    def __getitem__(self, index: Any) -> "Detection | ImageDetections":
+        if isinstance(index, int | np.integer):
+            label = int(self.labels[index])
+            name = self.categories.names[label]
+            return Detection(self.boxes[index], float(self.scores[index]), label, name)
+        kept = index if isinstance(index, slice) else _indices(index)
+        parts = {name: getattr(self, name)[kept] for name in ("boxes", "scores", "labels")}
+        return dataclasses.replace(self, **parts)
+
+    def select(
+        self,
+        threshold: float | int | None = None,
+        classes: Sequence[str] | None = None,
+        max_detections: int | None = None,
+    ) -> "ImageDetections":
+        """Those with a score strictly above a threshold, of some classes, the best so many.
+
+        Raises:
+          ConfigError: there is no such class.
+        """
+        kept = np.ones(len(self), bool)
+        if threshold is not None:
+            kept &= self.scores > threshold
+        if classes is not None:
+            kept &= np.isin(self.labels, labels_of(classes, self.categories))
+        return self[np.flatnonzero(kept)[:max_detections]]
+
+    def plot(self, path: str | Path | None = None, *, long_side: int | None = None) -> Image.Image:
+        """The image with boxes, class names and scores; with `path`, saved there too.
+
+        Args:
+          path: its ending tells the format.
+          long_side: pixels of the longer side; None: as it is, but at least 480.
+
+        Raises:
+          DataError: the image's file is gone or has changed, or `path` cannot be written.
+        """
+        image = read_image(self.image)
+        if image.shape[:2] != self.size:
+            what = f"is {image.shape[:2]} (height, width) and was {self.size}"
+            raise DataError("image", self.image, "", what, "detect in it anew")
+        picture = Image.fromarray(
+            draw_boxes(
+                image,
+                self.boxes,
+                self.labels,
+                self.categories.names,
+                self.scores,
+                long_side=long_side,
+            )
+        )
+        if path is not None:
+            save_picture(picture, Path(path))
+        return picture
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """COCO's results format, one dict per detection, with the category ids of the data set."""
+        parts = self.boxes, self.scores, self.labels
+        return to_coco_results(image_id, *parts, self.categories)
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dict per detection: class, score, x1, y1, x2, y2."""
+        corners = ("x1", "y1", "x2", "y2")
+        return [
+            {"class": name, "score": score, **dict(zip(corners, box.tolist(), strict=True))}
+            for box, score, _, name in self
+        ]
+
+    def to_pandas(self):
+        """A DataFrame with a row per detection and the columns class, score, x1, y1, x2, y2.
+
+        Raises:
+          ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas: needs pandas; run pip install pandas") from error
+        columns = ("class", "score", "x1", "y1", "x2", "y2")
+        return pandas.DataFrame(self.to_rows(), columns=columns)
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {score:.2f}" for _, score, _, name in self[:5]]
+        more = [f"{len(self) - 5} more"] if len(self) > 5 else []
+        height, width = self.size
+        listed = f": {', '.join(shown + more)}" if shown else ""
+        return f"ImageDetections({len(self)} in {height} x {width}{listed})"
+
+
+def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
+    """The labels of class names.
+
+    Raises:
+      ConfigError: there is no such class.
+    """
+    if not isinstance(classes, Iterable):
+        raise ConfigError(f"classes: {classes!r} is no list of class names")
+    classes = (classes,) if isinstance(classes, str) else tuple(classes)
+    known = {name: label for label, name in enumerate(categories.names)}
+    for name in classes:
+        if name not in known:
+            raise ConfigError(f"classes: there is no class {name!r}; {suggest(str(name), known)}")
+    return [label for label, name in enumerate(categories.names) if name in classes]
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a picture in the format that the name's ending tells.
+
+    Raises:
+      DataError: it cannot be written there, or no format is called so.
+    """
+    options = {"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    try:
+        picture.save(path, **options)
+    except (ValueError, OSError) as error:
+        mend = "name a .jpg or .png file in a folder that is there"
+        what = f"cannot be written ({error})"
+        raise DataError("picture", path, "", what, mend) from error
+
+
+def _indices(index: Any) -> np.ndarray:
+    """A mask or indices as an array; an empty list is no indices."""
+    array = np.asarray(index)
+    return array if array.size else array.astype(int)

@@ -1,0 +1,155 @@
+"""Images without end through a compiled function: read ahead, in batches by canvas, kept in order.
+
+Of the images only a window is ever in memory: those being read, those of batches that are not full
+yet, and those of the batches that the device has.
+"""
+
+import dataclasses
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_input import ImageLike, read_image
+from retinanet_jax.data.pipeline.batch import Batch, Example, collate, without_objects
+from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, eval_canvas_for
+from retinanet_jax.data.pipeline.read_ahead import read_ahead
+from retinanet_jax.data.pipeline.stream import thread_count
+from retinanet_jax.inference.test_time_augmentation import View, map_back, scaled, see
+
+# Batches that wait on the device beside the one it works on: it never stands still while the host
+# fills the next one.
+QUEUED = 2
+# A batch goes out as it is once its first image has waited for so many batches of others: the one
+# portrait among landscapes holds up the order of results no longer.
+PATIENCE = 4
+
+
+@dataclasses.dataclass
+class Seen:
+    """An image on its way, and then what was found in it.
+
+    Attributes:
+      key: by which the caller knows it.
+      image: as it was given.
+      size: (height, width) in pixels.
+      found: by view, in pixels of the image, with masks; None where it is not there yet.
+      error: why it could not be read; `found` is empty then.
+    """
+
+    key: Any
+    image: ImageLike
+    size: tuple[int, int] = (0, 0)
+    found: list[Detections | None] = dataclasses.field(default_factory=list)
+    error: DataError | None = None
+
+    @property
+    def done(self) -> bool:
+        return all(found is not None for found in self.found)
+
+
+class _Row(NamedTuple):
+    """One view of an image, on its way into a batch."""
+
+    seen: Seen
+    view: int
+    example: Example
+    number: int  # of the image in the stream
+
+
+class Stream:
+    """What a network sees of a stream of images; for one use.
+
+    Args:
+      launch: starts the work on a batch and returns its detections, which may still be on the way.
+      views: of each image.
+      settings: of the pipeline; see PipelineConfig.
+      rows: of a batch. The last batches are filled up with padding, so that nothing recompiles.
+    """
+
+    def __init__(
+        self,
+        launch: Callable[[Batch], Detections],
+        views: tuple[View, ...],
+        settings: PipelineConfig,
+        rows: int,
+    ):
+        self._launch, self._views, self._rows = launch, views, rows
+        self._settings = [scaled(settings, view) for view in views]
+        self._threads = thread_count(settings)
+        self._filling: dict[Any, list[_Row]] = defaultdict(list)
+        self._running: deque[tuple[list[_Row], Detections]] = deque()
+
+    def run(self, items: Iterable[tuple[Any, ImageLike]]) -> Iterator[Seen]:
+        """Each (key, image) of the stream, in its order, once all its views are done."""
+        waiting: deque[Seen] = deque()
+        ahead = 2 * max(self._threads, self._rows)
+        reading = read_ahead(items, self._read, threads=self._threads, ahead=ahead)
+        for number, (seen, examples) in enumerate(reading):
+            waiting.append(seen)
+            for view, example in enumerate(examples):
+                self._add(_Row(seen, view, example, number))
+            self._send_late(number)
+            self._fetch(QUEUED)
+            yield from _done(waiting)
+        for kind in list(self._filling):
+            self._send(kind)
+        while self._running:
+            self._fetch(len(self._running) - 1)
+            yield from _done(waiting)
+        yield from _done(waiting)
+
+    def _read(self, item: tuple[Any, ImageLike]) -> tuple[Seen, list[Example]]:
+        """In a thread: the image as each view shows it."""
+        key, image = item
+        try:
+            example = without_objects(read_image(image))
+        except DataError as error:
+            return Seen(key, image, error=error), []
+        size, count = example.image.shape[:2], len(self._views)
+        pairs = zip(self._views, self._settings, strict=True)
+        return Seen(key, image, size, [None] * count), [see(example, *pair) for pair in pairs]
+
+    def _add(self, row: _Row) -> None:
+        """Into the batch of its view and canvas, which goes to the device once it is full."""
+        settings, size = self._settings[row.view], row.example.image.shape[:2]
+        canvas = canvas_for([size], settings) if settings.eval_canvas == "few" else None
+        kind = row.view, canvas
+        self._filling[kind].append(row)
+        if len(self._filling[kind]) == self._rows:
+            self._send(kind)
+
+    def _send_late(self, number: int) -> None:
+        oldest = number - PATIENCE * self._rows
+        for kind in [kind for kind, rows in self._filling.items() if rows[0].number <= oldest]:
+            self._send(kind)
+
+    def _send(self, kind: Any) -> None:
+        rows = self._filling.pop(kind)
+        examples = [row.example for row in rows]
+        settings = self._settings[kind[0]]
+        sizes = np.array([example.image.shape[:2] for example in examples])
+        canvas = eval_canvas_for(sizes, settings)
+        dtype = examples[0].image.dtype.type
+        host = collate(examples, canvas, settings.max_boxes, self._rows, dtype=dtype)
+        rows = [row._replace(example=None) for row in rows]  # its pixels are in the batch
+        self._running.append((rows, self._launch(host.batch)))
+
+    def _fetch(self, most: int) -> None:
+        """Takes from the device what is done, and waits until at most so many batches are left."""
+        running = self._running
+        while running and (len(running) > most or running[0][1].valid.is_ready()):
+            rows, found = running.popleft()
+            found = jax.device_get(found)
+            for place, row in enumerate(rows):
+                one = Detections(*(part[place] for part in found))
+                row.seen.found[row.view] = map_back(one, self._views[row.view], row.seen.size[1])
+
+
+def _done(waiting: deque[Seen]) -> Iterator[Seen]:
+    while waiting and waiting[0].done:
+        yield waiting.popleft()

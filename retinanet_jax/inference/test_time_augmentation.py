@@ -1,0 +1,86 @@
+"""Test-time augmentation: an image seen in several views, whose detections become those of one.
+
+Each view is a scale and a mirroring, as Detectron's test-time augmentation has them. Detections are
+mapped back to the image, and those of all views together thinned by the NMS of the detector.
+"""
+
+import dataclasses
+import functools
+import math
+import numbers
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.core.nms import nms
+from retinanet_jax.core.postprocess import Detections, PostprocessConfig
+from retinanet_jax.data.pipeline.batch import Example
+from retinanet_jax.data.pipeline.batches import fit
+from retinanet_jax.data.pipeline.canvas import PipelineConfig
+
+
+class View(NamedTuple):
+    """How the network sees the image: sides times `scale`, mirrored left to right or not."""
+
+    scale: float | int = 1.0
+    flip: bool = False
+
+
+PLAIN = (View(),)
+
+
+def views_of(flip: bool, scales: Sequence[float | int]) -> tuple[View, ...]:
+    """Every scale; with `flip`, each also mirrored.
+
+    Raises:
+      ConfigError: there is no scale, or one is not positive.
+    """
+    is_some = isinstance(scales, Sequence) and len(scales) > 0
+    if not is_some or not all(isinstance(s, numbers.Real) and 0 < s < math.inf for s in scales):
+        raise ConfigError(f"scales: {scales} are not positive numbers; write such as (1.0, 1.5)")
+    flips = (False, True) if flip else (False,)
+    return tuple(View(scale, mirrored) for scale in scales for mirrored in flips)
+
+
+def scaled(settings: PipelineConfig, view: View) -> PipelineConfig:
+    """The settings by which the view's pictures are resized."""
+    sides = {name: getattr(settings, name) for name in ("min_side", "max_side")}
+    sides = {name: max(1, round(view.scale * side)) for name, side in sides.items()}
+    return dataclasses.replace(settings, **sides)
+
+
+def see(example: Example, view: View, settings: PipelineConfig) -> Example:
+    """The example without boxes as the view shows it; `settings` are already scaled."""
+    fitted = fit(example, settings)
+    return fitted._replace(image=fitted.image[:, ::-1]) if view.flip else fitted
+
+
+def map_back(found: Detections, view: View, width: int) -> Detections:
+    """Detections of a view in an image of that width, in pixels of the image as it is."""
+    if not view.flip:
+        return found
+    x1, y1, x2, y2 = np.moveaxis(found.boxes, -1, 0)
+    return found._replace(boxes=np.stack([width - x2, y1, width - x1, y2], axis=-1))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def merge(found: Sequence[Detections], config: PostprocessConfig) -> Detections:
+    """One list of max_detections out of those of all views, thinned by class-wise NMS.
+
+    Args:
+      found: of each view, all in pixels of the same image, with their masks `valid`.
+    """
+    boxes, scores, labels, valid = (jnp.concatenate(part) for part in zip(*found, strict=True))
+    indices, kept = nms(
+        boxes,
+        scores,
+        valid,
+        iou_threshold=config.nms_iou,
+        max_outputs=config.max_detections,
+        labels=labels,
+    )
+    return Detections(boxes[indices], scores[indices], labels[indices], kept)

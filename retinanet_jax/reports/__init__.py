@@ -1,0 +1,1 @@
+"""HTML pages: on the data before training, on a checkpoint after it."""

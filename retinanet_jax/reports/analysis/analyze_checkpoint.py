@@ -1,0 +1,192 @@
+"""A checkpoint judged on a data set and looked into: all that the page shows, as numbers."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from retinanet_jax.config.settings import Config, check_batch_size
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.dataset import Dataset, load_dataset, restrict
+from retinanet_jax.data.records import Categories
+from retinanet_jax.data.sources import Slice
+from retinanet_jax.inference.predict import describe, read_variables
+from retinanet_jax.reports.analysis.calibration import Calibration, calibrate
+from retinanet_jax.reports.analysis.confusion import confusion_matrix
+from retinanet_jax.reports.analysis.error_kinds import error_curves, find_siblings
+from retinanet_jax.reports.analysis.measure import Measured, Measures
+from retinanet_jax.reports.analysis.outcomes import (
+    AREAS,
+    COCO_IOUS,
+    Outcomes,
+    class_outcomes,
+    read_tables,
+)
+from retinanet_jax.reports.analysis.precision_recall import precision_curves
+from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.runtime.mesh import make_mesh, replicated
+from retinanet_jax.training.evaluation import evaluate
+from retinanet_jax.training.run import check_same_classes, with_conventions_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What was found of a checkpoint on a data set; by class means by label.
+
+    Attributes:
+      run: name of the workdir.
+      step: of the checkpoint.
+      dataset: name.
+      images, total: pictures looked at, and of the whole split.
+      names: of the classes.
+      config: of the analysis.
+      summary: COCO's twelve numbers.
+      measures: parts of the loss by level, and the histograms of the logits.
+      detections: their number.
+      objects: by class, those to be found.
+      precision: by class and IoU (COCO_IOUS) at COCO's 101 recalls.
+      errors: by size of the objects (AREAS), [k 7 101]: see errors.CURVES.
+      siblings: whether classes share supercategories: else the curve Sim is that of Loc.
+      calibration: of all detections, at an IoU of .5.
+      class_calibration: of those of each class.
+      confusion: see confusion.confusion_matrix; of detections from evaluation.picture_score on.
+    """
+
+    run: str
+    step: int
+    dataset: str
+    images: int
+    total: int
+    names: tuple[str, ...]
+    config: Config
+    summary: dict[str, float]
+    measures: Measures
+    detections: int
+    objects: tuple[int, ...]
+    precision: Float[np.ndarray, "k 10 101"]
+    errors: dict[str, Float[np.ndarray, "k 7 101"]]
+    siblings: bool
+    calibration: Calibration
+    class_calibration: tuple[Calibration, ...]
+    confusion: Int[np.ndarray, "k1 k1"]
+
+
+def analyze_workdir(
+    workdir: Path,
+    config: Config | None = None,
+    step: int | None = None,
+    *,
+    max_images: int = 5000,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> Analysis:
+    """Looks into a checkpoint of a run.
+
+    Args:
+      workdir: of the run; nothing is written into it.
+      config: names the data (its eval_split) and thresholds, as for `evaluate_workdir`; network,
+        matching and loss are those of the checkpoint. None: all are.
+      step: of the checkpoint; None: the latest.
+      max_images: of more, evenly spread ones are taken.
+      on_batch: called with the images done and the images in all.
+
+    Raises:
+      CheckpointError: there is no such checkpoint, or of other classes than the data.
+      DataError: the data are missing or bad, or have no object.
+    """
+    mesh = make_mesh()
+    checkpoints = Checkpoints(Path(workdir) / "checkpoints")
+    step = checkpoints.latest_step() if step is None else step
+    stored, categories = describe(checkpoints, step)
+    config = settle(stored, config or stored)
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
+    dataset = load_dataset(config.data, config.data.eval_split)
+    check_same_classes(categories, dataset.categories, Path(workdir))
+    total, dataset = len(dataset.source), sample(dataset, max_images)
+    check_has_objects(dataset)
+    model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
+    variables = jax.device_put(read_variables(checkpoints, step), replicated(mesh))
+    measured = Measured(model, config)
+    found = evaluate(measured, variables, dataset, config, mesh, on_batch=on_batch)
+    return Analysis(
+        run=Path(workdir).resolve().name,
+        step=step,
+        dataset=dataset.name,
+        images=len(dataset.source),
+        total=total,
+        config=config,
+        summary=found.summary,
+        measures=measured.total(),
+        **judge(found.results, dataset.ground_truth(), categories, config.evaluation.picture_score),
+    )
+
+
+def settle(stored: Config, config: Config) -> Config:
+    """`config` with the network, the matching and the loss of a checkpoint, scored by COCO's rules.
+
+    These are the rules of all that is shown, of VOC's data, too.
+    """
+    config = with_conventions_of(stored, config)
+    scored = dataclasses.replace(config.evaluation, metric="coco")
+    return dataclasses.replace(
+        config, evaluation=scored, matching=stored.matching, loss=stored.loss
+    )
+
+
+def sample(dataset: Dataset, max_images: int) -> Dataset:
+    """The data set, or of a larger one about `max_images` pictures, evenly spread."""
+    total = len(dataset.source)
+    every = -(-total // max_images)
+    if every <= 1:
+        return dataset
+    source = Slice(dataset.source, range(0, total, every))
+    truth = functools.cache(lambda: restrict(dataset.ground_truth(), source, dataset.name))
+    return dataclasses.replace(dataset, source=source, ground_truth=truth)
+
+
+def check_has_objects(dataset: Dataset) -> None:
+    """Raises DataError where there is nothing to compare detections with."""
+    if any(not a.get("iscrowd") for a in dataset.ground_truth()["annotations"]):
+        return
+    what = f"its {len(dataset.source)} pictures have no object that detections could be compared to"
+    mend = "set data.eval_split to a split with annotations, or data.annotations to its file"
+    raise DataError("ground truth", dataset.name, "", what, mend)
+
+
+def judge(
+    results: list[dict], content: dict[str, Any], categories: Categories, score: float | int
+) -> dict[str, Any]:
+    """The fields of Analysis that follow from detections and objects alone.
+
+    Args:
+      results: detections in COCO's results format.
+      content: COCO's instances JSON.
+      score: least score of the detections in the confusion matrix.
+    """
+    tables = read_tables(content, results, categories)
+    labels = range(categories.num_classes)
+    outcomes = [class_outcomes(*tables, label, COCO_IOUS) for label in labels]
+    siblings = find_siblings(content, categories)
+    return {
+        "names": categories.names,
+        "detections": len(results),
+        "objects": tuple(found.num_objects for found in outcomes),
+        "precision": np.array([precision_curves(found) for found in outcomes]),
+        "errors": {area: error_curves(*tables, siblings, area) for area in AREAS},
+        "siblings": any(siblings),
+        "calibration": _calibrate(outcomes),
+        "class_calibration": tuple(_calibrate([found]) for found in outcomes),
+        "confusion": confusion_matrix(*tables, len(labels), score=score),
+    }
+
+
+def _calibrate(outcomes: list[Outcomes]) -> Calibration:
+    """Calibration of the detections of some classes at the first of COCO_IOUS, .5."""
+    scores = np.concatenate([found.scores[found.counted[0]] for found in outcomes])
+    correct = np.concatenate([found.correct[0][found.counted[0]] for found in outcomes])
+    return calibrate(scores, correct)

@@ -1,0 +1,1 @@
+"""Devices, processes and files: what a run stands on, and nothing about detection."""

@@ -1,0 +1,34 @@
+"""Trials that differ in the seed alone, taken together."""
+
+from typing import Any, NamedTuple
+
+from retinanet_jax.sweep.grid import Settings
+from retinanet_jax.sweep.trials import End, Trial
+
+
+class Group(NamedTuple):
+    """Trials that differ in the seed alone.
+
+    settings: without the seed.
+    paper: see Trial.
+    ends: of its trials.
+    """
+
+    settings: Settings
+    paper: dict[str, Any]
+    ends: list[End]
+
+    def values(self, name: str) -> list[float]:
+        """A number of those trials that are finished and have it; COCO writes -1 for none."""
+        numbers = (end.summary.get(name) for end in self.ends)
+        return [number for number in numbers if number is not None and number >= 0]
+
+
+def group_trials(trials: list[Trial], ends: list[End]) -> list[Group]:
+    """Groups in the order of the plan."""
+    groups: dict[tuple, Group] = {}
+    for trial, end in zip(trials, ends, strict=True):
+        settings = {field: value for field, value in trial.settings.items() if field != "seed"}
+        key = tuple(sorted(settings.items()))
+        groups.setdefault(key, Group(settings, trial.paper, [])).ends.append(end)
+    return list(groups.values())

@@ -1,0 +1,1 @@
+"""A run: the step, the loop around it, checkpoints, evaluation, reports of failures."""

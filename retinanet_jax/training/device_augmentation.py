@@ -1,0 +1,58 @@
+"""What of the augmentation runs on the device: the flip and the colours, as the host drew them."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from retinanet_jax.core.layers import inside
+from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
+
+
+def augment_on_device(batch: Batch) -> Batch:
+    """The batch after its flips and colour maps; one without any comes back as it is.
+
+    Pure, of static shapes; no picture needs another, so that a batch split over devices stays so.
+    """
+    if batch.flip is not None:
+        batch = mirror(batch, batch.flip)
+    if batch.color is not None:
+        batch = map_colors(batch, batch.color)
+    return batch._replace(flip=None, color=None)
+
+
+_compiled = jax.jit(augment_on_device)
+
+
+def as_seen(batch: Batch) -> Batch:
+    """A batch of numpy arrays as the network sees it: `augment_on_device`, and back to numpy."""
+    return jax.device_get(_compiled(batch))
+
+
+def mirror(batch: Batch, flip: Bool[ArrayLike, " b"]) -> Batch:
+    """Mirrors pictures left and right inside their part of the canvas, with their boxes."""
+
+    def mirrored(image, width):
+        # All of the canvas, then back to its left end: what was padding is at the right again.
+        return jnp.roll(image[:, ::-1], width - image.shape[1], axis=1)
+
+    width = batch.image_sizes[:, 1:]
+    images = jax.vmap(mirrored)(batch.images, width[:, 0].astype(jnp.int32))
+    x1, y1, x2, y2 = jnp.moveaxis(batch.gt_boxes, -1, 0)
+    boxes = jnp.stack([width - x2, y1, width - x1, y2], axis=-1)
+    # The boxes of padding stay zeros.
+    moves = flip[:, None] & (batch.gt_labels >= 0)
+    return batch._replace(
+        images=jnp.where(flip[:, None, None, None], images, batch.images),
+        gt_boxes=jnp.where(moves[..., None], boxes, batch.gt_boxes),
+    )
+
+
+def map_colors(batch: Batch, color: Float[ArrayLike, "b 3 4"]) -> Batch:
+    """Maps the RGB of each picture by its matrix, then clips to 0 .. 255 and rounds to uint8."""
+    pixels = batch.images.astype(jnp.float32)
+    matrix = color[:, None, None]
+    # Written out: a matrix product may be computed in less than float32.
+    mapped = matrix[..., 3] + sum(matrix[..., i] * pixels[..., i, None] for i in range(3))
+    mapped = jnp.round(jnp.clip(mapped, 0, 255)).astype(batch.images.dtype)
+    within = inside(batch.image_sizes, batch.images.shape[1:3])
+    return batch._replace(images=jnp.where(within[..., None], mapped, 0))

@@ -1,0 +1,100 @@
+"""The report of a step, such as one that was not finite: its numbers and its batch."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+
+from retinanet_jax.config.settings import Config
+from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
+from retinanet_jax.inference.drawing import draw_boxes
+from retinanet_jax.runtime.workdir import write_whole
+from retinanet_jax.training.device_augmentation import as_seen
+from retinanet_jax.training.loop import DivergenceError, make_batches
+from retinanet_jax.training.optimizer import published_learning_rate, scaled_learning_rate
+
+COLUMNS = 4
+CELL = 480  # pixels
+
+
+@contextlib.contextmanager
+def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Iterator[None]:
+    """Writes divergence/step_N/ in the workdir before a DivergenceError leaves.
+
+    See `write_report`. What each level and image adds to the loss is told by `replay`.
+    """
+    try:
+        yield
+    except DivergenceError as error:
+        if jax.process_index() > 0:
+            raise
+        folder = workdir / "divergence" / f"step_{error.step:06d}"
+        report = describe_step(error.step, error.values, error.images, config)
+        # A batch is a function of its number: it is made again, not kept.
+        unsaid = DroppedBoxes(warn=False)
+        host = make_batches(dataset, config, config.pipeline, unsaid)[error.step - 1]
+        write_report(folder, report, host.batch, dataset.categories.names)
+        raise
+
+
+def describe_step(step: int, values: dict[str, float], images: str, config: Config) -> dict:
+    """What can be told of a step without its state.
+
+    Args:
+        step: its number, from 1.
+        values: what `train_step` returned.
+        images: the ids of the batch, by data set.
+        config: of the run; beside the learning rate stand its highest in this run and that of the
+            published baselines, for this batch size.
+    """
+    optimizer, batch_size = config.optimizer, config.train.batch_size
+    rates = {
+        "now": values["learning_rate"],
+        "highest of this run": scaled_learning_rate(optimizer, batch_size),
+        "published, for this batch size": published_learning_rate(optimizer.name, batch_size),
+    }
+    return {"step": step, "values": values, "learning_rate": rates, "images": images}
+
+
+def write_report(folder: Path, report: dict, batch: Batch, names: tuple[str, ...]) -> None:
+    """Writes report.json, and batch.png: the batch with its boxes as the network got it.
+
+    Args:
+        folder: made where it does not exist.
+        report: for JSON; numbers that are not finite become strings.
+        batch: as it left the pipeline, numpy.
+        names: of the classes.
+    """
+    write_whole(folder / "report.json", json.dumps(_without_nan(report), indent=2))
+    picture = draw_batch(as_seen(batch), names)
+    if not cv2.imwrite(str(folder / "batch.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"{folder / 'batch.png'}: the picture could not be written")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def draw_batch(batch: Batch, names: tuple[str, ...]) -> np.ndarray:
+    """One RGB picture [h w 3] of the images of a batch and their boxes, four in a row."""
+    cells = []
+    for row in np.flatnonzero(batch.valid):
+        height, width = np.ceil(batch.image_sizes[row]).astype(int)
+        image = np.nan_to_num(batch.images[row, :height, :width]).clip(0, 255).astype(np.uint8)
+        boxes, labels, crowd = batch.gt_boxes[row], batch.gt_labels[row], batch.gt_crowd[row]
+        drawn = draw_boxes(image, boxes, labels, names, crowd=crowd, long_side=CELL)
+        rest = ((0, CELL - drawn.shape[0]), (0, CELL - drawn.shape[1]), (0, 0))
+        cells.append(np.pad(drawn, rest, constant_values=255))
+    cells += [np.full((CELL, CELL, 3), 255, np.uint8)] * (-len(cells) % COLUMNS)
+    lines = [np.concatenate(cells[i : i + COLUMNS], 1) for i in range(0, len(cells), COLUMNS)]
+    return np.concatenate(lines)

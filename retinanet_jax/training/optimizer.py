@@ -1,0 +1,117 @@
+"""Learning-rate schedules, SGD and AdamW with frozen and undecayed parameters, weight averaging."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from retinanet_jax.config.sections import OptimizerConfig
+
+Params = Any  # a pytree of arrays, as flax's init returns it
+Schedule = Callable[[jax.Array | int], jax.Array]
+
+
+def scaled_learning_rate(config: OptimizerConfig, batch_size: int) -> float:
+    """The highest learning rate of a run with `batch_size` images per update."""
+    ratio = batch_size / config.base_batch_size
+    return config.learning_rate * (ratio if config.name == "sgd" else ratio**0.5)
+
+
+def published_learning_rate(name: str, batch_size: int) -> float:
+    """The highest rate of the published baselines, scaled to a batch size as above.
+
+    Both were trained with 16 images: sgd 0.01 (the paper, section 4), adamw 1e-4 (torchvision's
+    retinanet_resnet50_fpn_v2).
+    """
+    rate = {"sgd": 0.01, "adamw": 1e-4}[name]
+    return scaled_learning_rate(OptimizerConfig(name=name, learning_rate=rate), batch_size)
+
+
+def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) -> Schedule:
+    """Learning rate as a function of the update's number: linear warm-up, then the schedule.
+
+    The warm-up multiplies the schedule and does not delay it, as in detectron2.
+
+    Args:
+        config: see OptimizerConfig.
+        batch_size: images per update over all devices.
+        total_steps: updates of the whole run; `decay_at` are fractions of it.
+    """
+    peak = scaled_learning_rate(config, batch_size)
+    if config.schedule == "cosine":
+        main = optax.cosine_decay_schedule(peak, total_steps)
+    elif config.schedule == "step":
+        main = optax.piecewise_constant_schedule(
+            peak, {round(at * total_steps): config.decay_factor for at in config.decay_at}
+        )
+    else:
+        main = optax.constant_schedule(peak)
+
+    def schedule(step: jax.Array | int) -> jax.Array:
+        progress = jnp.minimum(jnp.asarray(step, jnp.float32) / max(config.warmup_steps, 1), 1.0)
+        if config.warmup_steps == 0:
+            return jnp.asarray(main(step), jnp.float32)
+        warmup = config.warmup_factor * (1 - progress) + progress
+        return jnp.asarray(main(step) * warmup, jnp.float32)
+
+    return schedule
+
+
+def kernels_only(params: Params) -> Params:
+    """Mask for weight decay: True for kernels, False for biases and norm scales.
+
+    A kernel is what has more than one dimension; this holds for every layer of the model.
+    """
+    return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+
+
+def backbone_only(params: Params) -> Params:
+    """Mask that is True for the backbone's parameters."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key == "backbone", params)
+
+
+def make_optimizer(
+    config: OptimizerConfig, schedule: Schedule, trainable: Params
+) -> optax.GradientTransformation:
+    """The gradient transformation of a run.
+
+    Args:
+        config: see OptimizerConfig.
+        schedule: learning rate by update, from `make_schedule`.
+        trainable: pytree of bool like the parameters; the others get neither updates, decay nor
+            optimizer state.
+    """
+    parts = []
+    if config.gradient_clip:
+        parts.append(optax.clip_by_global_norm(config.gradient_clip))
+    mask = kernels_only if config.decay == "kernels" else None
+    if config.name == "sgd":
+        # The order of torch.optim.SGD: decay joins the gradient before the momentum, and the rate
+        # multiplies after it, so that a drop of the rate acts at once.
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
+        parts.append(optax.trace(config.momentum, config.nesterov))
+    else:
+        parts.append(optax.scale_by_adam())
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
+    parts.append(optax.scale_by_learning_rate(schedule))
+    if config.backbone_factor != 1:
+        parts.append(optax.masked(optax.scale(config.backbone_factor), backbone_only))
+    labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable)
+    return optax.multi_transform(
+        {"train": optax.chain(*parts), "freeze": optax.set_to_zero()}, labels
+    )
+
+
+def update_average(average: Params, params: Params, step: jax.Array, decay: float) -> Params:
+    """One update of the moving average of the weights (float32).
+
+    Args:
+        average: average so far.
+        params: the weights after update `step`.
+        step: number of the update, from 0.
+        decay: see OptimizerConfig.ema_decay.
+    """
+    now = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, p: a + (1.0 - now) * (p - a), average, params)

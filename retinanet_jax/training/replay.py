@@ -1,0 +1,150 @@
+"""One step of a run again, alone and taken apart: which part of a loss is not finite, or large?"""
+
+import contextlib
+import functools
+from pathlib import Path
+
+import jax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from retinanet_jax.config.settings import Config, ConfigError, check_batch_size, from_json
+from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.layers import normalize
+from retinanet_jax.core.loss import LossParts, loss_parts
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.mix import load_training_set
+from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
+from retinanet_jax.data.pipeline.stream import Batches
+from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, sent_ahead
+from retinanet_jax.training.device_augmentation import augment_on_device
+from retinanet_jax.training.divergence import describe_step, write_report
+from retinanet_jax.training.loop import make_batches
+from retinanet_jax.training.setup import TrainingSetup, make_setup
+from retinanet_jax.training.step import TrainState, assign_targets, normalizer
+
+
+def replay_step(config: Config, workdir: Path, step: int) -> dict:
+    """Runs update `step` again, on the very batch and from the very state, and reports on it.
+
+    The state is that of the newest checkpoint before the step, or the first one; updates between
+    are run again. What is written goes to WORKDIR/replay/step_N/, see `divergence.write_report`;
+    the rest of the workdir stays as it is, and a run that trains there is not disturbed.
+
+    Args:
+        config: that of the run. Another one is taken too, and said: would the step be finite with
+            float32, or with a lower learning rate?
+        workdir: of the run.
+        step: from 1.
+
+    Returns:
+        The report: that of `describe_step`, and what each pyramid level and each image adds to the
+        loss before the update.
+    """
+    mesh = make_mesh()
+    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
+    if not 1 <= step <= config.train.steps:
+        raise ConfigError(f"--replay={step}: the run has the steps 1 to {config.train.steps}")
+    dataset = load_training_set(config.data)
+    say = print if jax.process_index() == 0 else lambda text: None
+    setup = make_setup(config, dataset.categories, mesh, say)
+    setup = _restored(setup, workdir, before=step)
+    first = int(setup.state.step)
+    say(f"{_compare(config, workdir)}runs the steps {first + 1} to {step} again, from {workdir}")
+
+    whole, own = (
+        make_batches(dataset, config, settings, DroppedBoxes(warn=False))
+        for settings in (config.pipeline, for_this_process(config.pipeline))
+    )
+    parts, values = _run_again(setup, own, step, config, dataset.categories.num_classes, mesh)
+    host = whole[step - 1]
+    report = describe_step(step, values, whole.describe(step - 1), config)
+    levels = [f"P{config.anchors.min_level + i}" for i in range(len(parts.class_loss))]
+    report["levels"] = _rows(levels, parts, axis=1)
+    report["losses_by_image"] = _rows(host.image_ids.tolist(), parts, axis=0)
+    folder = workdir / "replay" / f"step_{step:06d}"
+    if jax.process_index() == 0:
+        write_report(folder, report, host.batch, dataset.categories.names)
+    say(f"{describe(report)}\nwritten: {folder}")
+    return report
+
+
+def _restored(setup: TrainingSetup, workdir: Path, before: int) -> TrainingSetup:
+    """With the state of the newest checkpoint before a step; without one it stays as it is."""
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    found = checkpoints.latest_step(before=before)
+    if found is None:
+        return setup
+    return setup._replace(state=checkpoints.restore(setup.state, found))
+
+
+def _run_again(
+    setup: TrainingSetup, batches: Batches, step: int, config: Config, num_classes: int, mesh: Mesh
+) -> tuple[LossParts, dict[str, float]]:
+    """Runs to the state before a step; the parts of its loss then, and the step's numbers."""
+    state, first = setup.state, int(setup.state.step)
+    with contextlib.closing(
+        sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)
+    ) as stream:
+        for _ in range(first, step - 1):
+            state, _ = setup.step_fn(state, next(stream), setup.focal)
+        batch = next(stream)
+    model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
+    take_apart = jax.jit(functools.partial(losses_of_parts, model=model, config=config))
+    parts = fetch(take_apart(state, batch))
+    _, metrics = setup.step_fn(state, batch, setup.focal)
+    return parts, {name: float(value) for name, value in jax.device_get(metrics).items()}
+
+
+def losses_of_parts(
+    state: TrainState, batch: Batch, *, model: nn.Module, config: Config
+) -> LossParts:
+    """What each level and image of a batch adds to the loss that `train_step` would find."""
+    batch = augment_on_device(batch)
+    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    predictions, _ = model.apply(
+        {"params": state.params, "batch_stats": state.batch_stats},
+        normalize(batch.images, config.pixels, batch.image_sizes),
+        train=True,
+        mutable=["batch_stats"],
+    )
+    targets = assign_targets(anchors, batch, config)
+    _, divisor = normalizer(state, targets, batch, anchors, config.loss)
+    return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
+
+
+def _rows(names: list, parts: LossParts, axis: int) -> list[dict]:
+    sums = {field: part.sum(axis).tolist() for field, part in parts._asdict().items()}
+    return [
+        {"name": name, **{field: column[i] for field, column in sums.items()}}
+        for i, name in enumerate(names)
+    ]
+
+
+def describe(report: dict) -> str:
+    """A report for a person to read."""
+    values, rates = report["values"], report["learning_rate"]
+    norms = {name: value for name, value in values.items() if name.startswith("gradient_norm")}
+    lines = [
+        f"step {report['step']}: loss {values['loss']:.6g} (class {values['class_loss']:.6g}, "
+        f"box {values['box_loss']:.6g}), {'left out' if values['skipped'] else 'finite'}",
+        *(f"{name}: {value:.6g}" for name, value in norms.items()),
+        "learning rate: " + ", ".join(f"{value:.4g} {name}" for name, value in rates.items()),
+        f"images: {report['images']}",
+    ]
+    for kind, rows in (("level", report["levels"]), ("image", report["losses_by_image"])):
+        lines.append(f"{kind:>12} {'class loss':>12} {'box loss':>12} {'positives':>10}")
+        lines += [
+            f"{row['name']:>12} {row['class_loss']:12.6g} {row['box_loss']:12.6g} "
+            f"{row['num_positives']:10.0f}"
+            for row in rows
+        ]
+    return "\n".join(lines)
+
+
+def _compare(config: Config, workdir: Path) -> str:
+    stored = workdir / "config.json"
+    if stored.exists() and from_json(stored.read_text()) != config:
+        return f"warning: some settings differ from those of the run, which are in {stored}\n"
+    return ""

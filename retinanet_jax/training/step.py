@@ -1,0 +1,272 @@
+"""Training, its core: the state and the step.
+
+`train_step` is the whole of the learning. `run.py` feeds it, watches it and keeps what it made.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from retinanet_jax.config.settings import Config
+from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.layers import normalize
+from retinanet_jax.core.loss import Losses, retinanet_loss
+from retinanet_jax.core.loss_config import LossConfig
+from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
+from retinanet_jax.core.matching import Targets, assign
+from retinanet_jax.data.pipeline.batch import Batch
+from retinanet_jax.runtime.mesh import gathered, replicated
+from retinanet_jax.training.device_augmentation import augment_on_device
+from retinanet_jax.training.optimizer import update_average
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a run is at one step; what a checkpoint holds.
+
+    Attributes:
+        step: updates done, int32.
+        params: the model's parameters, float32.
+        batch_stats: running mean and variance of the norms, float32.
+        opt_state: of the optimizer.
+        average: moving average of {'params', 'batch_stats'}, or None where it is off.
+        positives: running mean of the positives of an image, or None where the loss has none.
+    """
+
+    step: Any  # like the others, it may be a shape or a sharding in a tree like the state
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    average: Any = None
+    positives: Any = None
+
+    def variables(self) -> dict[str, Any]:
+        """What to predict with: the moving average where there is one."""
+        return self.average or {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(
+    variables: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    keep_average: bool,
+    keep_positives: bool = False,
+) -> TrainState:
+    """The state before the first update.
+
+    Args:
+        variables: 'params' and, where the model has any, 'batch_stats'.
+        optimizer: from `make_optimizer`.
+        keep_average: starts a moving average of the weights.
+        keep_positives: starts a running mean of the positives (loss.normalizer 'running').
+    """
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        # A copy: the step gives its input away, and no buffer can be given away twice.
+        average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+        if keep_average
+        else None,
+        positives=jnp.float32(FIRST_POSITIVES) if keep_positives else None,
+    )
+
+
+class FocalParams(NamedTuple):
+    """Focusing parameters as arguments of the compiled step: a sweep over them compiles once.
+
+    See LossConfig; where star_beta is None, that of the config holds.
+    """
+
+    gamma: jax.Array
+    alpha: jax.Array | None
+    star_beta: jax.Array | None = None
+
+
+def focal_params(config: LossConfig) -> FocalParams:
+    """The parameters that a config names, as float32 scalars."""
+    alpha = None if config.alpha is None else jnp.float32(config.alpha)
+    return FocalParams(jnp.float32(config.gamma), alpha, jnp.float32(config.star_beta))
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    focal: FocalParams,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    config: Config,
+    mesh: Mesh,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update of the model by one batch.
+
+    Where the loss or the gradient is not finite, weights, statistics and averages stay as they
+    were; only what counts steps goes on, and with it the schedule.
+
+    Args:
+        state: before the update.
+        batch: b images with their boxes; over all devices.
+        focal: parameters of the class loss (paper, section 3 and appendix A).
+        model: from `build_model`.
+        optimizer: from `make_optimizer`.
+        schedule: learning rate by step, reported only; the optimizer has it too.
+        config: sections loss, matching, anchors, optimizer and model.remat are read.
+        mesh: over which the batch lies, and perhaps the state.
+
+    Returns:
+        The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
+        image), gradient_norm, gradient_norm/MODULE, learning_rate, skipped (1 where the update was
+        left out, else 0).
+    """
+    batch = augment_on_device(batch)
+    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    targets = assign_targets(anchors, batch, config)
+    positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
+
+    def loss_fn(params, batch_stats, part, targets, divisor):
+        predictions, updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            normalize(part.images, config.pixels, part.image_sizes),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        parameters = focal._asdict() | {"divisor": divisor}
+
+        def loss(predictions):
+            return retinanet_loss(
+                *predictions, anchors, targets, part.valid, config.loss, **parameters
+            )
+
+        if config.model.remat != "none":
+            loss = jax.checkpoint(loss)
+        losses = loss(predictions)
+        # A network with group norm only has no statistics.
+        return losses.total, (losses, updated.get("batch_stats", batch_stats))
+
+    # Parameters that are divided over the devices are gathered here, once for all their uses.
+    whole = state.replace(params=gathered(state.params, mesh))
+    losses, batch_stats, gradients = accumulate_gradients(
+        loss_fn, whole, (batch, targets, divisor), config.optimizer.accumulate_steps
+    )
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+        now = {"params": params, "batch_stats": batch_stats}
+        average = update_average(average, now, state.step, config.optimizer.ema_decay)
+    norms = {name: optax.tree.norm(part) for name, part in gradients.items()}
+    norm = optax.tree.norm(norms)
+    finite = jnp.isfinite(losses.total) & jnp.isfinite(norm)
+    metrics = {
+        "loss": losses.total,
+        "class_loss": losses.class_loss,
+        "box_loss": losses.box_loss,
+        "positives": losses.num_positives / batch.images.shape[0],
+        "gradient_norm": norm,
+        **{f"gradient_norm/{name}": value for name, value in norms.items()},
+        "learning_rate": schedule(state.step),
+        "skipped": 1.0 - finite,
+    }
+    updated = TrainState(state.step + 1, params, batch_stats, opt_state, average, positives)
+    return keep_finite(finite, updated, state), metrics
+
+
+def keep_finite(finite: jax.Array, updated: TrainState, state: TrainState) -> TrainState:
+    """The state after an update, or where that is not finite the one before; counters go on."""
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(finite, new, old) if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+    return jax.tree.map(choose, updated, state)
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    config: Config,
+    mesh: Mesh,
+    sharding: TrainState,
+) -> Callable[[TrainState, Batch, FocalParams], tuple[TrainState, dict[str, jax.Array]]]:
+    """`train_step` compiled over a mesh; the state that goes in is used up.
+
+    The batch comes split over the mesh's data axis, the state as `sharding` says (from
+    `mesh.state_sharding`). The compiler sums losses, gradients and batch statistics over the
+    devices, so that none of them depends on their number. One compilation per canvas.
+    """
+    step = functools.partial(
+        train_step, model=model, optimizer=optimizer, schedule=schedule, config=config, mesh=mesh
+    )
+    return jax.jit(step, donate_argnums=0, out_shardings=(sharding, replicated(mesh)))
+
+
+def assign_targets(anchors: tuple[np.ndarray, ...], batch: Batch, config: Config) -> Targets:
+    """Targets for every anchor of every image: Targets with leading axes b, n."""
+    match = functools.partial(assign, np.concatenate(anchors), config=config.matching)
+    return jax.vmap(match)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
+
+
+def normalizer(
+    state: TrainState,
+    targets: Targets,
+    batch: Batch,
+    anchors: tuple[np.ndarray, ...],
+    config: LossConfig,
+) -> tuple[jax.Array | None, jax.Array]:
+    """TrainState.positives after this batch, and by what its losses are divided."""
+    positives = state.positives
+    if positives is not None:
+        positives = running_positives(positives, targets.labels, batch.valid)
+    sizes = tuple(len(level) for level in anchors)
+    return positives, divisors(targets.labels, batch.valid, sizes, config, positives)
+
+
+def accumulate_gradients(
+    loss_fn: Callable, state: TrainState, examples: Any, parts: int
+) -> tuple[Losses, Any, Any]:
+    """Losses, batch statistics and gradients of a batch, worked off in `parts` equal parts.
+
+    The losses of the parts add up to that of the batch, for each is divided by what the whole batch
+    is divided by; so the result is that of the whole batch at once (but for live batch norm, which
+    sees a part at a time).
+
+    Args:
+        loss_fn: (params, batch_stats, *part of examples) to (loss, (Losses, batch_stats)).
+        state: weights and statistics.
+        examples: a tuple of trees of arrays, the images of the batch along their first axis.
+        parts: divides the number of images.
+    """
+    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    if parts == 1:
+        (_, (losses, stats)), gradients = gradient_fn(state.params, state.batch_stats, *examples)
+        return losses, stats, gradients
+
+    # Every parts-th image, so that a part is spread over the devices as the batch is.
+    def split(x):
+        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    def add_part(carry, part):
+        sums, stats, total = carry
+        (_, (losses, stats)), gradients = gradient_fn(state.params, stats, *part)
+        sums, total = jax.tree.map(jnp.add, (sums, total), (gradients, losses))
+        return (sums, stats, total), None
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    nothing = Losses(*(jnp.zeros(()) for _ in Losses._fields))
+    carry, _ = jax.lax.scan(
+        add_part, (zeros, state.batch_stats, nothing), jax.tree.map(split, examples)
+    )
+    gradients, stats, losses = carry
+    return losses, stats, gradients

@@ -1,0 +1,88 @@
+"""scripts/import_weights.py as one runs it: what it writes is what the Detector reads."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import golden_models
+import jax
+import numpy as np
+import pytest
+
+from retinanet_jax.config.settings import from_json
+from retinanet_jax.inference.predict import describe, read_variables
+from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.runtime.workdir import locked
+from retinanet_jax.weights import load_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # installed or not
+    command = [sys.executable, "scripts/import_weights.py", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(golden_dir, tmp_path_factory):
+    path = tmp_path_factory.mktemp("public") / "model.npz"
+    np.savez(path, **golden_models.state_dict(golden_dir, "retinanet_resnet18_fpn"))
+    return path
+
+
+def test_import_and_one_image(checkpoint, golden_dir, tmp_path):
+    image, workdir = golden_models.pictures(golden_dir)[0], tmp_path / "workdir"
+    cv2.imwrite(str(tmp_path / "image.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    done = run(
+        f"--checkpoint={checkpoint}",
+        f"--workdir={workdir}",
+        f"--image={tmp_path / 'image.png'}",
+        "--min_side=96",
+        "--max_side=160",
+        "--score=0.0",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "recipe: torchvision_v1\n" in done.stdout
+    assert "taken: backbone, box_head, class_head, fpn" in done.stdout
+    assert "unused in the checkpoint: classes 0, 12, " in done.stdout
+    assert "x1 y1 x2 y2:" in done.stdout
+    assert re.search(r", ([1-9]\d*) of \1 detections", done.stdout)
+    drawn = cv2.imread(str(workdir / "detections.png"))
+    assert drawn is not None and drawn.std() > 1
+
+    loaded = load_checkpoint(checkpoint)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    config, categories = describe(checkpoints)
+    assert config == from_json((workdir / "config.json").read_text())
+    assert (config.pipeline.min_side, config.pipeline.max_side) == (96, 160)
+    assert categories == loaded.categories and config.anchors == loaded.config.anchors
+    stored = read_variables(checkpoints)
+    jax.tree.map(np.testing.assert_array_equal, stored, loaded.variables)
+
+
+def test_a_workdir_in_which_a_run_trains_is_left_alone(checkpoint, tmp_path):
+    with locked(tmp_path):
+        done = run(f"--checkpoint={checkpoint}", f"--workdir={tmp_path}")
+    assert done.returncode == 1 and "WorkdirError" in done.stderr
+    assert "another run trains in it" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--checkpoint=nowhere.pth"], "WeightsError: nowhere.pth: does not exist"),
+        (["--checkpoint=FILE", "--source=detectron2"], "does not fit its keys"),
+        (["--checkpoint=FILE", "--min_side=900", "--max_side=800"], "pipeline.max_side: 800"),
+    ],
+)
+def test_errors_are_a_line(arguments, says, checkpoint, tmp_path):
+    arguments = [argument.replace("FILE", str(checkpoint)) for argument in arguments]
+    done = run(*arguments, f"--workdir={tmp_path}")
+    assert done.returncode != 0 and says in done.stderr and "Traceback" not in done.stderr

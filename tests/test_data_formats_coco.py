@@ -1,0 +1,342 @@
+"""COCO annotations: what is read, what is refused by name, what is counted."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from retinanet_jax.data.data_errors import Guard
+from retinanet_jax.data.formats.coco import Categories, DataError, Report, read_annotations
+
+WIDTH, HEIGHT = 40, 30
+
+
+def content() -> dict:
+    """Three images (the last without objects), categories with gaps in their ids."""
+    return {
+        "images": [
+            {"id": i, "file_name": name, "width": WIDTH, "height": HEIGHT}
+            for i, name in ((7, "a.png"), (3, "sub/b.png"), (11, "grün 猫.png"))
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 90, "bbox": [1, 2, 10, 20], "area": 150.5},
+            {"id": 5, "image_id": 7, "category_id": 4, "bbox": [0, 0, 40, 30], "iscrowd": 1},
+            {"id": 9, "image_id": 3, "category_id": 4, "bbox": [35, 25, 10, 10], "area": 3},
+        ],
+        "categories": [{"id": 90, "name": "dog"}, {"id": 4, "name": "cat"}],
+    }
+
+
+@pytest.fixture(scope="module")
+def image_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "sub").mkdir()
+    for entry in content()["images"]:
+        data = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+        (folder / entry["file_name"]).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def read(tmp_path, image_dir):
+    def _read(data, on_error="strict"):
+        path = tmp_path / "instances_train.json"
+        path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+        return read_annotations(path, image_dir, on_error)
+
+    return _read
+
+
+def test_ids_names_and_boxes_are_kept(read):
+    annotations = read(content())
+    assert annotations.categories == Categories(("dog", "cat"), (90, 4))
+    assert [image.id for image in annotations.images] == [7, 3, 11]
+    first, second, empty = annotations.images
+    np.testing.assert_array_equal(first.boxes(), [[1, 2, 11, 22], [0, 0, 40, 30]])
+    assert first.labels().tolist() == [0, 1] and first.crowd().tolist() == [False, True]
+    assert [a.area for a in first.annotations] == [150.5, 1200.0]
+    np.testing.assert_array_equal(second.boxes(), [[35, 25, 40, 30]])
+    assert empty.boxes().shape == (0, 4) and empty.labels().dtype == np.int32
+
+
+def test_what_was_changed_is_counted(read):
+    report = read(content()).report
+    assert {reason: len(names) for reason, names in report.counts.items()} == {
+        "box partly outside, clipped": 1,
+        "no area, the box's taken": 1,
+    }
+    assert "annotation id 9" in report.summary() and report.total == 2
+
+
+def test_ground_truth_keeps_boxes_and_areas_as_given(read):
+    truth = read(content()).ground_truth()
+    assert [a["bbox"] for a in truth["annotations"]][-1] == [35, 25, 10, 10]
+    assert [a["iscrowd"] for a in truth["annotations"]] == [0, 1, 0]
+    assert truth["categories"] == content()["categories"]
+    assert len(truth["images"]) == 3
+
+
+def test_categories_answer_both_ways():
+    categories = Categories(("dog", "cat"), (90, 4))
+    assert categories.num_classes == 2
+    for label, category_id in enumerate(categories.ids):
+        assert categories.label_of(category_id) == label
+        assert categories.id_of(label) == category_id
+    with pytest.raises(KeyError, match="category id 5"):
+        categories.label_of(5)
+    for label in (-1, 2):
+        with pytest.raises(IndexError, match=f"label {label}"):
+            categories.id_of(label)
+
+
+def change(*path, to=None, drop=False):
+    """A function that sets, or drops, one field of the annotations."""
+
+    def apply(data):
+        for key in path[:-1]:
+            data = data[key]
+        if drop:
+            del data[path[-1]]
+        else:
+            data[path[-1]] = to
+
+    return apply
+
+
+# name: (mutation, reason, what the message names, images and objects left by `skip`)
+SKIPPED = {
+    "missing file": (change("images", 0, "file_name", to="no.png"), "missing image", "id 7", 2, 1),
+    "folder": (change("images", 0, "file_name", to="sub"), "missing image", "id 7", 2, 1),
+    "long name": (change("images", 0, "file_name", to="x" * 999), "missing image", "id 7", 2, 1),
+    "absolute": (change("images", 0, "file_name", to="/etc/a.png"), "file_name", "id 7", 2, 1),
+    "drive": (change("images", 0, "file_name", to="C:\\a.png"), "file_name", "id 7", 2, 1),
+    "upwards": (change("images", 0, "file_name", to="sub/../a.png"), "file_name", "id 7", 2, 1),
+    "backwards": (change("images", 0, "file_name", to="..\\a.png"), "file_name", "id 7", 2, 1),
+    "nul": (change("images", 0, "file_name", to="a\0.png"), "file_name", "id 7", 2, 1),
+    "surrogate": (change("images", 0, "file_name", to="\ud800.png"), "wrong type", "id 7", 2, 1),
+    "no name": (change("images", 0, "file_name", drop=True), "missing field", "file_name", 2, 1),
+    "no width": (change("images", 0, "width", drop=True), "missing field", "'width'", 2, 1),
+    "windows": (change("images", 1, "file_name", to="sub\\b.png"), "missing image", "by /", 2, 2),
+    "exchanged": (
+        lambda data: data["images"][0].update(width=HEIGHT, height=WIDTH),
+        "image size disagrees",
+        "exchange height and width",
+        2,
+        1,
+    ),
+    "no image id": (change("images", 0, "id", drop=True), "missing field", r"images\[0\]", 2, 1),
+    "other size": (change("images", 0, "width", to=30), "image size disagrees", "30 x 40", 2, 1),
+    "zero size": (change("images", 0, "width", to=0), "image size disagrees", "id 7", 2, 1),
+    "one id": (change("images", 0, "id", to=3), "image id used twice", "id 3", 1, 0),
+    "one file": (
+        change("images", 1, "file_name", to="a.png"),
+        "image file used twice",
+        "id 3",
+        2,
+        2,
+    ),
+    "image is a list": (change("images", 0, to=[]), "entry", r"images\[0\]", 2, 1),
+    "huge id": (change("images", 0, "id", to=2**63), "wrong type", "92233", 2, 1),
+    "category": (change("annotations", 0, "category_id", to=1), "unknown category", "id 1", 3, 2),
+    "boolean": (change("annotations", 0, "category_id", to=True), "wrong type", "id 1", 3, 2),
+    "no category": (
+        change("annotations", 0, "category_id", drop=True),
+        "missing field",
+        "category_id",
+        3,
+        2,
+    ),
+    "negative": (change("annotations", 0, "bbox", 2, to=-4), "box without area", "id 1", 3, 2),
+    "flat": (change("annotations", 0, "bbox", 3, to=0), "box without area", "id 1", 3, 2),
+    "outside": (change("annotations", 0, "bbox", 0, to=40), "box outside its image", "id 1", 3, 2),
+    "above": (change("annotations", 0, "bbox", 1, to=-20), "box outside its image", "id 1", 3, 2),
+    "string": (change("annotations", 0, "bbox", 0, to="1"), "bbox", "id 1", 3, 2),
+    "nan": (change("annotations", 0, "bbox", 0, to=float("nan")), "bbox", "id 1", 3, 2),
+    "infinite": (change("annotations", 0, "bbox", 2, to=float("inf")), "bbox", "id 1", 3, 2),
+    "overflow": (change("annotations", 0, "bbox", 2, to=10**400), "bbox", "id 1", 3, 2),
+    "three numbers": (change("annotations", 0, "bbox", to=[1, 2, 3]), "bbox", "id 1", 3, 2),
+    "null": (change("annotations", 0, "bbox", to=None), "bbox", "id 1", 3, 2),
+    "no bbox": (change("annotations", 0, "bbox", drop=True), "bbox", "id 1", 3, 2),
+    "object twice": (
+        change("annotations", 1, "id", to=1),
+        "annotation id used twice",
+        "id 1",
+        3,
+        2,
+    ),
+    "no object id": (
+        change("annotations", 0, "id", drop=True),
+        "missing field",
+        r"annotations\[0\]",
+        3,
+        2,
+    ),
+    "no such image": (change("annotations", 0, "image_id", to=8), "unknown image", "id 1", 3, 2),
+    "area": (change("annotations", 0, "area", to="big"), "area", "id 1", 3, 2),
+    "crowd": (change("annotations", 0, "iscrowd", to=2), "iscrowd", "id 1", 3, 2),
+}
+
+FATAL = {
+    "no images": (change("images", drop=True), "'images'"),
+    "no annotations": (change("annotations", drop=True), "'annotations'"),
+    "no categories": (change("categories", drop=True), "'categories'"),
+    "images is a dict": (change("images", to={}), "'images'"),
+    "empty split": (change("images", to=[]), "has no image"),
+    "no category": (change("categories", to=[]), "at least one category"),
+    "category twice": (change("categories", 1, "id", to=90), "id 90 is used twice"),
+    "name twice": (change("categories", 1, "name", to="dog"), "name 'dog' is used twice"),
+    "no name": (change("categories", 1, "name", drop=True), r"categories\[1\].*'name'"),
+    "empty name": (change("categories", 1, "name", to=" "), "one line"),
+    "two lines": (change("categories", 1, "name", to="a\nb"), "one line"),
+}
+
+
+@pytest.mark.parametrize("case", SKIPPED)
+def test_strict_stops_and_skip_counts(case, read):
+    mutate, reason, named, images, objects = SKIPPED[case]
+    data = content()
+    mutate(data)
+    with pytest.raises(DataError, match=named) as caught:
+        read(data)
+    assert caught.value.reason == reason
+    assert "instances_train.json" in str(caught.value)
+    annotations = read(data, "skip")
+    assert len(annotations.images) == images
+    assert sum(len(image.annotations) for image in annotations.images) == objects
+    assert annotations.report.counts[reason]
+    dropped = (len(data["images"]) - images) + (len(data["annotations"]) - objects)
+    changed = ("box partly outside, clipped", "no area, the box's taken")
+    skipped = [
+        n for r, names in annotations.report.counts.items() if r not in changed for n in names
+    ]
+    assert len(skipped) == dropped
+
+
+@pytest.mark.parametrize("on_error", ["strict", "skip"])
+@pytest.mark.parametrize("case", FATAL)
+def test_what_no_skipping_mends(case, on_error, read):
+    mutate, named = FATAL[case]
+    data = content()
+    mutate(data)
+    with pytest.raises(DataError, match=f"instances_train.json.*{named}"):
+        read(data, on_error)
+
+
+def test_whatever_can_be_read_can_be_told(read):
+    """Lists nested about as deep as Python's own limit: the message must not be what fails."""
+    text = json.dumps(content())
+    for depth in range(850, 1000):
+        with pytest.raises(DataError, match=r"instances_train\.json"):
+            read(text.replace("[1, 2, 10, 20]", "[" * depth + "]" * depth))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", '{"images": [', "\x00", "[" * 100_000, "9" * 5000]
+)
+def test_what_is_no_annotation_file(text, read):
+    with pytest.raises(DataError, match=r"instances_train\.json"):
+        read(text, "skip")
+
+
+def test_a_size_after_exif_rotation_is_explained(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.jpg", exif=exif)
+    image = {"id": 1, "file_name": "a.jpg", "width": HEIGHT, "height": WIDTH}
+    data = {**content(), "images": [image], "annotations": []}
+    path = tmp_path / "instances_train.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"image id 1: .*EXIF tells viewers to rotate; turn the"):
+        read_annotations(path, tmp_path)
+    image["width"], image["height"] = WIDTH, HEIGHT
+    path.write_text(json.dumps(data))
+    assert read_annotations(path, tmp_path).report.total == 0
+
+
+def test_ids_from_zero_with_gaps_and_a_category_zero(read):
+    data = content()
+    data["categories"][0]["id"] = data["annotations"][0]["category_id"] = 0
+    data["images"][0]["id"] = 0
+    for entry in data["annotations"][:2]:
+        entry["image_id"] = 0
+    found = read(data)
+    assert found.categories.ids == (0, 4) and found.images[0].id == 0
+    assert found.images[0].labels().tolist() == [0, 1]
+
+
+def test_a_split_of_which_nothing_is_left_stops(read):
+    data = content()
+    for image in data["images"]:
+        image["width"] = 1
+    with pytest.raises(DataError, match=r"none of 3 images is usable.*3 x image size disagrees"):
+        read(data, "skip")
+
+
+def test_byte_order_mark_is_read(read):
+    assert len(read("\ufeff" + json.dumps(content())).images) == 3
+
+
+def test_missing_file_and_folder(tmp_path, image_dir):
+    with pytest.raises(DataError, match=r"none.json.*No such file"):
+        read_annotations(tmp_path / "none.json", image_dir)
+    with pytest.raises(DataError, match=r"nowhere.*is not a folder"):
+        read_annotations(tmp_path / "none.json", tmp_path / "nowhere")
+
+
+def test_unknown_on_error_says_what_to_write(read):
+    with pytest.raises(ValueError, match=r"data\.on_error: 'never' is not one of strict, skip"):
+        read(content(), "never")
+
+
+def test_report_names_the_first_few_and_the_file_once():
+    report = Report()
+    assert report.notes("train", Path("all.json")) == ""
+    for i in range(8):
+        report.add("bbox", f"a.json: id {i}")
+    assert report.summary() == "8 x bbox: a.json: id 0, id 1, id 2, id 3, id 4, ..."
+    notes = report.notes("train", Path("all.json"))
+    assert "train: 8 skipped or changed" in notes and "all.json" in notes and "8 x bbox" in notes
+
+
+def test_strict_lists_all_faults_at_once(read):
+    data = content()
+    data["images"][1]["file_name"] = "no.png"
+    for entry in data["annotations"][:2]:
+        entry["bbox"][2] = -1
+    with pytest.raises(DataError) as caught:
+        read(data)
+    text = str(caught.value)
+    assert "instances_train.json: has 4 faults; mend them, or set data.on_error=skip" in text
+    for line in ("1 x missing image", "2 x box without area", "1 x object of a skipped image"):
+        assert line in text
+    assert "No such file" in text and "also " in text and "annotation id 5" in text
+    assert read(data, "skip").report.total == 4
+
+
+def test_strict_lists_thousands_of_faults_in_a_few_lines():
+    guard = Guard("strict", Report())
+    for i in range(10_000):
+        with guard:
+            raise DataError("bbox", "a.json", f"annotation id {i}", "is wrong", "write it")
+    with pytest.raises(DataError, match=r"a\.json: has 10000 faults") as caught:
+        guard.finish(Path("a.json"))
+    assert len(str(caught.value)) < 500
+
+
+def test_real_annotations_are_read_without_a_fault(shared_dir):
+    for name, split, images, objects, classes in (
+        ("bccd_320", "train", 205, 2804, 3),
+        ("bccd_320", "val", 87, 1137, 3),
+        ("coco_sample", "train", 24, 256, 80),
+        ("coco_sample", "val", 40, 391, 80),
+    ):
+        root = shared_dir / "data" / name
+        path = root / "annotations" / f"instances_{split}.json"
+        annotations = read_annotations(path, root / "images")
+        assert len(annotations.images) == images
+        assert sum(len(image.annotations) for image in annotations.images) == objects
+        assert annotations.categories.num_classes == classes
+        assert annotations.report.total == 0

@@ -1,0 +1,122 @@
+"""TFRecord data sets become ArrayRecord ones with the same records."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+from releases import write_voc
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.store.array_record import TfdsSource, open_builder
+from retinanet_jax.data.store.convert import convert_tfrecord, masked_crc32c, read_tfrecord
+from retinanet_jax.data.store.voc_release import VocSource, prepare_voc
+
+# Written by tf.io.TFRecordWriter of TensorFlow 2.21: b"retinanet", then b"".
+BY_TENSORFLOW = bytes.fromhex(
+    "090000000000000037f97139726574696e616e65747cad59ca000000000000000029039807d8ea82a2"
+)
+
+
+def records(path: Path) -> list[bytes]:
+    return ArrayRecordReader(str(path)).read_all()
+
+
+def write_tfrecord(path: Path, contents: list[bytes]) -> None:
+    with open(path, "wb") as file:
+        for content in contents:
+            length = struct.pack("<Q", len(content))
+            file.write(length + struct.pack("<I", masked_crc32c(length)) + content + bytes(4))
+
+
+@pytest.fixture
+def original(tmp_path):
+    """voc/2007 as ArrayRecord."""
+    folder = prepare_voc("2007", write_voc(tmp_path / "voc"), tmp_path / "original", "strict")
+    return folder
+
+
+@pytest.fixture
+def tfrecord(original, tmp_path):
+    """The same as TFDS prepares it by default."""
+    folder = tmp_path / "tfrecord/voc/2007/5.0.0"
+    folder.mkdir(parents=True)
+    for path in original.iterdir():
+        if ".array_record-" in path.name:
+            write_tfrecord(folder / path.name.replace("array_record", "tfrecord"), records(path))
+        elif path.name != "source.json" and path.suffix != ".npz":
+            (folder / path.name).write_bytes(path.read_bytes())
+    info = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
+    return folder
+
+
+def test_what_tensorflow_writes_is_read(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(BY_TENSORFLOW)
+    with open(path, "rb") as file:
+        assert list(read_tfrecord(file, path)) == [b"retinanet", b""]
+    assert masked_crc32c(b"retinanet") == int.from_bytes(BY_TENSORFLOW[21:25], "little")
+    for size in range(1, len(BY_TENSORFLOW)):
+        if size != 25:  # the end of the first record
+            path.write_bytes(BY_TENSORFLOW[:size])
+            with open(path, "rb") as file, pytest.raises(DataError, match=r"x\.tfrecord: record"):
+                list(read_tfrecord(file, path))
+    for place in (*range(12), *range(25, 37)):
+        changed = bytearray(BY_TENSORFLOW)
+        changed[place] ^= 4
+        path.write_bytes(changed)
+        with open(path, "rb") as file, pytest.raises(DataError, match="length is damaged"):
+            list(read_tfrecord(file, path))
+
+
+def test_records_stay_the_same(original, tfrecord, tmp_path):
+    folder = convert_tfrecord(tfrecord, tmp_path / "new")
+    assert folder == tmp_path / "new/voc/2007/5.0.0"
+    names = sorted(path.name for path in original.iterdir() if path.name != "source.json")
+    assert sorted(path.name for path in folder.iterdir()) == names
+    for name in names:
+        if ".array_record-" in name:
+            assert records(folder / name) == records(original / name)
+    assert open_builder(folder).info.full_name == "voc/2007/5.0.0"
+    for split in ("train", "validation", "test"):
+        ours, theirs = (VocSource(f, split, tmp_path) for f in (folder, original))
+        assert (folder / f"index_{split}.npz").is_file()
+        assert ours.image_id(0) == theirs.image_id(0)
+        assert ours[0].boxes.tolist() == theirs[0].boxes.tolist() == [[2, 3, 14, 15]]
+    assert convert_tfrecord(tfrecord, tmp_path / "new") == folder
+
+
+def test_reading_a_tfrecord_data_set_names_the_command(tfrecord, tmp_path):
+    with pytest.raises(DataError, match=rf"prepare_data\.py --convert={tfrecord} --data_dir=NEW"):
+        TfdsSource(tfrecord, "test", tmp_path)
+
+
+def test_both_formats_side_by_side_need_no_conversion(original, tmp_path):
+    """TFDS keeps a data set in several formats in one folder, if asked to."""
+    path = original / "dataset_info.json"
+    info = json.loads(path.read_text())
+    both = {"fileFormat": "tfrecord", "alternativeFileFormats": ["array_record"]}
+    path.write_text(json.dumps(info | both))
+    assert VocSource(original, "test", tmp_path)[0].image_id == 3
+    with pytest.raises(DataError, match=r"as ArrayRecord, too; set data\.root"):
+        convert_tfrecord(original, tmp_path / "new")
+
+
+def test_faults_are_named_and_leave_nothing(original, tfrecord, tmp_path):
+    with pytest.raises(DataError, match="array_record, not tfrecord"):
+        convert_tfrecord(original, tmp_path / "new")
+    with pytest.raises(DataError, match="is where the TFRecord data set lies; give another"):
+        convert_tfrecord(tfrecord, tmp_path / "tfrecord")
+    path = tfrecord / "voc-test.tfrecord-00000-of-00001"
+    content = path.read_bytes()
+    for damaged, message in (
+        (content[:-5], "record 0: it is cut short"),
+        (content * 2, "record 2: the file should hold 1 records"),
+        (None, "is not there"),
+    ):
+        path.unlink() if damaged is None else path.write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"voc-test\.tfrecord-00000-of-00001: {message}"):
+            convert_tfrecord(tfrecord, tmp_path / "new")
+        assert not (tmp_path / "new/voc").exists()

@@ -1,0 +1,285 @@
+"""The Detector as one calls it: images of all kinds, streams, choices, views; what it compiles."""
+
+import dataclasses
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from small_detector import TALL, WIDE, small_detector
+
+import retinanet_jax
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_input import read_image
+from retinanet_jax.data.video import VideoWriter
+from retinanet_jax.inference.detector import Detector
+from retinanet_jax.inference.streaming import PATIENCE, QUEUED
+from retinanet_jax.inference.test_time_augmentation import PLAIN, View, map_back, merge
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return small_detector(batch_size=3)
+
+
+def picture(seed: int, size=WIDE) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8)
+    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def assert_same(found, wanted, atol=1e-3):
+    np.testing.assert_array_equal(found.labels, wanted.labels)
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
+    np.testing.assert_allclose(found.boxes, wanted.boxes, atol=atol)
+
+
+def test_the_public_names():
+    assert retinanet_jax.Detector is Detector and "Detector" in dir(retinanet_jax)
+    with pytest.raises(AttributeError, match="no attribute 'Detecter'"):
+        retinanet_jax.Detecter  # noqa: B018
+
+
+def test_an_image_is_the_same_however_it_is_given(detector, tmp_path):
+    image = picture(0)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    wanted = detector(image)
+    assert 5 < len(wanted) <= 100 and wanted.size == WIDE
+    assert (np.diff(wanted.scores) <= 0).all()
+    for given in (str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(image)):
+        assert_same(detector(given), wanted, atol=0)
+    alpha = np.dstack([image, np.full(WIDE, 9, np.uint8)])
+    assert_same(detector(alpha), wanted, atol=0)
+    several = detector([image, picture(1, TALL), Image.fromarray(image)])
+    assert [found.size for found in several] == [WIDE, TALL, WIDE]
+    assert_same(several[0], wanted)
+    assert_same(several[2], wanted)
+    assert_same(detector(np.stack([image] * 2))[1], wanted)
+    assert detector([]) == [] and len(detector([image])) == 1
+
+
+def test_grey_is_three_equal_channels():
+    grey = picture(0)[:, :, 0]
+    for given in (grey, grey[:, :, None], Image.fromarray(grey)):
+        np.testing.assert_array_equal(read_image(given), np.dstack([grey] * 3))
+    deep = Image.fromarray(grey.astype(np.uint16) * 256 + 255)
+    np.testing.assert_array_equal(read_image(deep), np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (
+            np.zeros((3, 64, 64), np.uint8),
+            r"\(3, 64, 64\); give uint8 .* \(height, width, 3\)",
+        ),
+        (np.zeros((64, 64, 3), np.float32), "is float32 of shape"),
+        (np.zeros((0, 64, 3), np.uint8), "of shape"),
+        (Image.fromarray(np.zeros((8, 8), np.float32)), "32 bits"),
+        ("nowhere.jpg", "nowhere.jpg: No such file"),
+        (Path(__file__), "test_inference_detector.py: .*cannot be decoded"),
+    ],
+)
+def test_what_is_no_image_is_told(detector, image, says):
+    with pytest.raises(DataError, match=says):
+        detector(image)
+
+
+def test_misuse_is_told_in_plain_words():
+    """In a process without the tests' own checks of types, which would be faster."""
+    script = Path(__file__).with_name("misused_detector.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "DataError: image: is of type NoneType; give a path, a Pillow picture or an array; or a "
+        "list of these",
+        "DataError: image: is of type int; give a path, a Pillow picture or an array; or a list "
+        "of these",
+        "DataError: image: is of type bytes; give a path, a Pillow picture or an array; or a list "
+        "of these",
+        "DataError: image: is of type NoneType; give a path, a Pillow picture or an array; or a "
+        "list of these",
+        "one image is a stream of one",
+        "ConfigError: threshold: '0.5' is no number; write such as 0.5",
+        "ConfigError: max_detections: 1.5 is no whole number",
+        "ConfigError: classes: 3 is no list of class names",
+        "ConfigError: classes: there is no class 0; there are ant, bee, cat, dog, elk",
+        "ConfigError: scales: 1.5 are not positive numbers; write such as (1.0, 1.5)",
+        "TypeError: Detector: got NoneType for Mapping; of a workdir, a file or a URL make it by "
+        "Detector.from_checkpoint(location)",
+        "TypeError: Detector: got NoneType for Config; of a workdir, a file or a URL make it by "
+        "Detector.from_checkpoint(location)",
+        "ConfigError: batch_size: 1.5 is not a whole number of at least 1",
+        "WeightsError: None is no place of a network; give a workdir, a file, an https:// URL or "
+        "hf://owner/name/file",
+    ]
+
+
+def test_choices_are_made_among_all_detections(detector):
+    image = picture(0)
+    everything = detector(image)
+    score = float(everything.scores[4])
+    assert_same(detector(image, threshold=score), everything[everything.scores > score])
+    assert_same(detector(image, max_detections=3), everything[:3])
+    name = everything.names[0]
+    only = detector(image, classes=[name])
+    assert set(only.names) == {name} and len(only) == everything.names.count(name)
+    assert_same(detector(image, classes=name), only)
+    for wrong, says in (
+        ({"threshold": 0.001}, r"with_postprocess\(score_threshold=0.001\)"),
+        ({"threshold": 1.5}, "and 1"),
+        ({"max_detections": 101}, r"with_postprocess\(max_detections=101\)"),
+        ({"max_detections": 0}, "between 1 and"),
+        ({"classes": ["cta"]}, "no class 'cta'; did you mean cat?"),
+        ({"scales": (0,)}, "not positive"),
+    ):
+        for call in (detector, detector.stream):
+            with pytest.raises(ConfigError, match=says):
+                call([image], **wrong)
+
+
+def test_with_postprocess_asks_for_more(detector):
+    more = detector.with_postprocess(max_detections=130, score_threshold=0.0)
+    found = more(picture(0), max_detections=120)
+    assert len(found) == 120 and more.batch_size == detector.batch_size
+
+
+def test_one_compilation_per_canvas_alone_and_one_in_batches(detector, monkeypatch):
+    shapes, predict_fn = set(), detector.predict_fn
+
+    def recording(variables, batch):
+        shapes.add(batch.images.shape[:3])
+        return predict_fn(variables, batch)
+
+    monkeypatch.setattr(detector, "predict_fn", recording)
+    detector.warm_up()
+    assert shapes == {(rows, *size) for rows in (1, 3) for size in (WIDE, TALL)}
+    before, compiled = len(shapes), predict_fn.compiled._cache_size()
+    for count in (1, 2, 5):
+        detector([picture(i, (TALL, WIDE, (50, 60))[i % 3]) for i in range(count)])
+        detector(picture(count, (33, 190)), threshold=0.5, classes=["bee"], max_detections=2)
+        list(detector.stream([picture(i) for i in range(count)]))
+    assert len(shapes) == before and predict_fn.compiled._cache_size() == compiled
+
+
+def test_a_stream_is_in_order_and_gives_what_single_calls_give(detector):
+    images = [picture(i, TALL if i in (1, 5, 6) else WIDE) for i in range(11)]
+    streamed = list(detector.stream(iter(images)))
+    for image, (given, found) in zip(images, streamed, strict=True):
+        assert given is image
+        assert_same(found, detector(image))
+
+
+def test_a_stream_holds_a_window_of_its_images(detector):
+    """However long it is, and though one image waits for others of its canvas in vain."""
+    taken, lock, most = 0, threading.Lock(), 0
+
+    def images():
+        nonlocal taken
+        for i in range(200):
+            with lock:
+                taken += 1
+            yield picture(i, TALL if i == 20 else WIDE)
+
+    for count, _ in enumerate(detector.stream(images(), max_detections=1)):
+        with lock:
+            most = max(most, taken - count)
+    threads = detector.config.pipeline.num_threads or 2
+    window = 2 * max(threads, 3) + (PATIENCE + QUEUED + 1) * 3
+    assert taken == 200 and most <= window + 2
+
+
+def test_a_stream_that_is_left_ends_its_threads(detector):
+    before = threading.active_count()
+    stream = detector.stream(picture(i) for i in range(10**9))
+    next(stream)
+    stream.close()
+    assert threading.active_count() <= before
+
+
+def test_unreadable_files_are_handed_over_or_raised_in_their_turn(detector, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for path in paths:
+        Image.fromarray(picture(0)).save(path)
+    paths[2].write_bytes(paths[2].read_bytes()[:50])
+    failed = []
+    found = [path for path, _ in detector.stream(paths, on_error=lambda *one: failed.append(one))]
+    assert found == [path for path in paths if path != paths[2]]
+    ((path, error),) = failed
+    assert path == paths[2] and "2.png" in str(error)
+    stream = detector.stream(paths)
+    assert [next(stream)[0], next(stream)[0]] == paths[:2]
+    with pytest.raises(DataError, match=r"2\.png"):
+        next(stream)
+
+
+def test_folders_and_videos_are_streams(detector, tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("b/x.png", "a.jpg"):
+        Image.fromarray(picture(1)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert [p.name for p, _ in detector.stream(tmp_path)] == ["a.jpg", "x.png"]
+    with VideoWriter(tmp_path / "clip.mp4", 10) as writer:
+        for i in range(5):
+            writer.write(picture(i))
+    frames = list(detector.stream(tmp_path / "clip.mp4"))
+    assert [number for number, _ in frames] == [0, 1, 2, 3, 4]
+    assert frames[4][1].size == WIDE
+    drawn = np.asarray(frames[4][1].plot(long_side=96))
+    # The results hold their own frames: two differ as the pictures do.
+    assert np.abs(frames[0][1].image.astype(int) - frames[4][1].image).mean() > 10
+    assert drawn.shape == (*WIDE, 3)
+    with pytest.raises(DataError, match=r"none\.mp4: No such file"):
+        detector.stream(tmp_path / "none.mp4")
+
+
+def test_mirrored_views_of_a_mirrored_picture_are_mirrored_detections(detector):
+    for image in (picture(0), picture(3, TALL)):
+        found = detector(image, flip=True)
+        mirrored = detector(np.ascontiguousarray(image[:, ::-1]), flip=True)
+        assert len(found) > 5
+        width = image.shape[1]
+        boxes = mirrored.boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [width, 0, width, 0]
+        assert_same(found, dataclasses.replace(mirrored, boxes=boxes.astype(np.float32)))
+        # A network that is not symmetric sees more in both than in one.
+        assert not np.array_equal(found.scores, detector(image).scores)
+
+
+def test_several_views_are_what_their_single_ones_come_to(detector):
+    """Merged once more by the definition of class-wise NMS, box by box."""
+    image = picture(4)
+    parts = [detector(image, scales=(scale,)) for scale in (1.0, 0.5)]
+    boxes, scores, labels = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("boxes", "scores", "labels")
+    )
+    kept = []
+    for i in np.argsort(-scores, kind="stable"):
+        if all(labels[i] != labels[j] or iou(boxes[i], boxes[j]) <= 0.5 for j in kept):
+            kept.append(i)
+    found = detector(image, scales=(1.0, 0.5))
+    np.testing.assert_allclose(found.scores, scores[kept[:100]], atol=1e-6)
+    np.testing.assert_allclose(found.boxes, boxes[kept[:100]], atol=1e-3)
+
+
+def iou(a, b) -> float:
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    common = np.prod(np.maximum(sides, 0))
+    return common / max(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - common, 1e-9)
+
+
+def test_one_view_alone_is_the_plain_call(detector):
+    image = picture(2)
+    assert_same(detector(image, flip=False, scales=(1.0,)), detector(image), atol=0)
+    # And merging detections of one view with nothing changes nothing.
+    rows = next(iter(detector._see([(0, image)], PLAIN, 1))).found[0]
+    again = merge([rows], detector.config.postprocess)
+    np.testing.assert_array_equal(again.boxes[again.valid], rows.boxes[rows.valid])
+    np.testing.assert_array_equal(again.labels[again.valid], rows.labels[rows.valid])
+    twice = map_back(map_back(rows, View(flip=True), 96), View(flip=True), 96)
+    np.testing.assert_allclose(twice.boxes, rows.boxes, atol=1e-5)

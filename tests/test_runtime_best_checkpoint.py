@@ -1,0 +1,72 @@
+"""The best checkpoint stays, whatever happens to the others."""
+
+import json
+import math
+import os
+import shutil
+
+import jax.numpy as jnp
+import pytest
+
+from retinanet_jax.runtime import best_checkpoint as best
+from retinanet_jax.runtime.best_checkpoint import keep_best
+from retinanet_jax.runtime.checkpoints import Checkpoints
+
+
+def save(workdir, *steps: int) -> None:
+    """Checkpoints of which only the last is kept, each with its step for its only number."""
+    with Checkpoints(workdir / "checkpoints", keep=1) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, {"w": jnp.full(3, step)}, {})
+
+
+def kept(workdir) -> tuple[list[int], float]:
+    """The steps in best/, whole and undamaged, and the number in the one that is read."""
+    folder = workdir / "best" / "checkpoints"
+    steps = sorted(int(path.name) for path in folder.iterdir())
+    return steps, float(Checkpoints(folder).read_part(("w",))["w"][0])
+
+
+def test_the_best_outlives_the_last_ones_and_restarts(tmp_path):
+    found = []
+    for step, ap in ((2, 0.1), (4, 0.3), (6, 0.2), (8, 0.3), (10, math.nan)):
+        save(tmp_path, step)  # opened anew each time, as by a restart
+        found.append(keep_best(tmp_path, step, {"AP": ap, "AP50": 1 - ap}))
+    assert found == [True, True, False, False, False]
+    assert kept(tmp_path) == ([4], 4.0)
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 10
+    stored = json.loads((tmp_path / "best/results.json").read_text())
+    assert stored == {"step": 4, "summary": {"AP": 0.3, "AP50": 0.7}}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_files_are_shared_where_they_can_be(tmp_path, monkeypatch, links):
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    if not links:
+        monkeypatch.setattr(best.os, "link", refuse)
+    save(tmp_path, 1)
+    keep_best(tmp_path, 1, {"AP": 0.5})
+    ours, theirs = (
+        tmp_path / part / "1/manifest.json" for part in ("checkpoints", "best/checkpoints")
+    )
+    assert os.path.samefile(ours, theirs) is links
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert kept(tmp_path) == ([1], 1.0)
+
+
+def test_what_a_kill_left_half_copied_is_no_obstacle(tmp_path):
+    save(tmp_path, 1)
+    keep_best(tmp_path, 1, {"AP": 0.5})
+    half = tmp_path / "best/checkpoints/.2"
+    half.mkdir()
+    (half / "manifest.json").write_text("{")
+    assert Checkpoints(half.parent).latest_step() == 1
+    save(tmp_path, 2)
+    assert keep_best(tmp_path, 2, {"AP": 0.6})
+    assert kept(tmp_path) == ([2], 2.0)
+    # Killed before results.json was written, the evaluation comes again.
+    (tmp_path / "best/results.json").write_text(json.dumps({"step": 1, "summary": {"AP": 0.5}}))
+    assert keep_best(tmp_path, 2, {"AP": 0.6})
+    assert kept(tmp_path) == ([2], 2.0)

@@ -1,0 +1,106 @@
+"""The scripts that start a run on a cluster, with stand-ins for the cluster's commands."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from retinanet_jax.runtime.launch import Launch
+
+FOLDER = Path(__file__).parent.parent / "scripts/launch"
+SCRIPTS = sorted(FOLDER.glob("*.sh"))
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Makes a command that notes its arguments, one a line, and ends with the given code."""
+    noted = tmp_path / "noted.txt"
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def make(name: str, code: int = 0) -> Path:
+        path = tmp_path / name
+        path.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >>{noted}\nexit {code}\n')
+        path.chmod(0o755)
+        return noted
+
+    return make
+
+
+def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", str(FOLDER / script), *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_valid_shell(script):
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    assert os.access(script, os.X_OK)
+    if shutil.which("shellcheck"):
+        checked = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(("code", "again"), [(0, False), (1, False), (75, True), (134, False)])
+def test_slurm_starts_a_stopped_run_again_and_only_that(code, again, stand_in):
+    noted = stand_in("srun", code)
+    stand_in("scontrol")
+    done = run("slurm.sh", "--workdir=a folder", SLURM_JOB_ID="12", SLURM_CPUS_PER_TASK="7")
+    assert done.returncode == code
+    srun, _, scontrol = noted.read_text().partition("scontrol\n")
+    assert "--workdir=a folder" in srun.splitlines() and "--cpus-per-task=7" in srun
+    assert scontrol.splitlines() == (["requeue", "12"] if again else [])
+
+
+def test_tpu_gives_each_host_the_arguments_as_they_are(stand_in):
+    assert "tpu.sh NAME ZONE" in run("tpu.sh", "name").stderr
+    noted = stand_in("gcloud")
+    done = run("tpu.sh", "name", "zone", "--workdir=a folder", "--config.data.mix=('x:y:z',)")
+    assert done.returncode == 0, done.stderr
+    first = noted.read_text().split("gcloud\n")[1]
+    assert "--worker=all" in first
+    stand_in("python")
+    command = first.partition("--command=")[2].replace(
+        "cd retinanet_jax && . .venv/bin/activate &&", ""
+    )
+    home = str(noted.parent)
+    assert (
+        subprocess.run(
+            ["bash", "-c", f"{command} wait"], env={**os.environ, "HOME": home}
+        ).returncode
+        == 0
+    )
+    arguments = noted.read_text().partition("python\n")[2].splitlines()
+    assert arguments == [
+        "-m",
+        "retinanet_jax.main",
+        "--workdir=a folder",
+        "--config.data.mix=('x:y:z',)",
+    ]
+
+
+def test_kubernetes_starts_as_many_as_it_says_and_names_the_first():
+    service, job = yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
+    assert (service["kind"], job["kind"]) == ("Service", "Job")
+    name, domain = job["metadata"]["name"], service["metadata"]["name"]
+    spec, pod = job["spec"], job["spec"]["template"]["spec"]
+    assert service["spec"]["selector"] == {"job-name": name}
+    assert service["spec"]["clusterIP"] == "None" and pod["subdomain"] == domain
+    assert spec["completionMode"] == "Indexed" and spec["parallelism"] == spec["completions"]
+    (container,) = pod["containers"]
+    flags = dict(argument.removeprefix("--").split("=", 1) for argument in container["args"])
+    assert flags["coordinator"].rpartition(":")[0] == f"{name}-0.{domain}"
+    assert flags["process_id"] == "$(JOB_COMPLETION_INDEX)"
+    assert int(flags["num_processes"]) == spec["completions"]
+    assert Launch(flags["coordinator"], int(flags["num_processes"]), 0).find()
+    codes = {
+        rule["action"]: rule.get("onExitCodes") for rule in spec["podFailurePolicy"]["rules"][:2]
+    }
+    assert codes["FailJob"]["values"] == [1] and codes["Ignore"]["values"] == [75]

@@ -1,0 +1,208 @@
+"""Several processes as one run: the numbers of one process, and one end for all. Real processes."""
+
+import fcntl
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from launched import STEPS, end, free_port, launch, run, words_of
+
+from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.runtime.launch import Launch, ProcessesError
+from retinanet_jax.runtime.processes import check_same, joined
+
+LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "TPU_ML_PLATFORM")
+LAUNCHERS += ("OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")
+ENTRIES = ("params", "batch_stats", "opt_state", "step")
+
+
+def lines(workdir: Path, kind: str) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    entries = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+def wait_for_step(processes: list[subprocess.Popen], workdir: Path, step: int) -> None:
+    deadline = time.monotonic() + 240
+    while not any(line["step"] >= step for line in lines(workdir, "train")):
+        assert not any(p.poll() for p in processes), words_of(workdir, 0).read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_numbers_of_one_process(workdir: Path, alone: Path) -> None:
+    """The same order of data and losses up to rounding, and one line per step."""
+    ours, theirs = lines(workdir, "train"), lines(alone, "train")
+    assert [line["step"] for line in ours] == [*range(1, STEPS + 1)]
+    tolerances = {"loss": 1e-5, "class_loss": 1e-5, "box_loss": 1e-5, "gradient_norm": 1e-3}
+    for name, tolerance in tolerances.items():
+        values = [[line[name] for line in run_lines] for run_lines in (ours, theirs)]
+        np.testing.assert_allclose(*values, rtol=tolerance, err_msg=name)
+
+
+def assert_same_evaluation(workdir: Path, devices: int) -> None:
+    """One process finds in the checkpoint of several the same detections, to the last bit."""
+    names = ("detections.json", "results.json")
+    before = [json.loads((workdir / name).read_text()) for name in names]
+    assert len(before[0]) > 100 and before[1]["summary"]["AR100"] > 0
+    run(workdir, 1, devices, "--mode=evaluate")
+    assert [json.loads((workdir / name).read_text()) for name in names] == before
+    assert len(lines(workdir, "eval")) == 2
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """The workdir of a run of two processes that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("runs") / "straight"
+    run(workdir, 2, 2)
+    return workdir
+
+
+def test_two_processes_give_the_numbers_of_one(straight):
+    alone = straight.with_name("alone")
+    run(alone, 1, 4)
+    assert_numbers_of_one_process(straight, alone)
+    assert_same_evaluation(straight, 4)
+
+
+@pytest.mark.slow
+def test_four_processes_give_the_numbers_of_one(tmp_path):
+    alone, four = tmp_path / "alone", tmp_path / "four"
+    run(four, 4, 2)
+    run(alone, 1, 8)
+    assert_numbers_of_one_process(four, alone)
+    assert_same_evaluation(four, 8)
+
+
+def assert_same_end(workdir: Path, other: Path) -> None:
+    """Parameters, optimizer and losses of the other run, to the last bit."""
+    ours, theirs = (Checkpoints(w / "checkpoints") for w in (workdir, other))
+    assert ours.latest_step() == theirs.latest_step() == STEPS
+    leaves = (jax.tree.leaves(checkpoints.read_part(ENTRIES)) for checkpoints in (ours, theirs))
+    for x, y in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(x, y)
+    losses = [[(x["step"], x["loss"]) for x in lines(w, "train")] for w in (workdir, other)]
+    assert losses[0] == losses[1] and len(losses[0]) == STEPS
+
+
+def test_a_signal_to_one_stops_all_a_kill_ends_all_and_the_rest_is_made_up_for(straight):
+    workdir = straight.with_name("stopped")
+    processes = launch(workdir, 2, 2)
+    wait_for_step(processes, workdir, 4)
+    processes[1].send_signal(signal.SIGTERM)
+    assert end(processes, 60) == [75, 75]
+    step = Checkpoints(workdir / "checkpoints").latest_step()
+    assert 4 <= step < STEPS
+    assert f"SIGTERM: saved step {step}" in words_of(workdir, 0).read_text()
+    for number in (0, 1):
+        assert "stopped by SIGTERM; the same command" in words_of(workdir, number).read_text()
+
+    processes = launch(workdir, 2, 2)
+    wait_for_step(processes, workdir, step + 3)
+    processes[0].kill()
+    codes = end(processes, 60)
+    assert codes[1] not in (0, 75)
+    last = words_of(workdir, 1).read_text().strip().splitlines()[-1]
+    assert "process 1 of 2" in last and "Start all processes again with the same command" in last
+
+    run(workdir, 2, 2)
+    assert_same_end(workdir, straight)
+
+
+@pytest.mark.slow
+def test_any_process_killed_ends_the_others_within_a_minute(straight):
+    workdir = straight.with_name("killed")
+    processes = launch(workdir, 2, 2)
+    wait_for_step(processes, workdir, 7)
+    processes[1].kill()
+    assert end(processes, 60)[0] not in (0, 75)
+    last = words_of(workdir, 0).read_text().strip().splitlines()[-1]
+    assert "Start all processes again with the same command" in last
+    run(workdir, 2, 2)
+    assert_same_end(workdir, straight)
+
+
+def test_an_error_of_one_process_ends_all_in_words(tmp_path):
+    workdir = tmp_path / "held"
+    workdir.mkdir()
+    with (workdir / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert end(launch(workdir, 2, 1), 120) == [1, 1]
+    # Gloo may have said something first.
+    assert words_of(workdir, 0).read_text().splitlines()[-1].startswith("WorkdirError: ")
+    assert f"process 0 ended: WorkdirError: {workdir}: another run" in (
+        words_of(workdir, 1).read_text()
+    )
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Without the variables of any launcher."""
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("variables", "together"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "8"}, False),  # a batch script, before srun
+        ({"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "1"}, False),
+        ({"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "2"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
+        ({"TPU_ML_PLATFORM": "JAX"}, True),
+    ],
+)
+def test_a_launcher_of_several_is_recognised(variables, together, environment):
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    assert Launch().find() == ({} if together else None)
+    assert Launch(num_processes=1).find() is None
+    told = Launch("10.0.0.1:1234", 2, 1).find()
+    assert told["coordinator_address"] == "10.0.0.1:1234" and told["process_id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("launch", "says"),
+    [
+        (Launch("10.0.0.1:1", 2, None), "belong together"),
+        (Launch(None, 2, None), "belong together"),
+        (Launch(None, None, 0), "belong together"),
+        (Launch("10.0.0.1", 2, 0), "--coordinator=10.0.0.1: write HOST:PORT"),
+        (Launch("10.0.0.1:1", 2, 2), "--process_id=2: .* 1$"),
+        (Launch("10.0.0.1:1", 2, -1), "--process_id=-1"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(launch, says):
+    with pytest.raises(ProcessesError, match=says):
+        launch.find()
+
+
+def test_open_mpi_that_does_not_tell_enough_says_what_to_write(environment):
+    environment.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.raises(ProcessesError, match=r"--num_processes=\$OMPI_COMM_WORLD_SIZE"):
+        Launch().find()
+
+
+def test_nobody_there_is_told_with_the_address():
+    address = f"127.0.0.1:{free_port()}"
+    says = f"{address}: no answer from process 0 within 1 s"
+    launch = Launch(address, 2, 1, timeout=1)
+    with pytest.raises(ProcessesError, match=says), joined(launch, lambda error: None):
+        pytest.fail("joined nobody")
+
+
+def test_alone_nothing_is_joined_and_all_is_the_same(environment):
+    with joined(Launch(), lambda error: None):
+        check_same("numbers", {"a": (1, 2)})
+    with pytest.raises(ZeroDivisionError), joined(Launch(), lambda error: None):
+        _ = 1 / 0

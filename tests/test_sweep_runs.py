@@ -1,0 +1,93 @@
+"""Sweeps that train: compiled once, killed and gone on with, the same by every launcher."""
+
+import json
+import logging
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import jax
+import pytest
+from sweeps import ROOT, SMALL, command, run
+
+from retinanet_jax.runtime.mesh import gathered
+from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, read_plan
+
+GRID = ["--grid", "loss.gamma=0,2", "--seeds=2"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Where compiled programs are kept for the processes of these tests."""
+    return f"--config.data.cache_dir={tmp_path_factory.mktemp('cache')}"
+
+
+def test_a_grid_compiles_once(tmp_path, cache, caplog):
+    words = [f"--workdir={tmp_path}", *SMALL, cache, "--config.train.steps=1"]
+    grid = ["--grid", "loss.gamma=0,0.5,1,2,5", "--grid", "loss.alpha=.25,.5,.75"]
+    gathered.clear_cache()  # a function of the module, which an earlier test may have called
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        assert run(*words, *grid) == 0
+    trials = read_plan(tmp_path)
+    assert len(trials) == 15 and {trial.end().state for trial in trials} == {FINISHED}
+    messages = (record.getMessage() for record in caplog.records)
+    compiled = Counter(
+        found[1] for found in (re.match(r"Compiling jit\((.*?)\)", m) for m in messages) if found
+    )
+    programs = ("first_state", "train_step", "predict", "gathered")
+    assert [compiled[name] for name in programs] == [1] * 4, compiled
+    losses = {metrics(trial)[0]["class_loss"] for trial in trials}
+    assert len(losses) == 15  # each trial has its own parameters, nevertheless
+
+
+def metrics(trial):
+    return [json.loads(line) for line in (trial.workdir / "metrics.jsonl").open()]
+
+
+def losses_of(workdir):
+    return {t.name: [m.get("loss") for m in metrics(t)] for t in read_plan(workdir)}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, cache):
+    """A sweep of four trials in this process, to which nothing happened."""
+    workdir = tmp_path_factory.mktemp("straight") / "sweep"
+    assert run(f"--workdir={workdir}", *SMALL, cache, *GRID) == 0
+    return workdir
+
+
+def assert_same_sweep(workdir, other):
+    for name in ("report.md", "report.csv", "report.svg", "sweep.json"):
+        assert (workdir / name).read_text() == (other / name).read_text(), name
+    assert losses_of(workdir) == losses_of(other)
+
+
+def test_a_killed_sweep_goes_on_and_has_the_same_table(tmp_path, cache, straight):
+    workdir = tmp_path / "sweep"
+    words = [f"--workdir={workdir}", *SMALL, cache, *GRID]
+    with (tmp_path / "log.txt").open("w") as log:
+        process = subprocess.Popen(command(*words), cwd=ROOT, stdout=log, stderr=log)
+        deadline = time.monotonic() + 240
+        second = workdir / "gamma=0,seed=1" / "metrics.jsonl"
+        while not second.exists():  # in the middle of the second trial
+            assert process.poll() is None, (tmp_path / "log.txt").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    states = [trial.end().state for trial in read_plan(workdir)]
+    assert states[0] == FINISHED and states[2:] == [UNFINISHED, UNFINISHED]
+    first = (workdir / "gamma=0,seed=0" / "metrics.jsonl").stat().st_mtime_ns
+    assert run(f"--workdir={workdir}") == 0
+    assert_same_sweep(workdir, straight)
+    assert (workdir / "gamma=0,seed=0" / "metrics.jsonl").stat().st_mtime_ns == first
+
+
+def test_workers_find_the_same(tmp_path, cache, straight):
+    workdir = tmp_path / "sweep"
+    words = ["--launcher=workers", "--workers=2"]
+    assert run(f"--workdir={workdir}", *SMALL, cache, *GRID, *words) == 0
+    assert_same_sweep(workdir, straight)
+    assert "evaluates step 2" in (workdir / "gamma=2,seed=1" / "log.txt").read_text()

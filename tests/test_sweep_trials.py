@@ -1,0 +1,251 @@
+"""What a sweep plans, refuses and reports, without training."""
+
+import csv
+import re
+import shlex
+
+import pytest
+from sweeps import SMALL, run
+
+from retinanet_jax.config.paper_tables import TABLES, base_config
+from retinanet_jax.config.settings import ConfigError, default_config, from_config_dict
+from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
+from retinanet_jax.runtime.workdir import WorkdirError
+from retinanet_jax.sweep import trial as trial_module
+from retinanet_jax.sweep.grid import grid_axis, name_of, parse_field, product, zip_axis
+from retinanet_jax.sweep.sweep_report import write_report
+from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, published, read_plan
+from retinanet_jax.training.evaluation import Evaluation
+
+TREE = default_config()
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Training is left out: AP is a function of gamma, alpha and seed. The trials that it ran."""
+    ran = []
+
+    def train(config, workdir, shared):
+        ran.append(workdir.name)
+        ap = config.loss.gamma / 10 + (config.loss.alpha or 0) / 10 + config.seed / 100
+        return Evaluation({"AP": ap, "AP50": 2 * ap, "APs": float("nan")}, {}, [])
+
+    monkeypatch.setattr(trial_module, "train_and_evaluate", train)
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("loss.gamma=0,.5,2", [0.0, 0.5, 2.0]),
+        ("train.steps=10", [10]),
+        ("augmentation.flip=true,False", [True, False]),
+        ("model.backbone=resnet18,resnet50", ["resnet18", "resnet50"]),
+        ("anchors.scales=(1.0,),(1.0,1.5), (1, 2)", [(1.0,), (1.0, 1.5), (1, 2)]),
+        ("seed=3", [3]),
+    ],
+)
+def test_values_are_read_as_their_fields_are(text, values):
+    assert parse_field(text, TREE) == (text.split("=")[0], values)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("loss.gama=1", "config.loss.gama: there is no such field; did you mean gamma?"),
+        ("los.gamma=1", "config.los: there is no such field; did you mean loss?"),
+        ("loss=1", "config.loss: is a section"),
+        ("loss.gamma.x=1", "config.loss.gamma: is a value"),
+        ("loss.gamma=one", "config.loss.gamma: 'one' cannot be read; write a number"),
+        ("train.steps=1.5", "config.train.steps: '1.5' cannot be read; write a whole number"),
+        ("augmentation.flip=2", "write true or false"),
+        ("loss.gamma=1,,2", "'' cannot be read"),
+        ("loss.gamma", "write SECTION.FIELD=VALUE"),
+    ],
+)
+def test_wrong_fields_and_values_are_told(text, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        grid_axis(text, TREE)
+
+
+def test_axes_are_multiplied_and_the_first_changes_slowest():
+    pairs = zip_axis(["loss.gamma=0,2", "loss.alpha=.75,.25"], TREE)
+    combined = product([pairs, [{"seed": 0}, {"seed": 1}]])
+    assert [name_of(settings, settings) for settings in combined] == [
+        "gamma=0,alpha=0.75,seed=0",
+        "gamma=0,alpha=0.75,seed=1",
+        "gamma=2,alpha=0.25,seed=0",
+        "gamma=2,alpha=0.25,seed=1",
+    ]
+    assert product([]) == [{}] and name_of({}, {}) == "base"
+    with pytest.raises(ConfigError, match=r"loss.gamma has 2, loss.alpha has 1"):
+        zip_axis(["loss.gamma=0,2", "loss.alpha=.75"], TREE)
+    with pytest.raises(ConfigError, match=r"loss\.gamma: is varied twice"):
+        product([pairs, grid_axis("loss.gamma=1", TREE)])
+    with pytest.raises(ConfigError, match=r"gamma=2: comes twice"):
+        product([grid_axis("loss.gamma=2,2.0", TREE)])
+
+
+def test_names_are_told_apart_and_fit_into_a_file_system():
+    settings = {"train.batch_size": 4, "evaluation.batch_size": 8, "model.pretrained": "a/b c.npz"}
+    assert name_of(settings, settings) == (
+        "train.batch_size=4,evaluation.batch_size=8,pretrained=a_b_c.npz"
+    )
+    long = [{"data.root": "x" * 300 + end} for end in "ab"]
+    assert len({name_of(settings, settings) for settings in long}) == 2
+    assert all(len(name_of(settings, settings)) < 140 for settings in long)
+
+
+def test_all_trials_are_checked_before_one_runs(tmp_path, trained):
+    words = [f"--workdir={tmp_path}", *SMALL]
+    with pytest.raises(ConfigError) as error:
+        run(*words, "--grid", "loss.gamma=1,-1", "--grid", "model.backbone=resnet18,resnet19")
+    for says in ("gamma=1,backbone=resnet19: config.model.backbone", "gamma=-1,backbone=resnet18"):
+        assert says in str(error.value)
+    assert not trained and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--seeds=2"], "need --config or --table"),
+        ([*SMALL, "--table=1b"], "write one"),
+        (["--table=9"], "table '9' is not one of 1a"),
+        (["--table=1b:tiny"], "variant 'tiny' is not one of"),
+        ([*SMALL, "--seeds=-1"], "must be 1 or more"),
+        ([*SMALL, "--workers=2"], "belong together"),
+        ([*SMALL, "--launcher=workers"], "belong together"),
+        ([*SMALL, "--launcher=workers", "--workers=9999"], "write at most that"),
+        ([*SMALL, "--slurm", "timeout_min=1"], "needs --launcher=slurm"),
+        ([*SMALL, "--bogus=1"], "--bogus=1: is not an argument"),
+        ([*SMALL, "--config.loss.gamma=1,2"], "--grid loss.gamma="),
+    ],
+)
+def test_arguments_that_do_not_go_together(tmp_path, words, says, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        run(f"--workdir={tmp_path}", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_sweep_is_told(tmp_path):
+    with pytest.raises(WorkdirError, match="there is no plan of a sweep"):
+        run(f"--workdir={tmp_path}")
+    with pytest.raises(WorkdirError, match="there is no plan of a sweep"):
+        write_report(tmp_path)
+
+
+def test_finished_trials_stay_and_another_plan_is_refused(tmp_path, trained):
+    words = [f"--workdir={tmp_path}", *SMALL]
+    assert run(*words, "--grid", "loss.gamma=0,2") == 0
+    assert trained == ["gamma=0", "gamma=2"]
+    assert run(*words, "--grid", "loss.gamma=0,2") == 0 and len(trained) == 2
+    with pytest.raises(WorkdirError, match=r"gamma=1 is new, gamma=2 is gone; use another"):
+        run(*words, "--grid", "loss.gamma=0,1")
+    with pytest.raises(WorkdirError, match=r"gamma=0 has another config"):
+        run(*words, "--config.train.batch_size=2", "--grid", "loss.gamma=0,2")
+    assert len(trained) == 2
+
+
+def raise_at_one(monkeypatch, error):
+    """Trials of gamma 1 end with an error; returns what the others run."""
+    working = trial_module.train_and_evaluate
+
+    def fail_at_one(config, workdir, shared):
+        if config.loss.gamma == 1:
+            raise error
+        return working(config, workdir, shared)
+
+    monkeypatch.setattr(trial_module, "train_and_evaluate", fail_at_one)
+    return working
+
+
+def test_failures_are_told_and_the_others_go_on(tmp_path, trained, monkeypatch):
+    working = raise_at_one(monkeypatch, RuntimeError("no luck | today\nand more"))
+    words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,1,2"]
+    assert run(*words) == 1
+    assert trained == ["gamma=0", "gamma=2"]
+    report = (tmp_path / "report.md").read_text()
+    assert "Trials: 3 (2 finished, 1 failed, 0 unfinished)." in report
+    assert "- `gamma=1`: RuntimeError: no luck | today\n" in report
+    assert "fail_at_one" in (tmp_path / "gamma=1/error.txt").read_text()
+    monkeypatch.setattr(trial_module, "train_and_evaluate", working)
+    assert run(f"--workdir={tmp_path}") == 0
+    assert trained == ["gamma=0", "gamma=2", "gamma=1"]
+    assert not (tmp_path / "gamma=1/error.txt").exists()
+
+
+def test_a_signal_ends_the_sweep_and_the_rest_is_unfinished(tmp_path, trained, monkeypatch, capsys):
+    raise_at_one(monkeypatch, Preempted("SIGTERM"))
+    words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,1,2"]
+    assert run(*words) == EXIT_CODE
+    assert "stopped by SIGTERM; the same command goes on" in capsys.readouterr().err
+    assert [t.end().state for t in read_plan(tmp_path)] == [FINISHED, UNFINISHED, UNFINISHED]
+    assert "Unfinished:\n\n- `gamma=1`\n- `gamma=2`" in write_report(tmp_path)
+
+
+def test_commands_run_one_trial_each(tmp_path, trained, capsys):
+    words = [f"--workdir={tmp_path}", *SMALL, "--grid", "anchors.scales=(1.0,),(1.0,1.5)"]
+    assert run(*words, "--print_commands") == 0 and not trained
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(commands) == 2 and commands[0][1:4] == ["-m", "retinanet_jax", "sweep"]
+    assert run(*commands[1][4:]) == 0 and trained == ["scales=1x1.5"]
+    with pytest.raises(ConfigError, match=r"no such trial; did you mean scales=1x1\.5"):
+        run(f"--workdir={tmp_path}", "--trial=scales=1x1.6")
+    capsys.readouterr()
+    assert run(*words, "--print_commands") == 0
+    assert "scales=1x1.5" not in capsys.readouterr().out
+
+
+def test_the_report_has_means_over_seeds_and_the_paper_beside_them(tmp_path, trained):
+    grid = ["--grid", "loss.gamma=0,2", "--grid", "loss.alpha=.25,.5", "--seeds=3"]
+    assert run(f"--workdir={tmp_path}", *SMALL, *grid) == 0
+    report = (tmp_path / "report.md").read_text()
+    # AP is .025, .035, .045 over the seeds.
+    assert "| 0 | 0.25 | 3 of 3 | .035 ± .010 | .070 ± .020 |  | .108 | .160 |" in report
+    assert "| 2 | 0.5 | 3 of 3 | .260 ± .010 | .520 ± .020 |  |  |  |" in report
+    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    assert len(rows) == 12 and rows[0]["state"] == "finished" and rows[0]["APs"] == ""
+    assert float(rows[5]["AP"]) == pytest.approx(0.07) and rows[5]["seed"] == "2"
+    assert [row["paper AP"] for row in rows[::3]] == ["0.108", "0.302", "0.34", ""]
+    plot = (tmp_path / "report.svg").read_text()
+    for name in ("alpha=0.25", "alpha=0.5", "loss.gamma", "AP", "the paper's, on COCO"):
+        assert f">{name}<" in plot
+    # A dot for each trial; of the four pairs of gamma and alpha, the paper has three.
+    assert plot.count("<circle") == 12 and plot.count('fill="#fff" stroke="#') == 3 + 1
+
+
+def test_tables_of_the_paper_are_sweeps(tmp_path, trained):
+    assert run(f"--workdir={tmp_path}", "--table=1b:small") == 0
+    trials = read_plan(tmp_path)
+    rows = TABLES["1b"].rows
+    assert [trial.paper["AP"] for trial in trials] == [pytest.approx(r.ap / 100) for r in rows]
+    for trial, row in zip(trials, rows, strict=True):
+        tree = base_config("1b", "small")
+        tree.update_from_flattened_dict(row.settings_of("small"))
+        assert trial.config() == from_config_dict(tree)
+    plot = (tmp_path / "report.svg").read_text()
+    # A line each, ours and the paper's, for gamma and alpha change together.
+    assert plot.count('class="plotted"') == 2 and plot.count('fill="#fff" stroke="#') == 7 + 1
+
+
+def test_trials_that_no_line_holds_are_rows(tmp_path, trained):
+    assert run(f"--workdir={tmp_path}", "--table=1c:small") == 0
+    plot = (tmp_path / "report.svg").read_text()
+    for row in TABLES["1c"].rows:
+        assert f">{row.name}</text>" in plot
+    assert plot.count(' stroke="#d9730d"') == 7 + 1  # the paper's, and the legend
+    report = (tmp_path / "report.md").read_text()
+    assert "| 3 scales, 1 ratio | (1, 1.26, 1.587) | (1) | 1 of 1 |" in report
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+@pytest.mark.parametrize("variant", ["", ":small"])
+def test_every_row_of_every_table_finds_its_numbers(table, variant):
+    for row in TABLES[table].rows:
+        settings = row.settings_of(variant.lstrip(":")) | {"seed": 1, "train.steps": 7}
+        found = published(settings, table + variant)
+        assert found.pop("table") == table and found.pop("row") == row.name
+        numbers = {"AP": row.ap, "AP50": row.ap50, "AP75": row.ap75} | row.also
+        numbers = {k: v / 100 for k, v in numbers.items() if v is not None and k != "ms"}
+        assert found == pytest.approx(numbers)

@@ -1,0 +1,137 @@
+"""Data that vanish or change in mid-run: told by file and record, and nothing is lost."""
+
+import json
+import os
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import small_config
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.training import run
+from retinanet_jax.training.evaluation import Evaluation
+from retinanet_jax.training.run import train_and_evaluate
+from retinanet_jax.training.setup import TrainingSetup
+from retinanet_jax.training.step import FocalParams, TrainState
+
+IMAGES = 60  # of noise, so that a file of records has many chunks
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A run on a folder of pictures, prepared as ArrayRecord in tmp_path/cache."""
+    root, rng = tmp_path / "folder", np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    for i in range(IMAGES):
+        cv2.imwrite(str(root / f"images/{i}.png"), rng.integers(0, 256, (64, 64, 3), np.uint8))
+    box = {"category_id": 1, "bbox": [9, 9, 40, 40], "area": 1600}
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "height": 64, "width": 64} for i in range(IMAGES)
+        ],
+        "annotations": [{"id": i + 1, "image_id": i, **box} for i in range(IMAGES)],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    for split in ("train", "val"):
+        (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+    return small_config(
+        data__name="folder", data__root=str(root), data__cache_dir=str(tmp_path / "cache"),
+        data__eval_split="val", train__steps=30,
+    )  # fmt: skip
+
+
+def records_of(config) -> Path:
+    (file,) = Path(config.data.cache_dir).rglob("folder-train.array_record*")
+    return file
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 3)
+
+
+def change(path: Path) -> None:
+    content = np.fromfile(path, np.uint8)
+    content[len(content) // 3 :] ^= 0x55
+    with path.open("r+b") as file:
+        file.write(content.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("harm", "is_open", "says"),
+    [
+        (cut, True, "is not there any more: the file was cut"),
+        (change, True, "hash mismatch"),
+        (cut, False, ""),
+        (Path.unlink, False, "No such file"),
+    ],
+)
+def test_records_that_cannot_be_read_are_named(config, harm, is_open, says):
+    load_dataset(config.data, "train")  # prepares it
+    source, file = load_dataset(config.data, "train").source, records_of(config)
+    if is_open:
+        source[0]
+    harm(file)
+    with pytest.raises(DataError) as error:
+        for i in range(IMAGES):
+            source[i]
+    text = str(error.value)
+    assert text.startswith(f"{file}: record ") and says in text
+    assert "prepare the data again" in text
+
+
+def test_a_file_that_is_deleted_while_it_is_open_is_read_to_the_end(config):
+    source = load_dataset(config.data, "train").source
+    first = source[0].image
+    records_of(config).unlink()
+    assert len({source[i].image_id for i in range(IMAGES)}) == IMAGES
+    np.testing.assert_array_equal(source[0].image, first)
+
+
+def setup_that(acts) -> TrainingSetup:
+    """Its state is a fold over all pictures so far; `acts(step)` is called in each step."""
+
+    def step_fn(state, batch, focal):
+        acts(int(state.step) + 1)
+        seen = 0.5 * state.params["seen"] + jnp.mean(jnp.asarray(batch.images, jnp.float32))
+        names = ("loss", "class_loss", "box_loss", "gradient_norm", "learning_rate")
+        metrics = dict.fromkeys(names, np.ones(())) | {"skipped": np.zeros(())}
+        return TrainState(state.step + 1, {"seen": seen}, {}, {}), metrics
+
+    state = TrainState(jnp.int32(0), {"seen": jnp.zeros(())}, {}, {})
+    return TrainingSetup(step_fn, lambda *_: None, FocalParams(jnp.float32(2), None), state)
+
+
+def train(config, workdir: Path, acts=lambda step: None) -> float:
+    """What the state was at the end."""
+    with (
+        mock.patch.object(run, "make_setup", lambda *_: setup_that(acts)),
+        mock.patch.object(run, "evaluate_and_log", lambda *_: Evaluation({"AP": 0.0}, {}, [])),
+    ):
+        train_and_evaluate(config, workdir)
+    return float(Checkpoints(workdir / "checkpoints").read_part(("params",))["params"]["seen"])
+
+
+@pytest.mark.parametrize("harm", [cut, change])
+def test_a_run_whose_data_are_harmed_says_so_and_goes_on_when_they_are_back(config, tmp_path, harm):
+    straight, whole = train(config, tmp_path / "straight"), records_of(config).read_bytes()
+
+    def acts(step):
+        if step == 7:
+            harm(records_of(config))
+
+    with pytest.raises(ExampleError) as error:
+        train(config, tmp_path / "harmed", acts)
+    text = str(error.value)
+    assert str(records_of(config)) in text and "image id" in text
+    assert "the same command goes on from the last checkpoint" in text
+    assert Checkpoints(tmp_path / "harmed/checkpoints").latest_step() >= 6
+    records_of(config).write_bytes(whole)
+    assert train(config, tmp_path / "harmed") == straight

@@ -1,0 +1,123 @@
+"""The optimizer against torch.optim.SGD's trace, closed forms, and what masks promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from retinanet_jax.training.optimizer import (
+    OptimizerConfig,
+    kernels_only,
+    make_optimizer,
+    make_schedule,
+    scaled_learning_rate,
+    update_average,
+)
+
+
+def run(optimizer, params, gradients):
+    state, trace = optimizer.init(params), []
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, params)
+        params = jax.tree.map(lambda p, u: p + u, params, updates)
+        trace.append(params)
+    return trace
+
+
+def test_warmup_and_steps_in_closed_form():
+    config = OptimizerConfig(warmup_steps=10, warmup_factor=0.1, decay_at=(0.5, 0.75))
+    schedule = make_schedule(config, batch_size=16, total_steps=100)
+    np.testing.assert_allclose(schedule(0), 0.001, rtol=1e-6)
+    np.testing.assert_allclose(schedule(5), 0.01 * 0.55, rtol=1e-6)
+    np.testing.assert_allclose([schedule(10), schedule(49)], 0.01, rtol=1e-6)
+    np.testing.assert_allclose([schedule(51), schedule(74)], 0.001, rtol=1e-5)
+    np.testing.assert_allclose(schedule(99), 0.0001, rtol=1e-5)
+
+
+def test_cosine_ends_at_zero_and_constant_stays():
+    cosine = make_schedule(OptimizerConfig(schedule="cosine", warmup_steps=0), 16, 100)
+    np.testing.assert_allclose([cosine(0), cosine(50), cosine(100)], [0.01, 0.005, 0], atol=1e-8)
+    constant = make_schedule(OptimizerConfig(schedule="constant", warmup_steps=0), 16, 100)
+    np.testing.assert_allclose([constant(0), constant(99)], 0.01, rtol=1e-6)
+
+
+def test_rate_follows_the_batch():
+    assert scaled_learning_rate(OptimizerConfig(), 64) == pytest.approx(0.04)
+    assert scaled_learning_rate(OptimizerConfig(name="adamw"), 64) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_torchs(golden_dir, nesterov):
+    golden = np.load(golden_dir / "units.npz")
+    config = OptimizerConfig(momentum=0.9, nesterov=nesterov, weight_decay=0.05)
+    optimizer = make_optimizer(config, lambda step: jnp.where(step < 3, 0.1, 0.01), {"w": True})
+    gradients = [{"w": jnp.asarray(g)} for g in golden["sgd/grads"]]
+    trace = run(optimizer, {"w": jnp.asarray(golden["sgd/start"])}, gradients)
+    ours = np.stack([step["w"] for step in trace])
+    np.testing.assert_allclose(ours, golden[f"sgd/nesterov_{nesterov}"], rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_parameters_neither_move_nor_decay_nor_cost_memory():
+    params = {"frozen": jnp.ones((2, 2)), "free": jnp.ones((3,))}
+    optimizer = make_optimizer(
+        OptimizerConfig(weight_decay=0.5), lambda step: 0.1, {"frozen": False, "free": True}
+    )
+    after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)])[-1]
+    np.testing.assert_array_equal(after["frozen"], params["frozen"])
+    np.testing.assert_allclose(after["free"], 1 - 0.1 * 1.5, rtol=1e-6)
+    assert sum(x.size for x in jax.tree.leaves(optimizer.init(params))) < 6
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_decay_of_kernels_leaves_biases_alone(name):
+    params = {"kernel": jnp.ones((1, 1, 2, 2)), "bias": jnp.ones((2,))}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    config = OptimizerConfig(name=name, weight_decay=0.1, decay="kernels")
+    trainable = jax.tree.map(lambda _: True, params)
+    after = run(make_optimizer(config, lambda step: 1.0, trainable), params, [zero])[-1]
+    np.testing.assert_allclose(after["kernel"], 0.9, rtol=1e-6)
+    np.testing.assert_array_equal(after["bias"], params["bias"])
+    assert kernels_only(params) == {"kernel": True, "bias": False}
+
+
+def test_the_backbone_may_move_slower():
+    params = {"backbone": {"w": jnp.zeros(2)}, "fpn": {"w": jnp.zeros(2)}}
+    config = OptimizerConfig(backbone_factor=0.1, weight_decay=0.0)
+    trainable = jax.tree.map(lambda _: True, params)
+    optimizer = make_optimizer(config, lambda step: 1.0, trainable)
+    after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)])[-1]
+    np.testing.assert_allclose(after["backbone"]["w"], -0.1, rtol=1e-6)
+    np.testing.assert_allclose(after["fpn"]["w"], -1.0, rtol=1e-6)
+
+
+def test_clipping_bounds_the_norm():
+    params = {"a": jnp.zeros(4)}
+    config = OptimizerConfig(gradient_clip=1.0, weight_decay=0.0)
+    optimizer = make_optimizer(config, lambda step: 1.0, {"a": True})
+    after = run(optimizer, params, [{"a": jnp.full(4, 100.0)}])[-1]
+    np.testing.assert_allclose(jnp.linalg.norm(after["a"]), 1.0, rtol=1e-6)
+
+
+def test_average_of_a_constant_is_the_constant_and_lags_a_change():
+    average = {"w": jnp.float32(2.0)}
+    assert update_average(average, {"w": jnp.float32(2.0)}, jnp.int32(7), 0.9)["w"] == 2.0
+    # At step 0 the decay is (1 + 0) / (10 + 0), later the configured one.
+    early = update_average(average, {"w": jnp.float32(3.0)}, jnp.int32(0), 0.9)["w"]
+    late = update_average(average, {"w": jnp.float32(3.0)}, jnp.int32(10_000), 0.9)["w"]
+    np.testing.assert_allclose([early, late], [2.9, 2.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("name", "adam", "sgd, adamw"),
+        ("schedule", "poly", "step, cosine, constant"),
+        ("learning_rate", 0.0, "above 0"),
+        ("decay_at", (0.9, 0.5), "rising fractions"),
+        ("ema_decay", 1.0, r"\[0, 1\)"),
+        ("warmup_steps", -1, "must not be negative"),
+    ],
+)
+def test_impossible_values_say_what_to_write(field, value, says):
+    with pytest.raises(ValueError, match=rf"optimizer\.{field}: .*{says}"):
+        OptimizerConfig(**{field: value})

@@ -1,0 +1,230 @@
+"""Whole runs on the built-in data set: resuming, evaluating, stopping, what lies there after."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from small import small_config
+
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.inference.detector import Detector
+from retinanet_jax.inference.predict import make_predict_fn, read_variables
+from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
+from retinanet_jax.runtime.mesh import make_mesh
+from retinanet_jax.training import loop, run
+from retinanet_jax.training.evaluation import Evaluation, evaluate
+from retinanet_jax.training.loop import DivergenceError
+from retinanet_jax.training.run import evaluate_workdir, train_and_evaluate
+from retinanet_jax.training.step import TrainState
+
+NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+NAMES += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+
+
+def arrays(workdir: Path) -> list[np.ndarray]:
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    return jax.tree.leaves(checkpoints.read_part(("params", "batch_stats", "average", "step")))
+
+
+def lines(workdir: Path, kind: str) -> list[dict]:
+    entries = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of four steps with a moving average, in one go."""
+    workdir = tmp_path_factory.mktemp("finished")
+    config = small_config(optimizer__ema_decay=0.9)
+    return config, workdir, train_and_evaluate(config, workdir)
+
+
+def test_a_run_leaves_what_the_readme_says(finished):
+    _, workdir, found = finished
+    assert list(found.summary) == NAMES
+    assert [line["step"] for line in lines(workdir, "train")] == [1, 2, 3, 4]
+    (line,) = lines(workdir, "eval")
+    assert line["AP"] == pytest.approx(found.summary["AP"]) and set(NAMES) <= set(line)
+    assert (workdir / "pictures" / "detections_000004.png").stat().st_size > 1000
+    assert json.loads((workdir / "results.json").read_text())["step"] == 4
+    assert isinstance(json.loads((workdir / "detections.json").read_text()), list)
+    assert Checkpoints(workdir / "checkpoints").latest_step() == 4
+    assert Checkpoints(workdir / "best/checkpoints").latest_step() == 4
+    assert json.loads((workdir / "best/results.json").read_text())["summary"] == found.summary
+    assert (workdir / "data_notes.txt").read_text() == "nothing was skipped or changed\n"
+
+
+def write_faulty_folder(root: Path) -> None:
+    """Two pictures a split, one of them missing, and a class without a box."""
+    (root / "images").mkdir()
+    (root / "annotations").mkdir()
+    cv2.imwrite(str(root / "images/a.png"), np.zeros((64, 64, 3), np.uint8))
+    content = {
+        "images": [
+            {"id": i, "file_name": name, "height": 64, "width": 64}
+            for i, name in enumerate(("a.png", "b.png"))
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 8}
+        ],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 0, "name": "background"}],
+    }
+    for split in ("train", "val"):
+        (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+
+
+def test_what_was_skipped_or_changed_is_told_at_the_end(tmp_path, monkeypatch, capsys):
+    write_faulty_folder(tmp_path)
+    config = small_config(
+        data__name="folder", data__root=str(tmp_path), data__cache_dir=str(tmp_path / "cache"),
+        data__eval_split="val", data__on_error="skip",
+    )  # fmt: skip
+    found = Evaluation({}, {}, [])
+
+    def no_steps(*arguments):
+        arguments[-1].add(image_id=7, boxes=103, max_boxes=100)
+        return mock.Mock(spec=TrainState)
+
+    # All that would compile is left out.
+    monkeypatch.setattr(run, "make_setup", mock.Mock())
+    monkeypatch.setattr(run, "_introduce", mock.Mock())
+    monkeypatch.setattr(run, "run_steps", no_steps)
+    monkeypatch.setattr(run, "evaluate_and_log", lambda *_: found)
+    monkeypatch.setattr(run, "keep_best", lambda *_: False)
+    assert train_and_evaluate(config, tmp_path / "workdir") is found
+    said = capsys.readouterr().out
+    for line in (
+        f"{tmp_path} train: 1 skipped or changed while reading (the whole list is in ",
+        "1 x missing image: instances_train.json: image id 1",
+        "1 of 2 classes have no box and are not learned: background",
+        f"{tmp_path} val: 1 skipped or changed",
+        "max_boxes left out 3 boxes, the smallest, of 1 images: id 7",
+    ):
+        assert line in said
+    assert (tmp_path / "workdir/data_notes.txt").read_text() in said
+
+
+def test_stopped_and_continued_is_the_run_without_the_stop(finished, tmp_path, monkeypatch):
+    config, workdir, found = finished
+    # A stop after step 3, between the checkpoints of 2 and 4.
+    add = loop.Meter.add
+
+    def stop_at_3(self, step, metrics):
+        add(self, step, metrics)
+        if step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Meter, "add", stop_at_3)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(config, tmp_path)
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 2
+    again = train_and_evaluate(config, tmp_path)
+    for ours, theirs in zip(arrays(tmp_path), arrays(workdir), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert again.summary == found.summary
+    assert [line["step"] for line in lines(tmp_path, "train")] == [1, 2, 3, 4]
+
+
+def test_evaluation_by_itself_gives_the_same_numbers(finished):
+    _, workdir, found = finished
+    assert evaluate_workdir(None, workdir).summary == found.summary
+
+
+def test_evaluation_takes_the_network_from_the_checkpoint(finished):
+    _, workdir, found = finished
+    other = small_config(anchors__size=3.0, model__head_channels=32)
+    assert evaluate_workdir(other, workdir).summary == found.summary
+
+
+def test_an_evaluation_compiles_once_for_all_batches(finished):
+    config, workdir, found = finished
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    mesh = make_mesh()
+    model = build_model(config.model, 5, config.anchors.anchors_per_location)
+    predict_fn = make_predict_fn(model, config)
+    dataset = load_dataset(config.data, "validation")
+    assert len(dataset.source) % config.evaluation.batch_size  # the last batch is ragged
+    for _ in range(2):
+        again = evaluate(predict_fn, read_variables(checkpoints), dataset, config, mesh)
+    assert again.summary == found.summary
+    assert predict_fn.compiled._cache_size() == 1
+
+
+def test_the_detector_sees_what_the_evaluation_saw(finished):
+    config, workdir, found = finished
+    detector = Detector.from_checkpoint(workdir)
+    source = load_dataset(config.data, "validation").source
+    images = [source[i].image for i in range(len(source))]
+    together = detector(images)
+    for i, detections in enumerate(together):
+        recorded = [r for r in found.results if r["image_id"] == source[i].image_id]
+        np.testing.assert_allclose(detections.scores, [r["score"] for r in recorded], atol=1e-5)
+    alone = detector(images[0])
+    np.testing.assert_allclose(alone.boxes, together[0].boxes, atol=1e-2)
+    assert detector([]) == []
+
+
+def test_a_finished_run_started_again_only_evaluates(finished, capsys):
+    config, workdir, found = finished
+    before = arrays(workdir)
+    assert train_and_evaluate(config, workdir).summary == found.summary
+    assert "all steps are done" in capsys.readouterr().out
+    for x, y in zip(arrays(workdir), before, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_another_model_in_the_same_workdir_is_refused(finished):
+    config, workdir, _ = finished
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, prior=0.5))
+    with pytest.raises(CheckpointError, match=r"config\.model\.prior was 0\.01 and is 0\.5; use"):
+        train_and_evaluate(other, workdir)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    config = small_config(
+        optimizer__learning_rate=1e30, train__checkpoint_every=1, data__mix=("shapes::train[:4]*2",)
+    )
+    with pytest.raises(DivergenceError) as error:
+        train_and_evaluate(config, tmp_path)
+    text = str(error.value)
+    assert "the loss or the gradient of step 2 is not finite (" in text
+    assert (
+        "class_loss" in text
+        and "box_loss" in text
+        and re.search(r"image ids of the batch: shapes train(\[:4\])?: \d", text)
+    )
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 1
+    report = json.loads((tmp_path / "divergence/step_000002/report.json").read_text())
+    assert report["step"] == 2 and "shapes train" in report["images"]
+    assert {"loss", "learning_rate", "gradient_norm/backbone"} <= set(report["values"])
+    picture = cv2.imread(str(tmp_path / "divergence/step_000002/batch.png"))
+    assert picture.shape == (480, 4 * 480, 3) and picture.std() > 10
+
+
+def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(tmp_path, monkeypatch):
+    config = small_config(train__evaluate_every=2, train__checkpoint_every=100)
+    judged = []
+
+    def judge(*arguments):
+        judged.append(arguments[6])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "evaluate_and_log", judge)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, tmp_path)
+        assert Checkpoints(tmp_path / "checkpoints").latest_step() == 2
+    assert judged == [2, 2]
+
+
+def test_evaluating_an_empty_workdir_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        evaluate_workdir(small_config(), tmp_path)
