@@ -1,10 +1,10 @@
-"""Your own pictures: a folder in COCO format.
+"""Your own images: a folder in COCO format.
 
-    FOLDER/images/                          the pictures (or images/<split>/)
+    FOLDER/images/                          the images (or images/<split>/)
     FOLDER/annotations/instances_train.json
     FOLDER/annotations/instances_val.json
 
-The folder is checked and prepared once, as a TFDS ArrayRecord data set in
+The folder is checked and prepared once, as a TFDS ArrayRecord dataset in
 config.data.cache_dir; class names and category ids are those of the annotations.
 
 Variants:
@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _gpu(config: ConfigDict) -> ConfigDict:
-    """detectron2's recipe, shorter: a folder has not COCO's 118,000 pictures."""
+    """detectron2's recipe, shorter: a folder has not COCO's 118,000 images."""
     config.model.backbone = "resnet50"
     config.model.dtype = "bfloat16"
     config.optimizer.learning_rate = 0.01
@@ -64,7 +64,7 @@ def _small(config: ConfigDict) -> ConfigDict:
     config.model.fpn_channels = config.model.head_channels = 64
     config.model.head_depth = 2
     config.model.head_norm = "group"
-    # Pictures this small hold objects of 12 pixels; the paper's anchors begin at 32.
+    # Images this small hold objects of 12 pixels; the paper's anchors begin at 32.
     config.anchors.size = 2.0
     config.loss.box = "giou"
 

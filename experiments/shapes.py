@@ -1,8 +1,8 @@
-"""The built-in data set: a detector from nothing in minutes, on any computer.
+"""The built-in dataset: a detector from nothing in minutes, on any computer.
 
 What: five kinds of shapes on textured ground, drawn on the fly at 128x128, over three octaves of
-size; 20,000 pictures to train on, 200 others to evaluate on. A ResNet-18 up to its second stage
-without pretrained weights, heads of two convolutions, 700 steps of 8 pictures.
+size; 20,000 images to train on, 200 others to evaluate on. A ResNet-18 up to its second stage
+without pretrained weights, heads of two convolutions, 700 steps of 8 images.
 
 Expected: AP about .67, AP50 about .95 in 4 to 5 minutes on two CPU cores, compilation included;
 what was measured stands in experiments/README.md.

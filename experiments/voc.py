@@ -1,11 +1,11 @@
 """Pascal VOC: trained on 2007 trainval and 2012 trainval, evaluated on 2007 test.
 
 Source: the usual "07+12" protocol; settings of `experiments/coco.py:flips` with the schedule
-shortened to 17 epochs of the 16,551 pictures and 600 pixels as in the paper's ablations (section
+shortened to 17 epochs of the 16,551 images and 600 pixels as in the paper's ablations (section
 4). AP is VOC's at IoU .5, 11-point (2007) and all-point (2010 and later). No figure has been
 published with the paper; none has been measured here yet.
 
-Data: the TFDS data sets `voc/2007` and `voc/2012` in config.data.root. From VOC's archives or
+Data: the TFDS datasets `voc/2007` and `voc/2012` in config.data.root. From VOC's archives or
 what was extracted from them in VOC/, which --download fetches first (3 GB):
     python scripts/prepare_data.py --dataset=voc --source=VOC --data_dir=TFDS [--download]
 One year alone is --config.data.name=voc2007 (splits train, validation, trainval, test) or voc2012

@@ -48,7 +48,7 @@ from retinanet_jax.weights.weights_error import WeightsError
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment file, such as experiments/shapes.py, or with a variant, :small."
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and pictures are kept.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and images are kept.")
 REPLAY = flags.DEFINE_integer("replay", None, "Number of a step to run again and report on.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, of several.")
 NUM_PROCESSES = flags.DEFINE_integer(
@@ -60,7 +60,7 @@ COORDINATOR_TIMEOUT = flags.DEFINE_integer(
 )
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
 
-# What a person can mend: told in a line, without a traceback.
+# What a person can fix: told in a line, without a traceback.
 EXPECTED = (
     ConfigError,
     DataError,
@@ -75,13 +75,13 @@ EXPECTED = (
 
 LESS_MEMORY = (
     "Less is needed with a smaller --config.train.batch_size or --config.evaluation.batch_size, "
-    "smaller pictures (--config.pipeline.min_side and max_side), --config.model.dtype=bfloat16 or "
+    "smaller images (--config.pipeline.min_side and max_side), --config.model.dtype=bfloat16 or "
     "--config.model.remat=all."
 )
 
 
 def tell(error: BaseException) -> tuple[str, int] | None:
-    """The words and the exit code for what is no fault of the program; None for what is."""
+    """The words and the exit code for what is no error of the program; None for what is."""
     if isinstance(error, Preempted):
         return f"stopped by {error}; the same command goes on", EXIT_CODE
     if isinstance(error, EXPECTED):

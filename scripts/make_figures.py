@@ -1,4 +1,4 @@
-"""Draws the figures of README.md and docs/ from the built-in data set and a detector of its shapes.
+"""Draws the figures of README.md and docs/ from the built-in dataset and a detector of its shapes.
 
 python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes
 python scripts/make_figures.py --model=runs/shapes --out=docs/figures
@@ -25,13 +25,13 @@ from retinanet_jax.reports.analysis.analysis_figures import focal_figure
 from retinanet_jax.reports.html.frame import standalone
 from retinanet_jax.reports.html.markup import Html, tag
 
-SIDE, LARGE = 240, 400  # pixels of a picture in a row
+SIDE, LARGE = 240, 400  # pixels of an image in a row
 GAP = 8
 WHITE, GREY = (255, 255, 255), (150, 150, 150)
 HOST, DEVICE = "#eef3fb", "#fdf1e3"
 STAGES = (  # column, row from 0, colour, lines
     (0, 0.5, HOST, ("records", "TFDS ArrayRecord", "or drawn")),
-    (1, 0.5, HOST, ("pictures", "decode, crop, resize", "in threads, uint8")),
+    (1, 0.5, HOST, ("images", "decode, crop, resize", "in threads, uint8")),
     (2, 0.5, HOST, ("batch", "of fixed shape,", "boxes padded")),
     (3, 0.5, DEVICE, ("network", "normalise, ResNet,", "FPN, two heads")),
     (4, 0.0, DEVICE, ("training", "match, focal loss,", "gradients, update")),
@@ -41,12 +41,12 @@ STAGES = (  # column, row from 0, colour, lines
 ARROWS = ((0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (5, 6))
 
 
-def row(pictures: list[UInt8[np.ndarray, "_h _w 3"]], side: int = SIDE) -> Image.Image:
-    """Pictures side by side, each `side` pixels wide and high."""
-    width = len(pictures) * (side + GAP) - GAP
+def row(images: list[UInt8[np.ndarray, "_h _w 3"]], side: int = SIDE) -> Image.Image:
+    """Images side by side, each `side` pixels wide and high."""
+    width = len(images) * (side + GAP) - GAP
     canvas = Image.new("RGB", (width, side), WHITE)
-    for i, picture in enumerate(pictures):
-        resized = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+    for i, image in enumerate(images):
+        resized = Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)
         canvas.paste(resized, (i * (side + GAP), 0))
     return canvas
 
@@ -61,7 +61,7 @@ def detections(detector: Detector, examples: list[Example]) -> Image.Image:
 
 
 def matched_anchors(detector: Detector, example: Example) -> Image.Image:
-    """The anchors of a cell; then those of the whole picture that belong to objects or to none.
+    """The anchors of a cell; then those of the whole image that belong to objects or to none.
 
     Objects are white, positive anchors have the colour of their class, ignored ones are grey.
     """
@@ -91,7 +91,7 @@ def outlined(
     groups: list[tuple[Float[np.ndarray, "_ 4"], tuple[int, int, int]]],
     factor: float,
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The picture enlarged, with groups of boxes, each in its colour."""
+    """The image enlarged, with groups of boxes, each in its colour."""
     size = round(image.shape[1] * factor), round(image.shape[0] * factor)
     canvas = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
@@ -102,7 +102,7 @@ def outlined(
 
 
 def pyramid(detector: Detector, example: Example) -> Image.Image:
-    """The picture, and the highest class score of each location of each level, lightest highest."""
+    """The image, and the highest class score of each location of each level, lightest highest."""
     config, size = detector.config, example.image.shape[:2]
     per_location = config.anchors.anchors_per_location
     model = build_model(config.model, detector.categories.num_classes, per_location)
@@ -146,7 +146,7 @@ def main() -> None:
     detector = Detector.from_checkpoint(arguments.model)
     data = detector.config.data
     source = load_dataset(data, data.eval_split).source
-    # The first pictures of the evaluation split in which there is something to see.
+    # The first images of the evaluation split in which there is something to see.
     examples = [e for e in (source[i] for i in range(30)) if len(e.boxes) >= 3][:4]
     arguments.out.mkdir(parents=True, exist_ok=True)
     # One as it is, for whoever wants to try the detector.

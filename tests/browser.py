@@ -143,6 +143,6 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=features)
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
-        """A picture of the window, or of the whole page."""
+        """An image of the window, or of the whole page."""
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))

@@ -99,16 +99,16 @@ def batch(folder: Path, golden) -> np.ndarray:
     _, _, height, width = golden["eval/batch/shape"]
     canvas = np.zeros((len(sizes), height, width, 3), np.float32)
     for index, (h, w) in enumerate(sizes):
-        picture = np.asarray(normalize(inputs[f"image{index}"][None], PixelConfig())[0])
-        canvas[index, :h, :w] = resize(picture.astype(np.float64), h, w)
+        image = np.asarray(normalize(inputs[f"image{index}"][None], PixelConfig())[0])
+        canvas[index, :h, :w] = resize(image.astype(np.float64), h, w)
     return canvas
 
 
-def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear with half-pixel centres and without antialiasing, [h w c]."""
-    rows = _interpolation(picture.shape[0], height)
-    columns = _interpolation(picture.shape[1], width)
-    return np.einsum("ij,jkc,lk->ilc", rows, picture, columns, optimize=True)
+    rows = _interpolation(image.shape[0], height)
+    columns = _interpolation(image.shape[1], width)
+    return np.einsum("ij,jkc,lk->ilc", rows, image, columns, optimize=True)
 
 
 def _interpolation(old: int, new: int) -> np.ndarray:
@@ -138,7 +138,7 @@ def assert_close(golden, key: str, ours, *, times: float = 6.0) -> None:
 SCORE_ATOL, BOX_ATOL = 1e-5, 1e-3  # what detections are held to: probability, pixels
 
 
-def pictures(folder: Path) -> list[np.ndarray]:
+def images(folder: Path) -> list[np.ndarray]:
     """The images of inputs.npz, uint8 RGB."""
     inputs = np.load(folder / "inputs.npz")
     return [inputs[f"image{n}"] for n in range(sum(name.startswith("image") for name in inputs))]
@@ -146,7 +146,7 @@ def pictures(folder: Path) -> list[np.ndarray]:
 
 def side_limits(folder: Path, golden) -> tuple[int, int]:
     """(min_side, max_side) of the transform, told by the sizes before and after it."""
-    sizes = [image.shape[:2] for image in pictures(folder)]
+    sizes = [image.shape[:2] for image in images(folder)]
     wanted = [tuple(size) for size in golden["eval/image_sizes"].tolist()]
     short, long = (max(map(side, wanted)) for side in (min, max))
     # A floor is at most one pixel below the limit.
@@ -157,7 +157,7 @@ def side_limits(folder: Path, golden) -> tuple[int, int]:
 
 
 def with_golden_sides(config, folder: Path, golden):
-    """A typed config whose pictures are resized as those of the golden folder were."""
+    """A typed config whose images are resized as those of the golden folder were."""
     low, high = side_limits(folder, golden)
     pipeline = dataclasses.replace(config.pipeline, min_side=low, max_side=high)
     return dataclasses.replace(config, pipeline=pipeline)

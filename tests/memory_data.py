@@ -1,4 +1,4 @@
-"""A data set made of a few lists, for tests of what looks at data."""
+"""A dataset made of a few lists, for tests of what looks at data."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from retinanet_jax.data.sources import Annotated
 
 
 class MemorySource:
-    """Grey pictures of one size with the boxes [m 4], labels [m] and crowd marks [m] of lists."""
+    """Grey images of one size with the boxes [m 4], labels [m] and crowd marks [m] of lists."""
 
     def __init__(self, objects, size=(64, 64)):
         self._objects, self._size = list(objects), size
@@ -33,18 +33,18 @@ class MemorySource:
 
 
 def objects_of(boxes, labels=None, crowd=None):
-    """Boxes, labels (all 0) and crowd marks (none) of one picture as arrays."""
+    """Boxes, labels (all 0) and crowd marks (none) of one image as arrays."""
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     labels = np.zeros(len(boxes)) if labels is None else labels
     crowd = np.zeros(len(boxes)) if crowd is None else crowd
     return boxes, np.array(labels, np.int32), np.array(crowd, bool)
 
 
-def random_objects(seed, sides, *, size=(64, 64), pictures=20, count=5, classes=1):
-    """Pictures with boxes at random places whose (width, height) are drawn from a list."""
+def random_objects(seed, sides, *, size=(64, 64), images=20, count=5, classes=1):
+    """Images with boxes at random places whose (width, height) are drawn from a list."""
     rng = np.random.default_rng(seed)
     found = []
-    for _ in range(pictures):
+    for _ in range(images):
         extent = np.array(sides, float)[rng.integers(len(sides), size=count)]
         extent *= rng.uniform(0.9, 1.1, (count, 1))
         corner = rng.uniform(0, 1, (count, 2)) * (np.array(size[::-1]) - extent)

@@ -1,4 +1,4 @@
-"""Pictures of painted rectangles: where a colour is found is where its box has to be."""
+"""Images of painted rectangles: where a colour is found is where its box has to be."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -10,7 +10,7 @@ COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 250]], np.
 
 
 def painted(size, boxes, labels=None, crowd=None) -> Example:
-    """A black picture of `size` (height, width) with filled boxes, which cover half their area."""
+    """A black image of `size` (height, width) with filled boxes, which cover half their area."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     labels = np.arange(len(boxes)) if labels is None else np.asarray(labels)
     crowd = np.zeros(len(boxes), bool) if crowd is None else np.asarray(crowd)

@@ -31,7 +31,7 @@ def write_coco(sample: Path, root: Path, year: str = "2017") -> Path:
 
 
 def zip_coco(root: Path, archives: Path, year: str = "2017") -> Path:
-    """The archives of `write_coco`'s folders: pictures stored, annotations deflated."""
+    """The archives of `write_coco`'s folders: images stored, annotations deflated."""
     archives.mkdir()
     for split in ("train", "val", "test"):
         with zipfile.ZipFile(archives / f"{split}{year}.zip", "w") as file:
@@ -46,8 +46,8 @@ def zip_coco(root: Path, archives: Path, year: str = "2017") -> Path:
 
 
 def write_voc(root: Path) -> Path:
-    """VOCdevkit with one grey picture and one cat for each image set."""
-    picture = cv2.imencode(".jpg", np.zeros((30, 40, 3), np.uint8))[1].tobytes()
+    """VOCdevkit with one grey image and one cat for each image set."""
+    image = cv2.imencode(".jpg", np.zeros((30, 40, 3), np.uint8))[1].tobytes()
     for year, image_set, name in (
         ("2007", "train", "000001"),
         ("2007", "val", "000002"),
@@ -59,7 +59,7 @@ def write_voc(root: Path) -> Path:
         for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / f"ImageSets/Main/{image_set}.txt").write_text(f"{name}\n")
-        (folder / f"JPEGImages/{name}.jpg").write_bytes(picture)
+        (folder / f"JPEGImages/{name}.jpg").write_bytes(image)
         (folder / f"Annotations/{name}.xml").write_text(XML)
     return root
 

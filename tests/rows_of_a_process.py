@@ -9,7 +9,7 @@ import itertools
 import json
 import sys
 
-from pictures import ALL_ON, SMALL, Pictures
+from image_data import ALL_ON, SMALL, Images
 
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import mixed
@@ -21,11 +21,11 @@ BATCH_SIZE = 4
 
 
 def mixture(parts=((17, 1), (3, 2))) -> Dataset:
-    """Data sets of (number of pictures, times an epoch), mixed."""
+    """Datasets of (number of images, times an epoch), mixed."""
     categories = Categories(("a", "b", "c"), (1, 2, 3))
     return mixed(
         [
-            (Dataset(Pictures(images), categories, dict, f"pictures {i}"), times)
+            (Dataset(Images(images), categories, dict, f"images {i}"), times)
             for i, (images, times) in enumerate(parts)
         ]
     )

@@ -29,8 +29,8 @@ class Served(NamedTuple):
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read()), dict(answer.headers)
 
-    def detect(self, data, name: str = "picture", **headers: str) -> tuple[int, dict]:
-        """Status and answer for a picture."""
+    def detect(self, data, name: str = "image", **headers: str) -> tuple[int, dict]:
+        """Status and answer for an image."""
         return self.ask("POST", f"/detect?name={name}", data, headers)[:2]
 
     @property

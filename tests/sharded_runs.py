@@ -24,7 +24,13 @@ from small import small_batch, small_config
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.compilation_cache import keep_compilations
-from retinanet_jax.runtime.mesh import MeshConfig, make_mesh, sent_ahead, state_sharding, to_devices
+from retinanet_jax.runtime.mesh import (
+    MeshConfig,
+    make_mesh,
+    prefetch_to_device,
+    state_sharding,
+    to_devices,
+)
 from retinanet_jax.training import loop, run
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.run import train_and_evaluate
@@ -34,7 +40,7 @@ FOLDER = Path(sys.argv[1])
 FIELDS = {
     "train__batch_size": 8,
     "evaluation__batch_size": 8,
-    "evaluation__pictures": 0,
+    "evaluation__example_images": 0,
     "optimizer__ema_decay": 0.9,
     "postprocess__score_threshold": 0.0,
     "optimizer__base_batch_size": 8,
@@ -79,7 +85,7 @@ def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: boo
     setup = setup._replace(state=jax.tree.map(jnp.copy, setup.state))
 
     def recorded(batches, arrays, mesh):
-        for batch in sent_ahead(batches, arrays, mesh):
+        for batch in prefetch_to_device(batches, arrays, mesh):
             pixels = np.asarray(batch.images).tobytes()
             examples.append(hashlib.sha256(pixels).hexdigest())
             yield batch

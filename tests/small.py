@@ -35,7 +35,7 @@ def get_config(**fields):
         "train.log_every": 1,
         "train.checkpoint_every": 2,
         "evaluation.batch_size": 4,
-        "evaluation.pictures": 2,
+        "evaluation.example_images": 2,
     }
     tree.update_from_flattened_dict(values | {k.replace("__", "."): v for k, v in fields.items()})
     return tree

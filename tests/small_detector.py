@@ -7,7 +7,7 @@ from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.detector import Detector
 
-TALL, WIDE = (96, 64), (64, 96)  # of its pictures: they are not resized
+TALL, WIDE = (96, 64), (64, 96)  # of its images: they are not resized
 CATEGORIES = Categories(("ant", "bee", "cat", "dog", "elk"), (3, 5, 7, 11, 13))
 
 

@@ -13,7 +13,7 @@ SMALL = [
     "--config.train.checkpoint_every=1",
     "--config.data.shapes.num_eval=2",
     "--config.evaluation.batch_size=2",
-    "--config.evaluation.pictures=0",
+    "--config.evaluation.example_images=0",
 ]
 
 

@@ -37,11 +37,11 @@ def test_a_contestant_works_when_asked_and_one_that_cannot_is_named(scripts, tmp
     from benchmarks import data
     from benchmarks.contestants import Contestant, MissingPeer
 
-    monkeypatch.setattr(data, "PICTURES", 3)
-    data.write_pictures(tmp_path / "pictures")
-    sizes = [path.stat().st_size for path in (tmp_path / "pictures" / "images").iterdir()]
+    monkeypatch.setattr(data, "IMAGES", 3)
+    data.write_images(tmp_path / "images")
+    sizes = [path.stat().st_size for path in (tmp_path / "images" / "images").iterdir()]
     assert len(sizes) == 3 and all(120_000 < size < 145_000 for size in sizes)
-    with Contestant("data_decode", str(tmp_path / "pictures"), cores=range(1)) as contestant:
+    with Contestant("data_decode", str(tmp_path / "images"), cores=range(1)) as contestant:
         for _ in range(2):
             found = contestant.round()
             assert 1e-4 < found["cpu_s"] < 1 and found["memory_mb"] > 10

@@ -57,7 +57,7 @@ def test_unknown_commands_and_arguments_are_usage_errors(capsys):
     assert exit_of("detect", "x.jpg", "--model=m", "--out=o", "--treshold=1") == 2
     assert "unknown arguments: --treshold=1" in capsys.readouterr().err
     assert exit_of("detect", "x.jpg", "--model=m", "--out=o", "--format=csv,pdf") == 2
-    assert "'pdf' is not one of pictures, coco, csv" in capsys.readouterr().err
+    assert "'pdf' is not one of images, coco, csv" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -85,11 +85,11 @@ def test_what_a_person_can_mend_is_a_line_and_a_fault_a_traceback(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(detect, "run", fail(ExampleError("data set d, example 3: broken")))
+    monkeypatch.setattr(detect, "run", fail(ExampleError("dataset d, example 3: broken")))
     arguments = ("detect", "x.jpg", "--model=m", "--out=o")
-    assert exit_of(*arguments) == "ExampleError: data set d, example 3: broken"
-    monkeypatch.setattr(detect, "run", fail(RuntimeError("a fault")))
-    with pytest.raises(RuntimeError, match="a fault"):
+    assert exit_of(*arguments) == "ExampleError: dataset d, example 3: broken"
+    monkeypatch.setattr(detect, "run", fail(RuntimeError("an error")))
+    with pytest.raises(RuntimeError, match="an error"):
         app.main(arguments)
     monkeypatch.setattr(inspect_data, "run", fail(KeyboardInterrupt()))
     assert exit_of("inspect") == "interrupted"

@@ -42,7 +42,7 @@ def detect(network, monkeypatch):
     logging.set_verbosity(verbosity)
 
 
-def write_picture(path: Path, seed: int, size=WIDE) -> Path:
+def write_image(path: Path, seed: int, size=WIDE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(path)
@@ -51,13 +51,13 @@ def write_picture(path: Path, seed: int, size=WIDE) -> Path:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Pictures of the same name, one of another kind, one broken, a note and a video."""
+    """Images of the same name, one of another kind, one broken, a note and a video."""
     root = tmp_path / "in"
-    write_picture(root / "a/x.png", 0)
-    write_picture(root / "b/x.png", 1, TALL)
-    write_picture(root / "b/y.tif", 2)
+    write_image(root / "a/x.png", 0)
+    write_image(root / "b/x.png", 1, TALL)
+    write_image(root / "b/y.tif", 2)
     (root / "a/broken.jpg").write_bytes(b"\xff\xd8no")
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
     with VideoWriter(root / "clip.mp4", 5) as writer:
         for seed in range(4):
             writer.write(np.random.default_rng(seed).integers(0, 256, (*WIDE, 3), np.uint8))
@@ -73,13 +73,13 @@ def test_everything_is_written_and_nothing_of_the_inputs(detect, network, folder
     assert detect(folder, f"--out={out}", "--threshold=0.1", "--max=20") == 3
     said = capsys.readouterr()
     assert "1 of the inputs could not be read" in said.err and "broken.jpg: its 4" in said.err
-    assert "3 pictures, 4 frames: " in said.out and "notes.txt" in said.out
+    assert "3 images, 4 frames: " in said.out and "notes.txt" in said.out
     assert contents(folder) == before
 
-    drawn = {str(path.relative_to(out / "pictures")) for path in contents(out / "pictures")}
+    drawn = {str(path.relative_to(out / "images")) for path in contents(out / "images")}
     assert drawn == {"a/x.png", "b/x.png", "b/y.tif.png", "clip.mp4"}
-    assert np.asarray(Image.open(out / "pictures/b/x.png")).shape == (480, 320, 3)
-    clip = cv2.VideoCapture(str(out / "pictures/clip.mp4"))
+    assert np.asarray(Image.open(out / "images/b/x.png")).shape == (480, 320, 3)
+    clip = cv2.VideoCapture(str(out / "images/clip.mp4"))
     assert clip.get(cv2.CAP_PROP_FRAME_COUNT) == 4 and clip.get(cv2.CAP_PROP_FPS) == 5
     assert clip.read()[1].shape == (*WIDE, 3)
 
@@ -123,7 +123,7 @@ def test_only_what_is_asked_for_is_written(detect, folder, tmp_path, capsys):
         (["IN/a/x.png", "--threshold=2"], "threshold: 2.0 is not between"),
         (["IN/a/x.png", "--max=0"], "max_detections: 0 is not between"),
         (["IN/a/x.png", "--out=IN/notes.txt"], "notes.txt"),
-        (["EMPTY"], "none of 0 files is a picture"),
+        (["EMPTY"], "none of 0 files is an image"),
     ],
 )
 def test_mistakes_are_told_in_a_line(detect, folder, tmp_path, arguments, says):
@@ -138,28 +138,28 @@ def test_mistakes_are_told_in_a_line(detect, folder, tmp_path, arguments, says):
 
 def test_unreadable_videos_are_listed(detect, tmp_path, capsys):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    write_picture(tmp_path / "good.png", 0)
+    write_image(tmp_path / "good.png", 0)
     assert detect(tmp_path, f"--out={tmp_path / 'out'}") == 3
     said = capsys.readouterr()
-    assert "bad.mp4: cannot be opened" in said.err and "1 picture: " in said.out
+    assert "bad.mp4: cannot be opened" in said.err and "1 image: " in said.out
 
 
 def test_folders_patterns_and_names_come_to_files_once(tmp_path):
-    x, y = write_picture(tmp_path / "p/x.png", 0), write_picture(tmp_path / "p/q/y.JPG", 1)
+    x, y = write_image(tmp_path / "p/x.png", 0), write_image(tmp_path / "p/q/y.JPG", 1)
     (tmp_path / "p/.hidden.png").write_bytes(x.read_bytes())
     odd = tmp_path / "p/odd.dat"
     odd.write_bytes(x.read_bytes())
-    out = tmp_path / "p/found/pictures"
-    write_picture(out / "x.png", 0)
+    out = tmp_path / "p/found/images"
+    write_image(out / "x.png", 0)
     everything = find_inputs([str(x), str(tmp_path / "p"), f"{tmp_path}/p/**/*.JPG"], out)
-    assert everything.pictures == [x, y] and everything.left_out == [odd]
-    assert find_inputs([str(odd)], out).pictures == [odd]  # named, it may be a picture
-    assert find_inputs([f"{tmp_path}/p/*.png"], out).pictures == [x]
+    assert everything.images == [x, y] and everything.left_out == [odd]
+    assert find_inputs([str(odd)], out).images == [odd]  # named, it may be an image
+    assert find_inputs([f"{tmp_path}/p/*.png"], out).images == [x]
 
 
-def test_drawn_pictures_never_meet_each_other_or_an_original(tmp_path):
+def test_drawn_images_never_meet_each_other_or_an_original(tmp_path):
     names = ("a/x.jpg", "b/x.jpg", "b/x.tif", "b/x.tif.png", "b/v.avi", "b/v.avi.mp4")
-    paths = [write_picture(tmp_path / name, 0) if "v" not in name else tmp_path / name
+    paths = [write_image(tmp_path / name, 0) if "v" not in name else tmp_path / name
              for name in names]  # fmt: skip
     paths[4].write_bytes(b"")
     paths[5].write_bytes(b"")

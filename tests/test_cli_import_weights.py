@@ -37,7 +37,7 @@ def checkpoint(golden_dir, tmp_path_factory):
 
 
 def test_import_and_one_image(checkpoint, golden_dir, tmp_path):
-    image, workdir = golden_models.pictures(golden_dir)[0], tmp_path / "workdir"
+    image, workdir = golden_models.images(golden_dir)[0], tmp_path / "workdir"
     cv2.imwrite(str(tmp_path / "image.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     done = run(
         f"--checkpoint={checkpoint}",

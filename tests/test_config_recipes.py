@@ -153,9 +153,9 @@ def test_first_anchors_and_strides():
 
 
 def test_pixels():
-    picture = np.full((1, 1, 1, 3), (200, 100, 50), np.uint8)
+    image = np.full((1, 1, 1, 3), (200, 100, 50), np.uint8)
     torchvision, detectron2, mmdetection = (
-        np.asarray(normalize(picture, config_of(name).pixels))[0, 0, 0]
+        np.asarray(normalize(image, config_of(name).pixels))[0, 0, 0]
         for name in ("torchvision_v1", "detectron2", "mmdetection")
     )
     np.testing.assert_allclose(detectron2, [50 - 103.53, 100 - 116.28, 200 - 123.675], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md adds works: a backbone, losses and a data set in one small training."""
+"""What CONTRIBUTING.md adds works: a backbone, losses and a dataset in one small training."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_a_data_set_of_a_function_is_scored_and_mixed(added):
     assert [image["id"] for image in truth["images"]] == list(range(8))
     assert truth["annotations"][3]["bbox"] == [3.0, 8.0, 24.0, 24.0]
     assert squares.source.image_size(7) == (64, 64)
-    with pytest.raises(IndexError, match="no picture 8 of 8"):
+    with pytest.raises(IndexError, match="no image 8 of 8"):
         squares.source[8]
 
 

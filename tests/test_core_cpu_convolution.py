@@ -19,7 +19,7 @@ CASES = {  # name: [b h w c], kernel size, d, stride, groups
     "winograd, wider than a band": ((1, 4, 2 * TILES_AT_ONCE + 3, 128), 3, 128, 1, 1),
     "few channels": ((1, 16, 16, 128), 3, 36, 1, 1),
     "few tiles": ((1, 3, 3, 128), 3, 128, 1, 1),
-    "no pictures": ((0, 16, 16, 128), 3, 128, 1, 1),
+    "no images": ((0, 16, 16, 128), 3, 128, 1, 1),
     "3x3, stride 2": ((1, 17, 16, 128), 3, 128, 2, 1),
     "3x3, groups": ((1, 16, 16, 256), 3, 256, 1, 2),
     "1x1": ((2, 7, 6, 5), 1, 8, 1, 1),

@@ -135,7 +135,7 @@ def test_threshold_is_strict():
     assert one_level([[1e-6]], score_threshold=0.5)[0].valid.all()
 
 
-def test_boxes_are_clipped_to_the_picture():
+def test_boxes_are_clipped_to_the_image():
     got, _ = one_level([[3.0]], anchors=[[-5, -5, 300, 300]], image_size=(40, 60))
     np.testing.assert_array_equal(got.boxes, [[0, 0, 60, 40]])
 
@@ -158,7 +158,7 @@ def test_shrinking_is_bounded_where_the_recipe_says():
         np.testing.assert_allclose(got.boxes, wanted, atol=1e-3)
 
 
-# In a picture of 100 x 100: two boxes of which clipping leaves the same part, and one outside.
+# In an image of 100 x 100: two boxes of which clipping leaves the same part, and one outside.
 CLIPPED = np.array([[-60, 0, 20, 20], [0, 0, 20, 20], [-50, 50, -10, 90]], np.float32)
 
 
@@ -250,8 +250,8 @@ def test_levels_must_agree():
         detect(logits[:-1], deltas, anchors, np.array([64, 96], np.float32), PostprocessConfig())
 
 
-def test_back_to_the_original_picture():
-    """A picture of 200 x 600 (height, width) shown to the network as 100 x 200."""
+def test_back_to_the_original_image():
+    """An image of 200 x 600 (height, width) shown to the network as 100 x 200."""
     boxes = np.array([[20, 10, 100, 50]], np.float32)
     given_ = Detections(boxes, np.ones(1, np.float32), np.zeros(1, np.int32), np.ones(1, bool))
     got = to_original(given_, np.array([100, 200]), np.array([200, 600]))

@@ -261,7 +261,7 @@ def test_normalize_by_hand():
     np.testing.assert_allclose(normalize(images, detectron2)[0, 0, 0], wanted, rtol=1e-6)
 
 
-def test_normalize_leaves_zeros_outside_of_the_picture():
+def test_normalize_leaves_zeros_outside_of_the_image():
     images = np.full((2, 4, 5, 3), 200, np.uint8)
     sizes = np.array([[3, 5], [4, 2]], np.float32)
     pixels = np.asarray(normalize(images, PixelConfig(), sizes))

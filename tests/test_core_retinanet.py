@@ -203,7 +203,7 @@ def test_rematerialisation_keeps_less_for_the_gradients_and_the_same_parameters(
     assert everything < backbone < 0.9 * none and trees[0] == trees[1] == trees[2]
 
 
-def test_config_errors_name_the_field_and_the_mend():
+def test_config_errors_name_the_field_and_the_fix():
     for field, value, message in (
         ("backbone", "resnet49", "model.backbone: 'resnet49' is not one of resnet18, resnet34"),
         ("norm", "layer", "model.norm: 'layer' is not one of frozen_batch, batch, group"),
@@ -287,7 +287,7 @@ def test_partial_folded_imagenet_weights_are_accounted_for(shared_dir):
 
 
 def object_crops(shared_dir, side=96):
-    """(pictures [n side side 3], is a person [n], image id [n]) of the larger objects."""
+    """(images [n side side 3], is a person [n], image id [n]) of the larger objects."""
     crops, persons, image_ids = [], [], []
     root = shared_dir / "data" / "coco_sample"
     for path in sorted((root / "annotations").glob("instances_*.json")):

@@ -1,7 +1,7 @@
 """Thousands of damaged annotation files: each is read, or refused by name, and nothing is lost.
 
 Every file is read in both modes. What `skip` keeps and what it counts are together what the file
-holds; `strict` refuses a file exactly if `skip` left something out of it, and finds as many faults.
+holds; `strict` refuses a file exactly if `skip` left something out of it, and finds as many errors.
 """
 
 import copy
@@ -132,13 +132,13 @@ def faults(counts: dict[str, list[str]]) -> int:
 
 
 def check_strict(read, expected: int) -> None:
-    """`strict` refuses what `skip` found `expected` faults in, and finds as many itself."""
+    """`strict` refuses what `skip` found `expected` errors in, and finds as many itself."""
     if not expected:
         read("strict")
         return
     with pytest.raises(DataError) as caught:
         read("strict")
-    listed = re.search(r"has (\d+) faults", str(caught.value))
+    listed = re.search(r"has (\d+) errors", str(caught.value))
     assert (int(listed.group(1)) if listed else 1) == expected
 
 

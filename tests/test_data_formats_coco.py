@@ -309,7 +309,7 @@ def test_strict_lists_all_faults_at_once(read):
     with pytest.raises(DataError) as caught:
         read(data)
     text = str(caught.value)
-    assert "instances_train.json: has 4 faults; mend them, or set data.on_error=skip" in text
+    assert "instances_train.json: has 4 errors; fix them, or set data.on_error=skip" in text
     for line in ("1 x missing image", "2 x box without area", "1 x object of a skipped image"):
         assert line in text
     assert "No such file" in text and "also " in text and "annotation id 5" in text
@@ -321,7 +321,7 @@ def test_strict_lists_thousands_of_faults_in_a_few_lines():
     for i in range(10_000):
         with guard:
             raise DataError("bbox", "a.json", f"annotation id {i}", "is wrong", "write it")
-    with pytest.raises(DataError, match=r"a\.json: has 10000 faults") as caught:
+    with pytest.raises(DataError, match=r"a\.json: has 10000 errors") as caught:
         guard.finish(Path("a.json"))
     assert len(str(caught.value)) < 500
 

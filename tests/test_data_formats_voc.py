@@ -214,7 +214,7 @@ def test_missing_data_names_the_command(tmp_path):
 
 @pytest.fixture
 def small(tmp_path):
-    """A devkit of one year's form: one grey picture of 40 x 30, with one dog."""
+    """A devkit of one year's form: one grey image of 40 x 30, with one dog."""
     photograph = tmp_path / "grey.jpg"
     photograph.write_bytes(cv2.imencode(".jpg", np.zeros((30, 40, 3), np.uint8))[1].tobytes())
     objects = [object_xml("dog", (1, 1, 40, 30)), object_xml("cat", (5, 6, 5, 6))]
@@ -285,7 +285,7 @@ def test_broken_files_are_named(small, damage):
 def test_broken_objects_are_listed_together(small):
     path = small / "Annotations/000001.xml"
     path.write_text(path.read_text().replace("<name>", "<name>un"))
-    with pytest.raises(DataError, match=r"test\.txt: has 2 faults") as caught:
+    with pytest.raises(DataError, match=r"test\.txt: has 2 errors") as caught:
         read(small)
     assert "2 x unknown category" in str(caught.value) and "object[1]" in str(caught.value)
 

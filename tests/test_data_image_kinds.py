@@ -20,9 +20,9 @@ HEIGHT, WIDTH = 37, 53
 ORIENTATION = 0x0112
 
 
-def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -30,13 +30,13 @@ def encoded_16(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def picture() -> Image.Image:
+def image() -> Image.Image:
     """Smooth colours, other at every corner."""
     corners = np.random.default_rng(3).integers(0, 255, (5, 7, 3), np.uint8)
     return Image.fromarray(cv2.resize(corners, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))
 
 
-RGB = picture()
+RGB = image()
 GREY = RGB.convert("L")
 PALETTE = RGB.quantize(200)
 SLOPE = Image.fromarray(np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1)))
@@ -83,7 +83,7 @@ STILL = {
 MOVING = {
     "gif animated": encoded(RGB, "GIF", **MORE),
     "apng": encoded(RGB, "PNG", **MORE),
-    "apng with a picture before": encoded(RGB, "PNG", default_image=True, **MORE),
+    "apng with an image before": encoded(RGB, "PNG", default_image=True, **MORE),
     "webp animated": encoded(RGB, "WEBP", lossless=True, **MORE),
     "tiff of pages": encoded(RGB, "TIFF", **MORE),
 }
@@ -115,11 +115,11 @@ def test_the_orientation_of_a_tiff_is_heeded_in_its_size_too():
 
 
 def test_what_the_pixels_are():
-    """What Pillow shares with us, said without Pillow: EXIF, alpha, the first picture, 16 bits."""
+    """What Pillow shares with us, said without Pillow: EXIF, alpha, the first image, 16 bits."""
     original = np.asarray(RGB)
     for kind in ("png exif", "webp exif", "png rgba", "webp rgba", "tiff rgba", "png rgb 16 bit"):
         np.testing.assert_array_equal(images.decode(KINDS[kind], kind), original)
-    for kind in ("apng", "apng with a picture before", "webp animated", "tiff of pages"):
+    for kind in ("apng", "apng with an image before", "webp animated", "tiff of pages"):
         np.testing.assert_array_equal(images.decode(KINDS[kind], kind), original)
     grey = images.decode(KINDS["png grey"], "grey")
     np.testing.assert_array_equal(grey, np.repeat(np.asarray(GREY)[..., None], 3, axis=2))
@@ -134,7 +134,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(kind):
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_pixels_of_32_bits_are_refused_with_the_mend(mode):
+def test_pixels_of_32_bits_are_refused_with_the_fix(mode):
     data = encoded(Image.new(mode, (4, 4)), "TIFF")
     with pytest.raises(DataError, match=r"x\.tif.*32 bits; save it with 8 or 16"):
         images.decode(data, "x.tif")
@@ -145,8 +145,8 @@ def test_pixels_of_32_bits_are_refused_with_the_mend(mode):
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6, 0.97])
 def test_a_truncated_file_of_any_kind_is_named(kind, share):
     data = STILL[kind].removesuffix(b"\x00garbage" * 50)
-    with pytest.raises(DataError, match=r"a picture: .*copy it again"):
-        images.decode(data[: int(len(data) * share)], "a picture")
+    with pytest.raises(DataError, match=r"an image: .*copy it again"):
+        images.decode(data[: int(len(data) * share)], "an image")
 
 
 @pytest.mark.parametrize("kind", [k for k in STILL if k.startswith("jpeg") and "garb" not in k])
@@ -219,7 +219,7 @@ def test_what_is_no_file_is_refused_and_does_not_hang(tmp_path):
             assert caught.value.reason == "missing image"
 
 
-def test_a_link_to_a_picture_is_a_picture(tmp_path):
+def test_a_link_to_a_image_is_a_image(tmp_path):
     (tmp_path / "a.png").write_bytes(STILL["png"])
     (tmp_path / "b.jpg").symlink_to("a.png")
     assert images.file_size(tmp_path / "b.jpg") == (HEIGHT, WIDTH)
@@ -287,5 +287,5 @@ def test_every_kind_goes_through_preparation_with_its_pixels(prepared):
 
 
 def test_animations_are_told(prepared):
-    assert "5 x animated, the first picture taken" in prepared.notes
+    assert "5 x animated, the first image taken" in prepared.notes
     assert "tiff of pages.jpg" in prepared.notes

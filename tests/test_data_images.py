@@ -22,8 +22,8 @@ def test_photographs_decode_as_pil_does(shared_dir):
     paths = sorted((shared_dir / "data/coco_sample/images").glob("*.jpg"))[:12]
     assert paths
     for path in paths:
-        with Image.open(path) as picture:
-            expected = np.asarray(picture.convert("RGB"))
+        with Image.open(path) as image:
+            expected = np.asarray(image.convert("RGB"))
         np.testing.assert_array_equal(images.decode(path.read_bytes(), str(path)), expected)
         assert images.file_size(path) == expected.shape[:2]
 

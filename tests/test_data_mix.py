@@ -1,4 +1,4 @@
-"""Mixing data sets: every picture as often as it was asked for, labels by the classes' names."""
+"""Mixing datasets: every image as often as it was asked for, labels by the classes' names."""
 
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
 def write_folder(root, names, count, split="train", first_id=0):
-    """Pictures that hold one object each, in the colour that its category is named for."""
+    """Images that hold one object each, in the colour that its category is named for."""
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
     images, annotations = [], []
@@ -61,7 +61,7 @@ def cells(tmp_path):
     return main, more
 
 
-def test_labels_follow_the_names_and_every_picture_comes_as_often_as_asked(cells, tmp_path):
+def test_labels_follow_the_names_and_every_image_comes_as_often_as_asked(cells, tmp_path):
     main, more = cells
     mixture = load_training_set(config(main, tmp_path / "c", f"folder:{more}:val*2"))
     assert mixture.categories.names == ("red", "green", "blue")
@@ -80,7 +80,7 @@ def test_labels_follow_the_names_and_every_picture_comes_as_often_as_asked(cells
     assert seen == {0: 4, 1: 4, 2: 12, 3: 12, 4: 12, 5: 12}
 
 
-def test_repeated_pictures_are_augmented_anew(cells, tmp_path):
+def test_repeated_images_are_augmented_anew(cells, tmp_path):
     main, _ = cells
     half = load_training_set(config(main, tmp_path / "c", f"folder:{main}:train[:50%]"))
     assert len(half.source) == 6 + 3
@@ -106,7 +106,7 @@ def test_a_category_that_the_main_data_set_does_not_know_is_named(cells, tmp_pat
     assert "leave it out of data.mix" in text
 
 
-def test_a_failing_picture_and_a_batch_tell_the_data_set(cells, tmp_path):
+def test_a_failing_image_and_a_batch_tell_the_data_set(cells, tmp_path):
     main, more = cells
     mixture = load_training_set(config(main, tmp_path / "c", f"folder:{more}:val"))
     batches = batches_of(mixture, 10)
@@ -123,7 +123,7 @@ def test_a_failing_picture_and_a_batch_tell_the_data_set(cells, tmp_path):
             raise OSError("the disk is gone")
 
     mixture.source._parts = (mixture.source._parts[0], Broken(mixture.source._parts[1], [0, 1, 2]))
-    with pytest.raises(ExampleError, match=rf"data set {more} val, example \d \(image id [2-5]\)"):
+    with pytest.raises(ExampleError, match=rf"dataset {more} val, example \d \(image id [2-5]\)"):
         batches[0]
 
 
@@ -150,7 +150,7 @@ def test_parts_are_parsed():
         "folder:x:train*-1",
     ],
 )
-def test_what_is_no_part_is_told_with_the_mend(text):
+def test_what_is_no_part_is_told_with_the_fix(text):
     with pytest.raises(DataError, match=r"write|take"):
         parse_part(text)
     with pytest.raises(ValueError, match="data"):

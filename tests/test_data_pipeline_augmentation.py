@@ -99,8 +99,8 @@ def test_boxes_of_a_mosaic_fit_the_colours(sizes, key, fields):
     assert len(set(result.labels.tolist())) == len(result.labels)
 
 
-def test_a_mosaic_has_four_pictures_around_its_centre():
-    """Pictures as large as their quadrant has room for are seen whole; the rest is grey."""
+def test_a_mosaic_has_four_images_around_its_centre():
+    """Images as large as their quadrant has room for are seen whole; the rest is grey."""
     settings = PipelineConfig(min_side=100, max_side=100, pad_multiple=100)
     config = AugmentationConfig(mosaic=1.0, flip=False, scale_jitter=(0.15, 0.15))
     boxes = [[0, 0, 20, 40]]
@@ -130,7 +130,7 @@ def test_a_mosaic_has_four_pictures_around_its_centre():
     assert asked[0] == 7 and len(asked) == 4 and all(0 <= index < 50 for index in asked)
 
 
-def test_other_pictures_of_mosaics_are_drawn_uniformly_and_centres_too():
+def test_other_images_of_mosaics_are_drawn_uniformly_and_centres_too():
     config, asked = AugmentationConfig(mosaic=0.25), []
 
     def read(index):
@@ -158,7 +158,7 @@ def test_quadrants_cover_the_canvas(key, down, right):
 
 def test_an_example_depends_on_its_key_alone():
     rng = np.random.default_rng(0)
-    pictures = [
+    images = [
         painted((100, 80), [[10, 10, 60, 50]])._replace(
             image=rng.integers(0, 256, (100, 80, 3), np.uint8)
         )
@@ -168,7 +168,7 @@ def test_an_example_depends_on_its_key_alone():
         scales=(64, 96), scale_jitter=(0.5, 2), crop=(0.5, 1), hue=0.1, mosaic=0.5
     )
     results = [
-        [augment(pictures.__getitem__, i, 6, (0, 3, 1, i), SMALL, config) for i in order]
+        [augment(images.__getitem__, i, 6, (0, 3, 1, i), SMALL, config) for i in order]
         for order in (range(6), reversed(range(6)))
     ]
     for one, two in zip(results[0], results[1][::-1], strict=True):
@@ -220,7 +220,7 @@ def test_switched_off_the_example_is_only_resized():
 
 @quick
 @hypothesis.given(sides, sides, keys, st.sampled_from(list(KINDS)), st.booleans())
-def test_a_view_lies_in_its_picture_and_fits_every_canvas_the_picture_may_meet(
+def test_a_view_lies_in_its_image_and_fits_every_canvas_the_image_may_meet(
     height, width, key, kind, square
 ):
     config = AugmentationConfig(**KINDS[kind])
@@ -252,8 +252,8 @@ def test_canvases_cut_nothing_off_that_the_augmentation_does_not(height, width, 
     assert abs(zoom[0] - zoom[1]) <= max(slack) + 1e-9
 
 
-def test_windows_lie_anywhere_in_the_picture():
-    """Half the height and width of the picture, then half of that, from anywhere in it."""
+def test_windows_lie_anywhere_in_the_image():
+    """Half the height and width of the image, then half of that, from anywhere in it."""
     config = AugmentationConfig(crop=(0.5, 0.5), scale_jitter=(2.0, 2.0))
     square = PipelineConfig(min_side=96, max_side=96)
     draws = [draw((0, 3, 0, index)) for index in range(1000)]
@@ -265,7 +265,7 @@ def test_windows_lie_anywhere_in_the_picture():
     np.testing.assert_allclose([v.left for v in views], wanted, atol=2)
 
 
-def test_pictures_of_a_mosaic_are_drawn_apart():
+def test_images_of_a_mosaic_are_drawn_apart():
     examples = [painted((90, 90), [[0, 0, 90, 90]], [label]) for label in range(4)]
     result = mosaic_of(examples, (0, 3, 0, 1), scale_jitter=(0.1, 0.3))
     assert len({tuple(side) for side in (result.boxes[:, 2:] - result.boxes[:, :2])}) == 4
@@ -310,7 +310,7 @@ def test_cropping_drops_what_it_hides():
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (700, 1), (2, 3)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_extreme_pictures_pass(size, kind):
+def test_extreme_images_pass(size, kind):
     example = painted(size, [[0, 0, size[1], size[0]]])
     for place in range(8):
         for chance in (0.0, 1.0):
@@ -320,7 +320,7 @@ def test_extreme_pictures_pass(size, kind):
             assert np.isfinite(result.areas).all()
 
 
-def test_pictures_without_boxes_pass():
+def test_images_without_boxes_pass():
     empty = painted((60, 80), [])
     for kind in KINDS.values():
         for chance in (0.0, 1.0):

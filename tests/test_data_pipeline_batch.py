@@ -1,4 +1,4 @@
-"""Collating: padding, the largest boxes kept, incomplete batches, pictures that do not fit."""
+"""Collating: padding, the largest boxes kept, incomplete batches, images that do not fit."""
 
 import logging
 
@@ -23,7 +23,7 @@ def example(size, boxes, image_id=7, **fields) -> Example:
     return Example(image, boxes, labels, crowd, box_areas(boxes), image_id, **fields)
 
 
-def test_the_picture_lies_in_the_top_left_corner_and_the_rest_is_zero():
+def test_the_image_lies_in_the_top_left_corner_and_the_rest_is_zero():
     host = collate([example((3, 5), [[1, 0, 4, 2]])], (4, 8), 2, 1)
     images = host.batch.images
     assert images.shape == (1, 4, 8, 3) and images.dtype == np.uint8
@@ -86,7 +86,7 @@ def test_ten_thousand_boxes_in_one_image_are_cut_to_the_largest_and_summed_up():
     assert "69300 boxes" in said and "7 images: id 0, 1, 2, 3, 4, ...;" in said
 
 
-def test_a_picture_that_does_not_fit_is_named():
+def test_a_image_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"image 7 is 9 x 4 .* canvas of 8 x 8"):
         collate([example((9, 4), [])], (8, 8), 1, 1)
 

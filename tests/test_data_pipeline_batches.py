@@ -14,7 +14,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from pictures import ALL_ON, SIZES, SMALL, Pictures, dataset
+from image_data import ALL_ON, SIZES, SMALL, Images, dataset
 
 from retinanet_jax.data.pipeline import order
 from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
@@ -50,7 +50,7 @@ def assert_equal(ours, theirs) -> None:
 
 def test_tight_canvases_keep_the_order_and_pad_as_little_as_the_batch_allows():
     settings = dataclasses.replace(SMALL, eval_canvas="tight", eval_resizing="torchvision")
-    batches = list(eval_batches(dataset(Pictures(7)), batch_size=2, settings=settings))
+    batches = list(eval_batches(dataset(Images(7)), batch_size=2, settings=settings))
     ids = np.concatenate([host.image_ids for host in batches])
     np.testing.assert_array_equal(ids, [*range(100, 107), -1])
     for host in batches:
@@ -84,15 +84,15 @@ def test_canvases_are_landscape_portrait_and_square_or_just_one():
 def test_the_stream_does_not_depend_on_threads_or_prefetching():
     one = dataclasses.replace(SMALL, num_threads=1, prefetch=1)
     assert_equal(
-        taken(8, Pictures(30), settings=one),
-        taken(8, Pictures(30), settings=dataclasses.replace(SMALL, num_threads=5, prefetch=3)),
+        taken(8, Images(30), settings=one),
+        taken(8, Images(30), settings=dataclasses.replace(SMALL, num_threads=5, prefetch=3)),
     )
 
 
 @hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(st.integers(1, 90), st.integers(1, 12), st.integers(0, 3))
 def test_every_epoch_has_every_image_once(images, batch_size, seed):
-    plan = order.TrainOrder(Pictures(images), batch_size, seed, SMALL)
+    plan = order.TrainOrder(Images(images), batch_size, seed, SMALL)
     steps = -(-3 * images // batch_size)
     stream = [row for step in range(steps) for row in plan(step).indices]
     epochs = [row for step in range(steps) for row in plan(step).epochs]
@@ -106,13 +106,13 @@ def test_every_epoch_has_every_image_once(images, batch_size, seed):
 
 def test_epochs_differ_in_order_and_in_augmentation_and_seeds_differ():
     square = PipelineConfig(min_side=32, max_side=32, num_threads=2, max_boxes=4)
-    batches = taken(12, Pictures(24, [(40, 40)]), settings=square)
+    batches = taken(12, Images(24, [(40, 40)]), settings=square)
     first, second = (np.concatenate([h.image_ids for h in batches[s : s + 6]]) for s in (0, 6))
     assert (first != second).any() and sorted(first) == sorted(second) == list(range(100, 124))
     flips = [np.concatenate([h.batch.flip for h in batches[s : s + 6]]) for s in (0, 6)]
     same = [(a[first == i] == b[second == i]).all() for i in first for a, b in [flips]]
     assert 4 < sum(same) < 20  # the flip is drawn anew: about half are the same
-    other = taken(6, Pictures(24, [(40, 40)]), settings=square, seed=6)
+    other = taken(6, Images(24, [(40, 40)]), settings=square, seed=6)
     assert (np.concatenate([h.image_ids for h in other]) != first).any()
 
 
@@ -120,12 +120,12 @@ def test_an_example_does_not_depend_on_the_batch_it_lands_in():
     """Its pixels, boxes, flip and colours: for any batch size, by epoch and image."""
     found: dict[int, list] = {}
     for rows in (2, 3, 7):
-        for host in taken(42 // rows, Pictures(42), batch_size=rows, augmentation=ALL_ON):
+        for host in taken(42 // rows, Images(42), batch_size=rows, augmentation=ALL_ON):
             batch, sizes = host.batch, host.batch.image_sizes.astype(int)
             for row, image_id in enumerate(host.image_ids.tolist()):
-                picture = batch.images[row, : sizes[row, 0], : sizes[row, 1]]
+                image = batch.images[row, : sizes[row, 0], : sizes[row, 1]]
                 rest = (batch.gt_boxes, batch.gt_labels, batch.flip, batch.color)
-                found.setdefault(image_id, []).append([picture, *(part[row] for part in rest)])
+                found.setdefault(image_id, []).append([image, *(part[row] for part in rest)])
     assert len(found) == 42
     for same in found.values():
         assert len(same) == 3
@@ -140,10 +140,10 @@ def test_an_example_does_not_depend_on_the_batch_it_lands_in():
     st.integers(1, 9),
     st.sampled_from([(24, 40, 8), (24, 24, 8), (23, 37, 1), (40, 100, 32)]),
 )
-def test_a_canvas_holds_all_that_its_pictures_may_become(sizes, batch_size, sides):
-    """So that no picture is cut, or chosen, by those it happens to be with."""
+def test_a_canvas_holds_all_that_its_images_may_become(sizes, batch_size, sides):
+    """So that no image is cut, or chosen, by those it happens to be with."""
     settings = PipelineConfig(*sides)
-    plan = order.TrainOrder(Pictures(len(sizes), sizes), batch_size, 0, settings)
+    plan = order.TrainOrder(Images(len(sizes), sizes), batch_size, 0, settings)
     for step in range(6):
         batch = plan(step)
         assert batch.canvas in canvases(settings)
@@ -153,29 +153,29 @@ def test_a_canvas_holds_all_that_its_pictures_may_become(sizes, batch_size, side
             assert (np.array(batch.canvas) >= bound).all() and (np.array(bound) >= fitted).all()
 
 
-def test_nearly_all_batches_have_a_small_canvas_and_none_loses_its_picture():
-    plan = order.TrainOrder(Pictures(2000, [(48, 80), (80, 48)]), 8, 0, SMALL)
+def test_nearly_all_batches_have_a_small_canvas_and_none_loses_its_image():
+    plan = order.TrainOrder(Images(2000, [(48, 80), (80, 48)]), 8, 0, SMALL)
     chosen = [plan(step).canvas for step in range(250)]
     assert set(chosen) == set(canvases(SMALL))
     assert chosen.count((40, 40)) <= -(-250 // order.WINDOW_BATCHES)
     # Orientations alternate: a window does not show all of one kind before the other.
     changes = sum(a != b for a, b in itertools.pairwise(chosen))
     assert changes > 50
-    for host in taken(20, Pictures(70)):
+    for host in taken(20, Images(70)):
         assert host.batch.images.shape[1:3] in canvases(SMALL)
         assert host.batch.images.shape[1:3] == canvas_for(host.batch.image_sizes.astype(int), SMALL)
 
 
 def test_one_canvas_is_never_grouped():
     square = PipelineConfig(min_side=32, max_side=32)
-    plan = order.TrainOrder(Pictures(500), 8, 0, square)
+    plan = order.TrainOrder(Images(500), 8, 0, square)
     wide = [SIZES[i % 7][1] > SIZES[i % 7][0] for step in range(32) for i in plan(step).indices]
-    # Four pictures in seven are wide; grouped ones would come as 0 or 8, a deviation of 4.
+    # Four images in seven are wide; grouped ones would come as 0 or 8, a deviation of 4.
     assert np.reshape(wide, (-1, 8)).sum(1).std() < 2.5
 
 
 def test_evaluation_sees_every_image_once_and_pads_the_last_batch():
-    batches = list(eval_batches(dataset(Pictures(30)), batch_size=4, settings=SMALL))
+    batches = list(eval_batches(dataset(Images(30)), batch_size=4, settings=SMALL))
     assert len(batches) == 8
     ids = np.concatenate([host.image_ids for host in batches])
     assert sorted(ids[ids >= 0]) == list(range(100, 130))
@@ -190,7 +190,7 @@ def test_evaluation_sees_every_image_once_and_pads_the_last_batch():
 
 def test_evaluation_on_one_canvas_keeps_the_order_and_the_pixels():
     square = PipelineConfig(min_side=64, max_side=64, max_boxes=4)
-    source = Pictures(5, [(64, 64)])
+    source = Images(5, [(64, 64)])
     batches = list(eval_batches(dataset(source), batch_size=2, settings=square))
     np.testing.assert_array_equal(
         np.concatenate([h.image_ids for h in batches]), [100, 101, 102, 103, 104, -1]
@@ -200,16 +200,16 @@ def test_evaluation_on_one_canvas_keeps_the_order_and_the_pixels():
 
 
 def test_no_image_gives_no_evaluation_batch_and_no_training():
-    assert list(eval_batches(dataset(Pictures(0)), batch_size=4, settings=SMALL)) == []
-    with pytest.raises(ValueError, match="pictures has no images"):
-        taken(1, Pictures(0))
+    assert list(eval_batches(dataset(Images(0)), batch_size=4, settings=SMALL)) == []
+    with pytest.raises(ValueError, match="images has no images"):
+        taken(1, Images(0))
 
 
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(st.sampled_from([(0.3, 0.6), (0.5, 2.0), (1.5, 3.0)]), st.integers(0, 50))
-def test_jittered_pictures_and_boxes_stay_inside(jitter, seed):
+def test_jittered_images_and_boxes_stay_inside(jitter, seed):
     augmentation = dataclasses.replace(ALL_ON, scale_jitter=jitter)
-    for host in taken(3, Pictures(21), augmentation=augmentation, seed=seed):
+    for host in taken(3, Images(21), augmentation=augmentation, seed=seed):
         batch = host.batch
         assert batch.images.shape[1:3] in canvases(SMALL)
         real = batch.gt_labels >= 0
@@ -218,7 +218,7 @@ def test_jittered_pictures_and_boxes_stay_inside(jitter, seed):
         assert (batch.gt_boxes[real][:, 2:] <= limit + 1e-3).all()
 
 
-class Broken(Pictures):
+class Broken(Images):
     def __getitem__(self, index: int) -> Example:
         if index == 3:
             raise FileNotFoundError("cells/0003.jpg is gone")
@@ -226,17 +226,17 @@ class Broken(Pictures):
 
 
 def test_a_failing_example_is_named():
-    with pytest.raises(ExampleError, match=r"pictures, example 3 \(image id 103\).*0003.jpg"):
+    with pytest.raises(ExampleError, match=r"images, example 3 \(image id 103\).*0003.jpg"):
         taken(8, Broken(20))
     with pytest.raises(ExampleError, match="image id 103"):
         list(eval_batches(dataset(Broken(20)), batch_size=4, settings=SMALL))
-    # It need not be the mosaic's own picture.
-    with pytest.raises(ExampleError, match=r"^data set pictures, example 3 \(image id 103\)"):
+    # It need not be the mosaic's own image.
+    with pytest.raises(ExampleError, match=r"^dataset images, example 3 \(image id 103\)"):
         taken(8, Broken(20), augmentation=AugmentationConfig(mosaic=1.0), seed=6)
 
 
-def test_a_picture_that_is_not_of_the_size_told_is_named():
-    class Resized(Pictures):
+def test_a_image_that_is_not_of_the_size_told_is_named():
+    class Resized(Images):
         def __getitem__(self, index: int) -> Example:
             return super().__getitem__(index)._replace(image=np.zeros((8, 8, 3), np.uint8))
 
@@ -249,13 +249,13 @@ def test_a_picture_that_is_not_of_the_size_told_is_named():
 def test_an_evaluation_does_not_warn_of_boxes_that_it_does_not_use(caplog):
     settings = dataclasses.replace(SMALL, max_boxes=1)
     with caplog.at_level(logging.WARNING):
-        list(eval_batches(dataset(Pictures(32)), batch_size=4, settings=settings))
+        list(eval_batches(dataset(Images(32)), batch_size=4, settings=settings))
     assert not any("max_boxes" in record.getMessage() for record in caplog.records)
 
 
 def test_boxes_beyond_max_boxes_are_said_once(caplog):
     with caplog.at_level(logging.WARNING):
-        taken(8, Pictures(32), settings=dataclasses.replace(SMALL, max_boxes=1))
+        taken(8, Images(32), settings=dataclasses.replace(SMALL, max_boxes=1))
     assert sum("max_boxes" in record.getMessage() for record in caplog.records) == 1
 
 
@@ -276,11 +276,11 @@ def test_impossible_settings_are_named(fields, message):
 def test_rows_that_processes_cannot_share_are_an_error():
     three = dataclasses.replace(SMALL, process_count=3)
     with pytest.raises(ValueError, match="batch_size: 4 is not a positive multiple of 3"):
-        taken(1, Pictures(9), settings=three)
+        taken(1, Images(9), settings=three)
     with pytest.raises(ValueError, match="batch_size: 0"):
-        eval_batches(dataset(Pictures(9)), batch_size=0, settings=SMALL)
+        eval_batches(dataset(Images(9)), batch_size=0, settings=SMALL)
     with pytest.raises(ValueError, match="seed -1"):
-        taken(1, Pictures(9), seed=-1)
+        taken(1, Images(9), seed=-1)
 
 
 def test_the_drawn_data_set_streams():
@@ -333,7 +333,7 @@ def test_photographs_stream_with_their_boxes(shared_dir):
 
 
 def test_fit_is_what_evaluation_does():
-    fitted = fit(Pictures(7)[0], SMALL)
+    fitted = fit(Images(7)[0], SMALL)
     assert fitted.image.shape == (24, 40, 3) and fitted.original_size == (48, 80)
 
 
@@ -341,7 +341,7 @@ def test_a_stream_that_is_given_up_leaves_no_thread():
     # These threads and not their number: those of earlier streams may end at any moment.
     before = set(threading.enumerate())
     batches = train_batches(
-        dataset(Pictures(20)), batch_size=4, seed=0, settings=SMALL, augmentation=FLIPS
+        dataset(Images(20)), batch_size=4, seed=0, settings=SMALL, augmentation=FLIPS
     )
     stream = iter(batches)
     next(stream)

@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-from pictures import ALL_ON, SMALL, Pictures, dataset
+from image_data import ALL_ON, SMALL, Images, dataset
 from rows_of_a_process import BATCH_SIZE, fingerprint, mixture
 
 from retinanet_jax.data.pipeline import order
@@ -100,7 +100,7 @@ def test_resuming_is_exact_in_processes_of_their_own():
     canvas=st.sampled_from(["few", "tight"]),
 )
 def test_evaluation_has_every_image_once_and_marks_the_padding(images, batch_size, count, canvas):
-    data = dataset(Pictures(images))
+    data = dataset(Images(images))
     settings = dataclasses.replace(SMALL, eval_canvas=canvas)
     parts = [
         eval_batches(data, batch_size=batch_size, settings=mine) for mine in shares(settings, count)

@@ -39,7 +39,7 @@ def test_resizing_equals_torchvision(golden_dir):
     assert stored
     for key, wanted in stored.items():
         size = tuple(map(int, key.removeprefix("resize/").split("x")))
-        resized = resize(whole_picture(image), size, "torchvision").image
+        resized = resize(whole_image(image), size, "torchvision").image
         assert resized.dtype == np.float32 and resized.shape[:2] == size
         step = -(-size[0] // wanted.shape[1])
         found = resized[::step, ::step].transpose(2, 0, 1) / 255
@@ -55,7 +55,7 @@ def test_sizes_equal_torchvision(golden_dir):
         assert [*size, *padded] == wanted, (low, high, height, width)
 
 
-def whole_picture(image):
+def whole_image(image):
     nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0))
     return Example(image, *nothing, image_id=0)
 
@@ -64,12 +64,12 @@ def test_each_project_resizes_in_its_way():
     """Halved thrice, single bright columns: averaged, antialiased, or skipped."""
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, ::8] = 240
-    means = {how: resize(whole_picture(image), (8, 8), how).image.mean() for how in RESIZINGS}
+    means = {how: resize(whole_image(image), (8, 8), how).image.mean() for how in RESIZINGS}
     assert means["opencv"] == 30 and abs(means["detectron2"] - 30) < 2
     assert means["mmdetection"] == means["torchvision"] == 0
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     pil = Image.fromarray(picture).resize((31, 23), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(resize(whole_picture(picture), (23, 31), "detectron2").image, pil)
+    np.testing.assert_array_equal(resize(whole_image(picture), (23, 31), "detectron2").image, pil)
 
 
 @quick
@@ -82,7 +82,7 @@ def test_cropped_boxes_fit_what_is_left(example, y, x, height, width, share):
     assert_example_fits(window, tolerance=0)
     np.testing.assert_array_equal(window.crowd, window.labels == 1)
     for label in range(3):
-        counts = (where_painted(picture, label).sum() for picture in (window.image, example.image))
+        counts = (where_painted(image, label).sum() for image in (window.image, example.image))
         seen, whole = counts
         wanted = seen > 0 and (label == 1 or seen >= share * whole)
         assert (label in window.labels) == wanted
@@ -114,14 +114,14 @@ def test_a_fitted_size_keeps_both_limits_and_touches_one(height, width):
 def test_shrinking_far_averages_and_growing_is_bilinear():
     stripes = np.zeros((8, 8, 3), np.uint8)
     stripes[:, ::4] = 200  # plain bilinear sampling at a quarter would miss every stripe
-    example = whole_picture(stripes)
+    example = whole_image(stripes)
     assert (resize(example, (2, 2)).image == 50).all()
     ramp = example._replace(image=np.array([[[0] * 3, [100] * 3]], np.uint8))
     np.testing.assert_array_equal(resize(ramp, (1, 4)).image[0, :, 0], [0, 25, 75, 100])
 
 
-def test_pictures_without_boxes_pass_through():
-    none = whole_picture(np.zeros((30, 40, 3), np.uint8))
+def test_images_without_boxes_pass_through():
+    none = whole_image(np.zeros((30, 40, 3), np.uint8))
     for result in (resize(none, (15, 20)), crop(none, 3, 4, (10, 10), 0.25)):
         assert result.boxes.shape == (0, 4)
         assert result.labels.shape == result.crowd.shape == result.areas.shape == (0,)

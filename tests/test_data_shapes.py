@@ -1,4 +1,4 @@
-"""The drawn data set: reproducible, exact boxes, nothing hidden, ground truth in COCO form."""
+"""The drawn dataset: reproducible, exact boxes, nothing hidden, ground truth in COCO form."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_an_example_depends_on_seed_and_index_alone(source):
     assert (source[18].image != later.image).any()
 
 
-def test_annotations_without_the_picture_are_those_of_the_example(source):
+def test_annotations_without_the_image_are_those_of_the_example(source):
     for index in range(20):
         annotated, example = source.annotated(index), source[index]
         np.testing.assert_array_equal(annotated.boxes, example.boxes)
@@ -84,7 +84,7 @@ def test_no_shape_is_mostly_hidden(drawn):
 
 
 def test_every_shape_stands_out_from_the_ground(drawn):
-    """In pictures of one shape: its mean colour against that of all the rest."""
+    """In images of one shape: its mean colour against that of all the rest."""
     contrast = []
     for image, placed in drawn:
         if len(placed) == 1:
@@ -103,7 +103,7 @@ def _whole_mask(shape, size):
     return mask
 
 
-def test_sizes_classes_and_empty_pictures_have_the_stated_shares(drawn):
+def test_sizes_classes_and_empty_images_have_the_stated_shares(drawn):
     placed = [shape for _, all_shapes in drawn for shape in all_shapes]
     sides = np.array([max(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in placed])
     low, high = 96 * np.array(shapes.SIZE_RANGE)
@@ -134,8 +134,8 @@ def test_ground_truth_says_what_the_examples_say():
         assert all(0 < a["area"] <= a["bbox"][2] * a["bbox"][3] + 1e-6 for a in annotations)
 
 
-# Of six pictures of seed 3: mean pixel, labels, sum of the coordinates of the boxes.
-EASY_PICTURES = [
+# Of six images of seed 3: mean pixel, labels, sum of the coordinates of the boxes.
+EASY_IMAGES = [
     (90.7929, [0, 3, 1, 2, 0], 1039.5),
     (100.8518, [1, 2, 4, 1, 0, 3, 4], 1534.5),
     (76.688, [3, 1], 430.75),
@@ -146,11 +146,11 @@ EASY_PICTURES = [
 
 
 def test_the_easy_data_set_stays_what_it_was(source):
-    for index, (pixel, labels, corners) in enumerate(EASY_PICTURES):
+    for index, (pixel, labels, corners) in enumerate(EASY_IMAGES):
         example = source[index]
         assert example.labels.tolist() == labels
         assert example.boxes.sum() == pytest.approx(corners)
-        # Of a whole picture: another rounding of a few pixels is another processor's.
+        # Of a whole image: another rounding of a few pixels is another processor's.
         assert example.image.mean() == pytest.approx(pixel, abs=1e-3)
 
 
@@ -234,5 +234,5 @@ def test_impossible_settings_are_named(fields, message):
 
 def test_an_index_outside_is_an_error(source):
     for index in (-1, 300):
-        with pytest.raises(IndexError, match=f"no picture {index}"):
+        with pytest.raises(IndexError, match=f"no image {index}"):
             source[index]

@@ -1,4 +1,4 @@
-"""Prepared data sets: the folder's photographs and annotations come back as they went in."""
+"""Prepared datasets: the folder's photographs and annotations come back as they went in."""
 
 import errno
 import json
@@ -50,7 +50,7 @@ def config(name, root="", cache_dir="", **fields):
 
 
 def truth_as_detections(dataset) -> list[dict]:
-    """The boxes of the pictures themselves, through labels and category ids, with a score."""
+    """The boxes of the images themselves, through labels and category ids, with a score."""
     results = []
     for i in range(len(dataset.source)):
         example = dataset.source[i]
@@ -86,7 +86,7 @@ def average_precisions(truth: dict, results: list[dict]) -> dict[int, float]:
 
 
 def write_folder(root: Path, splits=("train", "val"), count=6, size=(30, 40)) -> Path:
-    """A small folder in COCO format: random pictures, one without objects, one crowd."""
+    """A small folder in COCO format: random images, one without objects, one crowd."""
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -174,7 +174,7 @@ def test_annotation_id_zero_is_numbered_anew(folder, tmp_path):
     assert set(average_precisions(truth, truth_as_detections(dataset)).values()) == {1.0}
 
 
-def test_slices_restrict_pictures_and_ground_truth(folder, tmp_path):
+def test_slices_restrict_images_and_ground_truth(folder, tmp_path):
     settings = config("folder", folder, tmp_path / "cache")
     whole = load_dataset(settings, "val")
     parts = [load_dataset(settings, f"val[{part}]") for part in (":2", "2:50%", "-3:")]
@@ -248,7 +248,7 @@ def test_truncated_image_stops_or_is_skipped(folder, tmp_path, caplog):
 def test_strict_lists_all_images_that_do_not_decode(folder, tmp_path):
     for i in (1, 3, 5):
         truncate(folder / f"images/train é{i}.jpg")
-    with pytest.raises(DataError, match=r"images: has 3 faults") as caught:
+    with pytest.raises(DataError, match=r"images: has 3 errors") as caught:
         load_dataset(config("folder", folder, tmp_path / "cache"), "train")
     assert all(f"train é{i}.jpg" in str(caught.value) for i in (1, 3, 5))
 
@@ -313,7 +313,7 @@ def test_categories_of_the_other_split_are_read_as_prepared(folder, tmp_path, mo
         load_dataset(settings, split)
     monkeypatch.undo()
     for path in (folder / "images").glob("train*"):
-        path.unlink()  # the pictures of the other split need not be there
+        path.unlink()  # the images of the other split need not be there
     shutil.rmtree(tmp_path / "cache")
     assert len(load_dataset(settings, "val").source) == 6
 
@@ -540,7 +540,7 @@ def test_threads_read_what_one_thread_reads(folder, tmp_path):
         assert size == (30, 40) and example.image_id == expected[number].image_id
 
 
-def test_shapes_splits_share_no_picture(tmp_path):
+def test_shapes_splits_share_no_image(tmp_path):
     train = load_dataset(config("shapes"), "train[:5]")
     evaluated = load_dataset(config("shapes"), "validation")
     assert (len(train.source), len(evaluated.source)) == (5, 10)

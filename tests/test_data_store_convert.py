@@ -1,4 +1,4 @@
-"""TFRecord data sets become ArrayRecord ones with the same records."""
+"""TFRecord datasets become ArrayRecord ones with the same records."""
 
 import json
 import struct
@@ -94,7 +94,7 @@ def test_reading_a_tfrecord_data_set_names_the_command(tfrecord, tmp_path):
 
 
 def test_both_formats_side_by_side_need_no_conversion(original, tmp_path):
-    """TFDS keeps a data set in several formats in one folder, if asked to."""
+    """TFDS keeps a dataset in several formats in one folder, if asked to."""
     path = original / "dataset_info.json"
     info = json.loads(path.read_text())
     both = {"fileFormat": "tfrecord", "alternativeFileFormats": ["array_record"]}
@@ -107,7 +107,7 @@ def test_both_formats_side_by_side_need_no_conversion(original, tmp_path):
 def test_faults_are_named_and_leave_nothing(original, tfrecord, tmp_path):
     with pytest.raises(DataError, match="array_record, not tfrecord"):
         convert_tfrecord(original, tmp_path / "new")
-    with pytest.raises(DataError, match="is where the TFRecord data set lies; give another"):
+    with pytest.raises(DataError, match="is where the TFRecord dataset lies; give another"):
         convert_tfrecord(tfrecord, tmp_path / "tfrecord")
     path = tfrecord / "voc-test.tfrecord-00000-of-00001"
     content = path.read_bytes()

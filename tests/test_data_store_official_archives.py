@@ -86,7 +86,7 @@ def test_archives_become_what_folders_become(prepared, archives, tmp_path):
     assert "annotations_trainval2017.zip/annotations/instances_train2017.json" in names[0]
 
 
-def test_a_test_split_has_pictures_and_no_objects(prepared):
+def test_a_test_split_has_images_and_no_objects(prepared):
     folder = prepared
     dataset = load_dataset(settings("coco", folder), "test")
     assert len(dataset.source) == 5 and dataset.categories == COCO_CATEGORIES

@@ -15,7 +15,7 @@ from retinanet_jax.data.store.tfds_record import parse_record
 
 @pytest.fixture
 def prepared(tmp_path):
-    """Three pictures with 2, 1 and no objects, one of them a crowd."""
+    """Three images with 2, 1 and no objects, one of them a crowd."""
     folder = write_folder(tmp_path / "folder", ["red", "blue"], 3)
     path = folder / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())

@@ -165,7 +165,7 @@ RUN = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, compilations):
-    """A folder as the documents suppose one: the clone's, pictures, a video, and what RUN leaves.
+    """A folder as the documents suppose one: the clone's, images, a video, and what RUN leaves.
 
     FOLDER is that of docs/your_data.md, with the JSON that stands there.
     """
@@ -173,8 +173,8 @@ def folder(tmp_path_factory, compilations):
     for name in ("docs", "experiments", "scripts"):
         (folder / name).symlink_to(ROOT / name)
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), np.uint8)
-    pictures = ("photo.jpg", "photos/a.jpg", "photos/b.png")
-    for path, frame in zip(pictures, frames, strict=True):
+    images = ("photo.jpg", "photos/a.jpg", "photos/b.png")
+    for path, frame in zip(images, frames, strict=True):
         (folder / path).parent.mkdir(exist_ok=True)
         Image.fromarray(frame).save(folder / path)
     with VideoWriter(folder / "clip.mp4", 10.0) as video:
@@ -207,12 +207,12 @@ def folder(tmp_path_factory, compilations):
 def test_commands_leave_what_the_documents_say(folder):
     for left in (
         *("runs/shapes/results.json", "runs/shapes/best/results.json", "runs/mine/config.json"),
-        *("found/detections.json", "found/detections.csv", "found/pictures/clip.mp4"),
+        *("found/detections.json", "found/detections.csv", "found/images/clip.mp4"),
         *("shapes.onnx", "shapes.stablehlo", "look.html", "runs/focal/report.md"),
     ):
         assert (folder / left).stat().st_size > 0, left
-    assert len(list((folder / "runs/shapes/pictures").iterdir())) == 1
-    assert len(list((folder / "found/pictures").rglob("*.*"))) >= 4
+    assert len(list((folder / "runs/shapes/images").iterdir())) == 1
+    assert len(list((folder / "found/images").rglob("*.*"))) >= 4
     results = json.loads((folder / "runs/mine/results.json").read_text())
     assert results["per_class"].keys() == {"red cell", "white cell"}
 

@@ -99,16 +99,16 @@ SIZES = [(64, 96), (190, 301), (96, 64), (33, 50), (401, 270)]  # kept, shrunk, 
 
 @pytest.mark.parametrize("rows", [1, 5])
 def test_a_file_detects_what_the_detector_does_to_the_last_bit(trained, stablehlo, tmp_path, rows):
-    """Without the package, from one picture or five of several shapes in one array."""
+    """Without the package, from one image or five of several shapes in one array."""
     _, _, variables, config = trained
     detector = Detector(variables, config, CATEGORIES, batch_size=1)
-    pictures = [noise(1, *size)[0] for size in SIZES[:rows]]
+    images = [noise(1, *size)[0] for size in SIZES[:rows]]
     padded = np.full((rows, 401, 301, 3), 7, np.uint8)
-    for row, picture in zip(padded, pictures, strict=True):
-        row[: picture.shape[0], : picture.shape[1]] = picture
+    for row, image in zip(padded, images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = image
     found, classes = run_bare(stablehlo, padded, SIZES[:rows], tmp_path)
-    for row, picture in enumerate(pictures):
-        wanted, valid = detector(picture), found["valid"][row]
+    for row, image in enumerate(images):
+        wanted, valid = detector(image), found["valid"][row]
         assert len(wanted) > 5
         for name in ("boxes", "scores", "labels"):
             np.testing.assert_array_equal(found[name][row][valid], getattr(wanted, name))
@@ -237,7 +237,7 @@ def test_sizes_are_the_hosts(how):
     assert new.tolist() == [list(eval_size(tuple(size), settings)) for size in sizes.tolist()]
 
 
-def test_pictures_shrink_further_into_a_canvas_of_another_shape():
+def test_images_shrink_further_into_a_canvas_of_another_shape():
     new = fitted_sizes(np.int32([(60, 100), (100, 60), (1, 500)]), (24, 40), SETTINGS)
     assert new.tolist() == [[24, 40], [24, 14], [1, 40]]
 

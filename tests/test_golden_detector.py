@@ -46,7 +46,7 @@ def run(request, golden_dir, tmp_path_factory):
     loaded = golden_models.load_detector(golden_dir, folder, request.param)
     assert loaded.recipe == f"torchvision_{request.param}" and loaded.report.random == ()
     config = golden_models.with_golden_sides(loaded.config, golden_dir, golden)
-    images = golden_models.pictures(golden_dir)
+    images = golden_models.images(golden_dir)
     examples = [fit(without_objects(image), config.pipeline) for image in images]
     sizes = np.array([example.image.shape[:2] for example in examples])
     canvas = eval_canvas_for(sizes, config.pipeline)

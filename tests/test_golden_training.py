@@ -95,7 +95,7 @@ def training_batch(folder, golden, config):
     """
     inputs = np.load(folder / "inputs.npz")
     examples = []
-    for index, image in enumerate(golden_models.pictures(folder)):
+    for index, image in enumerate(golden_models.images(folder)):
         boxes, labels = inputs[f"boxes{index}"], inputs[f"labels{index}"]
         example = without_objects(image)._replace(
             boxes=boxes.astype(np.float32).reshape(-1, 4),

@@ -27,7 +27,7 @@ def detector():
     return small_detector(batch_size=3)
 
 
-def picture(seed: int, size=WIDE) -> np.ndarray:
+def image(seed: int, size=WIDE) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8)
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_NEAREST)
@@ -64,7 +64,7 @@ def test_an_image_is_the_same_however_it_is_given(detector, tmp_path):
 
 
 def test_grey_is_three_equal_channels():
-    grey = picture(0)[:, :, 0]
+    grey = image(0)[:, :, 0]
     for given in (grey, grey[:, :, None], Image.fromarray(grey)):
         np.testing.assert_array_equal(read_image(given), np.dstack([grey] * 3))
     deep = Image.fromarray(grey.astype(np.uint16) * 256 + 255)
@@ -96,13 +96,13 @@ def test_misuse_is_told_in_plain_words():
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "DataError: image: is of type NoneType; give a path, a Pillow picture or an array; or a "
+        "DataError: image: is of type NoneType; give a path, a Pillow image or an array; or a "
         "list of these",
-        "DataError: image: is of type int; give a path, a Pillow picture or an array; or a list "
+        "DataError: image: is of type int; give a path, a Pillow image or an array; or a list "
         "of these",
-        "DataError: image: is of type bytes; give a path, a Pillow picture or an array; or a list "
+        "DataError: image: is of type bytes; give a path, a Pillow image or an array; or a list "
         "of these",
-        "DataError: image: is of type NoneType; give a path, a Pillow picture or an array; or a "
+        "DataError: image: is of type NoneType; give a path, a Pillow image or an array; or a "
         "list of these",
         "one image is a stream of one",
         "ConfigError: threshold: '0.5' is no number; write such as 0.5",
@@ -145,7 +145,7 @@ def test_choices_are_made_among_all_detections(detector):
 
 def test_with_postprocess_asks_for_more(detector):
     more = detector.with_postprocess(max_detections=130, score_threshold=0.0)
-    found = more(picture(0), max_detections=120)
+    found = more(image(0), max_detections=120)
     assert len(found) == 120 and more.batch_size == detector.batch_size
 
 
@@ -161,9 +161,9 @@ def test_one_compilation_per_canvas_alone_and_one_in_batches(detector, monkeypat
     assert shapes == {(rows, *size) for rows in (1, 3) for size in (WIDE, TALL)}
     before, compiled = len(shapes), predict_fn.compiled._cache_size()
     for count in (1, 2, 5):
-        detector([picture(i, (TALL, WIDE, (50, 60))[i % 3]) for i in range(count)])
-        detector(picture(count, (33, 190)), threshold=0.5, classes=["bee"], max_detections=2)
-        list(detector.stream([picture(i) for i in range(count)]))
+        detector([image(i, (TALL, WIDE, (50, 60))[i % 3]) for i in range(count)])
+        detector(image(count, (33, 190)), threshold=0.5, classes=["bee"], max_detections=2)
+        list(detector.stream([image(i) for i in range(count)]))
     assert len(shapes) == before and predict_fn.compiled._cache_size() == compiled
 
 
@@ -184,7 +184,7 @@ def test_a_stream_holds_a_window_of_its_images(detector):
         for i in range(200):
             with lock:
                 taken += 1
-            yield picture(i, TALL if i == 20 else WIDE)
+            yield image(i, TALL if i == 20 else WIDE)
 
     for count, _ in enumerate(detector.stream(images(), max_detections=1)):
         with lock:
@@ -196,7 +196,7 @@ def test_a_stream_holds_a_window_of_its_images(detector):
 
 def test_a_stream_that_is_left_ends_its_threads(detector):
     before = threading.active_count()
-    stream = detector.stream(picture(i) for i in range(10**9))
+    stream = detector.stream(image(i) for i in range(10**9))
     next(stream)
     stream.close()
     assert threading.active_count() <= before
@@ -205,7 +205,7 @@ def test_a_stream_that_is_left_ends_its_threads(detector):
 def test_unreadable_files_are_handed_over_or_raised_in_their_turn(detector, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for path in paths:
-        Image.fromarray(picture(0)).save(path)
+        Image.fromarray(image(0)).save(path)
     paths[2].write_bytes(paths[2].read_bytes()[:50])
     failed = []
     found = [path for path, _ in detector.stream(paths, on_error=lambda *one: failed.append(one))]
@@ -221,24 +221,24 @@ def test_unreadable_files_are_handed_over_or_raised_in_their_turn(detector, tmp_
 def test_folders_and_videos_are_streams(detector, tmp_path):
     (tmp_path / "b").mkdir()
     for name in ("b/x.png", "a.jpg"):
-        Image.fromarray(picture(1)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+        Image.fromarray(image(1)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
     assert [p.name for p, _ in detector.stream(tmp_path)] == ["a.jpg", "x.png"]
     with VideoWriter(tmp_path / "clip.mp4", 10) as writer:
         for i in range(5):
-            writer.write(picture(i))
+            writer.write(image(i))
     frames = list(detector.stream(tmp_path / "clip.mp4"))
     assert [number for number, _ in frames] == [0, 1, 2, 3, 4]
     assert frames[4][1].size == WIDE
     drawn = np.asarray(frames[4][1].plot(long_side=96))
-    # The results hold their own frames: two differ as the pictures do.
+    # The results hold their own frames: two differ as the images do.
     assert np.abs(frames[0][1].image.astype(int) - frames[4][1].image).mean() > 10
     assert drawn.shape == (*WIDE, 3)
     with pytest.raises(DataError, match=r"none\.mp4: No such file"):
         detector.stream(tmp_path / "none.mp4")
 
 
-def test_mirrored_views_of_a_mirrored_picture_are_mirrored_detections(detector):
+def test_mirrored_views_of_a_mirrored_image_are_mirrored_detections(detector):
     for image in (picture(0), picture(3, TALL)):
         found = detector(image, flip=True)
         mirrored = detector(np.ascontiguousarray(image[:, ::-1]), flip=True)

@@ -1,4 +1,4 @@
-"""Pictures: sizes, colours, what is drawn and what is not."""
+"""Images: sizes, colours, what is drawn and what is not."""
 
 from typing import NamedTuple
 
@@ -27,8 +27,8 @@ def objects(*rows):
     return Objects(table[:, :4], table[:, 4].astype(np.int32))
 
 
-def has_color(picture, color, tolerance=3):
-    return (np.abs(picture.astype(int) - color).max(axis=-1) <= tolerance).any()
+def has_color(image, color, tolerance=3):
+    return (np.abs(image.astype(int) - color).max(axis=-1) <= tolerance).any()
 
 
 def test_colors_are_fixed_and_distinct():
@@ -40,14 +40,14 @@ def test_colors_are_fixed_and_distinct():
 
 def test_outline_lies_on_the_box():
     """The frame's own pixels have the class colour; the middle of the box is untouched."""
-    picture = draw_boxes(grey(), *objects((100, 200, 300, 400, 1))[:2], NAMES)
-    assert picture.shape == (500, 600, 3) and picture.dtype == np.uint8
+    image = draw_boxes(grey(), *objects((100, 200, 300, 400, 1))[:2], NAMES)
+    assert image.shape == (500, 600, 3) and image.dtype == np.uint8
     for y, x in ((300, 100), (300, 300), (400, 200), (200, 290)):
-        np.testing.assert_array_equal(picture[y, x], class_color(1))
-    assert (picture[300, 200] == 128).all() and (picture[450, 500] == 128).all()
+        np.testing.assert_array_equal(image[y, x], class_color(1))
+    assert (image[300, 200] == 128).all() and (image[450, 500] == 128).all()
 
 
-def test_same_input_same_picture_and_input_kept():
+def test_same_input_same_image_and_input_kept():
     image, row = grey(), objects((100, 200, 300, 400, 0), (120, 180, 200, 300, 1))
     first, second = (draw_boxes(image, row.boxes, row.labels, NAMES) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -56,11 +56,11 @@ def test_same_input_same_picture_and_input_kept():
 
 def test_small_images_are_enlarged():
     """24 x 32 becomes 360 x 480; the box grows with it."""
-    picture = draw_boxes(grey(24, 32), *objects((8, 8, 24, 20, 0))[:2], NAMES)
-    assert picture.shape == (360, 480, 3)
-    np.testing.assert_array_equal(picture[200, 8 * 15], class_color(0))
-    picture = draw_boxes(grey(24, 32), *objects((8, 8, 24, 20, 0))[:2], NAMES, long_side=64)
-    assert picture.shape == (48, 64, 3)
+    image = draw_boxes(grey(24, 32), *objects((8, 8, 24, 20, 0))[:2], NAMES)
+    assert image.shape == (360, 480, 3)
+    np.testing.assert_array_equal(image[200, 8 * 15], class_color(0))
+    image = draw_boxes(grey(24, 32), *objects((8, 8, 24, 20, 0))[:2], NAMES, long_side=64)
+    assert image.shape == (48, 64, 3)
 
 
 def test_scores_and_crowds_are_written():
@@ -90,17 +90,17 @@ def test_padding_is_not_drawn():
         (0.2, 0.2, 0.9, 0.9),
     ],
 )
-def test_odd_boxes_are_drawn_inside_the_picture(box):
+def test_odd_boxes_are_drawn_inside_the_image(box):
     row = objects((*box, 0))
-    picture = draw_boxes(grey(), row.boxes, row.labels, NAMES, np.array([1.0], np.float32))
-    assert has_color(picture, class_color(0))
+    image = draw_boxes(grey(), row.boxes, row.labels, NAMES, np.array([1.0], np.float32))
+    assert has_color(image, class_color(0))
 
 
 def test_labels_avoid_each_other():
     """Two boxes in one place: both plates show, one above the other."""
     row = objects((200, 200, 400, 400, 0), (200, 200, 400, 400, 1))
-    picture = draw_boxes(grey(), row.boxes, row.labels, NAMES, np.array([0.9, 0.8], np.float32))
-    above, inside = picture[190, 201], picture[212, 206]
+    image = draw_boxes(grey(), row.boxes, row.labels, NAMES, np.array([0.9, 0.8], np.float32))
+    above, inside = image[190, 201], image[212, 206]
     assert np.argmax(np.abs(above.astype(int) - 128)) == 2, "the better one, blue, above"
     assert np.argmax(np.abs(inside.astype(int) - 128)) == 0, "the other, red, inside"
 

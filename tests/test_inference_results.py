@@ -57,10 +57,10 @@ def test_selecting():
 def test_plot_draws_every_box_and_saves(tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(IMAGE).save(path)
-    picture = detections(path).plot(tmp_path / "drawn.png", long_side=80)
-    assert picture.size == (80, 60)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "drawn.png")), picture)
-    differs = (np.asarray(picture) != IMAGE).any(axis=2)
+    image = detections(path).plot(tmp_path / "drawn.png", long_side=80)
+    assert image.size == (80, 60)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "drawn.png")), image)
+    differs = (np.asarray(image) != IMAGE).any(axis=2)
     assert differs[50, 12:28].all() and differs[54, 42:68].all()
     assert detections().plot().size == (480, 360)  # legible
     np.testing.assert_array_equal(np.asarray(nothing().plot(long_side=80)), IMAGE)

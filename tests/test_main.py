@@ -109,9 +109,9 @@ def test_a_fault_in_an_experiment_is_told_with_its_line(tmp_path):
         load_experiment(str(path))
 
 
-def test_memory_that_is_not_enough_is_told_with_the_mend():
+def test_memory_that_is_not_enough_is_told_with_the_fix():
     error = jax.errors.JaxRuntimeError
     words, code = tell(error("RESOURCE_EXHAUSTED: Out of memory allocating 42 bytes.\nmore"))
     assert code == 1 and words.startswith("RESOURCE_EXHAUSTED: Out of memory allocating 42 bytes.")
     assert "--config.train.batch_size" in words and "more" not in words
-    assert tell(error("INTERNAL: a fault")) is None
+    assert tell(error("INTERNAL: an error")) is None

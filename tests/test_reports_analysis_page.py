@@ -140,9 +140,9 @@ def test_a_sample_is_spread_and_has_its_own_truth():
 
 def test_data_without_objects_are_refused():
     content = {"images": [], "annotations": [{"iscrowd": 1}], "categories": []}
-    pictures = memory_dataset([objects_of([])] * 2, name="test2017")
-    dataset = dataclasses.replace(pictures, ground_truth=lambda: content)
-    with pytest.raises(DataError, match="test2017: its 2 pictures have no object"):
+    images = memory_dataset([objects_of([])] * 2, name="test2017")
+    dataset = dataclasses.replace(images, ground_truth=lambda: content)
+    with pytest.raises(DataError, match="test2017: its 2 images have no object"):
         check_has_objects(dataset)
 
 
@@ -178,7 +178,7 @@ def test_the_script_on_a_run(workdir, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     text = "\n".join(check(out.read_text(encoding="utf-8")).text)
-    assert "untrained, step 3" in text and "3 of 5 pictures were looked at" in text
+    assert "untrained, step 3" in text and "3 of 5 images were looked at" in text
     tree = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert tuple(tree["summary"]) == SUMMARY_NAMES and tree["images"] == 3
     levels = {row["level"]: row for row in tree["loss"]}

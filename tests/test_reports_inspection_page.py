@@ -46,10 +46,10 @@ def test_names_of_all_kinds_stay_text():
     checker = check(page_of(objects, objects[:3], NAMES))
     text = "\n".join(checker.text)
     for name in NAMES:
-        assert text.count(name) >= 3  # in the legend, the table and on pictures
+        assert text.count(name) >= 3  # in the legend, the table and on images
     assert "What to know" in text and "Fitted anchors" in text
-    pictures = [attributes for name, attributes in checker.tags if name == "image"]
-    assert len(pictures) > 20
+    images = [attributes for name, attributes in checker.tags if name == "image"]
+    assert len(images) > 20
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_strange_data_give_a_page(train, evaluation):
 
 def test_eighty_classes_and_ten_thousand_boxes_stay_readable():
     names = tuple(f"class {i}" for i in range(80))
-    crowded = random_objects(1, [(6, 6), (9, 3)], pictures=1, count=10_000, classes=80)
+    crowded = random_objects(1, [(6, 6), (9, 3)], images=1, count=10_000, classes=80)
     page = page_of(crowded * 2, crowded, names, small_config(pipeline__max_boxes=10_000), fit=False)
     checker = check(page)
     assert len(page) < 5_000_000
@@ -103,7 +103,7 @@ def test_counts_by_class_and_size():
 
 def test_positives_by_level_are_those_of_the_rule():
     config = small_config(model__max_level=5, matching__low_quality="none")
-    objects = random_objects(3, [(30, 30), (60, 40), (15, 15)], pictures=3)
+    objects = random_objects(3, [(30, 30), (60, 40), (15, 15)], images=3)
     split = read_split("train", memory_dataset(objects), config, 9)
     found = count_levels(split, config)
     for place, anchors in enumerate(anchors_for_image((64, 64), config.anchors)):
@@ -184,7 +184,7 @@ def test_the_script_on_a_folder(tmp_path):
     assert "100.0% of the boxes" not in out.read_text(encoding="utf-8")
 
 
-def test_the_draws_of_a_picture_differ():
+def test_the_draws_of_a_image_differ():
     objects = random_objects(0, [(20, 20)])
     config = small_config(augmentation__scale_jitter=(0.5, 1.0))
     page = page_of(objects, objects, config=config, fit=False)
@@ -194,5 +194,5 @@ def test_the_draws_of_a_picture_differ():
     still = small_config(augmentation__flip=False)
     page = page_of(objects, objects, config=still, fit=False)
     drawn = page.split("drawn again and again")[1].split("Evaluation")[0]
-    pictures = re.findall(r"<svg.*?</svg>", drawn)
-    assert len(set(pictures)) == 3
+    images = re.findall(r"<svg.*?</svg>", drawn)
+    assert len(set(images)) == 3

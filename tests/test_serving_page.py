@@ -21,16 +21,16 @@ from retinanet_jax.serving.sweep import IouSweep
 if find_browser() is None:
     pytest.skip("there is no Chromium here", allow_module_level=True)
 
-PICTURE = "000000000139.png"  # named as COCO does, by the image's id
+IMAGE = "000000000139.png"  # named as COCO does, by the image's id
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     pixels = np.random.default_rng(5).integers(0, 256, (*WIDE, 3), np.uint8)
-    Image.fromarray(pixels).save(folder / PICTURE)
+    Image.fromarray(pixels).save(folder / IMAGE)
     Image.fromarray(pixels[::-1]).save(folder / "other.png")
-    (folder / "words.jpg").write_text("no picture at all")
+    (folder / "words.jpg").write_text("no image at all")
     return folder
 
 
@@ -41,7 +41,7 @@ def sweep():
 
 @pytest.fixture(scope="module")
 def found(files, sweep):
-    return sweep(np.asarray(Image.open(files / PICTURE)))
+    return sweep(np.asarray(Image.open(files / IMAGE)))
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,10 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, files):
-    """The page anew, with the picture."""
+    """The page anew, with the image."""
     browser.load(browser.run("location.href"))
     browser.wait("document.getElementById('status')?.textContent === 'Ready.'")
-    choose(browser, files / PICTURE)
+    choose(browser, files / IMAGE)
     return browser
 
 
@@ -104,7 +104,7 @@ def test_the_downloaded_results_are_those_of_the_detector(page, sweep, found, tm
         assert result["bbox"] == pytest.approx(wanted["bbox"], abs=1e-3)
 
 
-def test_a_class_is_hidden_and_stays_so_for_the_next_picture(page, found, files):
+def test_a_class_is_hidden_and_stays_so_for_the_next_image(page, found, files):
     slide(page, "score", 0.05)
     hidden = int(found.labels[found.kept[10][0]])
     page.run(f"document.querySelector('#classes input[value=\"{hidden}\"]').click()")
@@ -148,14 +148,14 @@ def test_the_keyboard_reaches_everything(page):
             page.press("ArrowLeft", 37)
             after = page.run("document.getElementById('score_value').textContent")
             assert float(after) == pytest.approx(before - 0.01)
-    wanted = ["file", "score", "iou", "all", *["checkbox"] * 5, "save_json", "save_picture"]
+    wanted = ["file", "score", "iou", "all", *["checkbox"] * 5, "save_json", "save_image"]
     assert [name for name in reached if name != "objects"][: len(wanted)] == wanted
     assert reached[len(wanted) :].count("button") >= 2
     assert page.run("document.querySelectorAll('#objects .active').length") == 1
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_a_picture_is_dropped_or_pasted(page, kind):
+def test_a_image_is_dropped_or_pasted(page, kind):
     carried = "dataTransfer" if kind == "drop" else "clipboardData"
     made = "DragEvent" if kind == "drop" else "ClipboardEvent"
     page.run(f"""(async () => {{
@@ -183,7 +183,7 @@ def test_what_the_detector_sees_otherwise_is_told(page, tmp_path):
     assert ratio == pytest.approx(12.5, rel=0.05)
 
 
-def test_what_is_no_picture_is_told_and_the_next_one_is_taken(page, files):
+def test_what_is_no_image_is_told_and_the_next_one_is_taken(page, files):
     page.choose("#file", files / "words.jpg")
     said = page.wait("document.getElementById('error').textContent")
     assert said.startswith("words.jpg: ") and "cannot be decoded" in said
@@ -205,13 +205,13 @@ def test_what_is_no_picture_is_told_and_the_next_one_is_taken(page, files):
         ),
     ],
 )
-def test_what_goes_wrong_is_a_sentence_beside_the_picture_before(page, files, broken, said):
+def test_what_goes_wrong_is_a_sentence_beside_the_image_before(page, files, broken, said):
     page.run(f"void ({broken})")
     page.choose("#file", files / "other.png")
     error = page.wait("document.getElementById('error').textContent")
     assert said in error and "TypeError" not in error and error.endswith(".")
     status = page.run("document.getElementById('status').textContent")
-    assert status.startswith(f"{PICTURE}: ") and listed(page)
+    assert status.startswith(f"{IMAGE}: ") and listed(page)
     page.faults.clear()  # the script's own note in the console
 
 
@@ -225,15 +225,15 @@ def test_why_there_is_nothing_is_told(page):
     assert page.run("document.getElementById('nothing').textContent") == ""
 
 
-def test_the_downloaded_picture_has_the_boxes(page, files, tmp_path):
-    path = downloaded(page, "save_picture", tmp_path, "000000000139.detections.png")
+def test_the_downloaded_image_has_the_boxes(page, files, tmp_path):
+    path = downloaded(page, "save_image", tmp_path, "000000000139.detections.png")
     drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)
     assert drawn.shape == (*WIDE, 3)
     slide(page, "score", 1)
     (tmp_path / "none").mkdir()
-    path = downloaded(page, "save_picture", tmp_path / "none", "000000000139.detections.png")
+    path = downloaded(page, "save_image", tmp_path / "none", "000000000139.detections.png")
     bare = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    original = np.asarray(Image.open(files / PICTURE)).astype(int)
+    original = np.asarray(Image.open(files / IMAGE)).astype(int)
     assert np.abs(bare - original).mean() < 20 < np.abs(drawn - bare).max()
 
 
@@ -242,7 +242,7 @@ def test_nothing_is_cut_off_on_any_screen(page, width):
     page.resize(width, 800)
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
     left, right = page.run(
-        "(r => [r.left, r.right])(document.getElementById('picture').getBoundingClientRect())"
+        "(r => [r.left, r.right])(document.getElementById('image').getBoundingClientRect())"
     )
     assert left >= 0 and right <= width and right - left > 0.4 * min(width, 700)
     page.resize(1280, 900)

@@ -130,12 +130,12 @@ def test_formats(server, sweep, kind):
     else:
         assert answer["kept"] == expected.kept
         np.testing.assert_allclose(answer["boxes"], expected.boxes, atol=1e-3)
-    content = answer["picture"].removeprefix("data:image/jpeg;base64,")
+    content = answer["image"].removeprefix("data:image/jpeg;base64,")
     shown = Image.open(io.BytesIO(base64.b64decode(content)))
     assert shown.format == "JPEG" and shown.size == WIDE[::-1]
 
 
-def test_a_picture_that_exif_rotates_is_told(server):
+def test_a_image_that_exif_rotates_is_told(server):
     exif = Image.Exif()
     exif[0x0112] = 6
     status, answer = server.detect(encoded(noise(), "JPEG", exif=exif))
@@ -145,14 +145,14 @@ def test_a_picture_that_exif_rotates_is_told(server):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"no picture at all, only words\n", "cannot be decoded"),
+        (b"no image at all, only words\n", "cannot be decoded"),
         (b"", "is an empty file"),
         (encoded(noise(), "JPEG")[:-400], "the end of the JPEG is missing"),
         (png_that_claims(50_000, 50_000), "more than 178,956,970 pixels (50000 x 50000"),
         (png_that_claims(64, 64), "cannot be decoded"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_its_name(server, data, said):
+def test_what_is_no_image_is_refused_with_its_name(server, data, said):
     before = server.memory
     status, answer = server.detect(data, "holiday.jpg")
     assert status == 422
@@ -254,7 +254,7 @@ def test_other_sites_are_turned_away(server, origin):
     assert status == 403 and "another site" in answer["error"]
 
 
-def test_a_fault_of_the_device_is_told_and_the_next_picture_is_answered(sweep, monkeypatch):
+def test_a_fault_of_the_device_is_told_and_the_next_image_is_answered(sweep, monkeypatch):
     async def detect(application) -> dict:
         async def receive():
             return {"type": "http.request", "body": encoded(noise())}

@@ -1,4 +1,4 @@
-"""What is told before training: coverage, classes, crowded pictures; and the anchors fitted."""
+"""What is told before training: coverage, classes, crowded images; and the anchors fitted."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def test_objects_are_those_of_the_examples():
     np.testing.assert_allclose(objects.areas[: len(areas)], areas)
 
 
-def test_of_many_pictures_a_spread_is_read():
+def test_of_many_images_a_spread_is_read():
     source = MemorySource([objects_of([COVERED])] * 25)
     objects = read_objects(source, 10)
     assert objects.numbers.tolist() == list(range(0, 25, 3)) and objects.total == 25
@@ -48,7 +48,7 @@ def test_of_many_pictures_a_spread_is_read():
     assert len(read_objects(MemorySource([]), 10).labels) == 0
 
 
-def test_boxes_are_resized_with_their_pictures():
+def test_boxes_are_resized_with_their_images():
     config = small_config(pipeline__min_side=32, pipeline__max_side=64).pipeline
     source = MemorySource([objects_of([[10, 20, 50, 120]])], size=(128, 64))
     fitted = fit_objects(read_objects(source, 1), config)
@@ -58,39 +58,39 @@ def test_boxes_are_resized_with_their_pictures():
 
 @pytest.mark.parametrize(("missed", "warns"), [(5, False), (6, True)])
 def test_more_than_five_in_a_hundred_uncovered_boxes_are_told(missed, warns):
-    pictures = [objects_of([MISSED])] * missed + [objects_of([COVERED])] * (100 - missed)
-    finding = check_coverage(memory_dataset(pictures), small_config())
+    images = [objects_of([MISSED])] * missed + [objects_of([COVERED])] * (100 - missed)
+    finding = check_coverage(memory_dataset(images), small_config())
     assert (finding is not None) == warns
     if warns:
         assert finding.problem.startswith("6.0% of the boxes to train on have no anchor")
         assert "4 to 4 pixels a side" in finding.problem and "32 to 102" in finding.problem
-        assert "--config.pipeline.min_side=" in finding.mend or "neither" in finding.mend.lower()
+        assert "--config.pipeline.min_side=" in finding.fix or "neither" in finding.fix.lower()
 
 
 def test_a_class_that_is_missed_is_named_even_if_it_is_rare():
-    pictures = [objects_of([COVERED] * 49 + [MISSED], [0] * 49 + [1])] * 10
-    finding = check_coverage(memory_dataset(pictures, names=("common", "rare")), small_config())
+    images = [objects_of([COVERED] * 49 + [MISSED], [0] * 49 + [1])] * 10
+    finding = check_coverage(memory_dataset(images, names=("common", "rare")), small_config())
     assert finding.problem.startswith("2.0% ") and "(100% of rare)" in finding.problem
 
 
 def test_the_mend_holds_what_it_promises():
     config = small_config()
-    pictures = random_objects(0, [(15, 15)], pictures=40)
-    objects = read_objects(MemorySource(pictures), 40)
+    images = random_objects(0, [(15, 15)], images=40)
+    objects = read_objects(MemorySource(images), 40)
     finding = coverage_finding(objects, ("thing",), config)
-    assert finding.mend.startswith("With --config.anchors.size=2.0 it is 0.0%")
+    assert finding.fix.startswith("With --config.anchors.size=2.0 it is 0.0%")
     other = dataclasses.replace(config.anchors, size=2.0)
     assert not cover(objects, config.pipeline, other).uncovered(config.matching).any()
 
 
-def test_crowds_and_empty_pictures_tell_nothing():
+def test_crowds_and_empty_images_tell_nothing():
     config = small_config()
     crowds = [objects_of([MISSED] * 20, crowd=[1] * 20), objects_of([])]
     assert check_coverage(memory_dataset(crowds), config) is None
     assert check_coverage(memory_dataset([objects_of([])]), config) is None
 
 
-def test_no_more_pictures_are_read_at_the_start_than_the_sample():
+def test_no_more_images_are_read_at_the_start_than_the_sample():
     class Counting(MemorySource):
         read = 0
 
@@ -116,15 +116,15 @@ def test_classes_of_one_split_are_told():
     assert few.problem.startswith("both (1), right (2): fewer than 10 objects")
 
 
-def test_empty_splits_and_crowded_pictures_are_told():
+def test_empty_splits_and_crowded_images_are_told():
     config = small_config(pipeline__max_boxes=7)
     empty = read_objects(MemorySource([objects_of([])]), 1)
     full = read_objects(MemorySource([objects_of([COVERED] * 7), objects_of([COVERED] * 9)]), 2)
     assert "no objects at all" in empty_finding(empty, "val").problem
     assert empty_finding(full, "train") is None and max_boxes_finding(empty, config) is None
     finding = max_boxes_finding(full, config)
-    assert "1 of 2 pictures" in finding.problem and "smallest 2 objects" in finding.problem
-    assert finding.mend.startswith("--config.pipeline.max_boxes=9 ")
+    assert "1 of 2 images" in finding.problem and "smallest 2 objects" in finding.problem
+    assert finding.fix.startswith("--config.pipeline.max_boxes=9 ")
 
 
 def test_long_thin_boxes_get_anchors_that_fit_them():
@@ -146,7 +146,7 @@ def test_fitting_never_lowers_the_coverage_it_was_not_fitted_to(seed):
     config = small_config(anchors__rounding="torchvision", anchors__order="ratio_major")
     rng = np.random.default_rng(seed)
     sides = np.exp(rng.uniform(np.log(4), np.log(60), (8, 2)))
-    objects = read_objects(MemorySource(random_objects(seed, sides, pictures=6)), 6)
+    objects = read_objects(MemorySource(random_objects(seed, sides, images=6)), 6)
     fit = fit_anchors(objects, config, seed)
     assert fit.held_out_after.positive >= fit.held_out_before.positive
     assert (fit.config == config.anchors) == (fit.held_out_after == fit.held_out_before)
@@ -158,9 +158,9 @@ def test_anchors_that_fit_already_are_left_alone():
     assert fit.config == config.anchors and fit.held_out_before.positive == 1
 
 
-def test_fitting_to_one_picture_is_refused():
+def test_fitting_to_one_image_is_refused():
     objects = read_objects(MemorySource([objects_of([COVERED]), objects_of([])]), 2)
-    with pytest.raises(ValueError, match="1 pictures with objects"):
+    with pytest.raises(ValueError, match="1 images with objects"):
         fit_anchors(objects, small_config())
 
 

@@ -30,7 +30,7 @@ def assert_equal(ours: Batch, theirs: Batch) -> None:
 
 @quick
 @hypothesis.given(painted_examples(), painted_examples())
-def test_only_marked_pictures_are_mirrored_and_their_boxes_fit(one, two):
+def test_only_marked_images_are_mirrored_and_their_boxes_fit(one, two):
     before = batch_of(one._replace(flip=True), two._replace(flip=False))
     after = jax.device_get(on_device(before))
     height, width = one.image.shape[:2]
@@ -52,7 +52,7 @@ def test_flipping_twice_changes_nothing(one, two):
     assert_equal(on_device(once._replace(flip=flips)), before)
 
 
-def test_extreme_pictures_are_mirrored():
+def test_extreme_images_are_mirrored():
     dot, line = painted((1, 1), [[0, 0, 1, 1]]), painted((1, 160), [[0, 0, 3, 1]])
     empty = painted((144, 160), [])
     batch = batch_of(*(example._replace(flip=True) for example in (dot, line, empty)))

@@ -1,4 +1,4 @@
-"""Scoring and pictures of detections, with the ground truth itself as detections."""
+"""Scoring and images of detections, with the ground truth itself as detections."""
 
 import pytest
 from small import small_config
@@ -46,11 +46,11 @@ def test_no_detection_at_all_is_zero_and_no_crash(dataset, metric):
     assert set(found.summary.values()) <= {0.0, -1.0}
 
 
-def test_pictures_show_what_passes_the_threshold(dataset):
+def test_images_show_what_passes_the_threshold(dataset):
     config = small_config()
     with_boxes = draw_examples(perfect(dataset), dataset, config)
     low = [{**result, "score": 0.1} for result in perfect(dataset)]
     without = draw_examples(low, dataset, config)
     assert with_boxes.shape == without.shape and (with_boxes != without).any()
     assert (without == draw_examples([], dataset, config)).all()
-    assert draw_examples([], dataset, small_config(evaluation__pictures=0)) is None
+    assert draw_examples([], dataset, small_config(evaluation__example_images=0)) is None

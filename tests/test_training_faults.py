@@ -26,7 +26,7 @@ IMAGES = 60  # of noise, so that a file of records has many chunks
 
 @pytest.fixture
 def config(tmp_path):
-    """A run on a folder of pictures, prepared as ArrayRecord in tmp_path/cache."""
+    """A run on a folder of images, prepared as ArrayRecord in tmp_path/cache."""
     root, rng = tmp_path / "folder", np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -96,7 +96,7 @@ def test_a_file_that_is_deleted_while_it_is_open_is_read_to_the_end(config):
 
 
 def setup_that(acts) -> TrainingSetup:
-    """Its state is a fold over all pictures so far; `acts(step)` is called in each step."""
+    """Its state is a fold over all images so far; `acts(step)` is called in each step."""
 
     def step_fn(state, batch, focal):
         acts(int(state.step) + 1)

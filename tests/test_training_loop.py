@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pictures import Pictures, dataset
+from image_data import Images, dataset
 from small import small_config
 
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
-from retinanet_jax.runtime.mesh import make_mesh, sent_ahead
+from retinanet_jax.runtime.mesh import make_mesh, prefetch_to_device
 from retinanet_jax.training.loop import DivergenceError, Hooks, Meter, run_steps
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
@@ -86,7 +86,7 @@ def test_a_step_longer_than_its_data_takes_never_waits():
 
     setup = TrainingSetup(step_fn, lambda *_: None, FocalParams(jnp.float32(2), None), state)
     hooks = Hooks(lambda step: False, lambda step, state: None)
-    run_steps(setup, dataset(Pictures(50)), config, make_mesh(), log, hooks, DroppedBoxes())
+    run_steps(setup, dataset(Images(50)), config, make_mesh(), log, hooks, DroppedBoxes())
     # The lower quartile: other work on the same cores disturbs many of the steps, never all.
     assert np.percentile([means["data_wait_share"] for means in log.means], 25) < 0.01
 
@@ -133,7 +133,7 @@ def test_the_next_batch_is_fetched_and_sent_while_the_last_one_is_used():
             made.append(i)
             yield SimpleNamespace(x=np.full(8, i))
 
-    stream = sent_ahead(batches(), lambda batch: batch.x, make_mesh())
+    stream = prefetch_to_device(batches(), lambda batch: batch.x, make_mesh())
     assert next(stream).tolist() == [0] * 8
     deadline = time.monotonic() + 5
     while made != [0, 1] and time.monotonic() < deadline:
@@ -147,7 +147,7 @@ def test_a_failure_in_the_thread_reaches_the_loop():
         yield SimpleNamespace(x=np.zeros(8))
         raise OSError("the disk is gone")
 
-    stream = sent_ahead(batches(), lambda batch: batch.x, make_mesh())
+    stream = prefetch_to_device(batches(), lambda batch: batch.x, make_mesh())
     next(stream)
     with pytest.raises(OSError, match="the disk is gone"):
         next(stream)

@@ -26,7 +26,7 @@ def command(workdir: Path, *more: str) -> list[str]:
         *(sys.executable, "-m", "retinanet_jax.main", "--config=tests/small.py"),
         *(f"--workdir={workdir}", f"--config.data.cache_dir={workdir.parent / 'cache'}"),
         *(f"--config.train.steps={STEPS}", "--config.train.checkpoint_every=3"),
-        *("--config.evaluation.pictures=0", *more),
+        *("--config.evaluation.example_images=0", *more),
     ]
 
 

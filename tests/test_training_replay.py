@@ -1,4 +1,4 @@
-"""A step run again alone; a NaN in one picture is found by it and does no harm to the run."""
+"""A step run again alone; a NaN in one image is found by it and does no harm to the run."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.checkpoints import Checkpoints
-from retinanet_jax.runtime.mesh import sent_ahead
+from retinanet_jax.runtime.mesh import prefetch_to_device
 from retinanet_jax.training import loop, replay, run
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.loop import DivergenceError, make_batches
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import make_setup
 
-# Group norm: no picture sees another. Four steps of four pictures: each comes once.
+# Group norm: no image sees another. Four steps of four images: each comes once.
 CONFIG = small_config(model__norm="group", train__max_skipped=1)
 
 
@@ -38,7 +38,7 @@ class CompiledOnce:
 
 
 def sick_image(step: int) -> int:
-    """The id of the second picture of a step's batch."""
+    """The id of the second image of a step's batch."""
     dataset = load_dataset(CONFIG.data, "train")
     batches = make_batches(dataset, CONFIG, CONFIG.pipeline, DroppedBoxes())
     return int(batches[step - 1].image_ids[1])
@@ -46,7 +46,7 @@ def sick_image(step: int) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def sick():
-    """Pictures are float32, and that one of step 3 has a pixel that is no number."""
+    """Images are float32, and that one of step 3 has a pixel that is no number."""
     image_id = sick_image(3)
 
     def infected(batches, arrays, mesh):
@@ -55,7 +55,7 @@ def sick():
             images[host.image_ids == image_id, 20, 30] = np.nan
             return arrays(host)._replace(images=images)
 
-        return sent_ahead(batches, with_nan, mesh)
+        return prefetch_to_device(batches, with_nan, mesh)
 
     compiled = CompiledOnce()
     with (

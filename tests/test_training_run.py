@@ -1,4 +1,4 @@
-"""Whole runs on the built-in data set: resuming, evaluating, stopping, what lies there after."""
+"""Whole runs on the built-in dataset: resuming, evaluating, stopping, what lies there after."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ def test_a_run_leaves_what_the_readme_says(finished):
     assert [line["step"] for line in lines(workdir, "train")] == [1, 2, 3, 4]
     (line,) = lines(workdir, "eval")
     assert line["AP"] == pytest.approx(found.summary["AP"]) and set(NAMES) <= set(line)
-    assert (workdir / "pictures" / "detections_000004.png").stat().st_size > 1000
+    assert (workdir / "images" / "detections_000004.png").stat().st_size > 1000
     assert json.loads((workdir / "results.json").read_text())["step"] == 4
     assert isinstance(json.loads((workdir / "detections.json").read_text()), list)
     assert Checkpoints(workdir / "checkpoints").latest_step() == 4
@@ -62,7 +62,7 @@ def test_a_run_leaves_what_the_readme_says(finished):
 
 
 def write_faulty_folder(root: Path) -> None:
-    """Two pictures a split, one of them missing, and a class without a box."""
+    """Two images a split, one of them missing, and a class without a box."""
     (root / "images").mkdir()
     (root / "annotations").mkdir()
     cv2.imwrite(str(root / "images/a.png"), np.zeros((64, 64, 3), np.uint8))
@@ -205,8 +205,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     report = json.loads((tmp_path / "divergence/step_000002/report.json").read_text())
     assert report["step"] == 2 and "shapes train" in report["images"]
     assert {"loss", "learning_rate", "gradient_norm/backbone"} <= set(report["values"])
-    picture = cv2.imread(str(tmp_path / "divergence/step_000002/batch.png"))
-    assert picture.shape == (480, 4 * 480, 3) and picture.std() > 10
+    image = cv2.imread(str(tmp_path / "divergence/step_000002/batch.png"))
+    assert image.shape == (480, 4 * 480, 3) and image.std() > 10
 
 
 def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(tmp_path, monkeypatch):

@@ -67,14 +67,14 @@ def test_a_dead_tensorboard_does_not_stop_the_run(tmp_path, capsys):
     assert capsys.readouterr().out.count("TensorBoard's file could not be written") == 1
 
 
-def test_pictures_are_files_with_the_right_colours(tmp_path):
+def test_images_are_files_with_the_right_colours(tmp_path):
     import cv2
 
     image = np.zeros((8, 9, 3), np.uint8)
     image[..., 0] = 200
     with RunLog(tmp_path, 0, 1) as log:
-        path = log.picture(3, "detections", image)
-    assert path == tmp_path / "pictures" / "detections_000003.png"
+        path = log.image(3, "detections", image)
+    assert path == tmp_path / "images" / "detections_000003.png"
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], image)
 
 
@@ -92,5 +92,5 @@ def test_other_processes_write_nothing(tmp_path):
         log.scalars(1, "train", {"loss": 1.0})
         log.progress_line(1, "")
         log.say("hello")
-        log.picture(1, "x", np.zeros((4, 4, 3), np.uint8))
+        log.image(1, "x", np.zeros((4, 4, 3), np.uint8))
     assert not (tmp_path / "w").exists()

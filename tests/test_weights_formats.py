@@ -1,4 +1,4 @@
-"""Files of every format that contradict themselves are refused, with the place and the mend."""
+"""Files of every format that contradict themselves are refused, with the place and the fix."""
 
 import io
 import json

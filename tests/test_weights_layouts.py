@@ -81,9 +81,9 @@ def test_detectron2_gives_the_golden_detections(golden_dir, state, reference, tm
     theirs = golden_models.with_golden_sides(reference.config, golden_dir, golden)
     anchors = dataclasses.replace(theirs.anchors, order=loaded.config.anchors.order)
     agreed = dataclasses.replace(theirs, anchors=anchors)
-    pictures = golden_models.pictures(golden_dir)
-    detector = Detector(loaded.variables, agreed, loaded.categories, batch_size=len(pictures))
-    for image, found in enumerate(detector(pictures)):
+    images = golden_models.images(golden_dir)
+    detector = Detector(loaded.variables, agreed, loaded.categories, batch_size=len(images))
+    for image, found in enumerate(detector(images)):
         wanted = golden_models.stored(golden, f"eval/detections/{image}")
         cuts = golden_models.list_ends(golden, image)
         golden_models.assert_same_detections(golden_models.parts(found), wanted, cuts=cuts)

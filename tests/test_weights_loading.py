@@ -95,7 +95,7 @@ def test_coco_labels_are_the_same_detections(golden_dir, small, tmp_path):
     bias = trained["head.classification_head.cls_logits.bias"].reshape(9, 91).copy()
     bias[:, sorted(set(range(91)) - set(COCO_CATEGORIES.ids))] = -30
     trained["head.classification_head.cls_logits.bias"] = bias.reshape(-1)
-    path, image = saved(tmp_path, trained), golden_models.pictures(golden_dir)[0]
+    path, image = saved(tmp_path, trained), golden_models.images(golden_dir)[0]
     found = {}
     for raw in (False, True):
         loaded = load_checkpoint(path, raw_labels=raw)

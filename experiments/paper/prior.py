@@ -4,7 +4,7 @@ ResNet-50, 600 pixels, gamma 0, alpha .5. As published, on minival: AP 30.2 with
 base; training diverges without (that is, with .5).
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["prior"] of
+dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["prior"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
@@ -21,5 +21,5 @@ from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' as published, 'small' on the built-in data set."""
+    """'' as published, 'small' on the built-in dataset."""
     return base_config("prior", variant)

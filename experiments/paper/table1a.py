@@ -4,7 +4,7 @@ ResNet-50, 600 pixels, gamma 0. As published, on minival: AP 0.0 at alpha .10 (i
 10.8 at .25, 30.2 at .50, 31.1 at .75, the best, and from there down to 25.1 at .999.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1a"] of
+dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1a"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
@@ -21,5 +21,5 @@ from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' as published, 'small' on the built-in data set."""
+    """'' as published, 'small' on the built-in dataset."""
     return base_config("1a", variant)

@@ -4,7 +4,7 @@ ResNet-50, 600 pixels. As published, on minival: AP 31.1 for cross entropy (gamm
 34.0 at gamma 2 and alpha .25, 32.2 at gamma 5. The base is the best of them.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1b"] of
+dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1b"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
@@ -21,5 +21,5 @@ from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' as published, 'small' on the built-in data set."""
+    """'' as published, 'small' on the built-in dataset."""
     return base_config("1b", variant)

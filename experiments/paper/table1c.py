@@ -4,7 +4,7 @@ ResNet-50, 600 pixels. As published, on minival: AP 30.3 with one square anchor,
 scales and three ratios, 34.0 with three of each, which is the base.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1c"] of
+dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1c"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
@@ -21,5 +21,5 @@ from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' as published, 'small' on the built-in data set."""
+    """'' as published, 'small' on the built-in dataset."""
     return base_config("1c", variant)

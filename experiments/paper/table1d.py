@@ -6,7 +6,7 @@ anchors are counted by image, and that the sum over them is divided by the posit
 this package; the paper does not say. core/hard_examples.py says how anchors are chosen.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1d"] of
+dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1d"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
@@ -24,5 +24,5 @@ from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' as published, 'small' on the built-in data set."""
+    """'' as published, 'small' on the built-in dataset."""
     return base_config("1d", variant)

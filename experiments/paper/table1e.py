@@ -1,11 +1,11 @@
-"""Table 1e: depth and size of the pictures, which trade accuracy for time.
+"""Table 1e: depth and size of the images, which trade accuracy for time.
 
 As published, on test-dev: AP 30.5 in 64 ms (ResNet-50, 400 pixels) to 37.8 in 198 ms (ResNet-101,
 800 pixels) on an M40 GPU. The base is ResNet-50 at 600 pixels. `small` has ResNet-18 and ResNet-34
-on pictures of 64 to 128 pixels.
+on images of 64 to 128 pixels.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1e"] of
+dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1e"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
@@ -23,5 +23,5 @@ from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' as published, 'small' on the built-in data set."""
+    """'' as published, 'small' on the built-in dataset."""
     return base_config("1e", variant)

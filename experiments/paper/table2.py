@@ -5,7 +5,7 @@ pixels, 135k updates. The paper does not give the range of the jitter: here shor
 800, detectron2's. `small` has ResNet-18 and ResNeXt-50.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["2"] of
+dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["2"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
@@ -22,5 +22,5 @@ from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' as published, 'small' on the built-in data set."""
+    """'' as published, 'small' on the built-in dataset."""
     return base_config("2", variant)

@@ -5,7 +5,7 @@ beta 0, beside 34.0 of focal loss, the base, and 31.1 of cross entropy. The alph
 focal loss, .25; the paper does not say.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-data set in minutes on a CPU. All trials, with the paper's numbers, are TABLES["3"] of
+dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["3"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
@@ -23,5 +23,5 @@ from retinanet_jax.config.paper_tables import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' as published, 'small' on the built-in data set."""
+    """'' as published, 'small' on the built-in dataset."""
     return base_config("3", variant)

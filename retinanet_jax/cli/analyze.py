@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", help="experiment file that names other data than the run's; and --config.x=y")
     add("--step", type=int, help="of the checkpoint; the latest by default")
     add("--out", type=Path, help="the page that is written; default: WORKDIR/analysis.html")
-    add("--max_images", type=int, default=5000, help="of more pictures, evenly spread ones")
+    add("--max_images", type=int, default=5000, help="of more images, evenly spread ones")
     add("--figures", action="store_true", help="write each figure as an SVG file, too")
 
 
@@ -89,4 +89,4 @@ def write(analysis, out: Path, *, figures: bool) -> None:
 def tell_progress(done: int, total: int) -> None:
     """A line that counts, where a person looks on."""
     if sys.stderr.isatty():
-        print(f"\r{done}/{total} pictures", end="\n" if done == total else "", file=sys.stderr)
+        print(f"\r{done}/{total} images", end="\n" if done == total else "", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""RetinaNet in JAX: train a detector, evaluate it, and detect objects in pictures and videos.
+"""RetinaNet in JAX: train a detector, evaluate it, and detect objects in images and videos.
 
 retinanet-jax train --config=experiments/shapes.py --workdir=runs/shapes
 retinanet-jax detect photo.jpg --model=runs/shapes --out=found
@@ -31,7 +31,7 @@ COMMANDS = {
 
 EPILOG = """exit codes:
   0   done
-  1   a mistake, told in a line, that you can mend; sweep: trials failed
+  1   a mistake, told in a line, that you can fix; sweep: trials failed
   2   arguments that are missing or unknown
   3   detect: some of the inputs could not be read; all others are done
   75  train, sweep: stopped by a signal; the same command goes on"""

@@ -1,4 +1,4 @@
-"""Detect objects in pictures, folders and videos; write them drawn, as COCO JSON and as CSV.
+"""Detect objects in images, folders and videos; write them drawn, as COCO JSON and as CSV.
 
     retinanet-jax detect photo.jpg --model=runs/shapes --out=found
     retinanet-jax detect photos/ clip.mp4 --model=runs/mine --out=found --threshold=0.5
@@ -7,11 +7,11 @@
 
 writes to the folder --out:
 
-    pictures/        each picture and video with its boxes, below the same folders as the originals
-    detections.json  a COCO data set, with a score for each annotation
+    images/        each image and video with its boxes, below the same folders as the originals
+    detections.json  a COCO dataset, with a score for each annotation
     detections.csv   file, class, score, x1, y1, x2, y2 in pixels; of a video, also the frame from 0
 
-The first picture of each shape takes longer: the network is compiled for it, once; the next start
+The first image of each shape takes longer: the network is compiled for it, once; the next start
 finds that done. Files that cannot be read are listed at the end, with the reasons, and the exit
 code is 3; all others are done.
 """
@@ -20,19 +20,19 @@ import argparse
 import sys
 from pathlib import Path
 
-FORMATS = ("pictures", "coco", "csv")
+FORMATS = ("images", "coco", "csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Inputs, model, what is written and what is kept of the detections."""
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="picture, video, folder, or 'pattern'")
+    add("inputs", nargs="+", metavar="INPUT", help="image, video, folder, or 'pattern'")
     add("--model", required=True, help="workdir of a run; or a RetinaNet: file, URL, hf:// address")
     add("--out", type=Path, required=True, help="folder that is written")
     add("--threshold", type=float, default=0.4, help="lowest score, default 0.4")
     add("--classes", type=_list, help="only these, by name: person,dog")
     add("--max", type=int, help="at most so many of an image; default: the model's, mostly 100")
-    add("--format", type=_formats, default=FORMATS, help="default: pictures,coco,csv")
+    add("--format", type=_formats, default=FORMATS, help="default: images,coco,csv")
     add("--flip", action="store_true", help="look at the mirrored image too, and merge")
     add("--scales", type=numbers, default=(1.0,), help="sizes to look at, and merge: 1,1.5")
     add("--batch_size", type=int, help="images at a time; default 8, on a CPU 1")
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it does not need
     out = arguments.out.expanduser()
-    inputs = find_inputs(arguments.inputs, without=out / "pictures")
+    inputs = find_inputs(arguments.inputs, without=out / "images")
     detector = Detector.from_checkpoint(
         arguments.model, batch_size=arguments.batch_size, canvas=arguments.canvas
     )

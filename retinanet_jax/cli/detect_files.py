@@ -1,4 +1,4 @@
-"""What `retinanet-jax detect` does: pictures and videos through a Detector into files."""
+"""What `retinanet-jax detect` does: images and videos through a Detector into files."""
 
 import collections
 import contextlib
@@ -22,7 +22,7 @@ from retinanet_jax.inference.results import ImageDetections
 class Job(NamedTuple):
     """What is asked for.
 
-    formats: of 'pictures', 'coco' and 'csv'.
+    formats: of 'images', 'coco' and 'csv'.
     options: keyword arguments of Detector.stream.
     """
 
@@ -42,11 +42,11 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
       ConfigError: an option cannot be.
       DataError: there is nothing to do, or `out` cannot be written.
     """
-    pictures, videos, left_out = job.inputs
-    if not pictures and not videos:
-        what = f"none of {len(left_out)} files is a picture or a video by its name"
-        raise DataError("no input", "inputs", "", what, "name a picture itself")
-    targets = drawn_paths(job.inputs, job.out / "pictures") if "pictures" in job.formats else {}
+    images, videos, left_out = job.inputs
+    if not images and not videos:
+        what = f"none of {len(left_out)} files is an image or a video by its name"
+        raise DataError("no input", "inputs", "", what, "name an image itself")
+    targets = drawn_paths(job.inputs, job.out / "images") if "images" in job.formats else {}
     _make_folders({job.out, *(target.parent for target in targets.values())})
     failed: list[DataError] = []
     opened = _opened(videos, failed)
@@ -54,7 +54,7 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
     with contextlib.ExitStack() as stack:
         names = [name for name in job.formats if name in WRITERS]
         writers = [stack.enter_context(WRITERS[n](job.out, detector.categories)) for n in names]
-        total = len(pictures) + sum(video.length for video in opened)
+        total = len(images) + sum(video.length for video in opened)
         bar = stack.enter_context(tqdm(total=total, unit="image", disable=None))
 
         def record(kind: str, file: Path, found: ImageDetections, frame: int | None = None):
@@ -64,24 +64,24 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
             objects.update(found.names)
             bar.update()
 
-        for file, found in _pictures(detector, pictures, targets, job.options, failed.append):
-            record("picture", file, found)
+        for file, found in _images(detector, images, targets, job.options, failed.append):
+            record("image", file, found)
         for video in opened:
             for frame, found in _frames(detector, video, targets, job.options, failed.append):
                 record("frame", video.path, found, frame)
-    places = [job.out / "pictures"] if targets else []
+    places = [job.out / "images"] if targets else []
     print(_summary(counts, objects, left_out, [*places, *(writer.path for writer in writers)]))
     return failed
 
 
-def _pictures(
+def _images(
     detector: Detector,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     targets: Mapping[Path, Path],
     options: Mapping[str, Any],
     on_error: Callable[[DataError], None],
 ) -> Iterator[tuple[Path, ImageDetections]]:
-    """Each picture with its detections, drawn where it has a target."""
+    """Each image with its detections, drawn where it has a target."""
 
     def draw(pair: tuple[Path, ImageDetections]) -> tuple[Path, ImageDetections]:
         path, found = pair
@@ -92,7 +92,7 @@ def _pictures(
     def failed(_: Path, error: DataError) -> None:
         on_error(error)
 
-    return _in_threads(detector.stream(pictures, on_error=failed, **options), draw, detector)
+    return _in_threads(detector.stream(images, on_error=failed, **options), draw, detector)
 
 
 def _frames(
@@ -121,8 +121,8 @@ def _frames(
     # The length in a sound file's header may be off by a few frames.
     if count < 0.95 * video.length or not count:
         what = f"ends after {count} of {video.length} frames"
-        mend = "it may be damaged; what was read is done"
-        on_error(DataError("short video", video.path, "", what, mend))
+        fix = "it may be damaged; what was read is done"
+        on_error(DataError("short video", video.path, "", what, fix))
 
 
 def _in_threads(stream: Iterable[Any], work: Callable[[Any], Any], detector: Detector):
@@ -146,8 +146,8 @@ def _make_folders(folders: Iterable[Path]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            mend = "name a folder that can be written"
-            raise DataError("output", folder, "", error.strerror or str(error), mend) from error
+            fix = "name a folder that can be written"
+            raise DataError("output", folder, "", error.strerror or str(error), fix) from error
 
 
 def _summary(
@@ -167,6 +167,6 @@ def _summary(
     if left_out:
         names = ", ".join(path.name for path in left_out[:5])
         more = ", ..." if len(left_out) > 5 else ""
-        lines.append(f"left out, not pictures by their names: {len(left_out)} files: {names}{more}")
+        lines.append(f"left out, not images by their names: {len(left_out)} files: {names}{more}")
     lines += [f"written: {place}" for place in places]
     return "\n".join(lines)

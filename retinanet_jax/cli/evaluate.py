@@ -1,4 +1,4 @@
-"""Score the latest checkpoint of a run: average precision, pictures, detections.json.
+"""Score the latest checkpoint of a run: average precision, images, detections.json.
 
     retinanet-jax evaluate --workdir=runs/shapes
     retinanet-jax evaluate --workdir=runs/shapes --config=experiments/shapes.py \\

@@ -3,7 +3,7 @@
     retinanet-jax export --format=stablehlo --model=runs/shapes --out=shapes.stablehlo
     retinanet-jax export --format=onnx --model=runs/shapes --out=shapes.onnx --canvas=128x128
 
-StableHLO runs with JAX alone on CPU, CUDA and TPU, ONNX with onnxruntime; pictures of any size go
+StableHLO runs with JAX alone on CPU, CUDA and TPU, ONNX with onnxruntime; images of any size go
 in. docs/export.md has the lines that run them.
 """
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--canvas",
         default="",
         metavar="HEIGHTxWIDTH",
-        help="input of the network in pixels, into which pictures are fitted; by default "
+        help="input of the network in pixels, into which images are fitted; by default "
         "those of the Detector, one for landscapes and one for portraits",
     )
 
@@ -63,10 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         write_whole(path, content)
     except OSError as error:
-        what, mend = f"cannot be written: {error.strerror}", "name a file that you may write"
-        raise DataError("out", "--out", str(path), what, mend) from error
+        what, fix = f"cannot be written: {error.strerror}", "name a file that you may write"
+        raise DataError("out", "--out", str(path), what, fix) from error
     shapes = " or ".join(f"{height}x{width}" for height, width in canvases)
-    print(f"{path}: {len(content) / 1e6:.1f} MB; pictures are fitted into {shapes} pixels")
+    print(f"{path}: {len(content) / 1e6:.1f} MB; images are fitted into {shapes} pixels")
 
 
 def _writer(name: str) -> Callable[..., bytes]:
@@ -74,8 +74,8 @@ def _writer(name: str) -> Callable[..., bytes]:
     from retinanet_jax.data.data_errors import DataError
 
     if name not in FORMATS:
-        mend = f"write {' or '.join(FORMATS)}"
-        raise DataError("format", "--format", repr(name), "is not known", mend)
+        fix = f"write {' or '.join(FORMATS)}"
+        raise DataError("format", "--format", repr(name), "is not known", fix)
     if name == "stablehlo":
         from retinanet_jax.export.stablehlo import to_stablehlo
 
@@ -83,6 +83,6 @@ def _writer(name: str) -> Callable[..., bytes]:
     try:
         from retinanet_jax.export.onnx import to_onnx
     except ImportError as error:
-        what, mend = f"cannot be written ({error})", "pip install 'retinanet_jax[onnx]'"
-        raise DataError("format", "--format", repr(name), what, mend) from error
+        what, fix = f"cannot be written ({error})", "pip install 'retinanet_jax[onnx]'"
+        raise DataError("format", "--format", repr(name), what, fix) from error
     return to_onnx

@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is imported, where to, and the picture that shows it."""
+    """What is imported, where to, and the image that shows it."""
     add = parser.add_argument
     add("--checkpoint", required=True, help="path, https URL or hf:// address")
     add("--workdir", type=Path, required=True, help="where the import is written")
@@ -29,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min_side", type=int, default=0, help="short side in pixels; 0: the recipe's, 800")
     add("--max_side", type=int, default=0, help="limit of the long side; 0: the recipe's, 1333")
     add("--image", type=Path, help="image to detect objects in")
-    add("--picture", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
+    add("--image", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
     add("--score", type=float, default=0.4, help="lowest score that is told and drawn")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Imports, tells what was taken, and draws the picture that is wanted."""
+    """Imports, tells what was taken, and draws the image that is wanted."""
     from absl import logging
 
     from retinanet_jax.weights import load_checkpoint
@@ -48,11 +48,11 @@ def run(arguments: argparse.Namespace) -> None:
     write(loaded, workdir, arguments.checkpoint)
     print(f"recipe: {loaded.recipe}\n{loaded.report.summary()}\nwritten: {workdir}")
     if arguments.image:
-        show(workdir, arguments.image, arguments.picture, arguments.score)
+        show(workdir, arguments.image, arguments.image, arguments.score)
 
 
 def with_sides(loaded, min_side: int, max_side: int):
-    """The LoadedCheckpoint with another size of pictures; 0 leaves a side as it is.
+    """The LoadedCheckpoint with another size of images; 0 leaves a side as it is.
 
     Raises:
         ConfigError: for sides that cannot be.
@@ -100,7 +100,7 @@ def write(loaded, workdir: Path, checkpoint: str) -> None:
 
 
 def show(workdir: Path, image: Path, picture: Path | None, score: float) -> None:
-    """Detects with what was written, so that the picture proves the workdir."""
+    """Detects with what was written, so that the image proves the workdir."""
     from retinanet_jax.inference.detector import Detector
 
     found = Detector.from_checkpoint(workdir)(image)

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.image_input import files_below, is_picture
+from retinanet_jax.data.image_input import files_below, is_image
 from retinanet_jax.data.video import is_video
 
-# In which a drawn picture keeps the format of its original; all others become PNG.
+# In which a drawn image keeps the format of its original; all others become PNG.
 _KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class Inputs(NamedTuple):
     """Files without repetition, in the order in which they were named.
 
-    left_out: files of folders that are neither pictures nor videos by their names.
+    left_out: files of folders that are neither images nor videos by their names.
     """
 
-    pictures: list[Path]
+    images: list[Path]
     videos: list[Path]
     left_out: list[Path]
 
@@ -30,7 +30,7 @@ def find_inputs(named: Sequence[str], without: Path) -> Inputs:
 
     Args:
       named: files, folders and patterns such as 'photos/**/*.jpg'. A file that is named itself is
-        taken for a picture if its name is not that of a video.
+        taken for an image if its name is not that of a video.
       without: a folder, of which nothing is taken out of another folder: the results of before.
 
     Raises:
@@ -45,7 +45,7 @@ def find_inputs(named: Sequence[str], without: Path) -> Inputs:
             if is_video(path):
                 inputs.videos.append(path)
             else:
-                kept = inputs.pictures if is_named or is_picture(path) else inputs.left_out
+                kept = inputs.images if is_named or is_image(path) else inputs.left_out
                 kept.append(path)
     return inputs
 
@@ -58,8 +58,8 @@ def _files(name: str, without: Path) -> list[tuple[Path, bool]]:
     else:
         paths = [path]
     if not paths or not (paths[0].exists() or paths[0].is_symlink()):
-        mend = "name a picture, a video, a folder, or a pattern in quotes"
-        raise DataError("missing input", name, "", "there is nothing of this name", mend)
+        fix = "name an image, a video, a folder, or a pattern in quotes"
+        raise DataError("missing input", name, "", "there is nothing of this name", fix)
     files = []
     for path in paths:
         if not path.is_dir():
@@ -76,12 +76,12 @@ def _is_below(path: Path, folder: str) -> bool:
 
 
 def drawn_paths(inputs: Inputs, folder: Path) -> dict[Path, Path]:
-    """Where each picture and video is drawn: below `folder`, as they lie below what they share.
+    """Where each image and video is drawn: below `folder`, as they lie below what they share.
 
     Raises:
       DataError: one of them would be overwritten.
     """
-    files = [*inputs.pictures, *inputs.videos]
+    files = [*inputs.images, *inputs.videos]
     if not files:
         return {}
     places = {path: Path(os.path.abspath(path)) for path in files}
@@ -92,8 +92,8 @@ def drawn_paths(inputs: Inputs, folder: Path) -> dict[Path, Path]:
     for path, place in places.items():
         target = _free(folder / _drawn_name(place.relative_to(root), is_video(path)), taken)
         if target.resolve() in originals:
-            mend = "name another folder for --out"
-            raise DataError("output", target, "", "is an input and would be overwritten", mend)
+            fix = "name another folder for --out"
+            raise DataError("output", target, "", "is an input and would be overwritten", fix)
         taken.add(target)
         targets[path] = target
     return targets

@@ -3,9 +3,9 @@
     retinanet-jax inspect --config=experiments/folder.py:small --config.data.root=FOLDER \\
         --out=look.html --fit_anchors
 
-The page holds pictures out of the training pipeline with their boxes, counts by class and size,
+The page holds images out of the training pipeline with their boxes, counts by class and size,
 how well the anchors cover the boxes and the boxes that they miss, what was skipped or changed, and
-at its top what to mend. It needs no network: send it to whom you like. --fit_anchors searches size,
+at its top what to fix. It needs no network: send it to whom you like. --fit_anchors searches size,
 scales and ratios of anchors that cover more, and gives them as lines to copy.
 """
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_images",
         type=int,
         default=10_000,
-        help="pictures of each split that are counted; of more, evenly spread ones",
+        help="images of each split that are counted; of more, evenly spread ones",
     )
 
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--max_images: {arguments.max_images} is not 1 or more")
     tree = read_config("inspect", arguments)
     logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it has written
-    # No network is built: that pretrained weights are not named yet is no fault here.
+    # No network is built: that pretrained weights are not named yet is no error here.
     tree.model.norm, tree.model.frozen_stages = "batch", 0
     config = from_config_dict(tree)
     page = inspect_data(config, fit=arguments.fit_anchors, max_images=arguments.max_images)

@@ -31,7 +31,7 @@ class CsvWriter:
         self._file.close()
 
     def add(self, file: Path, found: ImageDetections, frame: int | None = None) -> None:
-        """The detections of a picture, or of a frame (from 0) of a video."""
+        """The detections of an image, or of a frame (from 0) of a video."""
         of = {"file": str(file)} if frame is None else {"file": str(file), "frame": frame}
         for row in found.to_rows():
             texts = {name: f"{row[name]:.2f}" for name in ("x1", "y1", "x2", "y2")}
@@ -39,7 +39,7 @@ class CsvWriter:
 
 
 class CocoWriter:
-    """DIR/detections.json: a COCO data set whose annotations have a `score`.
+    """DIR/detections.json: a COCO dataset whose annotations have a `score`.
 
     As `instances_*.json` it has images, annotations and categories, so that tools for annotations
     open it; images are numbered from 1, and those of a video have a `frame`, from 0. A context;
@@ -59,7 +59,7 @@ class CocoWriter:
         return self
 
     def add(self, file: Path, found: ImageDetections, frame: int | None = None) -> None:
-        """The detections of a picture, or of a frame (from 0) of a video."""
+        """The detections of an image, or of a frame (from 0) of a video."""
         self._images += 1
         height, width = found.size
         image = {"id": self._images, "file_name": str(file), "height": height, "width": width}

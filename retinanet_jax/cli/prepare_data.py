@@ -20,7 +20,7 @@ is downloaded into --source first, and goes on where it broke off if it is run a
 Archives are read in place, not extracted. Splits whose files are not there are left out; COCO's
 test splits are prepared if test2017.zip and image_info_test2017.zip are there, without objects.
 Every image is decoded once, then the records are put in order and written: DATA_DIR needs the free
-space of the pictures (20 GB for coco), the process less than 2 GB of memory.
+space of the images (20 GB for coco), the process less than 2 GB of memory.
 
 What is written is read by --config=experiments/coco.py and experiments/voc.py with
 --config.data.root=DATA_DIR, and by TFDS itself (tfds.data_source). A folder of your own needs no
@@ -42,7 +42,7 @@ DATASETS = ("coco", "coco2014", "voc", "voc2007", "voc2012")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is prepared, and where to."""
     add = parser.add_argument
-    add("--dataset", choices=DATASETS, help="which data set")
+    add("--dataset", choices=DATASETS, help="which dataset")
     add("--source", type=Path, help="folder of the archives or extracted files")
     add("--download", action="store_true", help="download missing archives into --source first")
     add(

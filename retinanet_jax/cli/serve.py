@@ -1,10 +1,10 @@
-"""Try a detector in the browser: drop a picture, move thresholds, see the boxes change.
+"""Try a detector in the browser: drop an image, move thresholds, see the boxes change.
 
     retinanet-jax serve --model=runs/shapes
     retinanet-jax serve --model=retinanet_resnet50_fpn_coco-eeacb38b.pth --port=9000
 
 listens on this machine alone and prints the page's address. Score and NMS sliders act at once,
-classes can be hidden, detections are downloaded as JSON in COCO's results format, the picture as
+classes can be hidden, detections are downloaded as JSON in COCO's results format, the image as
 PNG. Nothing is kept, and the page takes nothing from elsewhere. CompiledFunctions ask it, too:
 
     curl --data-binary @photo.jpg 'http://127.0.0.1:8000/detect?name=photo.jpg'
@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
         from retinanet_jax.serving.server import open_port, serve
         from retinanet_jax.serving.sweep import IouSweep
     except ModuleNotFoundError as error:
-        what, mend = f"needs {error.name}", "pip install 'retinanet_jax[serve]'"
-        raise DataError("serve", "retinanet-jax serve", "", what, mend) from error
+        what, fix = f"needs {error.name}", "pip install 'retinanet_jax[serve]'"
+        raise DataError("serve", "retinanet-jax serve", "", what, fix) from error
 
     logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it does not need
     opened = open_port(arguments.host, arguments.port)

@@ -16,7 +16,7 @@ PASSES_ON = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of every run; all others are the flags of retinanet_jax.main."""
     parser.add_argument("--config", help="experiment file, or with a variant: FILE.py:small")
-    parser.add_argument("--workdir", help="where checkpoints, logs and pictures are kept")
+    parser.add_argument("--workdir", help="where checkpoints, logs and images are kept")
 
 
 def run(arguments: argparse.Namespace, mode: str = "train") -> None:

@@ -130,7 +130,7 @@ def base_config(table: str, variant: str = "") -> ConfigDict:
 
     Args:
         table: a key of TABLES.
-        variant: '' as published, on COCO; 'small' on the built-in data set.
+        variant: '' as published, on COCO; 'small' on the built-in dataset.
 
     Raises:
         ConfigError: there is no such table or variant.
@@ -259,7 +259,7 @@ TABLES = {
         ),
     ),
     "1e": Table(
-        "depth and size of the pictures",
+        "depth and size of the images",
         "test-dev",
         {},
         (

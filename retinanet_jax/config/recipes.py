@@ -16,7 +16,7 @@ roi_data/retinanet.py); torchvision 0.28 and 0.29 (models/detection: retinanet.p
 transform.py, _utils.py; references/detection), detectron2 0.6 (modeling/meta_arch/retinanet.py,
 configs/COCO-Detection), MMDetection 3.3 (configs/_base_, models/dense_heads), TensorFlow's official
 models (vision/configs/retinanet.py, vision/losses/retinanet_losses.py). Epochs are of COCO's
-117,266 pictures with objects, which torchvision, detectron2 and MMDetection train on.
+117,266 images with objects, which torchvision, detectron2 and MMDetection train on.
 """
 
 from typing import Any

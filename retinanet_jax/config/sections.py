@@ -18,7 +18,7 @@ def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ShapesConfig(Difficulty):
-    """The built-in data set (data name 'shapes'); how hard it is: see Difficulty, data/shapes.py.
+    """The built-in dataset (data name 'shapes'); how hard it is: see Difficulty, data/shapes.py.
 
     Attributes:
         image_size: height and width in pixels.
@@ -42,14 +42,14 @@ class DataConfig:
             'voc' (2007+2012), 'voc2007' or 'voc2012'; their splits: see data/dataset.py.
         root: folder: the folder with images/ and annotations/; coco and voc: the TFDS data
             directory, '' being ~/tensorflow_datasets.
-        cache_dir: where a folder is prepared, once, as an ArrayRecord data set, and where compiled
+        cache_dir: where a folder is prepared, once, as an ArrayRecord dataset, and where compiled
             programs are kept for the next start.
         train_split: TFDS split or slice of one, such as 'train' or 'train[:90%]'.
         eval_split: likewise.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
             the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
-        mix: further data sets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
-            a `name`; their pictures come N times an epoch, their categories are found by name among
+        mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
+            a `name`; their images come N times an epoch, their categories are found by name among
             those of train_split (see data/mix.py).
         on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
             out, and says which and how many, at the start and at the end.
@@ -91,7 +91,7 @@ class TrainConfig:
         evaluate_every: updates between two evaluations; 0 evaluates at the end only.
         max_skipped: updates in a row that are left out where the loss or a gradient is not finite;
             the next one ends the run. 0, as in detectron2 and torchvision's references, ends it at
-            the first: with bfloat16 and float32 such a step is a fault and no rounding.
+            the first: with bfloat16 and float32 such a step is an error and no rounding.
         watchdog_minutes: without progress, until it is said where the run hangs; 0 never.
     """
 
@@ -137,23 +137,25 @@ class EvaluationConfig:
         backend: of 'coco': 'pycocotools', the official one, or 'hotcoco', the same numbers in a
             thirtieth of the time (an extra: pip install 'retinanet_jax[fast]').
         batch_size: images at a time over all devices.
-        pictures: images shown with ground truth beside detections.
-        picture_score: lowest score drawn in the pictures (AP counts all of them).
+        example_images: images shown with ground truth beside detections.
+        example_min_score: lowest score drawn in the images (AP counts all of them).
     """
 
     metric: str = "coco"
     backend: str = "pycocotools"
     batch_size: int = 16
-    pictures: int = 8
-    picture_score: float = 0.4
+    example_images: int = 8
+    example_min_score: float = 0.4
 
     def __post_init__(self):
         _one_of("evaluation.metric", self.metric, ("coco", "voc"))
         check_backend(self.backend)
         if self.batch_size < 1:
             raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")
-        if self.pictures < 0:
-            raise ValueError(f"evaluation.pictures: {self.pictures} must not be negative")
+        if self.example_images < 0:
+            raise ValueError(
+                f"evaluation.example_images: {self.example_images} must not be negative"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ NUM_GROUPS = 32
 
 @dataclasses.dataclass(frozen=True)
 class PixelConfig:
-    """How a uint8 RGB picture becomes the network's input: (pixel * scale - mean) / std.
+    """How a uint8 RGB image becomes the network's input: (pixel * scale - mean) / std.
 
     The default is torchvision's; detectron2's zoo wants scale 1, mean (103.53, 116.28, 123.675),
     std 1, order 'bgr'.
@@ -32,7 +32,7 @@ class PixelConfig:
     mean: Triple = (0.485, 0.456, 0.406)  # in the units of pixel * scale
     std: Triple = (0.229, 0.224, 0.225)
     scale: float | int = 1 / 255
-    order: str = "rgb"  # channel order of the network, of mean and of std; pictures are always RGB
+    order: str = "rgb"  # channel order of the network, of mean and of std; images are always RGB
 
     def __post_init__(self):
         if self.order not in ("rgb", "bgr"):
@@ -46,9 +46,9 @@ def normalize(
     config: PixelConfig,
     image_sizes: Float[ArrayLike, "b 2"] | None = None,
 ) -> Float[Array, "b h w 3"]:
-    """RGB pictures, uint8 or float32 with values up to 255, as float32 network input.
+    """RGB images, uint8 or float32 with values up to 255, as float32 network input.
 
-    With image_sizes (height, width of each picture inside the canvas, pixels) the padding becomes 0
+    With image_sizes (height, width of each image inside the canvas, pixels) the padding becomes 0
     after normalising, as in torchvision, detectron2 and MMDetection; without, padding is treated as
     black pixels.
     """
@@ -63,7 +63,7 @@ def normalize(
 
 
 def inside(image_sizes: Float[ArrayLike, "b 2"], canvas: tuple[int, int]) -> Bool[Array, "b h w"]:
-    """Which pixels of the canvas (height, width) belong to the picture."""
+    """Which pixels of the canvas (height, width) belong to the image."""
     height, width = jnp.asarray(image_sizes)[:, :, None, None].swapaxes(0, 1)
     return (jnp.arange(canvas[0])[:, None] < height) & (jnp.arange(canvas[1]) < width)
 

@@ -58,7 +58,7 @@ class PostprocessConfig:
     clamp_both_sides: bool = False
     """Whether -max_log_scale is a lower bound of dw and dh as well (MMDetection)."""
     clip_before_nms: bool = True
-    """Whether boxes are clipped to the picture before NMS (torchvision, MMDetection) or after it
+    """Whether boxes are clipped to the image before NMS (torchvision, MMDetection) or after it
     (Detectron2)."""
     drop_empty: bool = False
     """Whether boxes that clipping leaves without area are dropped (Detectron2, MMDetection). They
@@ -123,7 +123,7 @@ def candidates(
       class_logits: of the n anchors of the level.
       box_deltas: (dx, dy, dw, dh) of the anchors.
       anchors: xyxy pixels of the network's input.
-      image_size: (height, width) of the picture without padding, to which boxes are clipped.
+      image_size: (height, width) of the image without padding, to which boxes are clipped.
       config: threshold, counts, bounds of the box coder and clipping.
 
     Returns:
@@ -155,7 +155,7 @@ def detect(
       class_logits: per level, n_l anchors by k classes.
       box_deltas: per level, (dx, dy, dw, dh).
       anchors: per level, xyxy pixels of the network's input.
-      image_size: (height, width) of the picture without padding.
+      image_size: (height, width) of the image without padding.
       config: threshold, counts and the IoU of NMS.
       nms_iou: in place of config.nms_iou; may be traced.
 
@@ -189,19 +189,19 @@ def to_original(
     image_size: Num[ArrayLike, "2"],
     original_size: Num[ArrayLike, "2"],
 ) -> Detections:
-    """Detections in pixels of the picture as it was before resizing.
+    """Detections in pixels of the image as it was before resizing.
 
     Args:
       detections: in pixels of the network's input.
-      image_size: (height, width) of the resized picture without padding.
-      original_size: (height, width) of the original picture.
+      image_size: (height, width) of the resized image without padding.
+      original_size: (height, width) of the original image.
     """
     factors = jnp.asarray(original_size, jnp.float32) / jnp.asarray(image_size, jnp.float32)
     return detections._replace(boxes=box_ops.scale(detections.boxes, factors))
 
 
 def _clip(detections: Detections, image_size: Num[ArrayLike, "2"], config: PostprocessConfig):
-    """Boxes clipped to the picture; those without area are no longer valid, if config says so."""
+    """Boxes clipped to the image; those without area are no longer valid, if config says so."""
     boxes = box_ops.clip(detections.boxes, image_size)
     valid = detections.valid
     if config.drop_empty:

@@ -1,1 +1,1 @@
-"""Pictures and boxes from files, or drawn, to batches of fixed shape."""
+"""Images and boxes from files, or drawn, to batches of fixed shape."""

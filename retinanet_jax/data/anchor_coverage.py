@@ -1,4 +1,4 @@
-"""How well anchors cover the objects of a data set: the best IoU of every box, exactly.
+"""How well anchors cover the objects of a dataset: the best IoU of every box, exactly.
 
 A box whose best IoU over all anchors is below `matching.positive_iou` (0.5) gets no positive anchor
 by the rule of the paper (arXiv 1708.02002, section 4), only low-quality matches, one or a few. To a

@@ -105,8 +105,8 @@ def open_archive(path: Path) -> Iterator[ArchivePath]:
     try:
         archive = _Zip(path) if path.suffix == ".zip" else _Tar(path)
     except (zipfile.BadZipFile, tarfile.TarError, OSError) as error:
-        mend = "delete it and download it again"
-        raise DataError("archive", path, "", f"cannot be read ({error})", mend) from error
+        fix = "delete it and download it again"
+        raise DataError("archive", path, "", f"cannot be read ({error})", fix) from error
     with contextlib.closing(archive):
         yield ArchivePath(archive)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: errors that name file, id, field and mend, and their count."""
+"""What is wrong with a dataset: errors that name file, id, field and fix, and their count."""
 
 import collections
 import itertools
@@ -12,20 +12,20 @@ NAMED_PER_REASON = 5
 
 
 class DataError(ValueError):
-    """A fault in someone's data.
+    """A error in someone's data.
 
-    The message reads `file: where: what is wrong; what mends it`. `reason` is the short name under
+    The message reads `file: where: what is wrong; what fixes it`. `reason` is the short name under
     which a Report counts it, `where` the file and id it counts.
     """
 
-    def __init__(self, reason: str, path, where: str, what: str, mend: str):
+    def __init__(self, reason: str, path, where: str, what: str, fix: str):
         self.reason = reason
         self.where = f"{path}: {where}" if where else str(path)
-        super().__init__(f"{self.where}: {what}; {mend}")
+        super().__init__(f"{self.where}: {what}; {fix}")
 
 
 class Report:
-    """Counts what was skipped or changed while a data set was read, per reason, with names."""
+    """Counts what was skipped or changed while a dataset was read, per reason, with names."""
 
     def __init__(self, counts: dict[str, list[str]] | None = None):
         self.counts: dict[str, list[str]] = collections.defaultdict(list)
@@ -70,7 +70,7 @@ class Guard:
     """Runs checks as `on_error` says: 'skip' counts a DataError in the report and goes on.
 
     'strict' goes on too, to the end of the file, and then raises all that was found at once: a
-    person with 500 faults wants one list and not 500 runs. It is used so::
+    person with 500 errors wants one list and not 500 runs. It is used so::
 
         for entry in entries:
             with guard:
@@ -100,10 +100,10 @@ class Guard:
         return True
 
     def finish(self, path) -> None:
-        """Raises what 'strict' has found so far: the one fault, or a list of them, by reason.
+        """Raises what 'strict' has found so far: the one error, or a list of them, by reason.
 
         Raises:
-          DataError: there was a fault; `path` is the file or folder that was read.
+          DataError: there was an error; `path` is the file or folder that was read.
         """
         if not self._examples:
             return
@@ -117,9 +117,9 @@ class Guard:
             lines.append(f"    {str(error).removeprefix(prefix)}")
             if len(names) > 1:
                 lines.append(f"    also {_few(names[1:], prefix)}")
-        mend = "mend them, or set data.on_error=skip to leave them out and have them counted:\n"
-        what = f"has {self._faults.total} faults"
-        raise DataError(first.reason, path, "", what, mend + "\n".join(lines)) from first
+        fix = "fix them, or set data.on_error=skip to leave them out and have them counted:\n"
+        what = f"has {self._faults.total} errors"
+        raise DataError(first.reason, path, "", what, fix + "\n".join(lines)) from first
 
 
 def _common_folder(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Data sets by name: pictures with boxes, the categories, and the ground truth to score against."""
+"""Datasets by name: images with boxes, the categories, and the ground truth to score against."""
 
 import contextlib
 import dataclasses
@@ -47,13 +47,13 @@ class Dataset:
     """One split.
 
     Attributes:
-      source: its pictures.
+      source: its images.
       categories: names and ids, in the order of the labels.
       ground_truth: a function that gives COCO's instances JSON (images, annotations, categories;
-        boxes x, y, width, height) of exactly the pictures of `source`, also those without objects.
+        boxes x, y, width, height) of exactly the images of `source`, also those without objects.
         Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
       name: for logs.
-      notes: for a person: what was skipped or changed when the data set was prepared, and classes
+      notes: for a person: what was skipped or changed when the dataset was prepared, and classes
         without a box; '' if there is nothing to say.
       report: what was skipped or changed when it was prepared, one by one; of COCO and Pascal VOC,
         in all of their splits.
@@ -68,7 +68,7 @@ class Dataset:
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
-    """The data set that `data_config` (config.DataConfig) names.
+    """The dataset that `data_config` (config.DataConfig) names.
 
     shapes: 'train' or 'validation', drawn on the fly. folder: the splits of its annotation files,
     prepared first if they are not yet. coco and coco2014: the splits of TFDS `coco/2017` and
@@ -77,7 +77,7 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
     'validation[:32]' count in the order of the records.
 
     Raises:
-      DataError: data are missing or bad; names where, and what mends it.
+      DataError: data are missing or bad; names where, and what fixes it.
     """
     parse_split(split)
     if data_config.name not in LOADERS:
@@ -86,7 +86,7 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
 
 
 def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
-    """Makes a data set known as `data.name` and as a kind of `data.mix`.
+    """Makes a dataset known as `data.name` and as a kind of `data.mix`.
 
     Args:
       name: of letters, digits and _.
@@ -98,20 +98,20 @@ def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
 
 
 def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
-    """The part of COCO's instances JSON that belongs to the pictures of a source.
+    """The part of COCO's instances JSON that belongs to the images of a source.
 
     Annotation ids are numbered anew if one of them is 0, which pycocotools takes for "no match".
 
     Raises:
-      DataError: a picture of the source is not in the annotations.
+      DataError: an image of the source is not in the annotations.
     """
     ids = {source.image_id(i) for i in range(len(source))}
     images = [image for image in content["images"] if image["id"] in ids]
     missing = ids - {image["id"] for image in images}
     if missing:
         what = f"lacks {len(missing)} of {len(ids)} images of the split, such as id {min(missing)}"
-        mend = "set data.annotations to the file that belongs to data.eval_split"
-        raise DataError("annotation file", origin, "", what, mend)
+        fix = "set data.annotations to the file that belongs to data.eval_split"
+        raise DataError("annotation file", origin, "", what, fix)
     annotations = [a for a in content["annotations"] if a["image_id"] in ids]
     if any(a["id"] == 0 for a in annotations):
         annotations = [{**a, "id": i} for i, a in enumerate(annotations, 1)]
@@ -136,7 +136,7 @@ def _image_record(source: TfdsSource, number: int, categories: Categories) -> Im
 
 def _shapes(data_config: Any, split: str) -> Dataset:
     settings, name = data_config.shapes, parse_split(split)[0]
-    # Streams of pictures that differ in their seeds share no picture.
+    # Streams of images that differ in their seeds share no image.
     streams = {"train": (settings.num_train, 0), "validation": (settings.num_eval, 1)}
     if name not in streams:
         raise DataError("split", "shapes", "", f"has no split {name!r}", "take train or validation")
@@ -219,15 +219,15 @@ def _coco(data_config: Any, split: str) -> Dataset:
 def _voc(data_config: Any, split: str) -> Dataset:
     name, splits = parse_split(split)[0], _VOC_SPLITS[data_config.name]
     if name not in splits:
-        mend = f"take one of {', '.join(splits)}"
-        raise DataError("split", data_config.name, "", f"has no split {name!r}", mend)
+        fix = f"take one of {', '.join(splits)}"
+        raise DataError("split", data_config.name, "", f"has no split {name!r}", fix)
     parts = []
     for year, part in splits[name]:
         folder = find_prepared(data_config.root, f"voc/{year}", data_config.name)
         if folder.parent.name != year:
             what = f"is {folder.parent.name}, but {data_config.name} {name} needs voc/{year}"
-            mend = "set data.root to the TFDS data directory, which has voc/ in it"
-            raise DataError("prepared data", folder, "", what, mend)
+            fix = "set data.root to the TFDS data directory, which has voc/ in it"
+            raise DataError("prepared data", folder, "", what, fix)
         parts.append(VocSource(folder, part, data_config.cache_dir))
         _check_voc_names(parts[-1])
     whole = Concatenation(parts)
@@ -247,18 +247,18 @@ def _check_voc_names(source: VocSource) -> None:
     names = source.features["objects"]["label"].names
     if names and tuple(names) != VOC_CATEGORIES.names:
         what = f"its classes are not Pascal VOC's: {', '.join(names[:5])}"
-        mend = "use data.name=folder for classes of your own"
-        raise DataError("categories", source.folder, "", what, mend)
+        fix = "use data.name=folder for classes of your own"
+        raise DataError("categories", source.folder, "", what, fix)
 
 
 def find_prepared(root: str, name: str, dataset: str) -> Path:
-    """The latest version of a TFDS data set, such as 'coco/2017', that is prepared below `root`.
+    """The latest version of a TFDS dataset, such as 'coco/2017', that is prepared below `root`.
 
     `root` is the TFDS data directory ('' is ~/tensorflow_datasets) or the prepared folder itself.
     `dataset` is what scripts/prepare_data.py calls it.
 
     Raises:
-      DataError: names the folder looked in and the command that prepares the data set.
+      DataError: names the folder looked in and the command that prepares the dataset.
     """
     data_dir = Path(root or TFDS_DATA_DIR).expanduser()
     if (data_dir / "dataset_info.json").is_file():
@@ -266,9 +266,9 @@ def find_prepared(root: str, name: str, dataset: str) -> Path:
     versions = [p.parent for p in (data_dir / name).glob("*/dataset_info.json")]
     if versions:
         return max(versions, key=_version)
-    what = f"no prepared data set in {data_dir / name}"
-    mend = f"set data.root, or prepare it: {_PREPARE.format(dataset, data_dir)}"
-    raise DataError("missing data", data_dir, "", what, mend)
+    what = f"no prepared dataset in {data_dir / name}"
+    fix = f"set data.root, or prepare it: {_PREPARE.format(dataset, data_dir)}"
+    raise DataError("missing data", data_dir, "", what, fix)
 
 
 def _version(folder: Path) -> tuple[int, ...]:
@@ -291,7 +291,7 @@ def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) ->
         zip(categories.ids, categories.names, strict=True)
     ):
         what = f"its categories are not those of the data: {_differences(stated, categories)}"
-        raise DataError("categories", path, "", what, "take the file of this data set")
+        raise DataError("categories", path, "", what, "take the file of this dataset")
     return restrict(content, source, str(path))
 
 
@@ -322,8 +322,8 @@ def _check_same_categories(data_config: Any, split: str, categories: Categories)
         stated = _stated_categories(data_config, name, path)
         if stated != categories:
             what = f"its categories are not those of {split}: {_differences(stated, categories)}"
-            mend = "write the same categories, in the same order, into both files"
-            raise DataError("categories", path, "", what, mend)
+            fix = "write the same categories, in the same order, into both files"
+            raise DataError("categories", path, "", what, fix)
 
 
 def _stated_categories(data_config: Any, split: str, path: Path) -> Categories:

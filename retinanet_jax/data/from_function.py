@@ -1,4 +1,4 @@
-"""A data set of examples that a function makes: the shortest way to one of your own."""
+"""A dataset of examples that a function makes: the shortest way to one of your own."""
 
 import functools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class ExampleSource:
 
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < self._count:
-            raise IndexError(f"no picture {index} of {self._count}")
+            raise IndexError(f"no image {index} of {self._count}")
         return self._make(index)
 
     def image_size(self, index: int) -> tuple[int, int]:
@@ -34,7 +34,7 @@ class ExampleSource:
         return self._known(index)[0].size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of a picture."""
+        """The objects of an image."""
         return self._known(index)[0]
 
     def image_id(self, index: int) -> int:

@@ -1,4 +1,4 @@
-"""What a person calls an image, as 8-bit RGB: a path, a Pillow picture, an array."""
+"""What a person calls an image, as 8-bit RGB: a path, a Pillow image, an array."""
 
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from retinanet_jax.data.images import decode, from_pillow, read_file
 ImageLike = str | Path | Image.Image | np.ndarray | Any
 """The last: what numpy makes an array of, such as a tensor on the CPU."""
 
-_PICTURE_SUFFIXES = (
+_IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".jp2", ".avif"),
 )
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file's name is that of a picture."""
-    return path.suffix.lower() in _PICTURE_SUFFIXES
+def is_image(path: Path) -> bool:
+    """Whether a file's name is that of an image."""
+    return path.suffix.lower() in _IMAGE_SUFFIXES
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -45,7 +45,7 @@ def read_image(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of an image as RGB.
 
     Args:
-      image: a file, see data/images.py; a Pillow picture, of any mode; an array of uint8, RGB
+      image: a file, see data/images.py; a Pillow image, of any mode; an array of uint8, RGB
         [h w 3], RGB with alpha [h w 4], which is left out as in files, or grey [h w] or [h w 1].
         (OpenCV's arrays are BGR: give `array[:, :, ::-1]`.)
 
@@ -60,11 +60,11 @@ def read_image(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
             return from_pillow(image)
         except (ValueError, OSError) as error:
             what = f"{image.mode} of {image.width} x {image.height}: {error}"
-            raise DataError("picture", "Pillow image", "", what, "convert it to RGB") from error
+            raise DataError("image", "Pillow image", "", what, "convert it to RGB") from error
     if not hasattr(image, "__array__"):
         what = f"is of type {type(image).__name__}"
-        mend = "give a path, a Pillow picture or an array; or a list of these"
-        raise DataError("image", "image", "", what, mend)
+        fix = "give a path, a Pillow image or an array; or a list of these"
+        raise DataError("image", "image", "", what, fix)
     return _rgb(np.asarray(image))
 
 
@@ -73,8 +73,8 @@ def _rgb(array: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
     colored = array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not (grey or colored) or not array.size:
         what = f"is {array.dtype} of shape {array.shape}"
-        mend = "give uint8 from 0 to 255, RGB of shape (height, width, 3) or grey (height, width)"
-        raise DataError("array", "image", "", what, mend)
+        fix = "give uint8 from 0 to 255, RGB of shape (height, width, 3) or grey (height, width)"
+        raise DataError("array", "image", "", what, fix)
     if grey:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     return array[:, :, :3]

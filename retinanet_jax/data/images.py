@@ -1,14 +1,14 @@
 """Encoded images: measured from their headers, then decoded to 8-bit RGB.
 
-OpenCV decodes what data sets are made of, JPEG, PNG, WebP and BMP; Pillow the rest, and animations,
-of which the first picture is taken. What becomes of other kinds of pixels:
+OpenCV decodes what datasets are made of, JPEG, PNG, WebP and BMP; Pillow the rest, and animations,
+of which the first image is taken. What becomes of other kinds of pixels:
 
     16 bit     the upper 8 bits (scaled, not clipped); 32-bit and float pixels are refused
     grey       three equal channels
     alpha      left out: the colours are taken as they are stored, composed over nothing
     CMYK       RGB, also where Adobe stores it inverted
     palette    its colours
-    EXIF       orientation is ignored: boxes of COCO and of most tools belong to the stored picture
+    EXIF       orientation is ignored: boxes of COCO and of most tools belong to the stored image
                (not in TIFF, where it is part of the format and every reader heeds it)
 """
 
@@ -26,7 +26,7 @@ from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
 
 # Half a gigabyte of RGB, and the size from which Pillow refuses to decode. A small file can claim
-# more and fill the memory; a picture that really is larger has to be cut into tiles anyway.
+# more and fill the memory; an image that really is larger has to be cut into tiles anyway.
 MAX_PIXELS = 178_956_970
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _HEADER_BYTES = 1 << 16
@@ -63,8 +63,8 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     size = header_size(data)
     if size is None:
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-                size = picture.height, picture.width
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                size = image.height, image.width
         except Image.DecompressionBombError as error:
             raise _too_large(where, str(error)) from error
         except Exception as error:
@@ -100,20 +100,20 @@ def file_size(path: AnyPath) -> tuple[int, int]:
 
 
 def is_shown_rotated(data: bytes) -> bool:
-    """Whether EXIF tells viewers to show the picture with height and width exchanged."""
+    """Whether EXIF tells viewers to show the image with height and width exchanged."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            return picture.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            return image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
     except Exception:
         return False
 
 
 def is_animated(data: bytes) -> bool:
-    """Whether a file that decodes holds several pictures, of which the first is taken."""
+    """Whether a file that decodes holds several images, of which the first is taken."""
     if _is_common(data):
         return False
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-        return getattr(picture, "is_animated", False)
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        return getattr(image, "is_animated", False)
 
 
 def read_file(path: AnyPath) -> bytes:
@@ -131,8 +131,8 @@ def read_file(path: AnyPath) -> bytes:
 def missing_image(path: AnyPath, error: Exception) -> DataError:
     """The DataError for an image file that cannot be read."""
     what = getattr(error, "strerror", None) or str(error)
-    mend = "put the file there or leave the image out"
-    return DataError("missing image", path, "", what, mend)
+    fix = "put the file there or leave the image out"
+    return DataError("missing image", path, "", what, fix)
 
 
 def _regular(path: AnyPath) -> AnyPath:
@@ -160,8 +160,8 @@ def _too_large(where: str, size: str) -> DataError:
 
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
-    mend = "it is truncated or no image: copy it again or leave it out"
-    return DataError("undecodable image", where, "", what, mend)
+    fix = "it is truncated or no image: copy it again or leave it out"
+    return DataError("undecodable image", where, "", what, fix)
 
 
 def _is_common(data: bytes) -> bool:
@@ -184,22 +184,22 @@ def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _by_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-        return from_pillow(picture)
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        return from_pillow(image)
 
 
-def from_pillow(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of an opened picture as RGB, as the module's docstring says.
+def from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an opened image as RGB, as the module's docstring says.
 
     Raises:
       ValueError: they have 32 bits.
     """
-    if picture.mode in ("I", "F"):
+    if image.mode in ("I", "F"):
         raise ValueError("its pixels have 32 bits; save it with 8 or 16")
-    if picture.mode.startswith("I;16"):  # Pillow would clip it
-        grey = (np.asarray(picture) >> 8).astype(np.uint8)
+    if image.mode.startswith("I;16"):  # Pillow would clip it
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.array(picture.convert("RGB"))
+    return np.array(image.convert("RGB"))
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:

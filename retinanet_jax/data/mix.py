@@ -1,4 +1,4 @@
-"""Several data sets trained on as one: categories joined by name, pictures repeated."""
+"""Several datasets trained on as one: categories joined by name, images repeated."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from retinanet_jax.data.splits import Part, parse_part
 def load_training_set(data_config: Any) -> Dataset:
     """What `data_config` (config.DataConfig) says to train on: train_split, and what `mix` adds.
 
-    An epoch has every picture of train_split once and of each other data set as often as it says,
+    An epoch has every image of train_split once and of each other dataset as often as it says,
     each time augmented anew. The categories are those of train_split; the others' are found among
     them by name, whatever their ids.
 
@@ -34,7 +34,7 @@ def load_training_set(data_config: Any) -> Dataset:
 
 
 def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
-    """Data sets with the same categories as one, each repeated a number of times.
+    """Datasets with the same categories as one, each repeated a number of times.
 
     It is for training: image ids may occur more than once, and there is no ground truth.
     """
@@ -49,14 +49,14 @@ def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
 
 
 class Mixture(Concatenation):
-    """Several data sets one after the other, which tells of a picture where it came from."""
+    """Several datasets one after the other, which tells of an image where it came from."""
 
     def __init__(self, datasets: Sequence[Dataset]):
         super().__init__([dataset.source for dataset in datasets])
         self._names = [dataset.name for dataset in datasets]
 
     def part_name(self, index: int) -> str:
-        """The name of the data set that picture `index` belongs to."""
+        """The name of the dataset that image `index` belongs to."""
         return self._names[self.find(index)[0]]
 
 
@@ -78,12 +78,12 @@ class Relabelled:
         return self._source.image_size(index)
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of a picture, without decoding."""
+        """The objects of an image, without decoding."""
         annotated = self._source.annotated(index)
         return annotated._replace(labels=self._labels[annotated.labels])
 
     def image_id(self, index: int) -> int:
-        """The id of the picture in its own data set."""
+        """The id of the image in its own dataset."""
         return self._source.image_id(index)
 
 
@@ -108,8 +108,8 @@ def _relabelled(dataset: Dataset, main: Dataset, text: str) -> Dataset:
             f"its categories {', '.join(map(repr, unknown[:5]))} are not among those of "
             f"{main.name}: {', '.join(main.categories.names[:20])}"
         )
-        mend = "write the same names into the annotations of both, or leave it out of data.mix"
-        raise DataError("categories", "data.mix", text, what, mend)
+        fix = "write the same names into the annotations of both, or leave it out of data.mix"
+        raise DataError("categories", "data.mix", text, what, fix)
     source = Relabelled(dataset.source, [labels[name] for name in dataset.categories.names])
     return dataclasses.replace(dataset, source=source, categories=main.categories)
 
@@ -119,4 +119,4 @@ def _labels_by_name(theirs: Categories, ours: Categories) -> dict[str, int]:
 
 
 def _no_ground_truth() -> dict:
-    raise ValueError("a mixture of data sets is trained on, not evaluated on")
+    raise ValueError("a mixture of datasets is trained on, not evaluated on")

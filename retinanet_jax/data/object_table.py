@@ -8,22 +8,22 @@ from jaxtyping import Bool, Float, Int
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, fitted_sizes
 from retinanet_jax.data.sources import Annotated, Source
 
-# COCO's edges between small, medium and large objects, in square pixels of the stored picture.
+# COCO's edges between small, medium and large objects, in square pixels of the stored image.
 SIZE_EDGES = (32.0**2, 96.0**2)
 SIZES = ("small", "medium", "large")
 
 
 class ObjectTable(NamedTuple):
-    """m objects on n pictures, which are all of a split or a part of it.
+    """m objects on n images, which are all of a split or a part of it.
 
-    numbers: of the pictures in their source.
-    sizes: (height, width) of the pictures in pixels.
-    image: of each object, the row of its picture in the two arrays above; not decreasing.
-    boxes: xyxy in pixels of the stored picture.
+    numbers: of the images in their source.
+    sizes: (height, width) of the images in pixels.
+    image: of each object, the row of its image in the two arrays above; not decreasing.
+    boxes: xyxy in pixels of the stored image.
     labels: contiguous from 0.
     crowd: regions of uncounted objects.
-    areas: of the objects as annotated, in square pixels of the stored picture.
-    total: pictures of the whole split.
+    areas: of the objects as annotated, in square pixels of the stored image.
+    total: images of the whole split.
     """
 
     numbers: Int[np.ndarray, " n"]
@@ -36,13 +36,13 @@ class ObjectTable(NamedTuple):
     total: int
 
     def select(self, kept: np.ndarray) -> "ObjectTable":
-        """The same pictures with only the objects that `kept` (indices or a mask) names."""
+        """The same images with only the objects that `kept` (indices or a mask) names."""
         fields = ("image", "boxes", "labels", "crowd", "areas")
         return self._replace(**{field: getattr(self, field)[kept] for field in fields})
 
     @property
     def size_classes(self) -> Int[np.ndarray, " m"]:
-        """0, 1, 2: small, medium, large as COCO counts, by area in the stored picture.
+        """0, 1, 2: small, medium, large as COCO counts, by area in the stored image.
 
         An area of exactly 32^2 or 96^2 is the larger kind, so that TFDS's whole numbers for areas
         change nothing.
@@ -54,8 +54,8 @@ class Fitted(NamedTuple):
     """Boxes as the network sees them: resized, without random augmentation.
 
     boxes: xyxy in pixels of the canvas.
-    sizes: (height, width) of the n pictures after resizing.
-    canvases: (height, width) of the smallest canvas that holds each of the n pictures.
+    sizes: (height, width) of the n images after resizing.
+    canvases: (height, width) of the smallest canvas that holds each of the n images.
     """
 
     boxes: Float[np.ndarray, "m 4"]
@@ -64,10 +64,10 @@ class Fitted(NamedTuple):
 
 
 def read_objects(source: Source, max_images: int) -> ObjectTable:
-    """The objects of a source, without decoding pictures; of more pictures, of a spread.
+    """The objects of a source, without decoding images; of more images, of a spread.
 
     Args:
-      max_images: of a source with more pictures, every k-th is read, with the smallest k that
+      max_images: of a source with more images, every k-th is read, with the smallest k that
         gives no more than this.
     """
     step = max(1, -(-len(source) // max_images))
@@ -92,14 +92,14 @@ def box_sides(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "m 2"]:
 
 
 def _joined(read: list[Annotated], field: str, dtype: type) -> np.ndarray:
-    # Of no pictures at all there is nothing to concatenate.
+    # Of no images at all there is nothing to concatenate.
     parts = [getattr(annotated, field) for annotated in read]
     return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
 
 
 def fit_objects(objects: ObjectTable, settings: PipelineConfig) -> Fitted:
     """Resizes the boxes as the pipeline does where nothing is random."""
-    # Pictures have few sizes: each is fitted once.
+    # Images have few sizes: each is fitted once.
     distinct, place = np.unique(objects.sizes, axis=0, return_inverse=True)
     place = place.reshape(-1)
     sizes = fitted_sizes([tuple(size) for size in distinct.tolist()], settings)

@@ -1,8 +1,8 @@
-"""A data set that needs no files: coloured shapes on textured ground, drawn on the fly.
+"""A dataset that needs no files: coloured shapes on textured ground, drawn on the fly.
 
 Example i is a pure function of (seed, i). What is drawn: 5 classes over three octaves of size, a
 little tilted, overlaps that leave most of every shape in sight, a family of colours for each class
-on muted grounds, and one picture in twenty without any shape. `Difficulty` makes it harder.
+on muted grounds, and one image in twenty without any shape. `Difficulty` makes it harder.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from retinanet_jax.data.sources import Annotated
 
 CLASSES = ("circle", "ring", "square", "triangle", "star")
 
-EMPTY_SHARE = 0.05  # of the pictures
-SIZE_RANGE = (7 / 64, 7 / 8)  # longest side of a box over the shorter side of the picture
+EMPTY_SHARE = 0.05  # of the images
+SIZE_RANGE = (7 / 64, 7 / 8)  # longest side of a box over the shorter side of the image
 MIN_VISIBLE = 0.7  # share of a shape that the shapes drawn later must leave in sight
 MAX_BOX_IOU = 0.35  # between two boxes: well below the thresholds of matching and NMS
 MIN_CONTRAST = 110.0  # distance of a fill from the ground beneath it, of 255 * sqrt(3) at most
@@ -46,15 +46,15 @@ class Shape(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Difficulty:
-    """What makes the data set harder; the defaults are the easy one.
+    """What makes the dataset harder; the defaults are the easy one.
 
     Attributes:
-      max_objects: shapes in a picture; 1 to so many are drawn, up to 100.
-      size_range: lowest and highest longest side of a shape, over the shorter side of the picture.
+      max_objects: shapes in an image; 1 to so many are drawn, up to 100.
+      size_range: lowest and highest longest side of a shape, over the shorter side of the image.
       imbalance: how many times as often as the last class the first one is drawn; those between
         fall geometrically. 1: all alike.
       distractors: things in the classes' colours that are no objects (bars, crosses, chevrons, half
-        discs), so many in each picture, beneath the shapes.
+        discs), so many in each image, beneath the shapes.
 
     Raises:
       ValueError: for an impossible value; the message names the field and what to write.
@@ -81,16 +81,16 @@ EASY = Difficulty()
 
 
 class ShapesSource:
-    """Random access to `num_images` drawn pictures: `source[i]` is an Example.
+    """Random access to `num_images` drawn images: `source[i]` is an Example.
 
     Args:
-      num_images: how many pictures there are.
-      image_size: (height, width) of every picture in pixels, both at least 32.
-      seed: another seed is another data set: give training and validation different ones.
-      difficulty: how many shapes of which sizes and classes, and what else is in the pictures.
+      num_images: how many images there are.
+      image_size: (height, width) of every image in pixels, both at least 32.
+      seed: another seed is another dataset: give training and validation different ones.
+      difficulty: how many shapes of which sizes and classes, and what else is in the images.
 
     Boxes are the tight boxes of the whole shapes, also where a later shape covers a part, exact to
-    1 / SUPERSAMPLING of a pixel; shapes lie wholly inside the picture. The image id is i.
+    1 / SUPERSAMPLING of a pixel; shapes lie wholly inside the image. The image id is i.
     """
 
     def __init__(
@@ -123,11 +123,11 @@ class ShapesSource:
         return Example(image, *_objects(shapes), image_id=int(index))
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of picture `index` in pixels."""
+        """(height, width) of image `index` in pixels."""
         return self._image_size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of picture `index`, which is not painted for it; areas are the shapes'."""
+        """The objects of image `index`, which is not painted for it; areas are the shapes'."""
         return Annotated(*_objects(self._place(index)[2]), self._image_size)
 
     def image_id(self, index: int) -> int:
@@ -136,7 +136,7 @@ class ShapesSource:
     def ground_truth(self) -> dict:
         """All annotations in the form of COCO's instances JSON; `area` is that of the shape.
 
-        Places the shapes of every picture once, about a millisecond each, and keeps none.
+        Places the shapes of every image once, about a millisecond each, and keeps none.
         """
         images, annotations = [], []
         height, width = self._image_size
@@ -177,7 +177,7 @@ class ShapesSource:
         Chance is drawn in this order: ground, places, paint. Objects need no paint.
         """
         if not 0 <= index < self._num_images:
-            raise IndexError(f"shapes: no picture {index}, there are {self._num_images}")
+            raise IndexError(f"shapes: no image {index}, there are {self._num_images}")
         rng = np.random.default_rng([self._seed, int(index)])
         # Channels first while drawing: numpy is several times faster along the long axes.
         image = textured_ground(rng, self._image_size)
@@ -270,7 +270,7 @@ def _random_label(rng: np.random.Generator, imbalance: float | int) -> int:
 def _put_anywhere(
     rng: np.random.Generator, outlines: list[np.ndarray], size: tuple[int, int], side: float
 ) -> list[np.ndarray]:
-    """Outlines scaled to the longest side `side` and moved to a random place in the picture."""
+    """Outlines scaled to the longest side `side` and moved to a random place in the image."""
     low, high = outlines[0].min(0), outlines[0].max(0)
     zoom = side / (high - low).max()
     extent = (high - low) * zoom

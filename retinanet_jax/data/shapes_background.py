@@ -1,4 +1,4 @@
-"""Textured grounds of the built-in data set: muted colours, so that shapes stand out."""
+"""Textured grounds of the built-in dataset: muted colours, so that shapes stand out."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ def textured_ground(rng: np.random.Generator, size: tuple[int, int]) -> Float[np
 
 
 def slope(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Rises from -1 to 1 at most over the picture, in a random direction."""
+    """Rises from -1 to 1 at most over the image, in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     rise = np.array([np.sin(angle), np.cos(angle)]) * np.sqrt(2) / size
     ys, xs = (np.arange(n, dtype=np.float32) - n / 2 for n in size)
@@ -25,7 +25,7 @@ def slope(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 
 def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A sine in a random direction, 3 pixels to half a picture long, soft or sharp."""
+    """A sine in a random direction, 3 pixels to half an image long, soft or sharp."""
     frequency = 2 * np.pi * np.exp(-rng.uniform(np.log(3), np.log(min(size) / 2)))
     angle, phase = rng.uniform(0, 2 * np.pi, 2)
     ys = (np.arange(size[0]) * (frequency * np.sin(angle)) + phase).astype(np.float32)
@@ -38,7 +38,7 @@ def _plaid(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 
 def _clouds(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Noise whose cells are a third to a thirtieth of the picture."""
+    """Noise whose cells are a third to a thirtieth of the image."""
     cells = int(rng.integers(3, 31))
     noise = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
     return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""What a source of pictures is, and parts and sequences of sources."""
+"""What a source of images is, and parts and sequences of sources."""
 
 import bisect
 import itertools
@@ -12,9 +12,9 @@ from retinanet_jax.data.pipeline.batch import Example
 
 
 class Annotated(NamedTuple):
-    """What is annotated on one picture, without its pixels.
+    """What is annotated on one image, without its pixels.
 
-    Boxes are xyxy in pixels of the picture as it is stored, `size` is its (height, width); `areas`
+    Boxes are xyxy in pixels of the image as it is stored, `size` is its (height, width); `areas`
     are those of the objects as annotated, in square pixels.
     """
 
@@ -27,7 +27,7 @@ class Annotated(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Random access to the pictures of a split."""
+    """Random access to the images of a split."""
 
     def __len__(self) -> int: ...
 
@@ -37,19 +37,19 @@ class Source(Protocol):
         """(height, width) in pixels, without decoding."""
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of a picture, without decoding."""
+        """The objects of an image, without decoding."""
 
 
 @runtime_checkable
 class IdentifiedSource(Source, Protocol):
-    """A source that knows the ids of its pictures without decoding them."""
+    """A source that knows the ids of its images without decoding them."""
 
     def image_id(self, index: int) -> int:
-        """The id that detections of this picture carry."""
+        """The id that detections of this image carry."""
 
 
 class Slice:
-    """Some pictures of a source, by their numbers in it."""
+    """Some images of a source, by their numbers in it."""
 
     def __init__(self, source: IdentifiedSource, numbers: range):
         self._source, self._numbers = source, numbers
@@ -65,11 +65,11 @@ class Slice:
         return self._source.image_size(self._numbers[index])
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of a picture, without decoding."""
+        """The objects of an image, without decoding."""
         return self._source.annotated(self._numbers[index])
 
     def image_id(self, index: int) -> int:
-        """The id of the picture in the whole source."""
+        """The id of the image in the whole source."""
         return self._source.image_id(self._numbers[index])
 
 
@@ -93,18 +93,18 @@ class Concatenation:
         return self._parts[part].image_size(index)
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of a picture, without decoding."""
+        """The objects of an image, without decoding."""
         part, index = self.find(index)
         return self._parts[part].annotated(index)
 
     def image_id(self, index: int) -> int:
-        """The id of the picture in its own source."""
+        """The id of the image in its own source."""
         part, index = self.find(index)
         return self._parts[part].image_id(index)
 
     def find(self, index: int) -> tuple[int, int]:
-        """Which part picture `index` is in, and its number there."""
+        """Which part image `index` is in, and its number there."""
         if not 0 <= index < len(self):
-            raise IndexError(f"no picture {index} of {len(self)}")
+            raise IndexError(f"no image {index} of {len(self)}")
         part = bisect.bisect_right(self._ends, index)
         return part, index - (self._ends[part - 1] if part else 0)

@@ -1,11 +1,11 @@
-"""Names of splits and slices of them, 'train[90%:]', and of data sets: 'folder:~/cells:val*3'."""
+"""Names of splits and slices of them, 'train[90%:]', and of datasets: 'folder:~/cells:val*3'."""
 
 import re
 from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 
-# Names of data sets. Their loaders stand in dataset.py, which is not imported to check a name.
+# Names of datasets. Their loaders stand in dataset.py, which is not imported to check a name.
 KINDS = ["shapes", "folder", "coco", "coco2014", "voc", "voc2007", "voc2012"]
 
 # A root may hold colons; so may a split, but only inside its brackets.
@@ -23,8 +23,8 @@ def parse_split(split: str) -> tuple[str, str | None, str | None]:
     """
     match = _match(split)
     if not match:
-        mend = "write a name (not 'all') or a slice of it: train, train[:100], train[90%:]"
-        raise DataError("split", "data.train_split or data.eval_split", "", f"is {split!r}", mend)
+        fix = "write a name (not 'all') or a slice of it: train, train[:100], train[90%:]"
+        raise DataError("split", "data.train_split or data.eval_split", "", f"is {split!r}", fix)
     return match["name"], match["start"], match["stop"]
 
 
@@ -51,7 +51,7 @@ def split_range(split: str, length: int) -> range:
 
 
 class Part(NamedTuple):
-    """A data set of a mixture: `kind` is a data.name; each picture comes `times` times an epoch."""
+    """A dataset of a mixture: `kind` is a data.name; each image comes `times` times an epoch."""
 
     kind: str
     root: str
@@ -68,14 +68,14 @@ def parse_part(text: str) -> Part:
     match = _PART.fullmatch(text)
     times = int(match["times"] or 1) if match else 0
     if times < 1 or match["kind"] not in KINDS or not _match(match["split"]):
-        mend = (
+        fix = (
             f"write KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND one of {', '.join(KINDS)}, N at "
             "least 1: folder:~/more_cells:train*3"
         )
-        raise DataError("mixture", "data.mix", "", f"{text!r} names no data set", mend)
+        raise DataError("mixture", "data.mix", "", f"{text!r} names no dataset", fix)
     if match["kind"] == "folder" and not match["root"]:
-        mend = "write the folder between the colons: folder:~/more_cells:train"
-        raise DataError("mixture", "data.mix", "", f"{text!r} names no folder", mend)
+        fix = "write the folder between the colons: folder:~/more_cells:train"
+        raise DataError("mixture", "data.mix", "", f"{text!r} names no folder", fix)
     return Part(match["kind"], match["root"], match["split"], times)
 
 

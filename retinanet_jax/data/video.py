@@ -48,12 +48,12 @@ class Video:
 
     def _open(self) -> cv2.VideoCapture:
         if not self.path.is_file():
-            mend = "name a file that is there"
-            raise DataError("missing video", self.path, "", "No such file", mend)
+            fix = "name a file that is there"
+            raise DataError("missing video", self.path, "", "No such file", fix)
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
-            mend = "it is damaged or of an unknown kind: convert it to H.264 in .mp4"
-            raise DataError("unreadable video", self.path, "", "cannot be opened", mend)
+            fix = "it is damaged or of an unknown kind: convert it to H.264 in .mp4"
+            raise DataError("unreadable video", self.path, "", "cannot be opened", fix)
         return capture
 
 
@@ -82,6 +82,6 @@ class VideoWriter:
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._path), code, self._rate, (width, height))
             if not self._writer.isOpened():
-                mend = "name a folder that can be written"
-                raise DataError("video", self._path, "", "cannot be written", mend)
+                fix = "name a folder that can be written"
+                raise DataError("video", self._path, "", "cannot be written", fix)
         self._writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))

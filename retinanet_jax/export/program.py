@@ -1,4 +1,4 @@
-"""From uint8 pictures of any size to detections: one function of arrays, and what describes it."""
+"""From uint8 images of any size to detections: one function of arrays, and what describes it."""
 
 import dataclasses
 import functools
@@ -38,8 +38,8 @@ def choose_canvases(text: str, config: Config) -> list[Size]:
         height = width = 0
     if min(height, width) < 1:
         low, high = canvases(settings)[0]
-        what, mend = "is no HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
-        raise DataError("canvas", "--canvas", repr(text), what, mend)
+        what, fix = "is no HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
+        raise DataError("canvas", "--canvas", repr(text), what, fix)
     if height % multiple or width % multiple:
         what = f"is not of multiples of {multiple} (config.pipeline.pad_multiple)"
         height, width = (-(-side // multiple) * multiple for side in (height, width))
@@ -55,17 +55,17 @@ def largest_of(canvases: Sequence[Size]) -> Size:
 def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
     """The function of (images uint8 [b h w 3], sizes int32 [b 2]) that gives the detections.
 
-    Each picture lies in the top left corner of its row of `images`; `sizes` holds their heights and
+    Each image lies in the top left corner of its row of `images`; `sizes` holds their heights and
     widths. They are fitted as `Detector` fits them into the first canvas that holds them, or, where
     none does, smaller. The weights are constants of the function; b, h and w may be symbolic.
 
-    On a CPU each picture goes through the network alone, as through the Detector: that is no
+    On a CPU each image goes through the network alone, as through the Detector: that is no
     slower, and with the shapes known the network is the Detector's to the last bit. Elsewhere they
     go together, into the first canvas that holds all of them, which may be one as high and as wide
     as any.
 
     Returns:
-        A function with the result 'boxes' [b d 4] (xyxy in pixels of the pictures as given),
+        A function with the result 'boxes' [b d 4] (xyxy in pixels of the images as given),
         'scores' [b d], 'labels' [b d] and 'valid' [b d]: see `detections.Detections`.
     """
     config = trained.config
@@ -91,8 +91,8 @@ def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
             branches = [functools.partial(within, canvas) for canvas in canvases]
             return jax.lax.switch(jnp.argmax(jnp.stack(holds)), branches, *arrays)
 
-        def alone(picture):
-            found = within_first(canvases, *(array[None] for array in picture))
+        def alone(image):
+            found = within_first(canvases, *(array[None] for array in image))
             return jax.tree.map(lambda array: array[0], found)
 
         found = jax.lax.platform_dependent(
@@ -122,11 +122,11 @@ def describe_program(trained: Trained, canvases: Sequence[Size], source: str) ->
             for label, (name, category_id) in enumerate(classes)
         ],
         "inputs": {
-            "images": "uint8 [batch, height, width, 3]: RGB, each picture in the top left corner",
-            "sizes": "int32 [batch, 2]: height and width of each picture in pixels",
+            "images": "uint8 [batch, height, width, 3]: RGB, each image in the top left corner",
+            "sizes": "int32 [batch, 2]: height and width of each image in pixels",
         },
         "outputs": {
-            "boxes": f"float32 [batch, {rows}, 4]: x1, y1, x2, y2 in pixels of the picture",
+            "boxes": f"float32 [batch, {rows}, 4]: x1, y1, x2, y2 in pixels of the image",
             "scores": f"float32 [batch, {rows}]: falling, 0 where not valid",
             "labels": f"int32 [batch, {rows}]: index into classes, -1 where not valid",
             "valid": f"bool [batch, {rows}]: which rows are detections; these come first",

@@ -26,10 +26,10 @@ Index = Int[Array, ""] | int
 def fitted_sizes(
     sizes: Int[ArrayLike, "b 2"], canvas: tuple[int, int], settings: PipelineConfig
 ) -> Int[Array, "b 2"]:
-    """(height, width) that `data.canvas.eval_size` gives pictures, or less, to fit into the canvas.
+    """(height, width) that `data.canvas.eval_size` gives images, or less, to fit into the canvas.
 
     Args:
-        sizes: height and width of each picture, int32 pixels.
+        sizes: height and width of each image, int32 pixels.
         canvas: height and width of the network's input in pixels.
         settings: min_side, max_side and eval_resizing are read.
     """
@@ -49,19 +49,19 @@ def resize(
     canvas: tuple[int, int],
     how: str,
 ) -> Float[Array, "b h2 w2 3"]:
-    """The pictures at their new sizes, in the top left corners of canvases; float32 up to 255.
+    """The images at their new sizes, in the top left corners of canvases; float32 up to 255.
 
     Args:
-        images: pictures of `old_sizes` in their top left corners; h and w may be symbolic.
-        old_sizes: height and width of each picture, pixels, int32.
+        images: images of `old_sizes` in their top left corners; h and w may be symbolic.
+        old_sizes: height and width of each image, pixels, int32.
         new_sizes: height and width that each is to have, within the canvas, int32.
-        canvas: h2, w2. Outside of the pictures stands anything.
+        canvas: h2, w2. Outside of the images stands anything.
         how: one of `data.transforms.RESIZINGS`; all but torchvision's give whole grey levels.
     """
     with jax.enable_x64(True):
         old, new = jnp.asarray(old_sizes), jnp.asarray(new_sizes)
         skips = jnp.all(2 * new < old, axis=1)
-        shrinkage = jnp.max(-(-old // new))  # old pixels to a new one, at most, of all pictures
+        shrinkage = jnp.max(-(-old // new))  # old pixels to a new one, at most, of all images
         if how == "opencv":
             count = jnp.max(jnp.where(skips, shrinkage + 2, 0))
             averages = jax.vmap(functools.partial(_area, canvas, count))(images, old, new)

@@ -13,7 +13,7 @@ from retinanet_jax.config.settings import Config, ConfigError
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.image_input import ImageLike, files_below, is_one_image, is_picture
+from retinanet_jax.data.image_input import ImageLike, files_below, is_image, is_one_image
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.data.records import Categories
@@ -127,7 +127,7 @@ class Detector:
         more than it gives is an error that names `with_postprocess`.
 
         Args:
-            images: a path, a Pillow picture or an array (see data.inputs.read_image), of any size;
+            images: a path, a Pillow image or an array (see data.inputs.read_image), of any size;
                 or a sequence of these.
             threshold: keep scores strictly above this.
             classes: keep these, by name.
@@ -223,19 +223,19 @@ class Detector:
         if threshold is not None and not isinstance(threshold, numbers.Real):
             raise ConfigError(f"threshold: {threshold!r} is no number; write such as 0.5")
         if threshold is not None and not limits.score_threshold <= threshold <= 1:
-            mend = f"detector.with_postprocess(score_threshold={threshold})"
+            fix = f"detector.with_postprocess(score_threshold={threshold})"
             raise ConfigError(
                 f"threshold: {threshold} is not between config.postprocess.score_threshold, "
                 f"{limits.score_threshold}, below which nothing is detected, and 1; for a lower "
-                f"one take {mend}"
+                f"one take {fix}"
             )
         if max_detections is not None and not isinstance(max_detections, numbers.Integral):
             raise ConfigError(f"max_detections: {max_detections!r} is no whole number")
         if max_detections is not None and not 1 <= max_detections <= limits.max_detections:
-            mend = f"detector.with_postprocess(max_detections={max_detections})"
+            fix = f"detector.with_postprocess(max_detections={max_detections})"
             raise ConfigError(
                 f"max_detections: {max_detections} is not between 1 and "
-                f"config.postprocess.max_detections, {limits.max_detections}; for more take {mend}"
+                f"config.postprocess.max_detections, {limits.max_detections}; for more take {fix}"
             )
         if classes is not None:
             labels_of(classes, self.categories)
@@ -258,7 +258,7 @@ def _items(source: str | Path | Iterable[ImageLike]) -> Iterable[tuple[Any, Imag
         return ((image, image) for image in source)
     path = Path(source).expanduser()
     if path.is_dir():
-        return ((file, file) for file in files_below(path) if is_picture(file))
+        return ((file, file) for file in files_below(path) if is_image(file))
     if is_video(path):
         return enumerate(Video(path))
     return [(path, path)]

@@ -1,4 +1,4 @@
-"""Pictures of boxes: a colour per class, legible labels, ground truth beside detections."""
+"""Images of boxes: a colour per class, legible labels, ground truth beside detections."""
 
 import colorsys
 import functools
@@ -43,7 +43,7 @@ class Objects(NamedTuple):
 
 
 def class_color(label: int) -> Color:
-    """The RGB colour of a class: the same in every picture of every run."""
+    """The RGB colour of a class: the same in every image of every run."""
     if label < len(PALETTE):
         return PALETTE[label]
     hue = 0.11 + 0.618034 * label
@@ -95,7 +95,7 @@ def detection_grid(
     *,
     long_side: int = 520,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """One picture of several images: ground truth on the left, detections on the right.
+    """One image of several images: ground truth on the left, detections on the right.
 
     Args:
       rows: (image, ground truth, detections). The latter two are `Objects`, tuples in its order,
@@ -105,7 +105,7 @@ def detection_grid(
       long_side: pixels of the longer side of each image in the grid.
 
     Returns:
-      An RGB picture; from four images on, two pairs stand side by side.
+      An RGB image; from four images on, two pairs stand side by side.
 
     Raises:
       ValueError: if there are no rows, or for a label that has no name.
@@ -246,7 +246,7 @@ def _spots(box, width: int, height: int) -> list[tuple[int, int]]:
 
 
 def _inside(spot: tuple[int, int], width: int, height: int, size) -> tuple[int, int, int, int]:
-    """The plate's rectangle, moved into the picture."""
+    """The plate's rectangle, moved into the image."""
     left = max(0, min(spot[0], size[0] - width))
     top = max(0, min(spot[1], size[1] - height))
     return left, top, left + width, top + height

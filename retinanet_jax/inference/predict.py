@@ -36,10 +36,10 @@ def predict(
 
     Args:
         variables: 'params' and 'batch_stats' of the model.
-        images: RGB, uint8 (float32 after torchvision's resizing), each picture in the top left
+        images: RGB, uint8 (float32 after torchvision's resizing), each image in the top left
             corner of its canvas.
-        image_sizes: height and width of each picture inside its canvas, pixels.
-        original_sizes: height and width of each picture as it was stored, pixels.
+        image_sizes: height and width of each image inside its canvas, pixels.
+        original_sizes: height and width of each image as it was stored, pixels.
         nms_iou: in place of config.postprocess.nms_iou; may be traced.
         model: from `build_model`.
         config: sections pixels, anchors and postprocess are read.
@@ -100,8 +100,8 @@ def read_trained(location: str | Path, step: int | None = None) -> Trained:
         WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
     """
     if not isinstance(location, str | os.PathLike) or not str(location):
-        mend = "give a workdir, a file, an https:// URL or hf://owner/name/file"
-        raise WeightsError(f"{location!r} is no place of a network; {mend}")
+        fix = "give a workdir, a file, an https:// URL or hf://owner/name/file"
+        raise WeightsError(f"{location!r} is no place of a network; {fix}")
     if Path(location).expanduser().is_dir():
         checkpoints = Checkpoints(Path(location).expanduser() / "checkpoints")
         return Trained(read_variables(checkpoints, step), *describe(checkpoints, step))

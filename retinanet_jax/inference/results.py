@@ -42,7 +42,7 @@ class ImageDetections:
       labels: classes, contiguous from 0.
       categories: all class names and category ids of the detector, by label.
       image: what was given to the detector. A file is read again when it is drawn, so that many
-        results hold no pictures.
+        results hold no images.
       size: (height, width) of the image in pixels.
     """
 
@@ -117,11 +117,11 @@ class ImageDetections:
             )
         )
         if path is not None:
-            save_picture(picture, Path(path))
+            save_image(picture, Path(path))
         return picture
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO's results format, one dict per detection, with the category ids of the data set."""
+        """COCO's results format, one dict per detection, with the category ids of the dataset."""
         parts = self.boxes, self.scores, self.labels
         return to_coco_results(image_id, *parts, self.categories)
 
@@ -170,19 +170,19 @@ def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
     return [label for label, name in enumerate(categories.names) if name in classes]
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a picture in the format that the name's ending tells.
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes an image in the format that the name's ending tells.
 
     Raises:
       DataError: it cannot be written there, or no format is called so.
     """
     options = {"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     try:
-        picture.save(path, **options)
+        image.save(path, **options)
     except (ValueError, OSError) as error:
-        mend = "name a .jpg or .png file in a folder that is there"
+        fix = "name a .jpg or .png file in a folder that is there"
         what = f"cannot be written ({error})"
-        raise DataError("picture", path, "", what, mend) from error
+        raise DataError("image", path, "", what, fix) from error
 
 
 def _indices(index: Any) -> np.ndarray:

@@ -47,7 +47,7 @@ def views_of(flip: bool, scales: Sequence[float | int]) -> tuple[View, ...]:
 
 
 def scaled(settings: PipelineConfig, view: View) -> PipelineConfig:
-    """The settings by which the view's pictures are resized."""
+    """The settings by which the view's images are resized."""
     sides = {name: getattr(settings, name) for name in ("min_side", "max_side")}
     sides = {name: max(1, round(view.scale * side)) for name, side in sides.items()}
     return dataclasses.replace(settings, **sides)

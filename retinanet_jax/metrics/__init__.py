@@ -1,1 +1,1 @@
-"""Average precision as the data sets define it: COCO's (`coco`) and Pascal VOC's (`voc`)."""
+"""Average precision as the datasets define it: COCO's (`coco`) and Pascal VOC's (`voc`)."""

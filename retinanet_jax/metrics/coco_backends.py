@@ -66,7 +66,7 @@ BACKENDS: dict[str, Callable[..., Scores]] = {
 
 
 def check_backend(name: str) -> None:
-    """Raises ValueError, with the mend, if there is no such backend or it is not installed."""
+    """Raises ValueError, with the fix, if there is no such backend or it is not installed."""
     if name not in BACKENDS:
         raise ValueError(f"evaluation.backend: {name!r} is not one of {', '.join(BACKENDS)}")
     if name == "hotcoco":

@@ -250,7 +250,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self.directory}: step {self._saving} could not be written"
                 f"{describe_room(self.directory)}: {reason}\n"
-                "earlier checkpoints are as they were; make room or mend the disk, and the same "
+                "earlier checkpoints are as they were; make room or fix the disk, and the same "
                 "command goes on from the last one"
             ) from error
 

@@ -60,7 +60,7 @@ def download(
 
     Raises:
       DownloadError: the address is not allowed, the server refuses or cannot be reached, the disk
-        is full, or size or hash are wrong (what arrived is deleted then). Names URL and mend.
+        is full, or size or hash are wrong (what arrived is deleted then). Names URL and fix.
     """
     check_url(url, sha256)
     before = _stamp(target)
@@ -248,10 +248,10 @@ class _Download:
                 )
 
     def _failed(self, reason: str) -> DownloadError:
-        mend = "try again: it goes on where it broke off" if self._part.size else "try again"
+        fix = "try again: it goes on where it broke off" if self._part.size else "try again"
         where = self._part.folder
         return DownloadError(
-            f"{self._url}: the download failed ({reason}); {mend}, or put the file into {where} "
+            f"{self._url}: the download failed ({reason}); {fix}, or put the file into {where} "
             "yourself"
         )
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class ProcessesError(RuntimeError):
-    """Processes that do not find each other, or do not do the same; says which, and the mend."""
+    """Processes that do not find each other, or do not do the same; says which, and the fix."""
 
 
 class Launch(NamedTuple):

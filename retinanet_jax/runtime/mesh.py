@@ -93,7 +93,9 @@ def to_each_device(tree: Any, mesh: Mesh) -> Any:
     )
 
 
-def sent_ahead(batches: Iterator[Any], arrays: Callable[[Any], Any], mesh: Mesh) -> Iterator[Any]:
+def prefetch_to_device(
+    batches: Iterator[Any], arrays: Callable[[Any], Any], mesh: Mesh
+) -> Iterator[Any]:
     """`to_devices(arrays(batch), mesh)` of each batch, the next one always under way in a thread.
 
     Whoever iterates only waits where a batch is not there yet: fetching it from `batches`, and

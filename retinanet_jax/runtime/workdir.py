@@ -30,7 +30,7 @@ _MENDS = {
 
 
 class WorkdirError(RuntimeError):
-    """A workdir that another run holds, or that cannot be written; says which, and the mend."""
+    """A workdir that another run holds, or that cannot be written; says which, and the fix."""
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""A web page on which a detector is tried on pictures of one's own."""
+"""A web page on which a detector is tried on images of one's own."""

@@ -33,7 +33,7 @@ class Desk:
           HTTPException: 503, all places are taken.
         """
         if self._inside >= MAX_INSIDE:
-            detail = f"busy: {MAX_INSIDE} pictures are waiting already; try again"
+            detail = f"busy: {MAX_INSIDE} images are waiting already; try again"
             raise HTTPException(503, detail, {"Retry-After": "1"})
         self._inside += 1
         try:

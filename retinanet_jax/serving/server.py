@@ -27,13 +27,13 @@ def open_port(host: str, port: int) -> socket.socket:
         opened = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         what = f"cannot be listened on ({error})"
-        mend = "choose another port, or --port=0 for any that is free; --host is a name or an "
-        mend += "address of this machine"
-        raise DataError("port", "--host, --port", f"{host}:{port}", what, mend) from error
+        fix = "choose another port, or --port=0 for any that is free; --host is a name or an "
+        fix += "address of this machine"
+        raise DataError("port", "--host, --port", f"{host}:{port}", what, fix) from error
     if not ipaddress.ip_address(opened.getsockname()[0]).is_loopback:
         print(
             f"warning: {host} is open to the network: everyone who reaches this machine may send "
-            "pictures; there is no password and no encryption",
+            "images; there is no password and no encryption",
             file=sys.stderr,
         )
     return opened

@@ -50,7 +50,7 @@ class IouSweep:
 
     Attributes:
       config: that of the network, with the canvases 'few', so that it compiles twice at most for
-        pictures of any size.
+        images of any size.
       categories: class names and category ids, by label.
       ious: those of the slider, rising, and that of the config among them.
       predict_fn: the compiled function: detections at each IoU, [b i d].

@@ -1,4 +1,4 @@
-"""The bytes of a picture that someone sends, under limits of size and time.
+"""The bytes of an image that someone sends, under limits of size and time.
 
 Pixels have a limit, too: see data/images.py, which looks at the header before it decodes.
 """

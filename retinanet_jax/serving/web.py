@@ -1,11 +1,11 @@
-"""What the server answers: the page, the model, and detections in a picture that is sent.
+"""What the server answers: the page, the model, and detections in an image that is sent.
 
 GET /        the page, with its script and styles
 GET /model   classes, thresholds, and whether the network is compiled yet
-POST /detect the bytes of a picture (`?name=` for messages); detections at every IoU of NMS
+POST /detect the bytes of an image (`?name=` for messages); detections at every IoU of NMS
 
-Errors are {"error": text}: 403 another site asks, 408 too slow, 413 too many bytes, 422 no picture
-or too many pixels, 500 a fault, 503 busy.
+Errors are {"error": text}: 403 another site asks, 408 too slow, 413 too many bytes, 422 no image
+or too many pixels, 500 an error, 503 busy.
 """
 
 import base64
@@ -50,7 +50,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
-SHOWN_SIDE = 4096  # longest side in pixels of the picture that is shown
+SHOWN_SIDE = 4096  # longest side in pixels of the image that is shown
 QUALITY = 95
 LEAST_SCORE = 0.4  # shown at first, as `retinanet-jax detect` has it
 LONGEST_NAME = 200
@@ -65,13 +65,13 @@ class Studio:
         self._ready = False
 
     async def warm_up(self) -> None:
-        """Compiles the network; pictures that come before wait for it."""
+        """Compiles the network; images that come before wait for it."""
         async with self.desk.turn() as work:
             await work(self._detector.warm_up)
         self._ready = True
 
     async def model(self, request: Request) -> Response:
-        """What the page has to know before the first picture."""
+        """What the page has to know before the first image."""
         categories, limits = self._detector.categories, self._detector.config.postprocess
         pairs = zip(categories.names, categories.ids, strict=True)
         return JSONResponse(
@@ -93,12 +93,12 @@ class Studio:
         )
 
     async def detect(self, request: Request) -> Response:
-        """Detections in the picture that is the body of the request."""
-        name = request.query_params.get("name", "picture")[:LONGEST_NAME]
+        """Detections in the image that is the body of the request."""
+        name = request.query_params.get("name", "image")[:LONGEST_NAME]
         with self.desk.place():
             data = await read_upload(request, name)
             async with self.desk.turn() as work:
-                if await request.is_disconnected():  # the page has another picture by now
+                if await request.is_disconnected():  # the page has another image by now
                     raise ClientDisconnect
                 answer = await work(self._answer, data, name)
         return Response(answer, media_type="application/json")
@@ -117,7 +117,7 @@ class Studio:
                 "kept": found.kept,
                 "seconds": seconds,
                 "rotated": is_shown_rotated(data),
-                "picture": _data_url(image),
+                "image": _data_url(image),
             }
         )
 
@@ -155,7 +155,7 @@ def _refusal(text: str, status: int, headers: Any = None) -> Response:
 
 
 def _data_url(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    """The picture as the network sees it, which no browser has to decode itself: TIFF, EXIF."""
+    """The image as the network sees it, which no browser has to decode itself: TIFF, EXIF."""
     picture, data = Image.fromarray(image), io.BytesIO()
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     picture.save(data, "JPEG", quality=QUALITY, subsampling=0)  # colours at full size

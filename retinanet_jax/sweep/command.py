@@ -29,7 +29,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     """Does what the arguments of cli/sweep.py say; returns if all trials are finished.
 
     Raises:
-        ConfigError, WorkdirError: before anything runs, with the mend.
+        ConfigError, WorkdirError: before anything runs, with the fix.
         SystemExit: 1 where trials failed, 75 where a signal asked to stop.
     """
     _check(arguments)

@@ -81,8 +81,8 @@ def parse_value(text: str, now: Any, field: str) -> Any:
             return value if isinstance(value, tuple) else (value,)
         return type(now)(text)
     except (KeyError, ValueError, SyntaxError):
-        mend = kinds.get(type(now), f"a {type(now).__name__}")
-        raise ConfigError(f"config.{field}: {text!r} cannot be read; write {mend}") from None
+        fix = kinds.get(type(now), f"a {type(now).__name__}")
+        raise ConfigError(f"config.{field}: {text!r} cannot be read; write {fix}") from None
 
 
 def product(axes: Iterable[Axis]) -> list[Settings]:

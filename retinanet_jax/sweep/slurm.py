@@ -53,8 +53,8 @@ class Slurm:
         try:
             import submitit
         except ImportError as error:
-            mend = "pip install 'retinanet_jax[slurm]'"
-            raise ConfigError(f"--launcher=slurm needs submitit: {mend}") from error
+            fix = "pip install 'retinanet_jax[slurm]'"
+            raise ConfigError(f"--launcher=slurm needs submitit: {fix}") from error
         self._job_of = functools.partial(submitit.SlurmJob, self._folder)
         try:
             self._executor = submitit.AutoExecutor(self._folder, cluster="slurm")

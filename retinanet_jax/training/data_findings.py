@@ -1,4 +1,4 @@
-"""What a person should know about the data before training, in words, with what mends it."""
+"""What a person should know about the data before training, in words, with what fixes it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ class Finding(NamedTuple):
     """A thing to know: what is the matter, and what to do about it."""
 
     problem: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.problem}\n{self.mend}"
+        return f"{self.problem}\n{self.fix}"
 
 
 # Of all boxes, and of the boxes of a class: more than this share without an anchor is told.
 UNCOVERED_SHARE = 0.05
 UNCOVERED_SHARE_OF_CLASS = 0.2
-# A mend is told if it leaves no more than this part of the uncovered boxes.
+# A fix is told if it leaves no more than this part of the uncovered boxes.
 HELPS = 0.75
 # Fewer objects of a class say nothing about its share, and little to a network.
 FEW = 10
-# At the start of a run so many pictures are looked at, half a second however many there are: with
+# At the start of a run so many images are looked at, half a second however many there are: with
 # four objects each, a share of 0.05 is known to 0.005.
 START_SAMPLE = 500
 
 
 def check_coverage(dataset: Dataset, config: Config) -> Finding | None:
-    """Whether anchors miss too many boxes of a training set; looks at START_SAMPLE pictures.
+    """Whether anchors miss too many boxes of a training set; looks at START_SAMPLE images.
 
     A box is missed, or uncovered, if its best IoU over all anchors is below matching.negative_iou
     (0.4 in the paper): every anchor is background to it, but for what a low-quality match gives.
-    Boxes are those of the resized picture without random augmentation; crowds do not count.
+    Boxes are those of the resized image without random augmentation; crowds do not count.
     """
     objects = read_objects(dataset.source, START_SAMPLE)
     return coverage_finding(objects, dataset.categories.names, config)
@@ -74,7 +74,7 @@ def coverage_finding(objects: ObjectTable, names: Sequence[str], config: Config)
         f"{matching.negative_iou:g}{where}. {_shapes(objects, uncovered, config)} "
         f"To them all anchors are background; they are learnt from {learnt}."
     )
-    return Finding(problem, _coverage_mend(objects, share, config))
+    return Finding(problem, _coverage_fix(objects, share, config))
 
 
 def _shapes(objects: ObjectTable, uncovered: np.ndarray, config: Config) -> str:
@@ -93,7 +93,7 @@ def _shapes(objects: ObjectTable, uncovered: np.ndarray, config: Config) -> str:
     )
 
 
-def _coverage_mend(objects: ObjectTable, share: float, config: Config) -> str:
+def _coverage_fix(objects: ObjectTable, share: float, config: Config) -> str:
     """What was tried and helps, as flags."""
 
     def left(pipeline: PipelineConfig, anchors: AnchorConfig) -> float:
@@ -114,7 +114,7 @@ def _coverage_mend(objects: ObjectTable, share: float, config: Config) -> str:
         if tried[-1][0] <= UNCOVERED_SHARE:
             break
     helps = [f"with {flags} it is {less:.1%}" for less, flags in tried if less <= HELPS * share]
-    found = "; ".join(helps) or "neither anchors of another size nor larger pictures help much"
+    found = "; ".join(helps) or "neither anchors of another size nor larger images help much"
     return (
         f"{found[0].upper()}{found[1:]}. To search sizes, scales and ratios: "
         "retinanet-jax inspect --fit_anchors"
@@ -134,7 +134,7 @@ def class_findings(
         np.bincount(objects.labels, minlength=len(names)) for objects in (train, evaluation)
     )
     counted = list(zip(names, trained.tolist(), judged.tolist(), strict=True))
-    divide = "Divide the pictures anew, or add pictures that show them."
+    divide = "Divide the images anew, or add images that show them."
     findings = []
     if only := [name for name, here, there in counted if here and not there]:
         problem = f"{_listed(only)}: in {splits[0]} but not in {splits[1]}, so never judged."
@@ -147,7 +147,7 @@ def class_findings(
         findings.append(Finding(problem, "Take them out of the categories, if that is a slip."))
     if few := [f"{name} ({here})" for name, here, _ in counted if 0 < here < FEW]:
         problem = f"{_listed(few)}: fewer than {FEW} objects to train on."
-        findings.append(Finding(problem, "Expect little of them, or add pictures that show them."))
+        findings.append(Finding(problem, "Expect little of them, or add images that show them."))
     return findings
 
 
@@ -155,24 +155,24 @@ def empty_finding(objects: ObjectTable, split: str) -> Finding | None:
     """A split without any object."""
     if len(objects.labels):
         return None
-    mend = "Check the annotations: does image_id name the ids of the pictures?"
-    return Finding(f"{split} has no objects at all.", mend)
+    fix = "Check the annotations: does image_id name the ids of the images?"
+    return Finding(f"{split} has no objects at all.", fix)
 
 
 def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
-    """Training pictures with more objects than a batch holds."""
+    """Training images with more objects than a batch holds."""
     counts = np.bincount(train.image, minlength=len(train.numbers))
     limit = config.pipeline.max_boxes
     full = counts[counts > limit]
     if not len(full):
         return None
     problem = (
-        f"{len(full):,} of {len(counts):,} pictures to train on with more than {limit} objects, up "
+        f"{len(full):,} of {len(counts):,} images to train on with more than {limit} objects, up "
         f"to {full.max():,}. The smallest {(full - limit).sum():,} objects are never seen; their "
         "anchors are background."
     )
-    mend = f"--config.pipeline.max_boxes={full.max()} keeps all; matching takes memory accordingly."
-    return Finding(problem, mend)
+    fix = f"--config.pipeline.max_boxes={full.max()} keeps all; matching takes memory accordingly."
+    return Finding(problem, fix)
 
 
 def report_finding(split: str, report: Report) -> Finding:

@@ -11,7 +11,7 @@ from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
 def augment_on_device(batch: Batch) -> Batch:
     """The batch after its flips and colour maps; one without any comes back as it is.
 
-    Pure, of static shapes; no picture needs another, so that a batch split over devices stays so.
+    Pure, of static shapes; no image needs another, so that a batch split over devices stays so.
     """
     if batch.flip is not None:
         batch = mirror(batch, batch.flip)
@@ -29,7 +29,7 @@ def as_seen(batch: Batch) -> Batch:
 
 
 def mirror(batch: Batch, flip: Bool[ArrayLike, " b"]) -> Batch:
-    """Mirrors pictures left and right inside their part of the canvas, with their boxes."""
+    """Mirrors images left and right inside their part of the canvas, with their boxes."""
 
     def mirrored(image, width):
         # All of the canvas, then back to its left end: what was padding is at the right again.
@@ -48,7 +48,7 @@ def mirror(batch: Batch, flip: Bool[ArrayLike, " b"]) -> Batch:
 
 
 def map_colors(batch: Batch, color: Float[ArrayLike, "b 3 4"]) -> Batch:
-    """Maps the RGB of each picture by its matrix, then clips to 0 .. 255 and rounds to uint8."""
+    """Maps the RGB of each image by its matrix, then clips to 0 .. 255 and rounds to uint8."""
     pixels = batch.images.astype(jnp.float32)
     matrix = color[:, None, None]
     # Written out: a matrix product may be computed in less than float32.

@@ -49,7 +49,7 @@ def describe_step(step: int, values: dict[str, float], images: str, config: Conf
     Args:
         step: its number, from 1.
         values: what `train_step` returned.
-        images: the ids of the batch, by data set.
+        images: the ids of the batch, by dataset.
         config: of the run; beside the learning rate stand its highest in this run and that of the
             published baselines, for this batch size.
     """
@@ -72,9 +72,9 @@ def write_report(folder: Path, report: dict, batch: Batch, names: tuple[str, ...
         names: of the classes.
     """
     write_whole(folder / "report.json", json.dumps(_without_nan(report), indent=2))
-    picture = draw_batch(as_seen(batch), names)
-    if not cv2.imwrite(str(folder / "batch.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"{folder / 'batch.png'}: the picture could not be written")
+    image = draw_batch(as_seen(batch), names)
+    if not cv2.imwrite(str(folder / "batch.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"{folder / 'batch.png'}: the image could not be written")
 
 
 def _without_nan(value: Any) -> Any:
@@ -86,7 +86,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def draw_batch(batch: Batch, names: tuple[str, ...]) -> np.ndarray:
-    """One RGB picture [h w 3] of the images of a batch and their boxes, four in a row."""
+    """One RGB image [h w 3] of the images of a batch and their boxes, four in a row."""
     cells = []
     for row in np.flatnonzero(batch.valid):
         height, width = np.ceil(batch.image_sizes[row]).astype(int)

@@ -1,4 +1,4 @@
-"""Evaluation of a predict function on a data set: average precision, files, pictures."""
+"""Evaluation of a predict function on a dataset: average precision, files, images."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from retinanet_jax.data.store.voc_release import voc_objects
 from retinanet_jax.inference.drawing import Objects, detection_grid
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
-from retinanet_jax.runtime.mesh import fetch, for_this_process, gathered, sent_ahead
+from retinanet_jax.runtime.mesh import fetch, for_this_process, gathered, prefetch_to_device
 
 
 class Evaluation(NamedTuple):
@@ -53,7 +53,7 @@ def evaluate(
     settings = for_this_process(config.pipeline)
     host_batches = eval_batches(dataset, batch_size=config.evaluation.batch_size, settings=settings)
     # Ids have 64 bits and devices 32: they travel as pairs.
-    batches = sent_ahead(
+    batches = prefetch_to_device(
         iter(host_batches),
         lambda host: (host.batch, host.image_ids.view(np.int32).reshape(-1, 2)),
         mesh,
@@ -131,15 +131,15 @@ def _arrays(results: list[dict], categories: Categories) -> tuple[np.ndarray, ..
 
 
 def draw_examples(results: list[dict], dataset: Dataset, config: Config) -> np.ndarray | None:
-    """A picture [h w 3] of some images, spread over the data set: ground truth beside detections.
+    """An image [h w 3] of some images, spread over the dataset: ground truth beside detections.
 
-    Detections below config.evaluation.picture_score are left out. None where no pictures are
+    Detections below config.evaluation.example_min_score are left out. None where no images are
     wanted.
     """
-    count = min(config.evaluation.pictures, len(dataset.source))
+    count = min(config.evaluation.example_images, len(dataset.source))
     if not count:
         return None
-    shown = [r for r in results if r["score"] >= config.evaluation.picture_score]
+    shown = [r for r in results if r["score"] >= config.evaluation.example_min_score]
     by_image, rows = _by_image(shown), []
     for index in np.linspace(0, len(dataset.source) - 1, count).astype(int):
         example = dataset.source[int(index)]

@@ -15,7 +15,7 @@ from retinanet_jax.config.settings import Config
 from retinanet_jax.data.pipeline.batch import ArrayLike, DroppedBoxes
 from retinanet_jax.data.pipeline.batches import PipelineConfig, train_batches
 from retinanet_jax.data.pipeline.stream import Batches, HasSource, available_cores, thread_count
-from retinanet_jax.runtime.mesh import for_this_process, sent_ahead
+from retinanet_jax.runtime.mesh import for_this_process, prefetch_to_device
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
 from retinanet_jax.training.step import TrainState
@@ -30,7 +30,7 @@ class DivergenceError(RuntimeError):
         everywhere: all processes of the run raise it at the same step.
         step: the update that was left out.
         values: the numbers of that step, by name.
-        images: the ids of the batch, by data set.
+        images: the ids of the batch, by dataset.
     """
 
     everywhere = True
@@ -93,7 +93,7 @@ def run_steps(
     state, first = setup.state, int(setup.state.step)
     batches = make_batches(dataset, config, for_this_process(config.pipeline), dropped)
     meter = Meter(config, log, batches.describe)
-    stream = sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)
+    stream = prefetch_to_device(batches.iterate(first), lambda host: host.batch, mesh)
     for step in range(first + 1, config.train.steps + 1):
         hooks.beat("data")
         with meter.waiting():
@@ -232,13 +232,13 @@ def _wait_for(metrics: dict[str, ArrayLike]) -> tuple[dict[str, float], float]:
 
 def _starvation(share: float, settings: PipelineConfig) -> str:
     threads, cores = thread_count(settings), available_cores()
-    mend = "write config.pipeline.num_threads=0 for a thread per core"
+    fix = "write config.pipeline.num_threads=0 for a thread per core"
     if threads >= cores:
-        mend = (
-            "take more cores, or store the pictures smaller: about config.pipeline.min_side and "
+        fix = (
+            "take more cores, or store the images smaller: about config.pipeline.min_side and "
             "max_side, or what these could be lowered to"
         )
     return (
         f"the devices wait {share:.0%} of the time for data, which {threads} threads prepare on "
-        f"{cores} cores: {mend} (said once; data_wait_share in metrics.jsonl)"
+        f"{cores} cores: {fix} (said once; data_wait_share in metrics.jsonl)"
     )

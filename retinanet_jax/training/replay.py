@@ -17,7 +17,7 @@ from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
 from retinanet_jax.data.pipeline.stream import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
-from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, sent_ahead
+from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.divergence import describe_step, write_report
 from retinanet_jax.training.loop import make_batches
@@ -85,7 +85,7 @@ def _run_again(
     """Runs to the state before a step; the parts of its loss then, and the step's numbers."""
     state, first = setup.state, int(setup.state.step)
     with contextlib.closing(
-        sent_ahead(batches.iterate(first), lambda host: host.batch, mesh)
+        prefetch_to_device(batches.iterate(first), lambda host: host.batch, mesh)
     ) as stream:
         for _ in range(first, step - 1):
             state, _ = setup.step_fn(state, next(stream), setup.focal)

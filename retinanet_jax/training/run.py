@@ -1,7 +1,7 @@
 """A run from start to end: data, model and state, the loop, checkpoints, evaluation, files.
 
 What lies in a workdir afterwards: config.json, checkpoints/, best/, metrics.jsonl, tensorboard/,
-pictures/, detections.json (COCO results format), results.json and data_notes.txt (what was skipped
+images/, detections.json (COCO results format), results.json and data_notes.txt (what was skipped
 or changed in the data). What may go wrong on the way, and what is lost then (nothing, or little),
 stands in docs/reliability.md.
 """
@@ -52,7 +52,7 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         cache: what runs before this one in the process leave to it, and it to those after it.
 
     Raises:
-        ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the mend.
+        ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the fix.
         WorkdirError: another run holds `workdir`, or it cannot be written.
         CheckpointError: a checkpoint could not be written.
         DivergenceError: a loss or a gradient that is not finite, after the report of it.
@@ -193,15 +193,15 @@ def evaluate_and_log(
     step: int,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Evaluates, and leaves the numbers, the detections and a picture in the workdir."""
+    """Evaluates, and leaves the numbers, the detections and an image in the workdir."""
     log.say(f"evaluates step {step} on {len(dataset.source)} images of {dataset.name}")
     found = evaluate(predict_fn, variables, dataset, config, mesh, on_batch=on_batch)
     log.scalars(step, "eval", found.summary)
     log.table(f"step {step}, {dataset.name}", found.summary)
     log.table("AP by class", found.per_class)
-    picture = draw_examples(found.results, dataset, config)
-    if picture is not None:
-        log.say(f"ground truth beside detections: {log.picture(step, 'detections', picture)}")
+    image = draw_examples(found.results, dataset, config)
+    if image is not None:
+        log.say(f"ground truth beside detections: {log.image(step, 'detections', image)}")
     if log.active:
         write_whole(log.workdir / "detections.json", json.dumps(found.results))
         # JSON has no NaN, the AP of a class that does not occur.

@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar, metrics.jsonl, TensorBoard, pictures, a table at the end."""
+"""What a run tells: a progress bar, metrics.jsonl, TensorBoard, images, a table at the end."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ class RunLog:
     process of a run has an active log; the others' does nothing.
 
     Args:
-        workdir: gets metrics.jsonl, tensorboard/ and pictures/.
+        workdir: gets metrics.jsonl, tensorboard/ and images/.
         start_step: step at which this run starts. Lines of later steps, left by a run that ended
             without a checkpoint, are taken out, so that no step is in the file twice. None only
             adds lines, as beside a run that writes into the same file.
@@ -124,15 +124,15 @@ class RunLog:
         """One line for the person at the terminal."""
         self.console.print(text, highlight=False, markup=False)
 
-    def picture(self, step: int, name: str, image: np.ndarray) -> Path:
-        """Writes an RGB picture [h, w, 3] to pictures/ and to TensorBoard; returns its path."""
-        path = self.workdir / "pictures" / f"{name}_{step:06d}.png"
+    def image(self, step: int, name: str, image: np.ndarray) -> Path:
+        """Writes an RGB image [h, w, 3] to images/ and to TensorBoard; returns its path."""
+        path = self.workdir / "images" / f"{name}_{step:06d}.png"
         if self.active:
             import cv2
 
             path.parent.mkdir(parents=True, exist_ok=True)
             if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-                raise OSError(f"{path}: the picture could not be written")
+                raise OSError(f"{path}: the image could not be written")
             if self._tensorboard_lives():
                 self._tensorboard.add_image(name, image, step, dataformats="HWC")
         return path

@@ -181,7 +181,7 @@ class RunCache:
     """
 
     def __init__(self):
-        # The latest alone: one run goes after the other, and data sets may be large.
+        # The latest alone: one run goes after the other, and datasets may be large.
         self.datasets = functools.lru_cache(1)(load_datasets)
         self._functions = functools.lru_cache(1)(compile_functions)
 

@@ -2,7 +2,7 @@
 
 What is no weight is the recipe `detectron2` (config/recipes.py). The same weights detect
 something else than under torchvision's recipe: pixels are BGR without a division by the deviation
-(the first kernel stays as it is: the picture is turned), resizing is PIL's, strides are on the 1x1
+(the first kernel stays as it is: the image is turned), resizing is PIL's, strides are on the 1x1
 convolutions, anchors are scale-major and not rounded, those of P6 and P7 lie 64 and 128 pixels
 apart, boxes are clipped after NMS and dropped if nothing is left of them, 100 detections are kept.
 The 80 class channels are the categories in COCO's order.

@@ -71,7 +71,7 @@ def load_checkpoint(
 
     Raises:
       WeightsError: the file cannot be read, is of no known project, or an array is missing,
-        misshapen or left over; it names the file, the arrays and the mend.
+        misshapen or left over; it names the file, the arrays and the fix.
     """
     path = fetch(location)
     state = read_state_dict(path)

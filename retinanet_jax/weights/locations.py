@@ -40,7 +40,7 @@ def fetch(
 
     Raises:
         WeightsError: for a missing file, an address that is not allowed, a failed or incomplete
-            download, a wrong size or a wrong hash; it names the location and the mend.
+            download, a wrong size or a wrong hash; it names the location and the fix.
     """
     text = os.fspath(location)
     if "://" not in text:

@@ -2,7 +2,7 @@
 
 What is no weight is the recipe `mmdetection`, or for style 'caffe', whose keys are the same,
 `mmdetection_caffe` (config/recipes.py). The same weights detect something else than under
-torchvision's recipe: pictures are resized as uint8, there is no ReLU before P7, anchors are not
+torchvision's recipe: images are resized as uint8, there is no ReLU before P7, anchors are not
 rounded (their order is torchvision's), those of P6 and P7 lie 64 and 128 pixels apart, the box
 coder bounds shrinking as it does growing, boxes without area are dropped before NMS, 100 detections
 are kept. The 80 class channels are the categories in COCO's order.

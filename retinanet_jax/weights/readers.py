@@ -41,7 +41,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     and ml_dtypes.bfloat16 for bfloat16. Shapes are those of the file (torch: out, in, h, w).
 
     Raises:
-        WeightsError: naming the file and the mend, for a file that cannot be opened, is damaged,
+        WeightsError: naming the file and the fix, for a file that cannot be opened, is damaged,
             contradicts itself, or asks for anything but tensors, arrays and plain containers.
     """
     try:

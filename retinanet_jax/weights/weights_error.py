@@ -2,7 +2,7 @@
 
 
 class WeightsError(ValueError):
-    """A checkpoint that cannot be used; the message names the file, the field and the mend."""
+    """A checkpoint that cannot be used; the message names the file, the field and the fix."""
 
 
 def shown(name: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.contestants import Contestant, take_turns
 from benchmarks.rows import Row, compare, processor, versions
 
-PICTURES, SIZE = 128, (480, 640)
+IMAGES, SIZE = 128, (480, 640)
 PACKAGES = ("grain", "opencv-python-headless", "tensorflow-datasets")
 CASES = {"640": "640x640, jitter", "800": "800/1333"}
 
@@ -35,24 +35,24 @@ def run(arguments) -> list[Row]:
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        pictures, cache = Path(folder) / "pictures", Path(folder) / "cache"
-        write_pictures(pictures)
-        prepare_folder(str(pictures), "train", str(cache), "strict")
+        images, cache = Path(folder) / "images", Path(folder) / "cache"
+        write_images(images)
+        prepare_folder(str(images), "train", str(cache), "strict")
         for cores in map(int, arguments.cores.split(",")):
             for case in CASES:
-                rows += _contest(case, pictures, cache, cores, arguments)
+                rows += _contest(case, images, cache, cores, arguments)
     return rows
 
 
-def _contest(case: str, pictures: Path, cache: Path, cores: int, arguments) -> list[Row]:
+def _contest(case: str, images: Path, cache: Path, cores: int, arguments) -> list[Row]:
     label = f"{CASES[case]}, {cores} core{'s' * (cores > 1)}"
     cpus = range(cores)
     python = arguments.peer_python
     entrants = {
-        "ours": lambda: Contestant("data_ours", case, str(pictures), str(cache), cores=cpus),
-        "decode": lambda: Contestant("data_decode", str(pictures), cores=cpus),
+        "ours": lambda: Contestant("data_ours", case, str(images), str(cache), cores=cpus),
+        "decode": lambda: Contestant("data_decode", str(images), cores=cpus),
         "tf.data": lambda: Contestant(
-            "data_tensorflow", case, str(pictures), cores=cpus, python=python
+            "data_tensorflow", case, str(images), cores=cpus, python=python
         ),
     }
     return _rows(label, take_turns(entrants, arguments.rounds))
@@ -92,15 +92,15 @@ def _rows(label: str, found: dict[str, dict[str, list]]) -> list[Row]:
     ]
 
 
-def write_pictures(root: Path) -> None:
+def write_images(root: Path) -> None:
     """A folder in COCO format: noise of several scales, which a JPEG takes for a photograph."""
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
     rng = np.random.default_rng(0)
     images, annotations = [], []
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         path = root / "images" / f"{i}.jpg"
-        cv2.imwrite(str(path), _picture(rng), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        cv2.imwrite(str(path), _image(rng), [cv2.IMWRITE_JPEG_QUALITY, 90])
         images.append({"id": i, "file_name": path.name, "height": SIZE[0], "width": SIZE[1]})
         for width, height in rng.uniform(20, 200, (7, 2)).tolist():
             x, y = rng.uniform(0, 1, 2) * (SIZE[1] - width, SIZE[0] - height)
@@ -118,10 +118,10 @@ def write_pictures(root: Path) -> None:
     content = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations" / "instances_train.json").write_text(json.dumps(content))
     size = np.mean([path.stat().st_size for path in (root / "images").iterdir()])
-    print(f"{PICTURES} JPEGs of {SIZE[1]} x {SIZE[0]}, {size / 1e3:.0f} kB on average")
+    print(f"{IMAGES} JPEGs of {SIZE[1]} x {SIZE[0]}, {size / 1e3:.0f} kB on average")
 
 
-def _picture(rng: np.random.Generator) -> np.ndarray:
+def _image(rng: np.random.Generator) -> np.ndarray:
     image = rng.normal(120, 8.5, (*SIZE, 1)).astype(np.float32)
     for cells, strength in ((4, 60), (16, 40), (60, 30), (160, 20)):
         noise = rng.uniform(-1, 1, (cells * 3 // 4, cells, 3)).astype(np.float32)

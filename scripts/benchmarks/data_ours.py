@@ -8,7 +8,7 @@ from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
 from retinanet_jax.data.pipeline.batches import PipelineConfig, train_batches
 from retinanet_jax.data.store.array_record import TfdsSource
 from retinanet_jax.data.store.builders import prepare_folder
-from retinanet_jax.runtime.mesh import make_mesh, sent_ahead
+from retinanet_jax.runtime.mesh import make_mesh, prefetch_to_device
 
 SETTINGS = {
     "640": (
@@ -19,12 +19,12 @@ SETTINGS = {
 }
 
 if __name__ == "__main__":
-    case, pictures, cache = sys.argv[1:]
-    prepared = prepare_folder(pictures, "train", cache, "strict")
-    dataset = SimpleNamespace(source=TfdsSource(prepared, "train", cache), name="pictures")
+    case, images, cache = sys.argv[1:]
+    prepared = prepare_folder(images, "train", cache, "strict")
+    dataset = SimpleNamespace(source=TfdsSource(prepared, "train", cache), name="images")
     settings, augmentation = SETTINGS[case]
     batches = train_batches(
         dataset, batch_size=16, seed=0, settings=settings, augmentation=augmentation
     )
-    stream = sent_ahead(batches.iterate(), lambda host: host.batch, make_mesh())
+    stream = prefetch_to_device(batches.iterate(), lambda host: host.batch, make_mesh())
     serve(lambda: time_stream(stream, 16) | time_handing_over(stream))

@@ -19,15 +19,15 @@ FEATURES = {
 }
 
 
-def write_records(pictures: Path, path: str) -> None:
+def write_records(images: Path, path: str) -> None:
     """One TFRecord file of encoded images, boxes (y1, x1, y2, x2 in pixels) and labels."""
-    content = json.loads((pictures / "annotations" / "instances_train.json").read_text())
+    content = json.loads((images / "annotations" / "instances_train.json").read_text())
     objects = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         objects[annotation["image_id"]].append(annotation)
     with tf.io.TFRecordWriter(path) as writer:
         for image in content["images"]:
-            data = (pictures / "images" / image["file_name"]).read_bytes()
+            data = (images / "images" / image["file_name"]).read_bytes()
             boxes, labels = [], []
             for annotation in objects[image["id"]]:
                 x, y, width, height = annotation["bbox"]
@@ -99,12 +99,12 @@ def stream(path: str, case: str, cores: int) -> tf.data.Dataset:
 
 
 if __name__ == "__main__":
-    case, pictures = sys.argv[1:]
+    case, images = sys.argv[1:]
     cores = len(os.sched_getaffinity(0))
     tf.config.threading.set_intra_op_parallelism_threads(cores)
     tf.config.threading.set_inter_op_parallelism_threads(cores)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "train.tfrecord")
-        write_records(Path(pictures), path)
+        write_records(Path(images), path)
         batches = stream(path, case, cores).as_numpy_iterator()
         serve(lambda: time_stream(batches, 16) | {"version": f"TensorFlow {tf.__version__}"})

@@ -1,8 +1,8 @@
 """Detecting in a folder of photographs: files to files, beside the bare compiled function.
 
 Ours is `retinanet-jax detect`, all of it but loading and compiling: it reads and decodes, detects,
-draws ten objects on each picture and writes pictures, COCO JSON and CSV. The bare function gets the
-same pictures as batches that are ready in memory. Copies of the pictures of --pictures, or made-up
+draws ten objects on each image and writes images, COCO JSON and CSV. The bare function gets the
+same images as batches that are ready in memory. Copies of the images of --images, or made-up
 ones of 640 x 480, make up --count. The network is a ResNet of random weights, and 80 classes.
 """
 
@@ -12,25 +12,25 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.contestants import Contestant, take_turns
-from benchmarks.data import write_pictures
+from benchmarks.data import write_images
 from benchmarks.rows import Row, compare, processor, versions
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("--cores", default="2", help="how many cores to use, one after the other")
-    parser.add_argument("--pictures", type=Path, help="a folder of photographs")
-    parser.add_argument("--count", type=int, default=200, help="how many pictures of it, or copies")
+    parser.add_argument("--images", type=Path, help="a folder of photographs")
+    parser.add_argument("--count", type=int, default=200, help="how many images of it, or copies")
     parser.add_argument("--size", default="320", help="short side for the network, in pixels")
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--batch_size", default="1", help="images at a time")
-    parser.add_argument("--format", default="pictures,coco,csv", help="what is written")
+    parser.add_argument("--format", default="images,coco,csv", help="what is written")
 
 
 def run(arguments) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        source, copies = arguments.pictures, Path(folder) / "copies"
+        source, copies = arguments.images, Path(folder) / "copies"
         if source is None:
-            write_pictures(Path(folder))
+            write_images(Path(folder))
             source = Path(folder) / "images"
         copy_in_turn(source, copies, arguments.count)
         return [_row(copies, cores, arguments) for cores in map(int, arguments.cores.split(","))]
@@ -45,8 +45,8 @@ def copy_in_turn(source: Path, target: Path, count: int) -> None:
         shutil.copyfile(original, target / f"{i:06d}{original.suffix}")
 
 
-def _row(pictures: Path, cores: int, arguments) -> Row:
-    common = (str(pictures), arguments.size, arguments.backbone, arguments.batch_size)
+def _row(images: Path, cores: int, arguments) -> Row:
+    common = (str(images), arguments.size, arguments.backbone, arguments.batch_size)
     start = partial(Contestant, "detect_ours", cores=range(cores), platforms="")
     entrants = {
         "ours": partial(start, arguments.format, *common),

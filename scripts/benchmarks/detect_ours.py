@@ -20,7 +20,7 @@ from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.inference.detector import Detector
 
 IN_MEMORY = 32  # batches of the bare function, taken again and again
-OBJECTS = 10  # drawn on each picture
+OBJECTS = 10  # drawn on each image
 
 
 def made_up(size: int, backbone: str, batch_size: int) -> Detector:
@@ -55,20 +55,20 @@ def _drawn(model) -> dict:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def detecting(detector: Detector, pictures: Path, formats: str) -> Callable[[], None]:
+def detecting(detector: Detector, images: Path, formats: str) -> Callable[[], None]:
     """A function that does what the command does."""
     options = {"threshold": 0.0, "max_detections": OBJECTS}
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-            inputs = find_inputs([str(pictures)], Path(out))
+            inputs = find_inputs([str(images)], Path(out))
             failed = detect(detector, Job(inputs, Path(out), formats.split(","), options))
         assert not failed, failed
 
     return work
 
 
-def bare(detector: Detector, pictures: list[Path]) -> Callable[[], None]:
+def bare(detector: Detector, images: list[Path]) -> Callable[[], None]:
     """A function that detects in as many images, which are in memory in batches."""
     batches, predict_fn = [], detector.predict_fn
 
@@ -77,13 +77,13 @@ def bare(detector: Detector, pictures: list[Path]) -> Callable[[], None]:
         return predict_fn(variables, batch)
 
     detector.predict_fn = keep
-    for _ in detector.stream(pictures[: IN_MEMORY * detector.batch_size]):
+    for _ in detector.stream(images[: IN_MEMORY * detector.batch_size]):
         pass
     detector.predict_fn = predict_fn
 
     def work() -> None:
         running = deque()
-        for i in range(-(-len(pictures) // detector.batch_size)):
+        for i in range(-(-len(images) // detector.batch_size)):
             running.append(predict_fn(detector.variables, batches[i % len(batches)]))
             if len(running) > 2:
                 jax.device_get(running.popleft())
@@ -95,13 +95,13 @@ def bare(detector: Detector, pictures: list[Path]) -> Callable[[], None]:
 if __name__ == "__main__":
     mode, folder, size, backbone, batch_size = sys.argv[1:]
     detector = made_up(int(size), backbone, int(batch_size))
-    pictures = find_inputs([folder], Path(folder) / "none").pictures
+    images = find_inputs([folder], Path(folder) / "none").images
     is_bare = mode == "bare"
-    work = bare(detector, pictures) if is_bare else detecting(detector, Path(folder), mode)
+    work = bare(detector, images) if is_bare else detecting(detector, Path(folder), mode)
     device = jax.devices()[0].device_kind
 
     def round_of_work() -> dict:
         times = time_calls(work)
-        return {name: time / len(pictures) for name, time in times.items()} | {"device": device}
+        return {name: time / len(images) for name, time in times.items()} | {"device": device}
 
     serve(round_of_work)

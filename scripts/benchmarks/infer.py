@@ -1,4 +1,4 @@
-"""From a batch of pictures to detections, with random weights, beside torchvision's RetinaNet."""
+"""From a batch of images to detections, with random weights, beside torchvision's RetinaNet."""
 
 from benchmarks import network
 from benchmarks.rows import Row

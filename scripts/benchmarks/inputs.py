@@ -56,7 +56,7 @@ def crowded_boxes(count: int) -> tuple[np.ndarray, np.ndarray]:
     return boxes, rng.permutation(count).astype(np.float32) / count
 
 
-def pictures(height: int, width: int, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def images(height: int, width: int, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Noise, uint8 [b h w 3], with boxes xyxy [b 7 4] and labels [b 7] below 80."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 0.6, (batch, 7, 2))

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.contestants import Contestant, take_turns
 from benchmarks.rows import Row, compare, measure_and_unit, processor, versions
 
-# Two for a multiplication with its addition, of a picture; stem and res2 are frozen.
+# Two for a multiplication with its addition, of an image; stem and res2 are frozen.
 OPERATIONS = {
     (640, 640): {"infer": 190.7e9, "train": 546e9},
     (800, 800): {"infer": 298e9, "train": 855e9},
@@ -26,7 +26,7 @@ OPERATIONS = {
 
 
 class Case(NamedTuple):
-    """What a batch is: pixels, and pictures."""
+    """What a batch is: pixels, and images."""
 
     height: int
     width: int

@@ -39,7 +39,7 @@ def configured(dtype: str, backbone: str, remat: str = "none") -> Config:
 
 
 def made_up(height: int, width: int, batch: int) -> Batch:
-    images, boxes, labels = inputs.pictures(height, width, batch)
+    images, boxes, labels = inputs.images(height, width, batch)
     sizes = np.tile(np.float32([height, width]), (batch, 1))
     crowd, valid = np.zeros(labels.shape, bool), np.ones(batch, bool)
     return Batch(images, sizes, sizes, boxes, labels, crowd, valid)

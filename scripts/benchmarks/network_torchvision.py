@@ -69,7 +69,7 @@ def stepping(mode: str, images: list, targets: list, model: RetinaNet, precision
 
 def on_device(height: int, width: int, batch: int) -> tuple[list, list]:
     """Images and targets as torchvision's detectors take them."""
-    images, boxes, labels = map(torch.from_numpy, inputs.pictures(height, width, batch))
+    images, boxes, labels = map(torch.from_numpy, inputs.images(height, width, batch))
     images = list((images.permute(0, 3, 1, 2).float() / 255).contiguous().to(DEVICE))
     targets = [
         {"boxes": b.to(DEVICE), "labels": one.long().to(DEVICE)}

@@ -86,7 +86,7 @@ def category(entry, known: Collection[int], path: AnyPath, where: str) -> int:
     value = integer(entry, "category_id", path, where)
     if value not in known:
         what = f"category_id {value} is not among the categories"
-        raise DataError("unknown category", path, where, what, "add it there or mend it")
+        raise DataError("unknown category", path, where, what, "add it there or fix it")
     return value
 
 

@@ -63,14 +63,14 @@ def read_annotations(
     Args:
       path: the instances JSON.
       image_dir: the folder that `file_name` is relative to.
-      on_error: 'strict' reads to the end and raises one error that lists all faults; 'skip' leaves
+      on_error: 'strict' reads to the end and raises one error that lists all errors; 'skip' leaves
         the image or object out and counts it in the report. A file that is no annotation file at
         all, broken categories or a split without a usable image stop in both.
       annotated: whether there has to be a list `annotations`; the image_info of COCO's test splits
         has none.
 
     Raises:
-      DataError: names the file, the entry's id, the field and the mend.
+      DataError: names the file, the entry's id, the field and the fix.
     """
     return _Reader(path, image_dir, on_error).read(annotated)
 
@@ -88,19 +88,19 @@ def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
         with path.open("rb") as file:
             content = json_stream.load(file, _without_polygons)
     except OSError as error:
-        mend = "write it there, or mend data.root, the split or data.annotations"
-        raise DataError("annotation file", path, "", error.strerror or str(error), mend) from error
+        fix = "write it there, or fix data.root, the split or data.annotations"
+        raise DataError("annotation file", path, "", error.strerror or str(error), fix) from error
     except (ValueError, RecursionError) as error:
-        mend = "export the annotations again as COCO instances JSON"
-        raise DataError("annotation file", path, "", f"is no JSON ({error})", mend) from error
+        fix = "export the annotations again as COCO instances JSON"
+        raise DataError("annotation file", path, "", f"is no JSON ({error})", fix) from error
     if not isinstance(content, dict):
         raise DataError("annotation file", path, "", "is no JSON object", "export it as COCO JSON")
     if not annotated:
         content.setdefault("annotations", [])
     for field in ("images", "annotations", "categories"):
         if not isinstance(content.get(field), list):
-            mend = f"a COCO instances file has {field!r}, a list (empty if there are none)"
-            raise DataError("annotation file", path, "", f"has no list {field!r}", mend)
+            fix = f"a COCO instances file has {field!r}, a list (empty if there are none)"
+            raise DataError("annotation file", path, "", f"has no list {field!r}", fix)
     return content
 
 
@@ -150,8 +150,8 @@ def check_ground_truth(content: dict, path: AnyPath) -> Categories:
                 where = f"{section}[{place}]"
                 entry_id = fields.integer(entry, "id", path, where)
                 if entry_id in ids:
-                    what, mend = f"id {entry_id} is used twice", "give each its own"
-                    raise DataError("id used twice", path, where, what, mend)
+                    what, fix = f"id {entry_id} is used twice", "give each its own"
+                    raise DataError("id used twice", path, where, what, fix)
                 ids.add(entry_id)
                 if section == "annotations":
                     _check_object(entry, path, f"{where} (id {entry_id})", categories)
@@ -181,8 +181,8 @@ class _Reader:
 
     def read(self, annotated: bool) -> CocoAnnotations:
         if not self.image_dir.is_dir():
-            mend = "put the images there, or set data.root to the folder that has them"
-            raise DataError("missing folder", self.image_dir, "", "is not a folder", mend)
+            fix = "put the images there, or set data.root to the folder that has them"
+            raise DataError("missing folder", self.image_dir, "", "is not a folder", fix)
         content = read_json(self.path, annotated=annotated)
         self.categories = read_categories(content["categories"], self.path)
         self.labels = {c: label for label, c in enumerate(self.categories.ids)}
@@ -214,8 +214,8 @@ class _Reader:
             self.guard.finish(self.path)
             what = "has no image" if not entries else f"none of {len(entries)} images is usable"
             summary = self.report.summary().replace("\n", "; ")
-            mend = "check data.root and the split" + (f" ({summary})" if summary else "")
-            raise DataError("empty split", self.path, "images", what, mend)
+            fix = "check data.root and the split" + (f" ({summary})" if summary else "")
+            raise DataError("empty split", self.path, "images", what, fix)
         return records
 
     def read_image(self, entry, place: int, ids: collections.Counter) -> ImageRecord:
@@ -224,13 +224,13 @@ class _Reader:
         where = f"image id {image_id}"
         self.image_ids.add(image_id)
         if ids[image_id] > 1:
-            what, mend = f"{ids[image_id]} images have this id", "give each image its own id"
+            what, fix = f"{ids[image_id]} images have this id", "give each image its own id"
             place = f"{where} (images[{place}])"
-            raise DataError("image id used twice", self.path, place, what, mend)
+            raise DataError("image id used twice", self.path, place, what, fix)
         file_name = _file_name(entry, self.path, where)
         if file_name in self.file_names:
-            what, mend = f"file_name {file_name!r} is used twice", "list each file once"
-            raise DataError("image file used twice", self.path, where, what, mend)
+            what, fix = f"file_name {file_name!r} is used twice", "list each file once"
+            raise DataError("image file used twice", self.path, where, what, fix)
         self.file_names.add(file_name)
         size = tuple(
             fields.integer(entry, field, self.path, where) for field in ("height", "width")
@@ -242,21 +242,21 @@ class _Reader:
         try:
             stored = images_lib.file_size(path)
         except DataError as error:
-            mend = "or mend data.root"
+            fix = "or fix data.root"
             if "\\" in path.name:
-                mend = "folders in file_name are parted by /, not by \\"
-            raise DataError(error.reason, self.path, where, str(error), mend) from error
+                fix = "folders in file_name are parted by /, not by \\"
+            raise DataError(error.reason, self.path, where, str(error), fix) from error
         if stored != size:
-            what, mend = _disagreement(path, size, stored)
-            raise DataError("image size disagrees", self.path, where, what, mend)
+            what, fix = _disagreement(path, size, stored)
+            raise DataError("image size disagrees", self.path, where, what, fix)
 
     def read_annotation(self, entry, place: int, records: dict) -> tuple[int, Annotation]:
         annotation_id = fields.integer(entry, "id", self.path, f"annotations[{place}]")
         where = f"annotation id {annotation_id}"
         image = self.image_of(entry, where, records)
         if annotation_id in self.annotation_ids:
-            mend = "give each annotation its own id"
-            raise DataError("annotation id used twice", self.path, where, "is used twice", mend)
+            fix = "give each annotation its own id"
+            raise DataError("annotation id used twice", self.path, where, "is used twice", fix)
         self.annotation_ids.add(annotation_id)
         category_id = fields.category(entry, self.labels, self.path, where)
         crowd = fields.crowd(entry, self.path, where)
@@ -274,22 +274,22 @@ class _Reader:
             return records[image_id]
         if image_id in self.image_ids:
             what = f"its image (id {image_id}) was skipped"
-            raise DataError("object of a skipped image", self.path, where, what, "mend the image")
+            raise DataError("object of a skipped image", self.path, where, what, "fix the image")
         what = f"image_id {image_id} is not among the images"
-        raise DataError("unknown image", self.path, where, what, "add the image or mend the id")
+        raise DataError("unknown image", self.path, where, what, "add the image or fix the id")
 
     def read_box(self, entry: dict, where: str, image: ImageRecord) -> tuple:
         numbers = fields.box(entry, self.path, where)
         x, y, width, height = numbers
         if width < MIN_SIDE or height < MIN_SIDE:
             what = f"bbox {numbers} has width {width:g} and height {height:g}"
-            mend = f"sides are at least {MIN_SIDE:g} pixels, in the order [x, y, width, height]"
-            raise DataError("box without area", self.path, where, what, mend)
+            fix = f"sides are at least {MIN_SIDE:g} pixels, in the order [x, y, width, height]"
+            raise DataError("box without area", self.path, where, what, fix)
         inside = min(x + width, image.width) - max(x, 0), min(y + height, image.height) - max(y, 0)
         if min(inside) < MIN_SIDE:
             what = f"bbox {numbers} lies outside its image of {image.width} x {image.height}"
-            mend = "write [x, y, width, height] in pixels of the stored image"
-            raise DataError("box outside its image", self.path, where, what, mend)
+            fix = "write [x, y, width, height] in pixels of the stored image"
+            raise DataError("box outside its image", self.path, where, what, fix)
         if max(width - inside[0], height - inside[1]) > OUTSIDE_TOLERANCE:
             self.report.add("box partly outside, clipped", f"{self.path}: {where}")
         return x, y, width, height
@@ -313,6 +313,6 @@ def _disagreement(path: AnyPath, size: tuple[int, int], stored: tuple[int, int])
         return what, "write the file's own size and boxes that belong to it"
     if images_lib.is_shown_rotated(images_lib.read_file(path)):
         what += ", which EXIF tells viewers to rotate"
-        mend = "turn the pixels in the file (ImageMagick: mogrify -auto-orient)"
-        return what, f"{mend} or annotate the picture as it is stored"
-    return what, "exchange height and width, and see whether the boxes belong to this picture"
+        fix = "turn the pixels in the file (ImageMagick: mogrify -auto-orient)"
+        return what, f"{fix} or annotate the image as it is stored"
+    return what, "exchange height and width, and see whether the boxes belong to this image"

@@ -34,8 +34,8 @@ def read_image_set(path: AnyPath, guard: Guard) -> dict[ImageRecord, list[VocObj
     try:
         names = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.split()]
     except (OSError, ValueError) as error:
-        mend = "extract VOC's archives again"
-        raise DataError("image set", path, "", str(error), mend) from error
+        fix = "extract VOC's archives again"
+        raise DataError("image set", path, "", str(error), fix) from error
     images, ids = {}, set()
     for name in names:
         with guard:
@@ -67,8 +67,8 @@ def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[Voc
     try:
         root = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_Tree()))
     except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
-        mend = "extract VOC's annotations again"
-        raise DataError("annotation file", path, "", f"cannot be read ({error})", mend) from error
+        fix = "extract VOC's annotations again"
+        raise DataError("annotation file", path, "", f"cannot be read ({error})", fix) from error
     stated = tuple(root.findtext(f"size/{side}", "").strip() for side in ("height", "width"))
     if stated != tuple(map(str, size)):
         guard.report.add("size disagrees, the file's taken", str(path))
@@ -100,8 +100,8 @@ def _read_object(
 ) -> VocObject:
     name = element.findtext("name", "").strip().lower()
     if name not in VOC_CATEGORIES.names:
-        mend = f"write one of {', '.join(VOC_CATEGORIES.names)}"
-        raise DataError("unknown category", path, where, f"name is {name!r}", mend)
+        fix = f"write one of {', '.join(VOC_CATEGORIES.names)}"
+        raise DataError("unknown category", path, where, f"name is {name!r}", fix)
     pose = element.findtext("pose", "").strip().lower()
     return VocObject(
         VOC_CATEGORIES.names.index(name),
@@ -136,8 +136,8 @@ def _read_corners(
         or y2 < y1
     ):
         what = f"bndbox {texts} has no area inside its image of {size[1]} x {size[0]}"
-        mend = "write xmin <= xmax and ymin <= ymax in pixels, counted from 1"
-        raise DataError("box without area", path, where, what, mend)
+        fix = "write xmin <= xmax and ymin <= ymax in pixels, counted from 1"
+        raise DataError("box without area", path, where, what, fix)
     if min(x1, y1) < 0 or x2 > size[1] or y2 > size[0]:
         report.add("box partly outside, clipped", f"{path}: {where}")
     return x1, y1, x2, y2

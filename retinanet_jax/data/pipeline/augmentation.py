@@ -23,16 +23,16 @@ Range = tuple[float | int, float | int]
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationConfig:
-    """What is done to training pictures. The default is the paper's: flips alone (section 4).
+    """What is done to training images. The default is the paper's: flips alone (section 4).
 
-    In this order: a mosaic joins four pictures, or not; of each picture the crop takes a window,
+    In this order: a mosaic joins four images, or not; of each image the crop takes a window,
     which is resized to one of `scales`, times the scale jitter, and cut where it is larger than
     there is room: the canvas, or its quadrant of the mosaic. Then the whole is mirrored, or not,
-    and its colours are changed. In a mosaic a picture has the size that it would have alone, so
+    and its colours are changed. In a mosaic an image has the size that it would have alone, so
     that a scale jitter that begins below 1, such as (0.5, 1.5), shows more of each.
 
     Attributes:
-      flip: whether half of the pictures are mirrored, left and right.
+      flip: whether half of the images are mirrored, left and right.
       scales: short sides in pixels of which one is drawn, in the place of pipeline.min_side; ():
         always that. detectron2's models: 640 to 800 in steps of 32. The long side is at most
         pipeline.max_side; canvases are as large as the largest scale needs.
@@ -40,15 +40,15 @@ class AugmentationConfig:
         random window. Large scale jitter is (0.1, 2.0) on a square canvas (Ghiasi et al.,
         arXiv 2012.07177, section 3; min_side = max_side = 1024).
       crop: lowest and highest share of the height, and apart from it of the width, that a random
-        window has (detectron2's RandomCrop of type relative_range); (1, 1): the whole picture.
+        window has (detectron2's RandomCrop of type relative_range); (1, 1): the whole image.
       min_visible_share: a box is dropped where cropping left less than this share of its area in
         sight, for what is left seldom tells what it is. 0 keeps every box that is in sight.
       brightness, contrast, saturation: the factor is drawn from 1 - value to 1 + value, value in
         [0, 1]; 0 is off. See data/pipeline/color.py, also for the source and for the next.
       hue: the turn is drawn from -value to value, in whole turns, value in [0, 0.5]; 0 is off.
-      mosaic: probability that a picture becomes one of four, the other three drawn uniformly from
-        the data set (YOLOv4, arXiv 2004.10934); image id and canvas are those of the first. It
-        has more boxes, see pipeline.max_boxes, and costs the reading of four pictures.
+      mosaic: probability that an image becomes one of four, the other three drawn uniformly from
+        the dataset (YOLOv4, arXiv 2004.10934); image id and canvas are those of the first. It
+        has more boxes, see pipeline.max_boxes, and costs the reading of four images.
     """
 
     flip: bool = True
@@ -83,7 +83,7 @@ def _require(holds: bool, field: str, value: object, wanted: str) -> None:
 
 
 def with_largest_scale(settings: PipelineConfig, config: AugmentationConfig) -> PipelineConfig:
-    """Settings for training: canvases hold pictures of the largest of `scales`.
+    """Settings for training: canvases hold images of the largest of `scales`.
 
     Raises:
       ValueError: a scale is larger than the limit of the long side.
@@ -135,7 +135,7 @@ def augment(
 
     Args:
       read: gives example 0 .. count - 1 as it is stored.
-      count: examples in the data set.
+      count: examples in the dataset.
       key: of the random numbers, at least four of them (numpy takes shorter keys that differ in
         zeros at the end for the same).
       settings: from `with_largest_scale`.
@@ -156,7 +156,7 @@ def augment(
 
 
 class View(NamedTuple):
-    """A window of a picture, in its pixels, and the (height, width) at which it is shown."""
+    """A window of an image, in its pixels, and the (height, width) at which it is shown."""
 
     top: int
     left: int
@@ -172,13 +172,13 @@ def draw_view(
     config: AugmentationConfig,
     room: tuple[int, int] | None = None,
 ) -> View:
-    """What is seen of a picture of `size` (height, width): crop, scale, jitter and what they cut.
+    """What is seen of an image of `size` (height, width): crop, scale, jitter and what they cut.
 
-    A window of another shape than the picture is made as large as the canvases allow that the
-    picture may meet, so that it is the scale jitter alone that cuts once more.
+    A window of another shape than the image is made as large as the canvases allow that the
+    image may meet, so that it is the scale jitter alone that cuts once more.
 
     Args:
-      room: the largest size to be shown; None: what every canvas has that the picture may meet.
+      room: the largest size to be shown; None: what every canvas has that the image may meet.
     """
     bound = jitter_bound(size, settings)
     sides = config.scales or (settings.min_side,)
@@ -193,7 +193,7 @@ def draw_view(
     factor = fitting * _between(config.scale_jitter, draws.jitter)
     target = transforms.fitted_size(tuple(window), min_side, settings.max_side, factor)
     shown = [min(t, r) for t, r in zip(target, room or bound, strict=True)]
-    # In whole pixels of the stored picture, which is cut before it is resized: several times
+    # In whole pixels of the stored image, which is cut before it is resized: several times
     # cheaper at large scales.
     height, width = (
         max(1, round(w * s / t)) for w, s, t in zip(window, shown, target, strict=True)
@@ -208,7 +208,7 @@ def _between(limits: Range, number: float) -> float:
 
 
 def _place(numbers, size, window) -> list[int]:
-    """Random upper left corner of a window inside a picture."""
+    """Random upper left corner of a window inside an image."""
     return [int(n * (s - w + 1)) for n, s, w in zip(numbers, size, window, strict=True)]
 
 

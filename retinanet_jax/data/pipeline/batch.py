@@ -21,13 +21,13 @@ _log = logging.getLogger(__name__)
 
 
 class Example(NamedTuple):
-    """One picture with its boxes, on the host.
+    """One image with its boxes, on the host.
 
     boxes: xyxy in absolute pixels of `image`.
     labels: contiguous from 0.
     crowd: marks boxes that stand for a region of many objects.
     areas: of the objects in square pixels of `image`; of their boxes where no outline is known.
-    original_size: (height, width) in which the picture is stored; None: that of `image`.
+    original_size: (height, width) in which the image is stored; None: that of `image`.
     flip, color: what is left for the device to do, see Batch; None: nothing.
     """
 
@@ -52,14 +52,14 @@ OBJECT_FIELDS = ("boxes", "labels", "crowd", "areas")  # of an Example: one row 
 
 
 class Batch(NamedTuple):
-    """What goes to the device: b pictures in the top left corners of equal canvases of zeros.
+    """What goes to the device: b images in the top left corners of equal canvases of zeros.
 
     images: RGB, uint8; float32 up to 255 where resizing must not round (torchvision's).
-    image_sizes: (height, width) of the picture inside the canvas, in pixels.
-    original_sizes: (height, width) of the picture as it is stored, in pixels.
+    image_sizes: (height, width) of the image inside the canvas, in pixels.
+    original_sizes: (height, width) of the image as it is stored, in pixels.
     gt_boxes: xyxy in pixels of the canvas; zeros where gt_labels is -1.
     valid: False for the rows that only fill up the last batch.
-    flip: True where augment.augment_on_device will mirror the picture; None: nowhere.
+    flip: True where augment.augment_on_device will mirror the image; None: nowhere.
     color: matrices [color, 1 offset] that it will map RGB by, on the scale 0..255; None: none.
     """
 
@@ -75,7 +75,7 @@ class Batch(NamedTuple):
 
 
 class HostBatch(NamedTuple):
-    """A batch of numpy arrays with the ids of its pictures (-1 where `valid` is False).
+    """A batch of numpy arrays with the ids of its images (-1 where `valid` is False).
 
     Once it was sent to a device nobody may write to it: on the CPU the device may use its memory.
     """

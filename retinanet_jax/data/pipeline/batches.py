@@ -1,4 +1,4 @@
-"""From a data set to batches of fixed shape: which examples, and what is done to each.
+"""From a dataset to batches of fixed shape: which examples, and what is done to each.
 
 The step is the whole state of the training data: an example is a pure function of (seed, epoch,
 index) and a batch of (seed, step), so that resuming is a number and several processes cut their
@@ -57,7 +57,7 @@ def train_batches(
       ValueError: no images, a negative seed, or rows that processes cannot share evenly.
     """
     if len(dataset.source) == 0:
-        raise ValueError(f"train_batches: data set {dataset.name} has no images")
+        raise ValueError(f"train_batches: dataset {dataset.name} has no images")
     if seed < 0:
         raise ValueError(f"train_batches: seed {seed} is negative")
     _check_rows(batch_size, settings)
@@ -79,11 +79,11 @@ def train_batches(
 def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfig) -> Batches:
     """Every image once, resized only; the last batch is filled up with rows that are not `valid`.
 
-    In the data set's order; with a few canvases, landscape pictures first and portrait last, so
+    In the dataset's order; with a few canvases, landscape images first and portrait last, so
     that nearly all batches have a small canvas. Every process gets the same number of batches on
     the same canvases.
 
-    Raises: as train_batches; of a data set without images there are no batches.
+    Raises: as train_batches; of a dataset without images there are no batches.
     """
     _check_rows(batch_size, settings)
     plans = eval_order(dataset.source, batch_size, settings)

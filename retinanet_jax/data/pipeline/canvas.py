@@ -1,4 +1,4 @@
-"""The settings of the pipeline, and which canvas a picture and a batch get."""
+"""The settings of the pipeline, and which canvas an image and a batch get."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ EVAL_CANVASES = ("few", "tight")
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """How pictures become batches. Defaults: the 800/1333 of every public RetinaNet.
+    """How images become batches. Defaults: the 800/1333 of every public RetinaNet.
 
     Attributes:
       min_side: short side in pixels after resizing.
       max_side: limit of the long side in pixels; equal to min_side: one square canvas.
       pad_multiple: canvas sides are rounded up to multiples of this many pixels.
       max_boxes: boxes per image; of more, the largest are kept.
-      eval_resizing: how pictures are resized for evaluation and prediction: 'opencv' (as in
+      eval_resizing: how images are resized for evaluation and prediction: 'opencv' (as in
         training), or as 'torchvision', 'detectron2' or 'mmdetection' do: see transforms.resize.
       eval_canvas: of evaluation and prediction: 'few', see `canvases`, so that little is
         compiled; 'tight', as small as each batch allows, as the public implementations do: the
@@ -72,20 +72,20 @@ def canvases(settings: PipelineConfig) -> list[tuple[int, int]]:
 def fitted_sizes(
     sizes: Sequence[tuple[int, int]], settings: PipelineConfig
 ) -> Int[np.ndarray, "n 2"]:
-    """(height, width) of pictures of those sizes after resizing without jitter."""
+    """(height, width) of images of those sizes after resizing without jitter."""
     sides = settings.min_side, settings.max_side
     fitted = [transforms.fitted_size(size, *sides) for size in sizes]
     return np.array(fitted, int).reshape(-1, 2)
 
 
 def eval_size(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
-    """(height, width) to which a picture of that size is resized for evaluation."""
+    """(height, width) to which an image of that size is resized for evaluation."""
     floor = settings.eval_resizing == "torchvision"
     return transforms.fitted_size(size, settings.min_side, settings.max_side, floor=floor)
 
 
 def eval_canvas_for(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> tuple[int, int]:
-    """The canvas of an evaluation batch of pictures of these (height, width), after resizing."""
+    """The canvas of an evaluation batch of images of these (height, width), after resizing."""
     if settings.eval_canvas == "few":
         return canvas_for(sizes, settings)
     multiple = settings.pad_multiple
@@ -104,20 +104,20 @@ def orientations(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> np.
 def canvas_for(
     sizes: Int[np.ndarray, "n 2"] | Sequence[tuple[int, int]], settings: PipelineConfig
 ) -> tuple[int, int]:
-    """The smallest canvas that holds pictures of all these (height, width), after resizing.
+    """The smallest canvas that holds images of all these (height, width), after resizing.
 
     Raises:
-      ValueError: a picture is larger than every canvas.
+      ValueError: an image is larger than every canvas.
     """
     sizes = np.asarray(sizes).reshape(-1, 2)
     for canvas in canvases(settings):
         if (sizes <= canvas).all():
             return canvas
-    raise ValueError(f"pictures of {sizes.max(0).tolist()} fit into no canvas: resize them first")
+    raise ValueError(f"images of {sizes.max(0).tolist()} fit into no canvas: resize them first")
 
 
 def jitter_bound(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
-    """What a picture of that size may fill when it is augmented: any canvas it may meet has it."""
+    """What an image of that size may fill when it is augmented: any canvas it may meet has it."""
     fitted = transforms.fitted_size(size, settings.min_side, settings.max_side)
     fitting = [c for c in canvases(settings) if fitted[0] <= c[0] and fitted[1] <= c[1]]
     return min(c[0] for c in fitting), min(c[1] for c in fitting)

@@ -25,7 +25,7 @@ def color_matrix(
     """The matrix [A, o] of the map x -> A x + o on RGB, float32; the identity for 1, 1, 1, 0.
 
     Args:
-      mean: RGB colour of the whole picture; its luma is what contrast draws away from.
+      mean: RGB colour of the whole image; its luma is what contrast draws away from.
       brightness: factor on all channels.
       contrast: factor on the distance from the mean luma.
       saturation: factor on the chroma; 0 is grey.

@@ -1,4 +1,4 @@
-"""Mosaic: four pictures around a point of one canvas (YOLOv4, arXiv 2004.10934, section 3.3)."""
+"""Mosaic: four images around a point of one canvas (YOLOv4, arXiv 2004.10934, section 3.3)."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from retinanet_jax.data.pipeline.batch import OBJECT_FIELDS, Example
 
 # No quadrant is narrower than this share of the canvas, as in darknet, the code of YOLOv4.
 MARGIN = 0.2
-# Grey of what no picture covers, as in YOLOv5 and MMDetection: about the mean of ImageNet.
+# Grey of what no image covers, as in YOLOv5 and MMDetection: about the mean of ImageNet.
 FILL = 114
 
 
 def center_at(canvas: tuple[int, int], down: float, right: float) -> tuple[int, int]:
-    """(row, column) where the pictures meet, for two numbers in [0, 1)."""
+    """(row, column) where the images meet, for two numbers in [0, 1)."""
     row, column = (
         min(max(1, round(side * (MARGIN + (1 - 2 * MARGIN) * number))), side - 1)
         for side, number in zip(canvas, (down, right), strict=True)
@@ -29,7 +29,7 @@ def quadrants(canvas: tuple[int, int], center: tuple[int, int]) -> list[tuple[in
 
 
 def join(parts: Sequence[Example], canvas: tuple[int, int], center: tuple[int, int]) -> Example:
-    """One picture of four, each at most as large as its quadrant, their corners at the centre.
+    """One image of four, each at most as large as its quadrant, their corners at the centre.
 
     Image id and original size are those of the first.
     """

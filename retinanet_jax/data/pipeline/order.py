@@ -17,7 +17,7 @@ from retinanet_jax.data.pipeline.canvas import (
     orientations,
 )
 
-# Batches among which pictures are grouped by orientation. One batch in a window mixes orientations
+# Batches among which images are grouped by orientation. One batch in a window mixes orientations
 # and takes the square canvas; the longer the window, the rarer, and the less random the order.
 WINDOW_BATCHES = 32
 

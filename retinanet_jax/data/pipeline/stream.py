@@ -18,19 +18,19 @@ Begin = Callable[[tuple[int, int], int], HostBatch]  # canvas, rows -> a batch o
 
 
 class ExampleError(RuntimeError):
-    """An example could not be read or transformed; names the data set, the index and the id."""
+    """An example could not be read or transformed; names the dataset, the index and the id."""
 
 
 @runtime_checkable
 class HasSource(Protocol):
-    """What of a data set the pipeline needs."""
+    """What of a dataset the pipeline needs."""
 
     source: Source
     name: str
 
 
 class Batches:
-    """The batches of a data set by their number: of each, the rows of this process.
+    """The batches of a dataset by their number: of each, the rows of this process.
 
     `batches[step]` makes one batch. `batches.iterate(step)` gives the same ones from `step` on,
     made ahead by threads; so does a for loop, from the first. Either raises ExampleError where an
@@ -92,7 +92,7 @@ class Batches:
         return iter(stream.batch(self._rows, batch_fn=rows.finish))
 
     def example(self, index: int, epoch: int) -> Example:
-        """What goes into the batch of that epoch in which picture `index` is.
+        """What goes into the batch of that epoch in which image `index` is.
 
         Raises:
           ExampleError: it cannot be read or transformed.
@@ -105,7 +105,7 @@ class Batches:
             raise self._failure(index, error) from error
 
     def describe(self, step: int) -> str:
-        """The images of the global batch `step`, ids by data set, for messages."""
+        """The images of the global batch `step`, ids by dataset, for messages."""
         parts: dict[str, list[str]] = {}
         for index in self._order(step).indices:
             if index != NO_EXAMPLE:
@@ -123,12 +123,12 @@ class Batches:
         fill_row(host, row, self.example(index, plan.epochs[place]), self._dropped)
 
     def _read(self, index: int) -> Example:
-        # It names what it reads: a mosaic has three pictures beside its own.
+        # It names what it reads: a mosaic has three images beside its own.
         try:
             example = self._dataset.source[index]
             size, told = example.image.shape[:2], tuple(self._dataset.source.image_size(index))
             if size != told:
-                what = f"the picture is {size} (height, width), its annotation says {told}"
+                what = f"the image is {size} (height, width), its annotation says {told}"
                 raise ValueError(what)
         except Exception as error:
             raise self._failure(index, error) from error
@@ -136,7 +136,7 @@ class Batches:
 
     def _failure(self, index: int, error: Exception) -> ExampleError:
         return ExampleError(
-            f"data set {self._part(index)}, example {index} (image id {self._image_id(index)}): "
+            f"dataset {self._part(index)}, example {index} (image id {self._image_id(index)}): "
             f"{type(error).__name__}: {error}"
         )
 

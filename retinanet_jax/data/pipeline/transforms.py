@@ -64,7 +64,7 @@ def _interpolate(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarr
     height, width = size
     if how == "detectron2":
         picture = Image.fromarray(image)
-        # Columns first, as Pillow has them; of tall pictures, version 13 has the rows first.
+        # Columns first, as Pillow has them; of tall images, version 13 has the rows first.
         for step in ((width, picture.height), (width, height)):
             picture = picture.resize(step, Image.Resampling.BILINEAR)
         return np.asarray(picture)
@@ -100,7 +100,7 @@ def _blend(image: np.ndarray, first: np.ndarray, second: np.ndarray, share: np.n
 def crop(
     example: Example, top: int, left: int, size: tuple[int, int], min_visible_share: float
 ) -> Example:
-    """The window of `size` (height, width) from (top, left) on, which lies inside the picture.
+    """The window of `size` (height, width) from (top, left) on, which lies inside the image.
 
     Boxes are clipped to the window, areas shrink by the share of the box that it shows. A box is
     kept if that share is at least `min_visible_share`; a crowd if any of it is in sight, for there

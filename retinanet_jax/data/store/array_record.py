@@ -1,4 +1,4 @@
-"""Reads prepared TFDS data sets record by record: encoded image, objects, sizes; no TensorFlow."""
+"""Reads prepared TFDS datasets record by record: encoded image, objects, sizes; no TensorFlow."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ class RecordIndex(NamedTuple):
 
 
 class TfdsSource:
-    """A split of a prepared data set with the features of `coco/2017`: `source[i]` is an Example.
+    """A split of a prepared dataset with the features of `coco/2017`: `source[i]` is an Example.
 
     Args:
       folder: the prepared folder, with dataset_info.json and ArrayRecord files.
@@ -48,7 +48,7 @@ class TfdsSource:
     Safe to read from several threads.
 
     Raises:
-      DataError: the folder is no ArrayRecord data set, or has no such split.
+      DataError: the folder is no ArrayRecord dataset, or has no such split.
     """
 
     def __init__(self, folder: Path, split: str, cache_dir: str | Path):
@@ -57,8 +57,8 @@ class TfdsSource:
         builder = open_builder(self.folder)
         self.name = parse_split(split)[0]
         if self.name not in builder.info.splits:
-            mend = f"take one of {', '.join(builder.info.splits)}"
-            raise DataError("split", folder, "", f"has no split {self.name!r}", mend)
+            fix = f"take one of {', '.join(builder.info.splits)}"
+            raise DataError("split", folder, "", f"has no split {self.name!r}", fix)
         self.features = builder.info.features
         self._records = builder.as_data_source(
             split=self.name,
@@ -102,11 +102,11 @@ class TfdsSource:
 
     def _unreadable(self, place: int, what: str) -> DataError:
         file = self._files[int(np.searchsorted(self._ends, place, side="right"))]
-        mend = (
+        fix = (
             "put the file back as it was or prepare the data again, with scripts/prepare_data.py; "
             "the same command goes on from the last checkpoint"
         )
-        return DataError("prepared data", file, f"record {place} of the split", what, mend)
+        return DataError("prepared data", file, f"record {place} of the split", what, fix)
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, without decoding."""
@@ -184,23 +184,23 @@ def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.D
     """The read-only builder of a prepared folder.
 
     Raises:
-      DataError: it is no prepared data set, or its records are not in this format.
+      DataError: it is no prepared dataset, or its records are not in this format.
     """
     try:
         builder = tfds.builder_from_directory(os.fspath(folder))
     except (OSError, ValueError, KeyError, json_format.Error) as error:
-        mend = "prepare it again, with scripts/prepare_data.py"
+        fix = "prepare it again, with scripts/prepare_data.py"
         raise DataError(
-            "prepared data", folder, "", f"TFDS cannot read it ({error})", mend
+            "prepared data", folder, "", f"TFDS cannot read it ({error})", fix
         ) from error
     formats = {known.value for known in builder.info.available_file_formats()}
     if file_format not in formats:
         what = f"its records are {' and '.join(formats) or 'of no known format'}, not {file_format}"
-        mend = "prepare it with file_format='array_record'"
+        fix = "prepare it with file_format='array_record'"
         if "tfrecord" in formats:
             command = f"python scripts/prepare_data.py --convert={folder} --data_dir=NEW_FOLDER"
-            mend = f"convert it by {command} and set data.root to NEW_FOLDER"
-        raise DataError("prepared data", folder, "", what, mend)
+            fix = f"convert it by {command} and set data.root to NEW_FOLDER"
+        raise DataError("prepared data", folder, "", what, fix)
     return builder
 
 

@@ -1,6 +1,6 @@
-"""Prepares data sets, once, as TFDS ArrayRecord data sets with the features of `coco/2017`.
+"""Prepares datasets, once, as TFDS ArrayRecord datasets with the features of `coco/2017`.
 
-A prepared data set is a folder that TFDS reads (dataset_info.json, features.json, the records) with
+A prepared dataset is a folder that TFDS reads (dataset_info.json, features.json, the records) with
 files of our own beside them, which TFDS leaves alone:
 
     source.json               category names and ids, where it came from, what was skipped or
@@ -44,18 +44,18 @@ def prepare_folder(root: str | Path, split: str, cache_dir: str | Path, on_error
     The annotations are root/annotations/instances_SPLIT.json. The images are in root/images/SPLIT,
     root/SPLIT or root/images, the first of them that is a folder; `file_name` is relative to it.
     Every image is decoded, so that training never meets one that cannot be. The folder itself is
-    only read. Changed annotations are another data set; changed pixels under the same annotations
+    only read. Changed annotations are another dataset; changed pixels under the same annotations
     are not noticed.
 
     Args:
-      cache_dir: prepared data sets are kept here, named by split and fingerprint of annotations.
+      cache_dir: prepared datasets are kept here, named by split and fingerprint of annotations.
       on_error: 'strict' or 'skip', see `read_annotations`.
 
     Returns:
       The prepared folder.
 
     Raises:
-      DataError: names the file, the entry's id, the field and the mend.
+      DataError: names the file, the entry's id, the field and the fix.
     """
     root, cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
     path = annotation_file(root, split)
@@ -101,12 +101,12 @@ def annotation_file(root: Path, split: str) -> Path:
     path = root / "annotations" / f"instances_{split}.json"
     if not path.is_file():
         there = sorted(p.stem.removeprefix("instances_") for p in path.parent.glob("instances_*"))
-        mend = (
+        fix = (
             f"set data.train_split and data.eval_split to splits that are there: {', '.join(there)}"
         )
         if not there:
-            mend = "write it in COCO's format: docs/your_data.md shows how, with an example"
-        raise DataError("annotation file", path, "", "is not there", mend)
+            fix = "write it in COCO's format: docs/your_data.md shows how, with an example"
+        raise DataError("annotation file", path, "", "is not there", fix)
     return path
 
 
@@ -210,8 +210,8 @@ def checked_images(
     guard.finish(folder)
     if not left:
         what = f"none of {len(records)} images can be decoded"
-        mend = "copy them again (" + guard.report.summary().replace("\n", "; ") + ")"
-        raise DataError("empty split", folder, "", what, mend)
+        fix = "copy them again (" + guard.report.summary().replace("\n", "; ") + ")"
+        raise DataError("empty split", folder, "", what, fix)
 
 
 def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuilder]) -> Path:
@@ -256,4 +256,4 @@ def _read_checked(record: ImageRecord) -> tuple[bytes, list[str]]:
     if image.shape[:2] != (record.height, record.width):
         what = f"decodes to {image.shape[:2]}, its header says {record.height, record.width}"
         raise DataError("undecodable image", record.path, "", what, "save it again")
-    return data, ["animated, the first picture taken"] if images_lib.is_animated(data) else []
+    return data, ["animated, the first image taken"] if images_lib.is_animated(data) else []

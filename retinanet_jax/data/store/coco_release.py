@@ -69,7 +69,7 @@ def prepare_coco(
       The prepared folder; what was skipped or changed is in its source.json.
 
     Raises:
-      DataError: names the file, the entry's id, the field and the mend.
+      DataError: names the file, the entry's id, the field and the fix.
       DownloadError: a download failed.
     """
     release = RELEASES[year]
@@ -79,8 +79,8 @@ def prepare_coco(
         for split, (images, path) in found.items():
             read = read_annotations(path, images, on_error, annotated=split in release.usual)
             if categories not in (None, read.categories):
-                mend = "take all annotation files from one release"
-                raise DataError("categories", path, "", "has categories of its own", mend)
+                fix = "take all annotation files from one release"
+                raise DataError("categories", path, "", "has categories of its own", fix)
             records[split], categories = read.images, read.categories
             reports.append(read.report)
         guard = Guard(on_error, Report.joined(reports))

@@ -35,8 +35,8 @@ def prepare_once(data_dir: Path, prepared: Path, write: Callable[[Path], None]) 
         temporary = data_dir / f".incomplete-{_HOST}-{os.getpid()}-{uuid.uuid4()}"
         temporary.mkdir()
     except OSError as error:
-        mend = "set data.cache_dir to a folder that can be written to"
-        raise DataError("cache_dir", data_dir, "", error.strerror, mend) from error
+        fix = "set data.cache_dir to a folder that can be written to"
+        raise DataError("cache_dir", data_dir, "", error.strerror, fix) from error
     try:
         with _lock(data_dir, prepared):
             if not prepared.is_dir():
@@ -56,8 +56,8 @@ def _write(write: Callable[[Path], None], temporary: Path) -> None:
         reason = next((words for words in told if words in str(error)), None)
         if reason is None:
             raise
-        mend = "make room there or take another folder; nothing half written is left"
-        raise DataError("full disk", temporary.parent, "", reason, mend) from error
+        fix = "make room there or take another folder; nothing half written is left"
+        raise DataError("full disk", temporary.parent, "", reason, fix) from error
 
 
 def _move(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Data sets that TFDS prepared as TFRecord, its default, rewritten as ArrayRecord.
+"""Datasets that TFDS prepared as TFRecord, its default, rewritten as ArrayRecord.
 
 A record is the same serialized Example in both formats, so it is copied as it is; TensorFlow is not
 needed for that. A TFRecord file is a row of (length, CRC of the length, data, CRC of the data).
@@ -24,12 +24,12 @@ _INFO = "dataset_info.json"
 
 
 def convert_tfrecord(folder: Path, data_dir: Path) -> Path:
-    """Copies a prepared data set with `coco` or `voc` features to DATA_DIR/NAME/CONFIG/VERSION.
+    """Copies a prepared dataset with `coco` or `voc` features to DATA_DIR/NAME/CONFIG/VERSION.
 
     What is there already is left as it is.
 
     Raises:
-      DataError: it is no TFRecord data set, a file is missing or broken, or data_dir is where it
+      DataError: it is no TFRecord dataset, a file is missing or broken, or data_dir is where it
         lies.
     """
     builder = open_builder(folder, "tfrecord")
@@ -38,8 +38,8 @@ def convert_tfrecord(folder: Path, data_dir: Path) -> Path:
         raise DataError("prepared data", folder, "", what, "set data.root to it as it is")
     target = data_dir / builder.info.full_name
     if target.resolve() == folder.resolve():
-        mend = "give another --data_dir; the old folder can be deleted afterwards"
-        raise DataError("data_dir", data_dir, "", "is where the TFRecord data set lies", mend)
+        fix = "give another --data_dir; the old folder can be deleted afterwards"
+        raise DataError("data_dir", data_dir, "", "is where the TFRecord dataset lies", fix)
 
     def write(temporary: Path) -> None:
         new = temporary / builder.info.full_name
@@ -84,7 +84,7 @@ def masked_crc32c(data: bytes) -> int:
 
 def _convert_file(source: Path, target: Path, length: int, progress: tqdm) -> None:
     if not source.is_file():
-        raise DataError("missing file", source, "", "is not there", "copy the data set again")
+        raise DataError("missing file", source, "", "is not there", "copy the dataset again")
     count = 0
 
     def records() -> Iterator[tuple[int, bytes]]:
@@ -101,7 +101,7 @@ def _convert_file(source: Path, target: Path, length: int, progress: tqdm) -> No
 
 
 def _broken(path: Path, number: int, what: str) -> DataError:
-    return DataError("TFRecord", path, f"record {number}", what, "copy the data set again")
+    return DataError("TFRecord", path, f"record {number}", what, "copy the dataset again")
 
 
 def _copy_description(folder: Path, new: Path) -> None:

@@ -117,7 +117,7 @@ class Part(NamedTuple):
 
 
 class Release(NamedTuple):
-    """A data set as its makers give it away.
+    """A dataset as its makers give it away.
 
     Attributes:
       name: name, config and version that TFDS knows it by.
@@ -143,7 +143,7 @@ def prepare_release(
 
     Args:
       root: the folder with the archives, or with what was extracted from them.
-      write: given a temporary data_dir and the parts of each split, it writes the data set there.
+      write: given a temporary data_dir and the parts of each split, it writes the dataset there.
       splits: the splits to prepare; none takes those whose files are there.
       download: downloads the archives that are missing first.
 
@@ -156,8 +156,8 @@ def prepare_release(
     """
     unknown = sorted(set(splits) - set(release.splits))
     if unknown:
-        mend = f"take some of {', '.join(release.splits)}"
-        raise DataError("split", "--splits", "", f"has no split {unknown[0]!r}", mend)
+        fix = f"take some of {', '.join(release.splits)}"
+        raise DataError("split", "--splits", "", f"has no split {unknown[0]!r}", fix)
     prepared = data_dir.joinpath(*release.name)
     wanted = splits or (release.usual if download else ())
     if download and not prepared.is_dir():
@@ -170,8 +170,8 @@ def prepare_release(
     prepare_once(data_dir, prepared, write_found)
     lacking = sorted(set(wanted) - set(open_builder(prepared).info.splits))
     if lacking:
-        mend = "remove it to prepare it anew, or give another --data_dir"
-        raise DataError("prepared data", prepared, "", f"is there without {lacking[0]!r}", mend)
+        fix = "remove it to prepare it anew, or give another --data_dir"
+        raise DataError("prepared data", prepared, "", f"is there without {lacking[0]!r}", fix)
     return prepared
 
 
@@ -198,8 +198,8 @@ def _find_splits(
 ) -> dict[str, list[AnyPath]]:
     """The parts of each split; archives stay open until the stack is closed."""
     if not root.is_dir():
-        mend = "give the folder that has the archives or what was extracted from them"
-        raise DataError("missing folder", root, "", "is not a folder", mend)
+        fix = "give the folder that has the archives or what was extracted from them"
+        raise DataError("missing folder", root, "", "is not a folder", fix)
     archives: dict[str, AnyPath] = {}
     found, missing = {}, {}
     for split in splits or release.splits:
@@ -213,8 +213,8 @@ def _find_splits(
     if missing and (splits or not found):
         split, part = next(iter(missing.items()))
         what = f"has neither {' nor '.join(part.places)} nor {part.archive}, needed for {split!r}"
-        mend = "put it there, or let --download get it"
-        raise DataError("missing file", root, "", what, mend)
+        fix = "put it there, or let --download get it"
+        raise DataError("missing file", root, "", what, fix)
     return found
 
 

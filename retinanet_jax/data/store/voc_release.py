@@ -74,8 +74,8 @@ class VocSource(TfdsSource):
         name = record["image/filename"].decode()
         digits = "".join(letter for letter in Path(name).stem if letter.isdecimal())
         if not digits:
-            mend = "VOC's images are named by number"
-            raise DataError("file name", self.folder, name, "has no digits", mend)
+            fix = "VOC's images are named by number"
+            raise DataError("file name", self.folder, name, "has no digits", fix)
         return int(digits)
 
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
@@ -99,7 +99,7 @@ class VocSource(TfdsSource):
 def voc_objects(
     truth: dict, categories: Categories
 ) -> dict[int, tuple[Float[np.ndarray, "m 4"], Int[np.ndarray, " m"], Bool[np.ndarray, " m"]]]:
-    """Boxes (xyxy), labels and difficult marks by image id, from a VOC data set's ground truth.
+    """Boxes (xyxy), labels and difficult marks by image id, from a VOC dataset's ground truth.
 
     The boxes are positions: `voc_average_precision(..., inclusive_corners=False)` scores them by
     the rules of VOC's own kit.
@@ -144,7 +144,7 @@ def prepare_voc(
       The prepared folder; what was skipped or changed is in its source.json.
 
     Raises:
-      DataError: names the file, the field and the mend.
+      DataError: names the file, the field and the fix.
       DownloadError: a download failed.
     """
     release = RELEASES[year]

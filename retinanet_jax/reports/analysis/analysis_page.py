@@ -40,7 +40,7 @@ def render(analysis: Analysis, figures: Figures) -> str:
     ]
     lead = (
         f"{analysis.run}, step {analysis.step:,}, on {analysis.dataset}: {analysis.images:,} "
-        f"pictures, {sum(analysis.objects):,} objects, {analysis.detections:,} detections."
+        f"images, {sum(analysis.objects):,} objects, {analysis.detections:,} detections."
     )
     if analysis.config.data.name.startswith("voc"):
         lead += " Objects marked difficult count as COCO's crowds."
@@ -86,17 +86,17 @@ def _no_detections(analysis: Analysis) -> Finding | None:
         return None
     threshold = analysis.config.postprocess.score_threshold
     problem = f"Nothing was detected: no score is above {threshold:g}. The curves are empty."
-    mend = "Train longer, or look lower: --config.postprocess.score_threshold=0.001"
-    return Finding(problem, mend)
+    fix = "Train longer, or look lower: --config.postprocess.score_threshold=0.001"
+    return Finding(problem, fix)
 
 
 def _sample(analysis: Analysis) -> Finding | None:
     if analysis.images < analysis.total:
-        problem = f"{analysis.images:,} of {analysis.total:,} pictures were looked at."
+        problem = f"{analysis.images:,} of {analysis.total:,} images were looked at."
         return Finding(problem, f"--max_images={analysis.total} takes all.")
     if analysis.images < FEW_IMAGES:
-        problem = f"There are {analysis.images} pictures only: small differences mean nothing."
-        return Finding(problem, "Set more pictures aside for evaluation.")
+        problem = f"There are {analysis.images} images only: small differences mean nothing."
+        return Finding(problem, "Set more images aside for evaluation.")
     return None
 
 
@@ -113,16 +113,16 @@ def _costliest(analysis: Analysis) -> Finding | None:
     problem = (
         f"What costs most: {EXPLAINED[worst]} ({worst}), {costs[worst]:.3f} of average precision."
     )
-    return Finding(problem, _error_mend(worst, analysis.config))
+    return Finding(problem, _error_fix(worst, analysis.config))
 
 
-def _error_mend(kind: str, config: Config) -> str:
+def _error_fix(kind: str, config: Config) -> str:
     """What may help against a kind of errors."""
     if kind in ("C50", "Loc"):
-        mend = "Boxes are not tight: try larger pictures or anchors nearer to the shapes of objects"
+        fix = "Boxes are not tight: try larger images or anchors nearer to the shapes of objects"
         if config.loss.box == "giou":
-            return mend + ", which retinanet-jax inspect --fit_anchors searches."
-        return mend + ", or --config.loss.box=giou"
+            return fix + ", which retinanet-jax inspect --fit_anchors searches."
+        return fix + ", or --config.loss.box=giou"
     if kind in ("Sim", "Oth"):
         return "See below which classes are confused, and whether their annotations agree."
     if kind == "BG":

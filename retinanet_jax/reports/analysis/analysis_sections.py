@@ -147,8 +147,8 @@ def confusion_section(analysis: Analysis, figures: Figures) -> Html:
     """The matrix, and what is confused most often."""
     matrix, names = analysis.confusion, analysis.names
     text = (
-        f"Detections with a score of {analysis.config.evaluation.picture_score:g} or more at an "
-        "IoU of .5: first with objects of their class, as COCO counts, then what is left with what "
+        f"Detections with a score of {analysis.config.evaluation.example_min_score:g} or more at "
+        "an IoU of .5: first with objects of their class, as COCO counts, then what is left with what "
         "is left. Shades are shares of a row. The last row has detections of background and of "
         "objects that were found already, the last column the objects that nothing found."
     )
@@ -176,7 +176,7 @@ def levels_section(analysis: Analysis) -> Html:
     """Losses and positives by level."""
     text = (
         "The loss of the whole set as in training, divided by all positives, so that levels add "
-        "up; anchors of a picture in the mean. Pictures are not augmented."
+        "up; anchors of an image in the mean. Images are not augmented."
     )
     rows = []
     *levels, whole = level_rows(analysis)

@@ -1,4 +1,4 @@
-"""A checkpoint judged on a data set and looked into: all that the page shows, as numbers."""
+"""A checkpoint judged on a dataset and looked into: all that the page shows, as numbers."""
 
 import dataclasses
 import functools
@@ -37,13 +37,13 @@ from retinanet_jax.training.run import check_same_classes, with_conventions_of
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """What was found of a checkpoint on a data set; by class means by label.
+    """What was found of a checkpoint on a dataset; by class means by label.
 
     Attributes:
       run: name of the workdir.
       step: of the checkpoint.
       dataset: name.
-      images, total: pictures looked at, and of the whole split.
+      images, total: images looked at, and of the whole split.
       names: of the classes.
       config: of the analysis.
       summary: COCO's twelve numbers.
@@ -55,7 +55,7 @@ class Analysis:
       siblings: whether classes share supercategories: else the curve Sim is that of Loc.
       calibration: of all detections, at an IoU of .5.
       class_calibration: of those of each class.
-      confusion: see confusion.confusion_matrix; of detections from evaluation.picture_score on.
+      confusion: see confusion.confusion_matrix; of detections from evaluation.example_min_score on.
     """
 
     run: str
@@ -122,7 +122,9 @@ def analyze_workdir(
         config=config,
         summary=found.summary,
         measures=measured.total(),
-        **judge(found.results, dataset.ground_truth(), categories, config.evaluation.picture_score),
+        **judge(
+            found.results, dataset.ground_truth(), categories, config.evaluation.example_min_score
+        ),
     )
 
 
@@ -139,7 +141,7 @@ def settle(stored: Config, config: Config) -> Config:
 
 
 def sample(dataset: Dataset, max_images: int) -> Dataset:
-    """The data set, or of a larger one about `max_images` pictures, evenly spread."""
+    """The dataset, or of a larger one about `max_images` images, evenly spread."""
     total = len(dataset.source)
     every = -(-total // max_images)
     if every <= 1:
@@ -153,9 +155,9 @@ def check_has_objects(dataset: Dataset) -> None:
     """Raises DataError where there is nothing to compare detections with."""
     if any(not a.get("iscrowd") for a in dataset.ground_truth()["annotations"]):
         return
-    what = f"its {len(dataset.source)} pictures have no object that detections could be compared to"
-    mend = "set data.eval_split to a split with annotations, or data.annotations to its file"
-    raise DataError("ground truth", dataset.name, "", what, mend)
+    what = f"its {len(dataset.source)} images have no object that detections could be compared to"
+    fix = "set data.eval_split to a split with annotations, or data.annotations to its file"
+    raise DataError("ground truth", dataset.name, "", what, fix)
 
 
 def judge(

@@ -1,7 +1,7 @@
 """Whether a score of .8 means that 80% of such detections are right.
 
 Reliability diagram and expected calibration error as in Guo et al., On Calibration of Modern Neural
-Networks (arXiv 1706.04599), equations 2 to 5, over detections instead of classified pictures: a
+Networks (arXiv 1706.04599), equations 2 to 5, over detections instead of classified images: a
 detection is right as COCO counts it at one IoU threshold. Only the detections that are there can
 be looked at, those above the score threshold after NMS.
 """

@@ -82,7 +82,7 @@ def make_measure_fn(
             model=model,
             config=config,
         )
-        # The same network on the same pictures as inside `predict`: XLA computes it once.
+        # The same network on the same images as inside `predict`: XLA computes it once.
         inputs = normalize(batch.images, config.pixels, batch.image_sizes)
         return found, measure(model.apply(variables, inputs, train=False), batch, config)
 

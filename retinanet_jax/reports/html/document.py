@@ -62,7 +62,7 @@ def findings_list(findings: Sequence[Finding]) -> Html:
     if not findings:
         return tag("div", tag("p", "Nothing to warn of."), class_="finding fine")
     return join(
-        tag("div", tag("p", finding.problem), tag("p", _with_code(finding.mend)), class_="finding")
+        tag("div", tag("p", finding.problem), tag("p", _with_code(finding.fix)), class_="finding")
         for finding in findings
     )
 

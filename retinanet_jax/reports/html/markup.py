@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-LONGEST_NAME = 24  # letters on a picture; the pointer tells the rest
+LONGEST_NAME = 24  # letters on an image; the pointer tells the rest
 VOID = frozenset({"br", "hr", "img", "link", "meta"})
 
 

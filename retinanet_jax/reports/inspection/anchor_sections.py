@@ -24,18 +24,18 @@ from retinanet_jax.reports.inspection.inspection_images import anchor_crop
 from retinanet_jax.reports.inspection.split_statistics import Split, count_levels
 
 MAX_POINTS = 1500  # in the scatter plot
-CROPS = (6, 6, 12)  # pictures of boxes in each of STATES
+CROPS = (6, 6, 12)  # images of boxes in each of STATES
 
 
 def anchors_section(split: Split, config: Config) -> Html:
-    """How the anchors cover the boxes of a split: shares, charts, levels, pictures."""
+    """How the anchors cover the boxes of a split: shares, charts, levels, images."""
     if not len(split.objects.labels):
         return tag("p", "There is no object that anchors could cover.")
     matching, iou = config.matching, split.coverage.iou
     low, high = matching.negative_iou, matching.positive_iou
     explained = (
         f"Boxes of {split.name} as the network sees them, without random augmentation; crowds do "
-        "not count. In the pictures the best anchor of all is dashed."
+        "not count. In the images the best anchor of all is dashed."
     )
     thresholds = [(value, f"{value:g}") for value in sorted({low, high})]
     iou_axis = Axis(0.0, 1.0, "best IoU of a box over all anchors", log=False)
@@ -110,7 +110,7 @@ def _level_table(split: Split, config: Config) -> Html:
         rows.append((f"P{count.level}", 2**count.level, named, *means, f"{count.boxes:.1%}"))
     head = ("level", "stride", "anchor sides, px", "anchors", "positive", "ignored", "best boxes")
     explained = (
-        "Anchors of a picture in the mean, as matching assigns them; and the share of the boxes "
+        "Anchors of an image in the mean, as matching assigns them; and the share of the boxes "
         "whose best anchor lies on the level."
     )
     return join([table(head, rows), tag("p", explained, class_="soft")])
@@ -130,14 +130,14 @@ def _crops(split: Split, config: Config) -> Html:
     for state in reversed(range(len(STATES))):
         places = order[states == state]
         if STATES[state] == "uncovered":
-            # The worst of each picture, so that one bad picture does not fill the page.
+            # The worst of each image, so that one bad image does not fill the page.
             _, first = np.unique(split.objects.image[places], return_index=True)
             places = places[np.sort(first)]
         else:
             places = places[:: max(1, len(places) // CROPS[state])]
         crops = [_crop(split, place, config) for place in places[: CROPS[state]].tolist()]
         if crops:
-            parts += [tag("h3", headings[state]), tag("div", crops, class_="pictures crops")]
+            parts += [tag("h3", headings[state]), tag("div", crops, class_="images crops")]
     return join(parts)
 
 
@@ -166,7 +166,7 @@ def _crop(split: Split, place: int, config: Config) -> Html:
 def fit_section(split: Split, config: Config) -> Html:
     """The fitted anchors as lines to copy, and what they are worth on both halves."""
     if len(np.unique(split.objects.image)) < 2:
-        return tag("p", "There are too few pictures with objects to fit anchors to.")
+        return tag("p", "There are too few images with objects to fit anchors to.")
     fit, present = fit_anchors(split.objects, config), config.anchors
     if fit.config == present:
         text = (
@@ -175,7 +175,7 @@ def fit_section(split: Split, config: Config) -> Html:
             f"{config.matching.positive_iou:g} or more."
         )
         return tag("p", text)
-    text = "Half of the pictures with objects were fitted to; the others judge."
+    text = "Half of the images with objects were fitted to; the others judge."
     if fit.config.anchors_per_location != present.anchors_per_location:
         text += f" {_count(fit.config)} a location, where there were {_count(present)}: the last "
         text += "layers of the heads grow."
@@ -201,7 +201,7 @@ def _fit_table(fit: Fit, config: Config) -> Html:
         ("fitted to", *cells(fit.before, fit.after)),
         ("held out", *cells(fit.held_out_before, fit.held_out_after)),
     ]
-    return table(("pictures", f"IoU ≥ {high:g}", f"< {low:g}", "mean best IoU"), rows)
+    return table(("images", f"IoU ≥ {high:g}", f"< {low:g}", "mean best IoU"), rows)
 
 
 def _count(anchors: AnchorConfig) -> str:

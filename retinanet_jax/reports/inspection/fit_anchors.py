@@ -1,4 +1,4 @@
-"""Anchors fitted to a data set: size, scales and ratios with a better coverage.
+"""Anchors fitted to a dataset: size, scales and ratios with a better coverage.
 
 Redmon and Farhadi choose the shapes of anchors by clustering the boxes of the training set with IoU
 as the measure (YOLO9000, arXiv 1612.08242, section 2, "Dimension Clusters"). Here a location has
@@ -40,7 +40,7 @@ class Fit(NamedTuple):
     """What came out.
 
     config: the proposed anchors; the configured ones where nothing better was found.
-    before, after: coverage on the half of the pictures to which anchors were fitted.
+    before, after: coverage on the half of the images to which anchors were fitted.
     held_out_before, held_out_after: on the other half.
     """
 
@@ -54,7 +54,7 @@ class Fit(NamedTuple):
 def fit_anchors(objects: ObjectTable, config: Config, seed: int = 0) -> Fit:
     """Searches anchors for objects as the network sees them; the same for the same arguments.
 
-    Half of the pictures are fitted to and the other half judges, also whether anything is proposed
+    Half of the images are fitted to and the other half judges, also whether anything is proposed
     at all: the coverage there never falls below that of the configured anchors. Their number stays
     as configured, unless one scale or one ratio more covers WORTH_MORE_ANCHORS more of its boxes.
 
@@ -64,7 +64,7 @@ def fit_anchors(objects: ObjectTable, config: Config, seed: int = 0) -> Fit:
       seed: of the halves and of the random starts.
 
     Raises:
-      ValueError: fewer than two pictures have objects.
+      ValueError: fewer than two images have objects.
     """
     rng = np.random.default_rng(seed)
     fitted, held_out = _halves(objects.select(~objects.crowd), rng)
@@ -173,10 +173,10 @@ class _Search:
 
 
 def _halves(objects: ObjectTable, rng: np.random.Generator) -> tuple[ObjectTable, ObjectTable]:
-    """The objects of one half of the pictures, and of the other; at most MAX_BOXES of each."""
+    """The objects of one half of the images, and of the other; at most MAX_BOXES of each."""
     images = rng.permutation(np.unique(objects.image))
     if len(images) < 2:
-        raise ValueError(f"fit_anchors: {len(images)} pictures with objects; two are the least")
+        raise ValueError(f"fit_anchors: {len(images)} images with objects; two are the least")
     halves = []
     for some in (images[::2], images[1::2]):
         places = np.flatnonzero(np.isin(objects.image, some))

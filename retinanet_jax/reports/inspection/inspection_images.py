@@ -1,6 +1,6 @@
-"""Pictures of the page: what the pipeline gives the network, and boxes beside their best anchors.
+"""Images of the page: what the pipeline gives the network, and boxes beside their best anchors.
 
-A picture is a JPEG inside an SVG that draws the boxes, which stay sharp at every size and whose
+An image is a JPEG inside an SVG that draws the boxes, which stay sharp at every size and whose
 names are set by the reader's browser, in whatever script they are written.
 """
 
@@ -19,14 +19,14 @@ from retinanet_jax.inference.drawing import class_color
 from retinanet_jax.reports.html.markup import TIMES, Html, shortened, tag
 from retinanet_jax.training.device_augmentation import as_seen
 
-LONG_SIDE = 512  # pixels of a stored picture; more is not seen on a page
+LONG_SIDE = 512  # pixels of a stored image; more is not seen on a page
 QUALITY = 80
-MAX_DRAWN = 300  # boxes on a picture, the largest: more hide each other and the picture
+MAX_DRAWN = 300  # boxes on an image, the largest: more hide each other and the image
 FEW_BOXES = 8  # so many all get their names; of more, those with room for it
 
 
 def jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    """The picture as a data URI, no larger than LONG_SIDE."""
+    """The image as a data URI, no larger than LONG_SIDE."""
     picture = Image.fromarray(image)
     picture.thumbnail((LONG_SIDE, LONG_SIDE))
     data = io.BytesIO()
@@ -35,7 +35,7 @@ def jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
 
 
 def css_color(label: int) -> str:
-    """The colour of a class, as in every other picture of this package."""
+    """The colour of a class, as in every other image of this package."""
     return "#{:02x}{:02x}{:02x}".format(*class_color(label))
 
 
@@ -46,7 +46,7 @@ def overlay(
     crowd: Bool[np.ndarray, " m"],
     names: Sequence[str],
 ) -> Html:
-    """An SVG of a picture with its boxes in the colours of their classes.
+    """An SVG of an image with its boxes in the colours of their classes.
 
     Args:
       boxes: xyxy in pixels of `image`; of more than MAX_DRAWN the largest are drawn.
@@ -68,14 +68,14 @@ def overlay(
         outlines.append(_rectangle(box, name, css_color(int(label)), kind))
         if len(order) <= FEW_BOXES or box[2] - box[0] > 0.6 * letters * len(shown):
             plates.append(_name(box, shown, int(label), letters, width))
-    return _picture(image, outlines + plates)
+    return _image(image, outlines + plates)
 
 
-def _picture(image: UInt8[np.ndarray, "h w 3"], drawn: Sequence[Html]) -> Html:
+def _image(image: UInt8[np.ndarray, "h w 3"], drawn: Sequence[Html]) -> Html:
     height, width = image.shape[:2]
     picture = tag("image", href=jpeg_uri(image), width=width, height=height)
     view = f"0 0 {width} {height}"
-    return tag("svg", picture, drawn, viewBox=view, class_="picture", role="img")
+    return tag("svg", picture, drawn, viewBox=view, class_="image", role="img")
 
 
 def _rectangle(box: Float[np.ndarray, "4"], name: str, color: str, kind: str | None) -> Html:
@@ -98,14 +98,14 @@ def _name(box: Float[np.ndarray, "4"], name: str, label: int, letters: float, wi
     return tag("text", name, x=x, y=y, stroke=css_color(label), font_size=letters, class_=kind)
 
 
-def first_pictures(batches: Batches, names: Sequence[str], count: int) -> list[Html]:
+def first_images(batches: Batches, names: Sequence[str], count: int) -> list[Html]:
     """Figures of the first `count` rows of some batches."""
     # By number, not as an iterator, whose threads would go on to batches that nobody sees.
-    some = (batch_pictures(batches[step], names) for step in range(len(batches)))
+    some = (batch_images(batches[step], names) for step in range(len(batches)))
     return list(itertools.islice(itertools.chain.from_iterable(some), count))
 
 
-def batch_pictures(host: HostBatch, names: Sequence[str]) -> list[Html]:
+def batch_images(host: HostBatch, names: Sequence[str]) -> list[Html]:
     """Figures of the rows of a batch on their whole canvases, as the network sees them."""
     host = host._replace(batch=as_seen(host.batch))
     return [_figure(host, row, names) for row in np.flatnonzero(host.batch.valid).tolist()]
@@ -152,4 +152,4 @@ def anchor_crop(
         _rectangle(box - corner, names[label], css_color(label), None),
         _rectangle(anchor - corner, "best anchor", "#ffffff", "anchor"),
     )
-    return _picture(crop, drawn)
+    return _image(crop, drawn)

@@ -15,7 +15,7 @@ from retinanet_jax.data.pipeline.stream import Batches
 from retinanet_jax.reports.html.document import Section, document, findings_list
 from retinanet_jax.reports.html.markup import Html, join, tag
 from retinanet_jax.reports.inspection.anchor_sections import anchors_section, fit_section
-from retinanet_jax.reports.inspection.inspection_images import batch_pictures, first_pictures
+from retinanet_jax.reports.inspection.inspection_images import batch_images, first_images
 from retinanet_jax.reports.inspection.inspection_sections import (
     legend,
     objects_section,
@@ -31,8 +31,8 @@ from retinanet_jax.training.data_findings import (
     report_finding,
 )
 
-BATCH_PICTURES, EVAL_PICTURES = 12, 4
-DRAWN_PICTURES, DRAWS = 3, 4
+BATCH_IMAGES, EVAL_IMAGES = 12, 4
+DRAWN_IMAGES, DRAWS = 3, 4
 
 
 def inspect_data(config: Config, *, fit: bool = False, max_images: int = 10_000) -> str:
@@ -41,7 +41,7 @@ def inspect_data(config: Config, *, fit: bool = False, max_images: int = 10_000)
     Args:
       config: sections data, pipeline, anchors, matching, train and evaluation are read.
       fit: whether anchors are fitted too.
-      max_images: of each split so many pictures are counted, evenly spread.
+      max_images: of each split so many images are counted, evenly spread.
 
     Raises:
       DataError: data are missing or bad.
@@ -61,7 +61,7 @@ def render(splits: Sequence[Split], config: Config, fit: bool) -> str:
     names = train.dataset.categories.names
     sections = [
         Section("What to know", "findings", findings_list(_findings(splits, config))),
-        Section("What the network sees", "pictures", _pictures_section(splits, config)),
+        Section("What the network sees", "images", _images_section(splits, config)),
         Section("Objects", "objects", objects_section(splits, names, config)),
         Section("Anchors", "anchors", anchors_section(train, config)),
     ]
@@ -94,7 +94,7 @@ def _findings(splits: Sequence[Split], config: Config) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def _pictures_section(splits: Sequence[Split], config: Config) -> Html:
+def _images_section(splits: Sequence[Split], config: Config) -> Html:
     train, evaluation = splits
     names, settings = train.dataset.categories.names, config.pipeline
     trained = train_batches(
@@ -116,25 +116,25 @@ def _pictures_section(splits: Sequence[Split], config: Config) -> Html:
             tag("p", explained, class_="soft"),
             legend(np.unique(train.everything.labels).tolist(), names),
             tag("h3", "The first batches of training"),
-            tag("div", first_pictures(trained, names, BATCH_PICTURES), class_="pictures"),
-            tag("h3", "One picture, drawn again and again"),
+            tag("div", first_images(trained, names, BATCH_IMAGES), class_="images"),
+            tag("h3", "One image, drawn again and again"),
             _draws(train, trained, with_largest_scale(settings, config.augmentation)),
             tag("h3", "Evaluation"),
-            tag("div", first_pictures(judged, names, EVAL_PICTURES), class_="pictures"),
+            tag("div", first_images(judged, names, EVAL_IMAGES), class_="images"),
         ]
     )
 
 
 def _draws(split: Split, batches: Batches, settings: PipelineConfig) -> Html:
-    """Some pictures as the first epochs of training have them, a line each."""
+    """Some images as the first epochs of training have them, a line each."""
     with_objects = np.unique(split.everything.image)
-    step = max(1, len(with_objects) // DRAWN_PICTURES)
+    step = max(1, len(with_objects) // DRAWN_IMAGES)
     lines = []
-    for image in with_objects[::step][:DRAWN_PICTURES]:
+    for image in with_objects[::step][:DRAWN_IMAGES]:
         number = int(split.everything.numbers[image])
         examples = [batches.example(number, epoch) for epoch in range(DRAWS)]
         canvas = canvas_for([example.image.shape[:2] for example in examples], settings)
         host = collate(examples, canvas, settings.max_boxes, len(examples))
-        figures = batch_pictures(host, split.dataset.categories.names)
-        lines.append(tag("div", figures, class_="pictures draws"))
+        figures = batch_images(host, split.dataset.categories.names)
+        lines.append(tag("div", figures, class_="images draws"))
     return join(lines)

@@ -56,7 +56,7 @@ def _class_table(splits: Sequence[Split], names: Sequence[str], config: Config) 
     low, high = config.matching.negative_iou, config.matching.positive_iou
     head: list[object] = ["class"]
     for split in splits:
-        head += [f"{split.name}: objects", "sizes", "pictures", f"IoU < {high:g}", f"< {low:g}"]
+        head += [f"{split.name}: objects", "sizes", "images", f"IoU < {high:g}", f"< {low:g}"]
     rows = [
         [[_dot(label), name], *(_class_cells(count[label]) for count in counts)]
         for label, name in enumerate(names)
@@ -87,7 +87,7 @@ def _object_charts(splits: Sequence[Split], config: Config) -> list[Html]:
     most = int(max(count.max(initial=1) for count in counts))
     side_axis = octaves(np.concatenate(sides), "side of boxes, px, as the network sees")
     ratio_axis = Axis(1 / 8, 8.0, "height / width of boxes")
-    count_axis = Axis(-0.5, most + 0.5, "objects on a picture", log=False)
+    count_axis = Axis(-0.5, most + 0.5, "objects on an image", log=False)
     levels = [(anchors.size * 2.0**level, f"P{level}") for level in anchors.levels]
     shapes = [(float(ratio), f"{ratio:g}") for ratio in anchors.ratios]
     return [

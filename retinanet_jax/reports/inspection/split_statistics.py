@@ -62,7 +62,7 @@ class ClassCount(NamedTuple):
 
     objects: their number.
     by_size: small, medium, large.
-    images: pictures that have some.
+    images: images that have some.
     by_state: of inspection.coverage.STATES.
     """
 
@@ -87,7 +87,7 @@ def count_classes(split: Split, num_classes: int, config: Config) -> list[ClassC
 
 
 class LevelCount(NamedTuple):
-    """One level of the pyramid, per picture.
+    """One level of the pyramid, per image.
 
     anchors, positive, ignored: mean numbers of anchors.
     boxes: share of all boxes of the split whose best anchor is here.
@@ -101,7 +101,7 @@ class LevelCount(NamedTuple):
 
 
 def count_levels(split: Split, config: Config) -> list[LevelCount]:
-    """What matching, as in training, makes of the anchors of MATCHED_IMAGES pictures."""
+    """What matching, as in training, makes of the anchors of MATCHED_IMAGES images."""
     levels, everything = config.anchors.levels, split.everything
     fitted = fit_objects(everything, config.pipeline)
     step = max(1, -(-len(fitted.sizes) // MATCHED_IMAGES))
@@ -128,7 +128,7 @@ def count_levels(split: Split, config: Config) -> list[LevelCount]:
 
 
 def _largest(fitted: Fitted, objects: ObjectTable, number: int, max_boxes: int) -> np.ndarray:
-    """The places of the objects of a picture that a batch keeps."""
+    """The places of the objects of an image that a batch keeps."""
     row = np.flatnonzero(objects.image == number)
     areas = box_sides(fitted.boxes[row]).prod(axis=1)
     return row[np.argsort(-areas, kind="stable")[:max_boxes]]
@@ -153,13 +153,13 @@ def facts(split: Split) -> list[tuple[str, str]]:
     if len(everything.numbers) < everything.total:
         read += f", of which {len(everything.numbers):,} were read"
     return [
-        ("pictures", read),
+        ("images", read),
         ("without any object", f"{len(empty):,}"),
         ("objects", f"{len(objects.labels):,}"),
         ("crowd regions", f"{int(everything.crowd.sum()):,}"),
-        ("objects on a picture", _spread(counts)),
-        ("width of pictures", _spread(everything.sizes[:, 1], " px")),
-        ("height of pictures", _spread(everything.sizes[:, 0], " px")),
+        ("objects on an image", _spread(counts)),
+        ("width of images", _spread(everything.sizes[:, 1], " px")),
+        ("height of images", _spread(everything.sizes[:, 0], " px")),
         ("width of boxes", _spread(sides[:, 0], " px")),
         ("height of boxes", _spread(sides[:, 1], " px")),
         ("zoom to the network's input", _spread(zoom, digits=2)),

@@ -1,4 +1,4 @@
-"""A data set of small random pictures that says what it holds, for tests of the pipeline."""
+"""A dataset of small random images that says what it holds, for tests of the pipeline."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from retinanet_jax.data.pipeline.batch import Example, box_areas
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.data.sources import Annotated
 
-# A mosaic has the boxes of four pictures.
+# A mosaic has the boxes of four images.
 SMALL = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, max_boxes=12, num_threads=2)
 ALL_ON = AugmentationConfig(
     scales=(16, 24),
@@ -24,8 +24,8 @@ ALL_ON = AugmentationConfig(
 SIZES = [(48, 80), (80, 48), (48, 72), (64, 64), (30, 90), (24, 40), (100, 60)]
 
 
-class Pictures:
-    """Random pictures of various sizes; picture i has i % 4 boxes and the id 100 + i."""
+class Images:
+    """Random images of various sizes; image i has i % 4 boxes and the id 100 + i."""
 
     def __init__(self, count: int, sizes=tuple(SIZES)):
         self._count, self._sizes = count, sizes
@@ -55,4 +55,4 @@ class Pictures:
 
 
 def dataset(source) -> SimpleNamespace:
-    return SimpleNamespace(source=source, name="pictures")
+    return SimpleNamespace(source=source, name="images")
