@@ -1,0 +1,94 @@
+"""What a reader of annotations returns: images and objects as the files state them, unchecked.
+
+Each layout (COCO, YOLO, VOC XML, labelme, CSV, ...) has a module with two functions:
+
+    find(root) -> Layout | None     looks at names and the first bytes of files, quickly
+    Layout.read(split) -> RawSplit  reads the annotations of one split
+
+Everything after that is the same for all layouts: sizes, EXIF, checks of boxes, ids, categories.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.archives import AnyPath
+
+
+class RawObject(NamedTuple):
+    """One object as annotated.
+
+    class_name: of its category.
+    box: x, y, width, height; in pixels, or as shares of the image where `RawImage.normalized`.
+    where: the entry in its file, for messages: 'annotation id 7', 'line 3', 'object 2'.
+    area: of the object in square pixels; None takes the box's.
+    crowd: whether the box stands for a region of many objects, which is ignored.
+    id: as annotated; None has it numbered.
+    """
+
+    class_name: str
+    box: tuple[float, float, float, float]
+    where: str
+    area: float | None = None
+    crowd: bool = False
+    id: int | None = None
+
+
+class RawImage(NamedTuple):
+    """One image as annotated.
+
+    file_name: as the annotations write it, with / between folders.
+    path: of the file that it names; the file need not exist.
+    annotation_file: the file that annotates it, for messages.
+    objects: of the image.
+    where: the entry in that file, for messages; '' where the file is about this image alone.
+    size: (height, width) as annotated; None where the annotations do not say.
+    normalized: whether boxes are shares of the image's size.
+    id: as annotated; None has it numbered.
+    """
+
+    file_name: str
+    path: AnyPath
+    annotation_file: AnyPath
+    objects: tuple[RawObject, ...]
+    where: str = ""
+    size: tuple[int, int] | None = None
+    normalized: bool = False
+    id: int | None = None
+
+
+class RawSplit(NamedTuple):
+    """One split as annotated.
+
+    images: in the order of the files.
+    class_names: in the order of the labels; None where the annotations only use names, which are
+        then taken in alphabetical order from all splits together.
+    category_ids: of `class_names`, as annotated; None numbers them from 1.
+    notes: what the reader changed, by reason, as (reason, where) pairs: 'polygon, its bounding box
+        taken'.
+    """
+
+    images: tuple[RawImage, ...]
+    class_names: tuple[str, ...] | None = None
+    category_ids: tuple[int, ...] | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+class Layout(NamedTuple):
+    """A folder whose layout was recognised.
+
+    name: 'coco', 'yolo', 'voc', 'labelme', 'csv', 'imagefolder', as `data.layout` names it.
+    tool: who writes such folders, for the line that says what was found: 'COCO as Roboflow writes
+        it'.
+    splits: the names of the splits as they are on disk.
+    read: from the name of a split to its content. Raises DataError for a file that cannot be read
+        at all; errors of single entries are for the guard that it is given.
+    """
+
+    name: str
+    tool: str
+    splits: tuple[str, ...]
+    read: Callable[..., RawSplit]
+
+
+Finder = Callable[[Path], Layout | None]
