@@ -260,7 +260,7 @@ def test_a_broken_object_stops_or_is_counted(small, old, new, reason):
         read(small)
     assert caught.value.reason == reason
     objects, report = read(small, "skip")
-    assert len(objects) == 1 and len(report.counts[reason]) == 1
+    assert len(objects) == 1 and report.counts[reason] == 1
 
 
 @pytest.mark.parametrize("damage", ["annotation", "xml", "image", "list", "truncated"])
@@ -308,7 +308,7 @@ def test_a_name_that_cannot_be_in_the_image_set_is_named(small, name, reason):
         voc_xml.read_image_set(path, Guard("strict", Report()))
     assert caught.value.reason == reason
     _, report = read(small, "skip")
-    assert {r: len(n) for r, n in report.counts.items()} == {reason: 1}
+    assert report.counts == {reason: 1}
 
 
 ENTITIES = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 9))
@@ -357,7 +357,7 @@ def test_what_is_changed_is_counted(small):
     text = path.read_text().replace("<width>40", "<width>41").replace("<xmax>40", "<xmax>44")
     path.write_text(text)
     _, report = read(small)
-    assert {r: len(n) for r, n in report.counts.items()} == {
+    assert report.counts == {
         "size disagrees, the file's taken": 1,
         "box partly outside, clipped": 1,
     }

@@ -238,7 +238,7 @@ def read_source_file(folder: Path) -> SourceFile | None:
     content = json.loads(path.read_text(encoding="utf-8"))
     names, ids = content["categories"]["names"], content["categories"]["ids"]
     categories = Categories(tuple(names), tuple(ids))
-    return SourceFile(categories, Report(content["report"]), content.get("boxes", {}))
+    return SourceFile(categories, Report.from_json(content["report"]), content.get("boxes", {}))
 
 
 def index_file(folder: Path, name: str) -> Path:

@@ -238,7 +238,7 @@ def write_source(
     content = {
         "categories": {"names": categories.names, "ids": categories.ids},
         "origin": origin,
-        "report": report.counts,
+        "report": report.to_json(),
         "boxes": boxes,
     }
     (folder / SOURCE_FILE).write_text(json.dumps(content), encoding="utf-8")
