@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 import cv2
 import numpy as np
 import pytest
+from data_settings import data_settings
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.dataset import load_dataset
@@ -30,10 +31,7 @@ IN_VOC = {
 
 
 def config(root, cache_dir, name="voc") -> types.SimpleNamespace:
-    return types.SimpleNamespace(
-        name=name, root=str(root), cache_dir=str(cache_dir), train_split="train",
-        eval_split="test", annotations="", on_error="strict",
-    )  # fmt: skip
+    return data_settings(name, root, cache_dir, eval_split="test")
 
 
 def object_xml(name, corners, difficult=0, pose="Left") -> str:

@@ -5,7 +5,6 @@ import itertools
 import os
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 ON_ERROR = ("strict", "skip")
@@ -85,14 +84,12 @@ class Report:
         ]
         return "\n".join([f"in {folder}", *lines] if folder else lines)
 
-    def notes(self, name: str, list_file: Path) -> str:
-        """The summary with a headline, which names the file with the full lists; '' if empty."""
+    def notes(self, name: str) -> str:
+        """The summary with a headline; '' if the report is empty."""
         if not self.total:
             return ""
-        return (
-            f"{name}: {self.total:,} skipped or changed while reading (listed in {list_file}):\n"
-            + textwrap.indent(self.summary(), "  ")
-        )
+        headline = f"{name}: {self.total:,} skipped or changed while reading:\n"
+        return headline + textwrap.indent(self.summary(), "  ")
 
 
 class Guard:

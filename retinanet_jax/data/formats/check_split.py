@@ -78,7 +78,9 @@ def check_split(
         with guard:
             records.append(checker.check_image(image))
         if len(records) == before:
-            _skip_objects(image, guard)
+            for found in image.objects:
+                where = f"{image.annotation_file}: {_where(image, found)}"
+                guard.report.add(SKIPPED_OBJECT, where)
     guard.finish(path)
     if not records:
         what = f"none of {len(images)} images is usable" if images else "has no image"
@@ -227,10 +229,3 @@ def _where(image: RawImage, found: RawObject) -> str:
     entry = found.where or f"annotation id {found.id}"
     # Entries of a file about one image are counted in it; ids are unique in the whole file.
     return f"{image.where}: {entry}" if image.where and found.id is None else entry
-
-
-def _skip_objects(image: RawImage, guard: Guard) -> None:
-    for found in image.objects:
-        with guard:
-            where = image.annotation_file, _where(image, found)
-            raise DataError(SKIPPED_OBJECT, *where, "its image was skipped", "fix the image")

@@ -12,6 +12,7 @@ missing sizes, polygons or run lengths without `bbox`, backslashes.
 import collections
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats import json_stream
-from retinanet_jax.data.formats.check_split import ImageFacts, check_split
+from retinanet_jax.data.formats.check_split import SKIPPED_OBJECT, ImageFacts, check_split
 from retinanet_jax.data.formats.coco_categories import read_categories, usable_categories
 from retinanet_jax.data.formats.file_names import check_name, find_image
 from retinanet_jax.data.formats.join_categories import join_categories
@@ -84,13 +85,17 @@ def _stored_size(image: RawImage) -> ImageFacts:
 
 def read_coco(
     path: AnyPath,
-    image_dir: AnyPath,
+    image_dir: AnyPath | Callable[[list[str]], AnyPath],
     guard: Guard,
     *,
     annotated: bool = True,
     root: Path | None = None,
 ) -> RawSplit:
     """The images and objects of an instances JSON; see `read_annotations`, and `find_image`.
+
+    Args:
+      image_dir: the folder that `file_name` is relative to, or a function that chooses it, given
+        all names.
 
     Raises:
       DataError: the file cannot be read, or its categories are invalid.
@@ -201,7 +206,13 @@ def _check_object(entry: dict, path: AnyPath, where: str, categories: Categories
 class _Reader:
     """State of one reading: the file, and the ids seen so far."""
 
-    def __init__(self, path: AnyPath, image_dir: AnyPath, guard: Guard, root: Path | None):
+    def __init__(
+        self,
+        path: AnyPath,
+        image_dir: AnyPath | Callable[[list[str]], AnyPath],
+        guard: Guard,
+        root: Path | None,
+    ):
         self.path, self.image_dir, self.root = path, image_dir, root
         self.guard, self.report = guard, guard.report
         self.image_ids: set[int] = set()  # of all entries, also of invalid ones
@@ -216,12 +227,15 @@ class _Reader:
         used = {fields.as_integer(e.get("category_id")) for e in entries if isinstance(e, dict)}
         names, ids = usable_categories(content["categories"], self.path, used, self.report)
         self.names = dict(zip(ids, names, strict=True))
+        if callable(self.image_dir):
+            files = [e.get("file_name") for e in content["images"] if isinstance(e, dict)]
+            self.image_dir = self.image_dir([name for name in files if isinstance(name, str)])
         images = self.read_images(content["images"])
         objects = collections.defaultdict(list)
         for place, entry in enumerate(entries):
             with self.guard:
-                image_id, found = self.read_object(entry, place, images)
-                objects[image_id].append(found)
+                if (found := self.read_object(entry, place, images)) is not None:
+                    objects[found[0]].append(found[1])
         whole = (im._replace(objects=tuple(objects[i])) for i, im in images.items())
         return RawSplit(tuple(whole), tuple(names), tuple(ids))
 
@@ -263,14 +277,15 @@ class _Reader:
         )
         return height, width
 
-    def read_object(self, entry, place: int, images: dict) -> tuple[int, RawObject]:
+    def read_object(self, entry, place: int, images: dict) -> tuple[int, RawObject] | None:
         where, object_id = f"annotations[{place}]", None
         if isinstance(entry, dict) and entry.get("id") is not None:
             object_id = fields.integer(entry, "id", self.path, where, self.report)
             where = f"annotation id {object_id}"
         image_id = fields.integer(entry, "image_id", self.path, where, self.report)
         if image_id not in images:
-            raise self.without_image(image_id, where)
+            self.check_skipped(image_id, where)
+            return None
         if object_id in self.annotation_ids:
             fix = "give each annotation its own id"
             raise DataError("annotation id used twice", self.path, where, "is used twice", fix)
@@ -284,12 +299,12 @@ class _Reader:
             where = ""
         return image_id, RawObject(self.names[category], box, where, area, crowd, object_id)
 
-    def without_image(self, image_id: int, where: str) -> DataError:
-        if image_id in self.image_ids:
-            what = f"its image (id {image_id}) was skipped"
-            return DataError("object of a skipped image", self.path, where, what, "fix the image")
-        what = f"image_id {image_id} is not among the images"
-        return DataError("unknown image", self.path, where, what, "add the image or fix the id")
+    def check_skipped(self, image_id: int, where: str) -> None:
+        """Counts an object whose image was skipped; an object of no image is an error."""
+        if image_id not in self.image_ids:
+            what = f"image_id {image_id} is not among the images"
+            raise DataError("unknown image", self.path, where, what, "add the image or fix the id")
+        self.report.add(SKIPPED_OBJECT, f"{self.path}: {where}")
 
     def read_box(self, entry: dict, where: str) -> tuple[float, float, float, float]:
         if entry.get(_OUTLINE) is not None:
