@@ -33,6 +33,7 @@ setup(
         "orbax-checkpoint>=0.12,<1.0",
         "pillow>=10.1",
         "pycocotools>=2.0.8",
+        "pyyaml>=6",  # of YOLO datasets
         "rich>=13",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.8",
