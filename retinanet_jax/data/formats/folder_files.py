@@ -138,6 +138,15 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
+def read_head(path: str | Path, size: int) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
 def decode_text(data: bytes, path: str | Path) -> str:
     """Text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 

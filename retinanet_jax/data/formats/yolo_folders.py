@@ -19,6 +19,7 @@ from retinanet_jax.data.formats.folder_files import (
     is_split_name,
     list_folder,
     read_class_names,
+    read_head,
     read_text,
     stem_of,
     subfolder,
@@ -243,9 +244,13 @@ def _from_darknet(root: Path) -> YoloDataset | None:
 
 def _lists_images(path: Path) -> bool:
     """Whether the first line of a file is the name of an image."""
-    with path.open("rb") as file:
-        line = file.read(4096).decode("utf-8", "replace").lstrip("\ufeff").lstrip().split("\n")[0]
+    line = _text_head(path).lstrip().split("\n")[0]
     return suffix_of(line.strip()) in IMAGE_SUFFIXES
+
+
+def _text_head(path: Path) -> str:
+    head = read_head(path, 4096).replace(b"\0", b"")  # of UTF-16
+    return head.decode("utf-8", "ignore").lstrip("\ufeff")
 
 
 def _key_values(text: str) -> dict[str, str]:
@@ -280,8 +285,7 @@ def _has_labels(folder: Path) -> bool:
         for name in listing.with_suffix(".txt"):
             if name.lower() in CLASS_FILES + _NOT_LABELS:
                 continue
-            with open(os.path.join(listing.path, name), "rb") as file:
-                head = file.read(4096).decode("utf-8", "replace").lstrip("\ufeff").strip()
+            head = _text_head(Path(listing.path) / name).strip()
             looked_at += 1
             if head:
                 return _LABEL_LINE.match(head.splitlines()[0]) is not None
