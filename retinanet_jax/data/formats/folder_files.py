@@ -1,13 +1,14 @@
 """Files of a dataset's folder: found by name in one scan, read as bytes or text."""
 
 import codecs
-import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from retinanet_jax.data.data_errors import DataError
 
@@ -170,20 +171,23 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
     return decode_text(read_bytes(path, limit), path)
 
 
-def read_many(paths: Iterable[str | Path]) -> Iterator[bytes | DataError]:
-    """The contents of many small files in order, read ahead by threads; a DataError for a bad one.
+def read_many(paths: Sequence[str | Path]) -> Iterator[bytes | DataError]:
+    """The contents of many small files in order, with a progress bar; a DataError for a bad one.
 
-    Many small files on a remote disk take one latency each, which the threads overlap.
+    Threads read ahead: on a remote disk many small files take one latency each.
     """
-    paths = iter(paths)
-    chunks = iter(lambda: list(itertools.islice(paths, _CHUNK)), [])
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="annotations") as pool:
-        while ahead := list(itertools.islice(chunks, 4 * _THREADS)):
-            for contents in pool.map(_read_chunk, ahead):
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    progress = tqdm(
+        total=len(paths), desc="reading annotations", delay=2, leave=False, disable=None
+    )
+    with progress, ThreadPoolExecutor(_THREADS, thread_name_prefix="annotations") as pool:
+        for start in range(0, len(chunks), 4 * _THREADS):
+            for contents in pool.map(_read_chunk, chunks[start : start + 4 * _THREADS]):
                 yield from contents
+                progress.update(len(contents))
 
 
-def _read_chunk(paths: list[str | Path]) -> list[bytes | DataError]:
+def _read_chunk(paths: Sequence[str | Path]) -> list[bytes | DataError]:
     contents: list[bytes | DataError] = []
     for path in paths:
         try:

@@ -67,7 +67,7 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
     """
     names, notes = dataset.class_names, collections.defaultdict(list)
     pairs = [pair for place in dataset.splits[split] for pair in _pairs(place, dataset.root, guard)]
-    contents = read_many(pair.labels for pair in pairs if pair.labels)
+    contents = read_many([pair.labels for pair in pairs if pair.labels])
     images = []
     for pair in pairs:
         content = next(contents) if pair.labels else b""
