@@ -208,7 +208,7 @@ def test_config_errors_name_the_field_and_the_fix():
         ("backbone", "resnet49", "model.backbone: 'resnet49' is not one of resnet18, resnet34"),
         ("norm", "layer", "model.norm: 'layer' is not one of frozen_batch, batch, group"),
         ("dtype", "float16", "model.dtype: 'float16' is not one of float32, bfloat16"),
-        ("frozen_stages", 6, "model.frozen_stages: 6 is not one of 0, 1, 2, 3, 4, 5"),
+        ("frozen_stages", 6, "model.frozen_stages: 6 is invalid; write 'auto' or 0 to 5"),
         ("backbone_levels", (3, 5), r"model.backbone_levels: (3, 5) are not consecutive"),
         ("backbone_levels", (1, 2), r"model.backbone_levels: (1, 2) are not within 2 to 5"),
         ("max_level", 4, "model.max_level: 4 is below the highest of backbone_levels"),

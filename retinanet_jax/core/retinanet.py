@@ -19,14 +19,14 @@ class ModelConfig:
     """The network. The defaults are MMDetection's ResNet-50, with the paper's ReLU before P7."""
 
     backbone: str = "resnet50"
-    pretrained: str = (
-        ""  # checkpoint to start from: path, URL or hf://owner/name/file; '' is random
-    )
+    # Checkpoint to start from: path, URL or hf://owner/name/file. 'none': random weights.
+    pretrained: str | None = None
     stride_on: str = "3x3"  # of bottlenecks: '3x3' torchvision, MMDetection; '1x1' detectron2
     norm: str = "frozen_batch"  # of the backbone: frozen_batch, batch (live) or group
     norm_epsilon: float | int = 1e-5  # of the backbone
     norm_momentum: float | int = 0.1  # of the backbone: share of a batch in the running statistics
-    frozen_stages: int = 2  # 0 none, 1 stem, 2 stem and layer1, ..., 5 the whole backbone
+    # Of pretrained weights: 0 none, 1 stem, 2 stem and layer1, ..., 5 the backbone; 'auto': 2.
+    frozen_stages: int = 2
     backbone_levels: tuple[int, ...] = (3, 4, 5)  # consecutive C levels that enter the FPN
     max_level: int = 7  # highest P level
     extra_levels_from: str = "backbone"  # P6 from C5 ('backbone') or from P5 ('fpn')
@@ -58,13 +58,17 @@ class ModelConfig:
             "head_norm": ("none", "group"),
             "dtype": ("float32", "bfloat16"),
             "remat": ("none", "backbone", "all"),
-            "frozen_stages": tuple(range(6)),
         }
         for field, allowed in choices.items():
             value = getattr(self, field)
             if value not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise ValueError(f"model.{field}: {value!r} is not one of {listed}")
+
+        if not 0 <= self.frozen_stages <= 5:
+            raise ValueError(
+                f"model.frozen_stages: {self.frozen_stages} is invalid; write 'auto' or 0 to 5"
+            )
 
     def _check_levels(self):
         levels = self.backbone_levels
