@@ -55,8 +55,8 @@ def _plain(array: np.ndarray, name: str) -> np.ndarray:
         return array
     if array.dtype.kind not in "fiub":
         raise WeightsError(
-            f"{shown(name)} has the dtype {shown(array.dtype)}, not plain numbers; save bfloat16 as "
-            "float32"
+            f"{shown(name)} has the dtype {shown(array.dtype)}, not plain numbers; save bfloat16 "
+            "as float32"
         )
     if array.dtype.kind == "b":
         return array.view(np.uint8) != 0  # a byte other than 0 and 1 is no valid numpy bool

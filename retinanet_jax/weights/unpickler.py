@@ -14,6 +14,7 @@ import mmap
 import pickle
 import pickletools
 from collections.abc import Callable
+from typing import ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -113,7 +114,7 @@ class Unpickler(pickle._Unpickler):
         persistent_load: from a persistent id to an object; by default an inert one.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(
         self,
@@ -326,6 +327,7 @@ CONSTRUCTORS: dict[tuple[str, str], Callable | np.dtype] = {
     ("builtins", "bytes"): _bytes,
     ("numpy", "dtype"): _numpy_dtype,
     ("torch", "Size"): _torch_size,
+    ("torch.storage", "UntypedStorage"): np.dtype("u1"),
     ("torch._tensor", "_rebuild_from_type_v2"): _tensor_of_type,
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
