@@ -149,7 +149,7 @@ def test_unknown_fields_are_refused_with_the_nearest_name():
         ("steps", "; did you mean --config.train.steps?"),
         ("learning_rat", "; did you mean --config.optimizer.learning_rate?"),
         ("workdri", "; did you mean --workdir?"),
-        ("config.train.steps", "; fields follow the experiment file: --config=FILE.py"),
+        ("config.train.steps", "; set --config=EXPERIMENT before its fields"),
         ("zzz", ""),
     ],
 )
