@@ -72,7 +72,7 @@ CASES = [
     ),
     (
         ["--config=experiments/coco.py", "--workdir=W", "--config.data.root=nowhere"],
-        "python scripts/prepare_data.py --dataset=coco",
+        "retinanet-jax prepare --dataset=coco",
     ),
     (["--workdir=W", "--mode=evaluate"], "there is no checkpoint"),
     (
