@@ -159,8 +159,8 @@ def test_a_trial_of_a_sweep_is_compared_with_a_single_run(scripts, tmp_path):
     config = tmp_path / "tiny.py"
     config.write_text(TINY, encoding="utf-8")
     (row,) = sweep.run(SimpleNamespace(config=str(config), rounds=1, cores=1))
-    # Compilation takes many times longer than these two steps.
-    assert 0.05 < row.ours_s < 5 and 0.2 < row.ratio[1] < 2 and row.memory_mb > 100
+    # CPU time on one core. Compilation takes many times longer than these two steps.
+    assert row.ours_s > 0 and 0.1 < row.ratio[1] < 5 and row.memory_mb > 100
 
 
 BARE = """
