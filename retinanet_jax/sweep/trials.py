@@ -7,6 +7,7 @@ DIR/NAME/trial.json     how it ended; a trial without this file has not ended
 DIR/NAME/error.txt      of one that failed: the traceback
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +85,7 @@ def plan_trials(
     fields = {field: None for settings in combined for field in settings}  # a set with an order
     for settings in combined:
         name = name_of(settings, fields)
-        config = tree.copy_and_resolve_references()
+        config = copy.deepcopy(tree)
         try:
             config.update_from_flattened_dict(settings)
             trial = Trial(name, settings, workdir / name, published(settings, table))
