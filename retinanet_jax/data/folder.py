@@ -30,6 +30,7 @@ from retinanet_jax.data.store.file_facts import (
 )
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
+from retinanet_jax.runtime.user_folders import expand_user
 
 # Part of the key of an index: raise it when what is kept changes.
 FORMAT_VERSION = "1"
@@ -72,7 +73,7 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
     Raises:
       DataError: names the file, the entry, the field and the fix; or the layouts understood.
     """
-    root = Path(data_config.root).expanduser()
+    root = expand_user(data_config.root)
     layout, line = find_layout(root, data_config.layout)
     names = _resolve(data_config, layout, root)
     wanted = _wanted(split, names, data_config, layout, root)
@@ -97,7 +98,7 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
 
 def split_names(data_config: Any) -> dict[str, str]:
     """All splits of a folder: from the name for `load_index` to a name for a prepared dataset."""
-    root = Path(data_config.root).expanduser()
+    root = expand_user(data_config.root)
     layout, _ = find_layout(root, data_config.layout)
     names = _resolve(data_config, layout, root)
     found = {name: name for name in layout.splits if name not in names}
@@ -237,7 +238,7 @@ def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path) -> RawSplit:
 def _cache_folder(cache_dir: str, root: Path) -> Path:
     """Where indices of a folder are kept."""
     place = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
-    return Path(cache_dir).expanduser() / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
+    return expand_user(cache_dir) / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
 
 
 @contextlib.contextmanager
