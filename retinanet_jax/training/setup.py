@@ -154,7 +154,7 @@ def make_setup(
         restored: a checkpoint takes the place of the first state, whose shapes suffice.
     """
     functions = functions or compile_functions(config, categories.num_classes, mesh)
-    state = functions.state_like if restored else _first_state(functions, config, say)
+    state = functions.state_like if restored else _first_state(functions, config, categories, say)
     return TrainingSetup(
         step_fn=functions.step_fn,
         predict_fn=functions.predict_fn,
@@ -164,12 +164,15 @@ def make_setup(
 
 
 def _first_state(
-    functions: CompiledFunctions, config: Config, say: Callable[[str], None]
+    functions: CompiledFunctions,
+    config: Config,
+    categories: Categories,
+    say: Callable[[str], None],
 ) -> TrainState:
-    if not config.model.pretrained:
+    if config.model.pretrained in ("", "none"):
         return functions.first_state_fn(config.seed)
     variables = functions.init_fn(config.seed)
-    imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)
+    imported = load_pretrained(config.model.pretrained, variables, config, categories)
     say(f"{config.model.pretrained}\n{imported.summary()}")
     return functions.first_state_fn(imported.variables)
 
