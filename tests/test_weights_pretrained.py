@@ -121,7 +121,7 @@ def test_folded_batch_norm_does_not_train(folder):
     folded["conv1.bias"] = np.zeros(64, np.float32)
     np.savez(folder / "folded.npz", **folded)
     config, variables = network(model__norm="batch", model__frozen_stages=0)
-    with pytest.raises(WeightsError, match="--config.model.norm=frozen_batch"):
+    with pytest.raises(WeightsError, match=r"--config\.model\.norm=frozen_batch"):
         load_pretrained(str(folder / "folded.npz"), variables, config)
     config, variables = network()
     imported = load_pretrained(str(folder / "folded.npz"), variables, config)
