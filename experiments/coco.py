@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.eval_split = "validation"
     config.model.backbone = "resnet50"
     config.model.norm = "auto"
-    config.model.frozen_stages = -2
+    config.model.frozen_stages = "auto"
     config.model.dtype = "bfloat16"
     config.train.evaluate_every = 10_000
     config.update_from_flattened_dict(choose_variant(VARIANTS, variant))

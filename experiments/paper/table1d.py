@@ -14,7 +14,7 @@ Commands, for the base and for another trial:
         --config.data.root=TFDS --config.model.pretrained=resnet101.safetensors
     python -m retinanet_jax.main --config=experiments/paper/table1d.py:small \\
         --workdir=runs/table1d \\
-        --config.loss.classification=cross_entropy --config.loss.alpha=-1 \\
+        --config.loss.classification=cross_entropy --config.loss.alpha=none \\
         --config.loss.hard_examples=128 --config.loss.hard_examples_iou=0.5
 """
 
