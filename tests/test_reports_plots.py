@@ -1,6 +1,8 @@
 """Plots: the data are where they belong, in the user's matplotlib, in a page and in a file."""
 
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
@@ -27,10 +29,6 @@ from retinanet_jax.reports.plots import (
 
 def legend_names(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-
-
-def texts(svg):
-    return re.findall(r"<text[^>]*>(.*?)</text>", svg)
 
 
 def lines_of(count, name="line"):
@@ -175,3 +173,12 @@ def test_the_user_keeps_their_settings_and_plots_do_not_depend_on_them():
         before = dict(matplotlib.rcParams)
         assert inline_svg(line_plot(lines_of(2), "x", "y"), "plot") == plain
         assert dict(matplotlib.rcParams) == before
+
+
+def test_training_and_sweeps_do_not_import_matplotlib():
+    program = """
+import sys
+import retinanet_jax.sweep.command, retinanet_jax.training.run
+assert "matplotlib" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -21,6 +21,8 @@ def check_page_path(out: Path) -> None:
         raise ConfigError(
             f"--out: {out} is a folder; name a file in it, such as {out / 'page.html'}"
         )
+    if file := next((parent for parent in out.parents if parent.is_file()), None):
+        raise ConfigError(f"--out: {out} cannot be written: {file} is a file; name another folder")
     with _naming_out(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()

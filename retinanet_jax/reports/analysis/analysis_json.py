@@ -29,8 +29,7 @@ def to_json_tree(analysis: Analysis) -> dict[str, Any]:
         "images": analysis.images,
         "images_of_split": analysis.total,
         "detections": analysis.detections,
-        # COCO's metric is -1 where there is no object to find.
-        "summary": {k: None if v is None or v < 0 else v for k, v in analysis.summary.items()},
+        "summary": analysis.summary,
         "errors": {
             area: _curve_areas(mean_over_classes(curves))
             for area, curves in analysis.errors.items()

@@ -46,7 +46,7 @@ class Analysis:
       images, total: number of images analyzed, and in the split.
       names: of the classes.
       config: of the analysis.
-      summary: COCO's twelve numbers.
+      summary: COCO's twelve numbers; None where undefined.
       loss: parts of the loss by level, and the histograms of the logits.
       detections: number of detections.
       objects: per class, number of objects to find.
@@ -65,7 +65,7 @@ class Analysis:
     total: int
     names: tuple[str, ...]
     config: Config
-    summary: dict[str, float]
+    summary: dict[str, float | None]
     loss: LossStatistics
     detections: int
     objects: tuple[int, ...]
