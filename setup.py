@@ -5,9 +5,11 @@ from setuptools import find_packages, setup
 setup(
     name="retinanet_jax",
     version="0.1.0",
-    description="RetinaNet in JAX and Flax: exact, fast, at home on CPU, GPU and TPU.",
+    description="RetinaNet and the focal loss in JAX and Flax, for CPU, GPU and TPU.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    keywords=["object detection", "RetinaNet", "focal loss", "JAX", "Flax"],
+    project_urls={"Paper": "https://arxiv.org/abs/1708.02002"},
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
@@ -71,9 +73,13 @@ setup(
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
 )

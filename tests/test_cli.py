@@ -119,4 +119,4 @@ def test_an_invalid_out_of_a_page_is_an_error_before_the_work(command, tmp_path,
 
 
 def test_a_report_needs_a_sweep(tmp_path):
-    assert "there is no plan of a sweep" in exit_of("report", f"--workdir={tmp_path}")
+    assert "no sweep; name the folder of a sweep" in exit_of("report", f"--workdir={tmp_path}")
