@@ -79,7 +79,7 @@ def test_eighty_classes_and_ten_thousand_boxes_stay_readable():
 
 
 def test_what_was_skipped_is_listed_by_file_and_id():
-    report = Report({"box without <area>": [f"a.json: id {i}" for i in range(300)]})
+    report = Report.from_json({"box without <area>": [f"a.json: id {i}" for i in range(300)]})
     objects = random_objects(0, [(20, 20)])
     text = "\n".join(check(page_of(objects, objects, report=report, fit=False)).text)
     assert "a.json: id 7\n" in text and "and 100 more" in text
@@ -141,7 +141,7 @@ def test_ticks_are_round_and_inside():
 
 
 def inspect_data(folder: Path, tmp_path: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "scripts/inspect_data.py", "--config=experiments/folder.py"]
+    command = [sys.executable, "-m", "retinanet_jax", "inspect", "--config=experiments/folder.py"]
     command += [f"--config.data.root={folder}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
     command += ["--config.pipeline.min_side=64", "--config.pipeline.max_side=64", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # installed or not

@@ -177,7 +177,7 @@ def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
 
 def report_finding(split: str, report: Report) -> Finding:
     """What was skipped or changed when the data were prepared."""
-    counts = [f"{len(places):,} x {reason}" for reason, places in sorted(report.counts.items())]
+    counts = [f"{count:,} x {reason}" for reason, count in sorted(report.counts.items())]
     problem = f"{split}: skipped or changed when the data were prepared: {', '.join(counts)}."
     return Finding(problem, "Each is listed by file and id at the end of the page.")
 

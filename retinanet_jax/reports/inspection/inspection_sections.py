@@ -101,10 +101,11 @@ def report_section(splits: Sequence[Split]) -> Html:
     """What was skipped or changed, by file and id."""
     parts = []
     for name, report in reports(splits):
-        for reason, places in sorted(report.counts.items()):
-            heading = f"{name}: {len(places):,} {TIMES} {reason}"
+        for reason, count in sorted(report.counts.items()):
+            places = report.names[reason]
+            heading = f"{name}: {count:,} {TIMES} {reason}"
             named = [tag("li", place) for place in places[:MAX_NAMED]]
-            left = len(places) - len(named)
+            left = count - len(named)
             more = tag("li", f"and {left:,} more") if left else None
             opened = "" if len(places) <= FEW_NAMED else None
             parts.append(
