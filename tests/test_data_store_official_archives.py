@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
+from data_settings import data_settings
 from local_server import serving
 from releases import tar_voc, write_coco, write_voc, zip_coco
 from tensorflow_datasets.object_detection import coco as tfds_coco
@@ -58,10 +59,7 @@ def split_sizes(folder: Path) -> dict[str, int]:
 
 
 def settings(name: str, root: Path) -> types.SimpleNamespace:
-    return types.SimpleNamespace(
-        name=name, root=str(root), cache_dir=str(root / "cache"), train_split="train",
-        eval_split="validation", annotations="", on_error="strict",
-    )  # fmt: skip
+    return data_settings(name, root, root / "cache")
 
 
 def test_archives_become_what_folders_become(prepared, archives, tmp_path):

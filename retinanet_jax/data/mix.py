@@ -93,6 +93,7 @@ def _config_of(part: Part, data_config: Any) -> Any:
         data_config,
         name=part.kind,
         root=part.root,
+        layout="auto",
         train_split=part.split,
         eval_split=part.split,
         annotations="",
