@@ -5,15 +5,17 @@ from setuptools import find_packages, setup
 setup(
     name="retinanet_jax",
     version="0.1.0",
-    description="RetinaNet in JAX and Flax: exact, fast, at home on CPU, GPU and TPU.",
+    description="RetinaNet and the focal loss in JAX and Flax, for CPU, GPU and TPU.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    keywords=["object detection", "RetinaNet", "focal loss", "JAX", "Flax"],
+    project_urls={"Paper": "https://arxiv.org/abs/1708.02002"},
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
     package_data={
-        "retinanet_jax.reports.html": ["style.css"],
+        "retinanet_jax.reports": ["style.css"],
         "retinanet_jax.serving": ["static/*"],
     },
     install_requires=[
@@ -26,6 +28,7 @@ setup(
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
         "jax>=0.10",
         "jaxtyping>=0.3",
+        "matplotlib>=3.9",
         "ml-collections>=1.0",
         "numpy>=2.0",
         "opencv-python-headless>=4.11",
@@ -33,6 +36,7 @@ setup(
         "orbax-checkpoint>=0.12,<1.0",
         "pillow>=10.1",
         "pycocotools>=2.0.8",
+        "pyyaml>=6",  # of YOLO datasets
         "rich>=13",
         "safetensors>=0.8",
         "tensorboardX>=2.6.2",
@@ -69,9 +73,13 @@ setup(
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
 )

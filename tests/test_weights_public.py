@@ -148,9 +148,8 @@ def test_a_detector_by_name(golden_dir, hosts, monkeypatch, tmp_path):
     assert read_trained(V1).config == detector.config  # as --model=NAME
     name = "mmdetection/retinanet_r50_caffe_fpn_1x_coco"
     publish(hosts, monkeypatch, name, npz(tmp_path, mmdetection_state(state)))
-    assert (
-        Detector.from_pretrained(name, class_names=map(str, range(91))).config.pixels.order == "bgr"
-    )
+    caffe = Detector.from_pretrained(name, class_names=[str(n) for n in range(91)])
+    assert caffe.config.pixels.order == "bgr"
 
 
 def test_imagenet_is_the_backbones_own_file(golden_dir, hosts, monkeypatch, tmp_path):

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min_side", type=int, default=0, help="short side in pixels; 0: the recipe's, 800")
     add("--max_side", type=int, default=0, help="limit of the long side; 0: the recipe's, 1333")
     add("--image", type=Path, help="image to detect objects in")
-    add("--drawn", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
+    add("--drawing", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
     add("--score", type=float, default=0.4, help="lowest score that is printed and drawn")
 
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     write(loaded, workdir, arguments.checkpoint)
     print(f"recipe: {loaded.recipe}\n{loaded.report.summary()}\nwritten: {workdir}")
     if arguments.image:
-        show(workdir, arguments.image, arguments.drawn, arguments.score)
+        show(workdir, arguments.image, arguments.drawing, arguments.score)
 
 
 def class_names_of(text: str | None) -> str | tuple[str, ...] | None:
