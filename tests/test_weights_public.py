@@ -5,6 +5,7 @@ import http.server
 import re
 import sys
 import threading
+from pathlib import Path
 
 import golden_models
 import numpy as np
@@ -13,7 +14,9 @@ from checkpoint_layouts import mmdetection_state
 from local_server import serving
 from test_weights_pretrained import run_of
 
+from retinanet_jax.config.experiment_files import load_experiment
 from retinanet_jax.config.recipes import RECIPES
+from retinanet_jax.config.settings import from_config_dict
 from retinanet_jax.core.resnet import ARCHITECTURES
 from retinanet_jax.core.retinanet import ModelConfig
 from retinanet_jax.inference.detector import Detector
@@ -24,6 +27,7 @@ from retinanet_jax.weights.locations import cached_path, fetch
 from retinanet_jax.weights.pretrained import load_pretrained
 from retinanet_jax.weights.public_weights import imagenet_weights
 
+ROOT = Path(__file__).resolve().parent.parent
 V1 = "torchvision/retinanet_resnet50_fpn"
 
 
@@ -180,6 +184,20 @@ def test_every_backbone_has_imagenet_weights():
             imagenet_weights(choice, model)
 
 
+@pytest.mark.parametrize(
+    "experiment",
+    ["folder.py", "folder.py:small", "voc.py", "coco.py:r101", "coco.py:x101"]
+    + [f"coco.py:{name}" for name in RECIPES],
+)
+def test_the_default_weights_of_an_experiment_fit_its_network(experiment):
+    tree = load_experiment(str(ROOT / "experiments" / experiment))
+    tree.data.root = "somewhere"
+    config = from_config_dict(tree)
+    weights = imagenet_weights(config.model.pretrained, config.model)
+    assert weights.pixels == config.pixels.order
+    assert weights.name.startswith("detectron2") == (config.model.stride_on == "1x1")
+
+
 def test_the_table_is_consistent():
     urls = [weights.url for weights in PUBLIC_WEIGHTS.values()]
     files = [weights.file_name for weights in PUBLIC_WEIGHTS.values()]
@@ -244,9 +262,10 @@ def test_the_hub_is_read_with_revision_token_and_cache(monkeypatch, tmp_path):
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         path = fetch(location, tmp_path)
         assert path.read_bytes() == content
-        assert [method for method, *_ in server.requests].count("GET") == 1
+        downloads = [r for r in server.requests if r[0] == "GET" and "/resolve/" in r[1]]
+        assert len(downloads) == 1 and downloads[0][2] is None
         assert fetch(location, tmp_path) == path
-        assert [method for method, *_ in server.requests].count("GET") == 1
+        assert [r for r in server.requests if r[0] == "GET" and "/resolve/" in r[1]] == downloads
         path.resolve().write_bytes(content[::-1])  # damaged in the cache
         with pytest.raises(WeightsError, match=r"its SHA-256 does not begin with .*; delete"):
             fetch(location, tmp_path)
