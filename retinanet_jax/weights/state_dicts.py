@@ -54,7 +54,7 @@ def select_network(
             f"holds {len(wanted)} networks, under {', '.join(map(shown, sorted(wanted)))}; save "
             "one of them"
         )
-    prefix = wanted.pop()
+    prefix = next(iter(wanted))
     others = tuple(copies - {prefix})
     taken = {
         key[len(prefix) :]: value
