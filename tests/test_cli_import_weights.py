@@ -73,7 +73,7 @@ def test_a_workdir_in_which_a_run_trains_is_left_alone(checkpoint, tmp_path):
     with locked(tmp_path):
         done = run(f"--checkpoint={checkpoint}", f"--workdir={tmp_path}")
     assert done.returncode == 1 and "WorkdirError" in done.stderr
-    assert "another run trains in it" in done.stderr and "Traceback" not in done.stderr
+    assert "another run uses it" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "checkpoints").exists()
 
 

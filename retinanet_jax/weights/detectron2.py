@@ -28,7 +28,7 @@ def detector_from_detectron2(
     """The state dict of a RetinaNet as our variables.
 
     Raises:
-      WeightsError: as keymap.fill says.
+      WeightsError: as keymap.fill does.
     """
     return fill(variables, state, detector_key, partial=partial, may_be_unused=is_no_weight)
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,18 +18,19 @@ from retinanet_jax.core.resnet import ResNet
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
 from retinanet_jax.data.records import Categories
-from retinanet_jax.runtime.download import file_sha256
 from retinanet_jax.weights.keymap import Imported, is_batch_counter
-from retinanet_jax.weights.locations import fetch
 from retinanet_jax.weights.network import Network, read_backbone, read_network
-from retinanet_jax.weights.projects import BACKBONE, Source, import_detector, recognise
-from retinanet_jax.weights.public_weights import PUBLIC_WEIGHTS, PublicWeights, find_weights
-from retinanet_jax.weights.readers import read_checkpoint
-from retinanet_jax.weights.torchvision import backbone_from_torchvision, keep_classes, modern_keys
+from retinanet_jax.weights.network_file import (
+    TORCHVISION_COCO_CLASSES,
+    StateDict,
+    coco_channels,
+    read_network_file,
+)
+from retinanet_jax.weights.projects import BACKBONE, Source, import_detector
+from retinanet_jax.weights.torchvision import backbone_from_torchvision
 from retinanet_jax.weights.weights_error import WeightsError
 
-_TORCHVISION_COCO_CLASSES = 91
-_DETECTRON2_ZOO = "Detectron2 Model Zoo"
+_log = logging.getLogger(__name__)
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -47,25 +48,6 @@ class LoadedCheckpoint(NamedTuple):
     categories: Categories | None
     report: Imported
     recipe: str
-
-
-class StateDict(NamedTuple):
-    """The network in a checkpoint file, by its project's own keys.
-
-    path: of the file.
-    arrays: in torch's layout.
-    source: whose keys they are.
-    public: the public weights that the file is, by its name in the table or its hash; or None.
-    class_names: that the file holds, or that are known of public weights; () if unknown.
-    notes: for the log.
-    """
-
-    path: Path
-    arrays: dict[str, np.ndarray]
-    source: Source
-    public: PublicWeights | None
-    class_names: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 def load_checkpoint(
@@ -119,53 +101,9 @@ def load_detector(
             f"{location}: is a backbone without heads and detects nothing; train a detector from "
             f"it: --config.model.pretrained={location}"
         )
+    for note in loaded.report.notes:
+        _log.warning("%s: %s", location, note)
     return loaded
-
-
-def read_network_file(
-    location: str | os.PathLike,
-    cache_dir: str | os.PathLike | None = None,
-    *,
-    average: bool = False,
-) -> StateDict:
-    """The network of a checkpoint at a location, which is downloaded if needed.
-
-    Raises:
-      WeightsError: it cannot be read, or is of no known project.
-    """
-    path = fetch(location, cache_dir)
-    contents = read_checkpoint(path, average=average)
-    try:
-        found, arrays, notes = recognise(
-            contents.arrays, average=average and not contents.is_average
-        )
-        if found.name == "torchvision":
-            arrays = modern_keys(arrays)
-        public = find_weights(os.fspath(location)) or _find_by_hash(path)
-        names = contents.class_names
-        if (public and public.recipe) or contents.author == _DETECTRON2_ZOO:
-            names = names or COCO_CATEGORIES.names
-        notes = contents.notes + tuple(notes)
-        return StateDict(path, arrays, found, public, names, notes)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-
-
-def coco_channels(state: StateDict) -> StateDict:
-    """torchvision's 91 COCO channels cut to the 80 categories; any other state as it is."""
-    if (
-        state.source.name != "torchvision"
-        or state.class_names != COCO_CATEGORIES.names
-        or _num_classes(state) != _TORCHVISION_COCO_CLASSES
-    ):
-        return state
-    return state._replace(arrays=keep_classes(state.arrays, COCO_CATEGORIES.ids))
-
-
-def _find_by_hash(path: Path) -> PublicWeights | None:
-    digest = file_sha256(path)
-    known = (w for w in PUBLIC_WEIGHTS.values() if w.sha256 and digest.startswith(w.sha256))
-    return next(known, None)
 
 
 def _choose_recipe(state: StateDict, wanted: str | None) -> str:
@@ -214,10 +152,6 @@ def _load_detector(
     return LoadedCheckpoint(report.variables, config, categories, report, recipe)
 
 
-def _num_classes(state: StateDict) -> int:
-    return read_network(state.arrays, state.source.key_of).num_classes
-
-
 def _has_live_norm(found: Source, state: Mapping[str, np.ndarray]) -> bool:
     """Whether torchvision built it with batch norm that trains: only that has counters.
 
@@ -251,14 +185,14 @@ def _categories(state: StateDict, count: int, given: bool, notes: list[str]) -> 
         )
     if count != len(names):
         fix = "--class_names, or Detector.from_pretrained(..., class_names=...), takes names"
-        coco = " or 'coco'" if count in (80, _TORCHVISION_COCO_CLASSES) else ""
+        coco = " or 'coco'" if count in (80, TORCHVISION_COCO_CLASSES) else ""
         notes.append(f"class names: unknown, numbers stand for them; {fix}{coco}")
         names = tuple(f"class {i}" for i in range(count))
     return Categories(names, tuple(range(count)))
 
 
 def _raw_categories(num_classes: int) -> Categories:
-    if num_classes != _TORCHVISION_COCO_CLASSES:
+    if num_classes != TORCHVISION_COCO_CLASSES:
         raise WeightsError(f"raw_labels: it has {num_classes} classes, not torchvision's 91")
     names = dict(zip(COCO_CATEGORIES.ids, COCO_CATEGORIES.names, strict=True))
     unused = {0: "background"} | {i: f"unused {i}" for i in range(1, num_classes)}
@@ -267,7 +201,7 @@ def _raw_categories(num_classes: int) -> Categories:
 
 
 def _cut_channels() -> str:
-    unused = sorted(set(range(_TORCHVISION_COCO_CLASSES)) - set(COCO_CATEGORIES.ids))
+    unused = sorted(set(range(TORCHVISION_COCO_CLASSES)) - set(COCO_CATEGORIES.ids))
     return f"classes {', '.join(map(str, unused))} of head.classification_head.cls_logits"
 
 

@@ -11,12 +11,19 @@ import numpy as np
 from retinanet_jax.config.recipes import RECIPES
 from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import Config
-from retinanet_jax.core.anchors import AnchorConfig
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.weights.conventions import (
+    CONVENTIONS,
+    PIXELS,
+    check_conventions,
+    differences,
+    reordered,
+    value_of,
+)
 from retinanet_jax.weights.keymap import Imported
-from retinanet_jax.weights.loading import StateDict, coco_channels, read_network_file
 from retinanet_jax.weights.network import read_backbone, read_network, refuse_deep_stem
+from retinanet_jax.weights.network_file import StateDict, coco_channels, read_network_file
 from retinanet_jax.weights.projects import BACKBONE, import_detector
 from retinanet_jax.weights.public_weights import imagenet_weights
 from retinanet_jax.weights.run_weights import describe, read_variables
@@ -26,19 +33,6 @@ from retinanet_jax.weights.weights_error import WeightsError
 IMAGENET = ("imagenet", "imagenet_v2")
 _CLASS_OUTPUT = ("class_head", "output")
 _RANDOM_START = "; --config.model.pretrained=none starts from random weights"
-# Fields under which weights of the same shapes are another network.
-_CONVENTIONS = ("model.stride_on", "model.relu_before_p7", "pixels.order")
-_PIXELS = ("pixels.mean", "pixels.std", "pixels.scale")
-# Fields that may differ: training adapts the weights.
-_DIFFERENCES = (
-    "model.norm_epsilon",
-    "anchors.scales",
-    "anchors.ratios",
-    "anchors.size",
-    "anchors.rounding",
-    "anchors.strides",
-    "anchors.center",
-)
 
 
 def load_pretrained(
@@ -62,8 +56,8 @@ def load_pretrained(
             taken if its shape fits.
 
     Raises:
-        WeightsError: the file cannot be read, it is another network, it expects other pixels, or it
-            cannot be used with live batch norm.
+        WeightsError: the file is unreadable or another network, it expects other pixels, or its
+            batch norm has to stay frozen; names the flags to set.
     """
     folder = Path(location).expanduser()
     if folder.is_dir():
@@ -92,7 +86,7 @@ def _import(
     epsilon = float(config.model.norm_epsilon)
     if state.source is BACKBONE:
         if state.public:
-            _check_fields({"pixels.order": state.public.pixels}, config, state.public.name)
+            check_conventions({"pixels.order": state.public.pixels}, config, state.public.name)
         imported = backbone_from_torchvision(
             state.arrays, variables, norm_epsilon=epsilon, partial=True
         )
@@ -142,15 +136,10 @@ def _fitted(
     public = state.public.recipe if state.public else ""
     recipe = RECIPES[public if public in state.source.recipes else state.source.recipes[0]]
     allowed = [RECIPES[name] for name in state.source.recipes] if not public else [recipe]
-    for field in _CONVENTIONS:
-        if _field(config, field) not in [other[field] for other in allowed]:
-            _check_fields(recipe, config, f"a RetinaNet of {state.source.name}")
-    notes = [
-        f"differs from this run: {field} {_plain(recipe[field])}, here "
-        f"{_plain(_field(config, field))}"
-        for field in _DIFFERENCES
-        if field in recipe and _plain(recipe[field]) != _plain(_field(config, field))
-    ]
+    for field in CONVENTIONS:
+        if value_of(config, field) not in [other[field] for other in allowed]:
+            check_conventions(recipe, config, f"a RetinaNet of {state.source.name}")
+    notes = differences(recipe, config)
     if categories is None or state.class_names == categories.names:
         state = coco_channels(state)
     arrays = dict(state.arrays)
@@ -170,63 +159,14 @@ def _fitted(
     return state._replace(arrays=arrays), notes
 
 
-def reordered(value: np.ndarray, axis: int, order: str, anchors: AnchorConfig) -> np.ndarray:
-    """Output channels (anchor, value) in `order`, as channels in the other order.
-
-    axis: 0 (torch) or -1 (ours), where the channels are.
-    """
-    counts = len(anchors.scales), len(anchors.ratios)
-    counts = counts if order == "scale_major" else counts[::-1]
-    channels = np.moveaxis(value, axis, 0)
-    split = channels.reshape(*counts, -1, *channels.shape[1:])
-    return np.moveaxis(split.swapaxes(0, 1).reshape(channels.shape), 0, axis)
-
-
-def _check_fields(theirs: Mapping[str, Any], config: Config, what: str) -> None:
-    """Raises WeightsError where a convention differs, with the flags that set it."""
-    wrong = [
-        field
-        for field in _CONVENTIONS
-        if field in theirs and theirs[field] != _field(config, field)
-    ]
-    if not wrong:
-        return
-    if "pixels.order" in wrong:
-        wrong += _PIXELS
-        theirs = _pixels_of(theirs["pixels.order"]) | dict(theirs)
-    flags = " ".join(f"--config.{field}={_flag(theirs[field])}" for field in wrong)
-    here = ", ".join(f"{field}={_field(config, field)}" for field in wrong[:3])
-    raise WeightsError(f"it is {what}, which is another network with {here}; write {flags}")
-
-
-def _pixels_of(order: str) -> dict[str, Any]:
-    recipe = RECIPES["torchvision_v1" if order == "rgb" else "detectron2"]
-    return {field: recipe[field] for field in _PIXELS}
-
-
-def _flag(value: object) -> str:
-    return f"'{value}'".replace(" ", "") if isinstance(value, tuple) else str(value)
-
-
-def _field(config: Config, field: str) -> Any:
-    section, name = field.split(".")
-    return getattr(getattr(config, section), name)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return tuple(round(float(part), 6) for part in value)
-    return float(value) if isinstance(value, int | float) else value
-
-
 def _from_run(
     workdir: Path, variables: Mapping[str, Any], config: Config, categories: Categories | None
 ) -> Imported:
     """Every array of a run of ours that fits; new class outputs for other classes."""
     checkpoints = Checkpoints(workdir / "checkpoints")
     theirs, names = describe(checkpoints)
-    recipe = {field: _field(theirs, field) for field in (*_CONVENTIONS, *_PIXELS)}
-    _check_fields(recipe, config, f"the network of {workdir}")
+    recipe = {field: value_of(theirs, field) for field in (*CONVENTIONS, *PIXELS)}
+    check_conventions(recipe, config, f"the network of {workdir}")
     if theirs.model.backbone != config.model.backbone:
         raise WeightsError(
             f"{workdir}: its backbone is a {theirs.model.backbone}; write "

@@ -87,7 +87,7 @@ def import_detector(
       partial: keeps the variables that the checkpoint lacks; otherwise they are an error.
 
     Raises:
-      WeightsError: as keymap.fill says.
+      WeightsError: as keymap.fill does.
     """
     if source.name == "detectron2":
         return detector_from_detectron2(state, variables, partial=partial)

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from retinanet_jax.weights.array_files import is_safetensors, read_npz, read_safetensors
+from retinanet_jax.weights.pickle_constructors import ArrayStub, Inert
 from retinanet_jax.weights.tensors import Budget, Tensor, to_array
 from retinanet_jax.weights.torch_files import LEGACY_PREFIX, read_torch_legacy, read_torch_zip
-from retinanet_jax.weights.unpickler import ArrayStub, Inert, whole_pickle
+from retinanet_jax.weights.unpickler import whole_pickle
 from retinanet_jax.weights.weights_error import WeightsError, shown
 from retinanet_jax.weights.zip_records import open_zip
 
