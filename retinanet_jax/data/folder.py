@@ -25,8 +25,8 @@ from retinanet_jax.data.store.file_facts import (
     Stamps,
     fingerprint,
     is_image_name,
+    stamp_files,
     stamp_of,
-    walk,
 )
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
@@ -76,7 +76,7 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
     layout, line = find_layout(root, data_config.layout)
     names = _resolve(data_config, layout, root)
     wanted = _wanted(split, names, data_config, layout, root)
-    stamps = walk(layout.folders or (root,))
+    stamps = stamp_files(layout.folders or (root,))
     parts = (FORMAT_VERSION, layout.name, fingerprint(stamps), repr(names), repr(wanted))
     settings = (data_config.exif, data_config.on_error, repr(data_config.val_share))
     key = hashlib.blake2b("\0".join((*parts, *settings)).encode(), digest_size=16).hexdigest()

@@ -1,6 +1,7 @@
 """Folders with annotations in COCO JSON, by the tools that write them."""
 
 import functools
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,7 +90,7 @@ def _one(path: Path, folder: Path) -> dict[str, Path]:
 def _other_files(root: Path) -> dict[str, Path]:
     """COCO files by split, in the first of these places that has any."""
     for pattern in ("annotations/*.json", "*.json", "*/*.json", "*/annotations/*.json"):
-        paths = _sorted(root, pattern)
+        paths = sorted(itertools.islice(root.glob(pattern), _MAX_FILES + 1))
         found = [p for p in paths if is_coco(p)] if len(paths) <= _MAX_FILES else []
         if len(found) == 1 and found[0].parent in (root, root / "annotations"):
             return {split_name(found[0].stem): found[0]}

@@ -5,13 +5,16 @@ import os
 from pathlib import Path
 
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import coco_layouts
+from retinanet_jax.data.formats import coco_layouts, labelme, voc_folder, yolo
 from retinanet_jax.data.formats.raw import Finder, Layout
 
 AUTO = "auto"
-# The first that fits is taken. Labels beside images are the last: they are also written as copies.
+# The first that fits is taken.
 FINDERS: dict[str, Finder] = {
     "coco": coco_layouts.find,
+    "yolo": yolo.find,
+    "voc": voc_folder.find,
+    "labelme": labelme.find,
 }
 _UNDERSTOOD = """\
   coco         annotations/instances_<split>.json, <split>/_annotations.coco.json (Roboflow),
@@ -34,21 +37,37 @@ def find_layout(root: Path, layout: str = AUTO) -> tuple[Layout, str]:
       layout: 'auto', or the one name to try.
 
     Raises:
-      DataError: there is no such folder, or no layout fits; the message lists what is there.
+      DataError: there is no such folder, or no layout fits; the message lists what is there. Or
+        the one that fits has a broken file.
     """
     if not root.exists():
         raise DataError("missing folder", root, "", "is not there", "set data.root to a folder")
     names = list(FINDERS) if layout == AUTO else [layout]
     place = root
     for _ in range(3):
-        found = {name: fit for name in names if (fit := FINDERS[name](place))}
+        found, errors = _try(names, place)
         if found:
             return _chosen(found, root, place)
+        if errors:
+            raise errors[0]
         inner = _only_folder(place)
         if inner is None:
             break
         place = inner
     raise _unrecognized(root, layout)
+
+
+def _try(names: list[str], place: Path) -> tuple[dict[str, Layout], list[DataError]]:
+    found, errors = {}, []
+    for name in names:
+        try:
+            layout = FINDERS[name](place)
+        except DataError as error:
+            errors.append(error)
+            continue
+        if layout is not None:
+            found[name] = layout
+    return found, errors
 
 
 def _chosen(found: dict[str, Layout], root: Path, place: Path) -> tuple[Layout, str]:

@@ -18,13 +18,12 @@ from tqdm import tqdm
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.check_split import ImageFacts
+from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
 from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
 
 # Files that may be annotations or images; others, such as logs beside them, are not looked at.
 _SUFFIXES = {".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".names", ".data"}
 _SUFFIXES |= {".parquet", ""}
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif"}
-_IMAGE_SUFFIXES |= {".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
 _AHEAD = 256  # images in work at a time
 
 
@@ -38,7 +37,7 @@ class Stamp(NamedTuple):
 Stamps = dict[str, Stamp]
 
 
-def walk(folders: Iterable[Path]) -> Stamps:
+def stamp_files(folders: Iterable[Path]) -> Stamps:
     """The stamps of all files below some folders by path, without hidden files and folders."""
     found: Stamps = {}
     seen: set[tuple[int, int]] = set()
@@ -70,19 +69,15 @@ def fingerprint(stamps: Stamps) -> str:
     lines = (
         f"{path}\0{stamp.size}\0{stamp.mtime}"
         for path, stamp in sorted(stamps.items())
-        if is_image_name(path) or _suffix(path) in _SUFFIXES
+        if is_image_name(path) or suffix_of(path) in _SUFFIXES
     )
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()  # faster than pathlib, for 100,000 names
-
-
 def is_image_name(path: str) -> bool:
     """Whether a path has the suffix of an image."""
-    return _suffix(path) in _IMAGE_SUFFIXES
+    return suffix_of(path) in IMAGE_SUFFIXES
 
 
 def stamp_of(path: Path, stamps: Stamps) -> Stamp:
