@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from layout_writers import SMALL, Annotated, write_image
+from layout_writers import SMALL, Annotated, via_json, via_region, write_image
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError
@@ -15,23 +15,6 @@ from retinanet_jax.data.formats import via
 def region(name="rect", attributes=None, **shape) -> dict:
     attributes = {"class": "cat"} if attributes is None else attributes
     return {"shape_attributes": {"name": name, **shape}, "region_attributes": attributes}
-
-
-def rect(box, attribute: str = "class") -> dict:
-    sides = {"x": box.x, "y": box.y, "width": box.width, "height": box.height}
-    return region(attributes={attribute: box.name}, **sides)
-
-
-def metadata(images: list[Annotated]) -> dict:
-    return {
-        f"{image.file_name}123": {
-            "filename": image.file_name,
-            "size": 123,
-            "regions": [rect(box) for box in image.boxes],
-            "file_attributes": {},
-        }
-        for image in images
-    }
 
 
 @pytest.fixture
@@ -48,18 +31,18 @@ def folder(tmp_path):
 
 
 def as_json(path: Path, images: list[Annotated]) -> None:
-    path.with_suffix(".json").write_text(json.dumps(metadata(images)), encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(via_json(images)), encoding="utf-8")
 
 
 def as_version_1(path: Path, images: list[Annotated]) -> None:
-    content = metadata(images)
+    content = via_json(images)
     for entry in content.values():
         entry["regions"] = {str(n): r for n, r in enumerate(entry["regions"])}
     path.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def as_project(path: Path, images: list[Annotated]) -> None:
-    content = {"_via_settings": {}, "_via_img_metadata": metadata(images), "_via_attributes": {}}
+    content = {"_via_settings": {}, "_via_img_metadata": via_json(images), "_via_attributes": {}}
     path.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -69,7 +52,7 @@ def as_csv(path: Path, images: list[Annotated]) -> None:
     for image in images:
         start = [image.file_name, 123, "{}", len(image.boxes)]
         for number, box in enumerate(image.boxes):
-            shape = rect(box)
+            shape = via_region(box)
             rows.append([*start, number, *map(json.dumps, shape.values())])
         if not image.boxes:
             rows.append([*start, 0, "{}", "{}"])
