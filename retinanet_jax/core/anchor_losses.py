@@ -1,5 +1,6 @@
 """The losses of each anchor, which nothing has been divided by or summed over yet."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -38,6 +39,7 @@ def anchor_losses(
     gamma: Scalar | None = None,
     alpha: Scalar | None = None,
     star_beta: Scalar | None = None,
+    map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> AnchorLosses:
     """What each anchor adds to the loss of a batch; arguments as those of `retinanet_loss`."""
     focusing = Focusing(
@@ -54,7 +56,8 @@ def anchor_losses(
     of_boxes = box_losses(deltas, anchors, targets.boxes, config.box, config.beta)
     of_boxes = jnp.where(labels >= 0, of_boxes, 0)
     if config.hard_examples is not None:
-        chosen = hardest(of_classes + config.box_weight * of_boxes, labels, anchors, config)
+        combined = of_classes + config.box_weight * of_boxes
+        chosen = hardest(combined, labels, anchors, config, map_images)
         of_classes, of_boxes = jnp.where(chosen, of_classes, 0), jnp.where(chosen, of_boxes, 0)
     return AnchorLosses(of_classes, of_boxes)
 

@@ -5,8 +5,10 @@ divided by the number of positives. The elementwise losses are unreduced; `retin
 masks, normalises and sums.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
@@ -41,6 +43,7 @@ def retinanet_loss(
     alpha: Scalar | None = None,
     star_beta: Scalar | None = None,
     divisor: Float[ArrayLike, "b _"] | None = None,
+    map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> Losses:
     """The loss of a batch: class loss of all anchors plus box loss of the positive ones.
 
@@ -58,8 +61,10 @@ def retinanet_loss(
       gamma: in place of config.gamma; may be traced, so that a sweep compiles once.
       alpha: in place of config.alpha; may be traced.
       star_beta: in place of config.star_beta; may be traced.
-      divisor: from `divisors`: for a part of a batch that of the whole. None: this batch is
-        whole.
+      divisor: from `divisors`; for a part of a batch, that of the whole batch. None: computed from
+        this batch.
+      map_images: maps a function of one image over the batch: `jax.vmap`, or a variant that keeps
+        each image on its device.
 
     Returns:
       Losses. Without positive anchors the class loss is that of the negatives, the box loss 0.
@@ -67,8 +72,8 @@ def retinanet_loss(
     sizes = tuple(len(level) for level in anchors)
     if divisor is None:
         divisor = divisors(targets.labels, valid, sizes, config)
-    focal = {"gamma": gamma, "alpha": alpha, "star_beta": star_beta}
-    of_anchors = anchor_losses(class_logits, box_deltas, anchors, targets, valid, config, **focal)
+    options = {"gamma": gamma, "alpha": alpha, "star_beta": star_beta, "map_images": map_images}
+    of_anchors = anchor_losses(class_logits, box_deltas, anchors, targets, valid, config, **options)
     class_loss, box_loss = (_sum(losses, sizes, divisor) for losses in of_anchors)
     total = class_loss + config.box_weight * box_loss
     positive = (targets.labels >= 0) & jnp.asarray(valid)[:, None]

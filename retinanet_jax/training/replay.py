@@ -91,14 +91,14 @@ def _run_again(
             state, _ = setup.step_fn(state, next(stream), setup.focal)
         batch = next(stream)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
-    take_apart = jax.jit(functools.partial(losses_of_parts, model=model, config=config))
+    take_apart = jax.jit(functools.partial(losses_of_parts, model=model, config=config, mesh=mesh))
     parts = fetch(take_apart(state, batch))
     _, metrics = setup.step_fn(state, batch, setup.focal)
     return parts, {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
 def losses_of_parts(
-    state: TrainState, batch: Batch, *, model: nn.Module, config: Config
+    state: TrainState, batch: Batch, *, model: nn.Module, config: Config, mesh: Mesh | None = None
 ) -> LossParts:
     """What each level and image of a batch adds to the loss that `train_step` would find."""
     batch = augment_on_device(batch)
@@ -109,7 +109,7 @@ def losses_of_parts(
         train=True,
         mutable=["batch_stats"],
     )
-    targets = assign_targets(anchors, batch, config)
+    targets = assign_targets(anchors, batch, config, mesh)
     _, divisor = normalizer(state, targets, batch, anchors, config.loss)
     return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
 

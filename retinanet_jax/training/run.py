@@ -177,7 +177,7 @@ def evaluate_workdir(config: Config | None, workdir: Path) -> Evaluation:
     variables = to_each_device(read_variables(checkpoints, step), mesh)
     # It may be in training at this moment: nothing is taken out of its log.
     with RunLog(workdir, None, step, jax.process_index() == 0) as log, telling_of_disk(workdir):
-        predict_fn = make_predict_fn(model, config)
+        predict_fn = make_predict_fn(model, config, mesh)
         found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
         _tell_notes(log, dataset.notes)
         return found

@@ -84,7 +84,7 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
         once(first_state, out_shardings=sharding),
         jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
         make_train_step(model, optimizer, schedule, config, mesh, sharding),
-        make_predict_fn(model, config),
+        make_predict_fn(model, config, mesh),
     )
 
 

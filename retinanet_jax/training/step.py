@@ -23,7 +23,7 @@ from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
 from retinanet_jax.core.matching import Targets, assign
 from retinanet_jax.data.pipeline.batch import Batch
-from retinanet_jax.runtime.mesh import gathered, replicated
+from retinanet_jax.runtime.mesh import gathered, map_images, replicated
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.optimizer import update_average
 
@@ -132,7 +132,7 @@ def train_step(
     """
     batch = augment_on_device(batch)
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
-    targets = assign_targets(anchors, batch, config)
+    targets = assign_targets(anchors, batch, config, mesh)
     positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
 
     def loss_fn(params, batch_stats, part, targets, divisor):
@@ -142,11 +142,12 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        parameters = focal._asdict() | {"divisor": divisor}
+        options = focal._asdict() | {"divisor": divisor}
+        options["map_images"] = functools.partial(map_images, mesh=mesh)
 
         def loss(predictions):
             return retinanet_loss(
-                *predictions, anchors, targets, part.valid, config.loss, **parameters
+                *predictions, anchors, targets, part.valid, config.loss, **options
             )
 
         if config.model.remat != "none":
@@ -212,10 +213,15 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0, out_shardings=(sharding, replicated(mesh)))
 
 
-def assign_targets(anchors: tuple[np.ndarray, ...], batch: Batch, config: Config) -> Targets:
-    """Targets for every anchor of every image: Targets with leading axes b, n."""
+def assign_targets(
+    anchors: tuple[np.ndarray, ...], batch: Batch, config: Config, mesh: Mesh | None = None
+) -> Targets:
+    """Targets of every anchor of every image: Targets with leading axes b, n.
+
+    With a mesh, each device matches its own images.
+    """
     match = functools.partial(assign, np.concatenate(anchors), config=config.matching)
-    return jax.vmap(match)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
+    return map_images(match, mesh)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
 
 
 def normalizer(
