@@ -26,7 +26,7 @@ bfloat16 has not been measured here yet, nor has the time.
 
 Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). From COCO's archives or
 what was extracted from them in COCO/, which --download fetches first (20 GB):
-    python scripts/prepare_data.py --dataset=coco --source=COCO --data_dir=TFDS [--download]
+    retinanet-jax prepare --dataset=coco --source=COCO --data_dir=TFDS [--download]
 For 2014 take --dataset=coco2014 there and --config.data.name=coco2014 below.
 Weights: an ImageNet checkpoint with torchvision's or timm's keys.
 

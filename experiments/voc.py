@@ -7,7 +7,7 @@ published with the paper; none has been measured here yet.
 
 Data: the TFDS datasets `voc/2007` and `voc/2012` in config.data.root. From VOC's archives or
 what was extracted from them in VOC/, which --download fetches first (3 GB):
-    python scripts/prepare_data.py --dataset=voc --source=VOC --data_dir=TFDS [--download]
+    retinanet-jax prepare --dataset=voc --source=VOC --data_dir=TFDS [--download]
 One year alone is --config.data.name=voc2007 (splits train, validation, trainval, test) or voc2012
 (train, validation, trainval): --config.data.train_split=trainval.
 

@@ -93,7 +93,7 @@ def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: boo
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(run, "make_mesh", lambda: mesh_of(devices)))
         stack.enter_context(mock.patch.object(run, "make_setup", lambda *_: setup))
-        stack.enter_context(mock.patch.object(loop, "sent_ahead", recorded))
+        stack.enter_context(mock.patch.object(loop, "prefetch_to_device", recorded))
         if not evaluates:
             found = Evaluation({"AP": 0.0}, {}, [])
             stack.enter_context(mock.patch.object(run, "evaluate_and_log", lambda *_: found))

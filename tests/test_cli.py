@@ -96,11 +96,11 @@ def test_what_a_person_can_mend_is_a_line_and_a_fault_a_traceback(monkeypatch):
 
 
 def test_what_is_missing_or_wrong_of_inspect_and_analyze_is_told():
-    assert "name an experiment file" in exit_of("inspect")
+    assert "name an experiment" in exit_of("inspect")
     assert "--max_images: 0 is not 1" in exit_of("inspect", "--config=e.py", "--max_images=0")
     analyze = ("analyze", "--workdir=w")
     assert "--max_images: 0 is not 1" in exit_of(*analyze, "--max_images=0")
-    assert "name an experiment file" in exit_of(*analyze, "--config.data.root=d")
+    assert "name an experiment" in exit_of(*analyze, "--config.data.root=d")
     assert "e.py" in exit_of(*analyze, "--config=e.py")
 
 

@@ -1,4 +1,4 @@
-"""scripts/prepare_data.py, as one runs it: what it writes is what load_dataset reads."""
+"""`retinanet-jax prepare` as a user runs it: load_dataset reads what it writes."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def prepare(**options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "scripts/prepare_data.py"]
+    command = [sys.executable, "-m", "retinanet_jax", "prepare"]
     command += [f"--{name}={value}" for name, value in options.items()]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # installed or not
     return subprocess.run(

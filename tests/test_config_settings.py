@@ -222,7 +222,7 @@ def test_an_unknown_field_names_the_closest_one():
         ("steps", "; did you mean --config.train.steps?"),
         ("learning_rat", "; did you mean --config.optimizer.learning_rate?"),
         ("workdri", "; did you mean --workdir?"),
-        ("config.train.steps", "; fields follow the experiment file: --config=FILE.py"),
+        ("config.train.steps", "; set --config=EXPERIMENT before its fields"),
         ("zzz", ""),
     ],
 )

@@ -208,7 +208,7 @@ def test_records_without_an_index_beside_them_are_read_once(data_dir, tmp_path):
 
 
 def test_missing_data_names_the_command(tmp_path):
-    with pytest.raises(DataError, match=r"voc/2007.*prepare_data\.py --dataset=voc"):
+    with pytest.raises(DataError, match=r"voc/2007.*prepare --dataset=voc"):
         load_dataset(config(tmp_path, tmp_path), "test")
 
 

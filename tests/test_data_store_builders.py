@@ -203,7 +203,7 @@ def test_missing_things_are_named(folder, tmp_path):
         "nothing prepared": (
             config("coco", tmp_path / "tfds"),
             "validation",
-            r"tfds/coco/2017.*prepare_data\.py --dataset=coco",
+            r"tfds/coco/2017.*prepare --dataset=coco",
         ),
     }
     for settings, split, message in cases.values():

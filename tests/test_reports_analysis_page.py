@@ -170,7 +170,8 @@ def workdir(tmp_path_factory):
 
 def test_the_script_on_a_run(workdir, tmp_path):
     out = tmp_path / "pages/look.html"
-    command = [sys.executable, "scripts/analyze.py", f"--workdir={workdir}", f"--out={out}"]
+    command = [sys.executable, "-m", "retinanet_jax", "analyze"]
+    command += [f"--workdir={workdir}", f"--out={out}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # installed or not
     done = subprocess.run(
         [*command, "--figures", "--max_images=3"],

@@ -141,7 +141,7 @@ def test_ticks_are_round_and_inside():
 
 
 def inspect_data(folder: Path, tmp_path: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "scripts/inspect_data.py", "--config=experiments/folder.py"]
+    command = [sys.executable, "-m", "retinanet_jax", "inspect", "--config=experiments/folder.py"]
     command += [f"--config.data.root={folder}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
     command += ["--config.pipeline.min_side=64", "--config.pipeline.max_side=64", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # installed or not

@@ -59,8 +59,8 @@ def sick():
 
     compiled = CompiledOnce()
     with (
-        mock.patch.object(loop, "sent_ahead", infected),
-        mock.patch.object(replay, "sent_ahead", infected),
+        mock.patch.object(loop, "prefetch_to_device", infected),
+        mock.patch.object(replay, "prefetch_to_device", infected),
         mock.patch.object(run, "make_setup", compiled),
         mock.patch.object(replay, "make_setup", compiled),
         mock.patch.object(run, "evaluate_and_log", lambda *_: Evaluation({"AP": 0.0}, {}, [])),

@@ -78,6 +78,11 @@ class DataConfig:
         _one_of("data.on_error", self.on_error, ("strict", "skip"))
         for text in self.mix:
             parse_part(text)
+        if self.annotations and self.name.startswith(("voc", "shapes")):
+            raise ValueError(
+                f"data.annotations: not supported for {self.name}, which is evaluated on its own "
+                "annotations; leave it empty"
+            )
         if self.name == "folder" and not self.root:
             raise ValueError(
                 "data.root: is empty; write --config.data.root=FOLDER, a folder that holds images/ "

@@ -39,7 +39,7 @@ _VOC_SPLITS = {
         "trainval": _TRAINVAL_2012,
     },
 }
-_PREPARE = "python scripts/prepare_data.py --dataset={0} --source=FOLDER --data_dir={1}"
+_PREPARE = "retinanet-jax prepare --dataset={0} --source=FOLDER --data_dir={1}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +255,7 @@ def find_prepared(root: str, name: str, dataset: str) -> Path:
     """The latest version of a TFDS dataset, such as 'coco/2017', that is prepared below `root`.
 
     `root` is the TFDS data directory ('' is ~/tensorflow_datasets) or the prepared folder itself.
-    `dataset` is what scripts/prepare_data.py calls it.
+    `dataset` is what `retinanet-jax prepare` calls it.
 
     Raises:
       DataError: names the folder looked in and the command that prepares the dataset.

@@ -103,7 +103,7 @@ class TfdsSource:
     def _unreadable(self, place: int, what: str) -> DataError:
         file = self._files[int(np.searchsorted(self._ends, place, side="right"))]
         fix = (
-            "put the file back as it was or prepare the data again, with scripts/prepare_data.py; "
+            "put the file back as it was or prepare the data again with `retinanet-jax prepare`; "
             "the same command goes on from the last checkpoint"
         )
         return DataError("prepared data", file, f"record {place} of the split", what, fix)
@@ -189,7 +189,7 @@ def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.D
     try:
         builder = tfds.builder_from_directory(os.fspath(folder))
     except (OSError, ValueError, KeyError, json_format.Error) as error:
-        fix = "prepare it again, with scripts/prepare_data.py"
+        fix = "prepare it again with `retinanet-jax prepare`"
         raise DataError(
             "prepared data", folder, "", f"TFDS cannot read it ({error})", fix
         ) from error
@@ -198,7 +198,7 @@ def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.D
         what = f"its records are {' and '.join(formats) or 'of no known format'}, not {file_format}"
         fix = "prepare it with file_format='array_record'"
         if "tfrecord" in formats:
-            command = f"python scripts/prepare_data.py --convert={folder} --data_dir=NEW_FOLDER"
+            command = f"retinanet-jax prepare --convert={folder} --data_dir=NEW_FOLDER"
             fix = f"convert it by {command} and set data.root to NEW_FOLDER"
         raise DataError("prepared data", folder, "", what, fix)
     return builder
