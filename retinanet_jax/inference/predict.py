@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Float, Float32, UInt8
 
 from retinanet_jax.config.settings import Config
@@ -17,6 +18,7 @@ from retinanet_jax.core.postprocess import Detections, detect, to_original
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.runtime.mesh import on_own_rows
 from retinanet_jax.weights import WeightsError, load_detector
 from retinanet_jax.weights.locations import is_location
 from retinanet_jax.weights.run_weights import describe, read_variables
@@ -57,9 +59,13 @@ def predict(
     return jax.vmap(one_image)(class_logits, box_deltas, image_sizes, original_sizes)
 
 
-def make_predict_fn(model: nn.Module, config: Config) -> PredictFn:
-    """`predict` compiled, as a function of (variables, batch); one compilation per canvas."""
-    compiled = jax.jit(functools.partial(predict, model=model, config=config))
+def make_predict_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) -> PredictFn:
+    """`predict` compiled, as a function of (variables, batch); one compilation per canvas.
+
+    With a mesh, each device predicts its own images of the batch.
+    """
+    function = functools.partial(predict, model=model, config=config)
+    compiled = jax.jit(on_own_rows(function, mesh, whole=1))
 
     def predict_fn(variables: Any, batch: Batch) -> Detections:
         return compiled(variables, batch.images, batch.image_sizes, batch.original_sizes)
