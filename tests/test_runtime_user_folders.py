@@ -11,8 +11,11 @@ from retinanet_jax.runtime.user_folders import expand_user
 
 PROGRAM = """
 import os
-os.setuid(54321)  # without an entry in the password database
+from retinanet_jax.runtime.compilation_cache import _has_account
 from retinanet_jax.runtime.user_folders import expand_user
+assert _has_account()
+os.setuid(54321)  # without an entry in the password database
+assert not _has_account()
 print(expand_user("~/.cache/retinanet_jax"), expand_user("/data"), expand_user("runs"))
 """
 
