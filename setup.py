@@ -5,9 +5,11 @@ from setuptools import find_packages, setup
 setup(
     name="retinanet_jax",
     version="0.1.0",
-    description="RetinaNet in JAX and Flax: exact, fast, at home on CPU, GPU and TPU.",
+    description="RetinaNet and the focal loss in JAX and Flax, for CPU, GPU and TPU.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    keywords=["object detection", "RetinaNet", "focal loss", "JAX", "Flax"],
+    project_urls={"Paper": "https://arxiv.org/abs/1708.02002"},
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
@@ -19,7 +21,7 @@ setup(
         "retinanet_jax.config.experiments.paper": "experiments/paper",
     },
     package_data={
-        "retinanet_jax.reports.html": ["style.css"],
+        "retinanet_jax.reports": ["style.css"],
         "retinanet_jax.serving": ["static/*"],
     },
     install_requires=[
@@ -32,6 +34,7 @@ setup(
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
         "jax>=0.10",
         "jaxtyping>=0.3",
+        "matplotlib>=3.9",
         "ml-collections>=1.0",
         "numpy>=2.0",
         "opencv-python-headless>=4.11",
@@ -39,7 +42,9 @@ setup(
         "orbax-checkpoint>=0.12,<1.0",
         "pillow>=10.1",
         "pycocotools>=2.0.8",
+        "pyyaml>=6",  # of YOLO datasets
         "rich>=13",
+        "safetensors>=0.8",
         "submitit>=1.5",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.8",
@@ -49,6 +54,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10"],
         "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
+        "hub": ["huggingface_hub>=1.0"],
         "onnx": ["onnx>=1.17"],
         "serve": ["starlette>=1.0", "uvicorn>=0.40"],
         "tpu": ["jax[tpu]>=0.10"],
@@ -56,6 +62,7 @@ setup(
             "beartype>=0.19",
             "furo>=2025.9",
             "hotcoco>=1.3",
+            "huggingface_hub>=1.0",
             "hypothesis>=6.100",
             "markdown-it-py>=3",
             "myst-parser>=5",
@@ -64,7 +71,6 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
-            "safetensors>=0.5",
             "sphinx>=8.2",
             "starlette>=1.0",
             "uvicorn>=0.40",
@@ -72,9 +78,13 @@ setup(
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
 )

@@ -26,7 +26,7 @@ bfloat16 has not been measured here yet, nor has the time.
 
 Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). From COCO's archives or
 what was extracted from them in COCO/, which --download fetches first (20 GB):
-    python scripts/prepare_data.py --dataset=coco --source=COCO --data_dir=TFDS [--download]
+    retinanet-jax prepare --dataset=coco --source=COCO --data_dir=TFDS [--download]
 For 2014 take --dataset=coco2014 there and --config.data.name=coco2014 below.
 Weights: an ImageNet checkpoint with torchvision's or timm's keys.
 
@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.eval_split = "validation"
     config.model.backbone = "resnet50"
     config.model.norm = "auto"
-    config.model.frozen_stages = -2
+    config.model.frozen_stages = "auto"
     config.model.dtype = "bfloat16"
     config.train.evaluate_every = 10_000
     config.update_from_flattened_dict(choose_variant(VARIANTS, variant))

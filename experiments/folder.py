@@ -34,9 +34,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config = default_config()
     config.data.name = "folder"
     config.data.train_split = "train"
-    config.data.eval_split = "val"
+    config.data.eval_split = "auto"
     config.model.norm = "auto"
-    config.model.frozen_stages = -2
+    config.model.frozen_stages = "auto"
     return choose_variant({"": _gpu, "small": _small}, variant)(config)
 
 
@@ -58,7 +58,7 @@ def _small(config: ConfigDict) -> ConfigDict:
     config.pipeline.min_side, config.pipeline.max_side = 192, 256
 
     config.model.backbone = "resnet18"
-    config.model.frozen_stages = -3
+    config.model.frozen_stages = 3  # of pretrained weights; random ones are trained
     config.model.backbone_levels = (3, 4)
     config.model.max_level = 6
     config.model.fpn_channels = config.model.head_channels = 64
@@ -77,7 +77,7 @@ def _small(config: ConfigDict) -> ConfigDict:
     config.optimizer.warmup_steps = 20
     config.optimizer.gradient_clip = 10.0
     config.optimizer.ema_decay = 0.99
-    config.optimizer.backbone_factor = -0.1
+    config.optimizer.backbone_factor = "auto"
 
     config.train.steps = 400
     config.train.batch_size = 4

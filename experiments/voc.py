@@ -7,7 +7,7 @@ published with the paper; none has been measured here yet.
 
 Data: the TFDS datasets `voc/2007` and `voc/2012` in config.data.root. From VOC's archives or
 what was extracted from them in VOC/, which --download fetches first (3 GB):
-    python scripts/prepare_data.py --dataset=voc --source=VOC --data_dir=TFDS [--download]
+    retinanet-jax prepare --dataset=voc --source=VOC --data_dir=TFDS [--download]
 One year alone is --config.data.name=voc2007 (splits train, validation, trainval, test) or voc2012
 (train, validation, trainval): --config.data.train_split=trainval.
 
@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.pipeline.min_side, config.pipeline.max_side = 600, 1000
     config.model.backbone = choose_variant({"": "resnet50", "r101": "resnet101"}, variant)
     config.model.norm = "auto"
-    config.model.frozen_stages = -2
+    config.model.frozen_stages = "auto"
     config.model.dtype = "bfloat16"
     config.train.steps = 18_000
     config.train.checkpoint_every = 2_000

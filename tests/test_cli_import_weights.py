@@ -1,4 +1,4 @@
-"""scripts/import_weights.py as one runs it: what it writes is what the Detector reads."""
+"""`retinanet-jax import` as a user runs it: the Detector reads what it writes."""
 
 import os
 import re
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def run(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # installed or not
-    command = [sys.executable, "scripts/import_weights.py", *map(str, arguments)]
+    command = [sys.executable, "-m", "retinanet_jax", "import", *map(str, arguments)]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )

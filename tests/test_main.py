@@ -69,7 +69,10 @@ CASES = [
     ),
     (["--config=folder", "--workdir=W"], "config.data.root: is empty"),
     (["--config=folder:small", "--workdir=W", "--config.data.root=nowhere"], "nowhere"),
-    (["--config=coco", "--workdir=W", "--config.data.root=nowhere"], "--dataset=coco"),
+    (
+        ["--config=coco", "--workdir=W", "--config.data.root=nowhere"],
+        "retinanet-jax prepare --dataset=coco",
+    ),
     (
         ["--config=voc", "--workdir=W", "--config.data.annotations=a.json"],
         "config.data.annotations: not supported for voc",

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min_side", type=int, default=0, help="short side in pixels; 0: the recipe's, 800")
     add("--max_side", type=int, default=0, help="limit of the long side; 0: the recipe's, 1333")
     add("--image", type=Path, help="image to detect objects in")
-    add("--image", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
+    add("--drawing", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
     add("--score", type=float, default=0.4, help="lowest score that is told and drawn")
 
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     write(loaded, workdir, arguments.checkpoint)
     print(f"recipe: {loaded.recipe}\n{loaded.report.summary()}\nwritten: {workdir}")
     if arguments.image:
-        show(workdir, arguments.image, arguments.image, arguments.score)
+        show(workdir, arguments.image, arguments.drawing, arguments.score)
 
 
 def with_sides(loaded, min_side: int, max_side: int):

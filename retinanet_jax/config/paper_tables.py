@@ -78,7 +78,7 @@ _PUBLISHED = {
     "pipeline.max_side": 1000,
     "model.backbone": "resnet50",
     "model.norm": "auto",
-    "model.frozen_stages": -2,
+    "model.frozen_stages": "auto",
     "model.dtype": "bfloat16",
     "train.evaluate_every": 10_000,
 }
@@ -120,7 +120,7 @@ _SMALL = {
     "train.batch_size": 8,
     "train.log_every": 20,
     "train.checkpoint_every": 200,
-    "train.evaluate_every": 0,
+    "train.evaluate_every": "none",
     "evaluation.batch_size": 20,
 }
 
@@ -167,10 +167,10 @@ def _anchors(scales: int, ratios: int, *numbers: float) -> Row:
 def _ohem(batch: int, nms: float, *numbers: float, ratio: int = 0) -> Row:
     settings = {
         "loss.classification": "cross_entropy",
-        "loss.alpha": -1.0,
+        "loss.alpha": "none",
         "loss.hard_examples": batch,
         "loss.hard_examples_iou": nms,
-        "loss.negatives_per_positive": ratio,
+        "loss.negatives_per_positive": ratio or "none",
     }
     return Row(f"OHEM {'1:3 ' if ratio else ''}{batch}, nms {nms:g}", settings, *numbers)
 

@@ -19,6 +19,7 @@ models (vision/configs/retinanet.py, vision/losses/retinanet_losses.py). Epochs 
 117,266 images with objects, which torchvision, detectron2 and MMDetection train on.
 """
 
+import copy
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -47,7 +48,7 @@ _COMMON = {
     "matching.negative_iou": 0.4,
     "matching.low_quality": "own_box",
     "matching.low_quality_min_iou": 0.0,
-    "matching.crowd_ioa": -1.0,
+    "matching.crowd_ioa": "none",
     "loss.classification": "focal",
     "loss.gamma": 2.0,
     "loss.alpha": 0.25,
@@ -58,7 +59,7 @@ _COMMON = {
     "model.norm": "auto",
     "model.norm_epsilon": 1e-5,
     "model.norm_momentum": 0.1,
-    "model.frozen_stages": -2,
+    "model.frozen_stages": "auto",
     "model.stride_on": "1x1",
     "model.extra_levels_from": "backbone",
     "model.relu_before_p7": True,
@@ -83,7 +84,7 @@ _COMMON = {
     "optimizer.decay_factor": 0.1,
     "optimizer.warmup_steps": 1000,
     "optimizer.warmup_factor": 0.001,
-    "optimizer.gradient_clip": 0.0,
+    "optimizer.gradient_clip": "none",
     "train.steps": 90_000,
     "train.batch_size": 16,
 }
@@ -260,7 +261,7 @@ def with_recipe(
         raise ValueError(f"recipe: {name!r} is not one of {', '.join(RECIPES)}")
     if unknown := set(only) - set(SECTIONS):
         raise ValueError(f"recipe: only {sorted(unknown)} is not among {', '.join(SECTIONS)}")
-    config = config.copy_and_resolve_references()
+    config = copy.deepcopy(config)
     wanted = {k: v for k, v in RECIPES[name].items() if k.partition(".")[0] in only}
     own = {field.replace("__", ".", 1): value for field, value in fields.items()}
     config.update_from_flattened_dict(wanted | own)

@@ -53,7 +53,7 @@ def anchor_losses(
     of_classes = _class_losses(class_logits, labels, quality, sizes, config, focusing)
     of_boxes = box_losses(deltas, anchors, targets.boxes, config.box, config.beta)
     of_boxes = jnp.where(labels >= 0, of_boxes, 0)
-    if config.hard_examples:
+    if config.hard_examples is not None:
         chosen = hardest(of_classes + config.box_weight * of_boxes, labels, anchors, config)
         of_classes, of_boxes = jnp.where(chosen, of_classes, 0), jnp.where(chosen, of_boxes, 0)
     return AnchorLosses(of_classes, of_boxes)

@@ -22,6 +22,7 @@ def build_resnet(architecture: str, config: Any) -> ResNet:
         frozen_stages=config.frozen_stages,
         remat=config.remat != "none",
         dtype=jnp.dtype(config.dtype),
+        precision=config.precision,
     )
 
 

@@ -42,6 +42,7 @@ class FPN(nn.Module):
     extra_levels_from: str = "backbone"
     relu_before_p7: bool = True
     dtype: Any = jnp.float32
+    precision: str = "default"
 
     @nn.compact
     def __call__(self, features: dict[int, Array]) -> dict[int, Array]:
@@ -51,6 +52,7 @@ class FPN(nn.Module):
             use_bias=True,
             kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "uniform"),
             dtype=self.dtype,
+            precision=self.precision,
         )
         pyramid, merged = {}, None
         for level in reversed(self.levels):

@@ -55,7 +55,7 @@ def _hardest_of_image(losses, labels, anchors, config):
 
     size, ratio = config.hard_examples, config.negatives_per_positive
     chosen = jnp.zeros(labels.shape, bool)
-    if not ratio:
+    if ratio is None:
         indices, found = first(labels != IGNORE, size)
         return chosen.at[indices].max(found)
     positives, found = first(labels >= 0, size // (1 + ratio))

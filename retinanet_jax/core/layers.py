@@ -72,9 +72,9 @@ class Conv(nn.Module):
     """A square convolution padded by kernel // 2 on every side, as torch does; output sizes are
     ceil(n / stride).
 
-    Parameters 'kernel' [k k c/groups d] and 'bias' [d] are those of nn.Conv and stay float32; the
-    computation runs in dtype. The default initialisation is He's over the fan-out (torchvision's
-    ResNets).
+    Parameters 'kernel' [k k c/groups d] and 'bias' [d] are those of nn.Conv, in float32. Products
+    are computed in dtype; the result is in dtype, or in float32 with float32_result. For precision
+    see ModelConfig. The default initialisation is He's over the fan-out (torchvision's ResNets).
     """
 
     features: int
@@ -85,17 +85,26 @@ class Conv(nn.Module):
     kernel_init: Any = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
     bias_init: Any = nn.initializers.zeros
     dtype: Any = jnp.float32
+    precision: str = "default"
+    float32_result: bool = False
 
     @nn.compact
     def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         shape = (*(self.kernel_size,) * 2, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x, kernel = jnp.asarray(x, self.dtype), kernel.astype(self.dtype)
-        y = convolve(x, kernel, stride=self.stride, groups=self.groups)
+        y = convolve(
+            x,
+            kernel,
+            stride=self.stride,
+            groups=self.groups,
+            precision=self.precision,
+            float32_result=self.float32_result,
+        )
         if not self.use_bias:
             return y
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-        return y + bias.astype(self.dtype)
+        return y + bias.astype(y.dtype)
 
 
 @jax.custom_vjp

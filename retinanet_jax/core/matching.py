@@ -51,7 +51,8 @@ class MatchingConfig:
     (torchvision makes every anchor with IoU 0 positive then); 0.4 is close to Detectron 1."""
     crowd_ioa: float | int | None = 0.5
     """Negative anchors with at least this share of their area inside one crowd region are ignored.
-    None: crowd regions are dropped and their anchors are negative (all public implementations)."""
+    'none': crowd regions are dropped and their anchors are negative (all public
+    implementations)."""
 
     def __post_init__(self):
         if not 0 < self.positive_iou <= 1:
@@ -70,7 +71,9 @@ class MatchingConfig:
                 f"matching.low_quality_min_iou: {self.low_quality_min_iou} is not in [0, 1)"
             )
         if self.crowd_ioa is not None and not 0 < self.crowd_ioa <= 1:
-            raise ValueError(f"matching.crowd_ioa: {self.crowd_ioa} is not in (0, 1]; None is off")
+            raise ValueError(
+                f"matching.crowd_ioa: {self.crowd_ioa} is not in (0, 1]; 'none' drops crowds"
+            )
 
 
 class Targets(NamedTuple):

@@ -116,10 +116,11 @@ class ResNet(nn.Module):
     frozen_stages: int = 0
     remat: bool = False
     dtype: Any = jnp.float32
+    precision: str = "default"
 
     @nn.compact
     def __call__(self, images: Float[ArrayLike, "b h w 3"], train: bool) -> dict[int, Array]:
-        new_conv = functools.partial(Conv, dtype=self.dtype)
+        new_conv = functools.partial(Conv, dtype=self.dtype, precision=self.precision)
         new_norm = functools.partial(
             Norm,
             kind=self.norm,

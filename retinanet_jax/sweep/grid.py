@@ -7,6 +7,7 @@ An axis is a sequence of settings. The trials of a sweep are the product of its 
 """
 
 import ast
+import functools
 import hashlib
 import itertools
 import re
@@ -62,12 +63,22 @@ def parse_field(text: str, tree: ConfigDict) -> tuple[str, list[Any]]:
     now: Any = tree
     try:
         for name in field.split("."):
-            now = now[name]
+            section, now = now, now[name]
     except (KeyError, TypeError, IndexError):
         raise ConfigError(explain_unknown_field(field)) from None
     if isinstance(now, ConfigDict):
         raise ConfigError(f"config.{field}: is a section; name one of its fields, {', '.join(now)}")
-    return field, [parse_value(part.strip(), now, field) for part in _COMMA.split(values)]
+    takes_words = section.get_type(name) is object  # 'none' or 'auto' beside numbers
+    parse = parse_word if takes_words else functools.partial(parse_value, now=now, field=field)
+    return field, [parse(part.strip()) for part in _COMMA.split(values)]
+
+
+def parse_word(text: str) -> Any:
+    """A number, or the text as it is; `from_config_dict` checks it."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def parse_value(text: str, now: Any, field: str) -> Any:

@@ -7,6 +7,7 @@ DIR/NAME/trial.json     how it ended; missing while it has not
 DIR/NAME/error.txt      of a failed trial: the traceback
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,7 +87,7 @@ def plan_trials(
     fields = {field: None for settings in combined for field in settings}  # a set with an order
     for settings in combined:
         name = name_of(settings, fields)
-        config = tree.copy_and_resolve_references()
+        config = copy.deepcopy(tree)
         try:
             config.update_from_flattened_dict(settings)
             trial = Trial(

@@ -84,7 +84,7 @@ def make_optimizer(
             optimizer state.
     """
     parts = []
-    if config.gradient_clip:
+    if config.gradient_clip is not None:
         parts.append(optax.clip_by_global_norm(config.gradient_clip))
     mask = kernels_only if config.decay == "kernels" else None
     if config.name == "sgd":

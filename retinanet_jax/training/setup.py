@@ -72,7 +72,7 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
         return create_state(
             seed_or_variables if given else init(seed_or_variables),
             optimizer=optimizer,
-            keep_average=config.optimizer.ema_decay > 0,
+            keep_average=config.optimizer.ema_decay is not None,
             keep_positives=config.loss.normalizer == "running",
         )
 
@@ -168,7 +168,7 @@ def first_state(
     functions: CompiledFunctions, config: Config, log_message: Callable[[str], None]
 ) -> TrainState:
     """The state before the first update, from pretrained weights or random ones."""
-    if not config.model.pretrained:
+    if config.model.pretrained is None:
         return functions.first_state_fn(config.seed)
     variables = functions.init_fn(config.seed)
     imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)

@@ -6,15 +6,14 @@ model = torchvision.models.detection.retinanet_resnet50_fpn(weights=None, num_cl
 model.load_state_dict(safetensors.torch.load_file("retinanet.safetensors"))
 """
 
-import json
 import os
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from safetensors.numpy import save_file
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.weights.torchvision import detector_key
@@ -83,20 +82,8 @@ def _to_ratio_major(value: np.ndarray, config: Config) -> np.ndarray:
 
 
 def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
-    """A .safetensors file of float32 arrays: the header's length, a JSON header, the values.
-
-    It gets its name only when it is complete.
-    """
-    header, end = {"__metadata__": {"format": "pt"}}, 0
-    for name, value in state.items():
-        begin, end = end, end + 4 * value.size
-        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    """A .safetensors file, as torch's users write it; it gets its name when it is complete."""
     path = Path(path)
     beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for value in state.values():
-            file.write(np.ascontiguousarray(value, "<f4").tobytes())
+    save_file(dict(state), beside, metadata={"format": "pt"})
     beside.replace(path)
