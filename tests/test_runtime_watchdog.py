@@ -63,7 +63,7 @@ def test_a_hang_is_reported_with_stage_and_stacks(tmp_path, clock):
 
 
 def test_there_is_no_report_while_beats_arrive_or_if_it_is_off(tmp_path, clock):
-    with Watchdog(LIMIT, tmp_path) as watchdog, Watchdog(0.0, tmp_path):
+    with Watchdog(LIMIT, tmp_path) as watchdog, Watchdog(None, tmp_path):
         for _ in range(5):
             clock.now += 0.015
             watchdog.beat("step")
