@@ -75,7 +75,7 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         watchdog = stack.enter_context(
-            Watchdog(config.train.watchdog_minutes or 0, workdir, jax.process_index())
+            Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
