@@ -47,8 +47,8 @@ def writing_to(place: Path) -> Iterator[None]:
 class _DetectionFile:
     """A file that is written as detections come in; a context.
 
-    After another error, the file has the detections before it. A file that cannot be written to its
-    end, because the disk is full, is deleted.
+    After another error, the file has the detections before it. When writing fails, because the disk
+    is full, a part may be missing: the file is deleted.
     """
 
     def __init__(self, path: Path, categories: Categories):
@@ -59,13 +59,17 @@ class _DetectionFile:
         self._begin(self._file)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        whole = kind is None or not issubclass(kind, OSError)
         try:
             with self._file:
                 self._end(self._file)
         except OSError:
-            self.path.unlink(missing_ok=True)
+            whole = False
             raise
+        finally:
+            if not whole:
+                self.path.unlink(missing_ok=True)
 
     def _begin(self, file: io.TextIOBase) -> None:
         raise NotImplementedError

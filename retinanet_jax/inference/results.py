@@ -181,10 +181,10 @@ def save_image(image: Image.Image, path: Path) -> None:
     try:
         image.save(path, **options)
     except (ValueError, OSError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
+        fix = "name a .jpg or .png file in an existing folder"
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             fix = "free some space"
-        else:
-            fix = "name a .jpg or .png file in an existing folder"
+            path.unlink(missing_ok=True)  # Pillow may leave the first part of it
         what = f"cannot be written ({getattr(error, 'strerror', None) or error})"
         raise DataError("image", path, "", what, fix) from error
 
