@@ -216,7 +216,7 @@ def folder(tmp_path_factory, compilations):
 def test_commands_write_the_documented_files(folder):
     for written in (
         *("runs/shapes/results.json", "runs/shapes/best/results.json", "runs/mine/config.json"),
-        *("found/detections.json", "found/detections.csv", "found/images/clip.mp4"),
+        *("found/detections.coco.json", "found/detections.csv", "found/images/clip.mp4"),
         *("shapes.onnx", "shapes.stablehlo", "look.html", "runs/focal/report.md"),
     ):
         assert (folder / written).stat().st_size > 0, written
