@@ -1,8 +1,28 @@
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+
+class BuildWithExperiments(build_py):
+    """Adds the experiments to the package: `--config=coco` works without a clone."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:  # config/experiment_files.py finds those of the clone
+            return
+        target = Path(self.build_lib) / "retinanet_jax/config/experiments"
+        shutil.copytree(
+            Path(__file__).with_name("experiments"),
+            target,
+            ignore=shutil.ignore_patterns("__pycache__", "*.md"),
+            dirs_exist_ok=True,
+        )
+
 
 setup(
+    cmdclass={"build_py": BuildWithExperiments},
     name="retinanet_jax",
     version="0.1.0",
     description="RetinaNet and the focal loss in JAX and Flax, for CPU, GPU and TPU.",
