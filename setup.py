@@ -35,7 +35,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
     package_data={
-        "retinanet_jax.reports.html": ["style.css"],
+        "retinanet_jax.reports": ["style.css"],
         "retinanet_jax.serving": ["static/*"],
     },
     install_requires=[
@@ -48,6 +48,7 @@ setup(
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
         "jax>=0.10",
         "jaxtyping>=0.3",
+        "matplotlib>=3.9",
         "ml-collections>=1.0",
         "numpy>=2.0",
         "opencv-python-headless>=4.11",

@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = default_config()
     config.data.name = "folder"
     config.data.train_split = "train"
-    config.data.eval_split = "val"
+    config.data.eval_split = "auto"
     config.model.norm = "auto"
     config.model.frozen_stages = "auto"
     return choose_variant({"": _gpu, "small": _small}, variant)(config)

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace, data_dir: Path) -> None:
-    from retinanet_jax.data.store.array_record import SOURCE_FILE, read_source_file
+    from retinanet_jax.data.store.array_record import read_source_file
     from retinanet_jax.data.store.coco_release import prepare_coco
     from retinanet_jax.data.store.voc_release import prepare_voc
 
@@ -110,5 +110,5 @@ def _prepare(arguments: argparse.Namespace, data_dir: Path) -> None:
         )
         stored = read_source_file(folder)  # also where it was prepared before
         if stored and stored.report.total:
-            print(stored.report.notes(arguments.dataset, folder / SOURCE_FILE))
+            print(stored.report.notes(arguments.dataset))
         print(f"prepared: {folder}")

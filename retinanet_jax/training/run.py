@@ -258,6 +258,7 @@ def log_start(
             f"config.train.steps={config.train.steps} is reached: evaluates only; set a larger "
             "--config.train.steps to train on"
         )
+    log_lines(log, f"{train_set.found}\n{eval_set.found}".splitlines())
     parameters = sum(x.size for x in jax.tree.leaves(setup.state.params))
     categories = train_set.categories
     names = ", ".join(categories.names[:8]) + (" ..." if categories.num_classes > 8 else "")

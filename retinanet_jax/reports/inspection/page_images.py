@@ -1,7 +1,7 @@
-"""Images of the page: what the pipeline gives the network, and boxes beside their best anchors.
+"""Images of the inspection page: the output of the pipeline, and boxes with their best anchors.
 
-An image is a JPEG inside an SVG that draws the boxes, which stay sharp at every size and whose
-names are set by the reader's browser, in whatever script they are written.
+An image is a JPEG inside an SVG that draws the boxes. They stay sharp at every size, and the
+reader's browser draws the class names, so that any script works.
 """
 
 import base64
@@ -16,26 +16,26 @@ from PIL import Image
 from retinanet_jax.data.pipeline.batch import HostBatch
 from retinanet_jax.data.pipeline.stream import Batches
 from retinanet_jax.inference.drawing import class_color
-from retinanet_jax.reports.html.markup import TIMES, Html, shortened, tag
+from retinanet_jax.reports.html_page import TIMES, Html, shortened, tag
 from retinanet_jax.training.device_augmentation import as_seen
 
-LONG_SIDE = 512  # pixels of a stored image; more is not seen on a page
+LONG_SIDE = 512  # pixels of a stored image; a page does not show more
 QUALITY = 80
-MAX_DRAWN = 300  # boxes on an image, the largest: more hide each other and the image
-FEW_BOXES = 8  # so many all get their names; of more, those with room for it
+MAX_DRAWN = 300  # boxes on an image, the largest; more would hide the image
+FEW_BOXES = 8  # up to so many boxes all show their names, more only if the name fits
 
 
 def jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    """The image as a data URI, no larger than LONG_SIDE."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((LONG_SIDE, LONG_SIDE))
+    """The image as a data URI, at most LONG_SIDE pixels wide and high."""
+    resized = Image.fromarray(image)
+    resized.thumbnail((LONG_SIDE, LONG_SIDE))
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=QUALITY, optimize=True)
+    resized.save(data, "JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def css_color(label: int) -> str:
-    """The colour of a class, as in every other image of this package."""
+    """The color of a class, the same as in all images of this package."""
     return "#{:02x}{:02x}{:02x}".format(*class_color(label))
 
 
@@ -46,20 +46,20 @@ def overlay(
     crowd: Bool[np.ndarray, " m"],
     names: Sequence[str],
 ) -> Html:
-    """An SVG of an image with its boxes in the colours of their classes.
+    """An SVG of an image with its boxes in the colors of their classes.
 
     Args:
-      boxes: xyxy in pixels of `image`; of more than MAX_DRAWN the largest are drawn.
+      boxes: xyxy in pixels of `image`. At most the MAX_DRAWN largest are drawn.
       labels: contiguous from 0.
       crowd: drawn dashed.
       names: of the classes.
     """
     height, width = image.shape[:2]
     sides = boxes[:, 2:] - boxes[:, :2]
-    # Large boxes first, so that small ones lie over them.
+    # Large boxes first, so that small ones are on top.
     order = np.argsort(-sides.prod(axis=1), kind="stable")[:MAX_DRAWN]
     outlines: list[Html] = []
-    plates: list[Html] = []
+    labels_drawn: list[Html] = []
     letters = max(height, width) / 32
     for box, label, is_crowd in zip(boxes[order], labels[order], crowd[order], strict=True):
         name = names[label] + (" (crowd)" if is_crowd else "")
@@ -67,15 +67,15 @@ def overlay(
         kind = "crowd" if is_crowd else None
         outlines.append(_rectangle(box, name, css_color(int(label)), kind))
         if len(order) <= FEW_BOXES or box[2] - box[0] > 0.6 * letters * len(shown):
-            plates.append(_name(box, shown, int(label), letters, width))
-    return _image(image, outlines + plates)
+            labels_drawn.append(_name(box, shown, int(label), letters, width))
+    return _image(image, outlines + labels_drawn)
 
 
 def _image(image: UInt8[np.ndarray, "h w 3"], drawn: Sequence[Html]) -> Html:
     height, width = image.shape[:2]
-    picture = tag("image", href=jpeg_uri(image), width=width, height=height)
+    photo = tag("image", href=jpeg_uri(image), width=width, height=height)
     view = f"0 0 {width} {height}"
-    return tag("svg", picture, drawn, viewBox=view, class_="image", role="img")
+    return tag("svg", photo, drawn, viewBox=view, class_="image", role="img")
 
 
 def _rectangle(box: Float[np.ndarray, "4"], name: str, color: str, kind: str | None) -> Html:
@@ -85,7 +85,7 @@ def _rectangle(box: Float[np.ndarray, "4"], name: str, color: str, kind: str | N
 
 
 def _name(box: Float[np.ndarray, "4"], name: str, label: int, letters: float, width: int) -> Html:
-    """A name on the colour of its class: in the corner of its box, or above a box too small."""
+    """A name in the color of its class: in the corner of the box, or above a small box."""
     x1, y1, x2, y2 = (float(value) for value in box)
     length = 0.6 * letters * len(name)
     if x2 - x1 > length and y2 - y1 > 3 * letters:
@@ -99,14 +99,14 @@ def _name(box: Float[np.ndarray, "4"], name: str, label: int, letters: float, wi
 
 
 def first_images(batches: Batches, names: Sequence[str], count: int) -> list[Html]:
-    """Figures of the first `count` rows of some batches."""
-    # By number, not as an iterator, whose threads would go on to batches that nobody sees.
+    """Figures of the first `count` images of some batches."""
+    # By index: the threads of an iterator would prefetch batches that are not shown.
     some = (batch_images(batches[step], names) for step in range(len(batches)))
     return list(itertools.islice(itertools.chain.from_iterable(some), count))
 
 
 def batch_images(host: HostBatch, names: Sequence[str]) -> list[Html]:
-    """Figures of the rows of a batch on their whole canvases, as the network sees them."""
+    """Figures of the images of a batch on their canvases, as the network gets them."""
     host = host._replace(batch=as_seen(host.batch))
     return [_figure(host, row, names) for row in np.flatnonzero(host.batch.valid).tolist()]
 
@@ -116,14 +116,14 @@ def _figure(host: HostBatch, row: int, names: Sequence[str]) -> Html:
     image = batch.images[row]
     real = batch.gt_labels[row] >= 0
     parts = (batch.gt_boxes[row], batch.gt_labels[row], batch.gt_crowd[row])
-    picture = overlay(image.astype(np.uint8), *(part[real] for part in parts), names)
+    drawn = overlay(image.astype(np.uint8), *(part[real] for part in parts), names)
     height, width = (int(side) for side in batch.image_sizes[row])
     size = f"{width}{TIMES}{height}"
     if (height, width) != image.shape[:2]:
         size += f" on {image.shape[1]}{TIMES}{image.shape[0]}"
     count = int(real.sum())
     caption = f"image {host.image_ids[row]} · {count or 'no'} {'box' if count == 1 else 'boxes'}"
-    return tag("figure", picture, tag("figcaption", f"{caption} · {size}"))
+    return tag("figure", drawn, tag("figcaption", f"{caption} · {size}"))
 
 
 def anchor_crop(
@@ -133,12 +133,11 @@ def anchor_crop(
     anchor: Float[np.ndarray, "4"],
     names: Sequence[str],
 ) -> Html:
-    """The surroundings of a box, with the anchor that fits it best drawn over it, dashed.
+    """A crop around a box, with its best anchor drawn dashed.
 
     Args:
-      image: as the network sees it; what the anchor shows beyond is drawn as padding.
-      box: xyxy in pixels of `image`.
-      anchor: likewise.
+      image: resized as for the network; black beyond its borders.
+      box, anchor: xyxy in pixels of `image`.
     """
     low, high = np.minimum(box[:2], anchor[:2]), np.maximum(box[2:], anchor[2:])
     side = max(32, int(1.5 * (high - low).max()))

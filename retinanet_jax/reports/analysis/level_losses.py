@@ -1,6 +1,6 @@
-"""What the loss of a network is made of, measured beside its detections in one pass over the data.
+"""The loss by pyramid level, computed along with the detections in one pass over the data.
 
-The images come as in evaluation, resized only; anchors are matched and losses taken as in training.
+Images are preprocessed as in evaluation. Matching and loss are those of training.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,13 @@ from retinanet_jax.training.step import assign_targets
 ArrayLike = Array | np.ndarray
 
 
-class Measures(NamedTuple):
-    """Sums over images; per level of the pyramid, lowest first, but for `logits`.
+class LossStatistics(NamedTuple):
+    """Sums over images, per level of the pyramid from the finest on.
 
-    class_loss, box_loss: of all anchors, not normalised; the latter without box_weight.
-    anchors: in all; padding of the canvas has some, too.
-    positives, ignored: of these.
-    logits: histograms of `count_logits`.
+    class_loss, box_loss: sums over the anchors, not normalized; box_loss without box_weight.
+    anchors: number of anchors, including those on the padding of the canvas.
+    positives, ignored: numbers of positive and of ignored anchors.
+    logits: histograms of `count_logits`, over all levels.
     """
 
     class_loss: Float[ArrayLike, " l"]
@@ -45,35 +45,34 @@ class Measures(NamedTuple):
     logits: Int[ArrayLike, "2 bins"]
 
 
-class Measured:
-    """A predict function for `evaluate` that keeps the Measures of the batches on its way."""
+class PredictAndRecord:
+    """A predict function for `evaluate` that also records the LossStatistics of each batch."""
 
     def __init__(self, model: nn.Module, config: Config):
-        self._compiled = make_measure_fn(model, config)
-        self._kept: list[Measures] = []
+        self._compiled = make_predict_and_measure_fn(model, config)
+        self._recorded: list[LossStatistics] = []
 
     def __call__(self, variables: Any, batch: Batch) -> Detections:
-        found, measures = self._compiled(variables, batch)
-        self._kept.append(measures)  # small, and on the device until they are asked for
+        found, statistics = self._compiled(variables, batch)
+        self._recorded.append(statistics)  # small; stays on the device until `total`
         return found
 
-    def total(self) -> Measures:
-        """The sums over all batches so far."""
-        kept = jax.device_get(self._kept)
-        # In 64 bits: 10^9 decisions of a class are soon there.
-        return Measures(*(_sum(np.stack(parts)) for parts in zip(*kept, strict=True)))
+    def total(self) -> LossStatistics:
+        """The sums over all batches so far, in 64 bits: examples soon number 10^9."""
+        recorded = jax.device_get(self._recorded)
+        return LossStatistics(*(_sum(np.stack(parts)) for parts in zip(*recorded, strict=True)))
 
 
 def _sum(parts: np.ndarray) -> np.ndarray:
     return parts.sum(axis=0, dtype=np.int64 if parts.dtype.kind == "i" else np.float64)
 
 
-def make_measure_fn(
+def make_predict_and_measure_fn(
     model: nn.Module, config: Config
-) -> Callable[[Any, Batch], tuple[Detections, Measures]]:
-    """Detections and Measures of a batch, compiled; one compilation per canvas."""
+) -> Callable[[Any, Batch], tuple[Detections, LossStatistics]]:
+    """A compiled function of (variables, batch). It compiles once per canvas."""
 
-    def run(variables: Any, batch: Batch) -> tuple[Detections, Measures]:
+    def run(variables: Any, batch: Batch) -> tuple[Detections, LossStatistics]:
         found = predict(
             variables,
             batch.images,
@@ -82,20 +81,21 @@ def make_measure_fn(
             model=model,
             config=config,
         )
-        # The same network on the same images as inside `predict`: XLA computes it once.
+        # `predict` applies the same network to the same inputs: XLA computes it once.
         inputs = normalize(batch.images, config.pixels, batch.image_sizes)
-        return found, measure(model.apply(variables, inputs, train=False), batch, config)
+        predictions = model.apply(variables, inputs, train=False)
+        return found, loss_statistics(predictions, batch, config)
 
     return jax.jit(run)
 
 
-def measure(predictions: Predictions, batch: Batch, config: Config) -> Measures:
-    """The Measures of a batch.
+def loss_statistics(predictions: Predictions, batch: Batch, config: Config) -> LossStatistics:
+    """The LossStatistics of a batch.
 
     Args:
-      predictions: of the network on the batch.
-      batch: with its boxes; rows that are not valid count nothing.
-      config: sections anchors, matching and loss are read.
+      predictions: of the network for the batch.
+      batch: rows that are not valid do not count.
+      config: its sections anchors, matching and loss are used.
     """
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
     sizes = tuple(len(level) for level in anchors)
@@ -110,4 +110,6 @@ def measure(predictions: Predictions, batch: Batch, config: Config) -> Measures:
     counts = (jnp.broadcast_to(valid[:, None], labels.shape), labels >= 0)
     ignored = (labels == IGNORE) & valid[:, None]
     counted = (add_up(count.astype(jnp.int32)) for count in (*counts, ignored))
-    return Measures(*map(add_up, losses), *counted, count_logits(predictions.class_logits, labels))
+    return LossStatistics(
+        *map(add_up, losses), *counted, count_logits(predictions.class_logits, labels)
+    )
