@@ -60,19 +60,13 @@ def predict(
     return jax.vmap(one_image)(class_logits, box_deltas, image_sizes, original_sizes)
 
 
-<<<<<<< HEAD
 def make_predict_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) -> PredictFn:
-    """`predict` compiled, as a function of (variables, batch); one compilation per canvas.
+    """`predict` compiled, as a function of (variables, batch); it compiles once per canvas.
 
     With a mesh, each device predicts its own images of the batch.
     """
     function = functools.partial(predict, model=model, config=config)
     compiled = jax.jit(on_own_rows(function, mesh, whole=1))
-=======
-def make_predict_fn(model: nn.Module, config: Config) -> PredictFn:
-    """`predict` compiled, as a function of (variables, batch); it compiles once per canvas."""
-    compiled = jax.jit(functools.partial(predict, model=model, config=config))
->>>>>>> h/serving
 
     def predict_fn(variables: Any, batch: Batch) -> Detections:
         return compiled(variables, batch.images, batch.image_sizes, batch.original_sizes)
@@ -81,22 +75,6 @@ def make_predict_fn(model: nn.Module, config: Config) -> PredictFn:
     return predict_fn
 
 
-<<<<<<< HEAD
-=======
-def describe(checkpoints: Checkpoints, step: int | None = None) -> tuple[Config, Categories]:
-    """The configuration and the classes that a checkpoint was trained with."""
-    metadata = checkpoints.read_metadata(step)
-    categories = Categories(tuple(metadata["names"]), tuple(metadata["ids"]))
-    return from_json(metadata["config"]), categories
-
-
-def read_variables(checkpoints: Checkpoints, step: int | None = None) -> dict[str, Any]:
-    """The variables to predict with: the moving average of the weights where a run kept one."""
-    state = checkpoints.read_part(("params", "batch_stats", "average"), step)
-    return state["average"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
-
-
->>>>>>> h/serving
 class Trained(NamedTuple):
     """A trained network, with the conventions and the classes of its weights."""
 
@@ -123,13 +101,6 @@ def read_trained(
     """
     if not isinstance(location, str | os.PathLike) or not str(location):
         fix = "give a workdir, a file, an https:// URL or hf://owner/name/file"
-<<<<<<< HEAD
-        raise WeightsError(f"{location!r} is no place of a network; {fix}")
-    if Path(location).expanduser().is_dir():
-        checkpoints = Checkpoints(Path(location).expanduser() / "checkpoints")
-        return Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
-    if not is_location(location):
-=======
         raise WeightsError(f"{location!r} is not the location of a network; {fix}")
     path = Path(location).expanduser()
     if path.is_dir():
@@ -137,22 +108,12 @@ def read_trained(
         trained = Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
         log(f"{location}: {kind} checkpoint, step {step}")
         return trained
-    if "://" not in str(location) and not path.exists():
->>>>>>> h/serving
+    if not is_location(location):
         raise WeightsError(
             f"{location}: no such workdir or file in {Path.cwd()}; name the --workdir of a run, or "
             "a RetinaNet: a file, an https:// URL or hf://owner/name/file"
         )
-<<<<<<< HEAD
     return Trained(*load_detector(location)[:3])
-=======
-    loaded = load_checkpoint(location)
-    if loaded.categories is None:
-        raise WeightsError(
-            f"{location}: is a backbone without heads and detects nothing; train a detector from "
-            "it by config.model.pretrained"
-        )
-    return Trained(*loaded[:3])
 
 
 def _choose_checkpoint(workdir: Path, step: int | None) -> tuple[Checkpoints, int | None, str]:
@@ -164,4 +125,3 @@ def _choose_checkpoint(workdir: Path, step: int | None) -> tuple[Checkpoints, in
     if step is not None:
         return every, step, "chosen"
     return every, every.latest_step(), "latest"
->>>>>>> h/serving
