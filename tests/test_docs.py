@@ -152,6 +152,7 @@ SHORT = (
     *("--config.data.shapes.image_size=(64, 64)", "--config.data.shapes.num_eval=4"),
     "--config.data.cache_dir=cache",
 )
+NO_WEIGHTS = "--config.model.pretrained=none"  # the tests have no connection
 # The commands that are run, in this order: document, first words, further arguments.
 RUN = [
     ("README.md", "python -m retinanet_jax.main --config=experiments/shapes.py", SHORT),
@@ -161,7 +162,11 @@ RUN = [
     ("docs/export.md", "retinanet-jax export --format=stablehlo", ()),
     ("docs/export.md", "retinanet-jax export --format=onnx", ()),
     ("docs/your_data.md", "retinanet-jax inspect", ("--config.data.cache_dir=cache",)),
-    ("docs/your_data.md", "retinanet-jax train --config=experiments/folder.py:small", SHORT),
+    (
+        "docs/your_data.md",
+        "retinanet-jax train --config=experiments/folder.py:small",
+        (*SHORT, NO_WEIGHTS),
+    ),
     ("docs/sweeps.md", "retinanet-jax sweep", ("--print_commands",)),
     ("docs/sweeps.md", "retinanet-jax report", ()),
 ]

@@ -76,7 +76,7 @@ def test_eighty_classes_and_ten_thousand_boxes():
 
 
 def test_skipped_entries_are_listed_by_file_and_id():
-    report = Report({"box without <area>": [f"a.json: id {i}" for i in range(300)]})
+    report = Report.from_json({"box without <area>": [f"a.json: id {i}" for i in range(300)]})
     objects = random_objects(0, [(20, 20)])
     text = "\n".join(check(page_of(objects, objects, report=report, fit=False)).text)
     assert "a.json: id 7\n" in text and "and 100 more" in text

@@ -73,9 +73,10 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.config.settings import ConfigError
     from retinanet_jax.data.dataset import TFDS_DATA_DIR
     from retinanet_jax.data.store.convert import convert_tfrecord
+    from retinanet_jax.runtime.user_folders import expand_user
 
     logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it has written
-    data_dir = (arguments.data_dir or Path(TFDS_DATA_DIR)).expanduser()
+    data_dir = expand_user(arguments.data_dir or TFDS_DATA_DIR)
     try:
         if arguments.convert:
             print(f"prepared: {convert_tfrecord(arguments.convert.expanduser(), data_dir)}")
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace, data_dir: Path) -> None:
-    from retinanet_jax.data.store.array_record import SOURCE_FILE, read_source_file
+    from retinanet_jax.data.store.array_record import read_source_file
     from retinanet_jax.data.store.coco_release import prepare_coco
     from retinanet_jax.data.store.voc_release import prepare_voc
 
@@ -110,5 +111,5 @@ def _prepare(arguments: argparse.Namespace, data_dir: Path) -> None:
         )
         stored = read_source_file(folder)  # also where it was prepared before
         if stored and stored.report.total:
-            print(stored.report.notes(arguments.dataset, folder / SOURCE_FILE))
+            print(stored.report.notes(arguments.dataset))
         print(f"prepared: {folder}")

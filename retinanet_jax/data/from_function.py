@@ -7,7 +7,7 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories, category_entries
-from retinanet_jax.data.sources import Annotated
+from retinanet_jax.data.sources import Annotated, IdentifiedSource
 
 
 class ExampleSource:
@@ -52,7 +52,11 @@ def dataset_of(
     Raises:
       DataError: when it is to be scored, two examples have the same id.
     """
-    source = ExampleSource(make, count)
+    return dataset_of_source(ExampleSource(make, count), categories, name)
+
+
+def dataset_of_source(source: IdentifiedSource, categories: Categories, name: str) -> Dataset:
+    """A Dataset of a source, scored against the source's own boxes; see dataset_of."""
     truth = functools.cache(lambda: _ground_truth(source, categories, name))
     return Dataset(source, categories, truth, name)
 
@@ -63,7 +67,7 @@ def _without_pixels(example: Example) -> tuple[Annotated, int]:
     return Annotated(*objects, size), example.image_id
 
 
-def _ground_truth(source: ExampleSource, categories: Categories, name: str) -> dict:
+def _ground_truth(source: IdentifiedSource, categories: Categories, name: str) -> dict:
     """COCO's instances JSON."""
     first = {source.image_id(index): index for index in reversed(range(len(source)))}
     images, annotations = [], []

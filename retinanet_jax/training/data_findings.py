@@ -167,7 +167,7 @@ def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
 
 def report_finding(split: str, report: Report) -> Finding:
     """Entries that were skipped or changed while the data were read."""
-    counts = [f"{len(places):,} x {reason}" for reason, places in sorted(report.counts.items())]
+    counts = [f"{count:,} x {reason}" for reason, count in sorted(report.counts.items())]
     problem = f"{split}: entries were skipped or changed: {', '.join(counts)}."
     return Finding(problem, "The last section lists each by file and id.")
 

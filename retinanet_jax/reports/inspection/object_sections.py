@@ -111,11 +111,12 @@ def skipped_section(splits: Sequence[Split]) -> Html:
     """Skipped or changed entries, by file and id."""
     parts = []
     for name, report in reports(splits):
-        for reason, places in sorted(report.counts.items()):
-            heading = f"{name}: {len(places):,} {TIMES} {reason}"
+        for reason, count in sorted(report.counts.items()):
+            places = report.names[reason]
+            heading = f"{name}: {count:,} {TIMES} {reason}"
             listed = [tag("li", place) for place in places[:MAX_LISTED]]
-            if len(places) > MAX_LISTED:
-                listed.append(tag("li", f"and {len(places) - MAX_LISTED:,} more"))
-            opened = "" if len(places) <= MAX_OPEN else None
+            if count > len(listed):
+                listed.append(tag("li", f"and {count - len(listed):,} more"))
+            opened = "" if count <= MAX_OPEN else None
             parts.append(tag("details", tag("summary", heading), tag("ul", listed), open=opened))
     return join(parts) if parts else tag("p", "No entries were skipped or changed.")
