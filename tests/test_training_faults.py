@@ -1,4 +1,4 @@
-"""Data that vanish or change in mid-run: told by file and record, and nothing is lost."""
+"""Data that vanish or change during a run: errors name file and record, and the run resumes."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def change(path: Path) -> None:
         (Path.unlink, False, "No such file"),
     ],
 )
-def test_records_that_cannot_be_read_are_named(config, harm, is_open, says):
+def test_damaged_records_are_named(config, harm, is_open, says):
     load_dataset(config.data, "train")  # prepares it
     source, file = load_dataset(config.data, "train").source, records_of(config)
     if is_open:
@@ -87,7 +87,7 @@ def test_records_that_cannot_be_read_are_named(config, harm, is_open, says):
     assert "prepare the data again" in text
 
 
-def test_a_file_that_is_deleted_while_it_is_open_is_read_to_the_end(config):
+def test_an_open_file_is_readable_after_it_was_deleted(config):
     source = load_dataset(config.data, "train").source
     first = source[0].image
     records_of(config).unlink()
@@ -110,17 +110,19 @@ def setup_that(acts) -> TrainingSetup:
 
 
 def train(config, workdir: Path, acts=lambda step: None) -> float:
-    """What the state was at the end."""
+    """The state at the end."""
     with (
-        mock.patch.object(run, "make_setup", lambda *_: setup_that(acts)),
-        mock.patch.object(run, "evaluate_and_log", lambda *_: Evaluation({"AP": 0.0}, {}, [])),
+        mock.patch.object(run, "make_setup", lambda *_, **__: setup_that(acts)),
+        mock.patch.object(
+            run, "evaluate_and_log", lambda *_, **__: Evaluation({"AP": 0.0}, {}, [])
+        ),
     ):
         train_and_evaluate(config, workdir)
     return float(Checkpoints(workdir / "checkpoints").read_part(("params",))["params"]["seen"])
 
 
 @pytest.mark.parametrize("harm", [cut, change])
-def test_a_run_whose_data_are_harmed_says_so_and_goes_on_when_they_are_back(config, tmp_path, harm):
+def test_a_run_ends_on_damaged_data_and_resumes_once_they_are_restored(config, tmp_path, harm):
     straight, whole = train(config, tmp_path / "straight"), records_of(config).read_bytes()
 
     def acts(step):

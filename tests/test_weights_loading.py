@@ -67,6 +67,7 @@ def test_the_arrays_give_network_and_recipe(golden_dir, tmp_path, name, recipe, 
     assert all(key.endswith("num_batches_tracked") for key in counters)
     assert cut.startswith("classes 0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83 of head.class")
     assert loaded.report.random == () and loaded.config.model.norm_epsilon == 1e-5
+    assert loaded.config.model.precision == "highest"
 
 
 def test_the_published_coco_weights_of_v1_have_epsilon_zero(small, tmp_path, monkeypatch):

@@ -73,9 +73,10 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.config.settings import ConfigError
     from retinanet_jax.data.dataset import TFDS_DATA_DIR
     from retinanet_jax.data.store.convert import convert_tfrecord
+    from retinanet_jax.runtime.user_folders import expand_user
 
     logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it has written
-    data_dir = (arguments.data_dir or Path(TFDS_DATA_DIR)).expanduser()
+    data_dir = expand_user(arguments.data_dir or TFDS_DATA_DIR)
     try:
         if arguments.convert:
             print(f"prepared: {convert_tfrecord(arguments.convert.expanduser(), data_dir)}")

@@ -19,6 +19,7 @@ from retinanet_jax.data.splits import KINDS, parse_split, split_range
 from retinanet_jax.data.store.array_record import TfdsSource, read_source_file
 from retinanet_jax.data.store.folder_index import FolderSource
 from retinanet_jax.data.store.voc_release import VocSource
+from retinanet_jax.runtime.user_folders import expand_user
 
 _log = logging.getLogger(__name__)
 
@@ -300,7 +301,7 @@ def find_prepared(root: str, name: str, dataset: str) -> Path:
     Raises:
       DataError: names the folder looked in and the command that prepares the dataset.
     """
-    data_dir = Path(root or TFDS_DATA_DIR).expanduser()
+    data_dir = expand_user(root or TFDS_DATA_DIR)
     if (data_dir / "dataset_info.json").is_file():
         return data_dir
     versions = [p.parent for p in (data_dir / name).glob("*/dataset_info.json")]

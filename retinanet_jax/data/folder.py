@@ -30,6 +30,7 @@ from retinanet_jax.data.store.file_facts import (
 )
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
+from retinanet_jax.runtime.user_folders import expand_user
 
 # Part of the key of an index: raise it when what is kept changes.
 FORMAT_VERSION = "1"
@@ -237,7 +238,7 @@ def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path) -> RawSplit:
 def _cache_folder(cache_dir: str, root: Path) -> Path:
     """Where indices of a folder are kept."""
     place = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
-    return Path(cache_dir).expanduser() / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
+    return expand_user(cache_dir) / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
 
 
 @contextlib.contextmanager

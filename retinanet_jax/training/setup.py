@@ -84,7 +84,7 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
         first_state_fn=jit_once(first_state, out_shardings=sharding),
         state_shapes=jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
         step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
-        predict_fn=make_predict_fn(model, config),
+        predict_fn=make_predict_fn(model, config, mesh),
     )
 
 

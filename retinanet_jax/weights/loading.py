@@ -162,6 +162,8 @@ def _has_live_norm(found: Source, state: Mapping[str, np.ndarray]) -> bool:
 
 def _config(network: Network, recipe: str, location: str, has_live_norm: bool) -> Config:
     fields = {f"model__{name}": value for name, value in network.model.items()}
+    # With the default precision of a GPU or TPU the detections would differ from the project's.
+    fields["model__precision"] = "highest"
     if has_live_norm:
         fields |= {"model__norm": "batch", "model__frozen_stages": 0}
     config = with_recipe(default_config(), recipe, **fields, model__pretrained=location)

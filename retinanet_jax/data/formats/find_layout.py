@@ -5,7 +5,15 @@ import os
 from pathlib import Path
 
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import coco_layouts, labelme, voc_folder, yolo
+from retinanet_jax.data.formats import (
+    coco_layouts,
+    csv_tables,
+    imagefolder,
+    labelme,
+    via,
+    voc_folder,
+    yolo,
+)
 from retinanet_jax.data.formats.raw import Finder, Layout
 
 AUTO = "auto"
@@ -15,6 +23,9 @@ FINDERS: dict[str, Finder] = {
     "yolo": yolo.find,
     "voc": voc_folder.find,
     "labelme": labelme.find,
+    "via": via.find,
+    "csv": csv_tables.find,
+    "imagefolder": imagefolder.find,
 }
 _UNDERSTOOD = """\
   coco         annotations/instances_<split>.json, <split>/_annotations.coco.json (Roboflow),
@@ -22,6 +33,7 @@ _UNDERSTOOD = """\
   yolo         data.yaml, or images/ + labels/
   voc          Annotations/ + JPEGImages/, or XML beside the images
   labelme      one JSON file per image
+  via          VGG Image Annotator's JSON or CSV
   csv          a CSV file with columns for file, box and class
   imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)"""
 _SHOWN = 8
