@@ -12,7 +12,7 @@ followed by a score threshold equals a score threshold followed by NMS. The same
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,21 +25,13 @@ from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.image_input import ImageLike
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
-from retinanet_jax.data.records import Categories
-from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.detector import Detector
+from retinanet_jax.inference.predict import Trained, predict
 from retinanet_jax.inference.results import ImageDetections
 from retinanet_jax.inference.streaming import Seen, Stream
 from retinanet_jax.inference.test_time_augmentation import PLAIN
 
 STEPS = 20  # of the IoU from 0 (boxes must not overlap) to 1 (no NMS)
-
-
-class TrainedNetwork(Protocol):
-    """What a sweep needs: a Detector has it, and inference/predict.py::Trained."""
-
-    variables: Any
-    config: Config
-    categories: Categories
 
 
 class SweptDetections(NamedTuple):
@@ -70,7 +62,7 @@ class NmsSweep:
       predict_fn: the compiled function: detections at each IoU, [b i d].
     """
 
-    def __init__(self, trained: TrainedNetwork):
+    def __init__(self, trained: Trained | Detector):
         config = trained.config
         pipeline = dataclasses.replace(config.pipeline, eval_canvas="few")
         self.config = dataclasses.replace(config, pipeline=pipeline)

@@ -18,11 +18,10 @@ from retinanet_jax.core.layers import ArrayLike, normalize
 from retinanet_jax.core.postprocess import Detections, detect, to_original
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
-from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import on_own_rows
 from retinanet_jax.weights import WeightsError, load_detector
 from retinanet_jax.weights.locations import is_location
-from retinanet_jax.weights.run_weights import describe, read_variables
+from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
 
 PredictFn = Callable[[Any, Batch], Detections]
 
@@ -90,7 +89,7 @@ def read_trained(
 
     Args:
         location: the workdir of a run; or a RetinaNet of torchvision, detectron2 or MMDetection as
-            path, https URL or hf://owner/name/file (see weights.load_checkpoint).
+            name, path, https URL or hf://owner/name/file (see weights.load_checkpoint).
         step: of the workdir's checkpoints. None: the best by evaluation, which is in WORKDIR/best;
             where a run has not been evaluated, the latest.
         log: gets a line with the checkpoint that is used.
@@ -104,24 +103,13 @@ def read_trained(
         raise WeightsError(f"{location!r} is not the location of a network; {fix}")
     path = Path(location).expanduser()
     if path.is_dir():
-        checkpoints, step, kind = _choose_checkpoint(path, step)
+        checkpoints, step, kind = choose_checkpoint(path, step)
         trained = Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
         log(f"{location}: {kind} checkpoint, step {step}")
         return trained
     if not is_location(location):
         raise WeightsError(
             f"{location}: no such workdir or file in {Path.cwd()}; name the --workdir of a run, or "
-            "a RetinaNet: a file, an https:// URL or hf://owner/name/file"
+            "a RetinaNet: a name of `retinanet-jax weights`, a file, an https URL or hf://..."
         )
     return Trained(*load_detector(location)[:3])
-
-
-def _choose_checkpoint(workdir: Path, step: int | None) -> tuple[Checkpoints, int | None, str]:
-    """Where to read in a workdir, which step, and a word for it; None: there is no checkpoint."""
-    best, every = Checkpoints(workdir / "best/checkpoints"), Checkpoints(workdir / "checkpoints")
-    best_step = best.latest_step()
-    if best_step is not None and step in (None, best_step):
-        return best, best_step, "best"
-    if step is not None:
-        return every, step, "chosen"
-    return every, every.latest_step(), "latest"

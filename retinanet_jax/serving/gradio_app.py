@@ -32,8 +32,9 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import decode_shown
 from retinanet_jax.data.images import read_file
 from retinanet_jax.data.video import Video, VideoWriter
+from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.drawing import draw_boxes
-from retinanet_jax.inference.nms_sweep import NmsSweep, SweptDetections, TrainedNetwork
+from retinanet_jax.inference.nms_sweep import NmsSweep, SweptDetections
 from retinanet_jax.inference.results import ImageDetections
 
 SCORE = 0.4  # lowest score shown at first, as in `retinanet-jax detect`
@@ -56,11 +57,11 @@ LAUNCH: dict[str, Any] = {
 }
 """Arguments of `demo.launch` and `gradio.mount_gradio_app`."""
 
-_SAVE_JSON = """(results, name) => {
+_SAVE_JSON = """(results, image) => {
     const link = document.createElement("a");
     const content = JSON.stringify(results, null, 1);
     link.href = URL.createObjectURL(new Blob([content], {type: "application/json"}));
-    link.download = name + ".json";
+    link.download = (image?.orig_name ?? "detections").replace(/\\.[^.]*$/, "") + ".json";
     link.click();
     URL.revokeObjectURL(link.href);
 }"""
@@ -75,7 +76,7 @@ class _Upload(NamedTuple):
 
 
 def build_app(
-    detector: TrainedNetwork | NmsSweep,
+    detector: Detector | NmsSweep,
     *,
     title: str = "Try a detector",
     examples: Sequence[str | Path] = (),
@@ -118,7 +119,7 @@ def _threshold_controls(sweep: NmsSweep) -> list[gr.components.Component]:
 
 
 def _image_tab(sweep: NmsSweep, thresholds: list, examples: Sequence[str | Path]) -> None:
-    upload, name = gr.State(time_to_live=_FORGET), gr.State("detections")
+    upload = gr.State(time_to_live=_FORGET)
     with gr.Row():
         with gr.Column():
             # None: the file itself is passed on, in any mode.
@@ -137,19 +138,19 @@ def _image_tab(sweep: NmsSweep, thresholds: list, examples: Sequence[str | Path]
 
     def detect(image, score, iou, classes):
         if image is None:
-            return None, "detections", None, "", None
+            return None, None, "", None
         file = Path(image)
         pixels = decode_shown(read_file(file), file.name)
         shown = Image.fromarray(pixels)
         shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
         seen = _Upload(file.name, np.asarray(shown), sweep(pixels))
-        return seen, file.stem, *_render(seen, score, iou, classes)
+        return seen, *_render(seen, score, iou, classes)
 
     outputs = [drawn, summary, results]
     image.change(
         _checked(detect),
         [image, *thresholds],
-        [upload, name, *outputs],
+        [upload, *outputs],
         concurrency_id="network",
         concurrency_limit=1,
         api_name="detect",
@@ -164,7 +165,7 @@ def _image_tab(sweep: NmsSweep, thresholds: list, examples: Sequence[str | Path]
             concurrency_limit=4,
             api_visibility="private",
         )
-    save.click(None, [results, name], js=_SAVE_JSON, api_visibility="private")
+    save.click(None, [results, image], js=_SAVE_JSON, api_visibility="private")
 
 
 def _video_tab(sweep: NmsSweep, thresholds: list) -> None:

@@ -78,7 +78,9 @@ def _make_server(sweep: NmsSweep, name: str, *, is_local: bool):
     if is_local:  # another site may bind its own name to 127.0.0.1 and read the answers
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]"])
     app.add_middleware(_ContentPolicy)
-    gr.mount_gradio_app(app, build_app(sweep, title=name), path="", **LAUNCH)
+    demo = build_app(sweep, title=name)
+    gr.mount_gradio_app(app, demo, path="", **LAUNCH)
+    demo.has_launched = True  # otherwise the API would read any file of this machine by its path
     # Gradio prints the errors of events itself; uvicorn adds those of connections cut at the end.
     config = uvicorn.Config(
         app, log_level="critical", timeout_graceful_shutdown=SHUTDOWN_SECONDS, server_header=False
