@@ -220,3 +220,14 @@ def test_the_default_cache(monkeypatch, tmp_path):
     assert default_cache_dir() == tmp_path / "retinanet_jax"
     monkeypatch.setenv("RETINANET_JAX_CACHE", str(tmp_path / "own"))
     assert default_cache_dir() == tmp_path / "own"
+
+
+def test_without_a_home_folder_the_message_says_what_to_set(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("RETINANET_JAX_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(WeightsError, match="set RETINANET_JAX_CACHE to a folder"):
+        fetch("torchvision/retinanet_resnet50_fpn")

@@ -12,7 +12,6 @@ from retinanet_jax.config.recipes import RECIPES
 from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import Config
 from retinanet_jax.data.records import Categories
-from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.weights.conventions import (
     CONVENTIONS,
     PIXELS,
@@ -26,7 +25,7 @@ from retinanet_jax.weights.network import read_backbone, read_network, refuse_de
 from retinanet_jax.weights.network_file import StateDict, coco_channels, read_network_file
 from retinanet_jax.weights.projects import BACKBONE, import_detector
 from retinanet_jax.weights.public_weights import imagenet_weights
-from retinanet_jax.weights.run_weights import describe, read_variables
+from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
 from retinanet_jax.weights.torchvision import backbone_from_torchvision, unfold
 from retinanet_jax.weights.weights_error import WeightsError
 
@@ -163,8 +162,8 @@ def _from_run(
     workdir: Path, variables: Mapping[str, Any], config: Config, categories: Categories | None
 ) -> Imported:
     """Every array of a run of ours that fits; new class outputs for other classes."""
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    theirs, names = describe(checkpoints)
+    checkpoints, step, kind = choose_checkpoint(workdir)
+    theirs, names = describe(checkpoints, step)
     recipe = {field: value_of(theirs, field) for field in (*CONVENTIONS, *PIXELS)}
     check_conventions(recipe, config, f"the network of {workdir}")
     if theirs.model.backbone != config.model.backbone:
@@ -175,7 +174,7 @@ def _from_run(
     other_classes = categories is not None and names.names != categories.names
     given = {
         tuple(entry.key for entry in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(read_variables(checkpoints))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(read_variables(checkpoints, step))
     }
     taken, random = [], []
     same_anchors = theirs.anchors.order == config.anchors.order
@@ -196,6 +195,7 @@ def _from_run(
     filled = jax.tree_util.tree_map_with_path(choose, dict(variables))
     if not taken:
         raise WeightsError(f"{workdir}: no array of it fits the network")
-    notes = ["class output: new, for its classes are others than this run's"] * other_classes
+    notes = [f"{kind} checkpoint of {workdir}, step {step}"]
+    notes += ["class output: new, for its classes are others than this run's"] * other_classes
     unused = tuple("/".join(place[1:]) for place in given if "/".join(place[1:]) not in taken)
     return Imported(filled, tuple(taken), tuple(random), unused, (), tuple(notes))
