@@ -14,8 +14,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     # The experiments are installed inside the package, for --config=NAME.
-    packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"])
-    + ["retinanet_jax.config.experiments", "retinanet_jax.config.experiments.paper"],
+    packages=[
+        *find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
+        "retinanet_jax.config.experiments",
+        "retinanet_jax.config.experiments.paper",
+    ],
     package_dir={
         "retinanet_jax.config.experiments": "experiments",
         "retinanet_jax.config.experiments.paper": "experiments/paper",
