@@ -55,6 +55,7 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
+        "datasets": ["datasets>=4.0"],
         "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
         "hub": ["huggingface_hub>=1.0"],

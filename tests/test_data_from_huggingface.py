@@ -92,6 +92,10 @@ def test_errors_name_the_row_and_the_fix(tmp_path):
         from_huggingface(table, objects="image")
     with pytest.raises(ValueError, match="box_format: 'cxcywh' is not one of xywh, xyxy"):
         from_huggingface(table, box_format="cxcywh")
+    with pytest.raises(DataError, match=r"pass one, such as dataset\['train'\]"):
+        from_huggingface(datasets.DatasetDict({"train": table}))
+    with pytest.raises(DataError, match="load it without streaming=True"):
+        from_huggingface(table.to_iterable_dataset())
     numbers = datasets.Dataset.from_dict(content).cast_column("image", datasets.Image())
     with pytest.raises(DataError, match="whose name is not known; set class_names="):
         from_huggingface(numbers)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.check_split import ImageFacts, check_split
-from retinanet_jax.data.formats.find_layout import find_layout
+from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
 from retinanet_jax.data.formats.join_categories import join_categories
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawSplit
 from retinanet_jax.data.formats.split_names import SplitNames, find_split, resolve_splits
@@ -73,8 +73,9 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
     Raises:
       DataError: names the file, the entry, the field and the fix; or the layouts understood.
     """
-    root = Path(data_config.root).expanduser()
-    layout, line = find_layout(root, data_config.layout)
+    root = expand_user(data_config.root)
+    found = find_layout(root, data_config.layout)
+    layout = found.layout
     names = _resolve(data_config, layout, root)
     wanted = _wanted(split, names, data_config, layout, root)
     stamps = stamp_files(layout.folders or (root,))
@@ -90,6 +91,7 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
             index = FolderIndex.read(path, key)  # another process may have been first
             if index is None:
                 builder = _Builder(data_config, root, layout, names, stamps, cache)
+                line = describe_layout(root, found, data_config.layout)
                 index = builder.build(wanted, line, key)
                 index.write(path)
                 _clean(cache)
@@ -98,8 +100,8 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
 
 def split_names(data_config: Any) -> dict[str, str]:
     """All splits of a folder: from the name for `load_index` to a name for a prepared dataset."""
-    root = Path(data_config.root).expanduser()
-    layout, _ = find_layout(root, data_config.layout)
+    root = expand_user(data_config.root)
+    layout = find_layout(root, data_config.layout).layout
     names = _resolve(data_config, layout, root)
     found = {name: name for name in layout.splits if name not in names}
     if names.train is not None:

@@ -51,7 +51,13 @@ def from_huggingface(
     """
     if box_format not in BOX_FORMATS:
         raise ValueError(f"box_format: {box_format!r} is not one of {', '.join(BOX_FORMATS)}")
-    columns = getattr(dataset, "features", None) or {}
+    if isinstance(dataset, dict):
+        what, fix = f"has the splits {', '.join(dataset)}", "pass one, such as dataset['train']"
+        raise DataError("dataset", name, "", what, fix)
+    if not hasattr(dataset, "__len__"):
+        what, fix = "has no random access", "load it without streaming=True"
+        raise DataError("dataset", name, "", what, fix)
+    columns = dataset.features or {}
     for argument, column in (("image", image), ("objects", objects)):
         if column not in columns:
             what = f"has no column {column!r}, only {', '.join(columns)}"

@@ -218,7 +218,7 @@ def evaluate_workdir(config: Config | None, workdir: Path) -> Evaluation:
     # start_step None: a run may be training here, so no line is removed from its log.
     with RunLog(workdir, None, step, jax.process_index() == 0) as log, disk_errors(workdir):
         log_lines(log, evaluation_warnings(dataset, config))
-        predict_fn = make_predict_fn(model, config)
+        predict_fn = make_predict_fn(model, config, mesh)
         found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
         log_lines(log, [dataset.notes])
         return found

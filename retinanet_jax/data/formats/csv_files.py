@@ -78,12 +78,12 @@ def tables_by_split(
         if splits := _splits_in(tables[0]):
             return dict.fromkeys(splits, tables[0]), ()
         tables = [_undivided(tables[0])]
-        return {_split_of(tables[0].path, root) or "train": tables[0]}, ()
+        return {split_of_file(tables[0].path, root) or "train": tables[0]}, ()
     tables = [_undivided(table) for table in tables]
     named: dict[str, Table] = {}
-    unnamed = [table.path for table in tables if _split_of(table.path, root) is None]
+    unnamed = [table.path for table in tables if split_of_file(table.path, root) is None]
     for table in tables:
-        split = _split_of(table.path, root)
+        split = split_of_file(table.path, root)
         if split in named:
             what = f"both {named[split].path.name} and {table.path.name} have boxes of {split!r}"
             raise DataError("ambiguous table", root, "", what, "set data.root to one of the files")
@@ -96,7 +96,7 @@ def tables_by_split(
     return named, tuple((UNNAMED, str(path)) for path in unnamed)
 
 
-def _split_of(path: Path, root: Path) -> str | None:
+def split_of_file(path: Path, root: Path) -> str | None:
     """The split in the name of a file, such as 'train' of train_labels.csv, or of its folder."""
     words = [word for word in re.split(r"[^a-z0-9]+", stem_of(path.name).lower()) if word]
     named = [word for word in words if is_split_name(word)]

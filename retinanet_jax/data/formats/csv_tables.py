@@ -83,7 +83,8 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
                 what = f"the name of the image is {short(stated)}"
                 raise DataError("file name", table.path, where, what, "write it")
             path = finder.find(stated, table.path, where)
-            _, _, objects = images.setdefault(path, (where, _size(row, columns), []))
+            place = f"image {short(stated)}"
+            _, _, objects = images.setdefault(path, (place, _size(row, columns), []))
             found = _object(row, dataset, table, where, notes)
             objects += [] if found is None else [found]
     names = {path: relative_name(path, root) for path in images}
