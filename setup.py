@@ -14,7 +14,6 @@ setup(
     packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
     package_data={
         "retinanet_jax.reports.html": ["style.css"],
-        "retinanet_jax.serving": ["static/*"],
     },
     install_requires=[
         "absl-py>=2.1",
@@ -26,6 +25,7 @@ setup(
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
         "jax>=0.10",
         "jaxtyping>=0.3",
+        "matplotlib>=3.9",
         "ml-collections>=1.0",
         "numpy>=2.0",
         "opencv-python-headless>=4.11",
@@ -43,12 +43,13 @@ setup(
         "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
         "onnx": ["onnx>=1.17"],
-        "serve": ["starlette>=1.0", "uvicorn>=0.40"],
+        "serve": ["gradio>=6.0,<7"],
         "slurm": ["submitit>=1.5"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "beartype>=0.19",
             "furo>=2025.9",
+            "gradio>=6.0,<7",
             "hotcoco>=1.3",
             "hypothesis>=6.100",
             "markdown-it-py>=3",
@@ -60,9 +61,7 @@ setup(
             "ruff>=0.9",
             "safetensors>=0.5",
             "sphinx>=8.2",
-            "starlette>=1.0",
             "submitit>=1.5",
-            "uvicorn>=0.40",
         ],
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},
