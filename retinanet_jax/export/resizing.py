@@ -120,8 +120,8 @@ def _add_rounded(total: Array, pixels: Array, shares: Array) -> Array:
 def _rounded(product: Array) -> Array:
     """A non-negative product or quotient, rounded as on the host.
 
-    Compilers fuse a product with a following sum and round once; XLA merges two divisions. A maximum
-    with 0, which changes nothing, prevents both.
+    Compilers fuse a product with a following sum and round once; XLA merges two divisions. The
+    maximum with 0, which changes nothing, prevents both.
     """
     return jnp.maximum(product, 0)
 
