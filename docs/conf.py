@@ -10,12 +10,16 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 project = "retinanet_jax"
+# The address of the project on GitHub; OWNER is a placeholder. The Colab links of
+# notebooks/README.md and the first cells of the notebooks contain it, as tests/test_docs.py checks.
+# To set it: grep -rl OWNER/retinanet_jax docs notebooks | xargs sed -i s,OWNER/,NAME/,
+REPOSITORY = "OWNER/retinanet_jax"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = "retinanet_jax"
 html_show_copyright = False
 
-# Headings can be linked to by the anchors that GitHub gives them.
+# Headings have the same anchors as on GitHub.
 myst_heading_anchors = 4
 
 # Docstrings are prose with code in single backticks.
@@ -26,18 +30,19 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 napoleon_use_ivar = True
 
-# Documents that live beside what they are about. On GitHub the page is a line that links there.
+# Documents outside docs/. Their pages in docs/ are a link for readers on GitHub.
 ELSEWHERE = {
     "results": ROOT / "experiments/README.md",
     "notebooks": ROOT / "notebooks/README.md",
     "contributing": ROOT / "CONTRIBUTING.md",
+    "changelog": ROOT / "CHANGELOG.md",
 }
 PAGES = {path: f"{name}.md" for name, path in ELSEWHERE.items()}
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 
 
 def read_source(app, name, source):
-    """Puts in the documents from elsewhere, and makes links between documents ones of the site."""
+    """Inserts the documents outside docs/; links between documents become links of the site."""
     path = ELSEWHERE.get(name, HERE / f"{name}.md")
 
     def place(found):
@@ -49,7 +54,7 @@ def read_source(app, name, source):
 
 
 def escape(app, what, name, item, options, lines):
-    """Outside of code, | and * are no markup in docstrings."""
+    """Escapes | and * outside of code: in docstrings they are not markup."""
     for i, line in enumerate(lines):
         parts = line.split("`")
         parts[::2] = [re.sub(r"\||\*(?! )", r"\\\g<0>", part) for part in parts[::2]]
@@ -57,7 +62,7 @@ def escape(app, what, name, item, options, lines):
 
 
 def name_arrays(app, what, name, item, options, signature, result):
-    """Arrays of JAX or NumPy are ArrayLike, as in the source, and JAX's own Array."""
+    """Writes array types as in the source: ArrayLike for JAX or NumPy, Array for JAX."""
 
     def plain(text):
         text = (text or "").replace("jaxlib._jax.Array", "Array")

@@ -1,66 +1,87 @@
-"""Command line: trains or evaluates as a config file says.
+"""Trains or evaluates a RetinaNet; the command line of one run.
 
-    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes
+    python -m retinanet_jax.main --config=shapes
+    python -m retinanet_jax.main --config=experiments/coco.py:r101 --workdir=runs/r101
     python -m retinanet_jax.main --workdir=runs/shapes --mode=evaluate
-    python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes --replay=120
+    python -m retinanet_jax.main --config=shapes --replay=120
 
-The last runs step 120 alone again and reports what each part of its loss was; see replay.py.
-Any field of the config can be set on the command line: --config.optimizer.learning_rate=0.02
-An evaluation without --config takes that of the run.
+--config is an experiment file or the name of one in experiments/, with a variant after a colon.
+Any field can be set: --config.optimizer.learning_rate=0.02. --workdir is runs/NAME by default.
+An evaluation without --config uses that of the run. --replay repeats one step of a run and reports
+each part of its loss.
 
-On several hosts, or in several processes on one, the same command is started for each of them:
-under srun, mpirun, in a Kubernetes Job and on a TPU VM as it is, elsewhere with where process 0 is:
+A run of several processes, on one or several hosts: start the same command for each process. srun,
+mpirun, a Kubernetes Job and TPU VMs connect them; elsewhere give the address of process 0:
 
     python -m retinanet_jax.main ... --coordinator=HOST:PORT --num_processes=4 --process_id=0
 
-Exit codes: 0 done; 1 a mistake that is told; 75 stopped by SIGTERM or SIGINT, the same command goes
-on; by a second signal, that signal's.
+Exit codes: 0 done; 1 an error with a one-line message; 75 stopped by SIGTERM or SIGINT, the same
+command resumes. A second signal ends the process at once.
 """
 
 import sys
 from pathlib import Path
+
+if not __package__:  # `python retinanet_jax/main.py` puts retinanet_jax/ itself on the path
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from retinanet_jax.config.experiment_files import (
+    experiment_name,
     explain_flag,
     explain_unknown_field,
+    find_experiment,
     load_experiment,
 )
 from retinanet_jax.config.sections import DataConfig
-from retinanet_jax.config.settings import Config, ConfigError, from_config_dict
+from retinanet_jax.config.settings import ConfigError, from_config_dict
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.data.store.prepare_release import download_dataset
 from retinanet_jax.runtime.checkpoints import CheckpointError
 from retinanet_jax.runtime.compilation_cache import keep_compilations
 from retinanet_jax.runtime.download import DownloadError
 from retinanet_jax.runtime.launch import Launch, ProcessesError
 from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.processes import joined
+from retinanet_jax.runtime.terminal import print_any_text
+from retinanet_jax.runtime.user_folders import expand_user
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.training.loop import DivergenceError
 from retinanet_jax.training.replay import replay_step
 from retinanet_jax.training.run import evaluate_workdir, train_and_evaluate
 from retinanet_jax.weights.weights_error import WeightsError
 
+# The arguments being parsed. config_flags finds --config.FIELD in them; by default in sys.argv.
+_ARGUMENTS: list[str] = []
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Experiment file, such as experiments/shapes.py, or with a variant, :small."
+    "config",
+    None,
+    "Experiment: a name such as coco, or a file; :VARIANT after it.",
+    sys_argv=_ARGUMENTS,
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and images are kept.")
-REPLAY = flags.DEFINE_integer("replay", None, "Number of a step to run again and report on.")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, of several.")
-NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "How many processes; 1 alone: does not ask the launcher."
-)
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-COORDINATOR_TIMEOUT = flags.DEFINE_integer(
-    "coordinator_timeout", 300, "Seconds in which all processes have to be there."
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of checkpoints, logs and images; default: runs/NAME of the experiment."
 )
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+REPLAY = flags.DEFINE_integer("replay", None, "Step of the run to repeat and report on.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several.")
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of processes; 1 alone ignores the launcher."
+)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+COORDINATOR_TIMEOUT = flags.DEFINE_integer(
+    "coordinator_timeout", 300, "Seconds for all processes to connect."
+)
 
-# What a person can fix: told in a line, without a traceback.
+DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Download and prepare COCO or Pascal VOC if it is not in config.data.root."
+)
+
+# Errors that the user can fix: a line, no traceback.
 EXPECTED = (
     ConfigError,
     DataError,
@@ -74,16 +95,16 @@ EXPECTED = (
 )
 
 LESS_MEMORY = (
-    "Less is needed with a smaller --config.train.batch_size or --config.evaluation.batch_size, "
-    "smaller images (--config.pipeline.min_side and max_side), --config.model.dtype=bfloat16 or "
-    "--config.model.remat=all."
+    "To use less memory, set a smaller --config.train.batch_size or "
+    "--config.evaluation.batch_size, smaller images (--config.pipeline.min_side and max_side), "
+    "--config.model.dtype=bfloat16 or --config.model.remat=all."
 )
 
 
-def tell(error: BaseException) -> tuple[str, int] | None:
-    """The words and the exit code for what is no error of the program; None for what is."""
+def describe_error(error: BaseException) -> tuple[str, int] | None:
+    """Message and exit code for an expected error; None for an error of the program."""
     if isinstance(error, Preempted):
-        return f"stopped by {error}; the same command goes on", EXIT_CODE
+        return f"stopped by {error}; the same command resumes", EXIT_CODE
     if isinstance(error, EXPECTED):
         return f"{type(error).__name__}: {error}", 1
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
@@ -92,59 +113,69 @@ def tell(error: BaseException) -> tuple[str, int] | None:
 
 
 def main(argv: list[str]) -> None:
-    """Runs what the flags say; see the module's docstring."""
+    """Trains, evaluates or replays a step, as the flags say."""
     check_flags(argv[1:])
-    # Orbax tells every move at the level of information.
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.WARNING)  # Orbax logs every action at INFO
     try:
         config = from_config_dict(CONFIG.value) if CONFIG.value is not None else None
         launch = Launch(
             COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
         )
-        with joined(launch, tell):
+        with joined(launch, describe_error):
             keep_compilations(config.data.cache_dir if config else DataConfig.cache_dir)
-            work(config, Path(WORKDIR.value).expanduser())
+            workdir = choose_workdir()
+            if DOWNLOAD.value and config is not None:
+                download_dataset(config.data.name, config.data.root)
+            if REPLAY.value is not None:
+                replay_step(config, workdir, REPLAY.value)
+            elif MODE.value == "evaluate":
+                evaluate_workdir(config, workdir)
+            else:
+                train_and_evaluate(config, workdir)
     except (Preempted, Exception) as error:
-        if (told := tell(error)) is None:
+        if (described := describe_error(error)) is None:
             raise
-        words, code = told
-        print(words, file=sys.stderr)
+        message, code = described
+        print(message, file=sys.stderr)
         sys.exit(code)
 
 
 def check_flags(rest: list[str]) -> None:
-    """Ends the program where a flag is missing, or words are left (`rest`) that are no flags."""
+    """Exits if a flag is missing, or if words in `rest` are not flags."""
     if rest:
         hint = f"; did you mean --config={rest[0]}?" if ".py" in rest[0] else ""
         sys.exit(f"unknown arguments: {' '.join(rest)}{hint}")
-    if CONFIG.value is None and (MODE.value != "evaluate" or REPLAY.value is not None):
-        sys.exit("--config is missing: name an experiment file, --config=experiments/shapes.py")
-    if WORKDIR.value is None:
+    evaluates = MODE.value == "evaluate" and REPLAY.value is None
+    if CONFIG.value is None and not evaluates:
+        sys.exit("--config is missing: name an experiment, such as --config=shapes")
+    if CONFIG.value is None and WORKDIR.value is None:
         sys.exit("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
 
 
-def work(config: Config | None, workdir: Path) -> None:
-    """What --replay or --mode asks for."""
-    if REPLAY.value is not None:
-        replay_step(config, workdir, REPLAY.value)
-    elif MODE.value == "evaluate":
-        evaluate_workdir(config, workdir)
-    else:
-        train_and_evaluate(config, workdir)
+def choose_workdir() -> Path:
+    """--workdir, or runs/NAME of the experiment."""
+    if WORKDIR.value is not None:
+        return expand_user(WORKDIR.value)
+    workdir = Path("runs") / experiment_name(
+        config_flags.get_config_filename(flags.FLAGS["config"])
+    )
+    if jax.process_index() == 0:
+        print(f"workdir: {workdir}")
+    return workdir
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with mistakes told in words that say what to write."""
+    """absl's parser, with names of experiments, and errors that say what to write."""
+    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+        delattr(flags.FLAGS, name)  # of an earlier command in this process
     try:
-        for argument in argv:
-            if argument.startswith(("--config=", "-config=")):
-                load_experiment(argument.partition("=")[2])
-        return flags.FLAGS(argv)
+        _ARGUMENTS[:] = with_config_file(argv)
+        return flags.FLAGS(list(_ARGUMENTS))
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
-        sys.exit(f"--{name}: there is no such flag{explain_flag(name, flags.FLAGS)}")
+        sys.exit(f"--{name}: no such flag{explain_flag(name, flags.FLAGS)}")
     except flags.Error as error:
         sys.exit(str(error))
     except (AttributeError, KeyError):
@@ -156,8 +187,23 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise
 
 
+def with_config_file(argv: list[str]) -> list[str]:
+    """Arguments with the file of an experiment in place of its name; checks that it loads."""
+    words, rest = [], iter(argv)
+    for word in rest:
+        flag, equals, location = word.partition("=")
+        if flag in ("--config", "-config"):
+            location = location if equals else next(rest, "")
+            load_experiment(location)
+            path, variant = find_experiment(location)
+            word = f"--config={path}:{variant}" if variant else f"--config={path}"
+        words.append(word)
+    return words
+
+
 def run(argv: list[str] | None = None) -> None:
-    """The entry point; the first argument is the program's name, by default all are sys.argv."""
+    """Entry point; argv[0] is the name of the program, by default sys.argv."""
+    print_any_text()
     app.run(main, argv=argv, flags_parser=parse_flags)
 
 

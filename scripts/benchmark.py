@@ -1,11 +1,11 @@
-"""Time and memory of this package beside those of others, measured in turns in one run.
+"""Compares time and memory of this package with other programs, in turns in one run.
 
     python scripts/benchmark.py NAME [--json=FILE] [--rounds=7]
 
-where NAME is data, loss, postprocess, nms, eval, compile, infer, train, sweep, detect or gpu,
-prints a table that can be pasted into docs/performance.md; --json keeps its rows. What a benchmark
-measures and which peers it looks for stand in its module in scripts/benchmarks/; a peer that cannot
-be imported is named and left out.
+NAME is data, loss, postprocess, nms, eval, compile, infer, train, sweep, detect or gpu. Prints a
+Markdown table as in docs/performance.md; --json also writes its rows. The docstrings of the modules
+in scripts/benchmarks/ define what each benchmark measures and the peers it compares with. A peer
+that cannot be imported is named and left out.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Writes checkpoints byte by byte, good ones and broken ones, without torch.
+"""Writes checkpoints byte by byte, valid and broken ones, without torch.
 
-The pieces of a pickle are functions that return its opcodes (Python's pickletools names them), so
-that a test can also say what torch.save never would.
+The parts of a pickle are functions that return its opcodes (named in Python's pickletools), so that
+a test can write what torch.save never would.
 """
 
 import io
@@ -102,35 +102,6 @@ def torch_legacy_of(arrays):
     items = {key: whole(str(n), array, b"N") for n, (key, array) in enumerate(arrays.items())}
     storages = [(str(n), array.size, array.tobytes()) for n, array in enumerate(arrays.values())]
     return torch_legacy(pickled(dictionary(items)), storages)
-
-
-def _tar_member(member, content):
-    header = bytearray(512)
-    header[: len(member)] = member.encode()
-    header[100:108], header[124:136] = b"0000644\0", b"%011o\0" % len(content)
-    header[148:156], header[156:157], header[257:265] = b" " * 8, b"0", b"ustar\x0000"
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header) + content + bytes(-len(content) % 512)
-
-
-def tar_file(members):
-    return b"".join(_tar_member(*member) for member in members.items()) + bytes(1024)
-
-
-def torch_tar_members(arrays):
-    """The members of torch's tar files of 2016."""
-    storages = tensors = pickled(integer(len(arrays)))
-    for n, array in enumerate(arrays.values()):
-        kind = KINDS[array.dtype.str[1:]]
-        about = group(integer(n), text("cpu"), name("torch", f"{kind}Storage"))
-        storages += pickled(about) + struct.pack("<q", array.size) + array.tobytes()
-        about = group(integer(100 + n), integer(n), name("torch", f"{kind}Tensor"))
-        steps = [step // array.itemsize for step in array.strides]
-        view = (array.ndim, *array.shape, *steps, 0)
-        tensors += pickled(about) + struct.pack(f"<{len(view)}q", *view)
-    items = {key: text(str(100 + n)) + b"Q" for n, key in enumerate(arrays)}
-    result = pickled(dictionary(items))
-    return {"storages": storages + pickled(b"]"), "tensors": tensors, "pickle": result}
 
 
 def safetensors(header, body):

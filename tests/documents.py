@@ -1,4 +1,4 @@
-"""What stands in the Markdown files: code blocks, commands, links and anchors."""
+"""Code blocks, commands, links and anchors of the Markdown files."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/**/*.md", "experiments/**/*.md", "notebooks/*.md")
     for path in ROOT.glob(pattern)
 )
-# Before a block of Python that is not run, with the reason: <!-- not run: ... -->
+# The comment before a block of Python that is not run: <!-- not run: REASON -->
 NOT_RUN = re.compile(r"<!--\s*not run:(.*?)-->", re.DOTALL)
 
 
@@ -26,11 +26,11 @@ class Block(NamedTuple):
     language: str
     text: str
     not_run: str
-    """Why, if the comment before it says so."""
+    """The reason why it is not run; empty for blocks that run."""
 
 
 def blocks(document: str) -> list[Block]:
-    """All code blocks, fenced and indented ones (language '')."""
+    """All code blocks: fenced, and indented with language ''."""
     found, reason = [], ""
     for token in MarkdownIt().parse((ROOT / document).read_text(encoding="utf-8")):
         if token.type == "html_block":
@@ -50,7 +50,7 @@ def commands(text: str) -> list[list[str]]:
     text = re.sub(r"\\\n\s*", " ", text)
     found = []
     for line in text.splitlines():
-        # Brackets around a flag that may be left out.
+        # Brackets mark an optional flag.
         line = re.sub(r"\[(--[^\]]+)\]", r"\1", line.strip())
         for part in re.split(r"\s&&\s", line):
             if words := shlex.split(part, comments=True):
@@ -59,15 +59,16 @@ def commands(text: str) -> list[list[str]]:
 
 
 def links(document: str) -> list[str]:
-    """Where links and images of a document point."""
-    tokens = MarkdownIt("commonmark").enable("table").parse((ROOT / document).read_text())
+    """The targets of links and images of a document."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
     inline = [child for token in tokens for child in token.children or ()]
     targets = [child.attrGet("href") or child.attrGet("src") for child in inline]
     return [target for target in targets if target]
 
 
 def anchors(document: str) -> set[str]:
-    """What '#...' may name in a document: its headings, as GitHub and MyST spell them."""
+    """The anchors of a document's headings, as GitHub and MyST form them."""
     tokens = MarkdownIt().parse((ROOT / document).read_text(encoding="utf-8"))
     headings = [
         "".join(child.content for child in after.children)

@@ -1,4 +1,4 @@
-"""Stand-ins for sbatch, srun and squeue that run jobs as processes: Slurm, as submitit sees it."""
+"""Imitations of sbatch, srun and squeue, as submitit uses them; they run jobs as processes."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,8 @@ words, logs = sys.argv[1:], dict(zip(sys.argv, sys.argv[1:]))
 names = {{"%A": "SLURM_ARRAY_JOB_ID", "%a": "SLURM_ARRAY_TASK_ID", "%j": "SLURM_JOB_ID",
          "%t": "SLURM_PROCID"}}
 for number, option in ((1, "--output"), (2, "--error")):
-    path = re.sub("%[Aajt]", lambda found: os.environ[names[found[0]]], logs[option])
+    pattern = logs.get(option, logs["--output"])
+    path = re.sub("%[Aajt]", lambda found: os.environ[names[found[0]]], pattern)
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
 command = words[words.index("-u") - 1:]
 os.execv(command[0], command)
@@ -45,7 +46,7 @@ for line in path.read_text().splitlines() if path.exists() else ():
 
 
 def install(folder: Path) -> None:
-    """Writes the programs into a folder; with it in front of PATH, a cluster is there."""
+    """Writes the programs into a folder, to be put in front of PATH."""
     for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("squeue", SQUEUE)):
         path = folder / name
         path.write_text(text.format(python=sys.executable, folder=folder))

@@ -1,7 +1,7 @@
-"""Parses command lines by the real parsers and does nothing else; what is wrong goes to stdout.
+"""Parses command lines with the real parsers, without the work behind them.
 
-A JSON list of [name, words] comes on stdin, a JSON list of [name, complaint] goes out. Each command
-is parsed in a process of its own, forked when all is imported: absl's flags are global.
+Reads a JSON list of [name, words] from stdin and writes a JSON list of [name, error] to stdout.
+Each command is parsed in a forked process, because absl's flags are global.
 """
 
 import argparse
@@ -25,7 +25,7 @@ parse_args = argparse.ArgumentParser.parse_args
 
 
 class Parsed(Exception):
-    """The command line is good; what would follow is the work."""
+    """The command line is valid; the work would follow."""
 
 
 def parse_and_stop(parser, *arguments):
@@ -54,8 +54,7 @@ def replace_the_work() -> None:
     app.run = parse_flags_and_stop
     argparse.ArgumentParser.parse_args = parse_and_stop
     page.inspect_data = analyze.analyze_workdir = stop
-    # The trials of a sweep are planned, and so checked, before the plan is written. Where they
-    # would run depends on the machine.
+    # A sweep checks its trials before it writes the plan. The launcher depends on the machine.
     command.write_plan = command.read_plan = stop
     command._launcher = lambda *_: None
     for name in cli.COMMANDS.values():
@@ -65,8 +64,8 @@ def replace_the_work() -> None:
 
 
 def start(words: list[str]) -> None:
-    """As a shell would start it; for what this knows no way to start it is a ValueError."""
-    sys.argv = words  # ml_collections looks there for the fields that are set
+    """Starts a command as a shell does; a ValueError for an unknown program."""
+    sys.argv = words  # ml_collections reads the fields that are set from there
     match words:
         case ["retinanet-jax", *rest] | ["python", "-m", "retinanet_jax", *rest]:
             cli.main(rest)
@@ -77,18 +76,18 @@ def start(words: list[str]) -> None:
             sys.path.insert(0, os.path.dirname(script))
             runpy.run_path(script, run_name="__main__")
         case _:
-            raise ValueError("no command that is known here")
+            raise ValueError("unknown command")
 
 
 def forked(work, words: list[str]) -> str:
-    """'' if work(words) succeeds in a forked process, else what it said."""
+    """Runs work(words) in a forked process; its output if it fails, else ''."""
     read_end, write_end = os.pipe()
     if child := os.fork():
         os.close(write_end)
         with os.fdopen(read_end) as pipe:
-            said = pipe.read()
+            output = pipe.read()
         _, status = os.waitpid(child, 0)
-        return "" if status == 0 else said or f"ended with status {status}"
+        return "" if status == 0 else output or f"ended with status {status}"
     os.dup2(write_end, 1)
     os.dup2(write_end, 2)
     code = 1
@@ -106,16 +105,16 @@ def forked(work, words: list[str]) -> str:
 
 
 def parse(words: list[str]) -> None:
-    """Starts a command whose work was replaced."""
+    """Starts a command whose work is replaced."""
     with contextlib.suppress(Parsed):
         start(words)
-        raise ValueError("it was not parsed, but run")
+        raise ValueError("the command was run, not only parsed")
 
 
 def answer(work) -> None:
-    """Reads [name, words] and writes [name, complaint], where there is one."""
+    """Reads [name, words] of each command and writes [name, error] of those that fail."""
     given = json.load(sys.stdin)
-    print(json.dumps([[name, said] for name, words in given if (said := forked(work, words))]))
+    print(json.dumps([[name, error] for name, words in given if (error := forked(work, words))]))
 
 
 if __name__ == "__main__":

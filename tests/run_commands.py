@@ -1,4 +1,4 @@
-"""Runs command lines as a shell would, in turns; as parse_commands.py, but they do their work."""
+"""Runs command lines in order, as a shell does; input and output are those of parse_commands.py."""
 
 from parse_commands import answer, start
 

@@ -1,22 +1,24 @@
-"""Runs the code cells of a notebook in one namespace and shows what a notebook would, as text.
+"""Runs the code cells of a notebook in one namespace and prints the values that it shows.
 
 python tests/run_notebook.py notebooks/quickstart.ipynb
 """
 
 import ast
 import json
+import re
 import sys
 from pathlib import Path
 
 
 def run_cell(source: str, name: str, names: dict) -> None:
-    """Executes a cell; the value of an expression at its end is shown."""
+    """Executes a cell without its magics (%pip) and prints the value of its last expression."""
+    source = re.sub(r"(?m)^( *)[%!].*$", r"\1pass", source)
     tree = ast.parse(source)
-    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    shown = isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";")
+    last = tree.body.pop() if shown else None
     exec(compile(tree, name, "exec"), names)
     if last:
-        value = eval(compile(ast.Expression(last.value), name, "eval"), names)
-        print(value._repr_svg_() if hasattr(value, "_repr_svg_") else repr(value))
+        print(repr(eval(compile(ast.Expression(last.value), name, "eval"), names)))
 
 
 if __name__ == "__main__":
@@ -25,3 +27,6 @@ if __name__ == "__main__":
     for number, cell in enumerate(cells):
         if cell["cell_type"] == "code":
             run_cell("".join(cell["source"]), f"{sys.argv[1]}, cell {number}", names)
+    for number in names["plt"].get_fignums() if "plt" in names else ():
+        axes = names["plt"].figure(number).axes[0]
+        print(f"figure with {len(axes.lines)} lines, {axes.get_xlabel()}, {axes.get_ylabel()}")

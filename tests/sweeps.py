@@ -1,4 +1,4 @@
-"""Sweeps of the smallest network, for tests: the command with its arguments, in or as a process."""
+"""The sweep command on the smallest network, for tests: in this process or as another one."""
 
 import argparse
 import sys
@@ -14,11 +14,12 @@ SMALL = [
     "--config.data.shapes.num_eval=2",
     "--config.evaluation.batch_size=2",
     "--config.evaluation.example_images=0",
+    "--config.postprocess.score_threshold=0.0",
 ]
 
 
 def parse(*words: object) -> argparse.Namespace:
-    """The arguments of the command, as the command line makes them."""
+    """The parsed arguments of the command."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     sweep.add_arguments(parser)
     arguments, unknown = parser.parse_known_args([str(word) for word in words])

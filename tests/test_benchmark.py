@@ -1,4 +1,4 @@
-"""The benchmark script's own parts: rows, contestants, a peer that is not there."""
+"""scripts/benchmark.py: rows, contestants, missing peers, and a tiny case of each benchmark."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
 
 
-def test_ratios_are_taken_within_a_round_and_kept_as_json(scripts, tmp_path, capsys):
+def test_ratios_are_taken_within_a_round_and_written_as_json(scripts, tmp_path, capsys):
     from benchmarks.rows import compare, print_table, write_json
 
     row = compare("case", [1.0, 3.0, 2.0], "peer", [2.0, 2.0, 8.0], memory_mb=10.4, device="cpu")
@@ -28,12 +28,12 @@ def test_ratios_are_taken_within_a_round_and_kept_as_json(scripts, tmp_path, cap
         "| case | 2000.00 | peer | 2000.00 | 0.25 - 0.50 - 1.50 | 10 |" in capsys.readouterr().out
     )
     write_json([row], tmp_path / "rows.json")
-    (kept,) = json.loads((tmp_path / "rows.json").read_text())
-    assert {"case", "ours_s", "peer", "peer_s", "ratio", "memory_mb"} < set(kept)
-    assert {"peer_memory_mb", "limit_share", "device", "versions"} < set(kept)
+    (written,) = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert {"case", "ours_s", "peer", "peer_s", "ratio", "memory_mb"} < set(written)
+    assert {"peer_memory_mb", "limit_share", "device", "versions"} < set(written)
 
 
-def test_a_contestant_works_when_asked_and_one_that_cannot_is_named(scripts, tmp_path, monkeypatch):
+def test_a_contestant_works_on_request_and_a_missing_one_is_named(scripts, tmp_path, monkeypatch):
     from benchmarks import data
     from benchmarks.contestants import Contestant, MissingPeer
 
@@ -72,21 +72,21 @@ def test_a_contestant_works_when_asked_and_one_that_cannot_is_named(scripts, tmp
         ),
     ],
 )
-def test_contestants_come_to_the_same_results(scripts, tmp_path, monkeypatch, name, sizes, peer):
+def test_contestants_have_the_same_results(scripts, tmp_path, monkeypatch, name, sizes, peer):
     import benchmark
 
     rows = tmp_path / "rows.json"
     arguments = [name, *sizes, "--cores=1", "--rounds=1", f"--json={rows}"]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
     benchmark.main()
-    *before, row = json.loads(rows.read_text())
+    *before, row = json.loads(rows.read_text(encoding="utf-8"))
     if name == "gpu":  # a part that fails is left out there
         labels = [one["case"].partition(",")[0] for one in before]
         assert labels[:4] == ["forward", "infer", "train", "train"]
     assert row["ours_s"] > 0 and row["memory_mb"] > 10 and peer in row["peer"]
 
 
-def test_each_peer_has_its_row_and_the_network_alone_one_too(scripts):
+def test_each_peer_and_the_network_alone_have_a_row(scripts):
     from benchmarks import network
 
     ours = {"wall_s": [0.2, 0.4], "forward_wall_s": [0.16, 0.32], "rate": [1e12] * 2}
@@ -107,7 +107,7 @@ def test_each_peer_has_its_row_and_the_network_alone_one_too(scripts):
         network.parse_case("640")
 
 
-def test_other_results_of_a_peer_are_no_measurement(scripts):
+def test_a_peer_with_another_result_is_an_error(scripts):
     from benchmarks import ops
 
     ours = {"cpu_s": [1.0], "memory_mb": [1.0], "temporary": [1.0], "result": [3.0]}
@@ -138,14 +138,14 @@ def test_the_second_start_is_measured_until_its_first_step(scripts, tmp_path, mo
     from benchmarks import startup
 
     config = tmp_path / "tiny.py"
-    config.write_text(TINY)
+    config.write_text(TINY, encoding="utf-8")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "elsewhere"))
     cpu, wall = startup.run(SimpleNamespace(config=str(config), rounds=1))
     assert 0.5 < cpu.ours_s < cpu.peer_s and wall.ours_s > 0.5
     assert cpu.memory_mb > 100 and not (tmp_path / "elsewhere").exists()
 
 
-def test_a_start_that_fails_is_told(scripts, tmp_path):
+def test_a_failed_start_raises_its_output(scripts, tmp_path):
     from benchmarks import startup
 
     with pytest.raises(RuntimeError, match=r"(?s)before its first step.*no_such\.py"):
@@ -153,14 +153,14 @@ def test_a_start_that_fails_is_told(scripts, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trial_of_a_sweep_is_measured_beside_a_single_run(scripts, tmp_path):
+def test_a_trial_of_a_sweep_is_compared_with_a_single_run(scripts, tmp_path):
     from benchmarks import sweep
 
     config = tmp_path / "tiny.py"
-    config.write_text(TINY)
+    config.write_text(TINY, encoding="utf-8")
     (row,) = sweep.run(SimpleNamespace(config=str(config), rounds=1, cores=1))
-    # Compiling takes many times longer than these two steps.
-    assert 0.05 < row.ours_s < 5 and 0.2 < row.ratio[1] < 2 and row.memory_mb > 100
+    # CPU time on one core. Compilation takes many times longer than these two steps.
+    assert row.ours_s > 0 and 0.1 < row.ratio[1] < 5 and row.memory_mb > 100
 
 
 BARE = """
@@ -171,7 +171,7 @@ class Refuse:
         if name.split(".")[0] in {
             "tensorflow_datasets", "grain", "array_record", "pycocotools", "tensorboardX"
         }:
-            raise ImportError(f"{name} is not there")
+            raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Refuse())
 import benchmarks.network_ours, benchmarks.ops_ours, benchmark
@@ -179,5 +179,5 @@ import benchmarks.network_ours, benchmarks.ops_ours, benchmark
 
 
 def test_the_network_is_measured_without_the_packages_of_data_and_scoring(scripts):
-    """A machine lent for an hour has JAX and PyTorch; what else must be carried there is little."""
+    """A GPU machine needs JAX and PyTorch, and no packages of the data pipeline."""
     subprocess.run([sys.executable, "-c", BARE], cwd=SCRIPTS, env=WITH_PACKAGE, check=True)

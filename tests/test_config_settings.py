@@ -1,10 +1,12 @@
-"""The configuration: every experiment builds, nothing unknown or impossible passes."""
+"""The configuration: every experiment builds; unknown fields and invalid values are errors."""
 
 import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from retinanet_jax.config.experiment_files import (
     explain_flag,
@@ -22,6 +24,7 @@ from retinanet_jax.config.settings import (
 )
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+STORED = Path(__file__).parent / "config_before_words.json"
 VARIANTS = {
     "shapes": ("", "tiny"),
     "folder": ("", "small"),
@@ -40,8 +43,6 @@ VARIANTS = {
 
 def changed(**fields):
     tree = default_config()
-    tree.model.norm = "batch"
-    tree.model.frozen_stages = 0
     tree.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
     return tree
 
@@ -63,20 +64,66 @@ def test_every_experiment_file_is_tested_and_explains_itself():
     }
     assert files == set(VARIANTS)
     for name in files:
-        text = (EXPERIMENTS / f"{name}.py").read_text()
+        text = (EXPERIMENTS / f"{name}.py").read_text(encoding="utf-8")
         assert f"--config=experiments/{name}.py" in text.split('"""')[1]
 
 
-def test_defaults_survive_the_way_through_the_config_dict():
-    config = from_config_dict(changed(model__pretrained="x", model__norm="frozen_batch"))
+def test_defaults_are_those_of_the_sections():
+    config = from_config_dict(changed(model__pretrained="x"))
     expected = Config()
-    model = dataclasses.replace(expected.model, pretrained="x", frozen_stages=0)
+    model = dataclasses.replace(expected.model, pretrained="x")
     assert config == dataclasses.replace(expected, model=model)
 
 
-def test_alpha_is_switched_off_by_a_negative_number():
-    assert from_config_dict(changed(loss__alpha=-1.0)).loss.alpha is None
-    assert from_config_dict(changed(matching__crowd_ioa=-1.0)).matching.crowd_ioa is None
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [
+        ("loss.alpha", 0.25),
+        ("loss.hard_examples", 128),
+        ("matching.crowd_ioa", 0.5),
+        ("optimizer.gradient_clip", 10.0),
+        ("optimizer.ema_decay", 0.99),
+        ("train.evaluate_every", 100),
+        ("train.watchdog_minutes", 2.5),
+    ],
+)
+def test_none_switches_a_field_off(field, number):
+    section, name = field.split(".")
+    for written, expected in (("none", None), (None, None), (number, number)):
+        config = from_config_dict(changed(**{f"{section}__{name}": written}))
+        value = getattr(getattr(config, section), name)
+        assert value == expected and type(value) is type(expected)
+        assert from_json(to_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("none", None), (".25", 0.25), ("1", 1.0), ("0.75", 0.75)],
+)
+def test_a_flag_takes_a_number_or_a_word(text, value):
+    assert from_config_dict(parsed(f"--config.loss.alpha={text}")).loss.alpha == value
+
+
+def test_flags_set_words_of_every_kind():
+    config = from_config_dict(
+        parsed(
+            "--config.model.pretrained=weights.npz",
+            "--config.model.frozen_stages=auto",
+            "--config.optimizer.backbone_factor=auto",
+            "--config.optimizer.gradient_clip=10",
+            "--config.train.evaluate_every=none",
+        )
+    )
+    assert (config.model.pretrained, config.model.frozen_stages) == ("weights.npz", 2)
+    assert (config.optimizer.backbone_factor, config.optimizer.gradient_clip) == (0.1, 10.0)
+    assert config.train.evaluate_every is None
+
+
+def parsed(*arguments):
+    values, argv = flags.FlagValues(), ["program", *arguments]
+    config_flags.DEFINE_config_dict("config", default_config(), flag_values=values, sys_argv=argv)
+    values(argv)
+    return values.config
 
 
 def test_anchors_take_their_levels_from_the_model():
@@ -85,30 +132,56 @@ def test_anchors_take_their_levels_from_the_model():
 
 
 @pytest.mark.parametrize(
-    ("pretrained", "norm", "frozen"), [("", "batch", 0), ("w.npz", "frozen_batch", 2)]
+    ("pretrained", "chosen"),
+    [("none", ("batch", 0, 1.0)), ("w.npz", ("frozen_batch", 2, 0.1))],
 )
-def test_auto_freezes_only_pretrained_weights(pretrained, norm, frozen):
-    config = from_config_dict(
-        changed(model__norm="auto", model__frozen_stages=-2, model__pretrained=pretrained)
-    )
-    assert (config.model.norm, config.model.frozen_stages) == (norm, frozen)
+def test_auto_depends_on_pretrained_weights(pretrained, chosen):
+    fields = {"model__norm": "auto", "model__frozen_stages": "auto"}
+    fields |= {"optimizer__backbone_factor": "auto", "model__pretrained": pretrained}
+    config = from_config_dict(changed(**fields))
+    model, factor = config.model, config.optimizer.backbone_factor
+    assert (model.norm, model.frozen_stages, factor) == chosen
 
 
-@pytest.mark.parametrize(("pretrained", "factor"), [("w", 0.1), ("", 1.0)])
-def test_a_negative_factor_spares_pretrained_weights_only(pretrained, factor):
-    fields = {"optimizer__backbone_factor": -0.1, "model__pretrained": pretrained}
-    assert from_config_dict(changed(**fields)).optimizer.backbone_factor == factor
+@pytest.mark.parametrize(("pretrained", "stages"), [("none", 0), ("w.npz", 3)])
+def test_random_weights_are_never_frozen(pretrained, stages):
+    config = from_config_dict(changed(model__frozen_stages=3, model__pretrained=pretrained))
+    assert config.model.frozen_stages == stages
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fix"),
+    [
+        ("loss.alpha", -1.0, "'none' weighs nothing"),
+        ("loss.alpha", "off", "write a number or 'none'"),
+        ("loss.hard_examples", 0, "write 'none' or 1 or more"),
+        ("loss.hard_examples", 2.5, "write a whole number or 'none'"),
+        ("matching.crowd_ioa", -1.0, "'none' drops crowds"),
+        ("model.frozen_stages", -2, "write 'auto' or 0 to 5"),
+        ("model.frozen_stages", 6, "write 'auto' or 0 to 5"),
+        ("model.pretrained", "", "write a path, a URL or 'none'"),
+        ("optimizer.backbone_factor", -0.1, "write 'auto' or a number from 0"),
+        ("optimizer.backbone_factor", "none", "write a number or 'auto'"),
+        ("optimizer.gradient_clip", 0.0, "write 'none' or a number above 0"),
+        ("optimizer.ema_decay", 0.0, "write 'none' or a number above 0"),
+        ("train.evaluate_every", 0, "write 'none' or a number above 0"),
+        ("train.watchdog_minutes", 0.0, "write 'none' or a number above 0"),
+    ],
+)
+def test_numbers_that_meant_off_or_auto_name_the_word(field, value, fix):
+    with pytest.raises(ConfigError) as error:
+        from_config_dict(changed(**{field.replace(".", "__"): value}))
+    assert f"config.{field}: {value!r} " in str(error.value) and fix in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({"model__backbone": "resnet49"}, "config.model.backbone: 'resnet49' is not one of resnet"),
-        ({"model__frozen_stages": 2}, "config.model.frozen_stages: 2 would freeze random weights"),
-        ({"model__norm": "frozen_batch"}, "without config.model.pretrained"),
+        ({"model__norm": "frozen_batch"}, "write 'auto', or a checkpoint into config.model.pret"),
         ({"train__steps": 0}, "config.train.steps: 0 must be at least 1"),
-        ({"optimizer__warmup_steps": 10**6}, "config.optimizer.warmup_steps: 1000000 is not less"),
-        ({"optimizer__accumulate_steps": 3}, "does not divide config.train.batch_size, 16"),
+        ({"optimizer__warmup_steps": 10**6}, "config.optimizer.warmup_steps: 1000000 is not below"),
+        ({"optimizer__accumulate_steps": 3}, "does not divide config.train.batch_size (16)"),
         ({"data__name": "folder"}, "config.data.root: is empty"),
         ({"data__name": "imagenet"}, "config.data.name: 'imagenet' is not one of shapes, folder"),
         ({"pipeline__max_side": 10}, "config.pipeline.max_side: 10"),
@@ -121,19 +194,19 @@ def test_a_negative_factor_spares_pretrained_weights_only(pretrained, factor):
         ),
     ],
 )
-def test_impossible_values_say_what_to_write(fields, says):
+def test_invalid_values_name_the_fix(fields, says):
     with pytest.raises(ConfigError) as error:
         from_config_dict(changed(**fields))
     assert says in str(error.value)
 
 
-def test_all_errors_are_told_at_once():
+def test_all_errors_are_listed():
     with pytest.raises(ConfigError) as error:
         from_config_dict(changed(loss__gamma=-1.0, train__steps=0))
     assert len(str(error.value).splitlines()) == 2
 
 
-def test_unknown_fields_are_refused_with_the_nearest_name():
+def test_an_unknown_field_names_the_closest_one():
     tree = changed().unlock()
     tree.model.backbon = "resnet18"
     with pytest.raises(ConfigError, match=r"config\.model\.backbon: .* did you mean backbone\?"):
@@ -149,21 +222,41 @@ def test_unknown_fields_are_refused_with_the_nearest_name():
         ("steps", "; did you mean --config.train.steps?"),
         ("learning_rat", "; did you mean --config.optimizer.learning_rate?"),
         ("workdri", "; did you mean --workdir?"),
-        ("config.train.steps", "; fields follow the experiment file: --config=FILE.py"),
+        ("config.train.steps", "; set --config=EXPERIMENT before its fields"),
         ("zzz", ""),
     ],
 )
-def test_what_was_meant_by_a_flag_is_told(name, meant):
+def test_an_unknown_flag_names_the_closest_one(name, meant):
     assert explain_flag(name, ("workdir", "mode")) == meant
 
 
-def test_the_config_of_an_earlier_version_opens_and_that_of_a_later_one_says_why_not():
+def test_a_stored_config_may_lack_fields_but_not_have_unknown_ones():
     values = json.loads(to_json(from_config_dict(changed(train__steps=5000))))
     del values["mesh"], values["train"]["max_skipped"]
     assert from_json(json.dumps(values)) == from_config_dict(changed(train__steps=5000))
     values["train"]["max_skippd"] = 3
     with pytest.raises(ConfigError, match=r"config\.train\.max_skippd: there is no such field"):
         from_json(json.dumps(values))
+
+
+def test_a_config_stored_before_the_words_opens():
+    """The file is config.json of experiments/folder.py:small as an earlier version wrote it, with
+    alpha, crowds, clipping and evaluations switched off by numbers."""
+    config = from_json(STORED.read_text(encoding="utf-8"))
+    tree = load_experiment(f"{EXPERIMENTS / 'folder.py'}:small")
+    tree.update_from_flattened_dict(
+        {
+            "data.root": "photographs",
+            "loss.alpha": "none",
+            "matching.crowd_ioa": "none",
+            "optimizer.gradient_clip": "none",
+            "evaluation.example_images": 3,
+            "evaluation.example_min_score": 0.3,
+            "train.evaluate_every": "none",
+        }
+    )
+    assert config == from_config_dict(tree)
+    assert config.model.pretrained is None and config.loss.hard_examples is None
 
 
 def test_missing_experiment_and_unknown_variant():

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from retinanet_jax import losses
+from retinanet_jax import core
 from retinanet_jax.core import boxes
+from retinanet_jax.core.box_losses import box_losses
 from retinanet_jax.core.focal import Focusing, class_losses
 from retinanet_jax.core.matching import IGNORE, NEGATIVE
 
@@ -49,27 +50,27 @@ def varifocal(x, y, gamma, alpha):
 
 CLASS_CASES = {
     "star 2 1": (
-        lambda x, y: losses.focal_loss_star(x, y, gamma=2.0, beta=1.0, alpha=0.25),
+        lambda x, y: core.focal_loss_star(x, y, gamma=2.0, beta=1.0, alpha=0.25),
         lambda x, y: star(x, y, 2, 1, 0.25),
         (0.0, 1.0),
     ),
     "star 4 0": (
-        lambda x, y: losses.focal_loss_star(x, y, gamma=4.0, beta=0.0, alpha=0.5),
+        lambda x, y: core.focal_loss_star(x, y, gamma=4.0, beta=0.0, alpha=0.5),
         lambda x, y: star(x, y, 4, 0, 0.5),
         (0.0, 1.0),
     ),
     "quality 2": (
-        lambda x, y: losses.quality_focal_loss(x, y, gamma=2.0),
+        lambda x, y: core.quality_focal_loss(x, y, gamma=2.0),
         lambda x, y: quality_focal(x, y, 2),
         (0.0, 0.37, 0.8, 1.0),
     ),
     "quality 1.5": (
-        lambda x, y: losses.quality_focal_loss(x, y, gamma=1.5),
+        lambda x, y: core.quality_focal_loss(x, y, gamma=1.5),
         lambda x, y: quality_focal(x, y, 1.5),
         (0.0, 0.37, 0.8, 1.0),
     ),
     "varifocal": (
-        lambda x, y: losses.varifocal_loss(x, y, gamma=2.0, alpha=0.75),
+        lambda x, y: core.varifocal_loss(x, y, gamma=2.0, alpha=0.75),
         lambda x, y: varifocal(x, y, 2, 0.75),
         (0.0, 0.37, 0.8, 1.0),
     ),
@@ -98,7 +99,7 @@ def test_class_losses_are_finite_at_extreme_logits(name):
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 def test_quality_focal_is_finite_where_the_prediction_is_right(gamma):
-    loss = functools.partial(losses.quality_focal_loss, gamma=gamma)
+    loss = functools.partial(core.quality_focal_loss, gamma=gamma)
     value, gradient = value_and_slope(loss, np.zeros(1, np.float32), np.full(1, 0.5, np.float32))
     assert np.isfinite(value) and np.isfinite(gradient)
     assert value == pytest.approx(np.log(2) if gamma == 0 else 0)
@@ -107,20 +108,20 @@ def test_quality_focal_is_finite_where_the_prediction_is_right(gamma):
 def test_special_cases_are_the_losses_they_generalise():
     x = np.float32(np.concatenate([LOGITS, EXTREMES]))
     for y in (np.zeros_like(x), np.ones_like(x)):
-        focal = losses.focal_loss(x, y, gamma=2.0)
-        entropy = losses.focal_loss(x, y, gamma=0.0)
+        focal = core.focal_loss(x, y, gamma=2.0)
+        entropy = core.focal_loss(x, y, gamma=0.0)
         np.testing.assert_allclose(
-            losses.quality_focal_loss(x, y, gamma=2.0), focal, rtol=1e-5, atol=1e-9
+            core.quality_focal_loss(x, y, gamma=2.0), focal, rtol=1e-5, atol=1e-9
         )
-        np.testing.assert_allclose(losses.quality_focal_loss(x, y, gamma=0.0), entropy, rtol=1e-6)
+        np.testing.assert_allclose(core.quality_focal_loss(x, y, gamma=0.0), entropy, rtol=1e-6)
         np.testing.assert_allclose(
-            losses.focal_loss_star(x, y, gamma=1.0, beta=0.0), entropy, rtol=1e-6
+            core.focal_loss_star(x, y, gamma=1.0, beta=0.0), entropy, rtol=1e-6
         )
-        np.testing.assert_allclose(losses.varifocal_loss(x, y, gamma=0.0), entropy, rtol=1e-6)
+        np.testing.assert_allclose(core.varifocal_loss(x, y, gamma=0.0), entropy, rtol=1e-6)
     # Negatives of varifocal are those of the focal loss with weight alpha instead of 1 - alpha.
     np.testing.assert_allclose(
-        losses.varifocal_loss(x, np.zeros_like(x), gamma=2.0, alpha=0.75),
-        losses.focal_loss(x, np.zeros_like(x), gamma=2.0, alpha=0.25),
+        core.varifocal_loss(x, np.zeros_like(x), gamma=2.0, alpha=0.75),
+        core.focal_loss(x, np.zeros_like(x), gamma=2.0, alpha=0.25),
         rtol=1e-5,
     )
 
@@ -187,7 +188,7 @@ TORCHVISION = {
     ),
 }
 OVERLAPS = tuple(map(jax.jit, (boxes.iou, boxes.distance_iou, boxes.complete_iou)))
-BOX_LOSSES = {name: getattr(losses, f"{name}_loss") for name in TORCHVISION}
+BOX_LOSSES = {name: getattr(core, f"{name}_loss") for name in TORCHVISION}
 
 
 @pytest.mark.parametrize("name", list(TORCHVISION))
@@ -269,7 +270,7 @@ def test_compiled_sums_over_very_many_anchors():
     """jaxlib 0.10.2 compiles some sums of more than 32,768 rows for CPUs into wrong ones."""
     deltas = np.random.default_rng(0).normal(0, 1, (2, 100_000, 4)).astype(np.float32)
     anchors = np.tile(np.float32([10, 20, 50, 80]), (100_000, 1))  # the targets too: all deltas 0
-    compiled = jax.jit(lambda deltas: losses.box.box_losses(deltas, anchors, anchors, "l1", 0.0))
+    compiled = jax.jit(lambda deltas: box_losses(deltas, anchors, anchors, "l1", 0.0))
     expected = np.abs(deltas.astype(np.float64)).sum(axis=-1)
     np.testing.assert_allclose(compiled(deltas), expected, rtol=1e-6)
 
@@ -277,7 +278,7 @@ def test_compiled_sums_over_very_many_anchors():
 def test_smooth_l1_of_any_beta_and_hubers_loss():
     d = np.linspace(-3, 3, 31, dtype=np.float32)
     for beta in (0.1, 1 / 9, 1.0):
-        ours = losses.smooth_l1(d, np.zeros_like(d), beta)
+        ours = core.smooth_l1(d, np.zeros_like(d), beta)
         inside = np.abs(d) < beta
         # Huber's, as Keras has it, divided by its delta.
         huber = np.where(inside, 0.5 * d**2, beta * np.abs(d) - 0.5 * beta**2)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retinanet_jax import losses
+from retinanet_jax import core
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
 from retinanet_jax.core.focal import focal_loss as focal
 from retinanet_jax.core.focal import focal_loss_from_labels
@@ -201,20 +201,20 @@ def test_memory_beside_logits_and_gradient_is_twice_the_logits():
 
 def test_smooth_l1_by_hand():
     pred = np.array([0, 0.05, -0.1, 0.5, -2], np.float32)
-    loss = losses.smooth_l1(pred, np.zeros(5, np.float32), 0.1)
+    loss = core.smooth_l1(pred, np.zeros(5, np.float32), 0.1)
     # d^2 / .2 below .1, d - .05 from there on.
     np.testing.assert_allclose(loss, [0, 0.0125, 0.05, 0.45, 1.95], rtol=1e-5)
-    np.testing.assert_array_equal(losses.smooth_l1(pred, np.zeros(5, np.float32), 0), np.abs(pred))
-    gradient = jax.grad(lambda p: losses.smooth_l1(p, np.zeros(5, np.float32), 0.0).sum())(pred)
+    np.testing.assert_array_equal(core.smooth_l1(pred, np.zeros(5, np.float32), 0), np.abs(pred))
+    gradient = jax.grad(lambda p: core.smooth_l1(p, np.zeros(5, np.float32), 0.0).sum())(pred)
     np.testing.assert_array_equal(gradient, [0, 1, -1, 1, -1])
 
 
 def test_giou_loss_by_hand():
     same = np.array([[0, 0, 4, 2]], np.float32)
-    np.testing.assert_allclose(losses.giou_loss(same, same), [0], atol=1e-7)
+    np.testing.assert_allclose(core.giou_loss(same, same), [0], atol=1e-7)
     # 1 - (.2 - 4/24), see test_boxes.
     other = np.array([[2, 0, 6, 4]], np.float32)
-    np.testing.assert_allclose(losses.giou_loss(same, other), [0.8 + 4 / 24], rtol=1e-6)
+    np.testing.assert_allclose(core.giou_loss(same, other), [0.8 + 4 / 24], rtol=1e-6)
 
 
 # The loss of a batch.
@@ -428,7 +428,7 @@ def test_jit_equals_eager():
     [
         ({"gamma": -1.0}, "loss.gamma: -1.0"),
         ({"beta": -0.1}, "loss.beta: -0.1"),
-        ({"alpha": 1.5}, "loss.alpha: 1.5 .* None is off"),
+        ({"alpha": 1.5}, "loss.alpha: 1.5 .* 'none' weighs"),
         ({"box": "l2"}, "'l2' is not one of smooth_l1, l1, giou"),
         ({"normalizer": "sum"}, "'sum' is not one of batch, batch_plus_one"),
         ({"box_weight": float("nan")}, "loss.box_weight: nan"),
@@ -436,7 +436,7 @@ def test_jit_equals_eager():
         ({"classification": "focal_star", "gamma": 0}, "loss.gamma: focal_star divides by it"),
         ({"hard_examples": -1}, "loss.hard_examples: -1"),
         ({"hard_examples_iou": 70}, "loss.hard_examples_iou: 70"),
-        ({"negatives_per_positive": 3}, "loss.hard_examples: 0 has no room"),
+        ({"negatives_per_positive": 3}, "loss.hard_examples: none leaves no room"),
     ],
 )
 def test_bad_fields_say_what_to_write(fields, says):

@@ -89,7 +89,7 @@ def test_records_stay_the_same(original, tfrecord, tmp_path):
 
 
 def test_reading_a_tfrecord_data_set_names_the_command(tfrecord, tmp_path):
-    with pytest.raises(DataError, match=rf"prepare_data\.py --convert={tfrecord} --data_dir=NEW"):
+    with pytest.raises(DataError, match=rf"prepare --convert={tfrecord} --data_dir=NEW"):
         TfdsSource(tfrecord, "test", tmp_path)
 
 

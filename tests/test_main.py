@@ -1,6 +1,7 @@
-"""The command line as a person uses it: errors in one line, that say what to write."""
+"""The command line of a run: one-line errors that say what to write, names of experiments."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,14 +9,14 @@ from pathlib import Path
 import jax
 import pytest
 
-from retinanet_jax.config.experiment_files import load_experiment
+from retinanet_jax.config.experiment_files import experiment_name, experiment_paths, load_experiment
 from retinanet_jax.config.settings import ConfigError
-from retinanet_jax.main import tell
+from retinanet_jax.main import describe_error
 
 ROOT = Path(__file__).parent.parent
 
 
-# Each command line in a process of its own, forked when all is imported: absl's flags are global.
+# One process that forks for each command line once everything is imported: absl's flags are global.
 PROGRAM = """
 import json, os, sys
 from retinanet_jax import main
@@ -29,14 +30,15 @@ for arguments in json.load(sys.stdin):
 """
 
 CASES = [
-    ([], "--config is missing: name an experiment file"),
-    (["--config=experiments/shapes.py"], "--workdir is missing: name the folder of the run"),
+    ([], "--config is missing: name an experiment"),
     (["--mode=evaluate"], "--workdir is missing"),
     (["--config=nowhere.py", "--workdir=W"], f"there is no file nowhere.py in {ROOT}"),
     (
         ["--config=experiments/shape.py", "--workdir=W"],
         "there is no file experiments/shape.py; did you mean experiments/shapes.py?",
     ),
+    (["--config=shape"], "there is no file shape; did you mean shapes?"),
+    (["--config", "shape"], "experiments by name: coco, folder, shapes, voc, paper/prior"),
     (["--config=README.md", "--workdir=W"], "README.md is not a Python file"),
     (["--config=tests/documents.py", "--workdir=W"], "documents.py has no function get_config()"),
     (
@@ -44,45 +46,44 @@ CASES = [
         "did you mean --config=experiments/shapes.py:tiny?",
     ),
     (
-        ["--config=experiments/shapes.py", "--workdir=W", "--train.steps=3"],
-        "--train.steps: there is no such flag; did you mean --config.train.steps?",
+        ["--config=shapes", "--workdir=W", "--train.steps=3"],
+        "--train.steps: no such flag; did you mean --config.train.steps?",
     ),
     (
-        ["--config=experiments/shapes.py", "--workdir=W", "--learning_rate=1"],
+        ["--config=shapes", "--workdir=W", "--learning_rate=1"],
         "did you mean --config.optimizer.learning_rate?",
     ),
-    (["--workdir=W", "--config.train.steps=3"], "the experiment file: --config=FILE.py"),
+    (["--workdir=W", "--config.train.steps=3"], "set --config=EXPERIMENT before its fields"),
     (
-        ["--config=experiments/shapes.py", "--workdir=W", "--config.train.steps=abc"],
+        ["--config=shapes", "--workdir=W", "--config.train.steps=abc"],
         "--config.train.steps=abc: invalid literal for int",
     ),
-    (["--config=experiments/shapes.py:big", "--workdir=W"], "variant 'big' is not one of"),
+    (["--config=shapes:big", "--workdir=W"], "variant 'big' is not one of"),
     (
-        ["--config=experiments/shapes.py", "--workdir=W", "--config.model.bakbone=resnet18"],
+        ["--config=shapes", "--workdir=W", "--config.model.bakbone=resnet18"],
         "config.model.bakbone: there is no such field; did you mean backbone?",
     ),
     (
         ["--config=experiments/shapes.py", "--workdir=W", "--config.model.backbone=resnet49"],
         "config.model.backbone: 'resnet49' is not one of resnet18",
     ),
-    (["--config=experiments/folder.py", "--workdir=W"], "config.data.root: is empty"),
+    (["--config=folder", "--workdir=W"], "config.data.root: is empty"),
+    (["--config=folder:small", "--workdir=W", "--config.data.root=nowhere"], "nowhere"),
     (
-        ["--config=experiments/folder.py:small", "--workdir=W", "--config.data.root=nowhere"],
-        "nowhere",
+        ["--config=coco", "--workdir=W", "--config.data.root=nowhere"],
+        "retinanet-jax prepare --dataset=coco",
     ),
     (
-        ["--config=experiments/coco.py", "--workdir=W", "--config.data.root=nowhere"],
-        "python scripts/prepare_data.py --dataset=coco",
+        ["--config=voc", "--workdir=W", "--config.data.annotations=a.json"],
+        "config.data.annotations: not supported for voc",
     ),
-    (["--workdir=W", "--mode=evaluate"], "there is no checkpoint"),
-    (
-        ["--config=experiments/shapes.py:tiny", "--workdir=W", "--replay=0"],
-        "--replay=0: the run has the steps 1 to",
-    ),
+    (["--workdir=W", "--mode=evaluate"], "no checkpoint"),
+    (["--config=shapes:tiny", "--workdir=W", "--replay=0"], "--replay=0: not a step of the run"),
+    (["--config=shapes:tiny", "--mode=evaluate"], "workdir: runs/shapes_tiny\n"),
 ]
 
 
-def test_errors_are_a_line_and_not_a_traceback(tmp_path):
+def test_errors_are_one_line_without_a_traceback(tmp_path):
     given = [[word.replace("=W", f"={tmp_path}") for word in words] for words, _ in CASES]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -92,26 +93,63 @@ def test_errors_are_a_line_and_not_a_traceback(tmp_path):
         text=True,
         timeout=300,
     )
-    told = done.stdout.split("ended: ")
-    assert len(told) == len(CASES) + 1, done.stderr
-    codes = [int(text.split()[0]) for text in told[1:]]
-    for (words, says), text, code in zip(CASES, told, codes, strict=False):
-        assert says in text and "Traceback" not in text and code == 1, (words, text, code)
+    outputs = done.stdout.split("ended: ")
+    assert len(outputs) == len(CASES) + 1, done.stderr
+    codes = [int(text.split()[0]) for text in outputs[1:]]
+    for (words, expected), text, code in zip(CASES, outputs, codes, strict=False):
+        assert expected in text and "Traceback" not in text and code == 1, (words, text, code)
 
 
-def test_a_fault_in_an_experiment_is_told_with_its_line(tmp_path):
+def test_the_file_runs_as_a_script_from_anywhere(tmp_path):
+    """The folder of the script shadows no module; stdout takes any text in any locale."""
+    script = str(ROOT / "retinanet_jax/main.py")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, script, "--config=vélo"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "there is no file v" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_experiments_have_names_that_work_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"coco", "folder", "shapes", "voc", "paper/table1b"} <= set(experiment_paths())
+    for location in (
+        "shapes:tiny",
+        "experiments/shapes.py:tiny",
+        f"{ROOT}/experiments/shapes.py:tiny",
+    ):
+        assert load_experiment(location).train.steps == 30
+        assert experiment_name(location) == "shapes_tiny"
+    assert experiment_name("coco") == "coco"
+    code = "from retinanet_jax.config.settings import default_config as get_config\n"
+    (tmp_path / "shapes.py").write_text(code)
+    assert load_experiment("shapes.py").data.name == "shapes"  # your own file comes first
+    assert load_experiment("shapes.py").train.steps == 90_000
+
+
+def test_an_error_in_an_experiment_is_reported_with_its_line(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("x = 1\ny = x.nothing\n")
-    with pytest.raises(ConfigError, match=r"broken\.py cannot be run:(.|\n)*line 2(.|\n)*nothing"):
+    with pytest.raises(ConfigError, match=r"broken\.py fails:(.|\n)*line 2(.|\n)*nothing"):
         load_experiment(str(path))
     path.write_text("x = (\n")
     with pytest.raises(ConfigError, match="never closed"):
         load_experiment(str(path))
 
 
-def test_memory_that_is_not_enough_is_told_with_the_fix():
+def test_out_of_memory_names_the_settings_that_use_less():
     error = jax.errors.JaxRuntimeError
-    words, code = tell(error("RESOURCE_EXHAUSTED: Out of memory allocating 42 bytes.\nmore"))
-    assert code == 1 and words.startswith("RESOURCE_EXHAUSTED: Out of memory allocating 42 bytes.")
-    assert "--config.train.batch_size" in words and "more" not in words
-    assert tell(error("INTERNAL: an error")) is None
+    message, code = describe_error(
+        error("RESOURCE_EXHAUSTED: Out of memory allocating 42 bytes.\nmore")
+    )
+    assert code == 1
+    assert message.startswith("RESOURCE_EXHAUSTED: Out of memory allocating 42 bytes.")
+    assert "--config.train.batch_size" in message and "more" not in message
+    assert describe_error(error("INTERNAL: an error")) is None

@@ -1,4 +1,4 @@
-"""A sweep as jobs of Slurm: a real one where there is one, else programs that stand in for it.
+"""A sweep as jobs of Slurm: of a real one if there is one, and of programs that imitate it.
 
 With a Slurm on this machine (Debian: slurmctld, slurmd, munge, all on 127.0.0.1):
     SLURM_CONF=FILE python -m pytest tests/test_sweep_slurm.py
@@ -15,10 +15,8 @@ from sweeps import SMALL, run
 
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.sweep import command
-from retinanet_jax.sweep.slurm import Slurm
+from retinanet_jax.sweep.jobs import SlurmJobs
 from retinanet_jax.sweep.trials import FAILED, FINISHED, read_plan
-
-pytest.importorskip("submitit", reason="pip install submitit")
 
 
 def real_slurm() -> bool:
@@ -28,7 +26,7 @@ def real_slurm() -> bool:
 
 @pytest.fixture(params=["real", "stand-in"])
 def slurm(request, tmp_path, monkeypatch):
-    """A Slurm whose jobs are looked at twice a second."""
+    """A Slurm, with jobs checked twice a second."""
     if request.param == "real" and not real_slurm():
         pytest.skip("there is no Slurm here")
     if request.param == "stand-in":
@@ -36,7 +34,7 @@ def slurm(request, tmp_path, monkeypatch):
         programs.mkdir()
         fake_slurm.install(programs)
         monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(command, "Slurm", lambda *words: Slurm(*words, poll=0.5))
+    monkeypatch.setattr(command, "SlurmJobs", lambda *words: SlurmJobs(*words, poll=0.5))
     return request.param
 
 
@@ -48,44 +46,44 @@ def words(tmp_path, gammas):
 
 
 class Stopped(BaseException):
-    """The sweep ends here, and its jobs go on."""
+    """Ends the sweep; its jobs continue."""
 
 
-def test_a_sweep_that_was_stopped_waits_for_its_jobs_again(slurm, tmp_path, monkeypatch):
+def test_a_restarted_sweep_waits_for_the_jobs_of_its_first_start(slurm, tmp_path, monkeypatch):
     def stop(seconds):
         raise Stopped
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr("retinanet_jax.sweep.slurm.time.sleep", stop)
+        patch.setattr("retinanet_jax.sweep.jobs.time.sleep", stop)
         run(*words(tmp_path, "2"))
     workdir = tmp_path / "sweep"
     assert run(f"--workdir={workdir}", "--launcher=slurm") == 0
-    assert len(list((workdir / "slurm").glob("*_submission.sh"))) == 1
+    assert len(list((workdir / "jobs").glob("*_submission.sh"))) == 1
     (trial,) = read_plan(workdir)
     assert trial.end().state == FINISHED
     assert "Trials: 1 (1 finished" in (workdir / "report.md").read_text()
-    (job,) = json.loads((workdir / "slurm/jobs.json").read_text()).values()
-    assert "evaluates step 2" in (workdir / f"slurm/{job}_0_log.out").read_text()
+    (job,) = json.loads((workdir / "jobs/slurm.json").read_text())
+    assert "evaluating step 2" in (workdir / f"jobs/{job}_0_log.out").read_text()
 
 
-def test_jobs_without_a_result_have_failed(slurm, tmp_path, monkeypatch):
-    """Here because Python cannot begin; so would one that was cancelled."""
+def test_trials_of_jobs_that_end_without_a_result_have_failed(slurm, tmp_path, monkeypatch):
+    """Here because Python cannot start; the same holds for cancelled jobs."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "jax.py").write_text("raise SystemExit('no accelerator')")
     assert run(*words(tmp_path, "0,2")) == 1
     assert {trial.end().state for trial in read_plan(tmp_path / "sweep")} == {FAILED}
-    jobs = json.loads((tmp_path / "sweep/slurm/jobs.json").read_text())
-    assert list(jobs) == ["gamma=0", "gamma=2"] and len(set(jobs.values())) == 2
+    jobs = json.loads((tmp_path / "sweep/jobs/slurm.json").read_text())
+    assert list(jobs.values()) == [["gamma=0"], ["gamma=2"]]
     report = (tmp_path / "sweep/report.md").read_text()
-    assert f"- `gamma=2`: job {jobs['gamma=2']} ended without a result" in report
+    assert f"- `gamma=2`: job {list(jobs)[1]} ended during this trial" in report
 
 
-def test_what_cannot_be_is_told(tmp_path, monkeypatch):
+def test_a_missing_slurm_and_wrong_options_are_errors(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"--launcher=slurm: .*srun"):
-        Slurm(tmp_path, [])
+        SlurmJobs(tmp_path, 0, [])
     fake_slurm.install(tmp_path)
     with pytest.raises(ConfigError, match="write NAME=VALUE"):
-        Slurm(tmp_path, ["gpu"])
+        SlurmJobs(tmp_path, 0, ["gpu"])
     with pytest.raises(ConfigError, match="partitio"):
-        Slurm(tmp_path, ["slurm_partitio=gpu"])
+        SlurmJobs(tmp_path, 0, ["slurm_partitio=gpu"])

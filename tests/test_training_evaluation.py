@@ -1,10 +1,13 @@
-"""Scoring and images of detections, with the ground truth itself as detections."""
+"""Evaluation with the ground truth as detections; undefined metrics; example images."""
+
+import dataclasses
 
 import pytest
 from small import small_config
 
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.training.evaluation import draw_examples, score
+from retinanet_jax.training.evaluation import score
+from retinanet_jax.training.evaluation_files import draw_examples
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def test_the_ground_truth_scores_one_in_both_metrics(dataset):
 
 
 @pytest.mark.parametrize("metric", ["coco", "voc"])
-def test_a_class_named_wrongly_costs_both_classes(dataset, metric):
+def test_one_class_labelled_as_another_lowers_the_ap_of_both(dataset, metric):
     results = perfect(dataset)
     first, second = dataset.categories.ids[:2]
     for result in results:
@@ -41,12 +44,22 @@ def test_a_class_named_wrongly_costs_both_classes(dataset, metric):
 
 
 @pytest.mark.parametrize("metric", ["coco", "voc"])
-def test_no_detection_at_all_is_zero_and_no_crash(dataset, metric):
+def test_without_detections_metrics_are_zero_or_undefined(dataset, metric):
     found = score([], dataset, small_config(evaluation__metric=metric))
-    assert set(found.summary.values()) <= {0.0, -1.0}
+    assert set(found.summary.values()) <= {0.0, None}
+    assert next(iter(found.summary.values())) == 0.0
 
 
-def test_images_show_what_passes_the_threshold(dataset):
+@pytest.mark.parametrize("metric", ["coco", "voc"])
+def test_without_objects_every_metric_is_undefined(dataset, metric):
+    """pycocotools gives -1 here, which would pass for a number."""
+    truth = dataset.ground_truth()
+    empty = dataclasses.replace(dataset, ground_truth=lambda: truth | {"annotations": []})
+    found = score(perfect(dataset), empty, small_config(evaluation__metric=metric))
+    assert set(found.summary.values()) == {None} and set(found.per_class.values()) == {None}
+
+
+def test_example_images_show_detections_above_the_threshold(dataset):
     config = small_config()
     with_boxes = draw_examples(perfect(dataset), dataset, config)
     low = [{**result, "score": 0.1} for result in perfect(dataset)]

@@ -1,4 +1,4 @@
-"""Bombs and damaged files end in our error or a right load, in bounded memory and time."""
+"""Bombs and damaged files end in WeightsError or a valid load, in bounded memory and time."""
 
 import os
 import pickle
@@ -24,10 +24,8 @@ from checkpoint_writers import (
     safetensors,
     small_arrays,
     storage,
-    tar_file,
     text,
     torch_legacy_of,
-    torch_tar_members,
     torch_zip_of,
     zip_file,
 )
@@ -69,6 +67,16 @@ def _ordered_again(count):
     return call(ordered, pairs) + call(ordered, b"h\x02") * count
 
 
+def integer_of(value):
+    raw = value.to_bytes(16, "little", signed=True)
+    return b"\x8a\x10" + raw
+
+
+def _minus_ones(number, count):
+    # -1 and -2 have one hash, and so have all tuples of them.
+    return b"(" + b"".join(integer(-1 - (number >> bit & 1)) for bit in range(count)) + b"t"
+
+
 BOMBS = {
     "bytes of 2**62": pickled(b"\x8e" + struct.pack("<Q", 2**62)),
     "bytes of 2**63": pickled(b"\x8e" + struct.pack("<Q", 2**63)),
@@ -94,6 +102,18 @@ BOMBS = {
     "a doubled tuple as a name": pickled(_doubled(b")", 200) + text("system") + b"\x93"),
     "a list in itself": pickled(b"]q\x00h\x00a"),
     "a dictionary in itself": pickled(b"}q\x00" + text("model") + b"h\x00s"),
+    "keys that hash alike": pickled(
+        b"}(" + b"".join(integer_of(n * (2**61 - 1)) + b"N" for n in range(16_000)) + b"u"
+    ),
+    "tuples that hash alike": pickled(
+        b"}(" + b"".join(_minus_ones(n, 14) + b"N" for n in range(2**14)) + b"u"
+    ),
+    "places of the memo that hash alike": pickled(
+        b"N" + b"".join(b"p%d\n" % (n * (2**61 - 1)) for n in range(16_000))
+    ),
+    "a set of keys that hash alike": pickled(
+        b"\x8f(" + b"".join(integer_of(n * (2**61 - 1)) for n in range(16_000)) + b"\x90"
+    ),
     "one array a thousand times": pickled(_shared_array(1000)),
     "one text encoded a thousand times": pickled(_encoded_again(1000)),
     "one list of pairs, a hundred thousand times": pickled(_ordered_again(50_000)),
@@ -164,7 +184,6 @@ def _seeds():
         zipped,
         _without_checksums(zipped),
         torch_legacy_of(arrays),
-        tar_file(torch_tar_members(arrays)),
         *(pickle.dumps(wrapped, protocol=protocol) for protocol in (0, 2, 4, 5)),
         safetensors(header, bytes(range(28))),
         _without_checksums(zip_file([(f"{key}.npy", npy(arrays[key])) for key in arrays])),
@@ -222,16 +241,16 @@ def check_damage(folder):
         path.write_bytes(seed)
         assert _read_or_refuse(path)
     loaded = 0
-    for _ in range(10_000):
+    for _ in range(3_000):
         path.write_bytes(_mutated(rng, seeds))
         start = time.process_time()
         loaded += _read_or_refuse(path)
         assert time.process_time() - start < SECONDS
-    assert 0 < loaded < 5000
+    assert 0 < loaded < 1500
 
 
 @linux_only
-def test_10_000_damaged_files_end_in_our_error_or_a_load(tmp_path):
+def test_3_000_damaged_files_end_in_our_error_or_a_load(tmp_path):
     _in_child(check_damage, tmp_path)
 
 

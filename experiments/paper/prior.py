@@ -1,7 +1,7 @@
-"""Section 5.1: the prior of an object that the class output starts with, under cross entropy.
+"""Section 5.1: the prior probability of objects at the start of training, with cross entropy.
 
-ResNet-50, 600 pixels, gamma 0, alpha .5. As published, on minival: AP 30.2 with a prior of .01, the
-base; training diverges without (that is, with .5).
+ResNet-50, 600 pixels, gamma 0, alpha .5. Published (minival): AP 30.2 with a prior of .01, the
+base; without it (.5) training diverges.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["prior"] of

@@ -1,7 +1,7 @@
 """Table 1a: cross entropy weighted by alpha.
 
-ResNet-50, 600 pixels, gamma 0. As published, on minival: AP 0.0 at alpha .10 (it learns nothing),
-10.8 at .25, 30.2 at .50, 31.1 at .75, the best, and from there down to 25.1 at .999.
+ResNet-50, 600 pixels, gamma 0. Published (minival): AP 0.0 at alpha .10, 10.8 at .25, 30.2 at
+.50, 31.1 at .75 (the best), falling to 25.1 at .999.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1a"] of

@@ -1,7 +1,7 @@
-"""Table 1b: the focusing parameter gamma, each with the alpha that is best for it.
+"""Table 1b: the focusing parameter gamma, each with its best alpha.
 
-ResNet-50, 600 pixels. As published, on minival: AP 31.1 for cross entropy (gamma 0, alpha .75),
-34.0 at gamma 2 and alpha .25, 32.2 at gamma 5. The base is the best of them.
+ResNet-50, 600 pixels. Published (minival): AP 31.1 for cross entropy (gamma 0, alpha .75), 34.0 at
+gamma 2 and alpha .25 (the best and the base), 32.2 at gamma 5.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1b"] of

@@ -1,7 +1,7 @@
-"""Table 1c: how many anchors a location has, scales times aspect ratios.
+"""Table 1c: anchors per location, scales times aspect ratios.
 
-ResNet-50, 600 pixels. As published, on minival: AP 30.3 with one square anchor, 34.2 with two
-scales and three ratios, 34.0 with three of each, which is the base.
+ResNet-50, 600 pixels. Published (minival): AP 30.3 with one square anchor, 34.2 with two scales and
+three ratios, 34.0 with three of each (the base).
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1c"] of

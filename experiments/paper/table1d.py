@@ -1,9 +1,9 @@
 """Table 1d: focal loss and hard example mining, with and without a quota of 1:3.
 
-ResNet-101, 600 pixels. As published, on minival: AP 32.8 for the best OHEM (128 anchors of an image
-after NMS at .5), 36.0 for focal loss, the base. That the mined loss is cross entropy, that the
-anchors are counted by image, and that the sum over them is divided by the positives, are choices of
-this package; the paper does not say. core/hard_examples.py says how anchors are chosen.
+ResNet-101, 600 pixels. Published (minival): AP 32.8 for the best OHEM (128 anchors per image after
+NMS at .5), 36.0 for focal loss (the base). The paper does not define the mined loss; here it is
+cross entropy, anchors are counted per image, and their sum is divided by the number of positives.
+core/hard_examples.py defines the selection.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1d"] of
@@ -14,7 +14,7 @@ Commands, for the base and for another trial:
         --config.data.root=TFDS --config.model.pretrained=resnet101.safetensors
     python -m retinanet_jax.main --config=experiments/paper/table1d.py:small \\
         --workdir=runs/table1d \\
-        --config.loss.classification=cross_entropy --config.loss.alpha=-1 \\
+        --config.loss.classification=cross_entropy --config.loss.alpha=none \\
         --config.loss.hard_examples=128 --config.loss.hard_examples_iou=0.5
 """
 

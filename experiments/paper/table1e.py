@@ -1,8 +1,8 @@
-"""Table 1e: depth and size of the images, which trade accuracy for time.
+"""Table 1e: accuracy against time, by depth of the network and size of the images.
 
-As published, on test-dev: AP 30.5 in 64 ms (ResNet-50, 400 pixels) to 37.8 in 198 ms (ResNet-101,
-800 pixels) on an M40 GPU. The base is ResNet-50 at 600 pixels. `small` has ResNet-18 and ResNet-34
-on images of 64 to 128 pixels.
+Published (test-dev): AP 30.5 in 64 ms (ResNet-50, 400 pixels) to 37.8 in 198 ms (ResNet-101, 800
+pixels) on an M40 GPU. The base is ResNet-50 at 600 pixels. `small` uses ResNet-18 and ResNet-34 on
+images of 64 to 128 pixels.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1e"] of

@@ -1,8 +1,8 @@
-"""Table 2: the paper's best models: half as long a schedule again, and scale jitter.
+"""Table 2: the best models of the paper: a 1.5 times longer schedule, and scale jitter.
 
-As published, on test-dev: AP 39.1 with ResNet-101-FPN, 40.8 with ResNeXt-101-FPN (32x8d). 800
-pixels, 135k updates. The paper does not give the range of the jitter: here short sides of 640 to
-800, detectron2's. `small` has ResNet-18 and ResNeXt-50.
+Published (test-dev): AP 39.1 with ResNet-101-FPN, 40.8 with ResNeXt-101-FPN (32x8d). 800 pixels,
+135k updates. The paper does not state the range of the jitter; here it is detectron2's, short sides
+from 640 to 800. `small` uses ResNet-18 and ResNeXt-50.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["2"] of

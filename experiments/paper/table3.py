@@ -1,8 +1,8 @@
-"""Table 3, appendix A: FL*, another loss of the same kind, with its own gamma and beta.
+"""Table 3, appendix A: FL*, a similar loss with its own gamma and beta.
 
-ResNet-50, 600 pixels. As published, on minival: AP 33.8 at gamma 2 and beta 1, 33.9 at gamma 4 and
-beta 0, beside 34.0 of focal loss, the base, and 31.1 of cross entropy. The alpha of FL* is that of
-focal loss, .25; the paper does not say.
+ResNet-50, 600 pixels. Published (minival): AP 33.8 at gamma 2 and beta 1, 33.9 at gamma 4 and beta
+0; focal loss (the base) 34.0, cross entropy 31.1. The paper does not state the alpha of FL*; here
+it is that of focal loss, .25.
 
 Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
 dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["3"] of

@@ -1,6 +1,6 @@
 """RetinaNet in JAX: train a detector, evaluate it, and detect objects in images and videos.
 
-retinanet-jax train --config=experiments/shapes.py --workdir=runs/shapes
+retinanet-jax train --config=shapes
 retinanet-jax detect photo.jpg --model=runs/shapes --out=found
 retinanet-jax COMMAND --help
 """
@@ -12,9 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Each is a module of this package: add_arguments(parser), run(arguments), and a docstring whose
-# first line is the help. Whatever imports JAX it imports inside `run`, so that --help is quick.
-# Where it has PASSES_ON = True, arguments that its parser does not know are in arguments.passed_on.
+from retinanet_jax.runtime.terminal import print_any_text
+
+# Modules of this package, each with add_arguments(parser), run(arguments), and a docstring whose
+# first line is the help. They import JAX inside `run`, so that --help is fast. With
+# PASSES_ON = True, arguments that the parser does not know are in arguments.passed_on.
 COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
@@ -23,6 +25,7 @@ COMMANDS = {
     "serve": "serve",
     "export": "export",
     "import": "import_weights",
+    "weights": "weights",
     "inspect": "inspect_data",
     "prepare": "prepare_data",
     "sweep": "sweep",
@@ -31,17 +34,18 @@ COMMANDS = {
 
 EPILOG = """exit codes:
   0   done
-  1   a mistake, told in a line, that you can fix; sweep: trials failed
-  2   arguments that are missing or unknown
+  1   an error, with a one-line message; sweep: trials failed
+  2   missing or unknown arguments
   3   detect: some of the inputs could not be read; all others are done
-  75  train, sweep: stopped by a signal; the same command goes on"""
+  75  train, sweep: stopped by a signal; the same command resumes"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command that the arguments name, by default those of the process."""
+    """Runs the command that the arguments name, by default sys.argv."""
+    print_any_text()
     parser = _parser("retinanet-jax", f"{__doc__}\ncommands:\n{_table()}", EPILOG)
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own; COMMAND --help")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see COMMAND --help")
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help(sys.stderr)
         sys.exit(2)
@@ -56,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         module.run(arguments)
     except Exception as error:
-        from retinanet_jax.main import tell  # only now, for it imports all of the package
+        from retinanet_jax.main import describe_error  # imports the whole package
 
-        if (told := tell(error)) is None:
+        if (described := describe_error(error)) is None:
             raise
-        sys.exit(told[0])
+        sys.exit(described[0])
     except KeyboardInterrupt:
         sys.exit("interrupted")
 
@@ -71,12 +75,12 @@ def _parser(name: str, description: str, epilog: str | None = None) -> argparse.
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # what is passed on begins with the same letters: --config, --config.x
+        allow_abbrev=False,  # --config.x must not match --config
     )
 
 
 def _table() -> str:
-    """A line for each command, from the docstring of its module, which is not imported for it."""
+    """A line for each command, from the docstring of its module, without importing it."""
     lines = []
     for name, module in COMMANDS.items():
         source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")

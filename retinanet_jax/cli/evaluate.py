@@ -1,11 +1,11 @@
-"""Score the latest checkpoint of a run: average precision, images, detections.json.
+"""Evaluate the latest checkpoint of a run: average precision, images, detections.json.
 
     retinanet-jax evaluate --workdir=runs/shapes
-    retinanet-jax evaluate --workdir=runs/shapes --config=experiments/shapes.py \\
+    retinanet-jax evaluate --workdir=runs/shapes --config=shapes \\
         --config.data.shapes.num_eval=1000
 
-The network is that of the checkpoint; data and thresholds are those of the run, or of --config, in
-which any field can be set. --helpfull lists further flags.
+The network is that of the checkpoint. Data and thresholds are those of the run, or of --config with
+any --config.SECTION.FIELD=VALUE. --helpfull lists further flags.
 """
 
 import argparse
@@ -17,5 +17,5 @@ add_arguments = train.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Hands the flags on to retinanet_jax.main."""
+    """Passes the flags to retinanet_jax.main."""
     train.run(arguments, "evaluate")

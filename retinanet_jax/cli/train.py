@@ -1,11 +1,13 @@
-"""Train a detector as a config file says, or go on with a run.
+"""Train a detector, or resume a run.
 
-    retinanet-jax train --config=experiments/shapes.py --workdir=runs/shapes
-    retinanet-jax train --config=experiments/folder.py:small --workdir=runs/mine \\
+    retinanet-jax train --config=shapes
+    retinanet-jax train --config=folder:small --workdir=runs/mine \\
         --config.data.root=FOLDER --config.train.steps=1000
 
-The same command goes on where a run was stopped. Any field of the config can be set by
---config.SECTION.FIELD=VALUE; runs/mine/config.json then lists all. --helpfull lists further flags.
+--config names an experiment, or a file such as experiments/shapes.py. --workdir is runs/NAME of the
+experiment by default. The same command resumes a run that was stopped. Any field of the config can
+be set: --config.SECTION.FIELD=VALUE; WORKDIR/config.json lists all of them. --helpfull lists
+further flags.
 """
 
 import argparse
@@ -14,13 +16,13 @@ PASSES_ON = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of every run; all others are the flags of retinanet_jax.main."""
-    parser.add_argument("--config", help="experiment file, or with a variant: FILE.py:small")
-    parser.add_argument("--workdir", help="where checkpoints, logs and images are kept")
+    """The main flags; retinanet_jax.main has the others."""
+    parser.add_argument("--config", help="experiment: NAME or FILE.py, with :VARIANT")
+    parser.add_argument("--workdir", help="folder of the run; default: runs/NAME")
 
 
 def run(arguments: argparse.Namespace, mode: str = "train") -> None:
-    """Hands the flags on to retinanet_jax.main."""
+    """Passes the flags to retinanet_jax.main."""
     from retinanet_jax import main
 
     own = {"config": arguments.config, "workdir": arguments.workdir, "mode": mode}

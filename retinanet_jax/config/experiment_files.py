@@ -1,4 +1,4 @@
-"""Experiment files: found, run and explained to whoever names them on the command line."""
+"""Experiment files: finding them by path or by name, loading them, and error messages."""
 
 import difflib
 import importlib.util
@@ -19,7 +19,7 @@ from retinanet_jax.config.settings import (
 
 
 def explain_unknown_field(path: str) -> str:
-    """What is wrong with a field named on the command line, 'model.bakbone', and what is near."""
+    """The error in a field name from the command line, such as 'model.bakbone', with a hint."""
     known: Any = default_config().to_dict()
     done = "config"
     for name in path.split("."):
@@ -28,13 +28,13 @@ def explain_unknown_field(path: str) -> str:
         if name not in known:
             return f"{done}.{name}: there is no such field; {suggest(name, known)}"
         known, done = known[name], f"{done}.{name}"
-    return f"{done}: cannot be set as it was written"
+    return f"{done}: cannot be set this way"
 
 
 def explain_flag(name: str, flags: Iterable[str]) -> str:
-    """What a person may have meant by a flag that is none of `flags`, or a field without config."""
+    """A hint for a flag that does not exist: a similar flag or config field."""
     if name.startswith("config."):
-        return "; fields follow the experiment file: --config=FILE.py"
+        return "; set --config=EXPERIMENT before its fields"
     meanings = [(flag, flag) for flag in flags]
     for section, values in default_config().to_dict().items():
         for field in values if isinstance(values, dict) else ():
@@ -45,15 +45,51 @@ def explain_flag(name: str, flags: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
-def load_experiment(location: str) -> ConfigDict:
-    """Runs `get_config` of an experiment file, 'experiments/coco.py' or 'experiments/coco.py:r101'.
+_INSTALLED = Path(__file__).with_name("experiments")
+_FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "experiments"
+
+
+def experiment_paths() -> dict[str, Path]:
+    """The experiments that come with the package, by name: 'coco', 'paper/table1b'."""
+    return {
+        path.relative_to(_FOLDER).with_suffix("").as_posix(): path
+        for path in sorted(_FOLDER.glob("*.py")) + sorted(_FOLDER.glob("paper/*.py"))
+    }
+
+
+def find_experiment(location: str) -> tuple[Path, str]:
+    """File and variant of an experiment: 'coco', 'coco:r101', 'experiments/coco.py' or any file.
 
     Raises:
-        ConfigError: where there is no such file or variant, or the file is no experiment.
+        ConfigError: no such file and no experiment of this name.
     """
-    path, _, variant = location.partition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"--config: there is no file {path}{_near(Path(path))}")
+    name, _, variant = location.partition(":")
+    path = Path(name)
+    if path.is_file():
+        return path, variant
+    packaged = experiment_paths()
+    known = packaged.get(path.with_suffix("").as_posix().removeprefix("experiments/"))
+    if known is not None and path.suffix in ("", ".py"):
+        return known, variant
+    raise ConfigError(
+        f"--config: there is no file {name}{_near(path)}; experiments by name: "
+        f"{', '.join(packaged)}"
+    )
+
+
+def experiment_name(location: str) -> str:
+    """A name for the folder of a run: 'coco', or 'folder_small' with a variant."""
+    path, variant = find_experiment(location)
+    return f"{path.stem}_{variant}" if variant else path.stem
+
+
+def load_experiment(location: str) -> ConfigDict:
+    """Runs `get_config` of an experiment: 'coco', 'coco:r101' or 'experiments/coco.py:r101'.
+
+    Raises:
+        ConfigError: no such file or variant, or the file has no get_config.
+    """
+    path, variant = find_experiment(location)
     spec = importlib.util.spec_from_file_location("experiment", path)
     if spec is None:
         raise ConfigError(f"--config: {path} is not a Python file")
@@ -62,38 +98,41 @@ def load_experiment(location: str) -> ConfigDict:
         spec.loader.exec_module(module)
     except Exception as error:
         where = traceback.format_exc(limit=-1).rstrip()
-        raise ConfigError(f"--config: {path} cannot be run:\n{where}") from error
+        raise ConfigError(f"--config: {path} fails:\n{where}") from error
     if not hasattr(module, "get_config"):
-        raise ConfigError(f"--config: {path} has no function get_config() that returns a config")
+        raise ConfigError(f"--config: {path} has no function get_config()")
     return module.get_config(variant) if variant else module.get_config()
 
 
 def _near(path: Path) -> str:
-    """Where a file was looked for that is not there, and what is there by a similar name."""
-    there = [file.name for file in path.parent.glob("*.py")]
-    if close := difflib.get_close_matches(f"{path.stem}.py", there, n=1):
+    """The folder that was searched, or a file or an experiment with a similar name."""
+    if not path.suffix and (close := difflib.get_close_matches(path.stem, experiment_paths(), n=1)):
+        return f"; did you mean {close[0]}?"
+    files = [file.name for file in path.parent.glob("*.py")]
+    if close := difflib.get_close_matches(f"{path.stem}.py", files, n=1):
         return f"; did you mean {path.with_name(close[0])}?"
     return "" if path.is_absolute() else f" in {Path.cwd()}"
 
 
 def choose_variant(variants: dict[str, Any], name: str) -> Any:
-    """The entry of an experiment's variants; an unknown name is a ConfigError that lists them."""
+    """An experiment's variant by name; a ConfigError with all names if it is unknown."""
     if name not in variants:
         raise ConfigError(f"variant {name!r} is not one of {', '.join(map(repr, variants))}")
     return variants[name]
 
 
 def load_config(location: str, **fields: Any) -> Config:
-    """The configuration of an experiment file, with some fields changed.
+    """The configuration of an experiment, with some fields changed.
 
-    >>> load_config("experiments/shapes.py", train__steps=100)             # doctest: +SKIP
+    >>> load_config("shapes", train__steps=100)                            # doctest: +SKIP
 
     Args:
-        location: of the file, with a variant where it has any: 'experiments/folder.py:small'.
+        location: name or file of an experiment, with a variant if it has any: 'folder:small',
+            'experiments/folder.py:small'.
         fields: values by SECTION__FIELD, as --config.SECTION.FIELD=VALUE on the command line.
 
     Raises:
-        ConfigError: no such file, variant or field, or an invalid value.
+        ConfigError: no such experiment, variant or field, or an invalid value.
     """
     tree = load_experiment(location)
     for name, value in fields.items():

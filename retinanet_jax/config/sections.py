@@ -1,7 +1,7 @@
-"""The sections of the configuration that are about a run: data, optimizer, training, evaluation.
+"""The sections of the configuration about a run: data, training, evaluation, optimizer.
 
 The other sections are defined beside the code that they configure: AnchorConfig in core/anchors.py,
-PipelineConfig in data/pipeline/canvas.py, and so on; config/settings.py puts all of them together.
+PipelineConfig in data/pipeline/canvas.py, and so on. config/settings.py joins all of them.
 """
 
 import dataclasses
@@ -14,6 +14,14 @@ from retinanet_jax.metrics.coco_backends import check_backend
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{field}: {value!r} is not one of {', '.join(allowed)}")
+
+
+def _above_zero_or_none(section: object, name: str, *fields: str) -> None:
+    for field in fields:
+        value = getattr(section, field)
+        if value is not None and value <= 0:
+            fix = "write 'none' or a number above 0"
+            raise ValueError(f"{name}.{field}: {value} is invalid; {fix}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +46,19 @@ class DataConfig:
     """Which images, and how strict to be with them.
 
     Attributes:
-        name: 'shapes' (built in), 'folder' (COCO format), 'coco' (TFDS coco/2017), 'coco2014',
-            'voc' (2007+2012), 'voc2007' or 'voc2012'; their splits: see data/dataset.py.
-        root: folder: the folder with images/ and annotations/; coco and voc: the TFDS data
+        name: 'shapes' (built in), 'folder' (images and annotations in any layout of
+            docs/your_data.md), 'coco' (TFDS coco/2017), 'coco2014', 'voc' (2007+2012), 'voc2007'
+            or 'voc2012'; their splits: see data/dataset.py.
+        root: folder: the dataset's folder or annotation file; coco and voc: the TFDS data
             directory, '' being ~/tensorflow_datasets.
-        cache_dir: where a folder is prepared, once, as an ArrayRecord dataset, and where compiled
-            programs are kept for the next start.
-        train_split: TFDS split or slice of one, such as 'train' or 'train[:90%]'.
-        eval_split: likewise.
+        layout: of a folder: 'auto', or one of formats/find_layout.py where several fit.
+        val_share: of the training images, held out by a hash of their file names where a folder
+            has no validation or test split; 0 is none.
+        exif: how boxes of a folder refer to images with an EXIF orientation: 'stored', 'shown'
+            (turned, as viewers show them), or 'auto' by annotated size and boxes, image by image.
+        cache_dir: where the index of a folder and compiled programs are kept.
+        train_split: split or slice of one, such as 'train' or 'train[:90%]'.
+        eval_split: likewise; of a folder also 'auto', its validation or test split.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
             the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
         mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
@@ -57,6 +70,9 @@ class DataConfig:
 
     name: str = "shapes"
     root: str = ""
+    layout: str = "auto"
+    val_share: float = 0.1
+    exif: str = "auto"
     cache_dir: str = "~/.cache/retinanet_jax"
     train_split: str = "train"
     eval_split: str = "validation"
@@ -68,31 +84,40 @@ class DataConfig:
     def __post_init__(self):
         _one_of("data.name", self.name, tuple(KINDS))
         _one_of("data.on_error", self.on_error, ("strict", "skip"))
+        _one_of("data.exif", self.exif, ("auto", "stored", "shown"))
+        if not 0 <= self.val_share <= 0.5:
+            raise ValueError(f"data.val_share: {self.val_share} must be between 0 and 0.5")
         for text in self.mix:
             parse_part(text)
+        if self.annotations and self.name.startswith(("voc", "shapes")):
+            raise ValueError(
+                f"data.annotations: not supported for {self.name}, which is evaluated on its own "
+                "annotations; leave it empty"
+            )
         if self.name == "folder" and not self.root:
             raise ValueError(
-                "data.root: is empty; write --config.data.root=FOLDER, a folder that holds images/ "
-                "and annotations/instances_<split>.json"
+                "data.root: is empty; write --config.data.root=FOLDER, a folder with images and "
+                "their annotations"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The run.
+    """Length of the run, and what happens how often.
 
     Attributes:
-        steps: updates in all (paper, section 4: 90k).
+        steps: number of updates (paper, section 4: 90k).
         batch_size: images per update over all devices (paper: 16).
         log_every: updates between two lines of the log.
-        checkpoint_every: updates between two checkpoints; one more is written at the end, and one
+        checkpoint_every: updates between two checkpoints. Another one is written at the end and
             before each evaluation.
-        keep_checkpoints: how many of the latest are kept.
-        evaluate_every: updates between two evaluations; 0 evaluates at the end only.
-        max_skipped: updates in a row that are left out where the loss or a gradient is not finite;
-            the next one ends the run. 0, as in detectron2 and torchvision's references, ends it at
-            the first: with bfloat16 and float32 such a step is an error and no rounding.
-        watchdog_minutes: without progress, until it is said where the run hangs; 0 never.
+        keep_checkpoints: number of latest checkpoints to keep.
+        evaluate_every: updates between two evaluations; 'none' evaluates at the end only.
+        max_skipped: number of consecutive updates with a non-finite loss or gradient that are
+            skipped; one more ends the run. 0, as in detectron2 and torchvision's references, ends
+            it at the first one.
+        watchdog_minutes: minutes without progress after which the log says where the run hangs;
+            'none' switches the watchdog off.
     """
 
     steps: int = 90_000
@@ -100,45 +125,40 @@ class TrainConfig:
     log_every: int = 50
     checkpoint_every: int = 5_000
     keep_checkpoints: int = 3
-    evaluate_every: int = 0
+    evaluate_every: int | None = None
     max_skipped: int = 0
-    watchdog_minutes: float = 10.0
+    watchdog_minutes: float | None = 10.0
 
     def __post_init__(self):
         for field in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, field) < 1:
                 raise ValueError(f"train.{field}: {getattr(self, field)} must be at least 1")
-        if self.evaluate_every < 0:
-            raise ValueError(
-                f"train.evaluate_every: {self.evaluate_every} must be 0 (at the end only) or more"
-            )
-        for field in ("max_skipped", "watchdog_minutes"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"train.{field}: {getattr(self, field)} must not be negative")
+        if self.max_skipped < 0:
+            raise ValueError(f"train.max_skipped: {self.max_skipped} must be 0 or more")
+        _above_zero_or_none(self, "train", "evaluate_every", "watchdog_minutes")
 
     def saves_after(self, step: int) -> bool:
-        """Whether a checkpoint is due after update `step`: an evaluation never holds the only copy
-        of a state."""
+        """Whether a checkpoint is due after update `step`; each evaluated state is saved first."""
         every = self.checkpoint_every
         return step % every == 0 or step == self.steps or self.evaluates_after(step)
 
     def evaluates_after(self, step: int) -> bool:
-        """Whether an evaluation in mid-run is due after update `step`."""
+        """Whether an evaluation is due after update `step`, before the end of the run."""
         every = self.evaluate_every
-        return every > 0 and step % every == 0 and step < self.steps
+        return every is not None and step % every == 0 and step < self.steps
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How a checkpoint is judged.
+    """How a checkpoint is evaluated.
 
     Attributes:
         metric: 'coco' (twelve numbers) or 'voc' (11-point and all-point AP at IoU .5).
-        backend: of 'coco': 'pycocotools', the official one, or 'hotcoco', the same numbers in a
-            thirtieth of the time (an extra: pip install 'retinanet_jax[fast]').
-        batch_size: images at a time over all devices.
-        example_images: images shown with ground truth beside detections.
-        example_min_score: lowest score drawn in the images (AP counts all of them).
+        backend: of 'coco': 'pycocotools', the official one, or 'hotcoco', which gives the same
+            numbers in a thirtieth of the time (pip install 'retinanet_jax[fast]').
+        batch_size: images per batch over all devices.
+        example_images: number of images drawn with ground truth beside detections.
+        example_min_score: lowest score of the detections drawn; AP counts all detections.
     """
 
     metric: str = "coco"
@@ -153,9 +173,7 @@ class EvaluationConfig:
         if self.batch_size < 1:
             raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")
         if self.example_images < 0:
-            raise ValueError(
-                f"evaluation.example_images: {self.example_images} must not be negative"
-            )
+            raise ValueError(f"evaluation.example_images: {self.example_images} must be 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,19 +189,20 @@ class OptimizerConfig:
         momentum: of sgd; adamw uses beta1 .9, beta2 .999.
         nesterov: Nesterov momentum, sgd only.
         weight_decay: L2 for sgd (added to the gradient, as torch), decoupled for adamw.
-        decay: 'all' (the paper's code and torchvision v1 decay norms and biases too) or 'kernels'.
+        decay: 'all' (also norms and biases, as the paper's code and torchvision v1) or 'kernels'.
         schedule: 'step', 'cosine' (to zero) or 'constant'.
-        decay_at: for 'step': fractions of the run after which the rate is multiplied by
+        decay_at: of 'step': the fractions of the run at which the rate is multiplied by
             `decay_factor`. Paper, section 4: 60k and 80k of 90k updates.
         decay_factor: see `decay_at`.
         warmup_steps: updates over which the rate rises linearly from `warmup_factor` of its value.
         warmup_factor: detectron2 starts at .001 of the rate, Detectron at 1/3.
-        gradient_clip: largest global norm of the gradient; 0 is off.
-        backbone_factor: the backbone's learning rate is this many times that of the rest; below 1
-            spares pretrained features under adamw (DETR, arXiv 2005.12872, section 4: 0.1).
-        accumulate_steps: a batch is worked off in so many parts: less memory, the same update.
-        ema_decay: decay of the exponential moving average of the weights that evaluation then
-            uses; 0 is off. Early on min(decay, (1 + step) / (10 + step)) is used.
+        gradient_clip: largest global norm of the gradient, or 'none'.
+        backbone_factor: learning rate of the backbone relative to the rest. A factor below 1
+            preserves pretrained features under adamw (DETR, arXiv 2005.12872, section 4: 0.1).
+            'auto': 0.1 with pretrained weights, else 1.
+        accumulate_steps: number of parts that a batch is processed in: less memory, same update.
+        ema_decay: decay of an exponential moving average of the weights, which evaluation then
+            uses, or 'none'. The first updates use min(decay, (1 + step) / (10 + step)).
     """
 
     name: str = "sgd"
@@ -198,10 +217,10 @@ class OptimizerConfig:
     decay_factor: float = 0.1
     warmup_steps: int = 1000
     warmup_factor: float = 0.001
-    gradient_clip: float = 0.0
+    gradient_clip: float | None = None
     backbone_factor: float = 1.0
     accumulate_steps: int = 1
-    ema_decay: float = 0.0
+    ema_decay: float | None = None
 
     def __post_init__(self):
         for field, allowed in (
@@ -221,22 +240,19 @@ class OptimizerConfig:
             value = getattr(self, field)
             if value <= low or (high is not None and value >= high):
                 raise ValueError(f"optimizer.{field}: {value} must be {rule}")
-        for field in (
-            "weight_decay",
-            "warmup_steps",
-            "gradient_clip",
-            "warmup_factor",
-            "backbone_factor",
-        ):
+        for field in ("weight_decay", "warmup_steps", "warmup_factor", "backbone_factor"):
             if getattr(self, field) < 0:
-                raise ValueError(f"optimizer.{field}: {getattr(self, field)} must not be negative")
-        for field in ("ema_decay", "momentum"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"optimizer.{field}: {getattr(self, field)} must be in [0, 1)")
+                fix = "; write 'auto' or a number from 0" if field == "backbone_factor" else ""
+                raise ValueError(f"optimizer.{field}: {getattr(self, field)} is negative{fix}")
+        _above_zero_or_none(self, "optimizer", "gradient_clip", "ema_decay")
+        if self.ema_decay is not None and self.ema_decay >= 1:
+            raise ValueError(f"optimizer.ema_decay: {self.ema_decay} must be below 1, e.g. 0.999")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optimizer.momentum: {self.momentum} must be in [0, 1)")
         if not all(0 < at < 1 for at in self.decay_at) or list(self.decay_at) != sorted(
             self.decay_at
         ):
             raise ValueError(
-                f"optimizer.decay_at: {self.decay_at} must be rising fractions of the run between "
-                "0 and 1, such as (0.667, 0.889)"
+                f"optimizer.decay_at: {self.decay_at} must be increasing fractions of the run "
+                "between 0 and 1, such as (0.667, 0.889)"
             )

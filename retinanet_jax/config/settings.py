@@ -1,12 +1,17 @@
-"""The whole configuration of a run: one tree of typed sections, its defaults, its errors.
+"""The configuration of a run: one tree of typed sections, their defaults and their checks.
 
 An experiment file returns an `ml_collections.ConfigDict` (see `experiments/`), so that every field
-can be overridden on the command line; `from_config_dict` turns it into the frozen `Config` that the
-program uses, and checks it on the way. What a field means, its unit and its source stand in the
-docstring of its section: AnchorConfig, MatchingConfig, LossConfig, PostprocessConfig, ModelConfig,
-PipelineConfig, AugmentationConfig, OptimizerConfig, MeshConfig, and below.
+can be set on the command line. `from_config_dict` checks it and builds the frozen `Config` that the
+program uses. The docstring of each section gives the meaning, unit and source of its fields:
+AnchorConfig, MatchingConfig, LossConfig, PostprocessConfig, ModelConfig, PixelConfig,
+PipelineConfig, AugmentationConfig, MeshConfig, and those of sections.py.
+
+Two words stand for what a number does not express. 'none' switches a field off: a field whose type
+allows None is written 'none' in the tree and on the command line. 'auto' leaves the choice to
+`_choose_auto`.
 """
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -16,6 +21,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from retinanet_jax.config.migration import migrate
 from retinanet_jax.config.sections import DataConfig, EvaluationConfig, OptimizerConfig, TrainConfig
 from retinanet_jax.core.anchors import AnchorConfig
 from retinanet_jax.core.layers import PixelConfig
@@ -29,12 +35,12 @@ from retinanet_jax.runtime.mesh import MeshConfig
 
 
 class ConfigError(ValueError):
-    """A field that does not exist or a value that cannot be; the message says what to write."""
+    """An unknown field or an invalid value; the message names the field, the value and the fix."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A run, whole. `seed` is that of the weights, the order of the data and augmentation."""
+    """All settings of a run. `seed`: of the initial weights, the data order and augmentation."""
 
     seed: int = 0
     data: DataConfig = DataConfig()
@@ -52,16 +58,18 @@ class Config:
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
-# Fields that follow from others: an experiment does not set them.
+# Fields that are computed from other fields; an experiment does not set them.
 _DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
+# Fields that take 'auto', by default or on demand; see `_choose_auto`.
+_AUTO = ("model.norm", "model.frozen_stages", "optimizer.backbone_factor")
 
 
 def default_config() -> ConfigDict:
-    """All fields with their defaults, locked: the ground on which an experiment file builds.
-
-    A field that may be None ("off") takes a negative number for it, since flags have no None.
-    """
-    return _to_config_dict(Config())
+    """All fields with their defaults, as a locked tree: what an experiment file starts from."""
+    tree = _to_config_dict(Config())
+    tree.model.norm = "auto"
+    tree.model.frozen_stages = "auto"
+    return tree
 
 
 def _to_config_dict(section: Any, name: str = "") -> ConfigDict:
@@ -71,24 +79,29 @@ def _to_config_dict(section: Any, name: str = "") -> ConfigDict:
             continue
         value = getattr(section, field.name)
         if dataclasses.is_dataclass(value):
-            result[field.name] = _to_config_dict(value, field.name)
-        elif _is_optional(field.type):
-            off = -1.0 if value is None else value
-            result[field.name] = config_dict.FieldReference(off, field_type=float)
-        else:
-            result[field.name] = value
+            value = _to_config_dict(value, field.name)
+        elif _takes_word(f"{name}.{field.name}", field.type):
+            # Of type object, so that a number and a word are accepted.
+            written = "none" if value is None else value
+            value = config_dict.FieldReference(written, field_type=object)
+        result[field.name] = value
     return result.lock()
+
+
+def _takes_word(field: str, kind: Any) -> bool:
+    """Whether a field holds a number or a word."""
+    return types.NoneType in typing.get_args(kind) or (field in _AUTO and kind is not str)
 
 
 def from_config_dict(tree: ConfigDict) -> Config:
     """Checks every field and builds the typed configuration.
 
     Raises:
-        ConfigError: with all that is wrong, a line each: the field, the value, what to write.
+        ConfigError: lists all errors, one per line: the field, its value, what to write.
     """
-    tree = resolve_auto(tree)
+    tree = _choose_auto(tree)
     errors: list[str] = []
-    _complain_of_unknown(tree.to_dict(), default_config().to_dict(), "config", errors)
+    _check_names(tree.to_dict(), default_config().to_dict(), "config", errors)
     if errors:
         raise ConfigError("\n".join(errors))
     derived = {
@@ -101,42 +114,51 @@ def from_config_dict(tree: ConfigDict) -> Config:
     if errors:
         raise ConfigError("\n".join(f"config.{error}" for error in errors))
     _check_together(config)
+    if config.model.pretrained is None:  # random weights are never frozen
+        config = dataclasses.replace(
+            config, model=dataclasses.replace(config.model, frozen_stages=0)
+        )
     return config
 
 
-def resolve_auto(tree: ConfigDict) -> ConfigDict:
-    """Settles what depends on whether there are pretrained weights; returns a copy.
+def _choose_auto(tree: ConfigDict) -> ConfigDict:
+    """A copy in which each 'auto' is replaced by what suits pretrained or random weights.
 
-    `model.norm='auto'` is frozen batch norm with the statistics of `model.pretrained` where that is
-    set, else live batch norm: frozen statistics of random weights normalise nothing. A negative
-    `model.frozen_stages`, -2, or `optimizer.backbone_factor`, -0.1, holds (as 2, as 0.1) with
-    pretrained weights only; without, no stage is frozen and the factor is 1.
+    model.norm: frozen batch norm with pretrained weights, live batch norm without; the frozen
+    statistics of random weights normalise nothing. model.frozen_stages: 2.
+    optimizer.backbone_factor: 0.1 with pretrained weights, else 1.
     """
-    tree = tree.copy_and_resolve_references()
-    if tree.model.norm == "auto":
-        tree.model.norm = "frozen_batch" if tree.model.pretrained else "batch"
-    if tree.model.frozen_stages < 0:
-        tree.model.frozen_stages = -tree.model.frozen_stages if tree.model.pretrained else 0
-    if tree.optimizer.backbone_factor < 0:
-        factor = -tree.optimizer.backbone_factor if tree.model.pretrained else 1.0
-        tree.optimizer.backbone_factor = factor
+    tree = copy.deepcopy(tree)
+    model, optimizer = tree.get("model", {}), tree.get("optimizer", {})
+    pretrained = model.get("pretrained") not in (None, "none")
+    if model.get("norm") == "auto":
+        model.norm = "frozen_batch" if pretrained else "batch"
+    if model.get("frozen_stages") == "auto":
+        model.frozen_stages = 2
+    if optimizer.get("backbone_factor") == "auto":
+        optimizer.backbone_factor = 0.1 if pretrained else 1.0
     return tree
 
 
-def _build(kind: type, values: dict[str, Any], derived: dict, errors: list[str]) -> Any:
+def _build(
+    kind: type, values: dict[str, Any], derived: dict, errors: list[str], path: str = ""
+) -> Any:
     arguments: dict[str, Any] = {}
     before = len(errors)
     for field in dataclasses.fields(kind):
         if field.name not in values:
             continue
-        value = values[field.name]
-        if dataclasses.is_dataclass(field.type):
-            value = {**value, **derived.get(field.name, {})}
-            value = _build(field.type, value, derived, errors)
-        elif isinstance(value, list | tuple):
-            value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        elif _is_optional(field.type) and value is not None and value < 0:
-            value = None
+        value, name = values[field.name], f"{path}{field.name}"
+        try:
+            if dataclasses.is_dataclass(field.type):
+                value = {**value, **derived.get(field.name, {})}
+                value = _build(field.type, value, derived, errors, f"{name}.")
+            elif _takes_word(name, field.type):
+                value = _read_word(name, value, field.type)
+            elif isinstance(value, list | tuple):
+                value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        except ValueError as error:
+            errors.append(str(error))
         arguments[field.name] = value
     if len(errors) > before:
         return None
@@ -147,6 +169,26 @@ def _build(kind: type, values: dict[str, Any], derived: dict, errors: list[str])
         return None
 
 
+def _read_word(field: str, value: Any, kind: Any) -> Any:
+    """The value of a field that holds a number or a word, or a text or 'none'; None for 'none'.
+
+    Raises:
+        ValueError: neither; the message says what to write.
+    """
+    kinds = typing.get_args(kind) or (kind,)
+    if types.NoneType in kinds and value in (None, "none"):
+        return None
+    word = "none" if types.NoneType in kinds else "auto"
+    if str in kinds:
+        if not value or not isinstance(value, str):
+            raise ValueError(f"{field}: {value!r} is invalid; write a path, a URL or '{word}'")
+        return value
+    wanted, allowed = ("a number", (int, float)) if float in kinds else ("a whole number", int)
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise ValueError(f"{field}: {value!r} is invalid; write {wanted} or '{word}'")
+    return float(value) if float in kinds else value
+
+
 def _check_together(config: Config) -> None:
     """Rules between sections."""
     try:
@@ -155,65 +197,67 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"config.{error}") from error
     if config.optimizer.warmup_steps >= config.train.steps:
         raise ConfigError(
-            f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not less than "
-            f"config.train.steps, {config.train.steps}; the learning rate would never be reached: "
-            "write a smaller one"
+            f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not below "
+            f"config.train.steps ({config.train.steps}), so the warm-up would never end; write a "
+            "smaller number"
         )
     if config.train.batch_size % config.optimizer.accumulate_steps:
         raise ConfigError(
             f"config.optimizer.accumulate_steps: {config.optimizer.accumulate_steps} does not "
-            f"divide config.train.batch_size, {config.train.batch_size}"
+            f"divide config.train.batch_size ({config.train.batch_size}); write a divisor of it"
         )
-    if config.model.frozen_stages and not config.model.pretrained:
+    if config.model.norm == "frozen_batch" and config.model.pretrained is None:
         raise ConfigError(
-            f"config.model.frozen_stages: {config.model.frozen_stages} would freeze random "
-            "weights; write 0, or a checkpoint into config.model.pretrained"
-        )
-    if config.model.norm == "frozen_batch" and not config.model.pretrained:
-        raise ConfigError(
-            "config.model.norm: 'frozen_batch' without config.model.pretrained would normalise "
-            "nothing; write 'batch' or 'group', or name a checkpoint"
+            "config.model.norm: 'frozen_batch' needs pretrained weights; write 'auto', or a "
+            "checkpoint into config.model.pretrained"
         )
     if config.evaluation.metric == "voc" and config.data.name.startswith("coco"):
-        raise ConfigError("config.evaluation.metric: 'voc' cannot judge coco; write 'coco'")
+        raise ConfigError(
+            f"config.evaluation.metric: 'voc' does not apply to config.data.name "
+            f"{config.data.name!r}; write 'coco'"
+        )
 
 
 def check_batch_size(batch_size: int, devices: int, field: str) -> None:
-    """Raises ConfigError where a batch cannot be divided over the devices."""
+    """Raises ConfigError where a batch does not divide over the devices."""
     if batch_size % devices:
         nearest = max(1, round(batch_size / devices)) * devices
         raise ConfigError(
-            f"{field}: {batch_size} images cannot be divided over {devices} devices; "
+            f"{field}: {batch_size} images do not divide over {devices} devices; "
             f"write a multiple of {devices}, such as {nearest}"
         )
 
 
-def _complain_of_unknown(values: dict, known: dict, path: str, errors: list[str]) -> None:
+def _check_names(values: dict, known: dict, path: str, errors: list[str]) -> None:
     for name, value in values.items():
         if name not in known:
             errors.append(f"{path}.{name}: there is no such field; {suggest(name, known)}")
         elif isinstance(known[name], dict):
-            _complain_of_unknown(value, known[name], f"{path}.{name}", errors)
+            _check_names(value, known[name], f"{path}.{name}", errors)
 
 
 def suggest(name: str, known: dict) -> str:
-    """What a person may have meant by a name that is not among the known ones."""
+    """The closest of the known names, or all of them."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    return f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
 
 
 def to_json(config: Config) -> str:
-    """The configuration as stored in the workdir and in each checkpoint."""
+    """The configuration as stored in the workdir and in each checkpoint; 'none' is null."""
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
 def from_json(text: str) -> Config:
-    """The inverse of `to_json`; fields that this version does not know are a ConfigError."""
-    values = json.loads(text)
+    """The inverse of `to_json`, also for files of earlier versions.
+
+    Raises:
+        ConfigError: a field that this version does not know.
+    """
+    values = migrate(json.loads(text))
     for section, fields in _DERIVED.items():
         for field in fields:
             values.get(section, {}).pop(field, None)
-    tree = default_config().copy_and_resolve_references().unlock()
+    tree = default_config().unlock()
     _fill(tree, values)
     return from_config_dict(tree)
 
@@ -223,12 +267,8 @@ def _fill(tree: ConfigDict, values: dict) -> None:
         if isinstance(value, dict) and name in tree:
             _fill(tree[name], value)
         else:
-            tree[name] = -1.0 if value is None else _tuples(value)
+            tree[name] = "none" if value is None else _tuples(value)
 
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def _is_optional(kind: Any) -> bool:
-    return isinstance(kind, types.UnionType) and types.NoneType in typing.get_args(kind)

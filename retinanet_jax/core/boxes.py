@@ -2,8 +2,10 @@
 
 A box is (x1, y1, x2, y2) in absolute pixels of the array it belongs to. Sides are x2 - x1 and y2 -
 y1, without the "+1" of Detectron 1. Every function is pure, differentiable, and takes numpy or JAX
-arrays. Boxes without area (padding is all zeros) give finite values and finite gradients
-everywhere.
+arrays. Boxes without area (padding is all zeros) give finite values and finite gradients.
+
+Overlaps are computed coordinate by coordinate: arrays whose last axis is 2 (low and high corners)
+would fill a TPU's tiles of 8 x 128 numbers to a 64th.
 """
 
 import math
@@ -19,22 +21,21 @@ Number = float | int | np.number | Num[ArrayLike, ""]
 Pair = Num[ArrayLike, "... 2"] | Sequence[Number]
 
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
-"""A decoded side is at most 62.5 anchor sides (Detectron's bound; it keeps exp from
-overflowing)."""
+"""Upper bound of a decoded log side: 62.5 anchor sides (Detectron). It keeps exp finite."""
 
 _MIN_AREA = 1e-12
-"""Square pixels. Ratios over less count as 0; 1 / _MIN_AREA**2, met in gradients, is still a
-float32."""
+"""Square pixels. A ratio with a smaller denominator is 0; 1 / _MIN_AREA**2, which occurs in
+gradients, is still a float32."""
 
 _MIN_SIDE = 1e-6
-"""Pixels. The box coder takes logarithms and quotients of sides no shorter than this."""
+"""Pixels. The box coder raises shorter sides to this before logarithms and quotients."""
+
+Coordinates = tuple[Array, Array, Array, Array]  # x1, y1, x2, y2
 
 
 def area(boxes: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b"]:
-    """Areas in square pixels; a box whose corners are swapped has area 0."""
-    width, height = _sides(boxes)
-    # Not jnp.maximum: its gradient is one half at 0, and a flat box has to grow like any other.
-    return jnp.where(width >= 0, width, 0) * jnp.where(height >= 0, height, 0)
+    """Areas in square pixels; a box with swapped corners has area 0."""
+    return _area(_coordinates(boxes))
 
 
 def pairwise_iou(
@@ -47,11 +48,9 @@ def pairwise_iou(
       boxes2: m boxes of the same image, xyxy pixels.
 
     Returns:
-      Values in [0, 1]; 0 where both boxes are without area (torchvision's `box_iou` gives NaN
-      there).
+      Values in [0, 1]; 0 where neither box has an area (torchvision's `box_iou` gives NaN there).
     """
-    rows, columns = jnp.asarray(boxes1)[:, None], jnp.asarray(boxes2)[None]
-    return _ratio(*_intersection_and_union(rows, columns))
+    return _ratio(*_intersection_and_union(_rows(boxes1), _columns(boxes2)))
 
 
 def pairwise_ioa(
@@ -59,8 +58,7 @@ def pairwise_ioa(
 ) -> Float[Array, "n m"]:
     """Share of each box that lies inside each region: intersection over the area of the box.
 
-    COCO's evaluation measures overlap with crowd regions in this way, since a region holds many
-    objects.
+    COCO's evaluation measures the overlap with crowd regions like this.
 
     Args:
       boxes: n boxes, xyxy pixels.
@@ -69,8 +67,8 @@ def pairwise_ioa(
     Returns:
       Values in [0, 1]; 0 for a box without area.
     """
-    rows, columns = jnp.asarray(boxes)[:, None], jnp.asarray(regions)[None]
-    return _ratio(_intersection(rows, columns), area(rows))
+    rows = _rows(boxes)
+    return _ratio(_intersection(rows, _columns(regions)), _area(rows))
 
 
 def iou(boxes1: Float[ArrayLike, "*b 4"], boxes2: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b"]:
@@ -81,20 +79,9 @@ def iou(boxes1: Float[ArrayLike, "*b 4"], boxes2: Float[ArrayLike, "*b 4"]) -> F
       boxes2: as many boxes, xyxy pixels.
 
     Returns:
-      Values in [0, 1]; 0 where both boxes are without area.
+      Values in [0, 1]; 0 where neither box has an area.
     """
-    boxes1, boxes2 = jnp.asarray(boxes1), jnp.asarray(boxes2)
-    return _ratio(*_intersection_and_union(boxes1, boxes2))
-
-
-def hull(
-    boxes1: Float[ArrayLike, "*b 4"], boxes2: Float[ArrayLike, "*b 4"]
-) -> Float[Array, "*b 4"]:
-    """The smallest box around both of corresponding boxes, xyxy pixels."""
-    boxes1, boxes2 = jnp.asarray(boxes1), jnp.asarray(boxes2)
-    low = jnp.minimum(boxes1[..., :2], boxes2[..., :2])
-    high = jnp.maximum(boxes1[..., 2:], boxes2[..., 2:])
-    return jnp.concatenate([low, high], axis=-1)
+    return _ratio(*_intersection_and_union(_coordinates(boxes1), _coordinates(boxes2)))
 
 
 def generalized_iou(
@@ -103,8 +90,8 @@ def generalized_iou(
     """Generalized IoU of corresponding boxes: IoU - (hull - union) / hull.
 
     Rezatofighi et al., "Generalized Intersection over Union" (arXiv 1902.09630), algorithm 1. The
-    hull is the smallest box around both. Equals torchvision's `generalized_box_iou_loss` (1 - this
-    value).
+    hull is the smallest box that contains both. Equals 1 - torchvision's
+    `generalized_box_iou_loss`.
 
     Args:
       boxes1: boxes, xyxy pixels.
@@ -113,9 +100,9 @@ def generalized_iou(
     Returns:
       Values in [-1, 1]: 1 for equal boxes, towards -1 for distant ones.
     """
-    boxes1, boxes2 = jnp.asarray(boxes1), jnp.asarray(boxes2)
-    intersection, union = _intersection_and_union(boxes1, boxes2)
-    around = area(hull(boxes1, boxes2))
+    first, second = _coordinates(boxes1), _coordinates(boxes2)
+    intersection, union = _intersection_and_union(first, second)
+    around = _area(_hull(first, second))
     return _ratio(intersection, union) - _ratio(around - union, around)
 
 
@@ -124,8 +111,8 @@ def distance_iou(
 ) -> Float[Array, "*b"]:
     """Distance IoU of corresponding boxes: IoU - (distance of centres / diagonal of hull)^2.
 
-    Zheng et al., "Distance-IoU Loss" (arXiv 1911.08287), equation 7. Equals torchvision's
-    `distance_box_iou_loss` (1 - this value).
+    Zheng et al., "Distance-IoU Loss" (arXiv 1911.08287), equation 7. Equals 1 -
+    torchvision's `distance_box_iou_loss`.
 
     Args:
       boxes1: boxes, xyxy pixels.
@@ -134,10 +121,11 @@ def distance_iou(
     Returns:
       Values in [-1, 1]: 1 for equal boxes, the IoU for boxes around one centre.
     """
-    boxes1, boxes2 = jnp.asarray(boxes1), jnp.asarray(boxes2)
-    apart = 0.5 * (boxes1[..., :2] + boxes1[..., 2:] - boxes2[..., :2] - boxes2[..., 2:])
-    diagonal = jnp.stack(_sides(hull(boxes1, boxes2)), axis=-1)
-    penalty = _ratio(jnp.sum(apart**2, axis=-1), jnp.sum(diagonal**2, axis=-1))
+    first, second = _coordinates(boxes1), _coordinates(boxes2)
+    apart_x = 0.5 * (first[0] + first[2] - second[0] - second[2])
+    apart_y = 0.5 * (first[1] + first[3] - second[1] - second[3])
+    width, height = _sides(_hull(first, second))
+    penalty = _ratio(apart_x**2 + apart_y**2, width**2 + height**2)
     return iou(boxes1, boxes2) - penalty
 
 
@@ -147,8 +135,8 @@ def complete_iou(
     """Complete IoU of corresponding boxes: distance IoU - weight * v, v from the aspect ratios.
 
     Zheng et al. (arXiv 1911.08287), equations 8 to 11: v = (2 / pi)^2 (difference of the angles
-    atan(width / height))^2, weight = v / (1 - IoU + v), through which no gradient flows. Equals
-    torchvision's `complete_box_iou_loss` (1 - this value).
+    atan(width / height))^2, weight = v / (1 - IoU + v), through which no gradient flows. Equals 1 -
+    torchvision's `complete_box_iou_loss`.
 
     Args:
       boxes1: boxes, xyxy pixels.
@@ -167,19 +155,19 @@ def encode(
     boxes: Float[ArrayLike, "*#b 4"],
     weights: Sequence[float | int] = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Array, "*b 4"]:
-    """The deltas (dx, dy, dw, dh) that lead from anchors to boxes.
+    """The deltas (dx, dy, dw, dh) that transform anchors into boxes.
 
     dx = (box centre - anchor centre) / anchor width, dw = log(box width / anchor width); R-CNN
     (arXiv 1311.2524), appendix C, which the RetinaNet paper keeps (section 4, "Box Regression
     Subnet").
 
     Args:
-      anchors: anchors, xyxy pixels; they broadcast against the boxes.
-      boxes: the boxes to be reached, xyxy pixels.
+      anchors: xyxy pixels; they broadcast against the boxes.
+      boxes: target boxes, xyxy pixels.
       weights: factors of (dx, dy, dw, dh); RetinaNet has ones.
 
     Returns:
-      Deltas without unit, finite even where a side is 0.
+      Deltas, dimensionless, finite also where a side is 0.
     """
     anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
     box_x, box_y, box_width, box_height = _centre_form(boxes)
@@ -207,12 +195,11 @@ def decode(
     """The boxes that deltas describe: the inverse of `encode`.
 
     Args:
-      anchors: anchors, xyxy pixels; they broadcast against the deltas.
-      deltas: (dx, dy, dw, dh) without unit. Narrower floats are widened to float32 first.
-      weights: the weights given to `encode`.
+      anchors: xyxy pixels; they broadcast against the deltas.
+      deltas: (dx, dy, dw, dh), dimensionless. Narrower floats are converted to float32 first.
+      weights: as for `encode`.
       max_log_scale: upper bound of dw and dh.
-      min_log_scale: lower bound of dw and dh; by default there is none (as in Detectron and
-        torchvision).
+      min_log_scale: lower bound of dw and dh; none by default (as in Detectron and torchvision).
 
     Returns:
       Boxes, xyxy pixels, not clipped to any image.
@@ -231,7 +218,7 @@ def decode(
 
 
 def clip(boxes: Float[ArrayLike, "*b 4"], image_size: Pair) -> Float[Array, "*b 4"]:
-    """Boxes cut off at the borders of the image.
+    """Boxes clipped to the image.
 
     Args:
       boxes: boxes, xyxy pixels.
@@ -239,67 +226,94 @@ def clip(boxes: Float[ArrayLike, "*b 4"], image_size: Pair) -> Float[Array, "*b 
         and whose other axes broadcast against those of the boxes ([b 1 2] for boxes [b n 4]).
 
     Returns:
-      Boxes with x in [0, width] and y in [0, height]. One that lies outside becomes flat on the
-      border.
+      Boxes with x in [0, width] and y in [0, height]. A box outside the image has no area then.
     """
     height, width = _pair(image_size)
     return jnp.clip(boxes, 0, jnp.stack([width, height, width, height], axis=-1))
 
 
 def scale(boxes: Float[ArrayLike, "*b 4"], factors: Pair) -> Float[Array, "*b 4"]:
-    """Boxes of an image that was resized.
+    """Boxes of a resized image.
 
     Args:
-      boxes: boxes, xyxy pixels of the image before.
+      boxes: boxes, xyxy pixels of the original image.
       factors: (y, x): new height / old height, new width / old width; scalars or an array as in
         `clip`.
 
     Returns:
-      Boxes, xyxy pixels of the image after.
+      Boxes, xyxy pixels of the resized image.
     """
     y, x = _pair(factors)
     return jnp.asarray(boxes) * jnp.stack([x, y, x, y], axis=-1)
 
 
-def _sides(boxes):
+def _coordinates(boxes: ArrayLike) -> Coordinates:
     boxes = jnp.asarray(boxes)
-    return boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def _centre_form(boxes):
-    boxes = jnp.asarray(boxes)
-    width, height = _sides(boxes)
-    return boxes[..., 0] + 0.5 * width, boxes[..., 1] + 0.5 * height, width, height
+def _rows(boxes: ArrayLike) -> Coordinates:
+    """Coordinates [n 1], to compare n boxes with `_columns` of m."""
+    return tuple(x[:, None] for x in _coordinates(boxes))
 
 
-def _intersection(boxes1, boxes2):
-    """Area common to boxes that broadcast; exactly 0, with gradient 0, where they only touch."""
-    low = jnp.maximum(boxes1[..., :2], boxes2[..., :2])
-    high = jnp.minimum(boxes1[..., 2:], boxes2[..., 2:])
-    width, height = high[..., 0] - low[..., 0], high[..., 1] - low[..., 1]
+def _columns(boxes: ArrayLike) -> Coordinates:
+    return tuple(x[None] for x in _coordinates(boxes))
+
+
+def _sides(box: Coordinates) -> tuple[Array, Array]:
+    x1, y1, x2, y2 = box
+    return x2 - x1, y2 - y1
+
+
+def _area(box: Coordinates) -> Array:
+    width, height = _sides(box)
+    # Not jnp.maximum: its gradient at 0 is one half, and a box without area must be able to grow.
+    return jnp.where(width >= 0, width, 0) * jnp.where(height >= 0, height, 0)
+
+
+def _centre_form(boxes: ArrayLike) -> Coordinates:
+    """Centre x and y, width and height."""
+    box = _coordinates(boxes)
+    width, height = _sides(box)
+    return box[0] + 0.5 * width, box[1] + 0.5 * height, width, height
+
+
+def _hull(first: Coordinates, second: Coordinates) -> Coordinates:
+    """The smallest box that contains both."""
+    low = (jnp.minimum(a, b) for a, b in zip(first[:2], second[:2], strict=True))
+    high = (jnp.maximum(a, b) for a, b in zip(first[2:], second[2:], strict=True))
+    return (*low, *high)
+
+
+def _intersection(first: Coordinates, second: Coordinates) -> Array:
+    """Common area of boxes that broadcast; 0 with gradient 0 where they only touch."""
+    x1, y1 = (jnp.maximum(a, b) for a, b in zip(first[:2], second[:2], strict=True))
+    x2, y2 = (jnp.minimum(a, b) for a, b in zip(first[2:], second[2:], strict=True))
+    width, height = x2 - x1, y2 - y1
     return jnp.where((width > 0) & (height > 0), width * height, 0)
 
 
-def _intersection_and_union(boxes1, boxes2):
-    intersection = _intersection(boxes1, boxes2)
-    return intersection, area(boxes1) + area(boxes2) - intersection
+def _intersection_and_union(first: Coordinates, second: Coordinates) -> tuple[Array, Array]:
+    intersection = _intersection(first, second)
+    return intersection, _area(first) + _area(second) - intersection
 
 
 def _aspect_angle(boxes):
-    """atan(width / height); 0, with gradient 0, for a point, which has no aspect ratio."""
-    width, height = _sides(boxes)
+    """atan(width / height); 0 with gradient 0 for a point, which has no aspect ratio."""
+    width, height = _sides(_coordinates(boxes))
     some = width**2 + height**2 > _MIN_AREA
     return jnp.where(some, jnp.arctan2(jnp.where(some, width, 0), jnp.where(some, height, 1)), 0)
 
 
 def _ratio(numerator, denominator):
-    """The quotient, or 0 over nothing. The inner `where` keeps NaN out of the gradient as well."""
+    """The quotient, 0 for a zero denominator. The inner `where` keeps NaN out of the gradient."""
     some = denominator > _MIN_AREA
     return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)
 
 
 def _pair(pair):
-    """Splits (first, second) as float arrays; division by an integer image size must not round."""
+    """(first, second) as float32: clipping and scaling by integer sizes must not truncate."""
     if not isinstance(pair, Array | np.ndarray):
         first, second = pair
     else:

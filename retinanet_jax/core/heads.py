@@ -17,13 +17,13 @@ def prior_bias(prior: float) -> float:
 
 
 class Head(nn.Module):
-    """depth x (3x3 convolution, norm, ReLU) and a 3x3 output of values_per_anchor for every anchor.
+    """A tower of depth x (3x3 convolution, norm, ReLU) and a 3x3 output convolution.
 
-    The output's channels are (anchor, value), flattened in the order H, W, A: [b h*w*a v], in the
-    module's dtype (the loss and the decoding turn it into float32). All weights start at
-    normal(0.01), those of the output at normal(output_std). norm 'group' is GroupNorm(32, 1e-5)
-    behind convolutions without bias, 'none' a bias alone. output_bias is the start of the output's
-    bias: the prior for classes, 0 for boxes.
+    The output has values_per_anchor channels per anchor, flattened in the order H, W, A: [b h*w*a
+    v], in float32 whatever dtype is: bfloat16 would leave few distinct scores. Weights are
+    initialised by normal(0.01), those of the output by normal(output_std), its bias by output_bias
+    (the prior for classes, 0 for boxes). norm 'group' is GroupNorm(32, 1e-5) after convolutions
+    without bias; 'none' is a bias alone.
     """
 
     anchors_per_location: int
@@ -34,10 +34,15 @@ class Head(nn.Module):
     output_bias: float = 0.0
     output_std: float = 0.01
     dtype: Any = jnp.float32
+    precision: str = "default"
 
     def setup(self):
         new_conv = functools.partial(
-            Conv, kernel_size=3, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype
+            Conv,
+            kernel_size=3,
+            kernel_init=nn.initializers.normal(0.01),
+            dtype=self.dtype,
+            precision=self.precision,
         )
         normed = self.norm == "group"
         self.convs = [
@@ -52,6 +57,7 @@ class Head(nn.Module):
             use_bias=True,
             kernel_init=nn.initializers.normal(self.output_std),
             bias_init=nn.initializers.constant(self.output_bias),
+            float32_result=True,
         )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n v"]:

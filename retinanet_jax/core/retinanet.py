@@ -1,4 +1,4 @@
-"""RetinaNet (Lin et al. 2017, arXiv 1708.02002): backbone, pyramid, heads; what of it trains."""
+"""RetinaNet (Lin et al. 2017, arXiv 1708.02002): backbone, FPN and heads; its trainable mask."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -16,34 +16,59 @@ from retinanet_jax.core.layers import NORM_KINDS, NUM_GROUPS, ArrayLike
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The network. The defaults are MMDetection's ResNet-50, with the paper's ReLU before P7."""
+    """The network. The defaults are MMDetection's ResNet-50, with the paper's ReLU before P7.
+
+    Raises:
+      ValueError: an invalid value; the message names the field and the fix.
+    """
 
     backbone: str = "resnet50"
-    pretrained: str = (
-        ""  # checkpoint to start from: path, URL or hf://owner/name/file; '' is random
-    )
-    stride_on: str = "3x3"  # of bottlenecks: '3x3' torchvision, MMDetection; '1x1' detectron2
-    norm: str = "frozen_batch"  # of the backbone: frozen_batch, batch (live) or group
-    norm_epsilon: float | int = 1e-5  # of the backbone
-    norm_momentum: float | int = 0.1  # of the backbone: share of a batch in the running statistics
-    frozen_stages: int = 2  # 0 none, 1 stem, 2 stem and layer1, ..., 5 the whole backbone
-    backbone_levels: tuple[int, ...] = (3, 4, 5)  # consecutive C levels that enter the FPN
-    max_level: int = 7  # highest P level
-    extra_levels_from: str = "backbone"  # P6 from C5 ('backbone') or from P5 ('fpn')
-    relu_before_p7: bool = True  # before every extra level but the first; MMDetection has none
+    """A name in BACKBONES (backbones.py)."""
+    pretrained: str | None = None
+    """Checkpoint to start from: path, URL or hf://owner/name/file. 'none': random weights."""
+    stride_on: str = "3x3"
+    """Convolution of a bottleneck with the stride: 3x3 (torchvision, MMDetection) or 1x1 (the
+    paper, Detectron2)."""
+    norm: str = "frozen_batch"
+    """Of the backbone: frozen_batch, batch (live) or group. 'auto': frozen_batch with pretrained
+    weights, else batch."""
+    norm_epsilon: float | int = 1e-5
+    """Of the backbone's norms."""
+    norm_momentum: float | int = 0.1
+    """Weight of a batch in the running statistics of the backbone's norms."""
+    frozen_stages: int = 2
+    """Stages of the backbone that are not trained: 0 none, 1 the stem, 2 stem and layer1, ..., 5
+    all. 'auto': 2. Random weights are never frozen."""
+    backbone_levels: tuple[int, ...] = (3, 4, 5)
+    """Consecutive C levels that enter the FPN."""
+    max_level: int = 7
+    """Highest P level."""
+    extra_levels_from: str = "backbone"
+    """Input of P6: C5 (backbone) or P5 (fpn)."""
+    relu_before_p7: bool = True
+    """A ReLU before every extra level but the first; MMDetection has none."""
     fpn_channels: int = 256
+    """Channels of every P level."""
     head_depth: int = 4
+    """3x3 convolutions of each head before its output."""
     head_channels: int = 256
-    head_norm: str = "none"  # none or group (torchvision v2)
-    prior: float = 0.01  # probability of an object that the class output starts with
-    output_std: float = 0.01  # of the weights that both outputs start with
-    dtype: str = "float32"  # of the computation: float32 or bfloat16; parameters are always float32
-    remat: str = (
-        "none"  # what training computes twice to save memory: none, backbone, all (+ heads)
-    )
+    """Channels of these convolutions."""
+    head_norm: str = "none"
+    """none, or group (torchvision v2)."""
+    prior: float = 0.01
+    """Probability of an object at initialisation, by the bias of the class output (paper, 4.1)."""
+    output_std: float = 0.01
+    """Standard deviation of the initial weights of both outputs."""
+    dtype: str = "float32"
+    """Of the computation: float32 or bfloat16. Parameters, logits and deltas are float32."""
+    precision: str = "default"
+    """Of float32 products on GPU and TPU: default (TF32 or bfloat16 passes), high or highest
+    (float32). CPUs always compute in float32."""
+    remat: str = "none"
+    """What training computes twice to save memory: none, backbone, or all (backbone and heads)."""
 
     def __post_init__(self):
-        # ml_collections and JSON hand over lists
+        # ml_collections and JSON pass lists.
         object.__setattr__(self, "backbone_levels", tuple(self.backbone_levels))
         self._check_choices()
         self._check_levels()
@@ -57,14 +82,19 @@ class ModelConfig:
             "extra_levels_from": ("backbone", "fpn"),
             "head_norm": ("none", "group"),
             "dtype": ("float32", "bfloat16"),
+            "precision": ("default", "high", "highest"),
             "remat": ("none", "backbone", "all"),
-            "frozen_stages": tuple(range(6)),
         }
         for field, allowed in choices.items():
             value = getattr(self, field)
             if value not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise ValueError(f"model.{field}: {value!r} is not one of {listed}")
+
+        if not 0 <= self.frozen_stages <= 5:
+            raise ValueError(
+                f"model.frozen_stages: {self.frozen_stages} is invalid; write 'auto' or 0 to 5"
+            )
 
     def _check_levels(self):
         levels = self.backbone_levels
@@ -73,7 +103,9 @@ class ModelConfig:
                 f"model.backbone_levels: {levels!r} are not consecutive; write e.g. (3, 4, 5)"
             )
         if levels[0] < 2 or levels[-1] > 5:
-            raise ValueError(f"model.backbone_levels: {levels!r} are not within 2 to 5")
+            raise ValueError(
+                f"model.backbone_levels: {levels!r} are not within 2 to 5; write e.g. (3, 4, 5)"
+            )
         if self.max_level < levels[-1]:
             raise ValueError(
                 f"model.max_level: {self.max_level!r} is below the highest of backbone_levels; "
@@ -83,16 +115,14 @@ class ModelConfig:
     def _check_numbers(self):
         for field, least in (("fpn_channels", 1), ("head_channels", 1), ("head_depth", 0)):
             if getattr(self, field) < least:
-                raise ValueError(
-                    f"model.{field}: {getattr(self, field)!r} has to be {least} or more"
-                )
+                raise ValueError(f"model.{field}: {getattr(self, field)!r} must be {least} or more")
         if self.head_norm == "group" and self.head_channels % NUM_GROUPS:
             raise ValueError(
                 f"model.head_channels: {self.head_channels!r} is not a multiple of {NUM_GROUPS}, "
-                "which head_norm 'group' needs"
+                "as head_norm 'group' needs"
             )
         if not 0 < self.prior < 1:
-            raise ValueError(f"model.prior: {self.prior!r} is no probability; write e.g. 0.01")
+            raise ValueError(f"model.prior: {self.prior!r} is not between 0 and 1; write 0.01")
         if self.norm_epsilon < 0:
             raise ValueError(f"model.norm_epsilon: {self.norm_epsilon!r} is negative; write 1e-5")
         if not 0 < self.norm_momentum <= 1:
@@ -109,7 +139,7 @@ class ModelConfig:
 
 
 class Predictions(NamedTuple):
-    """Raw outputs per level, lowest first, anchors in the order H, W, A; in the model's dtype."""
+    """Outputs per level, lowest first, anchors in the order H, W, A; float32."""
 
     class_logits: tuple[Float[Array, "b _ k"], ...]
     box_deltas: tuple[Float[Array, "b _ 4"], ...]
@@ -118,8 +148,8 @@ class Predictions(NamedTuple):
 class RetinaNet(nn.Module):
     """Normalised images to Predictions.
 
-    Variables: 'params' (float32) and, unless the norm is 'group', 'batch_stats'. With norm 'batch'
-    a call with train=True has to make 'batch_stats' mutable: `apply(variables, images, train=True,
+    Variables: 'params' (float32) and, unless the norm is 'group', 'batch_stats'. With norm 'batch',
+    pass `mutable=["batch_stats"]` for train=True: `apply(variables, images, train=True,
     mutable=["batch_stats"])`.
     """
 
@@ -137,6 +167,7 @@ class RetinaNet(nn.Module):
             extra_levels_from=config.extra_levels_from,
             relu_before_p7=config.relu_before_p7,
             dtype=dtype,
+            precision=config.precision,
         )
         self.class_head = self._head(self.num_classes, prior_bias(config.prior))
         self.box_head = self._head(4, 0.0)
@@ -152,6 +183,7 @@ class RetinaNet(nn.Module):
             output_bias=output_bias,
             output_std=self.config.output_std,
             dtype=jnp.dtype(self.config.dtype),
+            precision=self.config.precision,
         )
 
     def __call__(self, images: Float[ArrayLike, "b h w 3"], train: bool) -> Predictions:
@@ -164,9 +196,9 @@ class RetinaNet(nn.Module):
     def features(
         self, images: Float[ArrayLike, "b h w 3"], train: bool = False
     ) -> dict[str, Array]:
-        """The backbone's levels as 'C2', 'C3', ... and the pyramid's as 'P3', ..., each [b h w c].
+        """The levels of the backbone ('C2', 'C3', ...) and the FPN ('P3', ...), each [b h w c].
 
-        Call it by `apply(variables, images, method="features")`.
+        Usage: `model.apply(variables, images, method="features")`.
         """
         backbone = self.backbone(images, train)
         named = {f"C{level}": x for level, x in backbone.items()}
@@ -174,20 +206,24 @@ class RetinaNet(nn.Module):
 
 
 def build_model(config: ModelConfig, num_classes: int, anchors_per_location: int) -> RetinaNet:
-    """The network for a config; ValueError where a count is not positive."""
+    """The network of a config.
+
+    Raises:
+      ValueError: num_classes or anchors_per_location is below 1.
+    """
     if num_classes < 1:
-        raise ValueError(f"num_classes: {num_classes!r} has to be 1 or more")
+        raise ValueError(f"num_classes: {num_classes!r} must be 1 or more")
     if anchors_per_location < 1:
-        raise ValueError(f"anchors_per_location: {anchors_per_location!r} has to be 1 or more")
+        raise ValueError(f"anchors_per_location: {anchors_per_location!r} must be 1 or more")
     return RetinaNet(config, num_classes, anchors_per_location)
 
 
 def trainable_mask(params: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """The tree of params with True where the optimizer may move a leaf.
+    """A tree like params: True where the optimizer updates a leaf.
 
-    False for the backbone's frozen stages and, with norm 'frozen_batch', for the affine of all its
-    norms: just what stop_gradient cuts off in the module, so that neither weight decay nor momentum
-    moves it either.
+    False for the frozen stages of the backbone and, with norm 'frozen_batch', for scale and bias of
+    its norms. The module stops the gradients of the same leaves; the mask keeps weight decay and
+    momentum from changing them.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: _is_trainable([entry.key for entry in path], config), params

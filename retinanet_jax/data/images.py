@@ -1,15 +1,15 @@
-"""Encoded images: measured from their headers, then decoded to 8-bit RGB.
+"""Encoded images: sizes from headers, EXIF orientation, decoding to 8-bit RGB.
 
-OpenCV decodes what datasets are made of, JPEG, PNG, WebP and BMP; Pillow the rest, and animations,
-of which the first image is taken. What becomes of other kinds of pixels:
+OpenCV decodes JPEG, PNG, WebP and BMP; Pillow the other formats, and the first frame of animations.
+How pixels of other kinds are converted:
 
-    16 bit     the upper 8 bits (scaled, not clipped); 32-bit and float pixels are refused
+    16 bit     the upper 8 bits (scaled, not clipped); 32-bit and float pixels are not supported
     grey       three equal channels
-    alpha      left out: the colours are taken as they are stored, composed over nothing
+    alpha      dropped; colours are kept as stored
     CMYK       RGB, also where Adobe stores it inverted
     palette    its colours
-    EXIF       orientation is ignored: boxes of COCO and of most tools belong to the stored image
-               (not in TIFF, where it is part of the format and every reader heeds it)
+    EXIF       `decode` turns the pixels by the orientation that it is given; 1 keeps them as
+               stored. TIFF is always turned: there, orientation is part of the format.
 """
 
 import errno
@@ -25,40 +25,64 @@ from PIL import Image
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
 
-# Half a gigabyte of RGB, and the size from which Pillow refuses to decode. A small file can claim
-# more and fill the memory; an image that really is larger has to be cut into tiles anyway.
+# Half a gigabyte of RGB, and Pillow's own limit. A small file can claim more and fill the memory;
+# an image that large has to be cut into tiles for a detector anyway.
 MAX_PIXELS = 178_956_970
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _HEADER_BYTES = 1 << 16
-# Named, for Pillow has readers that start other programs.
+# An allow-list: some readers of Pillow start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 _EXIF_ORIENTATION = 0x0112
 
-# One thread per image: the pipeline has its own threads, one image each.
+# One thread per image: the pipeline has its own threads.
 cv2.setNumThreads(0)
 
 
-def decode(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes an image to RGB as the module's docstring says.
+def decode(data: bytes, where: str, orientation: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes an image to RGB; conversions are listed at the top of this module.
+
+    Args:
+      data: the encoded file.
+      where: names the image in errors.
+      orientation: EXIF orientation by which the pixels are turned, see `turn`; 1 is as stored.
 
     Raises:
-      DataError: the bytes are no image, a truncated one or one over MAX_PIXELS; `where` names it.
+      DataError: the bytes are not an image, truncated, or an image has over MAX_PIXELS.
     """
     size = image_size(data, where)
     try:
         image = _by_opencv(data) if _is_common(data) else _by_pillow(data)
-    except Exception as error:  # decoders meet a broken file with every kind of error
+    except Exception as error:  # decoders raise any kind of error for a broken file
         raise _undecodable(where, data, str(error)) from error
     if image.shape[:2] != size:
         raise _undecodable(where, data, f"header {size}, pixels {image.shape[:2]}")
-    return image
+    return turn(image, orientation)
+
+
+def turn(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "a b 3"]:
+    """The stored pixels as a viewer shows them, by EXIF orientation 1 .. 8 (tag 0x0112).
+
+    5 to 8 exchange height and width.
+    """
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(height, width) after `turn`."""
+    return size[::-1] if orientation >= 5 else size
 
 
 def image_size(data: bytes, where: str) -> tuple[int, int]:
     """(height, width) in pixels, from the header.
 
     Raises:
-      DataError: no size can be read, or it is 0 or over MAX_PIXELS; `where` names the image.
+      DataError: no size can be read, or it is 0 or over MAX_PIXELS; `where` names the image in it.
     """
     size = header_size(data)
     if size is None:
@@ -74,7 +98,7 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) as the header of a JPEG or PNG says, None if it says nothing."""
+    """(height, width) from the header of a JPEG or PNG; None where there is no such header."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return height, width
@@ -84,10 +108,10 @@ def header_size(data: bytes) -> tuple[int, int] | None:
 
 
 def file_size(path: AnyPath) -> tuple[int, int]:
-    """(height, width) of an image file; reads its first 64 KiB where that is enough.
+    """(height, width) of an image file as stored; reads only its first 64 KiB where possible.
 
     Raises:
-      DataError: the file is missing, unreadable or no image, or as image_size.
+      DataError: the file is missing or unreadable, or as image_size.
     """
     try:
         with _regular(path).open("rb") as file:
@@ -99,21 +123,52 @@ def file_size(path: AnyPath) -> tuple[int, int]:
     return _checked_size(size, str(path)) if size else image_size(head + rest, str(path))
 
 
-def is_shown_rotated(data: bytes) -> bool:
-    """Whether EXIF tells viewers to show the image with height and width exchanged."""
+def exif_orientation(data: bytes) -> int:
+    """The EXIF orientation of an encoded image, 1 .. 8; 1 where there is none or an invalid one.
+
+    1 for TIFF, too: its decoder turns the pixels by itself.
+    """
+    if data[:2] == b"\xff\xd8" and not _jpeg_has_exif(data):
+        return 1
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"eXIf" not in data:  # Pillow would decode all of it
+        return 1
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            return image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
-    except Exception:
-        return False
+            value = 1 if image.format == "TIFF" else image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # broken EXIF raises any kind of error, and such an image is shown as stored
+        return 1
+    return value if value in range(2, 9) else 1
+
+
+def is_shown_rotated(data: bytes) -> bool:
+    """Whether viewers show the image with height and width exchanged, by EXIF orientation."""
+    return exif_orientation(data) >= 5
 
 
 def is_animated(data: bytes) -> bool:
-    """Whether a file that decodes holds several images, of which the first is taken."""
+    """Whether an image that decodes is an animation, of which the first frame is read."""
     if _is_common(data):
         return False
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         return getattr(image, "is_animated", False)
+
+
+def changes_of(data: bytes) -> tuple[str, ...]:
+    """What decoding changes in an image that decodes, for a report."""
+    changes = ["animated, the first image taken"] if is_animated(data) else []
+    bits = _used_bits(data)
+    if 0 < bits <= 12:  # as 12-bit cameras write it
+        changes.append("16-bit image with no more than 12 bits in use, read dark: scale it by 16")
+    return tuple(changes)
+
+
+def _used_bits(data: bytes) -> int:
+    """How many bits the brightest pixel of a 16-bit image needs; 0 for other images."""
+    is_png = data[:8] == b"\x89PNG\r\n\x1a\n"
+    if (is_png and data[24:25] != b"\x10") or not (is_png or data[:4] in (b"II*\0", b"MM\0*")):
+        return 0
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return 0 if image is None or image.dtype != np.uint16 else int(image.max()).bit_length()
 
 
 def read_file(path: AnyPath) -> bytes:
@@ -136,9 +191,9 @@ def missing_image(path: AnyPath, error: Exception) -> DataError:
 
 
 def _regular(path: AnyPath) -> AnyPath:
-    """The path of a file; a pipe or a device is none, for reading it may never end."""
+    """The path, if it is a regular file: reading a pipe or a device may never end."""
     if not path.is_file():
-        what = "No such file (folders, pipes and devices do not count)"
+        what = "No such file (folders, pipes and devices are not read)"
         raise FileNotFoundError(errno.ENOENT, what)
     return path
 
@@ -146,8 +201,8 @@ def _regular(path: AnyPath) -> AnyPath:
 def _checked_size(size: tuple[int, int], where: str) -> tuple[int, int]:
     height, width = size
     if min(size) < 1:
-        what = f"its header says {height} x {width} pixels (height x width)"
-        raise DataError("undecodable image", where, "", what, "save it again or take it out")
+        what = f"height x width in its header is {height} x {width}"
+        raise DataError("undecodable image", where, "", what, "save it again or leave it out")
     if height * width > MAX_PIXELS:
         raise _too_large(where, f"{height} x {width}, height x width")
     return size
@@ -160,12 +215,12 @@ def _too_large(where: str, size: str) -> DataError:
 
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
-    fix = "it is truncated or no image: copy it again or leave it out"
+    fix = "it is truncated or not an image: copy it again or leave it out"
     return DataError("undecodable image", where, "", what, fix)
 
 
 def _is_common(data: bytes) -> bool:
-    """JPEG, or a still PNG, WebP or BMP: what any build of OpenCV reads like Pillow, but faster."""
+    """JPEG, or a still PNG, WebP or BMP: OpenCV reads these as Pillow does, but faster."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return data.find(b"acTL", 0, data.find(b"IDAT")) < 0
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -175,11 +230,11 @@ def _is_common(data: bytes) -> bool:
 
 def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if data[:2] == b"\xff\xd8" and not _jpeg_has_end(data):
-        # Some versions of OpenCV fill the missing part with grey and say nothing.
+        # Some versions of OpenCV fill the missing part with grey, without an error.
         raise ValueError("the end of the JPEG is missing")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
     if image is None:
-        raise ValueError("OpenCV refuses them")
+        raise ValueError("OpenCV cannot read them")
     return image
 
 
@@ -189,10 +244,10 @@ def _by_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of an opened image as RGB, as the module's docstring says.
+    """The pixels of an opened image as RGB; conversions are listed at the top of this module.
 
     Raises:
-      ValueError: they have 32 bits.
+      ValueError: the pixels have 32 bits.
     """
     if image.mode in ("I", "F"):
         raise ValueError("its pixels have 32 bits; save it with 8 or 16")
@@ -222,6 +277,11 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             return height, width
     return None
+
+
+def _jpeg_has_exif(data: bytes) -> bool:
+    segments = (at for marker, at in _jpeg_segments(data) if marker == 0xE1)
+    return any(data[at + 4 : at + 8] == b"Exif" for at in segments)
 
 
 def _jpeg_has_end(data: bytes) -> bool:

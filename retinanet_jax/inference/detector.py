@@ -23,6 +23,7 @@ from retinanet_jax.inference.predict import make_predict_fn, read_trained
 from retinanet_jax.inference.results import ImageDetections, labels_of
 from retinanet_jax.inference.streaming import Seen, Stream
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge, views_of
+from retinanet_jax.weights import load_detector
 
 # On an accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much slower
 # at 512 x 512 (docs/performance.md), and would be a second function to compile.
@@ -110,6 +111,30 @@ class Detector:
         """
         options = {"batch_size": batch_size, "canvas": canvas}
         return cls(*read_trained(location, step), **options)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        class_names: str | Sequence[str] | None = None,
+        batch_size: int | None = None,
+        canvas: str | None = None,
+    ) -> "Detector":
+        """A public RetinaNet by name, downloaded once; `retinanet-jax weights` lists the names.
+
+        >>> Detector.from_pretrained("torchvision/retinanet_resnet50_fpn_v2")   # doctest: +SKIP
+
+        Args:
+            name: of public weights; or a path, https URL or hf://owner/name/file.
+            class_names: for a file of unknown classes: names in the order of the labels, or 'coco'.
+            batch_size, canvas: see from_checkpoint.
+
+        Raises:
+            WeightsError: no weights have this name, or they cannot be downloaded or read.
+        """
+        found = load_detector(name, class_names)
+        return cls(*found[:3], batch_size=batch_size, canvas=canvas)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
         """The same network with other values in config.postprocess; it compiles anew.

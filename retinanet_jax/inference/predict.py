@@ -9,16 +9,19 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Float, Float32, UInt8
 
-from retinanet_jax.config.settings import Config, from_json
+from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.layers import ArrayLike, normalize
 from retinanet_jax.core.postprocess import Detections, detect, to_original
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
-from retinanet_jax.runtime.checkpoints import Checkpoints
-from retinanet_jax.weights import WeightsError, load_checkpoint
+from retinanet_jax.runtime.mesh import on_own_rows
+from retinanet_jax.weights import WeightsError, load_detector
+from retinanet_jax.weights.locations import is_location
+from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
 
 PredictFn = Callable[[Any, Batch], Detections]
 
@@ -56,28 +59,19 @@ def predict(
     return jax.vmap(one_image)(class_logits, box_deltas, image_sizes, original_sizes)
 
 
-def make_predict_fn(model: nn.Module, config: Config) -> PredictFn:
-    """`predict` compiled, as a function of (variables, batch); it compiles once per canvas."""
-    compiled = jax.jit(functools.partial(predict, model=model, config=config))
+def make_predict_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) -> PredictFn:
+    """`predict` compiled, as a function of (variables, batch); it compiles once per canvas.
+
+    With a mesh, each device predicts its own images of the batch.
+    """
+    function = functools.partial(predict, model=model, config=config)
+    compiled = jax.jit(on_own_rows(function, mesh, whole=1))
 
     def predict_fn(variables: Any, batch: Batch) -> Detections:
         return compiled(variables, batch.images, batch.image_sizes, batch.original_sizes)
 
     predict_fn.compiled = compiled
     return predict_fn
-
-
-def describe(checkpoints: Checkpoints, step: int | None = None) -> tuple[Config, Categories]:
-    """The configuration and the classes that a checkpoint was trained with."""
-    metadata = checkpoints.read_metadata(step)
-    categories = Categories(tuple(metadata["names"]), tuple(metadata["ids"]))
-    return from_json(metadata["config"]), categories
-
-
-def read_variables(checkpoints: Checkpoints, step: int | None = None) -> dict[str, Any]:
-    """The variables to predict with: the moving average of the weights where a run kept one."""
-    state = checkpoints.read_part(("params", "batch_stats", "average"), step)
-    return state["average"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
 
 
 class Trained(NamedTuple):
@@ -95,7 +89,7 @@ def read_trained(
 
     Args:
         location: the workdir of a run; or a RetinaNet of torchvision, detectron2 or MMDetection as
-            path, https URL or hf://owner/name/file (see weights.load_checkpoint).
+            name, path, https URL or hf://owner/name/file (see weights.load_checkpoint).
         step: of the workdir's checkpoints. None: the best by evaluation, which is in WORKDIR/best;
             where a run has not been evaluated, the latest.
         log: gets a line with the checkpoint that is used.
@@ -109,30 +103,13 @@ def read_trained(
         raise WeightsError(f"{location!r} is not the location of a network; {fix}")
     path = Path(location).expanduser()
     if path.is_dir():
-        checkpoints, step, kind = _choose_checkpoint(path, step)
+        checkpoints, step, kind = choose_checkpoint(path, step)
         trained = Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
         log(f"{location}: {kind} checkpoint, step {step}")
         return trained
-    if "://" not in str(location) and not path.exists():
+    if not is_location(location):
         raise WeightsError(
             f"{location}: no such workdir or file in {Path.cwd()}; name the --workdir of a run, or "
-            "a RetinaNet: a file, an https:// URL or hf://owner/name/file"
+            "a RetinaNet: a name of `retinanet-jax weights`, a file, an https URL or hf://..."
         )
-    loaded = load_checkpoint(location)
-    if loaded.categories is None:
-        raise WeightsError(
-            f"{location}: is a backbone without heads and detects nothing; train a detector from "
-            "it by config.model.pretrained"
-        )
-    return Trained(*loaded[:3])
-
-
-def _choose_checkpoint(workdir: Path, step: int | None) -> tuple[Checkpoints, int | None, str]:
-    """Where to read in a workdir, which step, and a word for it; None: there is no checkpoint."""
-    best, every = Checkpoints(workdir / "best/checkpoints"), Checkpoints(workdir / "checkpoints")
-    best_step = best.latest_step()
-    if best_step is not None and step in (None, best_step):
-        return best, best_step, "best"
-    if step is not None:
-        return every, step, "chosen"
-    return every, every.latest_step(), "latest"
+    return Trained(*load_detector(location)[:3])

@@ -1,4 +1,4 @@
-"""The checkpoint with the best evaluation of a run, kept beside the last ones."""
+"""WORKDIR/best/: the checkpoint with the best evaluation of a run."""
 
 import json
 import math
@@ -10,41 +10,50 @@ from pathlib import Path
 from retinanet_jax.runtime.workdir import write_whole
 
 
-def keep_best(workdir: Path, step: int, summary: Mapping[str, float]) -> bool:
-    """Keeps the checkpoint of `step` in WORKDIR/best/ if no evaluation before was as good.
+def keep_best(workdir: Path, step: int, summary: Mapping[str, float | None]) -> bool:
+    """Copies the checkpoint of `step` to WORKDIR/best/ if its evaluation is the best so far.
 
-    WORKDIR/best/ is a workdir itself: the Detector and `--mode=evaluate` take it. Its results.json
-    says what is best so far, after a restart too. The files are linked where the disk can do that,
-    so that they take room of their own only once the run has deleted its checkpoint.
+    WORKDIR/best/ is itself a workdir, for the Detector and for `--mode=evaluate`. Its results.json
+    holds the best metrics so far, also for the next start. Files are hard links if the file system
+    has them, so that they use extra space only once the run deletes its own checkpoint.
 
     Args:
-        workdir: of the run; the checkpoint is written whole.
-        step: of the checkpoint that was evaluated.
-        summary: what was found; its first number counts, the higher the better.
+        workdir: of the run; the checkpoint of `step` is complete.
+        step: that was evaluated.
+        summary: metrics by name. The first one decides, higher is better; None (undefined) is never
+            the best.
 
     Returns:
-        Whether it is the best.
+        Whether it is the best so far.
     """
     results, (metric, value) = workdir / "best" / "results.json", next(iter(summary.items()))
-    before = json.loads(results.read_text())["summary"][metric] if results.exists() else -math.inf
-    if not value > before:  # as NaN is not
+    if value is None or math.isnan(value) or value <= _best_so_far(results, metric):
         return False
     folder = results.parent / "checkpoints"
-    place, beside = folder / str(step), folder / f".{step}"
-    # Whole under its name or not at all; what a kill has left is begun anew.
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(workdir / "checkpoints" / str(step), beside, copy_function=_link)
-    shutil.rmtree(place, ignore_errors=True)
-    beside.rename(place)
+    target, temporary = folder / str(step), folder / f".{step}"
+    # Renamed when complete; what a killed run left is copied anew.
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(workdir / "checkpoints" / str(step), temporary, copy_function=_link)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
     write_whole(results, json.dumps({"step": step, "summary": dict(summary)}, indent=2))
     for other in folder.iterdir():
-        if other != place:
+        if other != target:
             shutil.rmtree(other)
     return True
+
+
+def _best_so_far(results: Path, metric: str) -> float:
+    """The value in results.json; -inf if there is none or it is undefined."""
+    try:
+        value = json.loads(results.read_text(encoding="utf-8"))["summary"][metric]
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
+    return -math.inf if value is None else value
 
 
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         shutil.copy2(source, target)

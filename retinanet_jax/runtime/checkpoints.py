@@ -1,8 +1,7 @@
-"""Checkpoints of a run: Orbax, asynchronous, the state beside a JSON description of it.
+"""Checkpoints of a run, written asynchronously by Orbax: a state and a JSON description of it.
 
-A checkpoint appears whole, under its final name, or not at all. In it is a manifest with the hashes
-of its files, by which later damage is found; a damaged one is passed over, with a warning, for the
-one before.
+A checkpoint gets its final name once it is complete. It has a manifest with the hashes of its
+files, to detect damage; a damaged checkpoint is skipped with a warning, and the one before is used.
 """
 
 import contextlib
@@ -17,31 +16,31 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from retinanet_jax.runtime.manifest import MANIFEST, find_damage, write_manifest
-from retinanet_jax.runtime.workdir import describe_room
+from retinanet_jax.runtime.workdir import free_space
 
 FORMAT_VERSION = 1
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is not there, is damaged, cannot be written or does not fit."""
+    """A checkpoint is missing, damaged, not writable, or of another model."""
 
 
 class Checkpoints:
     """The checkpoints of one directory, each named by its step.
 
     A checkpoint holds the item `state`, any pytree of arrays, and the item `metadata`, a dict for
-    JSON (configuration, category names), so that a checkpoint explains itself. A context manager:
-    however it is left, a checkpoint that is being written is finished first.
+    JSON (config, category names). A context manager: its exit, also by an error, waits until a
+    checkpoint being written is complete.
 
     Reading changes nothing in the directory, which another process may be writing. The first `save`
-    clears it: what an ended process left half written is deleted; what has a number for its name
-    and is no intact checkpoint is moved to DIRECTORY.damaged, beside it.
+    cleans it up: incomplete checkpoints of an earlier process are deleted; entries with a number as
+    name that are not intact checkpoints are moved to DIRECTORY.damaged.
     """
 
     def __init__(self, directory: Path, keep: int = 3):
         self.directory = Path(directory).absolute()
         self._keep = keep
-        self._damage: dict[int, str] = {}  # of the checkpoints that were looked at; '' is none
+        self._damage: dict[int, str] = {}  # by step, of checkpoints that were checked; '': intact
         self._saving = 0
         self._failed = False
 
@@ -52,11 +51,10 @@ class Checkpoints:
         self.close()
 
     def latest_step(self, before: int | None = None) -> int | None:
-        """The highest step (below `before`) with an intact checkpoint, or None where there is no
-        checkpoint.
+        """The highest step (below `before`) with an intact checkpoint; None without checkpoints.
 
         Raises:
-            CheckpointError: where there are some and all are damaged.
+            CheckpointError: all checkpoints are damaged.
         """
         steps = sorted(self._steps(), reverse=True)
         if before is not None:
@@ -68,29 +66,29 @@ class Checkpoints:
             return None
         found = "\n".join(f"{step}: {self._damage[step]}" for step in steps)
         raise CheckpointError(
-            f"{self.directory}: no checkpoint is intact:\n{found}\nput a copy of one in its place, "
-            "or begin anew in another workdir"
+            f"{self.directory}: all checkpoints are damaged:\n{found}\nrestore one from a copy, or "
+            "start in another workdir"
         )
 
     def save(self, step: int, state: Any, metadata: dict) -> None:
         """Copies the state to the host and writes it in the background.
 
         Raises:
-            CheckpointError: where there is a checkpoint of this or a later step already (Orbax
-                alone would write nothing and say nothing), or the one before could not be written.
+            CheckpointError: a checkpoint of this or a later step exists already (Orbax alone would
+                skip it silently), or the previous one could not be written.
         """
         description = {"format": FORMAT_VERSION, "step": step, **metadata}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(description)
         )
-        with self._telling():
+        with self._write_errors():
             self._writer.wait_until_finished()
             self._saving = step
             saved = self._writer.save(step, args=items)
         if not saved:
             raise CheckpointError(
-                f"{self.directory}: step {step} was not saved, since step "
-                f"{self._writer.latest_step()} is there already; use another workdir"
+                f"{self.directory}: step {step} was not saved, step {self._writer.latest_step()} "
+                "exists already; use another workdir"
             )
 
     def read_metadata(self, step: int | None = None) -> dict:
@@ -98,10 +96,10 @@ class Checkpoints:
         step = self._existing(step)
         path = self.directory / str(step) / "metadata" / "metadata"
         try:
-            metadata = json.loads(path.read_text())
+            metadata = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(
-                f"{path}: cannot be read ({error}); the checkpoint is damaged"
+                f"{path}: not readable ({error}); the checkpoint is damaged"
             ) from error
         if metadata.get("format") != FORMAT_VERSION:
             raise CheckpointError(
@@ -114,10 +112,10 @@ class Checkpoints:
         """Reads a state (the latest by default) into the structure and shardings of `like`.
 
         Args:
-            like: a pytree of arrays or ShapeDtypeStructs with shardings; any mesh will do.
+            like: a pytree of arrays or ShapeDtypeStructs with shardings, on any mesh.
 
         Raises:
-            CheckpointError: with what differs, where the structures or shapes do not fit.
+            CheckpointError: structure or shapes differ; the message lists the differences.
         """
         step = self._existing(step)
         target = jax.tree.map(
@@ -133,22 +131,22 @@ class Checkpoints:
             ) from error
 
     def read_part(self, names: tuple[str, ...], step: int | None = None) -> dict[str, Any]:
-        """Reads some top-level entries of the state only, onto the first local device.
+        """Reads some top-level entries of the state, onto the first local device.
 
-        Needs no program that knows the state's structure. An entry that was None stays None.
+        Needs no example of the state. An entry that was None stays None.
 
         Raises:
             CheckpointError: the state has no such entry.
         """
         path = self.directory / str(self._existing(step)) / "state"
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        # Asked of the handler: a Checkpointer warns of a file that an item does not have.
+        # From the handler: a Checkpointer warns of a file that an item does not have.
         handler = ocp.PyTreeCheckpointHandler()
         stored = handler.metadata(path).tree
         if missing := [name for name in names if name not in stored]:
             raise CheckpointError(
-                f"{path}: has {', '.join(stored)} and no {', '.join(missing)}; it is of another "
-                "version of this program"
+                f"{path}: has {', '.join(stored)} and no {', '.join(missing)}; another version of "
+                "this program wrote it"
             )
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -160,32 +158,32 @@ class Checkpoints:
             return reader.restore(path, args=arguments)
 
     def wait(self) -> None:
-        """Returns when everything is on the disk.
+        """Waits until the last checkpoint is complete.
 
         Raises:
-            CheckpointError: it could not be written.
+            CheckpointError: a checkpoint could not be written.
         """
         if "_writer" in vars(self):
-            with self._telling():
+            with self._write_errors():
                 self._writer.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then frees the background threads; raises as `wait` does, if it has not yet."""
+        """Waits as `wait` does, then frees the background threads."""
         if "_writer" not in vars(self):
             return
         if self._failed:
             with contextlib.suppress(OSError, ValueError, RuntimeError):
                 self._writer.close()
             return
-        with self._telling():
+        with self._write_errors():
             self._writer.close()
 
     @functools.cached_property
     def _writer(self) -> ocp.CheckpointManager:
-        # Made by whoever writes only, since it deletes what looks half written. It takes whatever
-        # has a number for its name as a checkpoint, and saves no step below that.
+        # Only for writing, since it deletes incomplete checkpoints. It takes every entry with a
+        # number as name for a checkpoint, and saves no step below that number.
         if jax.process_index() == 0:
-            self._set_damaged_aside()
+            self._move_damaged()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep,
             enable_async_checkpointing=True,
@@ -194,23 +192,23 @@ class Checkpoints:
         return ocp.CheckpointManager(self.directory, options=options)
 
     def _seal(self) -> None:
-        """Adds the manifest: Orbax calls this, in its thread, before it gives the final name.
+        """Adds the manifest. Orbax calls this in its thread, before the final rename.
 
-        What Orbax notes beside the items may change until then; nothing here reads it.
+        Orbax's own notes next to the items may change until then; nothing here reads them.
         """
         if jax.process_index() == 0:
-            (half,) = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-            write_manifest(half)
+            (incomplete,) = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+            write_manifest(incomplete)
 
-    def _set_damaged_aside(self) -> None:
+    def _move_damaged(self) -> None:
         intact = {step for step in self._steps() if not self._find_damage(step)}
         for path in self._numbered():
             if int(path.name) not in intact:
-                aside = self.directory.with_name(self.directory.name + ".damaged")
-                aside.mkdir(exist_ok=True)
-                taken = sum(p.name.split(".")[0] == path.name for p in aside.iterdir())
-                path.rename(aside / (f"{path.name}.{taken}" if taken else path.name))
-                logging.warning("%s: is no intact checkpoint; moved to %s", path, aside)
+                damaged = self.directory.with_name(self.directory.name + ".damaged")
+                damaged.mkdir(exist_ok=True)
+                taken = sum(p.name.split(".")[0] == path.name for p in damaged.iterdir())
+                path.rename(damaged / (f"{path.name}.{taken}" if taken else path.name))
+                logging.warning("%s: not an intact checkpoint; moved to %s", path, damaged)
 
     def _numbered(self) -> list[Path]:
         if not self.directory.is_dir():
@@ -218,7 +216,7 @@ class Checkpoints:
         return [path for path in self.directory.iterdir() if path.name.isdecimal()]
 
     def _steps(self) -> set[int]:
-        """Of all checkpoints, damaged ones too; a number for a name alone makes none."""
+        """Steps of all checkpoints, damaged ones too; without other entries named by digits."""
         parts = ("state", "metadata", MANIFEST)
         return {
             int(path.name)
@@ -227,21 +225,21 @@ class Checkpoints:
         }
 
     def _find_damage(self, step: int) -> str:
-        """What is wrong with a checkpoint, '' if nothing; read once, and told once."""
+        """The damage of a checkpoint, '' if it is intact; checked and logged once."""
         if step not in self._damage:
             path = self.directory / str(step)
             damage = find_damage(path)
             for item in ("state", "metadata"):
                 if not damage and not (path / item).is_dir():
-                    damage = f"{item} is not there"
+                    damage = f"{item} is missing"
             self._damage[step] = damage
             if damage:
                 logging.warning("%s: the checkpoint is damaged: %s", path, damage)
         return self._damage[step]
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Turns what the writing raises into a CheckpointError."""
+    def _write_errors(self) -> Iterator[None]:
+        """Turns errors of writing into a CheckpointError."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
@@ -249,19 +247,19 @@ class Checkpoints:
             reason = str(error)[-200:]  # tensorstore names every file first
             raise CheckpointError(
                 f"{self.directory}: step {self._saving} could not be written"
-                f"{describe_room(self.directory)}: {reason}\n"
-                "earlier checkpoints are as they were; make room or fix the disk, and the same "
-                "command goes on from the last one"
+                f"{free_space(self.directory)}: {reason}\n"
+                "Earlier checkpoints are intact. Free some space or fix the disk; the same command "
+                "then resumes from the last checkpoint"
             ) from error
 
     def _existing(self, step: int | None) -> int:
         step = self.latest_step() if step is None else step
         steps = self._steps()
         if step is None or not steps:
-            raise CheckpointError(f"{self.directory}: there is no checkpoint; train first")
+            raise CheckpointError(f"{self.directory}: no checkpoint; train first")
         if step not in steps:
-            there = ", ".join(map(str, sorted(steps)))
-            raise CheckpointError(f"{self.directory}: has no checkpoint {step}, but {there}")
+            existing = ", ".join(map(str, sorted(steps)))
+            raise CheckpointError(f"{self.directory}: no checkpoint of step {step}; has {existing}")
         if damage := self._find_damage(step):
-            raise CheckpointError(f"{self.directory / str(step)}: is damaged: {damage}")
+            raise CheckpointError(f"{self.directory / str(step)}: damaged: {damage}")
         return step

@@ -1,39 +1,77 @@
-"""Compiled programs kept between runs: the second start of a run does not compile again."""
+"""Compiled programs on disk: the second start of a run compiles nothing."""
 
+import contextlib
 import hashlib
 import os
 import platform
 from pathlib import Path
 
 import jax
+from filelock import FileLock, Timeout
 
-# Bytes. A ResNet-50's training step takes some ten megabytes; the least recently used go first.
+from retinanet_jax.runtime.user_folders import expand_user
+
+# Bytes; the least recently used programs go first. A training step of a ResNet-50 has some 10 MB.
 MAX_BYTES = 2 * 2**30
 
 
 def keep_compilations(cache_dir: str | Path) -> None:
-    """Lets JAX keep compiled programs in cache_dir/compilations, and take them from there.
+    """Makes JAX keep compiled programs in cache_dir/compilations, and load them from there.
 
-    A folder chosen by JAX's own setting (JAX_COMPILATION_CACHE_DIR) stays. JAX keys programs by
-    their content, versions and flags, but not by the kind of CPU, whose machine code may not run
-    on another one: a home directory can be seen from many machines, so each kind has a folder.
-    A folder that cannot be written costs the time to compile and nothing else.
+    A folder set by JAX_COMPILATION_CACHE_DIR is left as it is. JAX's key of a program has its
+    content, versions and flags, but not the CPU model, and machine code of one CPU may crash on
+    another. Home directories are shared between machines, so each model has a folder of its own. In
+    a folder that is not writable nothing is kept, and the run compiles.
     """
     if jax.config.jax_compilation_cache_dir:
         return
-    folder = Path(cache_dir).expanduser() / "compilations" / _processor()
+    folder = expand_user(cache_dir) / "compilations" / _processor()
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
-    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    if _has_account():
+        remove_incomplete(folder)
+        jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+
+
+def _has_account() -> bool:
+    """Whether the password database has this user.
+
+    Without an entry, as in containers with an arbitrary user id, the size limit makes JAX fail to
+    add programs: it looks up the owner of each file.
+    """
+    try:
+        import pwd
+
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    except ImportError:  # not Unix
+        pass
+    return True
+
+
+def remove_incomplete(folder: Path) -> None:
+    """Removes entries that a killed process left incomplete.
+
+    JAX writes KEY-cache, then KEY-atime. With one KEY-cache that has no KEY-atime, it fails to add
+    any further program (jax-ml/jax issue 39880), and it never replaces a truncated one.
+    """
+    if not folder.is_dir():
+        return
+    # JAX's own lock: no process is between the two writes.
+    with contextlib.suppress(Timeout, OSError), FileLock(folder / ".lockfile", timeout=5):
+        for path in folder.glob("*-cache"):
+            if not path.with_name(path.name.removesuffix("-cache") + "-atime").exists():
+                path.unlink(missing_ok=True)
 
 
 def _processor() -> str:
-    """A name for the kind of this machine's CPU: the same where the same instructions run."""
+    """A name for the CPU model: equal where the same instructions run."""
     description = platform.machine() + platform.processor()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         # x86 calls them flags, ARM Features.
         described = ("model name", "flags", "Features", "CPU part")
         description += "".join(sorted({line for line in lines if line.startswith(described)}))
     except OSError:
-        pass  # no Linux
+        pass  # not Linux
     return hashlib.sha256(description.encode()).hexdigest()[:12]

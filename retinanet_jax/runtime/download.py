@@ -1,7 +1,7 @@
-"""Downloads a file: goes on where it broke off, checks it, never leaves half a file under its name.
+"""Downloads a file: resumes, checks size and hash, and never leaves half a file under its name.
 
 What has arrived is kept beside the target (partial_file.py). The next try, of this process or of a
-later one, asks for the rest; if the file was changed on the server meanwhile, it begins anew.
+later one, asks for the rest; if the file has changed on the server, the download starts again.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from tqdm import tqdm
 from retinanet_jax.runtime.partial_file import PartialFile
 
 TIMEOUT_SECONDS = 30
-TRIES = 5  # in a row that bring nothing new
-_FIRST_WAIT_SECONDS = 1.0  # then twice as long each time
+TRIES = 5  # consecutive ones that bring nothing new
+_FIRST_WAIT_SECONDS = 1.0  # doubles with each try
 _CHUNK = 1 << 20
 _TEMPORARY = (408, 416, 429, 500, 502, 503, 504)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class DownloadError(ValueError):
-    """A download that is not allowed, failed or brought the wrong file; the message says which."""
+    """A download that is not allowed, failed or gave the wrong file; the message says which."""
 
 
 def download(
@@ -46,17 +46,17 @@ def download(
     sha256: str | None = None,
     max_bytes: int | float = math.inf,
 ) -> str:
-    """Downloads a URL to a file and gives its SHA-256, in hexadecimal digits.
+    """Downloads a URL to a file; returns its SHA-256, in hexadecimal digits.
 
-    Dropped connections are tried again, as long as something new arrives or TRIES times. Processes
-    that want the same target at once wait for the first of them. A progress bar is shown on a
-    terminal.
+    Dropped connections are tried again, as long as something new arrives or TRIES times. Several
+    processes with one target: the others wait for the first, or, on a file system without locks,
+    each downloads a file of its own. The file gets its name after size and hash of what is on the
+    disk have been checked. A progress bar is shown on a terminal.
 
     Args:
       size: in bytes, where known.
-      sha256: its hash or the first digits of it. The hash and size that the Hugging Face hub
-        announces are checked as well.
-      max_bytes: more than that is refused.
+      sha256: its hash or the first digits of it.
+      max_bytes: a larger file is refused.
 
     Raises:
       DownloadError: the address is not allowed, the server refuses or cannot be reached, the disk
@@ -77,15 +77,15 @@ def download(
 
 
 def check_url(url: str, sha256: str | None = None) -> str:
-    """The URL, if it is https; plain http is for this machine and for files of known SHA-256.
+    """The URL, if it is https, or http of this machine or for a file of known SHA-256.
 
     Raises:
-      DownloadError: it is anything else.
+      DownloadError: for any other URL.
     """
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
-        raise DownloadError(f"{url}: is no URL ({error})") from error
+        raise DownloadError(f"{url}: invalid URL ({error})") from error
     proven = parts.hostname in _LOOPBACK or _SHA256.fullmatch((sha256 or "").lower())
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and proven)):
         raise DownloadError(f"{url}: only https:// addresses are read")
@@ -111,15 +111,13 @@ class _Expected(NamedTuple):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to allowed addresses only, and keeps what is said on the way."""
+    """Follows redirects to allowed addresses only."""
 
     def __init__(self, sha256: str | None) -> None:
         self._sha256 = sha256
-        self.headers: dict[str, str] = {}
 
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any):
         """The next request, as urllib makes it; DownloadError for an address not allowed."""
-        self.headers.update({key.lower(): value for key, value in headers.items()})
         check_url(newurl, self._sha256)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -133,7 +131,7 @@ class _Download:
         self._reached = False
 
     def run(self) -> str:
-        """Downloads what is missing, checks it and gives it its name; its SHA-256."""
+        """Downloads what is missing, checks it and gives it its name; returns its SHA-256."""
         part, fruitless, most = self._part, 0, 0
         # disable=None: a bar on terminals only.
         with tqdm(desc=self._name(), unit="B", unit_scale=True, disable=None) as bar:
@@ -144,12 +142,12 @@ class _Download:
                     raise self._failed(reason)
                 _log.warning("%s: %s; trying again", self._url, reason)
                 time.sleep(_FIRST_WAIT_SECONDS * 2 ** (fruitless - 1))
-        self._check()
+        digest = self._check()
         part.keep()
-        return part.sha256
+        return digest
 
     def _try(self, bar: tqdm) -> str | None:
-        """Receives what it can; None if that is all, else why it is not."""
+        """Receives what it can; None if the file is complete, else the reason why not."""
         if self._part.size and self._part.size == self._part.total:
             return None
         try:
@@ -158,7 +156,7 @@ class _Download:
             reason = f"the server answers {error.code} {error.reason}"
             if error.code not in _TEMPORARY:
                 raise DownloadError(f"{self._url}: {reason}") from error
-            if error.code == 416:  # the part is no part of what is there now
+            if error.code == 416:  # the file on the server has changed
                 self._part.restart(None, None)
             return reason
         except (OSError, http.client.HTTPException) as error:
@@ -204,7 +202,7 @@ class _Download:
         return None
 
     def _continues(self, response: http.client.HTTPResponse) -> bool:
-        """Whether the answer is the rest of what has arrived; tells the whole's size, if so."""
+        """Whether the answer is the rest of what has arrived; if so, notes the total size."""
         part = self._part
         place = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if response.status != 206 or place is None or _version(response) != part.version:
@@ -225,30 +223,28 @@ class _Download:
             raise DownloadError(f"{self._url}: {what}: the file was changed there")
         free = shutil.disk_usage(self._part.folder).free
         if free < total - self._part.size:
-            what = f"{total - self._part.size} bytes are to come, {free} are free"
+            what = f"{total - self._part.size} bytes are missing, {free} are free"
             raise DownloadError(f"{self._url}: {what} in {self._part.folder}; make room there")
 
-    def _check(self) -> None:
-        """Size and hash of what has arrived against what is expected and what the hub tells."""
-        part, told = self._part, self._redirects.headers
-        hub_size, hub_hash = told.get("x-linked-size", ""), told.get("x-linked-etag", "")
-        sizes = (self._expected.size, part.total, int(hub_size) if hub_size.isdigit() else None)
-        for expected in sizes:
-            if expected not in (None, part.size):
+    def _check(self) -> str:
+        """Checks size and hash of the file as it is on the disk; returns the hash."""
+        part, wanted = self._part, self._expected.sha256
+        size, digest = part.measure()
+        for expected in (self._expected.size, part.total, part.size):
+            if expected not in (None, size):
                 part.delete()
-                what = f"{part.size} of {expected} bytes arrived"
+                what = f"{size} of {expected} bytes are on the disk"
                 raise DownloadError(f"{self._url}: {what}; they are deleted, try again")
-        match = _SHA256.fullmatch(hub_hash)
-        for expected in (self._expected.sha256, match[1] if match else None):
-            if expected and not part.sha256.startswith(expected.lower()):
-                part.delete()
-                raise DownloadError(
-                    f"{self._url}: its SHA-256 is {part.sha256} and should begin with {expected}: "
-                    "the file was changed, or damaged on the way; it is deleted, try again"
-                )
+        if wanted and not digest.startswith(wanted.lower()):
+            part.delete()
+            raise DownloadError(
+                f"{self._url}: its SHA-256 is {digest} and should begin with {wanted}: the file "
+                "was changed, or damaged on the way; it is deleted, try again"
+            )
+        return digest
 
     def _failed(self, reason: str) -> DownloadError:
-        fix = "try again: it goes on where it broke off" if self._part.size else "try again"
+        fix = "try again: it resumes" if self._part.size and not self._part.own else "try again"
         where = self._part.folder
         return DownloadError(
             f"{self._url}: the download failed ({reason}); {fix}, or put the file into {where} "
@@ -260,7 +256,7 @@ class _Download:
 
 
 def _version(response: http.client.HTTPResponse) -> str | None:
-    """What RFC 9110 (13.1.5) lets one ask for the rest of a version with; no weak ETags."""
+    """A validator for If-Range (RFC 9110, 13.1.5): no weak ETag."""
     tag = response.headers.get("ETag")
     if tag and not tag.startswith("W/"):
         return tag

@@ -1,4 +1,4 @@
-"""The device mesh: one axis, `data`, over which batches are split and, on demand, the state."""
+"""The device mesh: one axis, `data`, over which batches and, optionally, the state are split."""
 
 import dataclasses
 import functools
@@ -12,20 +12,20 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA_AXIS = "data"
-# Numbers in an array below which dividing it saves less than its collectives cost: the norms and
-# biases of a ResNet-50 are all smaller, 0.15% of its parameters together.
+# Elements; smaller arrays stay whole, since dividing them saves less than their collectives cost.
+# All norms and biases of a ResNet-50 are smaller, 0.15% of its parameters together.
 SMALLEST_DIVIDED = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How a run lies on its devices.
+    """How the state of a run is placed on its devices.
 
     Attributes:
         shard_state: False keeps parameters, optimizer state and moving average whole on each
-            device. True divides them over the devices (ZeRO, arXiv 1910.02054): less memory for one
-            more gathering of the parameters a step. The numbers are the same up to rounding, and a
-            checkpoint of either kind opens as the other.
+            device. True divides them over the devices (ZeRO, arXiv 1910.02054): less memory, for
+            one more all-gather of the parameters per step. Results are equal up to rounding, and
+            checkpoints do not depend on it.
     """
 
     shard_state: bool = False
@@ -34,8 +34,8 @@ class MeshConfig:
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     """A mesh of all devices of all processes, or of the given ones.
 
-    The axis is `Auto`: the compiler places the collectives. (JAX's default, explicit axes, would
-    refuse the reshapes of the heads.)
+    The axis is `Auto`: the compiler places the collectives. JAX's default, explicit axes, rejects
+    the reshapes in the heads.
     """
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh(
@@ -49,15 +49,15 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
 
 
 def split_over_data(mesh: Mesh) -> NamedSharding:
-    """The leading axis divided over the devices."""
+    """The leading axis split over the devices."""
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
 def state_sharding(state: Any, mesh: Mesh | AbstractMesh, config: MeshConfig) -> Any:
     """The sharding of each array of a state (arrays or ShapeDtypeStructs), as a tree like it.
 
-    Where the state is divided, an array is along its largest axis that the number of devices
-    divides. One without such an axis, or with less than SMALLEST_DIVIDED numbers, stays whole.
+    With config.shard_state, an array is split along its largest axis that is divisible by the
+    number of devices. Arrays without such an axis, or below SMALLEST_DIVIDED elements, stay whole.
     """
 
     def one(x: Any) -> NamedSharding:
@@ -72,12 +72,44 @@ def state_sharding(state: Any, mesh: Mesh | AbstractMesh, config: MeshConfig) ->
 
 @functools.partial(jax.jit, static_argnames="mesh")
 def gathered(tree: Any, mesh: Mesh) -> Any:
-    """Arrays on the devices of a mesh, divided or not, whole on each of them."""
+    """Arrays on the devices of a mesh, split or not, replicated on each of them."""
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
+def map_images(function: Callable, mesh: Mesh | None = None) -> Callable:
+    """`jax.vmap` over the images of a batch; each device applies it to its own images."""
+    return on_own_rows(jax.vmap(function), mesh)
+
+
+def on_own_rows(function: Callable, mesh: Mesh | None, whole: int = 0) -> Callable:
+    """A function of batches that each device applies to its own rows, without communication.
+
+    The compiler might divide such a function in other ways, with collectives inside its loops.
+    Without a mesh, and for a batch that does not divide over it, the function is unchanged.
+
+    Args:
+        function: its rows must not depend on each other.
+        mesh: of the devices.
+        whole: number of leading arguments that each device gets whole, such as parameters.
+    """
+    if mesh is None or mesh.size == 1:
+        return function
+    rows = PartitionSpec(DATA_AXIS)
+
+    def call(*arguments: Any) -> Any:
+        if jax.tree.leaves(arguments[whole:])[0].shape[0] % mesh.size:
+            return function(*arguments)
+        specs = (PartitionSpec(),) * whole + (rows,) * (len(arguments) - whole)
+        divided = jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False
+        )
+        return divided(*arguments)
+
+    return call
+
+
 def to_devices(batch: Any, mesh: Mesh) -> Any:
-    """Puts this process's rows of a batch (numpy leaves) on the devices, as one global array each.
+    """Sends this process's rows of a batch (numpy leaves) to the devices, as global arrays.
 
     The transfer is asynchronous: the call returns before the bytes have arrived.
     """
@@ -86,7 +118,7 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
 
 
 def to_each_device(tree: Any, mesh: Mesh) -> Any:
-    """Puts values that every process has (arrays) whole on each device."""
+    """Replicates arrays that every process has on each device."""
     sharding = replicated(mesh)
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
@@ -96,10 +128,10 @@ def to_each_device(tree: Any, mesh: Mesh) -> Any:
 def prefetch_to_device(
     batches: Iterator[Any], arrays: Callable[[Any], Any], mesh: Mesh
 ) -> Iterator[Any]:
-    """`to_devices(arrays(batch), mesh)` of each batch, the next one always under way in a thread.
+    """`to_devices(arrays(batch), mesh)` of each batch, one batch ahead, in a thread.
 
-    Whoever iterates only waits where a batch is not there yet: fetching it from `batches`, and
-    copying where the transfer copies, take none of that thread's time.
+    The caller waits only if the next batch is not ready: reading it from `batches` and copying it
+    take none of the caller's time.
     """
 
     def send() -> Any:
@@ -107,21 +139,21 @@ def prefetch_to_device(
         return None if batch is None else to_devices(arrays(batch), mesh)
 
     with ThreadPoolExecutor(1, thread_name_prefix="to-devices") as thread:
-        coming = thread.submit(send)
-        while (sent := coming.result()) is not None:
-            coming = thread.submit(send)
+        pending = thread.submit(send)
+        while (sent := pending.result()) is not None:
+            pending = thread.submit(send)
             yield sent
 
 
 def for_this_process(settings: Any) -> Any:
-    """Settings of the pipeline (a dataclass) with this process's share of each batch filled in."""
+    """Pipeline settings (a dataclass) with the index and the number of processes filled in."""
     return dataclasses.replace(
         settings, process_index=jax.process_index(), process_count=jax.process_count()
     )
 
 
 def fetch(tree: Any) -> Any:
-    """Copies arrays, also those spread over several hosts, to numpy on every process."""
+    """Copies arrays, also those split over several hosts, to numpy on every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     from jax.experimental import multihost_utils

@@ -1,4 +1,4 @@
-"""A run that is asked to stop: by SIGTERM, as a scheduler does, or by SIGINT, Ctrl-C."""
+"""Stopping a run by SIGTERM, as schedulers do, or SIGINT (Ctrl-C): save first, then exit."""
 
 import contextlib
 import signal
@@ -10,12 +10,12 @@ import jax
 from retinanet_jax.runtime.processes import largest
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# EX_TEMPFAIL of sysexits.h: not done, and the same command goes on.
+# EX_TEMPFAIL of sysexits.h: not finished; the same command resumes.
 EXIT_CODE = 75
 
 
 class Preempted(BaseException):
-    """The run was asked to stop, and nothing is lost. Like KeyboardInterrupt, it is no error.
+    """A signal stopped the run; like KeyboardInterrupt, not an Exception.
 
     Attributes:
         everywhere: all processes of the run raise it at the same step.
@@ -27,16 +27,16 @@ class Preempted(BaseException):
 
 
 class Preemption:
-    """Takes the first signal as a wish to stop; a second one ends the process at once.
+    """Handles the first signal as a request to stop; a second one ends the process at once.
 
-    A context manager. The signal raises Preempted where the program is, except inside
-    `deferred()`, where it is only noted in `requested`: there the caller stops at the end of a
-    step. With several processes, all have to come to that decision at the same step: see `agreed`.
+    A context manager. The signal raises Preempted in the main thread. Inside `deferred()` it is
+    only noted in `requested`, and the caller stops at the end of a step. Several processes must
+    stop at the same step: see `agreed`.
 
-    Outside the main thread, where Python has no signals, it does nothing.
+    Outside the main thread, where Python handles no signals, it does nothing.
 
     Attributes:
-        requested: the signal's name, or '' as long as this process got none.
+        requested: name of the signal that this process got, '' if none.
     """
 
     def __init__(self):
@@ -56,7 +56,7 @@ class Preemption:
 
     @contextlib.contextmanager
     def deferred(self, deferred: bool = True) -> Iterator[None]:
-        """Inside, a signal is only noted; with False, inside such a stretch, it raises again."""
+        """Inside, a signal is only noted. With False, nested in such a block, it raises again."""
         before, self._deferred = self._deferred, deferred
         try:
             yield
@@ -64,10 +64,10 @@ class Preemption:
             self._deferred = before
 
     def agreed(self, now: bool = False) -> str:
-        """The name of a signal that any process of the run got, else ''; the same on all of them.
+        """The name of a signal that any process of the run got, else ''; equal on all processes.
 
-        All processes call it together. With several, the answer is that to the call before, which
-        is there when the step before is done, so that nobody waits for it; with `now` they wait.
+        All processes call it together. With several processes it returns the answer to the previous
+        call, which arrives with the previous step, so that no step waits. With `now` it waits.
         """
         if jax.process_count() == 1:
             return self.requested

@@ -1,8 +1,8 @@
-"""Several processes as one run: they find each other, tell each other things, and end together.
+"""A run of several processes: connecting, agreeing on settings, and ending together.
 
-`jax.distributed` connects them. Its key-value store, which lives in process 0, carries what they
-tell each other beside the steps: what they have to agree on, and why one of them ended, since the
-others would wait for it in the next step, on most devices for ever.
+`jax.distributed` connects the processes. Its key-value store, in process 0, carries what they
+exchange outside of the steps: settings to compare, and the error that ended one of them. Without
+that the others would wait for it in the next step, on most devices forever.
 """
 
 import contextlib
@@ -25,29 +25,28 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from retinanet_jax.runtime.launch import Launch, ProcessesError
 
-# Seconds. A process that sends no sign of life for so long is taken for dead, by jax.distributed.
-HEARTBEAT = 30
-# Seconds in which the others may end by themselves after they heard that one has ended.
-GRACE = 5
-DAY = 24 * 3600  # to wait for a process that prepares data: those that end are noticed anyway
+HEARTBEAT = 30  # seconds without a heartbeat after which jax.distributed declares a process dead
+GRACE = 5  # seconds for the others to end by themselves after one has ended
+DAY = 24 * 3600  # time limit while a process prepares data; processes that end are noticed earlier
 
-GOES_ON = "Start all processes again with the same command: it goes on from the last checkpoint"
+RESUMES = "Start all processes again with the same command: it resumes from the last checkpoint"
 
-Tell = Callable[[BaseException], tuple[str, int] | None]
+ErrorText = Callable[[BaseException], tuple[str, int] | None]
 
 
 @contextlib.contextmanager
-def joined(launch: Launch, tell: Tell) -> Iterator[None]:
-    """Inside, this process is one of several, if it was started as such; before any device is used.
+def joined(launch: Launch, error_text: ErrorText) -> Iterator[None]:
+    """Connects this process with the others of its run, if there are any; before JAX is used.
 
-    An error that leaves the block ends all processes: the others say which it was, and where. One
-    whose attribute `everywhere` is True, since all raise it at the same step, is let through.
+    An error that leaves the block ends all processes; the others report which one and why. Errors
+    with `everywhere` = True, which all processes raise at the same step, pass unchanged.
 
     Args:
-        tell: the words and the exit code for an error, or None for one that nobody expects.
+        launch: flags of the command line.
+        error_text: message and exit code for an error; None for an unexpected one.
 
     Raises:
-        ProcessesError: they do not come together; names the address.
+        ProcessesError: the processes do not connect; names the address.
     """
     arguments = launch.find()
     if arguments is None:
@@ -59,26 +58,26 @@ def joined(launch: Launch, tell: Tell) -> Iterator[None]:
             yield
             return
         last_words.set(
-            f"process {jax.process_index()} of {jax.process_count()} ended without a word: it "
-            "crashed or was killed, or JAX ended it because another one is lost (above it says "
-            f"which, if it knows). {GOES_ON}"
+            f"process {jax.process_index()} of {jax.process_count()} ended without an error "
+            "message: it crashed, was killed, or JAX ended it because another process is lost "
+            f"(named above, if known). {RESUMES}"
         )
-        # While all are here: on the CPU the first collective fails if one comes 30 seconds late.
+        # While all are connected: on the CPU the first collective fails if one is 30 seconds late.
         multihost_utils.sync_global_devices("joined")
         largest(0).block_until_ready()
-        with _Alarm(tell, last_words):
+        with _Alarm(error_text, last_words):
             yield
 
 
 def _connect(arguments: dict[str, Any], timeout: int, last_words: "LastWords") -> None:
-    address = arguments.get("coordinator_address") or "the address that the launcher tells"
+    address = arguments.get("coordinator_address") or "the address given by the launcher"
     missing = (
-        f"not all processes came together at {address} within {timeout} s "
-        "(--coordinator_timeout): see that each was started, with the same --coordinator and "
-        "--num_processes and a --process_id of its own"
+        f"not all processes connected to {address} within {timeout} s (--coordinator_timeout): "
+        "check that each was started, with the same --coordinator and --num_processes and with its "
+        "own --process_id"
     )
     last_words.set(missing)
-    # JAX's notice of SIGTERM would take the place of ours (see preemption.py).
+    # JAX's handler of SIGTERM would replace the one of preemption.py.
     jax.config.update("jax_enable_preemption_service", False)
     start = time.monotonic()
     if arguments.get("process_id"):
@@ -91,12 +90,12 @@ def _connect(arguments: dict[str, Any], timeout: int, last_words: "LastWords") -
     except (RuntimeError, ValueError) as error:
         hint = missing
         if "RPC server" in str(error):
-            hint = f"{address}: process 0 cannot open this port; take one that is free on its host"
+            hint = f"{address}: process 0 cannot open this port; use a free port of its host"
         raise ProcessesError(f"{hint} ({error})") from error
 
 
 def _wait_for_coordinator(address: str, timeout: int) -> None:
-    """JAX itself ends with a dump of its stack where nobody answers."""
+    """Waits for process 0 to answer; JAX alone would abort with a C++ stack trace."""
     host, port = address.rsplit(":", 1)
     deadline, reason = time.monotonic() + timeout, None
     while time.monotonic() < deadline:
@@ -107,27 +106,27 @@ def _wait_for_coordinator(address: str, timeout: int) -> None:
             reason = error
             time.sleep(0.5)
     raise ProcessesError(
-        f"{address}: no answer from process 0 within {timeout} s ({reason}): see that it was "
-        "started, and that its host can be reached from here at this port"
+        f"{address}: no answer from process 0 within {timeout} s ({reason}): check that it was "
+        "started, and that this host can reach its host at this port"
     )
 
 
 class LastWords:
-    """A small process that speaks when this one ends without having said why; a context manager.
+    """A small process that prints a message if this one dies; a context manager.
 
-    Where another process of the run is lost, JAX aborts this one from outside Python.
+    If another process of the run is lost, JAX aborts this one outside of Python.
     """
 
-    _SPEAK = (
+    _PRINT_LAST = (
         "import signal, sys\n"
         "for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, signal.SIG_IGN)\n"
-        "words = ''\n"
-        "for words in sys.stdin: pass\n"
-        "print(words.strip(), file=sys.stderr, end='\\n' * bool(words.strip()))\n"
+        "line = ''\n"
+        "for line in sys.stdin: pass\n"
+        "print(line.strip(), file=sys.stderr, end='\\n' * bool(line.strip()))\n"
     )
 
     def __enter__(self) -> "LastWords":
-        command = [sys.executable, "-I", "-S", "-c", self._SPEAK]
+        command = [sys.executable, "-I", "-S", "-c", self._PRINT_LAST]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
@@ -137,18 +136,18 @@ class LastWords:
         self.set("")
         self._process.communicate()
 
-    def set(self, words: str) -> None:
-        """Takes one line; '' where there is nothing to say."""
+    def set(self, line: str) -> None:
+        """Sets the line to print; '' for none."""
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(words + "\n")
+            self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
 
 class _Alarm:
-    """Tells the other processes why this one ends, and ends this one if another has ended."""
+    """Tells the other processes why this one ends; ends this one if another has ended."""
 
-    def __init__(self, tell: Tell, last_words: LastWords):
-        self._tell, self._last_words = tell, last_words
+    def __init__(self, error_text: ErrorText, last_words: LastWords):
+        self._error_text, self._last_words = error_text, last_words
         self._ended, self._failed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._listen, name="processes", daemon=True)
 
@@ -163,47 +162,48 @@ class _Alarm:
         self._thread.join()
 
     def _raise(self, error: BaseException) -> NoReturn:
-        short, code = self._tell(error) or (f"{type(error).__name__}: {error}", 1)
-        words = short if self._tell(error) else "".join(traceback.format_exception(error))
+        expected = self._error_text(error)
+        short, code = expected or (f"{type(error).__name__}: {error}", 1)
+        text = short if expected else "".join(traceback.format_exception(error))
         self._failed.set()
         if _is_of_devices(error):
-            # Most likely another process is gone. What ends this one then knows more.
+            # Most likely another process is gone, and JAX will end this one with a better message.
             time.sleep(HEARTBEAT + 2 * GRACE)
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            ended = {"process": jax.process_index(), "words": short, "code": code}
+            ended = {"process": jax.process_index(), "error": short, "code": code}
             _store().key_value_set(_key("ended"), json.dumps(ended))
         self._ended.set()
         if jax.process_index() == 0:
-            time.sleep(2 * GRACE)  # the store, which the others ask, goes with this process
-        self._end(words, code)
+            time.sleep(2 * GRACE)  # the others read the store, which ends with this process
+        self._end(text, code)
 
     def _listen(self) -> None:
         while not self._ended.wait(1.0):
             try:
                 ended = json.loads(_store().key_value_try_get(_key("ended")))
             except jax.errors.JaxRuntimeError:
-                continue  # nobody has
+                continue  # none has
             self._failed.wait(GRACE)
             if not self._ended.is_set():
-                self._end(f"process {ended['process']} ended: {ended['words']}", ended["code"])
+                self._end(f"process {ended['process']} ended: {ended['error']}", ended["code"])
 
-    def _end(self, words: str, code: int) -> NoReturn:
-        print(words, file=sys.stderr)
+    def _end(self, text: str, code: int) -> NoReturn:
+        print(text, file=sys.stderr)
         self._last_words.set("")
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # without waiting for the others, as JAX would
+        os._exit(code)  # a normal exit would wait for the others
 
 
 def _is_of_devices(error: BaseException | None) -> bool:
-    """Whether an error comes from the devices, or was raised from one that does."""
+    """Whether an error is from the devices, or was raised from one that is."""
     while error is not None and not isinstance(error, jax.errors.JaxRuntimeError):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
 def from_first(topic: str, value: Any) -> Any:
-    """The value of process 0 (for JSON), on every process. Each topic is asked for once."""
+    """The value (for JSON) of process 0, on every process. Use each topic once."""
     if jax.process_count() == 1:
         return value
     if jax.process_index() == 0:
@@ -212,7 +212,7 @@ def from_first(topic: str, value: Any) -> Any:
 
 
 def to_first(topic: str, value: Any) -> list[Any]:
-    """The values (for JSON) of all processes on process 0, on the others their own."""
+    """On process 0 the values (for JSON) of all processes; on the others their own."""
     if jax.process_index() > 0:
         _store().key_value_set(_key(topic, jax.process_index()), json.dumps(value))
         return [value]
@@ -222,30 +222,30 @@ def to_first(topic: str, value: Any) -> list[Any]:
 
 
 def check_same(topic: str, values: Mapping[str, Any]) -> None:
-    """Waits until all processes are here, and sees that values (for JSON) are those of process 0.
+    """Waits for all processes, and checks that their values (for JSON) equal those of process 0.
 
     Raises:
-        ProcessesError: names the values that are not.
+        ProcessesError: names the values that differ.
     """
-    # Here they wait as long as it takes; for a collective of the devices, some minutes.
+    # Waits for as long as it takes; a collective on the devices waits only some minutes.
     to_first(f"{topic} of all", jax.process_index())
     ours = json.loads(json.dumps(values))
     theirs = from_first(topic, ours)
     differences = [
-        f"{name} is {ours[name]} here and {theirs.get(name)} there"
+        f"{name} is {ours[name]}, on process 0 {theirs.get(name)}"
         for name in ours
         if ours[name] != theirs.get(name)
     ]
     if differences:
         raise ProcessesError(
-            f"process {jax.process_index()} ({socket.gethostname()}) does not do what process 0 "
-            f"does: {'; '.join(differences)}. Start all with the same command, on the same data "
-            "and the same --workdir, in a folder that all hosts share"
+            f"process {jax.process_index()} ({socket.gethostname()}) differs from process 0: "
+            f"{'; '.join(differences)}. Start all with the same command, the same data and the "
+            "same --workdir, a folder that all hosts share"
         )
 
 
 def largest(number: int) -> jax.Array:
-    """The largest of the numbers that the processes give, on each of them; it comes later."""
+    """The maximum of the processes' numbers, on each of them; asynchronous."""
     compiled, sharding = _compiled_largest()
     mine = np.full(jax.local_device_count(), number, np.int32)
     return compiled(jax.make_array_from_process_local_data(sharding, mine))
@@ -264,7 +264,7 @@ def _key(*parts: object) -> str:
 
 
 def _store() -> Any:
-    # JAX has no public name for it; Orbax takes it from here too.
+    # JAX has no public name for it; Orbax uses it, too.
     from jax._src.distributed import global_state
 
     return global_state.client

@@ -1,8 +1,7 @@
-"""The folder of a run: one run at a time writes into it, whole files only, errors in words."""
+"""The folder of a run: a lock for one run at a time, whole files only, disk errors with the fix."""
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import socket
@@ -11,121 +10,147 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from absl import logging
+from filelock import FileLock, Timeout
 
 from retinanet_jax.runtime.processes import from_first
 
 LOCK_FILE = ".lock"
 
-_MENDS = {
-    errno.ENOSPC: "make room, or use another --workdir; the same command goes on from the last "
-    "checkpoint",
-    errno.EDQUOT: "make room within your quota, or use another --workdir; the same command goes "
-    "on from the last checkpoint",
-    errno.EROFS: "use a --workdir on a file system that can be written",
-    errno.EACCES: "use a --workdir that you may write into",
-    errno.EPERM: "use a --workdir that you may write into",
-    errno.ENOTDIR: "use a --workdir whose path leads through folders only",
-    errno.EEXIST: "use a --workdir that is a folder, or does not exist yet",
+_FIXES = {
+    errno.ENOSPC: "free some space, or use another --workdir; the same command then resumes from "
+    "the last checkpoint",
+    errno.EDQUOT: "free some of your quota, or use another --workdir; the same command then "
+    "resumes from the last checkpoint",
+    errno.EROFS: "use a --workdir on a writable file system",
+    errno.EACCES: "use a --workdir with write permission",
+    errno.EPERM: "use a --workdir with write permission",
+    errno.ENOTDIR: "use a --workdir whose parents are folders",
+    errno.EEXIST: "use a --workdir that is a folder or does not exist yet",
 }
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class WorkdirError(RuntimeError):
-    """A workdir that another run holds, or that cannot be written; says which, and the fix."""
+    """A workdir that another run uses, or that is not writable; names it, and the fix."""
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Holds `workdir` for one run; made where it does not exist.
+def locked(workdir: Path, patience: float = 0.0) -> Iterator[None]:
+    """Locks `workdir` for one run; creates it if missing.
 
-    The lock goes with the process, however that ends: the file `.lock` that stays behind is no
-    obstacle. File systems without locks give no protection.
+    The lock is the kernel's (flock) and ends with the process, so a `.lock` file left behind never
+    blocks. Process id and host in it are for the message only: in containers that share a folder
+    they may be those of another process. On a file system without locks a warning is logged, and
+    nothing prevents a second run.
+
+    Args:
+        workdir: folder of the run.
+        patience: seconds to wait for another run to release it.
 
     Raises:
-        WorkdirError: another run holds it (the message names process and host), or it cannot be
-            written.
+        WorkdirError: another run holds the lock, or the folder is not writable.
     """
-    with telling_of_disk(workdir):
+    with disk_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        file = open(workdir / LOCK_FILE, "a+")  # noqa: SIM115 (closed below)
-    with file:
+        # No soft lock where flock is missing: it believes the process id in the file.
+        lock = FileLock(
+            workdir / LOCK_FILE,
+            fallback_to_soft=False,
+            preserve_lock_file=True,
+            on_acquired=_write_holder,
+        )
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(timeout=patience)
+        except Timeout:
             raise WorkdirError(_held(workdir)) from None
-        except OSError:
-            pass  # some network file systems have no locks
-        with telling_of_disk(workdir):
-            started = time.strftime("%Y-%m-%d %H:%M:%S")
-            _overwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {started}")
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            (workdir / LOCK_FILE).write_text(_holder(), encoding="utf-8")
+            logging.warning(
+                "%s: the file system has no locks; do not start a second run in it", workdir
+            )
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _holder() -> str:
+    started = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"process {os.getpid()} on {socket.gethostname()} since {started}\n"
+
+
+def _write_holder(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, _holder().encode(), 0)
+
+
+def _held(workdir: Path) -> str:
+    try:
+        holder = (workdir / LOCK_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        holder = ""
+    return (
+        f"{workdir}: another run uses it ({holder or 'unknown process'}); wait for it, stop it, or "
+        "use another --workdir"
+    )
 
 
 def check_shared(workdir: Path, seconds: float = 60.0) -> None:
-    """Sees that this process has the folder that process 0 has locked, be it on another host.
+    """Checks that this process sees the folder that process 0 has locked, perhaps on another host.
 
     Raises:
-        WorkdirError: not after `seconds`, in which a network file system should show new files.
+        WorkdirError: not within `seconds`, in which a network file system should show new files.
     """
     path = workdir / LOCK_FILE
-    held = from_first("lock", path.read_text() if jax.process_index() == 0 else "")
+
+    def read() -> str:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    held = from_first("lock", read() if jax.process_index() == 0 else "")
     deadline = time.monotonic() + seconds
-    while not path.exists() or path.read_text() != held:
+    while read() != held:
         if time.monotonic() > deadline:
             raise WorkdirError(
-                f"{workdir}: is another folder on {socket.gethostname()} than for process 0 "
+                f"{workdir}: another folder on {socket.gethostname()} than for process 0 "
                 f"({held.strip()}); use a --workdir that all hosts share"
             )
         time.sleep(0.5)
 
 
 @contextlib.contextmanager
-def telling_of_disk(workdir: Path) -> Iterator[None]:
-    """Turns what a full, read-only or forbidden disk raises inside into a WorkdirError."""
+def disk_errors(workdir: Path) -> Iterator[None]:
+    """Turns OSErrors of a full, read-only or forbidden disk into a WorkdirError with the fix."""
     try:
         yield
     except OSError as error:
         elsewhere = error.filename and not Path(error.filename).is_relative_to(workdir)
-        if elsewhere or error.errno not in _MENDS:
+        if elsewhere or error.errno not in _FIXES:
             raise
         raise WorkdirError(
-            f"{error.filename or workdir}: cannot be written: {error.strerror}"
-            f"{describe_room(workdir)}; {_MENDS[error.errno]}"
+            f"{error.filename or workdir}: not writable: {error.strerror}"
+            f"{free_space(workdir)}; {_FIXES[error.errno]}"
         ) from error
 
 
-def describe_room(workdir: Path) -> str:
-    """' (N MB are free)' on the disk of `workdir`, or '' where nobody can tell."""
+def free_space(workdir: Path) -> str:
+    """' (N MB free)' for the disk of `workdir`, or '' if unknown."""
     try:
-        return f" ({shutil.disk_usage(workdir).free / 1e6:.1f} MB are free)"
+        return f" ({shutil.disk_usage(workdir).free / 1e6:.1f} MB free)"
     except OSError:
         return ""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes beside and renames, so that no half file is ever seen, nor an old one lost."""
+    """Writes a temporary file and renames it: readers never see half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # An evaluation beside the run writes the same files: each process has a name of its own.
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # With the process id: an evaluation and a run may write the same file at the same time.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        beside.replace(path)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _held(workdir: Path) -> str:
-    try:
-        holder = (workdir / LOCK_FILE).read_text().strip()
-    except OSError:
-        holder = ""
-    return (
-        f"{workdir}: another run trains in it ({holder or 'which one cannot be read'}); wait for "
-        "it, end it, or use another --workdir"
-    )
-
-
-def _overwrite(file, text: str) -> None:
-    file.truncate(0)
-    file.write(text + "\n")
-    file.flush()

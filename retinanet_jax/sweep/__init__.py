@@ -1,1 +1,1 @@
-"""Many runs as one: what they vary, where they run, what came out."""
+"""Sweeps: grids of runs, launchers, reports."""

@@ -1,12 +1,13 @@
-"""What a sweep varies: fields of the config and their values, as written on a command line.
+"""The axes of a sweep: fields of the config with their values, as on the command line.
 
-    loss.gamma=0,0.5,1          a field with its values, separated by commas
-    anchors.scales=(1.0,),(1.0,1.26)    commas within brackets belong to a value
+    loss.gamma=0,0.5,1                  a field and its values, separated by commas
+    anchors.scales=(1.0,),(1.0,1.26)    commas in brackets belong to a value
 
-An axis is a sequence of settings; the trials of a sweep are the product of its axes.
+An axis is a sequence of settings. The trials of a sweep are the product of its axes.
 """
 
 import ast
+import functools
 import hashlib
 import itertools
 import re
@@ -21,9 +22,9 @@ from retinanet_jax.config.settings import ConfigError
 Settings = dict[str, Any]
 Axis = Sequence[Settings]
 
-# Commas outside of brackets; a tuple of tuples is not among the fields of a config.
+# Commas outside of brackets. No field of a config is a tuple of tuples.
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")
-_LONGEST = 120  # letters of a trial's name; file systems take 255 bytes
+_LONGEST = 120  # characters of a trial's name; file systems allow 255 bytes
 
 
 def grid_axis(text: str, tree: ConfigDict) -> Axis:
@@ -31,25 +32,25 @@ def grid_axis(text: str, tree: ConfigDict) -> Axis:
 
     Args:
         text: the field and its values.
-        tree: of which it is a field; tells how values are read.
+        tree: config with the field, whose value has the type to parse.
 
     Raises:
-        ConfigError: no such field, or a value that it cannot have.
+        ConfigError: no such field, or an invalid value.
     """
     field, values = parse_field(text, tree)
     return [{field: value} for value in values]
 
 
 def zip_axis(texts: Sequence[str], tree: ConfigDict) -> Axis:
-    """Fields that change together: their first values, their second values, and so on.
+    """Fields that change together: all first values, all second values, and so on.
 
     Raises:
-        ConfigError: as of `grid_axis`; or one has more values than another.
+        ConfigError: as of `grid_axis`; or the numbers of values differ.
     """
     parsed = [parse_field(text, tree) for text in texts]
     if len({len(values) for _, values in parsed}) > 1:
         counts = ", ".join(f"{field} has {len(values)}" for field, values in parsed)
-        raise ConfigError(f"--zip: fields that change together have as many values; {counts}")
+        raise ConfigError(f"--zip: set equally many values for each field; {counts}")
     fields, columns = zip(*parsed, strict=True)
     return [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -62,16 +63,26 @@ def parse_field(text: str, tree: ConfigDict) -> tuple[str, list[Any]]:
     now: Any = tree
     try:
         for name in field.split("."):
-            now = now[name]
+            section, now = now, now[name]
     except (KeyError, TypeError, IndexError):
         raise ConfigError(explain_unknown_field(field)) from None
     if isinstance(now, ConfigDict):
         raise ConfigError(f"config.{field}: is a section; name one of its fields, {', '.join(now)}")
-    return field, [parse_value(part.strip(), now, field) for part in _COMMA.split(values)]
+    takes_words = section.get_type(name) is object  # 'none' or 'auto' beside numbers
+    parse = parse_word if takes_words else functools.partial(parse_value, now=now, field=field)
+    return field, [parse(part.strip()) for part in _COMMA.split(values)]
+
+
+def parse_word(text: str) -> Any:
+    """A number, or the text as it is; `from_config_dict` checks it."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def parse_value(text: str, now: Any, field: str) -> Any:
-    """A value of the kind that the field has now."""
+    """A value of the type that the field has now."""
     kinds = {bool: "true or false", int: "a whole number", float: "a number", tuple: "(1.0, 2.0)"}
     try:
         if isinstance(now, bool):
@@ -82,27 +93,27 @@ def parse_value(text: str, now: Any, field: str) -> Any:
         return type(now)(text)
     except (KeyError, ValueError, SyntaxError):
         fix = kinds.get(type(now), f"a {type(now).__name__}")
-        raise ConfigError(f"config.{field}: {text!r} cannot be read; write {fix}") from None
+        raise ConfigError(f"config.{field}: {text!r} is invalid; write {fix}") from None
 
 
 def product(axes: Iterable[Axis]) -> list[Settings]:
     """All combinations; the first axis changes slowest.
 
     Raises:
-        ConfigError: a field is in two axes, or a combination comes twice.
+        ConfigError: a field is in two axes, or a combination occurs twice.
     """
     axes = list(axes)
     fields = [sorted({field for settings in axis for field in settings}) for axis in axes]
     for one, other in itertools.combinations(fields, 2):
         if both := set(one) & set(other):
-            raise ConfigError(f"{', '.join(sorted(both))}: is varied twice; name a field once")
+            raise ConfigError(f"{', '.join(sorted(both))}: is varied twice; name each field once")
     combined = [
         {field: value for settings in parts for field, value in settings.items()}
         for parts in itertools.product(*axes)
     ]
     for settings in combined:
         if combined.count(settings) > 1:
-            raise ConfigError(f"{name_of(settings, settings)}: comes twice; write each value once")
+            raise ConfigError(f"{name_of(settings, settings)}: occurs twice; write each value once")
     return combined
 
 
@@ -111,7 +122,7 @@ def name_of(settings: Settings, fields: Iterable[str]) -> str:
 
     Args:
         settings: of the trial.
-        fields: all that the sweep varies: of these that end alike, the whole name is written.
+        fields: all that the sweep varies. Those with equal last parts get their whole names.
     """
     endings = [field.rpartition(".")[2] for field in fields]
     parts = []
@@ -125,7 +136,7 @@ def name_of(settings: Settings, fields: Iterable[str]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value in letters that every file system and shell takes."""
+    """A value in characters that are valid for all file systems and shells."""
     if isinstance(value, tuple):
         return "x".join(_plain(part) for part in value)
     text = f"{value:g}" if isinstance(value, float) else str(value)

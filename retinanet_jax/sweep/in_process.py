@@ -1,8 +1,8 @@
-"""Trials one after the other in this process, those with the same functions together."""
+"""Trials one after the other in this process; those with the same compiled functions together."""
 
 from retinanet_jax.sweep.trial import Progress, run_trial
 from retinanet_jax.sweep.trials import Trial
-from retinanet_jax.training.setup import RunCache, without_arguments
+from retinanet_jax.training.setup import RunCache, compilation_key
 
 
 def run_here(trials: list[Trial], progress: Progress) -> None:
@@ -12,14 +12,14 @@ def run_here(trials: list[Trial], progress: Progress) -> None:
         Preempted: a signal asked to stop.
     """
     cache = RunCache()
-    for trial in together(trials):
+    for trial in by_compilation(trials):
         progress.begins(trial)
         progress.ends(trial, run_trial(trial, cache))
 
 
-def together(trials: list[Trial]) -> list[Trial]:
-    """In an order in which those that share functions follow each other, else as they come."""
+def by_compilation(trials: list[Trial]) -> list[Trial]:
+    """Trials with the same compiled functions next to each other, otherwise in their order."""
     groups: dict = {}
     for trial in trials:
-        groups.setdefault(without_arguments(trial.config()), []).append(trial)
+        groups.setdefault(compilation_key(trial.config()), []).append(trial)
     return [trial for group in groups.values() for trial in group]

@@ -1,8 +1,7 @@
-"""What came out of a sweep: report.md with a table and a plot, and report.csv with every trial.
+"""The report of a sweep: report.md with a table and a plot, report.csv with every trial.
 
-The trials that differ in the seed alone are a line of the table: their mean, and the standard
-deviation of a trial (divided by n - 1) beside it. Numbers of the paper stand in columns of their
-own; they are of COCO.
+Trials that differ in the seed alone are one line of the table: mean and standard deviation (with
+n - 1). The paper's results are in columns of their own, for sweeps over a table of the paper.
 """
 
 import csv
@@ -10,33 +9,34 @@ import io
 import statistics
 from pathlib import Path
 
-from retinanet_jax.reports.html.frame import standalone
 from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.sweep.seed_groups import Group, group_trials
-from retinanet_jax.sweep.sweep_plot import draw_curves
 from retinanet_jax.sweep.trials import FAILED, FINISHED, UNFINISHED, End, Trial, read_plan
 
-COLUMNS = 3  # numbers of a trial in the table: AP, AP50, AP75; the others are in the CSV file
+COLUMNS = 3  # metrics in the table: AP, AP50, AP75; report.csv has all
 
 
 def write_report(workdir: Path) -> str:
-    """Writes report.md, report.csv and, once something was measured, report.svg.
+    """Writes report.md, report.csv and, once a trial has finished, report.svg.
 
     Returns:
         The text of report.md.
 
     Raises:
-        WorkdirError: there is no sweep in `workdir`.
+        WorkdirError: there is no sweep in `workdir`, or its plan is damaged.
     """
+    from retinanet_jax.reports.plot_style import svg_file  # here: matplotlib takes time to import
+    from retinanet_jax.sweep.sweep_plot import draw_sweep
+
     trials = read_plan(workdir)
     ends = [trial.end() for trial in trials]
     groups = group_trials(trials, ends)
     names = next((list(end.summary) for end in ends if end.summary), ["AP"])
-    curves = draw_curves(groups, names[0])
-    if curves is not None:
-        write_whole(workdir / "report.svg", standalone(curves))
+    plot = draw_sweep(groups, names[0])
+    if plot is not None:
+        write_whole(workdir / "report.svg", svg_file(plot, f"{names[0]} of the sweep"))
     write_whole(workdir / "report.csv", _csv(trials, ends, names))
-    text = _markdown(workdir.name, trials, ends, groups, names[:COLUMNS], curves is not None)
+    text = _markdown(workdir.name, trials, ends, groups, names[:COLUMNS], plot is not None)
     write_whole(workdir / "report.md", text)
     return text
 
@@ -76,7 +76,7 @@ def _table(groups: list[Group], names: list[str]) -> str:
             *(group.paper.get(title, "") for title in titled),
             *(_text(group.settings.get(field, "")) for field in fields),
             _count(group),
-            *(_mean(group.values(name)) for name in names),
+            *(_mean(group, name) for name in names),
             *(_number(group.paper[name]) if name in group.paper else "" for name in published),
         ]
         for group in groups
@@ -86,19 +86,23 @@ def _table(groups: list[Group], names: list[str]) -> str:
 
 
 def _count(group: Group) -> str:
-    """Trials that are finished, and of how many."""
+    """'2 of 3': finished trials, and all."""
     finished = sum(end.state == FINISHED for end in group.ends)
     return f"{finished} of {len(group.ends)}"
 
 
-def _mean(values: list[float]) -> str:
-    if len(values) < 2:
-        return _number(values[0]) if values else ""
+def _mean(group: Group, name: str) -> str:
+    """Mean and deviation over the seeds; '-' where undefined, '' where nothing has finished."""
+    values = group.values(name)
+    if not values:
+        return "-" if any(name in end.summary for end in group.ends) else ""
+    if len(values) == 1:
+        return _number(values[0])
     return f"{_number(statistics.mean(values))} ± {_number(statistics.stdev(values))}"
 
 
 def _number(value: float) -> str:
-    """Three digits without the zero before the point, as tables of AP have them."""
+    """Three digits without a leading zero, as in tables of AP."""
     return f"{value:.3f}".lstrip("0")
 
 

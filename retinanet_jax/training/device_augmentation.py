@@ -1,4 +1,4 @@
-"""What of the augmentation runs on the device: the flip and the colours, as the host drew them."""
+"""Augmentation on the device: flips and color maps, with parameters drawn by the host."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,10 @@ from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
 
 
 def augment_on_device(batch: Batch) -> Batch:
-    """The batch after its flips and colour maps; one without any comes back as it is.
+    """The batch with its flips and color maps applied; unchanged if it has none.
 
-    Pure, of static shapes; no image needs another, so that a batch split over devices stays so.
+    Pure, with static shapes. Each image is handled by itself, so that a batch split over devices
+    stays split.
     """
     if batch.flip is not None:
         batch = mirror(batch, batch.flip)
@@ -24,22 +25,22 @@ _compiled = jax.jit(augment_on_device)
 
 
 def as_seen(batch: Batch) -> Batch:
-    """A batch of numpy arrays as the network sees it: `augment_on_device`, and back to numpy."""
+    """`augment_on_device` of a batch of numpy arrays, back as numpy."""
     return jax.device_get(_compiled(batch))
 
 
 def mirror(batch: Batch, flip: Bool[ArrayLike, " b"]) -> Batch:
-    """Mirrors images left and right inside their part of the canvas, with their boxes."""
+    """Flips images and boxes horizontally inside the image's part of the canvas."""
 
     def mirrored(image, width):
-        # All of the canvas, then back to its left end: what was padding is at the right again.
+        # Flips the whole canvas, then rolls it, so that the padding is on the right again.
         return jnp.roll(image[:, ::-1], width - image.shape[1], axis=1)
 
     width = batch.image_sizes[:, 1:]
     images = jax.vmap(mirrored)(batch.images, width[:, 0].astype(jnp.int32))
     x1, y1, x2, y2 = jnp.moveaxis(batch.gt_boxes, -1, 0)
     boxes = jnp.stack([width - x2, y1, width - x1, y2], axis=-1)
-    # The boxes of padding stay zeros.
+    # Boxes of padding stay zero.
     moves = flip[:, None] & (batch.gt_labels >= 0)
     return batch._replace(
         images=jnp.where(flip[:, None, None, None], images, batch.images),
@@ -48,10 +49,10 @@ def mirror(batch: Batch, flip: Bool[ArrayLike, " b"]) -> Batch:
 
 
 def map_colors(batch: Batch, color: Float[ArrayLike, "b 3 4"]) -> Batch:
-    """Maps the RGB of each image by its matrix, then clips to 0 .. 255 and rounds to uint8."""
+    """Applies the colour matrix of each image, clips to 0 .. 255 and rounds to uint8."""
     pixels = batch.images.astype(jnp.float32)
     matrix = color[:, None, None]
-    # Written out: a matrix product may be computed in less than float32.
+    # Written out, since a matrix product may run in less than float32 precision.
     mapped = matrix[..., 3] + sum(matrix[..., i] * pixels[..., i, None] for i in range(3))
     mapped = jnp.round(jnp.clip(mapped, 0, 255)).astype(batch.images.dtype)
     within = inside(batch.image_sizes, batch.images.shape[1:3])

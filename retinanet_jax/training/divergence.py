@@ -1,4 +1,4 @@
-"""The report of a step, such as one that was not finite: its numbers and its batch."""
+"""The report of one step, such as a step that diverged: its metrics and its batch."""
 
 import contextlib
 import json
@@ -25,9 +25,9 @@ CELL = 480  # pixels
 
 @contextlib.contextmanager
 def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Iterator[None]:
-    """Writes divergence/step_N/ in the workdir before a DivergenceError leaves.
+    """Writes divergence/step_N/ in the workdir on a DivergenceError, and raises it again.
 
-    See `write_report`. What each level and image adds to the loss is told by `replay`.
+    See `write_step_report`. `replay_step` adds the loss of each pyramid level and image.
     """
     try:
         yield
@@ -36,22 +36,22 @@ def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Ite
             raise
         folder = workdir / "divergence" / f"step_{error.step:06d}"
         report = describe_step(error.step, error.values, error.images, config)
-        # A batch is a function of its number: it is made again, not kept.
-        unsaid = DroppedBoxes(warn=False)
-        host = make_batches(dataset, config, config.pipeline, unsaid)[error.step - 1]
-        write_report(folder, report, host.batch, dataset.categories.names)
+        # A batch is a function of its index: it is made again.
+        dropped = DroppedBoxes(warn=False)
+        host = make_batches(dataset, config, config.pipeline, dropped)[error.step - 1]
+        write_step_report(folder, report, host.batch, dataset.categories.names)
         raise
 
 
 def describe_step(step: int, values: dict[str, float], images: str, config: Config) -> dict:
-    """What can be told of a step without its state.
+    """The report of a step that needs no state: metrics, learning rates, image ids.
 
     Args:
-        step: its number, from 1.
-        values: what `train_step` returned.
-        images: the ids of the batch, by dataset.
-        config: of the run; beside the learning rate stand its highest in this run and that of the
-            published baselines, for this batch size.
+        step: from 1.
+        values: the metrics from `train_step`.
+        images: the image ids of the batch, by dataset.
+        config: of the run. The report compares the learning rate with the highest of the run and
+            with that of the published baselines for this batch size.
     """
     optimizer, batch_size = config.optimizer, config.train.batch_size
     rates = {
@@ -62,13 +62,13 @@ def describe_step(step: int, values: dict[str, float], images: str, config: Conf
     return {"step": step, "values": values, "learning_rate": rates, "images": images}
 
 
-def write_report(folder: Path, report: dict, batch: Batch, names: tuple[str, ...]) -> None:
-    """Writes report.json, and batch.png: the batch with its boxes as the network got it.
+def write_step_report(folder: Path, report: dict, batch: Batch, names: tuple[str, ...]) -> None:
+    """Writes report.json, and batch.png: images and boxes as the network sees them.
 
     Args:
-        folder: made where it does not exist.
-        report: for JSON; numbers that are not finite become strings.
-        batch: as it left the pipeline, numpy.
+        folder: created if missing.
+        report: written as JSON; numbers that are not finite become strings.
+        batch: from the pipeline, numpy.
         names: of the classes.
     """
     write_whole(folder / "report.json", json.dumps(_without_nan(report), indent=2))
@@ -86,7 +86,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def draw_batch(batch: Batch, names: tuple[str, ...]) -> np.ndarray:
-    """One RGB image [h w 3] of the images of a batch and their boxes, four in a row."""
+    """The images of a batch with their boxes as one RGB image [h w 3], four in a row."""
     cells = []
     for row in np.flatnonzero(batch.valid):
         height, width = np.ceil(batch.image_sizes[row]).astype(int)

@@ -1,6 +1,7 @@
-"""Evaluation of a predict function on a dataset: average precision, files, images."""
+"""Average precision of a predict function on a dataset."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,22 +13,22 @@ from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.batches import eval_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.store.voc_release import voc_objects
-from retinanet_jax.inference.drawing import Objects, detection_grid
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
 from retinanet_jax.runtime.mesh import fetch, for_this_process, gathered, prefetch_to_device
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation found.
+    """The result of an evaluation.
 
-    summary: COCO's twelve numbers, or for VOC AP_11point and AP_allpoint, by name.
-    per_class: AP by class name.
+    summary: COCO's twelve metrics, or for VOC AP_11point and AP_allpoint, by name. None where a
+        metric is undefined, since the dataset has no object that it counts.
+    per_class: AP by class name, None where undefined.
     results: the detections in COCO's results format.
     """
 
-    summary: dict[str, float]
-    per_class: dict[str, float]
+    summary: dict[str, float | None]
+    per_class: dict[str, float | None]
     results: list[dict]
 
 
@@ -45,14 +46,14 @@ def evaluate(
     Args:
         predict_fn: from `make_predict_fn`.
         variables: of the model, on the devices of `mesh`, whole or divided.
-        dataset: its ground truth counts all of its images, found objects or not.
+        dataset: all of its images count, with or without detections.
         config: sections evaluation and pipeline are read.
         mesh: over which the batches are split.
-        on_batch: called with the images done and the images in all.
+        on_batch: called with the number of images done and the total.
     """
     settings = for_this_process(config.pipeline)
     host_batches = eval_batches(dataset, batch_size=config.evaluation.batch_size, settings=settings)
-    # Ids have 64 bits and devices 32: they travel as pairs.
+    # Image ids have 64 bits, arrays on the devices 32: each id is sent as a pair.
     batches = prefetch_to_device(
         iter(host_batches),
         lambda host: (host.batch, host.image_ids.view(np.int32).reshape(-1, 2)),
@@ -64,7 +65,7 @@ def evaluate(
     total, done, pending = len(dataset.source), 0, None
     for batch, ids in batches:
         running = predict_fn(variables, batch), batch.valid, ids
-        # The host works on the batch before while the devices have this one.
+        # The host handles the previous batch while the devices run this one.
         if pending is not None:
             results += _to_results(*fetch(pending), dataset)
         pending = running
@@ -93,20 +94,32 @@ def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
         metrics = coco_average_precision(
             dataset.ground_truth(), results, backend=config.evaluation.backend
         )
-        return Evaluation(metrics.summary, metrics.per_class, results)
-    return Evaluation(*_voc_metrics(results, dataset), results)
+        summary, per_class = metrics.summary, metrics.per_class
+    else:
+        summary, per_class = _voc_metrics(results, dataset)
+    return Evaluation(_defined(summary), _defined(per_class), results)
+
+
+def _defined(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """None for what is undefined: -1 from pycocotools, NaN from the per-class and VOC metrics."""
+    return {
+        name: float(value) if math.isfinite(value) and value >= 0 else None
+        for name, value in metrics.items()
+    }
 
 
 def _voc_metrics(results: list[dict], dataset: Dataset) -> tuple[dict, dict]:
     truth = voc_objects(dataset.ground_truth(), dataset.categories)
-    found = {image_id: VocDetections(*_arrays([], dataset.categories)) for image_id in truth}
-    for image_id, image_results in _by_image(results).items():
-        found[image_id] = VocDetections(*_arrays(image_results, dataset.categories))
+    found = {
+        image_id: VocDetections(*detection_arrays([], dataset.categories)) for image_id in truth
+    }
+    for image_id, image_results in results_by_image(results).items():
+        found[image_id] = VocDetections(*detection_arrays(image_results, dataset.categories))
     metrics = voc_average_precision(
         [VocObjects(*truth[image_id]) for image_id in truth],
         [found[image_id] for image_id in truth],
         dataset.categories.num_classes,
-        # The reader has turned VOC's 1-based inclusive corners into edges already.
+        # The reader has already turned VOC's 1-based inclusive corners into edges.
         inclusive_corners=False,
         names=dataset.categories.names,
     )
@@ -114,35 +127,18 @@ def _voc_metrics(results: list[dict], dataset: Dataset) -> tuple[dict, dict]:
     return summary, metrics["per_class_11point"]
 
 
-def _by_image(results: list[dict]) -> dict[int, list[dict]]:
+def results_by_image(results: list[dict]) -> dict[int, list[dict]]:
+    """Results by their image id."""
     by_image: dict[int, list[dict]] = {}
     for result in results:
         by_image.setdefault(result["image_id"], []).append(result)
     return by_image
 
 
-def _arrays(results: list[dict], categories: Categories) -> tuple[np.ndarray, ...]:
+def detection_arrays(results: list[dict], categories: Categories) -> tuple[np.ndarray, ...]:
     """Boxes xyxy [d 4], scores [d] and labels [d] of one image's results."""
     boxes = np.array([result["bbox"] for result in results], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     scores = np.array([result["score"] for result in results], np.float32)
     labels = [categories.label_of(result["category_id"]) for result in results]
     return boxes, scores, np.array(labels, np.int32)
-
-
-def draw_examples(results: list[dict], dataset: Dataset, config: Config) -> np.ndarray | None:
-    """An image [h w 3] of some images, spread over the dataset: ground truth beside detections.
-
-    Detections below config.evaluation.example_min_score are left out. None where no images are
-    wanted.
-    """
-    count = min(config.evaluation.example_images, len(dataset.source))
-    if not count:
-        return None
-    shown = [r for r in results if r["score"] >= config.evaluation.example_min_score]
-    by_image, rows = _by_image(shown), []
-    for index in np.linspace(0, len(dataset.source) - 1, count).astype(int):
-        example = dataset.source[int(index)]
-        boxes, scores, labels = _arrays(by_image.get(example.image_id, []), dataset.categories)
-        rows.append((example.image, example, Objects(boxes, labels, scores)))
-    return detection_grid(rows, dataset.categories.names)

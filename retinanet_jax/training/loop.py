@@ -1,4 +1,4 @@
-"""The loop around the step: batches in, numbers out; too many that are not finite end it."""
+"""The training loop: fetch a batch, run `train_step`, log its metrics, save when it is due."""
 
 import contextlib
 import math
@@ -14,23 +14,24 @@ from jax.sharding import Mesh
 from retinanet_jax.config.settings import Config
 from retinanet_jax.data.pipeline.batch import ArrayLike, DroppedBoxes
 from retinanet_jax.data.pipeline.batches import PipelineConfig, train_batches
-from retinanet_jax.data.pipeline.stream import Batches, HasSource, available_cores, thread_count
+from retinanet_jax.data.pipeline.stream import Batches, HasSource, thread_count
+from retinanet_jax.runtime.cores import available_cores
 from retinanet_jax.runtime.mesh import for_this_process, prefetch_to_device
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
 from retinanet_jax.training.step import TrainState
 
-STARVED_SHARE = 0.1  # of the time that the devices wait for data: above, it is said what helps
+STARVED_SHARE = 0.1  # of the time the devices wait for data: above it, the log says what helps
 
 
 class DivergenceError(RuntimeError):
-    """A loss or a gradient that is not finite. The last checkpoint is from before it.
+    """A loss or a gradient that is not finite. The last checkpoint is from before that step.
 
     Attributes:
         everywhere: all processes of the run raise it at the same step.
-        step: the update that was left out.
-        values: the numbers of that step, by name.
-        images: the ids of the batch, by dataset.
+        step: whose update was left out.
+        values: the metrics of that step, by name.
+        images: the image ids of the batch, by dataset.
     """
 
     everywhere = True
@@ -39,35 +40,36 @@ class DivergenceError(RuntimeError):
         self.step, self.values, self.images = step, values, images
         parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
         super().__init__(
-            f"the loss or the gradient of step {step} is not finite ({parts}); image ids of the "
-            f"batch: {images}. The last checkpoint is from before. See divergence/ in the workdir; "
-            f"--replay={step} tells what each part of the loss was. "
-            "Try a lower config.optimizer.learning_rate, more config.optimizer.warmup_steps, or "
-            "config.optimizer.gradient_clip=10; with pretrained weights, check that they match "
-            "config.model and config.pixels; config.train.max_skipped=3 leaves out up to three "
-            "such updates in a row"
+            f"step {step}: the loss or the gradient is not finite ({parts}). Image ids of the "
+            f"batch: {images}. The last checkpoint is from an earlier step. divergence/ in the "
+            f"workdir shows the batch; --replay={step} repeats the step and reports each part of "
+            "its loss. Try a lower config.optimizer.learning_rate, more "
+            "config.optimizer.warmup_steps, or config.optimizer.gradient_clip=10. With pretrained "
+            "weights, check that config.model and config.pixels match them. "
+            "config.train.max_skipped=3 skips up to three such updates in a row"
         )
 
 
-class Hooks(NamedTuple):
-    """What surrounds the steps.
+class StepHooks(NamedTuple):
+    """What the loop calls around its steps.
 
-    due: whether `after` is called after a step. With several processes, each must say the same.
-    after: called with a step and the state then, when all steps so far are found finite.
-    beat: called with the name of the stage that begins.
+    is_due: whether `save_and_evaluate` is called after a step. All processes must agree.
+    save_and_evaluate: called with a step and its state, once the metrics of all steps so far are
+        known to be finite.
+    beat: called with the name of the stage that begins ('data' or 'step'), for the watchdog.
     """
 
-    due: Callable[[int], bool]
-    after: Callable[[int, TrainState], None]
+    is_due: Callable[[int], bool]
+    save_and_evaluate: Callable[[int, TrainState], None]
     beat: Callable[[str], None] = lambda stage: None
 
 
 class _Running(NamedTuple):
-    """A step that the devices may still work on."""
+    """A step that the devices may still be running."""
 
     step: int
-    wait: tuple[float, float]  # from when to when the host waited for its batch
-    numbers: Future
+    wait: tuple[float, float]  # start and end of the host's wait for its batch
+    metrics: Future
 
 
 def run_steps(
@@ -76,16 +78,22 @@ def run_steps(
     config: Config,
     mesh: Mesh,
     log: RunLog,
-    hooks: Hooks,
+    hooks: StepHooks,
     dropped: DroppedBoxes,
 ) -> TrainState:
-    """Runs the updates from the state's step to the last, and returns the state then.
+    """Runs `train_step` from the state's step to the last one; returns the final state.
 
-    The numbers of a step are looked at while the device works on the next, so that it never waits
-    for the host; but they are looked at before `hooks.after` sees the state.
+    The metrics of a step are read while the devices run the next one, so that the devices never
+    wait for the host. Before `hooks.save_and_evaluate`, all of them are read.
 
     Args:
-        dropped: where boxes that do not fit into a batch are counted.
+        setup: compiled step and first state; the state is used up.
+        dataset: to train on.
+        config: of the run.
+        mesh: of devices.
+        log: of the run.
+        hooks: called around the steps.
+        dropped: counts the boxes that do not fit into a batch.
 
     Raises:
         DivergenceError: more than config.train.max_skipped updates in a row were not finite.
@@ -101,18 +109,20 @@ def run_steps(
         hooks.beat("step")
         state, metrics = setup.step_fn(state, batch, setup.focal)
         meter.add(step, metrics)
-        if hooks.due(step):
+        if hooks.is_due(step):
             with meter.pausing():
-                hooks.after(step, state)
+                hooks.save_and_evaluate(step, state)
     return state
 
 
 def make_batches(
     dataset: HasSource, config: Config, settings: PipelineConfig, dropped: DroppedBoxes
 ) -> Batches:
-    """The batches of a run; that of update `step` is `batches[step - 1]`.
+    """The batches of a run; that of step `step` (from 1) is `batches[step - 1]`.
 
-    `settings` is the section pipeline: as it is, for whole batches, or `for_this_process`.
+    Args:
+        settings: config.pipeline for whole batches, `for_this_process` of it for this process's
+            rows.
     """
     return train_batches(
         dataset,
@@ -125,17 +135,19 @@ def make_batches(
 
 
 class Meter:
-    """Reads the numbers of the steps, one step late, and logs their means.
+    """Reads the metrics of the steps, one step late, and logs their means.
 
-    Updates that were left out because they are not finite are told and counted (`skipped`), and no
-    part of the means; too many in a row end the run with a DivergenceError.
+    Skipped updates (not finite) are logged and counted, and left out of the means; too many in a
+    row raise a DivergenceError.
 
-    `data_wait_share` is the share of the time in which the devices had no work because the next
-    batch was not there. Waiting while they still work on the step before costs nothing and does not
-    count, nor does the very first batch.
+    `data_wait_share` is the share of the time in which the devices were idle because the next batch
+    was not ready. The host's wait while the devices still run the previous step does not count, nor
+    does the wait for the first batch.
 
     Args:
-        describe: tells the images of a batch from its number, which is that of its step less 1.
+        config: of the run.
+        log: of the run.
+        describe: gives the image ids of a batch from its index, which is its step less 1.
     """
 
     def __init__(self, config: Config, log: RunLog, describe: Callable[[int], str]):
@@ -149,14 +161,14 @@ class Meter:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """The time inside is spent waiting for the batch of the next step."""
+        """Measures the time inside as the wait for the batch of the next step."""
         start = time.perf_counter()
         yield
         self._wait = start, time.perf_counter()
 
     @contextlib.contextmanager
     def pausing(self) -> Iterator[None]:
-        """Waits for all steps so far and finds them finite; the time inside does not count."""
+        """Reads the metrics of all steps so far; the time inside is not counted."""
         while self._pending:
             self._read(self._pending.popleft())
         start = time.perf_counter()
@@ -164,14 +176,14 @@ class Meter:
         self._since += time.perf_counter() - start
 
     def add(self, step: int, metrics: dict[str, ArrayLike]) -> None:
-        """Takes the numbers of a step that may still be running; reads those of the one before."""
-        numbers = self._reader.submit(_wait_for, metrics)
-        self._pending.append(_Running(step, self._wait, numbers))
+        """Takes the metrics of a step that may still be running; reads those of the step before."""
+        arrived = self._reader.submit(_wait_for, metrics)
+        self._pending.append(_Running(step, self._wait, arrived))
         while len(self._pending) > 1:
             self._read(self._pending.popleft())
 
     def _read(self, running: _Running) -> None:
-        values, done = running.numbers.result()
+        values, done = running.metrics.result()
         if values.pop("skipped"):
             self._skip(running.step, values)
         else:
@@ -193,10 +205,10 @@ class Meter:
         allowed = self._config.train.max_skipped
         if self._in_a_row > allowed:
             raise DivergenceError(step, values, self._describe(step - 1))
-        self._log.say(
-            f"warning: step {step} is not finite (loss {values['loss']:g}, gradient norm "
-            f"{values['gradient_norm']:g}) and is left out, {self._in_a_row} in a row of "
-            f"{allowed} allowed; image ids: {self._describe(step - 1)}"
+        self._log.message(
+            f"warning: step {step} skipped: loss {values['loss']:g}, gradient norm "
+            f"{values['gradient_norm']:g}; {self._in_a_row} in a row, config.train.max_skipped="
+            f"{allowed}; image ids: {self._describe(step - 1)}"
         )
 
     def _log_means(self, step: int, learning_rate: float) -> None:
@@ -219,26 +231,26 @@ class Meter:
         )
         if starved and not self._warned:
             self._warned = True
-            self._log.say(_starvation(share, self._config.pipeline))
+            self._log.message(_starvation(share, self._config.pipeline))
         self._sums, self._count, self._skipped = {}, 0, 0
         self._since, self._idle = self._done, 0.0
 
 
 def _wait_for(metrics: dict[str, ArrayLike]) -> tuple[dict[str, float], float]:
-    """The numbers of a step, and the time at which the devices were done with it."""
+    """The metrics of a step, and the time at which the devices finished it."""
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     return values, time.perf_counter()
 
 
 def _starvation(share: float, settings: PipelineConfig) -> str:
     threads, cores = thread_count(settings), available_cores()
-    fix = "write config.pipeline.num_threads=0 for a thread per core"
+    fix = "set config.pipeline.num_threads=0 for one thread per core"
     if threads >= cores:
         fix = (
-            "take more cores, or store the images smaller: about config.pipeline.min_side and "
-            "max_side, or what these could be lowered to"
+            "use more cores, or store the images smaller, close to config.pipeline.min_side and "
+            "max_side; or lower these"
         )
     return (
-        f"the devices wait {share:.0%} of the time for data, which {threads} threads prepare on "
-        f"{cores} cores: {fix} (said once; data_wait_share in metrics.jsonl)"
+        f"the devices wait {share:.0%} of the time for data ({threads} threads on {cores} cores): "
+        f"{fix}. Logged once; data_wait_share in metrics.jsonl has the current value"
     )

@@ -1,4 +1,4 @@
-"""One step of a run again, alone and taken apart: which part of a loss is not finite, or large?"""
+"""Repeats one step of a run and splits its loss by pyramid level and image."""
 
 import contextlib
 import functools
@@ -19,45 +19,48 @@ from retinanet_jax.data.pipeline.stream import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
 from retinanet_jax.training.device_augmentation import augment_on_device
-from retinanet_jax.training.divergence import describe_step, write_report
+from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
+from retinanet_jax.training.run_checks import changed_fields
 from retinanet_jax.training.setup import TrainingSetup, make_setup
 from retinanet_jax.training.step import TrainState, assign_targets, normalizer
 
 
 def replay_step(config: Config, workdir: Path, step: int) -> dict:
-    """Runs update `step` again, on the very batch and from the very state, and reports on it.
+    """Runs step `step` again, on the same batch and from the same state, and reports on it.
 
-    The state is that of the newest checkpoint before the step, or the first one; updates between
-    are run again. What is written goes to WORKDIR/replay/step_N/, see `divergence.write_report`;
-    the rest of the workdir stays as it is, and a run that trains there is not disturbed.
+    Starts from the newest checkpoint before the step, or from the first state, and runs the steps
+    in between again. Writes only WORKDIR/replay/step_N/ (see `divergence.write_step_report`), so
+    that a run may train in the workdir at the same time.
 
     Args:
-        config: that of the run. Another one is taken too, and said: would the step be finite with
-            float32, or with a lower learning rate?
+        config: of the run. Other settings are allowed and logged: is the step finite with float32,
+            or with a lower learning rate?
         workdir: of the run.
         step: from 1.
 
     Returns:
-        The report: that of `describe_step`, and what each pyramid level and each image adds to the
-        loss before the update.
+        The report: that of `describe_step`, and the loss of each pyramid level and each image
+        before the update.
     """
     mesh = make_mesh()
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
     if not 1 <= step <= config.train.steps:
-        raise ConfigError(f"--replay={step}: the run has the steps 1 to {config.train.steps}")
+        raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
     dataset = load_training_set(config.data)
-    say = print if jax.process_index() == 0 else lambda text: None
-    setup = make_setup(config, dataset.categories, mesh, say)
+    log_message = print if jax.process_index() == 0 else lambda text: None
+    setup = make_setup(config, dataset.categories, mesh, log_message)
     setup = _restored(setup, workdir, before=step)
     first = int(setup.state.step)
-    say(f"{_compare(config, workdir)}runs the steps {first + 1} to {step} again, from {workdir}")
+    if changes := _changes(config, workdir):
+        log_message(changes)
+    log_message(f"running steps {first + 1} to {step} again, from {workdir}")
 
     whole, own = (
         make_batches(dataset, config, settings, DroppedBoxes(warn=False))
         for settings in (config.pipeline, for_this_process(config.pipeline))
     )
-    parts, values = _run_again(setup, own, step, config, dataset.categories.num_classes, mesh)
+    parts, values = _replay_to(setup, own, step, config, dataset.categories.num_classes, mesh)
     host = whole[step - 1]
     report = describe_step(step, values, whole.describe(step - 1), config)
     levels = [f"P{config.anchors.min_level + i}" for i in range(len(parts.class_loss))]
@@ -65,13 +68,13 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     report["losses_by_image"] = _rows(host.image_ids.tolist(), parts, axis=0)
     folder = workdir / "replay" / f"step_{step:06d}"
     if jax.process_index() == 0:
-        write_report(folder, report, host.batch, dataset.categories.names)
-    say(f"{describe(report)}\nwritten: {folder}")
+        write_step_report(folder, report, host.batch, dataset.categories.names)
+    log_message(f"{format_report(report)}\nwritten: {folder}")
     return report
 
 
 def _restored(setup: TrainingSetup, workdir: Path, before: int) -> TrainingSetup:
-    """With the state of the newest checkpoint before a step; without one it stays as it is."""
+    """The setup with the state of the newest checkpoint before a step, if there is one."""
     checkpoints = Checkpoints(workdir / "checkpoints")
     found = checkpoints.latest_step(before=before)
     if found is None:
@@ -79,10 +82,10 @@ def _restored(setup: TrainingSetup, workdir: Path, before: int) -> TrainingSetup
     return setup._replace(state=checkpoints.restore(setup.state, found))
 
 
-def _run_again(
+def _replay_to(
     setup: TrainingSetup, batches: Batches, step: int, config: Config, num_classes: int, mesh: Mesh
 ) -> tuple[LossParts, dict[str, float]]:
-    """Runs to the state before a step; the parts of its loss then, and the step's numbers."""
+    """Runs the steps before `step`; returns the parts of its loss and its metrics."""
     state, first = setup.state, int(setup.state.step)
     with contextlib.closing(
         prefetch_to_device(batches.iterate(first), lambda host: host.batch, mesh)
@@ -91,16 +94,18 @@ def _run_again(
             state, _ = setup.step_fn(state, next(stream), setup.focal)
         batch = next(stream)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
-    take_apart = jax.jit(functools.partial(losses_of_parts, model=model, config=config))
-    parts = fetch(take_apart(state, batch))
+    split_loss = jax.jit(
+        functools.partial(loss_by_level_and_image, model=model, config=config, mesh=mesh)
+    )
+    parts = fetch(split_loss(state, batch))
     _, metrics = setup.step_fn(state, batch, setup.focal)
     return parts, {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
-def losses_of_parts(
-    state: TrainState, batch: Batch, *, model: nn.Module, config: Config
+def loss_by_level_and_image(
+    state: TrainState, batch: Batch, *, model: nn.Module, config: Config, mesh: Mesh | None = None
 ) -> LossParts:
-    """What each level and image of a batch adds to the loss that `train_step` would find."""
+    """What each pyramid level and image of a batch adds to the loss of `train_step`."""
     batch = augment_on_device(batch)
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
     predictions, _ = model.apply(
@@ -109,7 +114,7 @@ def losses_of_parts(
         train=True,
         mutable=["batch_stats"],
     )
-    targets = assign_targets(anchors, batch, config)
+    targets = assign_targets(anchors, batch, config, mesh)
     _, divisor = normalizer(state, targets, batch, anchors, config.loss)
     return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
 
@@ -122,13 +127,13 @@ def _rows(names: list, parts: LossParts, axis: int) -> list[dict]:
     ]
 
 
-def describe(report: dict) -> str:
-    """A report for a person to read."""
+def format_report(report: dict) -> str:
+    """A report as text."""
     values, rates = report["values"], report["learning_rate"]
     norms = {name: value for name, value in values.items() if name.startswith("gradient_norm")}
     lines = [
         f"step {report['step']}: loss {values['loss']:.6g} (class {values['class_loss']:.6g}, "
-        f"box {values['box_loss']:.6g}), {'left out' if values['skipped'] else 'finite'}",
+        f"box {values['box_loss']:.6g}), {'skipped' if values['skipped'] else 'finite'}",
         *(f"{name}: {value:.6g}" for name, value in norms.items()),
         "learning rate: " + ", ".join(f"{value:.4g} {name}" for name, value in rates.items()),
         f"images: {report['images']}",
@@ -143,8 +148,10 @@ def describe(report: dict) -> str:
     return "\n".join(lines)
 
 
-def _compare(config: Config, workdir: Path) -> str:
+def _changes(config: Config, workdir: Path) -> str:
+    """The settings that differ from those of the run, as lines; '' if there are none."""
     stored = workdir / "config.json"
-    if stored.exists() and from_json(stored.read_text()) != config:
-        return f"warning: some settings differ from those of the run, which are in {stored}\n"
-    return ""
+    if not stored.exists():
+        return ""
+    changes = changed_fields(from_json(stored.read_text(encoding="utf-8")), config)
+    return "\n".join(["warning: changed settings:", *changes.values()]) if changes else ""

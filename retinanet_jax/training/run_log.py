@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar, metrics.jsonl, TensorBoard, images, a table at the end."""
+"""The log of a run: progress bar, metrics.jsonl, TensorBoard, example images, final table."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class _TwoLines(Progress):
-    """The bar on one line, the numbers on the next: both fit into 80 columns."""
+    """The bar on one line, the metrics on the next: each fits into 80 columns."""
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
@@ -29,16 +29,16 @@ class _TwoLines(Progress):
 class RunLog:
     """Writes the log of one run; a context manager.
 
-    On a terminal there is a progress bar; elsewhere each logged step is one line of text. Only one
-    process of a run has an active log; the others' does nothing.
+    On a terminal it shows a progress bar, elsewhere one line of text per logged step. Only one
+    process of a run has an active log; on the others the methods do nothing.
 
     Args:
         workdir: gets metrics.jsonl, tensorboard/ and images/.
         start_step: step at which this run starts. Lines of later steps, left by a run that ended
-            without a checkpoint, are taken out, so that no step is in the file twice. None only
-            adds lines, as beside a run that writes into the same file.
+            without a checkpoint, are removed, so that the file has each step once. None keeps all
+            lines, for an evaluation while another process trains in `workdir`.
         total_steps: the last step.
-        active: False on all processes but the first.
+        active: True on the first process.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class RunLog:
     ):
         self.workdir, self.active = Path(workdir), active
         self.console = Console(quiet=not active, soft_wrap=True)
-        self._total, self._told = total_steps, False
+        self._total, self._warned = total_steps, False
         if not active:
             return
         self._path = self.workdir / METRICS_FILE
         if start_step is None:
             _end_last_line(self._path)
         else:
-            _take_out_later_steps(self._path, start_step)
+            _remove_later_steps(self._path, start_step)
         self._tensorboard = SummaryWriter(
             str(self.workdir / "tensorboard"),
             purge_step=None if start_step is None else start_step + 1,
@@ -88,22 +88,25 @@ class RunLog:
         if self.active:
             self._progress.update(self._task, completed=step)
 
-    def scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+    def scalars(self, step: int, kind: str, values: Mapping[str, float | None]) -> None:
         """Writes one line of metrics.jsonl and the same scalars for TensorBoard.
 
         Args:
             step: updates done.
             kind: 'train' or 'eval'; the prefix in TensorBoard.
-            values: plain numbers by name; one that is not finite becomes null in the file.
+            values: by name; None (undefined) and numbers that are not finite become null in the
+                file. TensorBoard gets no None.
         """
         if not self.active:
             return
-        finite = {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
-        line = {"step": step, "kind": kind, "time": round(time.time(), 3), **finite}
-        # Opened for each line: another process may have put a new file there.
-        with self._path.open("a") as file:
+        defined = {name: value for name, value in values.items() if value is not None}
+        finite = {name: float(value) for name, value in defined.items() if np.isfinite(value)}
+        line = {"step": step, "kind": kind, "time": round(time.time(), 3)}
+        line |= {name: finite.get(name) for name in values}
+        # Opened for each line: another process may have replaced the file.
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        for name, value in values.items():
+        for name, value in defined.items():
             if self._tensorboard_lives():
                 self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
 
@@ -113,15 +116,15 @@ class RunLog:
         return any(entry["kind"] == "eval" and entry["step"] == step for _, entry in entries)
 
     def progress_line(self, step: int, text: str) -> None:
-        """Shows the numbers of a step: beside the bar, or as a line where there is no terminal."""
+        """Shows the metrics of a step: below the bar, or as a line without a terminal."""
         if not self.active:
             return
         self._progress.update(self._task, completed=step, text=text)
         if not self.console.is_terminal:
             self.console.print(f"step {step}/{self._total}  {text}")
 
-    def say(self, text: str) -> None:
-        """One line for the person at the terminal."""
+    def message(self, text: str) -> None:
+        """Prints a message."""
         self.console.print(text, highlight=False, markup=False)
 
     def image(self, step: int, name: str, image: np.ndarray) -> Path:
@@ -137,41 +140,41 @@ class RunLog:
                 self._tensorboard.add_image(name, image, step, dataformats="HWC")
         return path
 
-    def table(self, title: str, rows: Mapping[str, float]) -> None:
-        """Prints names and numbers as a table."""
+    def table(self, title: str, rows: Mapping[str, float | None]) -> None:
+        """Prints names and values as a table; a dash for None (undefined)."""
         table = Table(title=title, title_justify="left")
         table.add_column("metric")
         table.add_column("value", justify="right")
         for name, value in rows.items():
-            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+            table.add_row(name, "-" if value is None else f"{value:.4f}")
         self.console.print(table)
 
     def _tensorboard_lives(self) -> bool:
-        # One failed write ends tensorboardX's thread, and the next values would wait for ever.
+        # A failed write ends tensorboardX's thread; later writes would then block forever.
         lives = self._tensorboard.file_writer.event_writer._worker.is_alive()
-        if not lives and not self._told:
-            self._told = True
-            self.say("warning: TensorBoard's file could not be written; metrics.jsonl goes on")
+        if not lives and not self._warned:
+            self._warned = True
+            self.message("warning: cannot write TensorBoard's file; metrics.jsonl has all metrics")
         return lives
 
 
 def _entries(path: Path) -> Iterator[tuple[str, dict]]:
-    """The lines of metrics.jsonl, as they are and read."""
+    """The lines of metrics.jsonl, as text and parsed."""
     if path.exists():
-        for line in path.read_text().splitlines():
-            # The last line may have been cut by a crash.
+        for line in path.read_text(encoding="utf-8").splitlines():
+            # A crash may have cut the last line.
             with contextlib.suppress(ValueError):
                 yield line, json.loads(line)
 
 
-def _take_out_later_steps(path: Path, start_step: int) -> None:
+def _remove_later_steps(path: Path, start_step: int) -> None:
     kept = [line for line, entry in _entries(path) if entry["step"] <= start_step]
     write_whole(path, "".join(line + "\n" for line in kept))
 
 
 def _end_last_line(path: Path) -> None:
-    """A line that a crash cut must not swallow the next one."""
+    """Ends a line that a crash cut, so that the next one starts on a line of its own."""
     content = path.read_bytes() if path.exists() else b""
     if content and not content.endswith(b"\n"):
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write("\n")

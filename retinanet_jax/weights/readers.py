@@ -2,55 +2,88 @@
 
     arrays = read_state_dict("retinanet_resnet50_fpn_coco-eeacb38b.pth")
 
-The format is told from the file's content, never from its name: .npz, .safetensors, torch's three
-formats and detectron2's .pkl. Nothing in the file is run, torch is not needed, and memory and time
-stay in proportion to the file's size, whoever made it.
+The file's content gives the format, not its name: .npz, .safetensors, torch's zip and older format,
+and detectron2's .pkl. Nothing in the file runs, torch is not needed, and memory and time stay in
+proportion to the file's size, whoever made it.
 """
 
 import mmap
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from retinanet_jax.weights.array_files import is_safetensors, read_npz, read_safetensors
-from retinanet_jax.weights.constructors import PendingArray
+from retinanet_jax.weights.pickle_constructors import ArrayStub, Inert
 from retinanet_jax.weights.tensors import Budget, Tensor, to_array
-from retinanet_jax.weights.torch_files import (
-    LEGACY_PREFIX,
-    read_torch_legacy,
-    read_torch_zip,
-    whole_pickle,
-)
-from retinanet_jax.weights.torch_tar import is_tar, read_torch_tar
-from retinanet_jax.weights.unpickler import Unpickler
+from retinanet_jax.weights.torch_files import LEGACY_PREFIX, read_torch_legacy, read_torch_zip
+from retinanet_jax.weights.unpickler import whole_pickle
 from retinanet_jax.weights.weights_error import WeightsError, shown
-from retinanet_jax.weights.zip_records import read_records
+from retinanet_jax.weights.zip_records import open_zip
 
-# Where a checkpoint keeps its weights: mmdetection, timm; detectron2, torchvision's references.
-_WRAPPERS = ("state_dict", "model")
-# The first byte of a pickle: PROTO, or in protocols 0 and 1 a group, a name, an empty container.
+# Where a checkpoint keeps its weights: MMDetection, timm, Lightning; detectron2, torchvision's
+# references; torch's tutorials; Caffe2. And where it keeps their moving average.
+_WEIGHTS = ("state_dict", "model", "model_state_dict", "model_state", "net", "blobs")
+_AVERAGES = ("ema_state_dict", "state_dict_ema", "model_ema", "ema")
+_COUNTERS = ("steps", "n_averaged", "updates")
+# The first byte of a pickle: PROTO; in protocols 0 and 1 a group, a name or an empty container.
 _PICKLE_STARTS = (b"\x80", b"(", b"c", b"}", b"]", b")", b"i")
 
 
-def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint by their names in the file, in the order of the file.
+class Contents(NamedTuple):
+    """What a checkpoint file holds.
 
-    Checkpoints that wrap their weights, as {'model': ...} (detectron2) or {'state_dict': ...,
-    'meta': ...} (mmdetection), are unwrapped; the rest of the wrapping (iteration, optimizer,
-    settings) is left out. The arrays are new, C-contiguous and of the dtype in the file: float16,
-    and ml_dtypes.bfloat16 for bfloat16. Shapes are those of the file (torch: out, in, h, w).
+    arrays: by their names in the file, in the order of the file.
+    notes: one line for each part that was left out, for the log.
+    class_names: as MMDetection writes them into `meta`; () if there are none.
+    author: as detectron2's model zoo writes it; '' if there is none.
+    is_average: the arrays are the moving average (EMA) of the weights.
+    """
+
+    arrays: dict[str, np.ndarray]
+    notes: tuple[str, ...]
+    class_names: tuple[str, ...]
+    author: str
+    is_average: bool
+
+
+def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint by their names in the file; see read_checkpoint."""
+    return read_checkpoint(path).arrays
+
+
+def read_checkpoint(path: str | os.PathLike, *, average: bool = False) -> Contents:
+    """The weights of a checkpoint.
+
+    A checkpoint that wraps its weights, such as {'model': ...} (detectron2) or {'state_dict': ...,
+    'meta': ...} (MMDetection, Lightning), is unwrapped; optimizer state and settings are left out.
+    The arrays are new, C-contiguous and of the dtype in the file: float16, and ml_dtypes.bfloat16
+    for bfloat16. Shapes are those of the file (torch: out, in, h, w).
+
+    Args:
+        path: of the file.
+        average: takes the moving average (EMA) of the weights, if it is stored in a part of its
+            own; in the state dict of the weights it is left to projects.recognise.
 
     Raises:
-        WeightsError: naming the file and the fix, for a file that cannot be opened, is damaged,
-            contradicts itself, or asks for anything but tensors, arrays and plain containers.
+        WeightsError: naming the file and the fix, for a file that cannot be opened, is damaged, or
+            has something else than tensors and arrays in its state dict.
     """
     try:
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise WeightsError("the file is empty; get it again")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        budget = Budget.for_file(len(data))
-        return _flat(_unwrapped(_read(data, budget)), budget)
+            budget = Budget.for_file(len(data))
+            content = _read(Path(path), file, data, budget)
+            name, notes = _part(content, average)
+            state = content if name is None else content[name]
+            if name in _AVERAGES:
+                state = {key: value for key, value in state.items() if key not in _COUNTERS}
+            arrays = _arrays(state, budget)
+            return Contents(arrays, notes, *_about(content), name in _AVERAGES)
     except WeightsError as error:
         raise WeightsError(f"{os.fspath(path)}: {error}") from error
     except OSError as error:
@@ -59,62 +92,83 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _read(data: mmap.mmap, budget: Budget) -> object:
-    if data[:4] in (b"PK\3\4", b"PK\5\6"):
-        return _read_zip(data, budget)
-    if data[: len(LEGACY_PREFIX)] == LEGACY_PREFIX:
+def _read(path: Path, file: object, data: mmap.mmap, budget: Budget) -> object:
+    start = data[:512]
+    if start[:4] in (b"PK\3\4", b"PK\5\6"):
+        archive = open_zip(file)
+        if any(name.endswith("/data.pkl") for name in archive.namelist()):
+            return read_torch_zip(archive, budget)
+        return read_npz(archive, budget)
+    if start.startswith(LEGACY_PREFIX):
         return read_torch_legacy(data, budget)
-    if is_tar(data):
-        return read_torch_tar(data, budget)
-    if is_safetensors(data):
-        return read_safetensors(data)
-    if data[:1] in _PICKLE_STARTS:
-        return whole_pickle(Unpickler(data, budget))
+    if is_safetensors(start, len(data)):
+        return read_safetensors(path)
+    if start[:1] in _PICKLE_STARTS:
+        return whole_pickle(data, budget)
+    if start[257:262] == b"ustar":
+        raise WeightsError(
+            "it is a tar file; unpack it. torch's own tar format (before 2017) is not supported: "
+            "load it with torch and save it again"
+        )
     raise WeightsError(
-        f"begins with {bytes(data[:16])!r}: neither .npz, .safetensors, .pth nor .pkl; a web page"
-        " or a Git LFS pointer means that the download gave something else than the file"
+        f"begins with {bytes(start[:16])!r}: neither .npz, .safetensors, .pth nor .pkl; a web page "
+        "or a Git LFS pointer means that the download gave something else than the file"
     )
 
 
-def _read_zip(data: mmap.mmap, budget: Budget) -> object:
-    records = read_records(data)
-    if any(name.endswith("/data.pkl") for name in records):
-        return read_torch_zip(data, records, budget)
-    return read_npz(data, records, budget)
-
-
-def _unwrapped(content: object) -> dict:
-    for name in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            return content[name]
+def _part(content: object, average: bool) -> tuple[str | None, tuple[str, ...]]:
+    """The key under which a checkpoint keeps its weights, None if it is a state dict; notes."""
     if not isinstance(content, dict):
-        raise WeightsError(
-            f"holds a {type(content).__name__}, not a state dict; save model.state_dict()"
-        )
-    return content
+        raise WeightsError(f"holds {_kind(content)}, not a state dict; save model.state_dict()")
+    weights = [name for name in _WEIGHTS if isinstance(content.get(name), dict)]
+    averages = [name for name in _AVERAGES if isinstance(content.get(name), dict)]
+    if averages and (average or not weights):
+        return averages[0], (f"taken: the moving average (EMA) of the weights, {averages[0]!r}",)
+    if averages:
+        note = f"left out: the moving average (EMA) of the weights, {averages[0]!r}; --ema takes it"
+        return weights[0], (note,)
+    return (weights[0] if weights else None), ()
 
 
-def _flat(state: dict, budget: Budget) -> dict[str, np.ndarray]:
-    arrays, strange = {}, []
+def _arrays(state: Mapping, budget: Budget) -> dict[str, np.ndarray]:
+    arrays, wrong, tensors = {}, [], []
     for name, value in state.items():
-        tensor = value.tensor if isinstance(value, PendingArray) else value
-        if type(name) is str and isinstance(tensor, Tensor):
-            arrays[name] = to_array(tensor, shown(name), budget)
-        elif type(name) is str and type(value) in (int, float, bool) and abs(value) < 2**63:
+        value = value.tensor if isinstance(value, ArrayStub) and value.tensor else value
+        if type(name) is not str:
+            wrong.append(f"a key of type {type(name).__name__}")
+        elif isinstance(value, Tensor):
+            tensors.append((value, name))
+            arrays[name] = None
+        elif isinstance(value, np.ndarray):
+            arrays[name] = value
+        elif type(value) in (int, float, bool) and abs(value) < 2**63:
             arrays[name] = np.asarray(value)
         else:
-            strange.append(f"{_label(name)} ({_kind(value)})")
-    if strange or not arrays:
-        listed = ", ".join(strange[:8]) + (", ..." if len(strange) > 8 else "")
+            wrong.append(f"{shown(name)} ({_kind(value)})")
+    if wrong or not arrays:
+        listed = ", ".join(wrong[:8]) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
         raise WeightsError(
-            f"holds no flat state dict: no array is {listed or 'in it'}; save model.state_dict()"
+            f"its state dict holds no array as {listed}; save model.state_dict()"
+            if wrong
+            else "its state dict is empty; save model.state_dict()"
         )
+    # By storage: it is read once for all of its tensors.
+    for tensor, name in sorted(tensors, key=lambda pair: pair[0].storage.name):
+        arrays[name] = to_array(tensor, shown(name), budget)
     return arrays
 
 
-def _label(name: object) -> str:
-    return shown(name) if type(name) is str else f"a key of type {type(name).__name__}"
+def _about(content: object) -> tuple[tuple[str, ...], str]:
+    """Class names and author, where the checkpoint says so."""
+    meta, author = content.get("meta"), content.get("__author__")
+    meta = meta if isinstance(meta, dict) else {}
+    dataset = meta.get("dataset_meta")
+    dataset = dataset if isinstance(dataset, dict) else {}
+    names = dataset.get("classes") or dataset.get("CLASSES") or meta.get("CLASSES")
+    if not isinstance(names, list | tuple) or not all(type(name) is str for name in names):
+        names = ()
+    return tuple(names), author if type(author) is str else ""
 
 
 def _kind(value: object) -> str:
-    return "an array without data" if isinstance(value, PendingArray) else type(value).__name__
+    return shown(value.name) if isinstance(value, Inert) else f"a {type(value).__name__}"

@@ -6,15 +6,14 @@ model = torchvision.models.detection.retinanet_resnet50_fpn(weights=None, num_cl
 model.load_state_dict(safetensors.torch.load_file("retinanet.safetensors"))
 """
 
-import json
 import os
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from safetensors.numpy import save_file
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.weights.torchvision import detector_key
@@ -26,11 +25,11 @@ def export_torchvision(
 ) -> dict[str, np.ndarray]:
     """Writes a detector's variables in torchvision's layout; exact, since nothing is computed.
 
-    The anchors' order becomes torchvision's (a permutation of the outputs' channels). What
-    torchvision's default builder does not do as `config` says, its user has to ask for: the
-    rounding and the strides of anchors (AnchorGenerator), mean and deviation of the pixels, P6 from
-    C5 (LastLevelP6P7), group norm in the heads, the epsilon of batch norm. Counters of batch norm's
-    training steps are not written; torch takes zeros for them.
+    The order of anchors becomes torchvision's (a permutation of the outputs' channels). Where
+    `config` differs from torchvision's default builder, the user has to set it there: rounding and
+    strides of anchors (AnchorGenerator), mean and standard deviation of the pixels, P6 from C5
+    (LastLevelP6P7), group norm in the heads, the epsilon of batch norm. Counters of batch norm's
+    training steps are not written; torch uses zeros for them.
 
     Args:
       variables: {'params', 'batch_stats'} of a RetinaNet, float32.
@@ -41,7 +40,7 @@ def export_torchvision(
       The state dict as written: arrays by torchvision's keys, in torch's layout.
 
     Raises:
-      WeightsError: torchvision has no such network; it names the field.
+      WeightsError: torchvision has no such network; names the field.
     """
     _check_exportable(config)
     levels = config.model.backbone_levels
@@ -67,9 +66,8 @@ def _check_exportable(config: Config) -> None:
     ):
         if getattr(model, field) not in can_be:
             raise WeightsError(
-                f"config.model.{field}: {getattr(model, field)!r}: torchvision's RetinaNet has "
-                f"{' or '.join(map(str, can_be))} only, so that these weights would mean another "
-                "network there"
+                f"config.model.{field}: {getattr(model, field)!r} is not supported: torchvision's "
+                f"RetinaNet has {' or '.join(map(str, can_be))}"
             )
 
 
@@ -83,20 +81,8 @@ def _to_ratio_major(value: np.ndarray, config: Config) -> np.ndarray:
 
 
 def write_safetensors(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
-    """A .safetensors file of float32 arrays: the header's length, a JSON header, the values.
-
-    It gets its name only when it is complete.
-    """
-    header, end = {"__metadata__": {"format": "pt"}}, 0
-    for name, value in state.items():
-        begin, end = end, end + 4 * value.size
-        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    """A .safetensors file, as torch's users write it; it gets its name when it is complete."""
     path = Path(path)
     beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for value in state.values():
-            file.write(np.ascontiguousarray(value, "<f4").tobytes())
+    save_file(dict(state), beside, metadata={"format": "pt"})
     beside.replace(path)

@@ -1,286 +1,189 @@
-"""A reader of pickles that runs nothing: it knows tensors, arrays and plain containers only.
+"""Reads pickles without importing or running anything that they name.
 
-Python's own unpickler calls whatever the file names. This one is an interpreter of the pickle
-opcodes (described in Python's pickletools) which calls nothing but the functions of
-`constructors.py`: a name that is not in that table stops the reading before anything is built.
-Every opcode costs bounded memory and time: sizes are compared with the bytes that are left,
-the memo is a dictionary (a large index costs nothing), and keys of dictionaries are scalars.
+Python's unpickler asks `find_class` for every name in the file. Here a name is one of the few
+constructors of tensors and arrays (pickle_constructors.py), or an `Inert` object, which can be
+called, filled and changed without any effect. So whole training checkpoints open (optimizer states,
+argparse.Namespace, mmengine's HistoryBuffer), and nothing in them runs.
+
+The base class is the unpickler of Python's pickle module that is written in Python: the one in C
+does the same, but offers no hook between a key and its dictionary.
 """
 
+import io
 import mmap
+import pickle
+import pickletools
 from collections.abc import Callable
-from typing import Any
+from typing import ClassVar
 
-from retinanet_jax.weights.constructors import CONSTRUCTORS
-from retinanet_jax.weights.pickle_machine import MEND, Buildable, Constructor, Machine
+import numpy as np
+
+from retinanet_jax.weights.pickle_constructors import (
+    CONSTRUCTORS,
+    DtypeStub,
+    Inert,
+    Known,
+    Mapping,
+)
 from retinanet_jax.weights.tensors import Budget
+from retinanet_jax.weights.weights_error import WeightsError, shown
 
-HIGHEST_PROTOCOL = 5
-# A detector with its optimizer takes under 100,000; each opcode may cost 100 bytes.
-MAX_OPCODES = 1_000_000
-MAX_INTEGER_BYTES = 32
+# Upper bound for the memory of what one opcode makes; an empty set takes 216 bytes.
+_BYTES_PER_OPCODE = 256
 
 
-class Unpickler(Machine):
-    """Reads pickles that hold tensors, arrays, numbers, texts and containers of them."""
+class Unpickler(pickle._Unpickler):
+    """Reads one pickle; see the module.
 
-    def __init__(self, data: bytes | mmap.mmap, budget: Budget, **options: Any):
-        super().__init__(data, CONSTRUCTORS, budget, **options)
+    Args:
+        file: positioned at the start of the pickle.
+        budget: charged for what the pickle builds.
+        persistent_load: from a persistent id to an object; by default an inert one.
+    """
+
+    dispatch: ClassVar[dict[int, Callable]] = dict(pickle._Unpickler.dispatch)
+
+    def __init__(
+        self,
+        file: io.BytesIO | mmap.mmap,
+        budget: Budget,
+        persistent_load: Callable[[object], object] | None = None,
+    ):
+        super().__init__(file, encoding="latin1")  # texts of Python 2
+        self._file, self._budget = file, budget
+        self._persistent_load = persistent_load
+        methods = {
+            ("collections", "OrderedDict"): self._ordered_dict,
+            ("_codecs", "encode"): self._encode,
+        }
+        self._constructors = CONSTRUCTORS | methods
 
     def load(self) -> object:
-        """The object of the next pickle; raises WeightsError when it is damaged or not allowed."""
-        self.stack, self.marks, self.memo = [], [], {}
-        for _ in range(MAX_OPCODES):
-            code = self.take(1)
-            if code == b".":
-                return self.pop()
-            operation = _OPERATIONS.get(code)
-            if operation is None:
-                raise self.broken(f"has the opcode {_refused(code)}, which is refused{MEND}")
-            operation(self)
-        raise self.broken(f"has more than {MAX_OPCODES} opcodes{MEND}")
+        """The object; the file is left behind the pickle.
+
+        Raises:
+            WeightsError: the pickle is damaged, or asks for too much memory.
+        """
+        try:
+            start = self._file.tell()
+            end = self._scan()
+            self._file.seek(start)
+            result = super().load()
+            self._file.seek(end)
+            return result
+        except WeightsError:
+            raise
+        except Exception as error:  # a damaged pickle may raise nearly any
+            raise WeightsError(
+                f"the pickle is damaged or cut short ({type(error).__name__}: "
+                f"{shown(error)}); get the file again"
+            ) from error
+
+    def find_class(self, module: str, name: str) -> Inert:
+        """What stands for a global name; nothing is imported."""
+        found = self._constructors.get((module, name))
+        full = f"{module}.{name}"
+        if found is None:
+            return Inert(full)
+        return DtypeStub(full, found) if isinstance(found, np.dtype) else Known(full, found)
+
+    def persistent_load(self, saved_id: object) -> object:
+        """What stands for a persistent id."""
+        return self._persistent_load(saved_id) if self._persistent_load else Inert("persistent id")
+
+    def get_extension(self, code: int) -> None:
+        """A class registered with copyreg, which would bypass `find_class`."""
+        self.append(Inert(f"copyreg extension {code}"))
+
+    def _scan(self) -> int:
+        """Reads over the pickle; returns where it ends.
+
+        pickletools compares every length with the bytes that are left, which the unpickler does
+        not before it allocates them.
+        """
+        for opcode, argument, _ in pickletools.genops(self._file):
+            self._budget.charge(_BYTES_PER_OPCODE, "its pickle, which has very many parts,")
+            if opcode.name in ("PUT", "GET") and not 0 <= argument < 2**32:
+                raise WeightsError("the pickle has a broken index: the file is damaged")
+        return self._file.tell()
+
+    def _ordered_dict(self, items: object = ()) -> Mapping:
+        # Python 2 gives the items at once, as a list of pairs; Python 3 sets them afterwards.
+        self._budget.charge(128 * len(items), "an OrderedDict")
+        result = Mapping()
+        for key, value in items:
+            result[_safe_key(key)] = value
+        return result
+
+    def _encode(self, text: str, encoding: str) -> object:
+        # How Python 3 writes bytes in protocol 2.
+        if encoding not in ("latin1", "latin-1"):
+            return Inert(f"_codecs.encode({shown(encoding)})")
+        self._budget.charge(len(text), "the bytes of an array")
+        return text.encode("latin-1")
+
+    def _load_newobj(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = self.stack[-1](*arguments)
+
+    def _load_newobj_ex(self) -> None:
+        named = self.stack.pop()
+        arguments = self.stack.pop()
+        self.stack[-1] = self.stack[-1](*arguments, **named)
+
+    def _load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_safe_key(key)] = value
+
+    def _load_setitems(self) -> None:
+        items = self.pop_mark()
+        self._set_items(items)
+
+    def _load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set_items(items)
+
+    def _set_items(self, items: list) -> None:
+        target = self.stack[-1]
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[_safe_key(key)] = value
+
+    def _load_empty_set(self) -> None:
+        self.append(Inert("set"))
+
+    def _load_frozenset(self) -> None:
+        self.pop_mark()
+        self.append(Inert("frozenset"))
+
+    for _opcode, _load in (
+        (pickle.NEWOBJ, _load_newobj),
+        (pickle.NEWOBJ_EX, _load_newobj_ex),
+        (pickle.SETITEM, _load_setitem),
+        (pickle.SETITEMS, _load_setitems),
+        (pickle.DICT, _load_dict),
+        (pickle.EMPTY_SET, _load_empty_set),
+        (pickle.FROZENSET, _load_frozenset),
+    ):
+        dispatch[_opcode[0]] = _load
 
 
-def _mark(machine: Machine) -> None:
-    machine.marks.append(machine.stack)
-    machine.stack = []
+def whole_pickle(file: io.BytesIO | mmap.mmap, budget: Budget, **options: Callable) -> object:
+    """The object of a pickle that takes all of a file."""
+    result = Unpickler(file, budget, **options).load()
+    if extra := len(file.read()):
+        raise WeightsError(f"{extra} bytes follow the end of its pickle: refused")
+    return result
 
 
-def _drop(machine: Machine) -> None:
-    machine.pop()
+def _safe_key(key: object) -> object:
+    """The key, if its hash is random or it has few equals in hash; else an inert object.
 
-
-def _drop_group(machine: Machine) -> None:
-    machine.pop_mark()
-
-
-def _protocol(machine: Machine) -> None:
-    if machine.take(1)[0] > HIGHEST_PROTOCOL:
-        raise machine.broken(f"is of a protocol above {HIGHEST_PROTOCOL}")
-
-
-def _frame(machine: Machine) -> None:
-    # A frame is a hint for reading ahead; only its size can be wrong.
-    if machine.number("<Q") > machine.end - machine.position:
-        raise machine.broken("is cut short: a frame is longer than the file")
-
-
-def _memoize(machine: Machine, index: int) -> None:
-    machine.top(object)
-    machine.memo[index] = machine.stack[-1]
-
-
-def _recall(machine: Machine, index: int) -> None:
-    if index not in machine.memo:
-        raise machine.broken(f"recalls entry {index}, which was never stored")
-    machine.push(machine.memo[index])
-
-
-def _index(machine: Machine) -> int:
-    return _decimal(machine, machine.line())
-
-
-def _decimal(machine: Machine, text: bytes) -> int:
-    digits = text.rstrip(b"L")
-    if len(digits) > 2 * MAX_INTEGER_BYTES or not digits.lstrip(b"-").isdigit():
-        raise machine.broken("has a broken integer")
-    try:
-        return int(digits)
-    except ValueError as error:
-        raise machine.broken("has a broken integer") from error
-
-
-def _text_integer(machine: Machine) -> None:
-    text = machine.line()
-    flags = {b"00": False, b"01": True}
-    machine.push(flags[text] if text in flags else _decimal(machine, text))
-
-
-def _long(machine: Machine, count: int) -> None:
-    if not 0 <= count <= MAX_INTEGER_BYTES:
-        raise machine.broken(f"has an integer of {count} bytes{MEND}")
-    machine.push(int.from_bytes(machine.take(count), "little", signed=True))
-
-
-def _text_float(machine: Machine) -> None:
-    text = machine.line()
-    try:
-        machine.push(float(text[:64]))
-    except ValueError as error:
-        raise machine.broken("has a broken number") from error
-
-
-def _unicode(machine: Machine, raw: bytes, encoding: str = "utf-8") -> None:
-    try:
-        machine.push(raw.decode(encoding, "surrogatepass" if encoding == "utf-8" else "strict"))
-    except UnicodeDecodeError as error:
-        raise machine.broken("has a broken text") from error
-
-
-def _quoted(machine: Machine) -> None:
-    text = machine.line()
-    if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in b"'\"" or b"\\" in text:
-        raise machine.broken("has a quoted text that is not plain; save it with protocol 2 or up")
-    machine.push(text[1:-1].decode("latin-1"))
-
-
-def _tuple(machine: Machine, count: int) -> None:
-    values = [machine.pop() for _ in range(count)]
-    machine.push(tuple(reversed(values)))
-
-
-def _append(machine: Machine) -> None:
-    value = machine.pop()
-    machine.top(list).append(value)
-
-
-def _extend(machine: Machine) -> None:
-    values = machine.pop_mark()
-    machine.top(list).extend(values)
-
-
-def _set_items(machine: Machine, values: list) -> None:
-    target = machine.top(dict)
-    if len(values) % 2:
-        raise machine.broken("has a key without a value")
-    for key, value in zip(values[::2], values[1::2], strict=True):
-        machine.check_key(key)
-        target[key] = value
-
-
-def _dict(machine: Machine) -> None:
-    values = machine.pop_mark()
-    machine.push({})
-    _set_items(machine, values)
-
-
-def _set_item(machine: Machine) -> None:
-    value, key = machine.pop(), machine.pop()
-    _set_items(machine, [key, value])
-
-
-def _global(machine: Machine) -> None:
-    module, name = machine.line(), machine.line()
-    machine.push(machine.resolve(module.decode("latin-1"), name.decode("latin-1")))
-
-
-def _stack_global(machine: Machine) -> None:
-    name, module = machine.pop(), machine.pop()
-    if type(name) is not str or type(module) is not str:
-        raise machine.broken("asks for a name that is no text")
-    machine.push(machine.resolve(module, name))
-
-
-def _instance(machine: Machine) -> None:
-    module, name = machine.line(), machine.line()
-    machine.resolve(module.decode("latin-1"), name.decode("latin-1"))
-    raise machine.broken(f"has the opcode INST, which is refused{MEND}")
-
-
-def _reduce(machine: Machine) -> None:
-    arguments, function = machine.pop(), machine.pop()
-    if not isinstance(function, Constructor) or function.build is None:
-        name = function.name if isinstance(function, Constructor) else type(function).__name__
-        raise machine.broken(f"calls {name}, which is no constructor: refused{MEND}")
-    if type(arguments) is not tuple:
-        raise machine.broken(f"calls {function.name} with something that is no tuple")
-    machine.push(function.build(arguments, machine.budget))
-
-
-def _build(machine: Machine) -> None:
-    state = machine.pop()
-    target = machine.top(object)
-    if isinstance(target, Buildable):
-        target.set_state(state, machine.budget)
-    # torch keeps the versions of its modules as an attribute, _metadata, of the state dict.
-    elif not (type(target) is dict and type(state) is dict):
-        raise machine.broken(f"sets the state of a {type(target).__name__}: refused{MEND}")
-
-
-def _persistent(machine: Machine) -> None:
-    if machine.persistent_load is None:
-        raise machine.broken(f"has a persistent id, which has no meaning here: refused{MEND}")
-    machine.push(machine.persistent_load(machine.pop()))
-
-
-def _refused(code: bytes) -> str:
-    return _REFUSED.get(code, f"0x{code.hex()}, which no pickle has")
-
-
-_REFUSED = {
-    b"o": "OBJ",
-    b"P": "PERSID",
-    b"\x81": "NEWOBJ",
-    b"\x82": "EXT1",
-    b"\x83": "EXT2",
-    b"\x84": "EXT4",
-    b"\x8f": "EMPTY_SET",
-    b"\x90": "ADDITEMS",
-    b"\x91": "FROZENSET",
-    b"\x92": "NEWOBJ_EX",
-    b"\x97": "NEXT_BUFFER",
-    b"\x98": "READONLY_BUFFER",
-}
-
-_OPERATIONS: dict[bytes, Callable[[Machine], None]] = {
-    # The stack, the memo, the frame of the pickle.
-    b"(": _mark,
-    b"0": _drop,
-    b"1": _drop_group,
-    b"2": lambda m: m.push(m.top(object)),
-    b"\x80": _protocol,
-    b"\x95": _frame,
-    b"g": lambda m: _recall(m, _index(m)),
-    b"h": lambda m: _recall(m, m.number("<B")),
-    b"j": lambda m: _recall(m, m.number("<I")),
-    b"p": lambda m: _memoize(m, _index(m)),
-    b"q": lambda m: _memoize(m, m.number("<B")),
-    b"r": lambda m: _memoize(m, m.number("<I")),
-    b"\x94": lambda m: _memoize(m, len(m.memo)),
-    # Numbers and constants.
-    b"N": lambda m: m.push(None),
-    b"\x88": lambda m: m.push(True),
-    b"\x89": lambda m: m.push(False),
-    b"I": _text_integer,
-    b"L": _text_integer,
-    b"F": _text_float,
-    b"J": lambda m: m.push(m.number("<i")),
-    b"K": lambda m: m.push(m.number("<B")),
-    b"M": lambda m: m.push(m.number("<H")),
-    b"G": lambda m: m.push(m.number(">d")),
-    b"\x8a": lambda m: _long(m, m.number("<B")),
-    b"\x8b": lambda m: _long(m, m.number("<i")),
-    # Texts and bytes. Python 2 strings become text, byte for byte, as detectron2 reads them.
-    b"S": _quoted,
-    b"V": lambda m: _unicode(m, m.line(), "raw-unicode-escape"),
-    b"T": lambda m: m.push(m.take(m.number("<i")).decode("latin-1")),
-    b"U": lambda m: m.push(m.take(m.number("<B")).decode("latin-1")),
-    b"X": lambda m: _unicode(m, m.take(m.number("<I"))),
-    b"\x8c": lambda m: _unicode(m, m.take(m.number("<B"))),
-    b"\x8d": lambda m: _unicode(m, m.take(m.number("<Q"))),
-    b"B": lambda m: m.push(m.take(m.number("<I"))),
-    b"C": lambda m: m.push(m.take(m.number("<B"))),
-    b"\x8e": lambda m: m.push(m.take(m.number("<Q"))),
-    b"\x96": lambda m: m.push(m.take(m.number("<Q"))),
-    # Containers.
-    b")": lambda m: m.push(()),
-    b"t": lambda m: m.push(tuple(m.pop_mark())),
-    b"\x85": lambda m: _tuple(m, 1),
-    b"\x86": lambda m: _tuple(m, 2),
-    b"\x87": lambda m: _tuple(m, 3),
-    b"]": lambda m: m.push([]),
-    b"l": lambda m: m.push(m.pop_mark()),
-    b"a": _append,
-    b"e": _extend,
-    b"}": lambda m: m.push({}),
-    b"d": _dict,
-    b"s": _set_item,
-    b"u": lambda m: _set_items(m, m.pop_mark()),
-    # Names and objects.
-    b"c": _global,
-    b"\x93": _stack_global,
-    b"i": _instance,
-    b"R": _reduce,
-    b"b": _build,
-    b"Q": _persistent,
-}
+    Thousands of tuples or large integers with one hash make a dictionary quadratic, and the hash of
+    tuples of tuples can take exponential time.
+    """
+    if type(key) is int and key.bit_length() <= 63:
+        return key
+    if type(key) in (str, bytes, float, bool, type(None)):
+        return key
+    return Inert(f"key of type {type(key).__name__}")

@@ -1,10 +1,10 @@
-"""The error of everything that reads, checks or maps foreign weights."""
+"""The error of everything that reads, checks or maps public weights."""
 
 
 class WeightsError(ValueError):
-    """A checkpoint that cannot be used; the message names the file, the field and the fix."""
+    """Weights that cannot be used; the message names the file, the field and the fix."""
 
 
-def shown(name: str) -> str:
-    """A name out of the file, safe and short enough for a message."""
-    return ascii(name[:80])[1:-1]
+def shown(name: object) -> str:
+    """A name out of a file, safe and short enough for a message."""
+    return ascii(str(name)[:80])[1:-1]

@@ -1,7 +1,7 @@
-"""Contestants: programs of their own, bound to some cores, that do a round of work when asked.
+"""Contestants: processes bound to given cores that do one round of work on request.
 
-This module imports nothing but the standard library, so that peers can use it in an environment
-without this package.
+This module imports only the standard library, so that peers can use it in an environment without
+this package.
 """
 
 import contextlib
@@ -20,11 +20,16 @@ SCRIPTS = Path(__file__).parent.parent
 class Contestant:
     """`python -m benchmarks.NAME ARGUMENTS` on the given cores; a context manager.
 
-    `platforms` is JAX's setting of that name: '' is what it finds; 'cpu' hides GPUs from all.
-    `xla_flags` are appended to XLA_FLAGS.
+    Args:
+        name: module of this package.
+        arguments: of the module.
+        cores: CPU cores that the process may use.
+        python: interpreter.
+        platforms: JAX_PLATFORMS; '' takes the device that JAX finds, 'cpu' hides all GPUs.
+        xla_flags: appended to XLA_FLAGS.
 
     Raises:
-        MissingPeer: it ends before it is ready, for lack of a package for example.
+        MissingPeer: it ends before it is ready, for example because a package is missing.
     """
 
     def __init__(
@@ -37,10 +42,10 @@ class Contestant:
         xla_flags: str = "",
     ):
         command = [python, "-m", f"benchmarks.{name}", *arguments]
-        # Ours need not be installed: what is measured lies beside this script.
+        # Measures the package beside this script, installed or not.
         paths = [str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
         environment = {"JAX_PLATFORMS": platforms, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        # Contestants share a GPU, and one alone may have nearly all of it.
+        # Contestants share a GPU; each may use nearly all of its memory.
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = "0.95"
         if platforms == "cpu":
@@ -48,7 +53,7 @@ class Contestant:
         if xla_flags:
             before = os.environ.get("XLA_FLAGS", "")
             environment["XLA_FLAGS"] = f"{before} {xla_flags}"
-        # Not a pipe, which would fill up, for nobody reads it meanwhile.
+        # A pipe would fill up, because it is read only after an error.
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         with _bound_to(cores):
             self._process = subprocess.Popen(
@@ -63,17 +68,17 @@ class Contestant:
         self._answer()
 
     def round(self) -> dict[str, float]:
-        """Has it do one round of work; returns what it measured.
+        """Requests one round of work and returns its measurements.
 
         Raises:
-            MissingPeer: it ended, for lack of memory for example.
+            MissingPeer: it ended, for example because memory ran out.
         """
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
         return json.loads(self._answer())
 
     def _answer(self) -> str:
-        """The next line that it writes."""
+        """The next line of its output."""
         line = self._process.stdout.readline()
         if not line:
             self._process.communicate()
@@ -86,13 +91,13 @@ class Contestant:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # closes its input, at which it ends
+        self._process.communicate()  # closes its input, which ends it
         self._errors.close()
 
 
 @contextlib.contextmanager
 def _bound_to(cores: Iterable[int]) -> Iterator[None]:
-    """What is started inside, by this thread, inherits the cores."""
+    """Processes that this thread starts inside inherit the cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -108,10 +113,10 @@ class MissingPeer(RuntimeError):
 def take_turns(
     entrants: dict[str, Callable[[], Contestant]], rounds: int
 ) -> dict[str, dict[str, list]]:
-    """What each contestant measured, a list over the rounds by the name of the measure.
+    """Measurements of each contestant: a list over the rounds by the name of the measure.
 
-    All are started, do a round that does not count, then one round each in turn. One that is
-    missing is named and left out.
+    All start and do one round that does not count, then one round each in turn. A contestant that
+    is missing is named and left out.
 
     Raises:
         MissingPeer: 'ours' is missing.
@@ -136,9 +141,9 @@ def take_turns(
 
 
 def serve(work: Callable[[], dict[str, float]]) -> None:
-    """Of the contestant: does `work` whenever it is asked, until its input ends.
+    """Runs in the contestant: does `work` once per line of its input, until the input ends.
 
-    Where `work` does not tell its memory_mb, it is the peak of the process.
+    If the result of `work` has no memory_mb, the peak of the process is added.
     """
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -147,17 +152,16 @@ def serve(work: Callable[[], dict[str, float]]) -> None:
 
 
 def peak_memory(pid: int | str) -> int:
-    """Bytes that a process has had resident at most.
+    """Peak resident memory of a process in bytes.
 
-    Linux's ru_maxrss would not do: what it was before the program began, in the process that
-    started it, counts there.
+    ru_maxrss is unsuitable: it includes the memory of the process that started this one.
     """
-    lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    lines = (Path("/proc") / str(pid) / "status").read_text(encoding="utf-8").splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def time_calls(function: Callable[[], object], count: int = 1) -> dict[str, float]:
-    """CPU time of the process and wall time of one call; `function` returns when it is done."""
+    """CPU time of the process and wall time of one call, which returns when the work is done."""
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(count):
         function()
@@ -166,11 +170,11 @@ def time_calls(function: Callable[[], object], count: int = 1) -> dict[str, floa
 
 
 def time_stream(batches: Iterator, batch_size: int, timed: int = 8) -> dict[str, float]:
-    """Takes batches from a stream that makes some ahead, in threads of its own.
+    """CPU and wall time per image of a stream that prefetches batches in its own threads.
 
-    Before and after, the stream is left alone until it has made all it makes ahead, so that the CPU
-    time is that of as many batches as were taken. The wall time is that of the last `timed` ones:
-    those that had been made ahead are taken before the clock starts.
+    Waits before and after until the stream has filled its buffer, so that the CPU time belongs to
+    as many batches as were taken. The wall time is that of the last `timed` batches; the prefetched
+    ones are taken before the clock starts.
     """
     skipped = 4
     _wait_until_idle()
@@ -190,7 +194,7 @@ def time_stream(batches: Iterator, batch_size: int, timed: int = 8) -> dict[str,
 
 
 def time_handing_over(batches: Iterator, count: int = 5) -> dict[str, float]:
-    """The CPU time that `next` takes of the thread that calls it, where a batch is ready."""
+    """CPU time of `next` in the calling thread when a batch is ready."""
     times = []
     for _ in range(count):
         _wait_until_idle()

@@ -1,10 +1,10 @@
-"""The input pipeline: CPU time over that of decoding alone, throughput beside tf.data, memory.
+"""The input pipeline: CPU time, throughput and memory, compared with decoding alone and tf.data.
 
-640 x 480 JPEGs of about 130 kB with 7 boxes each, made on the fly, become batches of 16: at
-800/1333 with flips, and at 640 x 640 with a scale jitter of 0.8 to 1.2 and flips. Ours reads
-ArrayRecord by TFDS and leaves the flip to the device; tf.data reads TFRecord. Peers: the bare
-decoder (simplejpeg where it is installed, else OpenCV), and tf.data in the environment of
---peer_python, by default this one.
+Synthetic JPEGs of 640 x 480 and about 130 kB with 7 boxes each become batches of 16: at 800/1333
+with flips, and at 640 x 640 with a scale jitter of 0.8 to 1.2 and flips. Ours reads ArrayRecord by
+TFDS and leaves the flip to the device; tf.data reads TFRecord. Peers: the decoder alone (simplejpeg
+if it is installed, else OpenCV), and tf.data in the environment of --peer_python, by default this
+one.
 """
 
 import json
@@ -30,7 +30,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> list[Row]:
     from retinanet_jax.data.store.builders import (
-        prepare_folder,  # here: other benchmarks need no TFDS
+        prepare_folder,  # imported here: other benchmarks run without TFDS
     )
 
     rows = []
@@ -93,7 +93,7 @@ def _rows(label: str, found: dict[str, dict[str, list]]) -> list[Row]:
 
 
 def write_images(root: Path) -> None:
-    """A folder in COCO format: noise of several scales, which a JPEG takes for a photograph."""
+    """A folder in COCO format: noise of several scales, which compresses like a photograph."""
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
     rng = np.random.default_rng(0)
@@ -116,7 +116,9 @@ def write_images(root: Path) -> None:
             )
     categories = [{"id": i, "name": f"class {i}"} for i in (1, 2, 3)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (root / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    (root / "annotations" / "instances_train.json").write_text(
+        json.dumps(content), encoding="utf-8"
+    )
     size = np.mean([path.stat().st_size for path in (root / "images").iterdir()])
     print(f"{IMAGES} JPEGs of {SIZE[1]} x {SIZE[0]}, {size / 1e3:.0f} kB on average")
 

@@ -1,4 +1,4 @@
-"""Contestant of data.py: decodes JPEGs and does nothing else."""
+"""Contestant of data.py: only decodes JPEGs."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Contestant of data.py: this package's stream of batches, as the training loop takes it."""
+"""Contestant of data.py: the stream of batches that the training loop reads."""
 
 import sys
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Contestant of data.py: the same work by tf.data; needs TensorFlow and nothing of this package."""
+"""Contestant of data.py: the same work in tf.data; needs TensorFlow, but not this package."""
 
 import json
 import os
@@ -21,7 +21,9 @@ FEATURES = {
 
 def write_records(images: Path, path: str) -> None:
     """One TFRecord file of encoded images, boxes (y1, x1, y2, x2 in pixels) and labels."""
-    content = json.loads((images / "annotations" / "instances_train.json").read_text())
+    content = json.loads(
+        (images / "annotations" / "instances_train.json").read_text(encoding="utf-8")
+    )
     objects = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         objects[annotation["image_id"]].append(annotation)
@@ -89,7 +91,7 @@ def _area(boxes: tf.Tensor) -> tf.Tensor:
 
 
 def stream(path: str, case: str, cores: int) -> tf.data.Dataset:
-    """Endless shuffled batches of 16, two ahead."""
+    """Endless shuffled batches of 16, two prefetched."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = cores
     options.threading.max_intra_op_parallelism = 1

@@ -1,9 +1,9 @@
-"""Detecting in a folder of photographs: files to files, beside the bare compiled function.
+"""Detection in a folder of images, from files to files, compared with the bare compiled function.
 
-Ours is `retinanet-jax detect`, all of it but loading and compiling: it reads and decodes, detects,
-draws ten objects on each image and writes images, COCO JSON and CSV. The bare function gets the
-same images as batches that are ready in memory. Copies of the images of --images, or made-up
-ones of 640 x 480, make up --count. The network is a ResNet of random weights, and 80 classes.
+Ours is `retinanet-jax detect` without loading and compiling: it reads, decodes, detects, draws ten
+objects on each image and writes images, COCO JSON and CSV. The bare function gets the same images
+as batches in memory. --count images are copies of those in --images, or synthetic ones of 640 x
+480. The network is a ResNet with random weights and 80 classes.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from benchmarks.rows import Row, compare, processor, versions
 def add_arguments(parser) -> None:
     parser.add_argument("--cores", default="2", help="how many cores to use, one after the other")
     parser.add_argument("--images", type=Path, help="a folder of photographs")
-    parser.add_argument("--count", type=int, default=200, help="how many images of it, or copies")
+    parser.add_argument("--count", type=int, default=200, help="images, with repetition")
     parser.add_argument("--size", default="320", help="short side for the network, in pixels")
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--batch_size", default="1", help="images at a time")
@@ -37,7 +37,7 @@ def run(arguments) -> list[Row]:
 
 
 def copy_in_turn(source: Path, target: Path, count: int) -> None:
-    """`count` files: those of a folder, again and again, under new names."""
+    """Copies `count` files under new names, cycling through those of a folder."""
     target.mkdir()
     originals = sorted(path for path in source.iterdir() if path.is_file())
     for i in range(count):

@@ -19,12 +19,12 @@ from retinanet_jax.config.settings import default_config, from_config_dict
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.inference.detector import Detector
 
-IN_MEMORY = 32  # batches of the bare function, taken again and again
+IN_MEMORY = 32  # batches of the bare function, which cycles through them
 OBJECTS = 10  # drawn on each image
 
 
-def made_up(size: int, backbone: str, batch_size: int) -> Detector:
-    """A Detector of random weights that finds something everywhere."""
+def random_detector(size: int, backbone: str, batch_size: int) -> Detector:
+    """A Detector with random weights and a score threshold of 0."""
     tree = default_config()
     fields = {
         "model.backbone": backbone,
@@ -41,7 +41,7 @@ def made_up(size: int, backbone: str, batch_size: int) -> Detector:
 
 
 def _drawn(model) -> dict:
-    """Variables without the compilation that an initialisation costs."""
+    """Random variables without compiling an initialization."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -56,7 +56,7 @@ def _drawn(model) -> dict:
 
 
 def detecting(detector: Detector, images: Path, formats: str) -> Callable[[], None]:
-    """A function that does what the command does."""
+    """A function that does the work of `retinanet-jax detect`."""
     options = {"threshold": 0.0, "max_detections": OBJECTS}
 
     def work() -> None:
@@ -69,7 +69,7 @@ def detecting(detector: Detector, images: Path, formats: str) -> Callable[[], No
 
 
 def bare(detector: Detector, images: list[Path]) -> Callable[[], None]:
-    """A function that detects in as many images, which are in memory in batches."""
+    """A function that detects in as many images, from batches in memory."""
     batches, predict_fn = [], detector.predict_fn
 
     def keep(variables, batch):
@@ -94,7 +94,7 @@ def bare(detector: Detector, images: list[Path]) -> Callable[[], None]:
 
 if __name__ == "__main__":
     mode, folder, size, backbone, batch_size = sys.argv[1:]
-    detector = made_up(int(size), backbone, int(batch_size))
+    detector = random_detector(int(size), backbone, int(batch_size))
     images = find_inputs([folder], Path(folder) / "none").images
     is_bare = mode == "bare"
     work = bare(detector, images) if is_bare else detecting(detector, Path(folder), mode)

@@ -1,7 +1,7 @@
-"""COCO's twelve numbers through `coco_average_precision`: hotcoco beside pycocotools.
+"""COCO's twelve numbers by `coco_average_precision`: hotcoco compared with pycocotools.
 
-1,000 images with 7 objects of 80 classes on average and 100 detections each. The numbers of the two
-have to be equal to 1e-12.
+1,000 images with on average 7 objects of 80 classes and 100 detections each. The numbers must agree
+to 1e-12.
 """
 
 from functools import partial

@@ -10,8 +10,8 @@ from retinanet_jax.metrics.coco import coco_average_precision
 CLASSES, SIZE = 80, 640
 
 
-def made_up(num_images: int) -> tuple[dict, list[dict]]:
-    """A ground truth and results of which about one in fourteen is an object, moved a little."""
+def random_results(num_images: int) -> tuple[dict, list[dict]]:
+    """Ground truth and results; about one result in fourteen is an object with a shifted box."""
     rng = np.random.default_rng(0)
     annotations, results = [], []
     for image_id in range(1, num_images + 1):
@@ -39,14 +39,14 @@ def made_up(num_images: int) -> tuple[dict, list[dict]]:
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """x, y, width, height [n 4], of all of COCO's sizes."""
+    """Boxes x, y, width, height [n 4] in all of COCO's size ranges."""
     sides = np.exp(rng.uniform(np.log(12), np.log(300), (count, 2)))
     return np.concatenate([rng.uniform(0, 1, (count, 2)) * (SIZE - sides), sides], axis=1)
 
 
 if __name__ == "__main__":
     backend, num_images = sys.argv[1], int(sys.argv[2])
-    truth, results = made_up(num_images)
+    truth, results = random_results(num_images)
     found: list[dict[str, float]] = []
 
     def score() -> None:

@@ -1,9 +1,9 @@
-"""All that is measured on an accelerator, in one run: the network, loss, post-processing and NMS.
+"""All measurements on an accelerator in one run: the network, loss, post-processing and NMS.
 
-Inference and training in bfloat16 on the cases, beside torchvision's better mode, channels_last and
-bfloat16 autocast; then the largest batch that rematerialisation is to make room for, ours alone;
-then the single operations in float32. A contestant that fails or runs out of memory is named and
-left out. On a CPU it runs as well, with small cases.
+First inference and training in bfloat16, compared with the faster mode of torchvision
+(channels_last, bfloat16 autocast); then training with a large batch and rematerialization, ours
+only; then single operations in float32. A contestant that fails or runs out of memory is named and
+left out. Small cases also run on a CPU.
 """
 
 import argparse
@@ -20,7 +20,7 @@ CASES = "800x800x16,800x800x32,800x1344x16,800x1344x32"
 def add_arguments(parser) -> None:
     cores = str(len(os.sched_getaffinity(0)))
     network.add_arguments(parser, CASES, cores, "bfloat16")
-    parser.add_argument("--remat_cases", default="800x1344x128", help="with --remat, ours alone")
+    parser.add_argument("--remat_cases", default="800x1344x128", help="with --remat, ours only")
     parser.add_argument("--shrink", type=int, default=1, help="as in postprocess")
     parser.set_defaults(peers="eager,compile", steps=10, remat="backbone", platforms="")
     parser.set_defaults(anchors=200_000, classes=80, boxes="1000,5000", outputs=100)
@@ -43,7 +43,7 @@ def run(arguments) -> list[Row]:
 
 
 def _by_case(arguments) -> list[argparse.Namespace]:
-    """The same arguments with one case each, so that one which fails leaves the others."""
+    """The same arguments with one case each, so that a failure affects one case only."""
     return [
         argparse.Namespace(**{**vars(arguments), "cases": case})
         for case in filter(None, arguments.cases.split(","))

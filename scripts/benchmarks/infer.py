@@ -1,4 +1,4 @@
-"""From a batch of images to detections, with random weights, beside torchvision's RetinaNet."""
+"""From a batch of images to detections with random weights, compared with torchvision."""
 
 from benchmarks import network
 from benchmarks.rows import Row

@@ -1,4 +1,4 @@
-"""Made-up input of the benchmarks, the same for all contestants; needs NumPy only."""
+"""Random inputs of the benchmarks, the same for all contestants; needs NumPy only."""
 
 import math
 
@@ -21,14 +21,14 @@ def loss_inputs(num_anchors: int, num_classes: int) -> tuple[np.ndarray, np.ndar
 
 
 def anchors_per_level(shrink: int) -> list[int]:
-    """Nine a cell, on the canvas with sides divided by `shrink`."""
+    """Nine anchors per cell, on the canvas with sides divided by `shrink`."""
     return [
         9 * math.prod(math.ceil(side / shrink / stride) for side in CANVAS) for stride in STRIDES
     ]
 
 
 def heads_outputs(shrink: int, num_classes: int) -> dict[str, list[np.ndarray]]:
-    """Logits, deltas and anchors per level of one image, 201,600 anchors where `shrink` is 1.
+    """Logits, deltas and anchors per level of one image; 201,600 anchors if `shrink` is 1.
 
     Logits are normal about -6 with a deviation of 1: about 0.1% pass the score threshold of 0.05.
     """

@@ -1,4 +1,4 @@
-"""Focal loss, value and gradient: ours beside torchvision's and optax's on one-hot targets."""
+"""Focal loss, value and gradient, compared with torchvision and optax on one-hot targets."""
 
 from benchmarks import ops
 from benchmarks.rows import Row

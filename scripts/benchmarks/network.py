@@ -1,9 +1,9 @@
-"""What the benchmarks of the whole network share: ResNet-50, 80 classes, ours beside torchvision's.
+"""Common parts of infer, train and gpu: ResNet-50 with 80 classes, compared with torchvision.
 
-They run on the device that each library finds. On a CPU, one core gives CPU time, and more cores
-wall time, since threads that wait for each other use CPU time as well. The share of the limit is
-that of the operations of the convolutions in the time, over the rate of a large matrix product in
-the same type on the same device.
+Each library runs on the device that it finds. On one CPU core the CPU time counts; on more cores
+the wall time, because waiting threads also use CPU time. The share of the limit is the rate of the
+convolutions' operations over the rate of a large matrix product of the same type on the same
+device.
 """
 
 import re
@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.contestants import Contestant, take_turns
 from benchmarks.rows import Row, compare, measure_and_unit, processor, versions
 
-# Two for a multiplication with its addition, of an image; stem and res2 are frozen.
+# Per image; a multiplication with its addition counts two. Stem and res2 are frozen.
 OPERATIONS = {
     (640, 640): {"infer": 190.7e9, "train": 546e9},
     (800, 800): {"infer": 298e9, "train": 855e9},
@@ -26,14 +26,14 @@ OPERATIONS = {
 
 
 class Case(NamedTuple):
-    """What a batch is: pixels, and images."""
+    """Height and width in pixels, and images of a batch."""
 
     height: int
     width: int
     batch: int
 
     def operations(self, mode: str) -> float:
-        """Of a batch; mode is infer or train. For other sizes, by the area."""
+        """Operations of a batch; mode is infer or train. Other sizes scale by their area."""
         size = (self.height, self.width)
         scale = 1.0
         if size not in OPERATIONS:
@@ -51,16 +51,20 @@ def parse_case(text: str) -> Case:
 
 def add_arguments(parser, cases: str, cores: str = "1,2", dtype: str = "float32") -> None:
     parser.add_argument("--cores", default=cores, help="how many cores to use, one after the other")
-    parser.add_argument("--cases", default=cases, help="SIZExBATCH or HxWxBATCH, by commas")
+    parser.add_argument("--cases", default=cases, help="SIZExBATCH or HxWxBATCH, comma-separated")
     parser.add_argument("--dtype", default=dtype, choices=("float32", "bfloat16"))
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--remat", default="none", help="config.model.remat of ours")
-    parser.add_argument("--steps", type=int, default=1, help="steps of a round, without waiting")
+    parser.add_argument(
+        "--steps", type=int, default=1, help="steps that a round starts without waiting"
+    )
     parser.add_argument("--peers", default="eager", help="torchvision's modes: eager, compile")
     parser.add_argument("--peer_python", default=sys.executable, help="a Python with torchvision")
     parser.add_argument("--profile", default="", help="folder for traces of one step of ours")
     parser.add_argument(
-        "--xla_flags", default="", help="flags to compare ours with; sets of them by semicolons"
+        "--xla_flags",
+        default="",
+        help="sets of flags to compare ours with; semicolons between",
     )
 
 
@@ -90,7 +94,7 @@ def _measured(mode: str, case: Case, cores: int, arguments) -> dict[str, dict[st
 def _rows(
     mode: str, case: Case, cores: int, found: dict[str, dict[str, list]], arguments
 ) -> Iterator[Row]:
-    """Of inference, the network alone comes first; then a row for each peer, the fastest first."""
+    """For inference a row of the network alone, then a row for each peer, the fastest first."""
     ours = found.pop("ours")
     device = ours["device"][0]
     measure, unit = measure_and_unit(cores, device)

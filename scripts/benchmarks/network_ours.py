@@ -28,7 +28,7 @@ CATEGORIES = Categories(tuple(f"class {i}" for i in range(80)), tuple(range(1, 8
 def configured(dtype: str, backbone: str, remat: str = "none") -> Config:
     """torchvision's conventions, random weights.
 
-    Norms, stem and res2 are frozen as for pretrained weights, which a config refuses without them.
+    Norms, stem and res2 are frozen, which a config allows only with pretrained weights.
     """
     free = {"model.frozen_stages": 0, "model.norm": "batch", "model.remat": remat}
     tree = with_recipe(default_config(), "torchvision_v1")
@@ -38,7 +38,7 @@ def configured(dtype: str, backbone: str, remat: str = "none") -> Config:
     return dataclasses.replace(config, model=frozen)
 
 
-def made_up(height: int, width: int, batch: int) -> Batch:
+def random_batch(height: int, width: int, batch: int) -> Batch:
     images, boxes, labels = inputs.images(height, width, batch)
     sizes = np.tile(np.float32([height, width]), (batch, 1))
     crowd, valid = np.zeros(labels.shape, bool), np.ones(batch, bool)
@@ -46,9 +46,9 @@ def made_up(height: int, width: int, batch: int) -> Batch:
 
 
 def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], Any]]:
-    """Functions that start the work once and return what it will give.
+    """Functions that start the work once and return its result without waiting.
 
-    '' is the whole work; of inference, 'forward_' is that of the network alone.
+    The key '' is the whole work, and 'forward_' for inference the network alone.
     """
     mesh = make_mesh(jax.devices()[:1])
     setup = make_setup(config, CATEGORIES, mesh, print)
@@ -71,7 +71,7 @@ def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], 
 
 
 def network_alone(config: Config) -> Callable:
-    """From pixels to logits and deltas, which stay on the device."""
+    """A function from pixels to logits and deltas, which stay on the device."""
     per_location = config.anchors.anchors_per_location
     model = build_model(config.model, CATEGORIES.num_classes, per_location)
 
@@ -84,9 +84,9 @@ def network_alone(config: Config) -> Callable:
 
 
 def time_steps(start: Callable[[], Any], count: int) -> dict[str, float]:
-    """CPU and wall time of a step: so many are started one behind the other, the last waited for.
+    """CPU and wall time of a step: starts `count` steps and waits for the last.
 
-    A device works them off in order and never waits for the host, as in training.
+    As in training, the device does not wait for the host between steps.
     """
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(count):
@@ -97,9 +97,9 @@ def time_steps(start: Callable[[], Any], count: int) -> dict[str, float]:
 
 
 def matrix_rate(dtype: str) -> float:
-    """Operations a second of a large matrix product of random numbers.
+    """Operations per second of a large matrix product of random numbers.
 
-    Of zeros or ones it would be higher: a GPU whose bits seldom change draws less power.
+    With zeros or ones a GPU draws less power and is faster.
     """
     side, count = (1024, 1) if jax.default_backend() == "cpu" else (8192, 10)
     matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)
@@ -110,7 +110,7 @@ def matrix_rate(dtype: str) -> float:
 
 
 def device_memory() -> dict[str, float]:
-    """The peak of the device's memory, where the device tells it; a CPU does not."""
+    """Peak memory of the device, if JAX reports it; on a CPU it does not."""
     stats = jax.devices()[0].memory_stats() or {}
     peak = stats.get("peak_bytes_in_use")
     return {} if peak is None else {"memory_mb": peak / 1e6}
@@ -118,14 +118,14 @@ def device_memory() -> dict[str, float]:
 
 if __name__ == "__main__":
     mode, *case, dtype, backbone, steps, remat, profile = sys.argv[1:]
-    starts = stepping(mode, made_up(*map(int, case)), configured(dtype, backbone, remat))
+    starts = stepping(mode, random_batch(*map(int, case)), configured(dtype, backbone, remat))
     for start in starts.values():
         jax.block_until_ready(start())  # compiles
     if profile:
         with jax.profiler.trace(os.path.join(profile, "x".join([mode, *case]))):
             jax.block_until_ready(starts[""]())
     about = {"name": os.environ.get("XLA_FLAGS", "").strip()}
-    about |= {"device": jax.devices()[0].device_kind, **device_memory()}  # before the rate's
+    about |= {"device": jax.devices()[0].device_kind, **device_memory()}  # before matrix_rate
 
     def round_of_work() -> dict:
         times = {

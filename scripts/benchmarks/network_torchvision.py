@@ -1,7 +1,7 @@
-"""Contestant of infer.py, train.py and gpu.py: torchvision's RetinaNet, v1; nothing of ours.
+"""Contestant of infer.py, train.py and gpu.py: torchvision's RetinaNet v1, without this package.
 
-In mode 'compile', torch.compile works on backbone and heads, which are nearly all of the time; what
-surrounds them depends on values and would break its graphs. On a GPU the layout is channels_last.
+In mode 'compile', torch.compile compiles backbone and heads, which take nearly all of the time; the
+rest depends on values and would break its graphs. On a GPU the layout is channels_last.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ torch.backends.cudnn.benchmark = True
 
 
 def build(height: int, width: int, backbone: str, how: str) -> RetinaNet:
-    """Frozen norms, stem and res2, which is what the builder makes of pretrained weights."""
+    """Norms, stem and res2 are frozen, as torchvision does for pretrained weights."""
     body = resnet_fpn_backbone(
         backbone_name=backbone,
         weights=None,
@@ -43,7 +43,7 @@ def build(height: int, width: int, backbone: str, how: str) -> RetinaNet:
 
 
 def stepping(mode: str, images: list, targets: list, model: RetinaNet, precision) -> Callable:
-    """A function without arguments that does the work once; the GPU may still be at it then."""
+    """A function that does the work once; on a GPU it returns before the work is done."""
     if mode == "infer":
         model.eval()
 
@@ -79,7 +79,7 @@ def on_device(height: int, width: int, batch: int) -> tuple[list, list]:
 
 
 def time_steps(step: Callable, count: int) -> dict[str, float]:
-    """CPU and wall time of a step; waits for the device after the last."""
+    """CPU and wall time of a step; waits for the device after the last one."""
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(count):
         step()
@@ -94,7 +94,7 @@ def wait() -> None:
 
 
 def device_memory() -> dict[str, float]:
-    """The most that tensors held, on a GPU."""
+    """Peak memory of tensors on a GPU."""
     return {"memory_mb": torch.cuda.max_memory_allocated() / 1e6} if DEVICE.type == "cuda" else {}
 
 
@@ -107,7 +107,7 @@ if __name__ == "__main__":
         precision = functools.partial(torch.autocast, DEVICE.type, torch.bfloat16)
     model = build(height, width, backbone, how)
     step = stepping(mode, *on_device(height, width, batch), model, precision)
-    for _ in range(3):  # compiles, and lets cuDNN choose
+    for _ in range(3):  # compiles; cuDNN selects its algorithms
         step()
     wait()
     name = f"torchvision {torchvision.__version__}, torch {torch.__version__}, {how}"

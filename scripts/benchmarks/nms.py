@@ -1,4 +1,4 @@
-"""NMS alone, the first outputs of 1,000 and 5,000 crowded boxes, beside NumPy and torchvision."""
+"""NMS alone: the first outputs of 1,000 and 5,000 boxes, compared with NumPy and torchvision."""
 
 from benchmarks import ops
 from benchmarks.rows import Row

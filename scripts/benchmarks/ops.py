@@ -1,6 +1,6 @@
-"""What the benchmarks of single operations share: CPU time on one core, wall time on more.
+"""Common parts of the benchmarks of single operations: CPU time on one core, wall time on more.
 
-They run on the CPU, or where the arguments say so (`platforms`) on the device that is found.
+They run on the CPU, or on the platform that the arguments name (`platforms`).
 """
 
 import sys
@@ -20,10 +20,10 @@ def add_arguments(parser) -> None:
 def contest(
     case: str, sizes: tuple[int, ...], label: str, peers: tuple[str, ...], arguments
 ) -> list[Row]:
-    """Rows of one operation: module ops_ours against ops_PEER of each peer that is there.
+    """Rows of one operation: module ops_ours compared with ops_PEER of each available peer.
 
     Raises:
-        AssertionError: a peer comes to another result.
+        AssertionError: a peer has another result.
     """
     return [
         row

@@ -1,4 +1,4 @@
-"""Contestant of nms.py: greedy NMS in NumPy, one step for each kept box."""
+"""Contestant of nms.py: greedy NMS in NumPy, one iteration per kept box."""
 
 import sys
 
@@ -9,7 +9,7 @@ from benchmarks.contestants import serve, time_calls
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, max_outputs: int) -> np.ndarray:
-    """Indices of the first boxes that greedy NMS at 0.5 keeps, by falling score."""
+    """Indices of the first boxes that greedy NMS at 0.5 keeps, by descending score."""
     order = np.argsort(-scores, kind="stable")
     x1, y1, x2, y2 = boxes[order].T.copy()
     areas = (x2 - x1) * (y2 - y1)

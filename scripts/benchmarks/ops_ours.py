@@ -1,4 +1,4 @@
-"""Contestant of the benchmarks of operations: this package's."""
+"""Contestant of the benchmarks of operations: this package."""
 
 import sys
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def postprocess(shrink: int, num_classes: int) -> Callable[[], dict]:
 
 
 def suppress(num_boxes: int, max_outputs: int) -> Callable[[], dict]:
-    """The boxes that NMS keeps, by falling score."""
+    """The boxes that NMS keeps, by descending score."""
 
     def kept(boxes, scores, valid):
         return nms(boxes, scores, valid, iou_threshold=0.5, max_outputs=max_outputs)
@@ -46,7 +46,7 @@ def suppress(num_boxes: int, max_outputs: int) -> Callable[[], dict]:
 
 
 def measured(function: Callable, *arguments, count: int = 1) -> Callable[[], dict]:
-    """A round of `count` calls, compiled; the result to compare is the sum of the first output."""
+    """A function that times `count` compiled calls; its result is the sum of the first output."""
     compiled = jax.jit(function).lower(*arguments).compile()
     size = sum(x.nbytes for x in jax.tree.leaves(arguments) if isinstance(x, jax.Array))
     temporary = compiled.memory_analysis().temp_size_in_bytes / size

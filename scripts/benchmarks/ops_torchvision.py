@@ -1,4 +1,4 @@
-"""Contestant of the benchmarks of operations: torchvision's; needs nothing of this package."""
+"""Contestant of the benchmarks of operations: torchvision, without this package."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from benchmarks import inputs
 from benchmarks.contestants import peak_memory, serve, time_calls
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# The Python modules run without the compiled ones if somebody registers an NMS: not theirs.
+# Without its compiled extension, torchvision runs with an NMS that was registered in Python.
 NAME = f"torchvision {torchvision.__version__}, torch {torch.__version__}"
 
 
@@ -27,7 +27,7 @@ def to_device(array: np.ndarray) -> torch.Tensor:
 
 
 def loss(num_anchors: int, num_classes: int) -> Callable[[], float]:
-    """As RetinaNetClassificationHead.compute_loss: one-hot targets, rows that are not ignored."""
+    """As RetinaNetClassificationHead.compute_loss: one-hot targets, without ignored rows."""
     logits, labels = map(to_device, inputs.loss_inputs(num_anchors, num_classes))
     logits.requires_grad_()
 
@@ -66,7 +66,7 @@ def postprocess(shrink: int, num_classes: int) -> Callable[[], float]:
 
 
 def suppress(num_boxes: int, max_outputs: int) -> Callable[[], float]:
-    """torchvision::nms, which always finds all; needs the compiled one."""
+    """torchvision::nms, which always computes all outputs; needs the compiled extension."""
     if not _has_ops():
         sys.exit("torchvision has no compiled NMS here")
     boxes, scores = map(to_device, inputs.crowded_boxes(num_boxes))
@@ -74,13 +74,13 @@ def suppress(num_boxes: int, max_outputs: int) -> Callable[[], float]:
 
 
 def growth(work: Callable[[], float]) -> int:
-    """Bytes by which the device's memory, or the process's resident one, grows during a call."""
+    """Growth during a call, in bytes, of the memory of the GPU or of the process."""
     if DEVICE.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         work()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak
     before = peak_memory("self")
     work()
     return peak_memory("self") - before
@@ -95,6 +95,6 @@ if __name__ == "__main__":
     name = NAME if _has_ops() else f"{NAME}, NMS in Python"
     result = {"name": name, "result": work()}
     if case == "loss":
-        # Of the growth, the gradient is a result and has the size of the input.
+        # The growth includes the gradient, a result of the size of the input.
         result["temporary"] = growth(work) / (4 * math.prod(map(int, sizes))) - 1
     serve(lambda: time_calls(work, 10 if case == "nms" else 1) | result)

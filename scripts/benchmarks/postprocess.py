@@ -1,4 +1,4 @@
-"""From the heads' outputs of one image to 100 detections, beside torchvision's.
+"""From the heads' outputs of one image to 100 detections, compared with torchvision.
 
 201,600 anchors at 800 x 1344; both sides are divided by --shrink.
 """

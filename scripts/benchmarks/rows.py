@@ -1,4 +1,4 @@
-"""What a benchmark found: rows, printed as a table of Markdown or kept as JSON."""
+"""Results of a benchmark: rows, printed as a Markdown table or written as JSON."""
 
 import dataclasses
 import json
@@ -33,18 +33,18 @@ class Row:
     """One comparison; times in seconds, medians over the rounds.
 
     Attributes:
-        case: what was done.
+        case: the work that was measured.
         ours_s: time of ours.
-        peer: with what it is compared; '' for nothing.
+        peer: the program compared with; '' for none.
         peer_s: time of the peer.
         ratio: ours_s / peer_s of the same round: smallest, median, largest.
         memory_mb: peak memory of our process, or on a GPU of the device; peer_memory_mb the peer's.
         memory_per_image_mb: the same by the images of a batch, peer_memory_per_image_mb the peer's.
-        temporary: memory that the work takes beside its input and its results, as a multiple of the
-            input; peer_temporary that of the peer.
-        limit_share: share of what the hardware allows, where there is such a limit.
-        on_top: of detection, the time of what follows the network, over that of the network.
-        device: on what it ran.
+        temporary: memory of the work without its inputs and results, as a multiple of the inputs;
+            peer_temporary that of the peer.
+        limit_share: share of the limit of the hardware, if one is defined.
+        on_top: for detection, the time after the network over the time of the network.
+        device: name of the device.
         versions: of the packages that matter.
     """
 
@@ -75,7 +75,7 @@ def compare(case: str, ours: Sequence[float], peer: str, theirs: Sequence[float]
 
 
 def measure_and_unit(cores: int, device: str) -> tuple[str, str]:
-    """Which time counts, cpu_s or wall_s, and its name: of one CPU core it is that of the CPU."""
+    """The time that counts and its label: cpu_s on one CPU core, else wall_s."""
     if device != "cpu":
         return "wall_s", "time"
     return ("cpu_s", "CPU, 1 core") if cores == 1 else ("wall_s", f"time, {cores} cores")
@@ -84,14 +84,14 @@ def measure_and_unit(cores: int, device: str) -> tuple[str, str]:
 def processor() -> str:
     """The name of the processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
 
 def versions(*packages: str, extra: str = "") -> str:
-    """Of Python, jax, numpy and further packages by name; `extra` is appended."""
+    """Versions of Python, jax, numpy and the given packages; `extra` is appended."""
     found = [f"Python {platform.python_version()}"]
     for name in (*VERSIONS_OF, *packages):
         try:
@@ -102,7 +102,7 @@ def versions(*packages: str, extra: str = "") -> str:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Prints the rows as Markdown, and below it where they were measured."""
+    """Prints the rows as a Markdown table, then devices and versions."""
     more = [field for field in OPTIONAL if any(getattr(row, field) is not None for row in rows)]
     columns = [*COLUMNS, *(OPTIONAL[field] for field in more)]
     print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
@@ -129,5 +129,7 @@ def _pair(ours: float | None, peer: float | None, form: str) -> str:
 
 
 def write_json(rows: Sequence[Row], path: Path) -> None:
-    """Keeps the rows, a list of objects with the fields of Row."""
-    path.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    """Writes a JSON list of objects with the fields of Row."""
+    path.write_text(
+        json.dumps([dataclasses.asdict(row) for row in rows], indent=2), encoding="utf-8"
+    )

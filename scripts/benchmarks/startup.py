@@ -1,7 +1,7 @@
-"""Start-up: from the start of the process to the end of the first step, cold and warm.
+"""Start-up: from the start of the process to the first logged step, without and with a cache.
 
-The first start of a round finds an empty cache_dir, the second what the first left there. Both are
-ended once the first step is logged.
+The first start of a round has an empty cache_dir, the second the cache_dir of the first. Both end
+when the first step is logged.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.contestants import SCRIPTS, peak_memory
 from benchmarks.rows import Row, compare, processor, versions
 
-MOST = 1800.0  # seconds of a start
+TIMEOUT = 1800.0  # seconds for a start
 
 
 def add_arguments(parser) -> None:
@@ -54,11 +54,11 @@ def _start(config: str, workdir: Path, cache: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "retinanet_jax.main", f"--config={config}"]
     command += [f"--workdir={workdir}", f"--config.data.cache_dir={cache}"]
     command += ["--config.train.log_every=1"]
-    # A folder set there would take the place of cache_dir.
+    # It would replace cache_dir.
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     start = time.perf_counter()
     with (
-        open(workdir.with_suffix(".log"), "w+") as output,
+        open(workdir.with_suffix(".log"), "w+", encoding="utf-8") as output,
         subprocess.Popen(
             command, cwd=SCRIPTS.parent, stdout=output, stderr=output, env=environment
         ) as process,
@@ -71,7 +71,7 @@ def _start(config: str, workdir: Path, cache: Path) -> dict[str, float]:
 
 
 def _wait_for(done: Callable[[], bool], process: subprocess.Popen, output) -> None:
-    deadline = time.monotonic() + MOST
+    deadline = time.monotonic() + TIMEOUT
     while not done():
         if process.poll() is not None or time.monotonic() > deadline:
             output.seek(0)
@@ -80,13 +80,13 @@ def _wait_for(done: Callable[[], bool], process: subprocess.Popen, output) -> No
 
 
 def _has_a_line(path: Path) -> bool:
-    return path.exists() and "\n" in path.read_text()
+    return path.exists() and "\n" in path.read_text(encoding="utf-8")
 
 
 def _used_by(pid: int) -> dict[str, float]:
     """CPU time and peak memory of a process and all its threads so far (Linux)."""
-    # Behind the name, which is in brackets, fields 14 and 15 of proc(5) are the 12th and 13th.
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    # After the name in brackets, fields 14 and 15 of proc(5) are the 12th and 13th.
+    ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
     return {
         "cpu_s": sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
         "memory_mb": peak_memory(pid) / 1e6,

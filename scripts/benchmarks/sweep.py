@@ -1,8 +1,8 @@
-"""A trial of a sweep, from the second on, beside a single run that is compiled already.
+"""A trial of a sweep, after the first, compared with a single run without its compilation.
 
-The trials differ in gamma and alpha and run one after the other in one process; each is compared
-with a run of the same config in a process of its own, whose clock starts when its functions are
-compiled. Both train, save, evaluate and draw as any run does.
+The trials differ in gamma and alpha and run one after the other in one process. Each is compared
+with a run of the same config in its own process, whose clock starts when its functions are
+compiled. Both train, save, evaluate and draw.
 """
 
 import os
@@ -50,7 +50,7 @@ def run(arguments) -> list[Row]:
 
 
 def planned(config: str, folder: Path) -> int:
-    """Plans the sweep of both; how many trials it has."""
+    """Plans the sweep of both; returns the number of trials."""
     tree = load_experiment(config)
     tree.data.cache_dir = os.fspath(folder / "cache")
     axes = [grid_axis(text, tree) for text in GRID]

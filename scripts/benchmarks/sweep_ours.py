@@ -32,7 +32,7 @@ def trials(folder: Path) -> Callable[[], None]:
 
 
 def single(folder: Path, number: int) -> Callable[[], None]:
-    """A function that trains as trial `number` does; all that it calls is compiled already."""
+    """A function that trains as trial `number` does, with everything compiled in advance."""
     config = read_plan(folder / "sweep")[number].config()
     keep_compilations(config.data.cache_dir)
     cache = compiled(config, folder / f"compiled{number}")
@@ -40,7 +40,7 @@ def single(folder: Path, number: int) -> Callable[[], None]:
 
 
 def compiled(config: Config, workdir: Path) -> RunCache:
-    """The functions of a run, each of which has been called."""
+    """The functions of a run, each called once and so compiled."""
     cache, mesh = RunCache(), make_mesh()
     train_set, eval_set = load_datasets(config.data)
     functions = cache.functions(config, train_set.categories.num_classes, mesh)
@@ -56,7 +56,7 @@ def compiled(config: Config, workdir: Path) -> RunCache:
 if __name__ == "__main__":
     mode, folder, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 
-    # What runs say does not belong among the answers.
+    # Standard output is for measurements only.
     with contextlib.redirect_stdout(sys.stderr):
         work = trials(folder) if mode == "trials" else single(folder, number)
 

@@ -1,4 +1,4 @@
-"""One training step, stem and res2 and all norms frozen, beside torchvision's RetinaNet."""
+"""One training step with frozen stem, res2 and norms, compared with torchvision."""
 
 from benchmarks import network
 from benchmarks.rows import Row

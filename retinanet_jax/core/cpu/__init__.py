@@ -1,1 +1,1 @@
-"""Convolutions as each platform computes them fastest."""
+"""Convolutions by platform: XLA's on GPU and TPU, faster ones on CPU."""

@@ -1,14 +1,15 @@
-"""Convolutions, by what each platform does fastest.
+"""`convolve`: the convolution of every layer, by the fastest method of each platform.
 
-GPUs and TPUs have plain convolutions, forward and backward. On CPUs, XLA's gradients by a kernel
-are up to four times slower than they need to be (docs/performance.md), and its 3x3 convolutions
-multiply directly. There, where it pays, kernels of 1x1 get their gradients as matrix products, and
-3x3 kernels are Winograd's. The platform is chosen when a function is lowered, so that one traced on
-a machine without a GPU is the GPU's all the same; a function exported for several has all of them.
+GPUs and TPUs run XLA's convolutions, forward and backward. On CPUs XLA computes kernel gradients up
+to four times slower than necessary (docs/performance.md) and 3x3 convolutions directly. There,
+float32 1x1 convolutions become matrix products, and large 3x3 ones use Winograd's algorithm. The
+platform is selected at lowering: a function traced on a CPU machine and lowered for a GPU contains
+the GPU's convolutions, and one exported for several platforms contains all of them.
 """
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from retinanet_jax.core.cpu.winograd import winograd_convolve
 
 Function = Callable[[Array, Array], Array]
 
-# Below, transforming the tiles or the kernel takes longer than the multiplications it spares.
+# Below these sizes, Winograd's transforms cost more than the multiplications that they save.
 LEAST_CHANNELS, LEAST_TILES = 128, 64
 
 
@@ -29,13 +30,26 @@ def convolve(
     *,
     stride: int,
     groups: int = 1,
+    precision: str = "default",
+    float32_result: bool = False,
 ) -> Float[Array, "b h2 w2 d"]:
     """A convolution padded by k // 2 on every side; h2 = ceil(h / stride).
 
-    x and kernel have the same dtype, which the result has too. Reverse mode only
-    (`jax.custom_vjp`) where a CPU has a way of its own.
+    Reverse-mode differentiation only (`jax.custom_vjp`).
+
+    Args:
+      x: input.
+      kernel: of the same dtype as x.
+      stride: in both directions.
+      groups: the input's channels are divided into this many.
+      precision: of float32 products on GPU and TPU: 'default', 'high' or 'highest'.
+      float32_result: returns the sums as float32 whatever x.dtype is; gradients are computed in
+        x.dtype. Otherwise the result has x.dtype.
     """
-    plain = functools.partial(_plain, stride=stride, groups=groups)
+    precision = None if precision == "default" else precision  # None: JAX's own default
+    plain = functools.partial(_plain, stride=stride, groups=groups, precision=precision)
+    if float32_result and x.dtype != jnp.float32:
+        return _with_float32_result(x, kernel, plain)
     known = all(isinstance(size, int) for size in x.shape)  # no symbolic shapes of jax.export
     if not known or x.size == 0 or x.dtype != jnp.float32 or groups > 1:
         return plain(x, kernel)
@@ -52,7 +66,15 @@ def _winograd_pays(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> b
     return min(kernel_shape[2:]) >= LEAST_CHANNELS and tiles >= LEAST_TILES
 
 
-def _plain(x: Array, kernel: Array, *, stride: int, groups: int) -> Array:
+def _plain(
+    x: Array,
+    kernel: Array,
+    *,
+    stride: int,
+    groups: int,
+    precision: str | None,
+    preferred_element_type: Any = None,
+) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -60,12 +82,35 @@ def _plain(x: Array, kernel: Array, *, stride: int, groups: int) -> Array:
         ((kernel.shape[0] // 2,) * 2,) * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
     )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _with_float32_result(x: Array, kernel: Array, plain: Callable[..., Array]) -> Array:
+    return plain(x, kernel, preferred_element_type=jnp.float32)
+
+
+def _float32_forward(
+    x: Array, kernel: Array, plain: Callable[..., Array]
+) -> tuple[Array, tuple[Array, Array]]:
+    return _with_float32_result(x, kernel, plain), (x, kernel)
+
+
+def _float32_backward(
+    plain: Callable[..., Array], saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    # JAX's own rule would convert x and kernel to float32 and convolve those.
+    return jax.vjp(plain, *saved)[1](gradient.astype(saved[0].dtype))
+
+
+_with_float32_result.defvjp(_float32_forward, _float32_backward)
 
 
 def _matrix_product(x: Array, kernel: Array, *, stride: int) -> Array:
     x = x[:, ::stride, ::stride]
-    # Of matrices the gradient by the kernel is a product; of more axes also a transposed copy.
+    # As matrices, so that the kernel gradient is one product, without a transposed copy.
     product = x.reshape(-1, x.shape[3]) @ kernel[0, 0]
     return product.reshape(*x.shape[:3], -1)
 
@@ -92,6 +137,5 @@ def _backward(
     )
 
 
-# Not by differentiating platform_dependent: what all platforms save for their gradients would then
-# be saved on each.
+# Differentiating platform_dependent itself would save, on each platform, the residuals of all.
 _by_platform.defvjp(_forward, _backward)

@@ -2,10 +2,12 @@
 
 Each layout (COCO, YOLO, VOC XML, labelme, CSV, ...) has a module with two functions:
 
-    find(root) -> Layout | None     looks at names and the first bytes of files, quickly
-    Layout.read(split) -> RawSplit  reads the annotations of one split
+    find(root) -> Layout | None            looks at names and the first bytes of files, quickly
+    Layout.read(split, guard) -> RawSplit  reads the annotations of one split
 
-Everything after that is the same for all layouts: sizes, EXIF, checks of boxes, ids, categories.
+Everything after that is the same for all layouts (check_split.py): sizes of images, EXIF
+orientation, checks of boxes and ids, categories over all splits. A reader therefore does not open
+image files, does not clip or check boxes, and leaves out only what it cannot read at all.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.archives import AnyPath
+from retinanet_jax.data.data_errors import Guard
 
 
 class RawObject(NamedTuple):
@@ -20,7 +23,8 @@ class RawObject(NamedTuple):
 
     class_name: of its category.
     box: x, y, width, height; in pixels, or as shares of the image where `RawImage.normalized`.
-    where: the entry in its file, for messages: 'annotation id 7', 'line 3', 'object 2'.
+    where: the entry in its file, for messages: 'line 3', 'object 2'; '' stands for 'annotation id'
+        and `id`.
     area: of the object in square pixels; None takes the box's.
     crowd: whether the box stands for a region of many objects, which is ignored.
     id: as annotated; None has it numbered.
@@ -28,7 +32,7 @@ class RawObject(NamedTuple):
 
     class_name: str
     box: tuple[float, float, float, float]
-    where: str
+    where: str = ""
     area: float | None = None
     crowd: bool = False
     id: int | None = None
@@ -62,7 +66,7 @@ class RawSplit(NamedTuple):
 
     images: in the order of the files.
     class_names: in the order of the labels; None where the annotations only use names, which are
-        then taken in alphabetical order from all splits together.
+        then taken in alphabetical order.
     category_ids: of `class_names`, as annotated; None numbers them from 1.
     notes: what the reader changed, by reason, as (reason, where) pairs: 'polygon, its bounding box
         taken'.
@@ -77,18 +81,21 @@ class RawSplit(NamedTuple):
 class Layout(NamedTuple):
     """A folder whose layout was recognised.
 
-    name: 'coco', 'yolo', 'voc', 'labelme', 'csv', 'imagefolder', as `data.layout` names it.
-    tool: who writes such folders, for the line that says what was found: 'COCO as Roboflow writes
-        it'.
+    name: 'coco', 'yolo', 'voc', 'labelme', 'via', 'csv', 'imagefolder', as `data.layout` has it.
+    tool: who writes such folders, for the line that reports what was found: 'COCO JSON as exported
+        by Roboflow'.
     splits: the names of the splits as they are on disk.
-    read: from the name of a split to its content. Raises DataError for a file that cannot be read
-        at all; errors of single entries are for the guard that it is given.
+    read: from the name of a split, and the guard for errors of single entries, to its content.
+        Raises DataError for a file that cannot be read at all.
+    folders: that hold the images and annotations; () is the root alone. Changes in them are
+        noticed, and images in them that no annotation names are reported.
     """
 
     name: str
     tool: str
     splits: tuple[str, ...]
-    read: Callable[..., RawSplit]
+    read: Callable[[str, Guard], RawSplit]
+    folders: tuple[Path, ...] = ()
 
 
 Finder = Callable[[Path], Layout | None]

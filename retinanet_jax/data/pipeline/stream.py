@@ -1,6 +1,5 @@
 """Batches by their number: one alone, or a stream of them made ahead by threads of this process."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
@@ -11,6 +10,7 @@ import grain
 from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, fill_row
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.data.pipeline.order import NO_EXAMPLE, Plan, Source
+from retinanet_jax.runtime.cores import available_cores
 
 Read = Callable[[int], Example]  # index -> the example as it is stored
 Prepare = Callable[[Read, int, int], Example]  # read, index, epoch -> what goes into the batch
@@ -190,8 +190,3 @@ class _Rows:
 def thread_count(settings: PipelineConfig) -> int:
     """How many threads make examples."""
     return settings.num_threads or available_cores()
-
-
-def available_cores() -> int:
-    """The cores of this process where the system can tell, else those of the whole machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

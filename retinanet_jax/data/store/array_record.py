@@ -24,6 +24,7 @@ from retinanet_jax.data.records import Annotation, Categories
 from retinanet_jax.data.sources import Annotated
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.store.tfds_record import parse_record
+from retinanet_jax.runtime.user_folders import expand_user
 
 SOURCE_FILE = "source.json"
 
@@ -53,7 +54,7 @@ class TfdsSource:
 
     def __init__(self, folder: Path, split: str, cache_dir: str | Path):
         self.folder, self.split = Path(folder), split
-        self._cache_dir = Path(cache_dir).expanduser()
+        self._cache_dir = expand_user(cache_dir)
         builder = open_builder(self.folder)
         self.name = parse_split(split)[0]
         if self.name not in builder.info.splits:
@@ -77,7 +78,8 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Example:
         record = self.record(index)
         name = record["image/filename"].decode(errors="replace")
-        image = images_lib.decode(record["image"], f"{self.folder}: {name}")
+        where = f"{self.folder}: {name}"
+        image = images_lib.decode(record["image"], where, _orientation(record))
         return Example(image, *self.objects(record, image.shape[:2]), self.id_of(record))
 
     def record(self, index: int) -> dict:
@@ -103,7 +105,7 @@ class TfdsSource:
     def _unreadable(self, place: int, what: str) -> DataError:
         file = self._files[int(np.searchsorted(self._ends, place, side="right"))]
         fix = (
-            "put the file back as it was or prepare the data again, with scripts/prepare_data.py; "
+            "put the file back as it was or prepare the data again with `retinanet-jax prepare`; "
             "the same command goes on from the last checkpoint"
         )
         return DataError("prepared data", file, f"record {place} of the split", what, fix)
@@ -176,8 +178,14 @@ class TfdsSource:
         for i in tqdm(numbers, f"{self.name}: reading sizes", delay=2, leave=False, disable=None):
             record = self.record(i)
             ids[i] = self.id_of(record)
-            sizes[i] = images_lib.image_size(record["image"], f"{self.folder}: record {i}")
+            size = images_lib.image_size(record["image"], f"{self.folder}: record {i}")
+            sizes[i] = images_lib.turned_size(size, _orientation(record))
         return RecordIndex(ids, sizes)
+
+
+def _orientation(record: dict) -> int:
+    """The EXIF orientation by which the decoded pixels are turned; COCO and VOC are as stored."""
+    return int(record.get("image/orientation", 1))
 
 
 def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.DatasetBuilder:
@@ -189,7 +197,7 @@ def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.D
     try:
         builder = tfds.builder_from_directory(os.fspath(folder))
     except (OSError, ValueError, KeyError, json_format.Error) as error:
-        fix = "prepare it again, with scripts/prepare_data.py"
+        fix = "prepare it again with `retinanet-jax prepare`"
         raise DataError(
             "prepared data", folder, "", f"TFDS cannot read it ({error})", fix
         ) from error
@@ -198,7 +206,7 @@ def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.D
         what = f"its records are {' and '.join(formats) or 'of no known format'}, not {file_format}"
         fix = "prepare it with file_format='array_record'"
         if "tfrecord" in formats:
-            command = f"python scripts/prepare_data.py --convert={folder} --data_dir=NEW_FOLDER"
+            command = f"retinanet-jax prepare --convert={folder} --data_dir=NEW_FOLDER"
             fix = f"convert it by {command} and set data.root to NEW_FOLDER"
         raise DataError("prepared data", folder, "", what, fix)
     return builder
@@ -238,7 +246,7 @@ def read_source_file(folder: Path) -> SourceFile | None:
     content = json.loads(path.read_text(encoding="utf-8"))
     names, ids = content["categories"]["names"], content["categories"]["ids"]
     categories = Categories(tuple(names), tuple(ids))
-    return SourceFile(categories, Report(content["report"]), content.get("boxes", {}))
+    return SourceFile(categories, Report.from_json(content["report"]), content.get("boxes", {}))
 
 
 def index_file(folder: Path, name: str) -> Path:

@@ -1,0 +1,234 @@
+"""Files of a dataset's folder: found by name in one scan, read as bytes or text."""
+
+import codecs
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from retinanet_jax.data.data_errors import DataError
+
+# By name alone: a scan does not open the files.
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".jp2", ".avif"),
+    )
+)
+# Of one annotation file that is read as a whole, such as that of one image.
+MAX_BYTES = 1 << 28
+_SPLIT = re.compile(
+    r"(train|training|trainval|val|valid|validation|dev|eval|test|testing)([-_ ]?\d+)?",
+    re.IGNORECASE,
+)
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CHUNK, _THREADS = 64, 8  # files that one task reads; tasks at a time
+
+
+class Listing(NamedTuple):
+    """The content of one folder, without hidden entries: sorted names of files and folders."""
+
+    path: str
+    folders: list[str]
+    files: list[str]
+
+    def with_suffix(self, *suffixes: str) -> list[str]:
+        """The files whose suffix, in lower case, is one of these."""
+        return [name for name in self.files if suffix_of(name) in suffixes]
+
+    def images(self) -> list[str]:
+        """The image files, by their suffix."""
+        return [name for name in self.files if suffix_of(name) in IMAGE_SUFFIXES]
+
+
+def list_folder(path: str | Path) -> Listing:
+    """One folder; an empty listing where it cannot be read. Pipes and devices are left out."""
+    folders, files = [], []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file():
+                    files.append(entry.name)
+    except OSError:
+        pass
+    return Listing(str(path), sorted(folders), sorted(files))
+
+
+def walk(path: str | Path) -> Iterator[Listing]:
+    """A folder and all folders below it, in the order of their names; each real folder once."""
+    seen: set[tuple[int, int]] = set()
+    pending = [str(path)]
+    while pending:
+        folder = pending.pop()
+        try:
+            status = os.stat(folder)
+        except OSError:
+            continue
+        if (status.st_dev, status.st_ino) in seen:  # a symbolic link may lead upwards
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        listing = list_folder(folder)
+        yield listing
+        pending.extend(os.path.join(folder, name) for name in reversed(listing.folders))
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name in lower case, with its dot; '' if there is none."""
+    return os.path.splitext(name)[1].lower()
+
+
+def stem_of(name: str) -> str:
+    """A file's name without its suffix."""
+    return os.path.splitext(name)[0]
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a folder or file of this name holds a split: 'train', 'valid', 'val2017', ..."""
+    return _SPLIT.fullmatch(name) is not None
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """The first of the named folders in `folder`, which may differ in upper and lower case."""
+    present = list_folder(folder).folders
+    for name in names:
+        if name in present:
+            return folder / name
+        for other in present:
+            if other.lower() == name.lower():
+                return folder / other
+    return None
+
+
+def relative_name(path: str | Path, root: Path) -> str:
+    """A file's name for RawImage: relative to the dataset's root, with / between folders."""
+    name, start = str(path), os.path.join(root, "")
+    return name.removeprefix(start).replace(os.sep, "/")
+
+
+def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
+    """The content of a file.
+
+    Raises:
+      DataError: it cannot be read, is not a regular file or is larger than `limit` bytes.
+    """
+    try:
+        if not os.path.isfile(path):  # reading a pipe or a device may never end
+            raise OSError("no such file")
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or str(error)
+        raise DataError("annotation file", path, "", what, "check that it is there") from error
+    if len(data) > limit:
+        what, fix = f"is larger than {limit:,} bytes", "check that it is an annotation file"
+        raise DataError("annotation file", path, "", what, fix)
+    return data
+
+
+def read_head(path: str | Path, size: int) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
+def text_encoding(head: bytes) -> str:
+    """The encoding that the byte order mark of a text file states; UTF-8 without one."""
+    return next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8")
+
+
+def decode_text(data: bytes, path: str | Path) -> str:
+    """Text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    Raises:
+      DataError: it is neither; `path` names it.
+    """
+    encoding = text_encoding(data)
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        what = f"is not text in {encoding.removesuffix('-sig').upper()} ({error.reason})"
+        raise DataError("encoding", path, "", what, "save it as UTF-8") from error
+
+
+def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
+    """The text of a file, decoded as `decode_text` does.
+
+    Raises:
+      DataError: as read_bytes and decode_text.
+    """
+    return decode_text(read_bytes(path, limit), path)
+
+
+def read_many(paths: Sequence[str | Path]) -> Iterator[bytes | DataError]:
+    """The contents of many small files in order, with a progress bar; a DataError for a bad one.
+
+    Threads read ahead: on a remote disk many small files take one latency each.
+    """
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    progress = tqdm(
+        total=len(paths), desc="reading annotations", delay=2, leave=False, disable=None
+    )
+    with progress, ThreadPoolExecutor(_THREADS, thread_name_prefix="annotations") as pool:
+        for start in range(0, len(chunks), 4 * _THREADS):
+            for contents in pool.map(_read_chunk, chunks[start : start + 4 * _THREADS]):
+                yield from contents
+                progress.update(len(contents))
+
+
+def _read_chunk(paths: Sequence[str | Path]) -> list[bytes | DataError]:
+    contents: list[bytes | DataError] = []
+    for path in paths:
+        try:
+            contents.append(read_bytes(path))
+        except DataError as error:
+            contents.append(error)
+    return contents
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The class names of a text file with one name a line, in the order of the labels.
+
+    Raises:
+      DataError: it cannot be read, has no name, an empty line between names or a name twice.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    return checked_class_names(lines, path)
+
+
+def checked_class_names(names: list[str], path: Path) -> tuple[str, ...]:
+    """Class names as a tuple.
+
+    Raises:
+      DataError: there is none, one is empty or there twice; `path` names their file.
+    """
+    if not names:
+        raise DataError("class names", path, "", "has no class name", "write one name a line")
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            what = "is empty, which would shift the labels of the classes after it"
+            raise DataError("class names", path, f"class {number}", what, "write its name")
+        if name in seen:
+            what = f"{name!r} is also class {seen[name]}"
+            raise DataError("class names", path, f"class {number}", what, "name each class once")
+        seen[name] = number
+    return tuple(names)

@@ -1,0 +1,125 @@
+"""Datasets with one annotation file for each image: where the files and their images are.
+
+They are beside the images or in a folder of their own, and in split folders or not.
+"""
+
+import collections
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.formats.folder_files import (
+    is_split_name,
+    list_folder,
+    read_class_names,
+    relative_name,
+    stem_of,
+    subfolder,
+    walk,
+)
+
+CLASS_FILES = ("classes.txt", "labels.txt", "predefined_classes.txt")
+_IMAGES = ("JPEGImages", "images", "image", "imgs", "img")
+_LOOKED_AT = 20  # files that a folder is judged by
+
+
+class Part(NamedTuple):
+    """A folder with annotations and the folder of their images; the same where they are beside.
+
+    image_set: a file that lists the images of a split; None takes all.
+    """
+
+    annotations: Path
+    images: Path
+    image_set: Path | None = None
+
+
+class Kind(NamedTuple):
+    """Which files are annotations: their suffix, a check of their content, folders they are in."""
+
+    suffix: str
+    is_one: Callable[[Path], bool]
+    folders: Sequence[str]
+
+
+def find_part(folder: Path, kind: Kind) -> Part | None:
+    """The annotations of a folder and their images; None where it has none."""
+    annotations = subfolder(folder, *kind.folders)
+    if annotations is not None and _has_annotations(annotations, kind):
+        return Part(annotations, subfolder(folder, *_IMAGES) or folder)
+    listing = list_folder(folder)
+    if any(kind.is_one(folder / n) for n in listing.with_suffix(kind.suffix)[:_LOOKED_AT]):
+        images = None if listing.images() else subfolder(folder, *_IMAGES)
+        return Part(folder, images or folder)
+    return None
+
+
+def find_parts(root: Path, kind: Kind) -> dict[str, Part]:
+    """The splits of a folder: 'train' where nothing divides it, {} where it has no annotations."""
+    part = find_part(root, kind)
+    if part is not None:
+        inner = [n for n in list_folder(part.annotations).folders if is_split_name(n)]
+        inner = [n for n in inner if _has_annotations(part.annotations / n, kind)]
+        if inner:  # annotations/train with images/train, or with images/ for all splits
+            places = {n: subfolder(part.images, n) or part.images for n in inner}
+            return {n: Part(part.annotations / n, places[n]) for n in inner}
+        return {"train": part}
+    names = [name for name in list_folder(root).folders if is_split_name(name)]
+    parts = {name: find_part(root / name, kind) for name in names}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _has_annotations(folder: Path, kind: Kind) -> bool:
+    for listing in walk(folder):
+        if files := listing.with_suffix(kind.suffix):
+            return any(kind.is_one(Path(listing.path) / n) for n in files[:_LOOKED_AT])
+    return False
+
+
+def class_names_of(root: Path, parts: dict[str, Part]) -> tuple[str, ...] | None:
+    """The names in classes.txt and the like; None where there is no such file.
+
+    Raises:
+      DataError: the file is broken.
+    """
+    for folder in searched_folders(root, parts):
+        for name in CLASS_FILES:
+            if (folder / name).is_file():
+                return read_class_names(folder / name)
+    return None
+
+
+def searched_folders(root: Path, parts: dict[str, Part]) -> list[Path]:
+    """Where a list of the classes may be."""
+    inner = [folder for part in parts.values() for folder in part[:2] if folder != root]
+    return list(dict.fromkeys([root, *inner, *(folder.parent for folder in inner)]))
+
+
+def annotation_files(folder: Path, suffix: str) -> dict[str, str]:
+    """Paths of the files below a folder by their names, relative to it and without suffix."""
+    paths = [
+        os.path.join(listing.path, name)
+        for listing in walk(folder)
+        for name in listing.with_suffix(suffix)
+    ]
+    return {stem_of(relative_name(path, folder)): path for path in paths}
+
+
+class ImageNames:
+    """The images below a folder by their names, relative to it, with and without suffix."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.names: set[str] = set()
+        self.by_stem: dict[str, list[str]] = collections.defaultdict(list)
+        for listing in walk(folder):
+            start = relative_name(os.path.join(listing.path, ""), folder)
+            start = "" if listing.path == str(folder) else start
+            for name in listing.images():
+                self.names.add(start + name)
+                self.by_stem[stem_of(start + name)].append(start + name)
+
+    def path(self, name: str) -> str:
+        """The path of an image by its name."""
+        return os.path.join(self.folder, name)

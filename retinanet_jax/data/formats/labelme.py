@@ -1,0 +1,231 @@
+"""labelme's JSON: one file for each image, beside it or in a folder of its own.
+
+Read are rectangles; and the bounding boxes of polygons, circles, masks and oriented rectangles.
+Points and lines have no box and are left out. Shapes of one label with the same `group_id` are
+parts of one object, as in labelme's own conversion to COCO. Files of X-AnyLabeling and AnyLabeling
+have the same form.
+"""
+
+import functools
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.folder_files import (
+    checked_class_names,
+    decode_text,
+    read_head,
+    read_many,
+    read_text,
+    relative_name,
+)
+from retinanet_jax.data.formats.folder_parts import (
+    CLASS_FILES,
+    ImageNames,
+    Kind,
+    Part,
+    annotation_files,
+    find_parts,
+    searched_folders,
+)
+from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+
+OUTLINE = "polygons, masks or rotated boxes, bounding boxes taken"
+NO_BOX = "points and lines, left out"
+GROUPED = "shapes of one group_id, joined to one object"
+IGNORED = "shapes with the label __ignore__, left out"
+_FOLDERS = ("annotations", "labels", "labelme", "json", "jsons")
+_OUTLINES = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
+_WITHOUT_BOX = ("point", "points", "line", "lines", "linestrip")
+# labelme's labels.txt begins with these.
+_NO_CLASSES = ("__ignore__", "_background_")
+_HEAD = 1 << 16
+
+Corners = tuple[float, float, float, float]
+
+
+class LabelmeFolder(NamedTuple):
+    """Where the parts of a dataset are, and the class names, where a file lists them."""
+
+    root: Path
+    splits: dict[str, Part]
+    class_names: tuple[str, ...] | None
+
+
+def find(root: Path) -> Layout | None:
+    """The dataset in a folder.
+
+    Raises:
+      DataError: its list of class names is broken.
+    """
+    splits = find_parts(root, Kind(".json", _is_labelme, _FOLDERS))
+    if not splits:
+        return None
+    dataset = LabelmeFolder(root, splits, _class_names(root, splits))
+    read = functools.partial(read_split, dataset)
+    return Layout("labelme", "labelme JSON", tuple(splits), read, (root,))
+
+
+def _is_labelme(path: Path) -> bool:
+    head = read_head(path, _HEAD).replace(b"\0", b"")  # of UTF-16
+    return re.search(rb'"shapes"\s*:\s*\[', head) is not None
+
+
+def _class_names(root: Path, splits: dict[str, Part]) -> tuple[str, ...] | None:
+    for folder in searched_folders(root, splits):
+        for path in (folder / name for name in CLASS_FILES):
+            if path.is_file():
+                lines = (line.strip() for line in read_text(path).splitlines())
+                names = [line for line in lines if line and line not in _NO_CLASSES]
+                return checked_class_names(names, path)
+    return None
+
+
+def read_split(dataset: LabelmeFolder, split: str, guard: Guard) -> RawSplit:
+    """The images of a split with their objects; see raw.Layout."""
+    part = dataset.splits[split]
+    names = ImageNames(part.images)
+    files = annotation_files(part.annotations, ".json")
+    images, notes = [], []
+    contents = read_many(list(files.values()))
+    for (stem, file), data in zip(files.items(), contents, strict=True):
+        path = Path(file)
+        with guard:
+            if isinstance(data, DataError):
+                raise data
+            content = _parse(data, path)
+            if content is None:  # another JSON file of the folder
+                continue
+            image = _image_of(content, stem, names, dataset.root, path)
+            objects = _objects(content["shapes"], path, dataset.class_names, guard, notes)
+            name = relative_name(image, dataset.root)
+            read = RawImage(name, Path(image), path, objects, size=_size(content))
+            images.append(read)
+    return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes))
+
+
+def _parse(data: bytes, path: Path) -> dict | None:
+    """The content of a file; None where it is JSON of another kind."""
+    try:
+        content = json.loads(decode_text(data, path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        what = f"is not JSON ({str(error)[:200]})"
+        raise DataError("annotation file", path, "", what, "save it again in labelme") from error
+    if not isinstance(content, dict) or "shapes" not in content:
+        return None
+    if not isinstance(content["shapes"], list):
+        what = f"shapes is {fields.short(content['shapes'])}"
+        raise DataError("annotation file", path, "", what, "write a list")
+    return content
+
+
+def _image_of(content: dict, stem: str, names: ImageNames, root: Path, path: Path) -> str:
+    """The path of the annotated image, which may be missing.
+
+    `imagePath` is relative to the JSON file; where it is out of date, the image of its name in the
+    folder of images, or that of the JSON file's own name.
+    """
+    stated = content.get("imagePath")
+    if not isinstance(stated, str) or not stated.strip() or "\0" in stated:
+        what = f"imagePath is {fields.short(stated)}"
+        raise DataError("imagePath", path, "", what, "write the path of the image")
+    stated = stated.strip().replace("\\", "/")
+    beside = os.path.normpath(os.path.join(path.parent, stated))
+    if Path(beside).is_relative_to(root) and os.path.isfile(beside):
+        return beside
+    base = os.path.join(os.path.dirname(stem), os.path.basename(stated))
+    if base in names.names:
+        return names.path(base)
+    same_stem = names.by_stem.get(stem, [])
+    if len(same_stem) > 1:
+        what = f"may be for {' or '.join(same_stem)}"
+        raise DataError("ambiguous image", path, "imagePath", what, "name one of them in imagePath")
+    return names.path(same_stem[0] if same_stem else base)
+
+
+def _size(content: dict) -> tuple[int, int] | None:
+    """(height, width) as stated; None where it is missing or not a size."""
+    sides = [fields.finite(content.get(side)) for side in ("imageHeight", "imageWidth")]
+    if any(side is None or side < 1 or side != int(side) for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])
+
+
+def _objects(
+    shapes: list,
+    path: Path,
+    class_names: tuple[str, ...] | None,
+    guard: Guard,
+    notes: list[tuple[str, str]],
+) -> tuple[RawObject, ...]:
+    """The objects of an image; errors of single shapes are for the guard."""
+    found: set[str] = set()
+    joined: dict[tuple, tuple[str, str, Corners]] = {}
+    for number, shape in enumerate(shapes):
+        with guard:
+            where = f"shapes[{number}]"
+            label = fields.text(shape, "label", path, where).strip()
+            if label in _NO_CLASSES:
+                found.add(IGNORED)
+                continue
+            if class_names is not None and label not in class_names:
+                what, fix = f"label is {fields.short(label)}", "add it to the list of classes"
+                raise DataError("class name", path, where, what, fix)
+            corners = _corners(shape, path, where, found)
+            if corners is None:
+                found.add(NO_BOX)
+                continue
+            group = shape.get("group_id")
+            key = (number,) if group is None else (label, str(group))
+            if key in joined:
+                found.add(GROUPED)
+                _, where, other = joined[key]
+                corners = (*map(min, corners[:2], other[:2]), *map(max, corners[2:], other[2:]))
+            joined[key] = (label, where, corners)
+    notes.extend((reason, str(path)) for reason in sorted(found))
+    return tuple(
+        RawObject(label, (x1, y1, x2 - x1, y2 - y1), where)
+        for label, where, (x1, y1, x2, y2) in joined.values()
+    )
+
+
+def _corners(shape: dict, path: Path, where: str, found: set[str]) -> Corners | None:
+    """x1, y1, x2, y2 around a shape; None for one without a box."""
+    kind = shape.get("shape_type") or "polygon"  # as in files of old versions
+    if kind in _WITHOUT_BOX:
+        return None
+    points = _points(shape, path, where)
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    corners = min(xs), min(ys), max(xs), max(ys)
+    if kind == "rectangle" and len(points) >= 2:
+        return corners
+    if kind == "circle" and len(points) == 2:
+        found.add(OUTLINE)
+        radius = math.dist(*points)
+        return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
+    if kind == "mask" and len(points) == 2:  # from its first to its last pixel
+        found.add(OUTLINE)
+        return corners[0], corners[1], corners[2] + 1, corners[3] + 1
+    if kind in _OUTLINES and len(points) >= 3:
+        found.add(OUTLINE)
+        return corners
+    what = f"is a {fields.short(kind)} of {len(points)} points"
+    raise DataError("shape", path, where, what, "draw it as a rectangle or a polygon")
+
+
+def _points(shape: dict, path: Path, where: str) -> list[tuple[float, float]]:
+    value = shape.get("points")
+    points = value if isinstance(value, list) and value else [None]
+    pairs = [p if isinstance(p, list) and len(p) == 2 else (None, None) for p in points]
+    numbers = [(fields.finite(x), fields.finite(y)) for x, y in pairs]
+    if any(None in pair for pair in numbers):
+        what = f"points is {fields.short(value)}"
+        raise DataError("points", path, where, what, "write [x, y] pairs of numbers, in pixels")
+    return numbers

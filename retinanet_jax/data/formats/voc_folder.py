@@ -1,0 +1,190 @@
+"""Pascal VOC's XML in folders of one's own: own classes, one XML file for each image.
+
+Recognised: Annotations/ with JPEGImages/ and ImageSets/Main/; annotations/ with images/; XML files
+beside the images; each of these also in split folders such as train/ and test/. The official
+releases, with their twenty classes and checks, are read by voc.py.
+"""
+
+import functools
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.folder_files import (
+    checked_class_names,
+    list_folder,
+    read_head,
+    read_many,
+    read_text,
+    relative_name,
+    stem_of,
+    subfolder,
+    suffix_of,
+)
+from retinanet_jax.data.formats.folder_parts import (
+    ImageNames,
+    Kind,
+    Part,
+    annotation_files,
+    class_names_of,
+    find_parts,
+    searched_folders,
+)
+from retinanet_jax.data.formats.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.formats.voc_xml import parse_xml, read_objects, stated_size
+
+OTHER_FILE_NAME = "filename of another image, the image of the XML's own name taken"
+NO_XML = "listed image without an XML file, taken as without objects"
+_ANNOTATIONS = ("Annotations", "xmls", "xml", "labels", "label")
+
+
+class VocFolder(NamedTuple):
+    """Where the parts of a dataset are, and the class names, where a file lists them."""
+
+    root: Path
+    splits: dict[str, Part]
+    class_names: tuple[str, ...] | None
+
+
+def find(root: Path) -> Layout | None:
+    """The dataset in a folder, or in the only folder in it, such as VOCdevkit/VOC2012.
+
+    Raises:
+      DataError: its list of class names is broken.
+    """
+    kind = Kind(".xml", _is_voc_xml, _ANNOTATIONS)
+    folder = root
+    while not (splits := find_parts(folder, kind)):
+        inner = list_folder(folder).folders
+        if len(inner) != 1 or len(folder.parts) > len(root.parts) + 1:
+            return None
+        folder = folder / inner[0]
+    part = splits.get("train")
+    if lists := _image_sets(folder) if part else []:
+        splits = {stem_of(path.name): part._replace(image_set=path) for path in lists}
+    dataset = VocFolder(root, splits, _class_names(folder, splits))
+    beside = all(part.annotations == part.images for part in splits.values())
+    tool = "Pascal VOC XML beside the images" if beside else "Pascal VOC XML"
+    return Layout("voc", tool, tuple(splits), functools.partial(read_split, dataset), (root,))
+
+
+def _is_voc_xml(path: Path) -> bool:
+    head = read_head(path, 2000).replace(b"\0", b"")  # of UTF-16
+    return re.search(rb"<annotation[\s>]", head) is not None
+
+
+def _image_sets(root: Path) -> list[Path]:
+    """The lists of ImageSets/Main, without those of single classes (cat_train.txt)."""
+    sets = subfolder(root, "ImageSets")
+    main = sets and (subfolder(sets, "Main") or sets)
+    if main is None:
+        return []
+    stems = [stem_of(name) for name in list_folder(main).with_suffix(".txt")]
+    whole = [s for s in stems if not any(s.endswith(f"_{other}") for other in stems)]
+    return [main / f"{stem}.txt" for stem in whole]
+
+
+def _class_names(root: Path, splits: dict[str, Part]) -> tuple[str, ...] | None:
+    """The names in classes.txt and the like, or in CVAT's labelmap.txt."""
+    for path in (folder / "labelmap.txt" for folder in searched_folders(root, splits)):
+        if path.is_file():
+            lines = [line.strip() for line in read_text(path).splitlines()]
+            names = [line.split(":")[0] for line in lines if line and not line.startswith("#")]
+            # CVAT adds it for masks.
+            return checked_class_names([name for name in names if name != "background"], path)
+    return class_names_of(root, splits)
+
+
+def read_split(dataset: VocFolder, split: str, guard: Guard) -> RawSplit:
+    """The images of a split with their objects; see raw.Layout."""
+    part, notes = dataset.splits[split], []
+    names = ImageNames(part.images)
+    files = annotation_files(part.annotations, ".xml")
+    listed = _listed(part.image_set, files, names, guard) if part.image_set else files
+    contents = read_many([path for path in listed.values() if path])
+    images = []
+    for stem, path in listed.items():
+        content = next(contents) if path else None
+        with guard:
+            if path is None:
+                image, size, objects = names.path(names.by_stem[stem][0]), None, ()
+                notes.append((NO_XML, image))
+            elif isinstance(content, DataError):
+                raise content
+            else:
+                root = parse_xml(content, path)
+                _check_root(root, path)
+                image, size = _image_of(root, stem, names, path, notes), stated_size(root)
+                objects = read_objects(root, path, dataset.class_names, guard, notes)
+            name, annotation_file = relative_name(image, dataset.root), path or part.image_set
+            images.append(RawImage(name, Path(image), Path(annotation_file), objects, size=size))
+    return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes))
+
+
+def _check_root(root: ElementTree.Element, path: str) -> None:
+    if root.tag != "annotation":
+        what = f"is <{root.tag[:40]}>, not <annotation>"
+        raise DataError("annotation file", path, "", what, "export it as Pascal VOC XML")
+
+
+def _listed(
+    image_set: Path, files: dict[str, str], names: ImageNames, guard: Guard
+) -> dict[str, str | None]:
+    """The entries of `files` that a list names; None for an image without an XML file.
+
+    CVAT writes none for an image without objects.
+    """
+    listed: dict[str, str | None] = {}
+    for number, line in enumerate(read_text(image_set).splitlines(), 1):
+        whole = line.strip().replace("\\", "/")
+        if not whole:
+            continue
+        quoted = re.match(r'"(.+?)"', whole)  # CVAT's, of a name with a space
+        first = quoted[1] if quoted else whole.split()[0]
+        stems = [whole, first, *(stem_of(n) for n in (whole, first) if suffix_of(n))]
+        stem = next((stem for stem in stems if stem in files), None)
+        stem = stem or next((stem for stem in stems if stem in names.by_stem), None)
+        with guard:
+            if stem is None:
+                what = f"there is neither an XML file nor an image of the name {short(first)}"
+                fix = "add the files, or delete the line"
+                raise DataError("missing annotation", image_set, f"line {number}", what, fix)
+            listed[stem] = files.get(stem)
+    return listed
+
+
+def _image_of(
+    root: ElementTree.Element,
+    stem: str,
+    images: ImageNames,
+    path: str,
+    notes: list[tuple[str, str]],
+) -> str:
+    """The path of the image that an XML file annotates; it may be missing.
+
+    The image of the XML file's own name, as the VOC devkit has it; `filename`, which is often out
+    of date, decides between several of them, or names the image where there is none.
+    """
+    stated = root.findtext("filename", "").strip().replace("\\", "/")
+    folder = os.path.dirname(stem)
+    beside = os.path.join(folder, os.path.basename(stated))
+    same_stem = images.by_stem.get(stem, [])
+    named = next((name for name in (stated, beside) if name in images.names), None)
+    if named is not None and (named in same_stem or not same_stem):
+        return images.path(named)
+    if len(same_stem) > 1:
+        what = f"may be for {' or '.join(same_stem)}"
+        raise DataError("ambiguous image", path, "filename", what, "name one of them in filename")
+    if same_stem:
+        if named is not None:
+            notes.append((OTHER_FILE_NAME, path))
+        return images.path(same_stem[0])
+    # Suffix wrong or missing.
+    by_stated = images.by_stem.get(stem_of(beside)) or images.by_stem.get(beside) or []
+    if len(by_stated) == 1 and beside:
+        return images.path(by_stated[0])
+    return images.path(beside or f"{stem}.jpg")

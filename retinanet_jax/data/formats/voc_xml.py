@@ -1,0 +1,157 @@
+"""The XML of Pascal VOC: one file for each image, an <object> for each box.
+
+Corners are taken as they are, without a shift: labelImg, CVAT and Roboflow count pixels from 0,
+unlike the official releases. `difficult` objects are crowds, as in VOC's own datasets.
+"""
+
+import math
+import re
+from xml.etree import ElementTree
+
+from retinanet_jax.data.archives import AnyPath
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.raw import RawObject
+
+ROTATED = "rotated boxes, bounding boxes taken"
+POLYGON = "polygons without bndbox, bounding boxes taken"
+DELETED = "object marked as deleted, left out"
+_TRUE, _FALSE = ("1", "true", "yes"), ("", "0", "false", "no", "unspecified")
+
+
+def parse_xml(data: bytes, path: AnyPath | str) -> ElementTree.Element:
+    """The root element.
+
+    Raises:
+      DataError: it is not XML, or has a document type; `path` names it.
+    """
+    try:
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Tree()))
+    except (ValueError, LookupError, ElementTree.ParseError) as error:
+        what = f"cannot be read as XML ({error})"
+        raise DataError(
+            "annotation file", path, "", what, "export the annotations again"
+        ) from error
+
+
+class _Tree(ElementTree.TreeBuilder):
+    """Refuses a document type before any of its entities is expanded."""
+
+    def doctype(self, name: str, public_id: str | None, system: str | None) -> None:
+        raise ValueError("it has a DOCTYPE, which no annotation needs")
+
+
+def stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    """(height, width) as stated; None where it is missing, 0 or not a number."""
+    sides = [root.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
+    whole = all(re.fullmatch(r"\d{1,6}(\.0*)?", side) for side in sides)
+    height, width = (int(float(side)) for side in sides) if whole else (0, 0)
+    return (height, width) if height and width else None
+
+
+def read_objects(
+    root: ElementTree.Element,
+    path: str,
+    class_names: tuple[str, ...] | None,
+    guard: Guard,
+    notes: list[tuple[str, str]],
+) -> tuple[RawObject, ...]:
+    """The objects of an image; broken ones are for the guard, and `notes` counts changed ones.
+
+    `class_names`: that may occur; None allows all.
+    """
+    objects, found = [], set()
+    for number, element in enumerate(root.findall("object"), 1):
+        with guard:
+            where = f"object {number}"
+            if _flag(element, "deleted", path, where):  # LabelMe's
+                found.add(DELETED)
+                continue
+            name = element.findtext("name", "").strip()
+            if not name or (class_names is not None and name not in class_names):
+                fix = "write the name of its class"
+                fix += "" if class_names is None else ", or add it to the list of classes"
+                raise DataError("class name", path, where, f"name is {short(name)}", fix)
+            crowd = _flag(element, "difficult", path, where)
+            box = _box(element, path, where, found)
+            objects.append(RawObject(name, box, where, crowd=crowd))
+    notes.extend((reason, path) for reason in sorted(found))
+    return tuple(objects)
+
+
+def _flag(element: ElementTree.Element, name: str, path: str, where: str) -> bool:
+    text = element.findtext(name, "").strip().lower()
+    if text not in _TRUE + _FALSE:
+        raise DataError(name, path, where, f"{name} is {short(text)}", "write 0 or 1")
+    return text in _TRUE
+
+
+def _box(
+    element: ElementTree.Element, path: str, where: str, found: set[str]
+) -> tuple[float, float, float, float]:
+    """x, y, width, height of `bndbox`, or around what stands in its place."""
+    bndbox = element.find("bndbox")
+    if bndbox is not None:
+        sides = "xmin", "ymin", "xmax", "ymax"
+        x1, y1, x2, y2 = (_number(bndbox, side, path, where) for side in sides)
+        angle = _rotation(element, path, where)
+        if angle:
+            found.add(ROTATED)
+            center = (x1 + x2) / 2, (y1 + y2) / 2
+            return _around_rotated(*center, x2 - x1, y2 - y1, math.radians(angle))
+        return x1, y1, x2 - x1, y2 - y1
+    rotated = element.find("robndbox")  # roLabelImg's; the angle in radians
+    if rotated is not None:
+        found.add(ROTATED)
+        sides = "cx", "cy", "w", "h", "angle"
+        return _around_rotated(*(_number(rotated, side, path, where) for side in sides))
+    polygon = element.find("polygon")
+    if polygon is None:
+        raise DataError("bndbox", path, where, "has no bndbox", "add xmin, ymin, xmax, ymax")
+    found.add(POLYGON)
+    return _around_polygon(polygon, path, where)
+
+
+def _around_rotated(
+    x: float, y: float, width: float, height: float, angle: float
+) -> tuple[float, float, float, float]:
+    """The box around a box that is turned about its centre (x, y)."""
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    w, h = width * cos + height * sin, width * sin + height * cos
+    return x - w / 2, y - h / 2, w, h
+
+
+def _around_polygon(
+    polygon: ElementTree.Element, path: str, where: str
+) -> tuple[float, float, float, float]:
+    """Around <x1> <y1> <x2> ... (Roboflow's) or <pt><x> <y></pt> ... (LabelMe's)."""
+    numbers: dict[str, list[float]] = {"x": [], "y": []}
+    for parent in (polygon, *polygon.findall("pt")):
+        for child in parent:
+            if re.fullmatch(r"[xy]\d*", child.tag):
+                numbers[child.tag[0]].append(_number(parent, child.tag, path, where))
+    xs, ys = numbers["x"], numbers["y"]
+    if len(xs) < 3 or len(xs) != len(ys):
+        what = f"polygon has {len(xs)} x and {len(ys)} y"
+        raise DataError("polygon", path, where, what, "write three points or more")
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def _rotation(element: ElementTree.Element, path: str, where: str) -> float:
+    """CVAT's attribute `rotation` in degrees; 0 where there is none."""
+    for attribute in element.findall("attributes/attribute"):
+        if attribute.findtext("name", "").strip() == "rotation":
+            return _number(attribute, "value", path, where) % 360
+    return 0.0
+
+
+def _number(parent: ElementTree.Element, name: str, path: str, where: str) -> float:
+    text = parent.findtext(name)
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        what = f"{parent.tag} has {name} {short(text)}"
+        raise DataError(str(parent.tag), path, where, what, "write a number, in pixels")
+    return number

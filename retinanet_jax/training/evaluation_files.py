@@ -1,0 +1,48 @@
+"""The results of an evaluation in the workdir: metrics, detections, example images."""
+
+import json
+
+import numpy as np
+
+from retinanet_jax.config.settings import Config
+from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.inference.drawing import Objects, detection_grid
+from retinanet_jax.runtime.workdir import write_whole
+from retinanet_jax.training.evaluation import Evaluation, detection_arrays, results_by_image
+from retinanet_jax.training.run_log import RunLog
+
+
+def write_evaluation(
+    found: Evaluation, dataset: Dataset, config: Config, log: RunLog, step: int
+) -> None:
+    """Logs metrics and tables; writes detections.json, results.json and an image of examples."""
+    log.scalars(step, "eval", found.summary)
+    log.table(f"step {step}, {dataset.name}", found.summary)
+    log.table("AP by class", found.per_class)
+    image = draw_examples(found.results, dataset, config)
+    if image is not None:
+        log.message(f"ground truth and detections: {log.image(step, 'detections', image)}")
+    if log.active:
+        write_whole(log.workdir / "detections.json", json.dumps(found.results))
+        results = {"step": step, "summary": found.summary, "per_class": found.per_class}
+        write_whole(log.workdir / "results.json", json.dumps(results, indent=2))
+
+
+def draw_examples(results: list[dict], dataset: Dataset, config: Config) -> np.ndarray | None:
+    """An image [h w 3] of some images of the dataset, each with ground truth and detections.
+
+    Detections below config.evaluation.example_min_score are left out. None if
+    config.evaluation.example_images is 0.
+    """
+    count = min(config.evaluation.example_images, len(dataset.source))
+    if not count:
+        return None
+    shown = [r for r in results if r["score"] >= config.evaluation.example_min_score]
+    by_image, rows = results_by_image(shown), []
+    for index in np.linspace(0, len(dataset.source) - 1, count).astype(int):
+        example = dataset.source[int(index)]
+        boxes, scores, labels = detection_arrays(
+            by_image.get(example.image_id, []), dataset.categories
+        )
+        rows.append((example.image, example, Objects(boxes, labels, scores)))
+    return detection_grid(rows, dataset.categories.names)

@@ -1,0 +1,139 @@
+"""Checks before a run starts: objects in the data, the same run on resuming, equal processes."""
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retinanet_jax.config.settings import Config
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.records import Categories
+from retinanet_jax.data.sources import Source
+from retinanet_jax.inference.predict import describe
+from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
+from retinanet_jax.training.run_log import RunLog
+
+COCO_DETECTIONS = 100  # of an image; COCO's AP ignores all others (maxDets of pycocotools)
+
+
+def has_objects(source: Source) -> bool:
+    """Whether any image has an object other than a crowd; stops at the first one."""
+    return any(not source.annotated(index).crowd.all() for index in range(len(source)))
+
+
+def check_has_objects(dataset: Dataset) -> None:
+    """Raises DataError if there is nothing to learn in a training set."""
+    if not has_objects(dataset.source):
+        what = f"none of its {len(dataset.source)} images has an object (crowds are not learned)"
+        fix = "check the annotations and config.data.train_split"
+        raise DataError("no objects", dataset.name, "", what, fix)
+
+
+def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
+    """What to know about the metrics before an evaluation, as lines for the log."""
+    warnings = []
+    if not has_objects(dataset.source):
+        warnings.append(
+            f"warning: none of the {len(dataset.source)} evaluation images of {dataset.name} has "
+            "an object: AP is undefined (null in results.json)"
+        )
+    most = config.postprocess.max_detections
+    if config.evaluation.metric == "coco" and most > COCO_DETECTIONS:
+        warnings.append(
+            f"config.postprocess.max_detections={most}: COCO's AP uses the {COCO_DETECTIONS} "
+            "detections of an image with the highest scores"
+        )
+    return warnings
+
+
+def check_resumes_same_run(
+    checkpoints: Checkpoints, config: Config, categories: Categories, log: RunLog
+) -> None:
+    """Logs the settings that changed since the latest checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint has another network or other classes.
+    """
+    before, stored = describe(checkpoints)
+    check_same_classes(stored, categories, checkpoints.directory.parent)
+    changes = changed_fields(before, config)
+    network = [text for field, text in changes.items() if field.startswith(("model.", "anchors."))]
+    if network:
+        raise CheckpointError(
+            f"{checkpoints.directory}: holds a run with another network: {'; '.join(network)}; "
+            "use another --workdir, or the same settings"
+        )
+    if changes:
+        log.message("\n".join(["resumes with changed settings:", *changes.values()]))
+
+
+def changed_fields(before: Config, now: Config) -> dict[str, str]:
+    """By field, 'SECTION.FIELD', a line with its old and its new value."""
+    old, new = _flat(dataclasses.asdict(before)), _flat(dataclasses.asdict(now))
+    return {
+        field: f"config.{field} was {old.get(field)!r} and is {value!r}"
+        for field, value in new.items()
+        if old.get(field) != value
+    }
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            fields |= _flat(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def check_same_classes(stored: Categories, found: Categories, workdir: Path) -> None:
+    """Raises CheckpointError if a checkpoint was trained on other classes than the data has."""
+    if stored != found:
+        raise CheckpointError(
+            f"{workdir}: was trained on the classes {', '.join(stored.names)}, the data has "
+            f"{', '.join(found.names)}; use another workdir or the same data"
+        )
+
+
+def with_conventions_of(stored: Config, config: Config) -> Config:
+    """`config` with the settings that belong to the weights of a checkpoint."""
+    replace = dataclasses.replace
+    rules = ("max_log_scale", "clamp_both_sides", "clip_before_nms", "drop_empty")
+    return replace(
+        config,
+        model=stored.model,
+        anchors=stored.anchors,
+        pixels=stored.pixels,
+        pipeline=replace(
+            config.pipeline,
+            eval_resizing=stored.pipeline.eval_resizing,
+            eval_canvas=stored.pipeline.eval_canvas,
+        ),
+        postprocess=replace(
+            config.postprocess, **{rule: getattr(stored.postprocess, rule) for rule in rules}
+        ),
+    )
+
+
+def facts_of_run(
+    config: Config, first: int, train_set: Dataset, eval_set: Dataset
+) -> dict[str, Any]:
+    """What must be equal on all processes of a run; the paths of the data may differ."""
+    facts: dict[str, Any] = {"the first step": first, "config.seed": config.seed}
+    for section, fields in dataclasses.asdict(config).items():
+        if isinstance(fields, dict):
+            facts |= {f"config.{section}.{name}": value for name, value in fields.items()}
+    for local in ("root", "cache_dir", "annotations", "mix"):
+        del facts[f"config.data.{local}"]
+    for use, dataset in (("training", train_set), ("evaluation", eval_set)):
+        source = dataset.source
+        some = np.linspace(0, len(source) - 1, min(len(source), 1000)).astype(int)
+        ids = [source.image_id(int(index)) for index in some]
+        facts[f"the number of {use} images"] = len(source)
+        facts[f"the hash of the {use} image ids"] = zlib.crc32(np.array(ids, np.int64).tobytes())
+        facts[f"the {use} classes"] = dataset.categories.names
+    return facts

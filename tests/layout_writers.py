@@ -1,0 +1,350 @@
+"""One small dataset, written in every layout that data.root may point to.
+
+Each writer takes a folder and the splits; it writes images of noise, equal in all layouts, and the
+annotations as the tool of that name does.
+"""
+
+import csv
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+import cv2
+import numpy as np
+
+
+class Box(NamedTuple):
+    """One object: its class; x, y, width, height in pixels."""
+
+    name: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Annotated(NamedTuple):
+    """One image, by the name of its file."""
+
+    file_name: str
+    width: int
+    height: int
+    boxes: tuple[Box, ...] = ()
+
+
+Splits = dict[str, list[Annotated]]
+
+SMALL: Splits = {
+    "train": [
+        Annotated("a.png", 64, 48, (Box("cat", 4, 6, 20, 12), Box("dog", 30, 8, 25, 40))),
+        Annotated("b 1.png", 48, 64, (Box("dog", 0, 0, 48, 64),)),
+        Annotated("c.png", 64, 64),
+    ],
+    "val": [Annotated("d.png", 64, 48, (Box("cat", 10, 10, 30, 30),))],
+}
+
+
+def class_names(splits: Splits) -> list[str]:
+    """The names that occur, in alphabetical order."""
+    return sorted({box.name for images in splits.values() for im in images for box in im.boxes})
+
+
+def write_image(folder: Path, image: Annotated) -> Path:
+    """Noise whose seed is the image's name."""
+    generator = np.random.default_rng(zlib.crc32(image.file_name.encode()))
+    pixels = generator.integers(0, 256, (image.height, image.width, 3), np.uint8)
+    path = folder / image.file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def yolo_line(image: Annotated, box: Box, names: list[str]) -> str:
+    """`class x y width height`, each number such that it reads back as the same float."""
+    shares = (
+        (box.x + box.width / 2) / image.width,
+        (box.y + box.height / 2) / image.height,
+        box.width / image.width,
+        box.height / image.height,
+    )
+    return " ".join([str(names.index(box.name)), *map(repr, map(float, shares))])
+
+
+def _yolo_labels(folder: Path, image: Annotated, names: list[str]) -> None:
+    lines = [yolo_line(image, box, names) + "\n" for box in image.boxes]
+    _write((folder / image.file_name).with_suffix(".txt"), "".join(lines))
+
+
+def write_yolo(root: Path, splits: Splits) -> None:
+    """data.yaml, images/<split>, labels/<split>: Ultralytics."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / "images" / split, image)
+            _yolo_labels(root / "labels" / split, image, names)
+    entries = [f"{split}: images/{split}" for split in splits]
+    listed = [f"  {number}: {json.dumps(name)}" for number, name in enumerate(names)]
+    _write(root / "data.yaml", "\n".join([f"path: {root}", *entries, "names:", *listed, ""]))
+
+
+def write_yolo_roboflow(root: Path, splits: Splits) -> None:
+    """data.yaml with '../train/images', <split>/images, <split>/labels."""
+    names, folders = class_names(splits), {"val": "valid"}
+    for split, images in splits.items():
+        for image in images:
+            folder = root / folders.get(split, split)
+            write_image(folder / "images", image)
+            _yolo_labels(folder / "labels", image, names)
+    entries = [f"{split}: ../{folders.get(split, split)}/images" for split in splits]
+    text = [*entries, "", f"nc: {len(names)}", f"names: {json.dumps(names)}", "", "roboflow:"]
+    _write(root / "data.yaml", "\n".join([*text, "  version: 1", ""]))
+
+
+def write_yolo_darknet(root: Path, splits: Splits) -> None:
+    """obj.data, obj.names, lists of images with 'data/' in front: CVAT's YOLO 1.1."""
+    names, keys = class_names(splits), {"val": "valid"}
+    data = [f"classes = {len(names)}"]
+    for split, images in splits.items():
+        key = keys.get(split, split)
+        folder = f"obj_{key}_data"
+        for image in images:
+            write_image(root / folder, image)
+            _yolo_labels(root / folder, image, names)
+        lines = [f"data/{folder}/{image.file_name}\n" for image in images]
+        _write(root / f"{key}.txt", "".join(lines))
+        data.append(f"{key} = data/{key}.txt")
+    _write(root / "obj.names", "".join(f"{name}\n" for name in names))
+    _write(root / "obj.data", "\n".join([*data, "names = data/obj.names", "backup = backup/", ""]))
+
+
+def voc_xml(image: Annotated, objects: str | None = None) -> str:
+    """The annotation of an image as labelImg writes it."""
+    if objects is None:
+        objects = "".join(map(_voc_object, image.boxes))
+    return (
+        "<annotation>\n\t<folder>images</folder>\n"
+        f"\t<filename>{escape(Path(image.file_name).name)}</filename>\n"
+        f"\t<size><width>{image.width}</width><height>{image.height}</height>"
+        "<depth>3</depth></size>\n\t<segmented>0</segmented>\n"
+        f"{objects}</annotation>\n"
+    )
+
+
+def _voc_object(box: Box) -> str:
+    corners = box.x, box.y, box.x + box.width, box.y + box.height
+    sides = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    inner = "".join(f"<{side}>{value}</{side}>" for side, value in sides)
+    return (
+        f"\t<object><name>{escape(box.name)}</name><pose>Unspecified</pose>"
+        f"<truncated>0</truncated><difficult>0</difficult><bndbox>{inner}</bndbox></object>\n"
+    )
+
+
+def write_voc(root: Path, splits: Splits) -> None:
+    """Annotations/, JPEGImages/, ImageSets/Main/<split>.txt."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / "JPEGImages", image)
+            stem = Path(image.file_name).with_suffix("")
+            _write(root / "Annotations" / f"{stem}.xml", voc_xml(image))
+        lines = [f"{Path(image.file_name).with_suffix('')}\n" for image in images]
+        _write(root / "ImageSets" / "Main" / f"{split}.txt", "".join(lines))
+
+
+def write_voc_beside(root: Path, splits: Splits) -> None:
+    """<split>/ with XML beside the images: labelImg, Roboflow."""
+    for split, images in splits.items():
+        for image in images:
+            path = write_image(root / split, image)
+            _write(path.with_suffix(".xml"), voc_xml(image))
+
+
+def write_labelme(root: Path, splits: Splits) -> None:
+    """<split>/ with labelme's JSON beside the images."""
+    for split, images in splits.items():
+        for image in images:
+            path = write_image(root / split, image)
+            _write(path.with_suffix(".json"), json.dumps(labelme_json(image)))
+
+
+def labelme_json(image: Annotated) -> dict:
+    """labelme's JSON of an image, with rectangles."""
+    return {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": [
+            {
+                "label": box.name,
+                "points": [[box.x, box.y], [box.x + box.width, box.y + box.height]],
+                "group_id": None,
+                "description": "",
+                "shape_type": "rectangle",
+                "flags": {},
+            }
+            for box in image.boxes
+        ],
+        "imagePath": Path(image.file_name).name,
+        "imageData": None,
+        "imageHeight": image.height,
+        "imageWidth": image.width,
+    }
+
+
+def write_csv(root: Path, splits: Splits) -> None:
+    """<split>_labels.csv with a header, as TensorFlow's tutorials have it; images/<split>.
+
+    Only annotated images are in it.
+    """
+    header = ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]
+    for split, images in splits.items():
+        rows = [header]
+        for image in images:
+            write_image(root / "images" / split, image)
+            for b in image.boxes:
+                size = [image.file_name, image.width, image.height]
+                rows.append([*size, b.name, b.x, b.y, b.x + b.width, b.y + b.height])
+        _write_rows(root / f"{split}_labels.csv", rows)
+
+
+def write_csv_keras(root: Path, splits: Splits) -> None:
+    """<split>.csv without a header, classes.csv: keras-retinanet; a line for an empty image."""
+    for split, images in splits.items():
+        rows = []
+        for image in images:
+            write_image(root / split, image)
+            name = f"{split}/{image.file_name}"
+            for b in image.boxes:
+                rows.append([name, b.x, b.y, b.x + b.width, b.y + b.height, b.name])
+            if not image.boxes:
+                rows.append([name, "", "", "", "", ""])
+        _write_rows(root / f"{split}.csv", rows)
+    _write_rows(root / "classes.csv", [[n, i] for i, n in enumerate(class_names(splits))])
+
+
+def _write_rows(path: Path, rows: list[list]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def write_imagefolder(root: Path, splits: Splits) -> None:
+    """<split>/metadata.jsonl beside the images: Hugging Face."""
+    for split, images in splits.items():
+        lines = []
+        for image in images:
+            write_image(root / split, image)
+            boxes = [[b.x, b.y, b.width, b.height] for b in image.boxes]
+            objects = {"bbox": boxes, "categories": [b.name for b in image.boxes]}
+            lines.append(json.dumps({"file_name": image.file_name, "objects": objects}) + "\n")
+        _write(root / split / "metadata.jsonl", "".join(lines))
+
+
+def write_via(root: Path, splits: Splits) -> None:
+    """<split>/via_region_data.json beside the images: VGG Image Annotator."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split, image)
+        _write(root / split / "via_region_data.json", json.dumps(via_json(images)))
+
+
+def via_json(images: list[Annotated]) -> dict:
+    """The JSON of VGG Image Annotator 2."""
+    return {
+        f"{image.file_name}123": {
+            "filename": image.file_name,
+            "size": 123,
+            "regions": [via_region(box) for box in image.boxes],
+            "file_attributes": {},
+        }
+        for image in images
+    }
+
+
+def via_region(box: Box) -> dict:
+    """A rectangle of VGG Image Annotator, its class in the attribute 'class'."""
+    sides = {"x": box.x, "y": box.y, "width": box.width, "height": box.height}
+    return {
+        "shape_attributes": {"name": "rect", **sides},
+        "region_attributes": {"class": box.name},
+    }
+
+
+def coco_json(images: list[Annotated], names: list[str], first_id: int = 1) -> dict:
+    """COCO's instances JSON; categories are numbered from `first_id`."""
+    annotations = [
+        {
+            "id": 0,
+            "image_id": image_id,
+            "category_id": first_id + names.index(b.name),
+            "bbox": [b.x, b.y, b.width, b.height],
+            "area": b.width * b.height,
+            "iscrowd": 0,
+            "segmentation": [],
+        }
+        for image_id, image in enumerate(images, 1)
+        for b in image.boxes
+    ]
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
+    return {
+        "images": [
+            {"id": i, "file_name": im.file_name, "width": im.width, "height": im.height}
+            for i, im in enumerate(images, 1)
+        ],
+        "annotations": annotations,
+        "categories": [{"id": first_id + k, "name": n} for k, n in enumerate(names)],
+    }
+
+
+def write_coco(root: Path, splits: Splits) -> None:
+    """annotations/instances_<split>.json, images/<split>."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / "images" / split, image)
+        content = coco_json(images, class_names(splits))
+        _write(root / "annotations" / f"instances_{split}.json", json.dumps(content))
+
+
+def write_coco_roboflow(root: Path, splits: Splits) -> None:
+    """<split>/_annotations.coco.json beside the images, with a root category of id 0."""
+    for split, images in splits.items():
+        folder = root / {"val": "valid"}.get(split, split)
+        for image in images:
+            write_image(folder, image)
+        content = coco_json(images, class_names(splits))
+        content["categories"].insert(0, {"id": 0, "name": "things", "supercategory": "none"})
+        _write(folder / "_annotations.coco.json", json.dumps(content))
+
+
+def write_coco_fiftyone(root: Path, splits: Splits) -> None:
+    """<split>/labels.json, <split>/data."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split / "data", image)
+        content = coco_json(images, class_names(splits), first_id=0)
+        _write(root / split / "labels.json", json.dumps(content))
+
+
+WRITERS: dict[str, Callable[[Path, Splits], None]] = {
+    "coco": write_coco,
+    "coco_roboflow": write_coco_roboflow,
+    "coco_fiftyone": write_coco_fiftyone,
+    "yolo": write_yolo,
+    "yolo_roboflow": write_yolo_roboflow,
+    "yolo_darknet": write_yolo_darknet,
+    "voc": write_voc,
+    "voc_beside": write_voc_beside,
+    "labelme": write_labelme,
+    "via": write_via,
+    "csv": write_csv,
+    "csv_keras": write_csv_keras,
+    "imagefolder": write_imagefolder,
+}

@@ -1,0 +1,336 @@
+"""YOLO labels: the forms of folder, the forms of line, errors that name file and line."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layout_writers import (
+    SMALL,
+    Annotated,
+    Box,
+    write_image,
+    write_yolo,
+    write_yolo_darknet,
+    write_yolo_roboflow,
+)
+from raw_reading import boxes, expected, read, reasons
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats import yolo
+
+NAMES = "names: [cat, dog]\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that writes label files for a.png, b.png, ... and a data.yaml."""
+
+    def write(*labels: str, yaml: str = "train: images\n" + NAMES) -> Path:
+        for letter, text in zip("abcdefgh", labels, strict=False):
+            write_image(tmp_path / "images", Annotated(f"{letter}.png", 64, 48))
+            (tmp_path / "labels").mkdir(exist_ok=True)
+            (tmp_path / "labels" / f"{letter}.txt").write_text(text, encoding="utf-8")
+        (tmp_path / "data.yaml").write_text(yaml, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+def close(found: dict, wanted: dict) -> None:
+    assert found.keys() == wanted.keys()
+    for name, objects in wanted.items():
+        assert [o[0] for o in found[name]] == [o[0] for o in objects]
+        for one, other in zip(found[name], objects, strict=True):
+            assert one[1:] == pytest.approx(other[1:], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "write, tool, val",
+    [
+        (write_yolo, "YOLO with a YAML file", "val"),
+        (write_yolo_roboflow, "YOLO as exported by Roboflow", "val"),
+        (write_yolo_darknet, "YOLO for Darknet (obj.data)", "valid"),
+    ],
+)
+def test_each_form_of_folder_is_recognised_and_read(tmp_path, write, tool, val):
+    write(tmp_path, SMALL)
+    layout = yolo.find(tmp_path)
+    assert (layout.name, layout.tool) == ("yolo", tool)
+    assert set(layout.splits) == {"train", val}
+    for split, written in (("train", "train"), (val, "val")):
+        content = read(yolo.find, tmp_path, split)
+        assert content.class_names == ("cat", "dog")
+        close(boxes(content), expected(SMALL, written, shares=True))
+        assert all(image.path.is_file() for image in content.images)
+        assert not content.notes
+
+
+def test_folders_without_a_yaml_file_are_recognised(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    (tmp_path / "data.yaml").unlink()
+    assert set(yolo.find(tmp_path).splits) == {"train", "val"}
+    content = read(yolo.find, tmp_path)
+    assert content.class_names is None  # no file names them
+    assert {o.class_name for image in content.images for o in image.objects} == {"0", "1"}
+    (tmp_path / "classes.txt").write_text("cat\ndog\n\n", encoding="utf-8")
+    assert read(yolo.find, tmp_path).class_names == ("cat", "dog")
+
+
+def test_split_folders_with_images_and_labels_in_them(tmp_path):
+    write_yolo_roboflow(tmp_path, SMALL)
+    (tmp_path / "data.yaml").rename(tmp_path / "train" / "labels" / "data.txt")
+    (tmp_path / "train" / "labels" / "data.txt").unlink()
+    (tmp_path / "train" / "labels" / "classes.txt").write_text("cat\ndog", encoding="utf-8")
+    assert set(yolo.find(tmp_path).splits) == {"train", "valid"}
+    close(boxes(read(yolo.find, tmp_path)), expected(SMALL, shares=True))
+
+
+def test_labels_beside_the_images_as_labelimg_writes_them(tmp_path):
+    for image in SMALL["train"]:
+        write_image(tmp_path, image)
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 0.5\n", encoding="utf-8")
+    (tmp_path / "classes.txt").write_text("cat\n", encoding="utf-8")
+    content = read(yolo.find, tmp_path)
+    assert boxes(content)["a.png"] == [("cat", 0.375, 0.25, 0.25, 0.5)]
+    assert reasons(content) == {yolo.NO_LABELS: 2}
+
+
+def test_other_text_files_are_no_labels(tmp_path):
+    write_image(tmp_path / "images", SMALL["train"][0])
+    (tmp_path / "labels").mkdir()
+    kitti = "Car 0.00 0 -1.57 614.24 181.78 727.31 284.77 1.57 1.73 4.15 1.00 1.75 13.22 1.62\n"
+    (tmp_path / "labels" / "a.txt").write_text(kitti, encoding="utf-8")
+    assert yolo.find(tmp_path) is None
+    assert yolo.find(tmp_path / "labels" / "a.txt") is None
+    assert yolo.find(tmp_path / "nothing") is None
+
+
+def test_subfolders_are_read_and_named(tmp_path, folder):
+    root = folder("0 .5 .5 .1 .1")
+    write_image(root / "images" / "deep" / "er", Annotated("z.png", 64, 48))
+    (root / "labels" / "deep" / "er").mkdir(parents=True)
+    (root / "labels" / "deep" / "er" / "z.txt").write_text("1 .5 .5 .2 .2", encoding="utf-8")
+    content = read(yolo.find, root)
+    names = [image.file_name for image in content.images]
+    assert names == ["images/a.png", "images/deep/er/z.png"]
+    assert content.images[1].objects[0].class_name == "dog"
+
+
+def test_empty_and_missing_label_files_are_images_without_objects(folder):
+    root = folder("0 .5 .5 .1 .1", "", " \n\n", "1 .5 .5 .1 .1")
+    (root / "labels" / "d.txt").unlink()
+    content = read(yolo.find, root)
+    assert [len(image.objects) for image in content.images] == [1, 0, 0, 0]
+    assert reasons(content) == {yolo.NO_LABELS: 1}
+
+
+def test_polygons_oriented_boxes_and_extra_fields(folder):
+    root = folder(
+        "0 .1 .2 .5 .1 .3 .6\n",  # a triangle
+        "1 .4 .1 .6 .3 .4 .5 .2 .3\n",  # a square on its corner
+        "0 .5 .5 .2 .4 .87\n",  # a confidence
+    )
+    content = read(yolo.find, root)
+    found = boxes(content)
+    assert found["a.png"][0][1:] == pytest.approx((0.1, 0.1, 0.4, 0.5))
+    assert found["b.png"][0][1:] == pytest.approx((0.2, 0.1, 0.4, 0.4))
+    assert found["c.png"][0][1:] == pytest.approx((0.4, 0.3, 0.2, 0.4))
+    assert reasons(content) == {yolo.POLYGON: 2, yolo.EXTRA_FIELD: 1}
+
+
+def test_keypoints_are_ignored_where_the_yaml_file_has_them(folder):
+    root = folder(
+        "0 .5 .5 .2 .4 .1 .1 2 .9 .9 1\n", yaml="train: images\nkpt_shape: [2, 3]\n" + NAMES
+    )
+    content = read(yolo.find, root)
+    assert boxes(content)["a.png"][0][1:] == pytest.approx((0.4, 0.3, 0.2, 0.4))
+    assert reasons(content) == {yolo.KEYPOINTS: 1}
+
+
+def test_a_repeated_line_is_read_once(folder):
+    content = read(yolo.find, folder("0 .5 .5 .1 .1\n0  .5 .5 .1 .1\n0 .5 .5 .1 .2\n"))
+    assert len(content.images[0].objects) == 2
+    assert reasons(content) == {yolo.DUPLICATE: 1}
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("2 .5 .5 .1 .1", "line 2: has the class 2, but classes are 0 to 1"),
+        ("-1 .5 .5 .1 .1", "line 2: has the class -1"),
+        ("0.5 .5 .5 .1 .1", "line 2: has the class 0.5"),
+        ("nan .5 .5 .1 .1", "line 2: has the class nan"),
+        ("cat .5 .5 .1 .1", "line 2: is 'cat .5"),
+        ("0,.5,.5,.1,.1", "line 2: is '0,.5"),
+        ("0 .5 .5 .1", "line 2: has 4 fields"),
+        ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields"),
+        ("0 320 240 20 30", "not shares of the image's size; divide x and width by"),
+        ("0 nan .5 .1 .1", "not shares of the image's size"),
+        ("0 .1 .1 inf .2 .3 .3", "not shares of the image's size"),
+    ],
+)
+def test_a_bad_line_is_an_error_that_names_it(folder, line, message):
+    root = folder(f"0 .5 .5 .1 .1\n{line}\n")
+    with pytest.raises(DataError) as error:
+        read(yolo.find, root)
+    assert message in str(error.value) and f"labels{os.sep}a.txt" in str(error.value)
+    content = read(yolo.find, root, on_error="skip")
+    assert len(content.images) == 1 and len(content.images[0].objects) == 1
+
+
+def test_errors_of_several_files_are_listed_together(folder):
+    with pytest.raises(DataError, match=r"has 3 errors"):
+        read(yolo.find, folder("7 .5 .5 .1 .1", "1 2 3", "8 .5 .5 .1 .1"))
+
+
+def test_labels_without_their_image_are_an_error(folder):
+    root = folder("0 .5 .5 .1 .1", "0 .5 .5 .1 .1")
+    (root / "images" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"b\.txt: has no image of its name"):
+        read(yolo.find, root)
+    (root / "labels" / "b.txt").write_text("", encoding="utf-8")  # no object is lost
+    assert len(read(yolo.find, root).images) == 1
+
+
+def test_two_images_of_one_label_file_are_an_error(folder):
+    root = folder("0 .5 .5 .1 .1")
+    write_image(root / "images", Annotated("a.bmp", 64, 48))
+    with pytest.raises(DataError, match=r"shares the label file a\.txt"):
+        read(yolo.find, root)
+
+
+def test_text_with_a_byte_order_mark_is_read(folder):
+    root = folder("", "")
+    (root / "labels" / "a.txt").write_bytes("\ufeff0 .5 .5 .5 .5\r\n".encode())
+    (root / "labels" / "b.txt").write_bytes("1 .5 .5 .5 .5\n".encode("utf-16"))
+    found = boxes(read(yolo.find, root))
+    assert found == {
+        "a.png": [("cat", 0.25, 0.25, 0.5, 0.5)],
+        "b.png": [("dog", 0.25, 0.25, 0.5, 0.5)],
+    }
+    (root / "labels" / "a.txt").write_bytes(b"\xff\x00\xfe\x81")
+    with pytest.raises(DataError, match="is not text in UTF-8"):
+        read(yolo.find, root)
+
+
+@pytest.mark.parametrize(
+    "names, wanted",
+    [
+        ("names: {0: cat, 1: dog}", ("cat", "dog")),
+        ("names:\n  1: dog\n  0: cat\n", ("cat", "dog")),
+        ("names: [no, 01]", ("no", "01")),
+        ("nc: 2", ("class_0", "class_1")),
+        ("nc: 2\nnames: ['größe', '猫']", ("größe", "猫")),
+    ],
+)
+def test_names_of_classes(folder, names, wanted):
+    root = folder("0 .5 .5 .1 .1", yaml=f"train: images\n{names}\n")
+    assert read(yolo.find, root).class_names == wanted
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("train: images\nnames: [cat, cat]", "'cat' is also class 1"),
+        ("train: images\nnames: []", "has no class name"),
+        ("train: images\nnames: cat", "write a list of class names"),
+        ("train: images\nnames: {a: cat}", "number the classes from 0"),
+        ("train: images\nnames: [[a], b]", "write a list of class names"),
+        ("train: images\nnc: 3\nnames: [cat, dog]", "nc is 3, but names has 2"),
+        ("train: nowhere\nnames: [cat]", "'nowhere' does not exist"),
+        ("val: nowhere\nnames: [cat]", "names no folder that exists"),
+        ("train: {a: b}\nnames: [cat]", "write a folder, a text file or a list"),
+        ("train: [images\nnames: [cat]", "is not YAML"),
+        ("train: /x/a/labels\nval: /x/b/labels\nnames: [cat]", "both lead to"),
+    ],
+)
+def test_a_bad_yaml_file_is_an_error_that_names_it(folder, text, message):
+    with pytest.raises(DataError) as error:
+        read(yolo.find, folder("0 .5 .5 .1 .1", yaml=text))
+    assert message in str(error.value) and "data.yaml" in str(error.value)
+
+
+def test_a_split_without_its_folder_is_left_out_and_noted(folder):
+    root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: ../valid/images\n" + NAMES)
+    assert yolo.find(root).splits == ("train",)
+    assert reasons(read(yolo.find, root)) == {"split without its folder, left out": 1}
+
+
+def test_folders_of_another_machine_lists_and_several_folders(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    text = "path: /content/drive/ds\ntrain: /content/drive/ds/images/train\n"
+    (tmp_path / "data.yaml").write_text(
+        text + "val: [images/train, 'C:\\ds\\images\\val']\ntest: test.txt\n" + NAMES,
+        encoding="utf-8",
+    )
+    lines = ["./images/train/a.png", "/somewhere/else/images/val/d.png", "images/train/gone.png"]
+    (tmp_path / "test.txt").write_text("\n".join(lines), encoding="utf-8")
+    close(boxes(read(yolo.find, tmp_path)), expected(SMALL, shares=True))
+    assert boxes(read(yolo.find, tmp_path, "val")).keys() == {"a.png", "b 1.png", "c.png", "d.png"}
+    listed = read(yolo.find, tmp_path, "test")
+    assert [im.path.is_file() for im in listed.images] == [True, False, True]  # by folder
+    assert listed.images[2].objects[0].class_name == "cat"
+
+
+def test_a_yaml_file_is_a_root_and_two_of_them_are_ambiguous(folder):
+    root = folder("0 .5 .5 .1 .1")
+    (root / "data.yaml").rename(root / "pets.yaml")
+    (root / "other.yml").write_text("train: images\nnames: [x]\n", encoding="utf-8")
+    (root / "hyperparameters.yaml").write_text("lr: .1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"has several: other\.yml, pets\.yaml; set data\.root"):
+        yolo.find(root)
+    assert read(yolo.find, root / "pets.yaml").class_names == ("cat", "dog")
+
+
+def test_class_files_that_differ_are_an_error(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    (tmp_path / "labels" / "classes.txt").write_text("dog\ncat\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has other class names than"):
+        yolo.find(tmp_path)
+
+
+shares = st.floats(0.01, 1)
+lines = st.lists(st.tuples(st.integers(0, 1), shares, shares, shares, shares), max_size=4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(lines, min_size=1, max_size=3))
+def test_boxes_come_back(tmp_path_factory, content):
+    images = [
+        Annotated(
+            f"{number}.png",
+            64,
+            48,
+            tuple(
+                Box(("cat", "dog")[label], x * 64, y * 48, w * 64, h * 48)
+                for label, x, y, w, h in dict.fromkeys(objects)
+            ),
+        )
+        for number, objects in enumerate(content)
+    ]
+    both = Annotated("z.png", 64, 48, (Box("cat", 0, 0, 1, 1), Box("dog", 0, 0, 1, 1)))
+    root = tmp_path_factory.mktemp("yolo")
+    write_yolo(root, {"train": [*images, both]})
+    close(boxes(read(yolo.find, root)), expected({"train": [*images, both]}, shares=True))
+
+
+def test_what_supervision_writes_reads_back_equal(tmp_path):
+    sv = pytest.importorskip("supervision")
+    np = pytest.importorskip("numpy")
+    path = str(write_image(tmp_path / "in", SMALL["train"][0]))
+    xyxy = np.array([[b.x, b.y, b.x + b.width, b.y + b.height] for b in SMALL["train"][0].boxes])
+    detections = sv.Detections(xyxy=xyxy.astype(float), class_id=np.array([0, 1]))
+    sv.DetectionDataset(["cat", "dog"], [path], {path: detections}).as_yolo(
+        str(tmp_path / "out" / "images"),
+        str(tmp_path / "out" / "labels"),
+        str(tmp_path / "out" / "data.yaml"),
+    )
+    content = read(yolo.find, tmp_path / "out")
+    wanted = expected({"train": SMALL["train"][:1]}, shares=True)
+    assert content.class_names == ("cat", "dog")
+    for one, other in zip(boxes(content)["a.png"], wanted["a.png"], strict=True):
+        assert one[1:] == pytest.approx(other[1:], abs=1e-5)  # written with five digits
