@@ -1,4 +1,4 @@
-"""Draws the figures of README.md and docs/ from the built-in dataset and a detector of its shapes.
+"""Draws the figures of docs/ that need a detector of the built-in dataset, or no data at all.
 
 python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes
 python scripts/make_figures.py --model=runs/shapes --out=docs/figures
@@ -10,6 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image, ImageDraw
 
 from retinanet_jax.core import boxes
@@ -21,22 +23,21 @@ from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.drawing import class_color, draw_boxes
-from retinanet_jax.reports.analysis.analysis_figures import focal_figure
-from retinanet_jax.reports.html.frame import standalone
-from retinanet_jax.reports.html.markup import Html, tag
+from retinanet_jax.reports.analysis.analysis_plots import focal_loss_plot
+from retinanet_jax.reports.plot_style import COLORS, styled, svg_file
 
 SIDE, LARGE = 240, 400  # pixels of an image in a row
 GAP = 8
 WHITE, GREY = (255, 255, 255), (150, 150, 150)
 HOST, DEVICE = "#eef3fb", "#fdf1e3"
-STAGES = (  # column, row from 0, colour, lines
+STAGES = (  # column, row, color, lines
     (0, 0.5, HOST, ("records", "TFDS ArrayRecord", "or drawn")),
     (1, 0.5, HOST, ("images", "decode, crop, resize", "in threads, uint8")),
     (2, 0.5, HOST, ("batch", "of fixed shape,", "boxes padded")),
-    (3, 0.5, DEVICE, ("network", "normalise, ResNet,", "FPN, two heads")),
+    (3, 0.5, DEVICE, ("network", "normalize, ResNet,", "FPN, two heads")),
     (4, 0.0, DEVICE, ("training", "match, focal loss,", "gradients, update")),
     (4, 1.0, DEVICE, ("detection", "top-k, decode,", "NMS")),
-    (5, 1.0, HOST, ("scoring", "COCO or VOC", "average precision")),
+    (5, 1.0, HOST, ("evaluation", "COCO or VOC", "average precision")),
 )
 ARROWS = ((0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (5, 6))
 
@@ -52,7 +53,7 @@ def row(images: list[UInt8[np.ndarray, "_h _w 3"]], side: int = SIDE) -> Image.I
 
 
 def detections(detector: Detector, examples: list[Example]) -> Image.Image:
-    """What the detector finds, with scores above .4."""
+    """The detections with a score above .4."""
     names = detector.categories.names
     found = [detector(example.image, threshold=0.4) for example in examples]
     return row(
@@ -61,9 +62,9 @@ def detections(detector: Detector, examples: list[Example]) -> Image.Image:
 
 
 def matched_anchors(detector: Detector, example: Example) -> Image.Image:
-    """The anchors of a cell; then those of the whole image that belong to objects or to none.
+    """The anchors of one location, and the positive and ignored anchors of an image.
 
-    Objects are white, positive anchors have the colour of their class, ignored ones are grey.
+    Objects are white, positive anchors have the color of their class, ignored ones are gray.
     """
     config = detector.config
     size, factor = example.image.shape[:2], LARGE / example.image.shape[0]
@@ -91,7 +92,7 @@ def outlined(
     groups: list[tuple[Float[np.ndarray, "_ 4"], tuple[int, int, int]]],
     factor: float,
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image enlarged, with groups of boxes, each in its colour."""
+    """The enlarged image, with groups of boxes in one color each."""
     size = round(image.shape[1] * factor), round(image.shape[0] * factor)
     canvas = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
@@ -102,7 +103,7 @@ def outlined(
 
 
 def pyramid(detector: Detector, example: Example) -> Image.Image:
-    """The image, and the highest class score of each location of each level, lightest highest."""
+    """The image, and the highest class score at each location of each level, white for 1."""
     config, size = detector.config, example.image.shape[:2]
     per_location = config.anchors.anchors_per_location
     model = build_model(config.model, detector.categories.num_classes, per_location)
@@ -117,40 +118,41 @@ def pyramid(detector: Detector, example: Example) -> Image.Image:
     return row([example.image, *maps])
 
 
-def pipeline() -> Html:
-    """The way of the data as boxes and arrows; what runs on the device is orange."""
-    width, height, across, down = 132, 64, 158, 80
-    parts = []
+@styled
+def pipeline() -> Figure:
+    """The data flow as boxes and arrows: blue runs on the host, orange on the device."""
+    width, height, across, down = 132, 64, 158, 80  # pixels of a box, and between boxes
+    size = (5 * across + width + 2, down + height + 2)
+    figure = Figure(figsize=(size[0] / 72, size[1] / 72))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
+    axes.axis("off")
     for column, line, fill, (title, *texts) in STAGES:
         x, y = 1 + column * across, 1 + line * down
-        size = {"width": width, "height": height, "rx": 6}
-        parts.append(tag("rect", x=x, y=y, fill=fill, stroke="#8a94a3", **size))
+        shape = FancyBboxPatch((x + 6, y + 6), width - 12, height - 12, "round,pad=6", fc=fill)
+        shape.set(ec="#8a94a3", lw=1)
+        axes.add_patch(shape)
         for i, (text, weight) in enumerate([(title, "bold"), *((t, "normal") for t in texts)]):
-            place = {"x": x + width / 2, "y": y + 19 + 18 * i, "text_anchor": "middle"}
-            parts.append(tag("text", text, font_size=12, font_weight=weight, **place))
+            style = {"weight": weight, "ha": "center", "color": COLORS["ink"], "fontsize": 11}
+            axes.text(x + width / 2, y + 19 + 18 * i, text, **style)
     for begin, end in ARROWS:
         (from_column, from_line, *_), (to_column, to_line, *_) = STAGES[begin], STAGES[end]
-        x, y = to_column * across - 4, 1 + to_line * down + height / 2
-        start = f"M{from_column * across + width + 5} {1 + from_line * down + height / 2}"
-        path = f"{start}L{x} {y}m-6 -4l6 4l-6 4"
-        parts.append(tag("path", d=path, stroke="#5b6470", fill="none"))
-    view = f"0 0 {5 * across + width + 2} {down + height + 2}"
-    return tag("svg", parts, viewBox=view, role="img", aria_label="the way of the data")
+        start = (from_column * across + width + 5, 1 + from_line * down + height / 2)
+        tip = (to_column * across - 3, 1 + to_line * down + height / 2)
+        arrow = {"arrowstyle": "->", "color": "#5b6470", "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", tip, start, arrowprops=arrow)
+    return figure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="workdir of experiments/shapes.py")
-    parser.add_argument("--out", type=Path, required=True, help="folder that is written")
-    arguments = parser.parse_args()
-    detector = Detector.from_checkpoint(arguments.model)
+def draw_images(model: str, out: Path) -> None:
+    """Writes the figures that need a detector of experiments/shapes.py."""
+    detector = Detector.from_checkpoint(model)
     data = detector.config.data
     source = load_dataset(data, data.eval_split).source
-    # The first images of the evaluation split in which there is something to see.
+    # The first images of the evaluation split with several objects.
     examples = [e for e in (source[i] for i in range(30)) if len(e.boxes) >= 3][:4]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    # One as it is, for whoever wants to try the detector.
-    Image.fromarray(examples[0].image).save(arguments.out / "shapes.png", optimize=True)
+    # One image without boxes, to try the detector on.
+    Image.fromarray(examples[0].image).save(out / "shapes.png", optimize=True)
     images = {
         "detections": detections(detector, examples),
         "anchors": matched_anchors(detector, examples[2]),
@@ -158,9 +160,23 @@ def main() -> None:
     }
     for name, image in images.items():
         few_colors = image.quantize(128, dither=Image.Dither.NONE)
-        few_colors.save(arguments.out / f"{name}.png", optimize=True)
-    for name, svg in {"focal_loss": focal_figure(), "pipeline": pipeline()}.items():
-        (arguments.out / f"{name}.svg").write_text(standalone(svg), encoding="utf-8")
+        few_colors.save(out / f"{name}.png", optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="workdir of experiments/shapes.py; default: plots only")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    plots = {
+        "focal_loss": (focal_loss_plot(), "The focal loss over p_t, for gamma from 0 to 5"),
+        "pipeline": (pipeline(), "The data flow from records to training and detection"),
+    }
+    for name, (plot, label) in plots.items():
+        (arguments.out / f"{name}.svg").write_text(svg_file(plot, label), encoding="utf-8")
+    if arguments.model:
+        draw_images(arguments.model, arguments.out)
 
 
 if __name__ == "__main__":

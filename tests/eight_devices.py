@@ -1,4 +1,4 @@
-"""Run by test_training_devices.py with eight simulated devices: the same step on 1 and on 8."""
+"""Run by test_training_devices.py with eight simulated devices: one step on 1 and on 8."""
 
 import functools
 import json
@@ -23,7 +23,7 @@ COLORS = IDENTITY_COLOR + np.random.default_rng(0).normal(0, 0.2, (8, 3, 4)).ast
 
 
 def augmentation_without_communication() -> bool:
-    """Whether flips and colours of a batch over all devices leave each image where it is."""
+    """Whether flips and color maps of a batch over all devices need no communication."""
     marked = small_batch(rows=8)._replace(flip=np.ones(8, bool), color=COLORS)
     batch = to_devices(marked, make_mesh())
     program = jax.jit(augment_on_device).lower(batch).compile().as_text()

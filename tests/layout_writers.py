@@ -247,6 +247,36 @@ def write_imagefolder(root: Path, splits: Splits) -> None:
         _write(root / split / "metadata.jsonl", "".join(lines))
 
 
+def write_via(root: Path, splits: Splits) -> None:
+    """<split>/via_region_data.json beside the images: VGG Image Annotator."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split, image)
+        _write(root / split / "via_region_data.json", json.dumps(via_json(images)))
+
+
+def via_json(images: list[Annotated]) -> dict:
+    """The JSON of VGG Image Annotator 2."""
+    return {
+        f"{image.file_name}123": {
+            "filename": image.file_name,
+            "size": 123,
+            "regions": [via_region(box) for box in image.boxes],
+            "file_attributes": {},
+        }
+        for image in images
+    }
+
+
+def via_region(box: Box) -> dict:
+    """A rectangle of VGG Image Annotator, its class in the attribute 'class'."""
+    sides = {"x": box.x, "y": box.y, "width": box.width, "height": box.height}
+    return {
+        "shape_attributes": {"name": "rect", **sides},
+        "region_attributes": {"class": box.name},
+    }
+
+
 def coco_json(images: list[Annotated], names: list[str], first_id: int = 1) -> dict:
     """COCO's instances JSON; categories are numbered from `first_id`."""
     annotations = [
@@ -313,6 +343,7 @@ WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "voc": write_voc,
     "voc_beside": write_voc_beside,
     "labelme": write_labelme,
+    "via": write_via,
     "csv": write_csv,
     "csv_keras": write_csv_keras,
     "imagefolder": write_imagefolder,

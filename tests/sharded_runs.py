@@ -95,11 +95,11 @@ def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: boo
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(run, "make_mesh", lambda: mesh_of(devices)))
-        stack.enter_context(mock.patch.object(run, "make_setup", lambda *_: setup))
+        stack.enter_context(mock.patch.object(run, "make_setup", lambda *_, **__: setup))
         stack.enter_context(mock.patch.object(loop, "prefetch_to_device", recorded))
         if not evaluates:
             found = Evaluation({"AP": 0.0}, {}, [])
-            stack.enter_context(mock.patch.object(run, "evaluate_and_log", lambda *_: found))
+            stack.enter_context(mock.patch.object(run, "evaluate_and_log", lambda *_, **__: found))
         train_and_evaluate(config, FOLDER / name)
     lines = map(json.loads, (FOLDER / name / "metrics.jsonl").read_text().splitlines())
     losses = [line["loss"] for line in lines if line["kind"] == "train"]

@@ -6,18 +6,11 @@ import sys
 import pytest
 
 from retinanet_jax import main as flags_of_runs
-from retinanet_jax.cli import app, detect, inspect_data
+from retinanet_jax.cli import app, config_arguments, detect, inspect_data
+from retinanet_jax.config.settings import default_config
 from retinanet_jax.data.pipeline.stream import ExampleError
-from retinanet_jax.reports.analysis import (
-    analysis_figures as figures,
-)
-from retinanet_jax.reports.analysis import (
-    analysis_page as page,
-)
-from retinanet_jax.reports.analysis import analyze_checkpoint as analysis
-from retinanet_jax.reports.analysis import (
-    as_json as numbers,
-)
+from retinanet_jax.reports.analysis import analyze_checkpoint
+from retinanet_jax.reports.inspection import inspection_page
 
 
 def exit_of(*arguments: str):
@@ -34,7 +27,7 @@ for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)):
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
         main(arguments)
     assert "retinanet-jax " in said.getvalue(), arguments
-heavy = {"jax", "flax", "numpy", "cv2", "absl"} & set(sys.modules)
+heavy = {"jax", "flax", "numpy", "cv2", "absl", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
@@ -104,15 +97,26 @@ def test_what_is_missing_or_wrong_of_inspect_and_analyze_is_told():
     assert "e.py" in exit_of(*analyze, "--config=e.py")
 
 
-def test_an_analysis_that_cannot_be_written_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(analysis, "analyze_workdir", lambda *_, **__: None)
-    monkeypatch.setattr(figures, "draw_figures", lambda _: {})
-    monkeypatch.setattr(page, "render", lambda *_: "")
-    monkeypatch.setattr(numbers, "as_tree", lambda _: {})
-    (tmp_path / "file").write_text("")
-    said = exit_of("analyze", f"--workdir={tmp_path}", f"--out={tmp_path}/file/look.html")
-    assert "--out:" in said and "cannot be written: " in said and "name another" in said
+@pytest.mark.parametrize("command", ["analyze", "inspect"])
+def test_an_invalid_out_of_a_page_is_an_error_before_the_work(command, tmp_path, monkeypatch):
+    worked = []
+    monkeypatch.setattr(analyze_checkpoint, "analyze_workdir", lambda *_, **__: worked.append(1))
+    monkeypatch.setattr(inspection_page, "inspect_data", lambda *_, **__: worked.append(1))
+    monkeypatch.setattr(config_arguments, "read_config", lambda *_: default_config())
+    words = [command, f"--workdir={tmp_path}"] if command == "analyze" else [command]
+    file = tmp_path / "file"
+    file.write_text("of the user", encoding="utf-8")
+    (tmp_path / "folder.html").mkdir()
+    for out, message in (
+        ("file/page.html", "cannot be written: {file} is a file; name another folder"),
+        ("file", "does not end with .html; name an HTML file"),
+        ("results.json", "does not end with .html; name an HTML file"),
+        ("folder.html", "is a folder; name a file in it"),
+    ):
+        error = exit_of(*words, f"--out={tmp_path / out}")
+        assert f"--out: {tmp_path / out} {message.format(file=file)}" in error
+    assert not worked and file.read_text(encoding="utf-8") == "of the user"
 
 
 def test_a_report_needs_a_sweep(tmp_path):
-    assert "there is no plan of a sweep" in exit_of("report", f"--workdir={tmp_path}")
+    assert "no sweep; name the folder of a sweep" in exit_of("report", f"--workdir={tmp_path}")

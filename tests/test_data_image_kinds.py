@@ -4,12 +4,12 @@ import io
 import json
 import os
 import struct
-import types
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+from data_settings import data_settings
 from PIL import Image
 
 from retinanet_jax.data import images
@@ -269,10 +269,7 @@ def prepared(tmp_path_factory):
         entries.append({"id": number, "file_name": f"{kind}.jpg", "height": HEIGHT, "width": WIDTH})
     content = {"images": entries, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
     (root / "annotations/instances_val.json").write_text(json.dumps(content))
-    settings = types.SimpleNamespace(
-        name="folder", root=str(root), cache_dir=str(root / "cache"), train_split="train",
-        eval_split="val", annotations="", on_error="strict",
-    )  # fmt: skip
+    settings = data_settings("folder", root, root / "cache")
     return load_dataset(settings, "val")
 
 

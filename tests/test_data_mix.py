@@ -42,7 +42,12 @@ def write_folder(root, names, count, split="train", first_id=0):
 def config(root, cache_dir, *mix, train="train"):
     cache = str(cache_dir)
     return DataConfig(
-        name="folder", root=str(root), cache_dir=cache, train_split=train, mix=tuple(mix)
+        name="folder",
+        root=str(root),
+        cache_dir=cache,
+        train_split=train,
+        val_share=0.0,
+        mix=tuple(mix),
     )
 
 

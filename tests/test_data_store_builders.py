@@ -4,27 +4,24 @@ import errno
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from data_settings import as_array_record, data_settings
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tensorflow_datasets.core import shuffle
 
-from retinanet_jax.config.sections import ShapesConfig
 from retinanet_jax.data import images
 from retinanet_jax.data.data_errors import Guard, Report
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.formats import json_stream
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
 from retinanet_jax.data.formats.coco import DataError, read_annotations
 from retinanet_jax.data.store import builders, tfds_bridge
@@ -32,21 +29,6 @@ from retinanet_jax.data.store import complete_folder as once
 from retinanet_jax.data.store.array_record import TfdsSource
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def config(name, root="", cache_dir="", **fields):
-    """The fields of config.DataConfig that load_dataset reads."""
-    values = {
-        "name": name,
-        "root": str(root),
-        "cache_dir": str(cache_dir),
-        "train_split": "train",
-        "eval_split": "val" if name == "folder" else "validation",
-        "annotations": "",
-        "on_error": "strict",
-        "shapes": ShapesConfig(image_size=(64, 96), num_train=40, num_eval=10, seed=3),
-    }
-    return types.SimpleNamespace(**values | fields)
 
 
 def truth_as_detections(dataset) -> list[dict]:
@@ -125,7 +107,7 @@ def folder(tmp_path):
 )
 def test_real_photographs_round_trip(shared_dir, tmp_path, name, split, classes):
     root = shared_dir / "data" / name
-    dataset = load_dataset(config("folder", root, tmp_path), split)
+    dataset = load_dataset(data_settings("folder", root, tmp_path), split)
     official = json.loads((root / "annotations" / f"instances_{split}.json").read_text())
     truth = dataset.ground_truth()
     fields = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
@@ -140,7 +122,7 @@ def test_real_photographs_round_trip(shared_dir, tmp_path, name, split, classes)
 
 
 def test_examples_are_what_the_files_say(folder, tmp_path):
-    dataset = load_dataset(config("folder", folder, tmp_path / "cache"), "train")
+    dataset = load_dataset(data_settings("folder", folder, tmp_path / "cache"), "train")
     annotations = read_annotations(
         folder / "annotations/instances_train.json", folder / "images"
     ).images
@@ -152,13 +134,13 @@ def test_examples_are_what_the_files_say(folder, tmp_path):
         np.testing.assert_allclose(example.boxes, image.boxes(), atol=1e-4)
         np.testing.assert_array_equal(example.labels, image.labels())
         np.testing.assert_array_equal(example.crowd, image.crowd())
-        np.testing.assert_array_equal(example.areas, [int(a.area) for a in image.annotations])
+        np.testing.assert_array_equal(example.areas, [a.area for a in image.annotations])
         np.testing.assert_array_equal(example.image, images.decode(image.path.read_bytes(), "x"))
         assert example.boxes.dtype == np.float32 and example.boxes.shape[1:] == (4,)
         annotated = dataset.source.annotated(i)
         for ours, theirs in zip(annotated[:3], example[1:4], strict=True):
             np.testing.assert_array_equal(ours, theirs)
-        assert annotated.areas.tolist() == [int(a.area) for a in image.annotations]
+        assert annotated.areas.tolist() == [a.area for a in image.annotations]
         assert annotated.size == dataset.source.image_size(i) == (30, 40)
         assert dataset.source.image_id(i) == image.id
     assert not by_id
@@ -168,14 +150,14 @@ def test_examples_are_what_the_files_say(folder, tmp_path):
 
 def test_annotation_id_zero_is_numbered_anew(folder, tmp_path):
     """pycocotools takes id 0 for "no match": such a folder would never reach AP 1."""
-    dataset = load_dataset(config("folder", folder, tmp_path / "cache"), "val")
+    dataset = load_dataset(data_settings("folder", folder, tmp_path / "cache"), "val")
     truth = dataset.ground_truth()
     assert min(a["id"] for a in truth["annotations"]) == 1
     assert set(average_precisions(truth, truth_as_detections(dataset)).values()) == {1.0}
 
 
 def test_slices_restrict_images_and_ground_truth(folder, tmp_path):
-    settings = config("folder", folder, tmp_path / "cache")
+    settings = data_settings("folder", folder, tmp_path / "cache")
     whole = load_dataset(settings, "val")
     parts = [load_dataset(settings, f"val[{part}]") for part in (":2", "2:50%", "-3:")]
     assert [len(part.source) for part in parts] == [2, 1, 3]
@@ -193,15 +175,23 @@ def test_slices_restrict_images_and_ground_truth(folder, tmp_path):
 @pytest.mark.parametrize("split", ["val[:0]", "val[9:]", "val[", "val+train", "all", "", "../val"])
 def test_splits_that_cannot_be(folder, tmp_path, split):
     with pytest.raises(DataError):
-        load_dataset(config("folder", folder, tmp_path / "cache"), split)
+        load_dataset(data_settings("folder", folder, tmp_path / "cache"), split)
 
 
 def test_missing_things_are_named(folder, tmp_path):
     cases = {
-        "no such place": (config("folder", tmp_path / "none"), "val", "none: is not a folder"),
-        "no such split": (config("folder", folder), "test", "splits that are there: train, val"),
+        "no such place": (
+            data_settings("folder", tmp_path / "none"),
+            "val",
+            "none: is not there",
+        ),
+        "no such split": (
+            data_settings("folder", folder),
+            "test",
+            "take one of train, val",
+        ),
         "nothing prepared": (
-            config("coco", tmp_path / "tfds"),
+            data_settings("coco", tmp_path / "tfds"),
             "validation",
             r"tfds/coco/2017.*prepare --dataset=coco",
         ),
@@ -210,16 +200,8 @@ def test_missing_things_are_named(folder, tmp_path):
         with pytest.raises(DataError, match=message):
             load_dataset(settings, split)
     shutil.rmtree(folder / "images")
-    with pytest.raises(DataError, match=r"images/val.*is a folder"):
-        load_dataset(config("folder", folder, tmp_path), "val")
-
-
-def test_images_are_found_in_the_folder_of_the_split(folder):
-    assert builders.image_folder(folder, "val") == folder / "images"
-    (folder / "val").mkdir()
-    assert builders.image_folder(folder, "val") == folder / "val"
-    (folder / "images/val").mkdir()
-    assert builders.image_folder(folder, "val") == folder / "images/val"
+    with pytest.raises(DataError, match=r"6 x missing image"):
+        load_dataset(data_settings("folder", folder, tmp_path), "val")
 
 
 def truncate(path: Path) -> None:
@@ -228,19 +210,18 @@ def truncate(path: Path) -> None:
 
 def test_truncated_image_stops_or_is_skipped(folder, tmp_path, caplog):
     truncate(folder / "images/train é5.jpg")
-    settings = config("folder", folder, tmp_path / "cache")
-    with pytest.raises(DataError, match=r"train é5\.jpg \(image id 35\).*truncated"):
+    settings = data_settings("folder", folder, tmp_path / "cache")
+    with pytest.raises(
+        DataError, match=r"instances_train\.json: image id 35: .*é5\.jpg.*truncated"
+    ):
         load_dataset(settings, "train")
-    assert [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()] == []
     settings.on_error = "skip"
-    for _ in range(2):  # prepared, then read again: told both times
+    for _ in range(2):  # read, then taken from the index: logged both times
         caplog.clear()
         dataset = load_dataset(settings, "train")
-        assert "1 x undecodable image" in caplog.text and "train é5.jpg" in caplog.text
+        assert "1 x undecodable image" in caplog.text and "image id 35" in caplog.text
         assert "5 x object of a skipped image" in dataset.notes and dataset.notes in caplog.text
-    (whole_list,) = re.findall(r"whole list is in (\S+)\)", dataset.notes)
-    counts = json.loads(Path(whole_list).read_text())["report"]
-    assert sum(map(len, counts.values())) == 6
+    assert dataset.report.total == 6
     assert len(dataset.source) == len(dataset.ground_truth()["images"]) == 5
     assert len(dataset.ground_truth()["annotations"]) == 10
 
@@ -248,9 +229,9 @@ def test_truncated_image_stops_or_is_skipped(folder, tmp_path, caplog):
 def test_strict_lists_all_images_that_do_not_decode(folder, tmp_path):
     for i in (1, 3, 5):
         truncate(folder / f"images/train é{i}.jpg")
-    with pytest.raises(DataError, match=r"images: has 3 errors") as caught:
-        load_dataset(config("folder", folder, tmp_path / "cache"), "train")
-    assert all(f"train é{i}.jpg" in str(caught.value) for i in (1, 3, 5))
+    with pytest.raises(DataError, match=r"data: has 3 errors") as caught:
+        load_dataset(data_settings("folder", folder, tmp_path / "cache"), "train")
+    assert all(f"image id {7 * i}" in str(caught.value) for i in (1, 3, 5))
 
 
 def test_a_class_without_a_box_to_learn_from_is_told(folder, tmp_path, caplog):
@@ -259,7 +240,7 @@ def test_a_class_without_a_box_to_learn_from_is_told(folder, tmp_path, caplog):
         content = json.loads(path.read_text())
         content["categories"].insert(0, {"id": 0, "name": "background", "supercategory": "none"})
         path.write_text(json.dumps(content))
-    settings = config("folder", folder, tmp_path / "cache")
+    settings = data_settings("folder", folder, tmp_path / "cache")
     train, evaluated = load_dataset(settings, "train"), load_dataset(settings, "val")
     assert "1 of 3 classes have no box and are not learned: background;" in train.notes
     assert train.notes in caplog.text and evaluated.notes == ""
@@ -269,53 +250,8 @@ def test_a_class_without_a_box_to_learn_from_is_told(folder, tmp_path, caplog):
 def test_nothing_decodable_stops_in_skip_too(folder, tmp_path):
     for path in (folder / "images").glob("train*"):
         truncate(path)
-    with pytest.raises(DataError, match="none of 6 images can be decoded"):
-        load_dataset(config("folder", folder, tmp_path, on_error="skip"), "train")
-
-
-def test_changed_annotations_are_prepared_again(folder, tmp_path):
-    settings = config("folder", folder, tmp_path / "cache")
-    assert len(load_dataset(settings, "val").source) == 6
-    path = folder / "annotations/instances_val.json"
-    content = json.loads(path.read_text())
-    dropped = content["images"].pop()["id"]
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != dropped]
-    path.write_text(json.dumps(content))
-    assert len(load_dataset(settings, "val").source) == 5
-    assert len(list((tmp_path / "cache/folder").iterdir())) == 2
-
-
-def test_a_read_only_folder_is_prepared_once(folder, tmp_path, monkeypatch):
-    before = sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
-    settings = config("folder", folder, tmp_path / "cache")
-    load_dataset(settings, "val").ground_truth()
-    monkeypatch.setattr(builders, "write_coco", None)
-    load_dataset(settings, "val").ground_truth()
-    assert before == sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
-
-
-def test_splits_with_other_categories_are_refused(folder, tmp_path):
-    path = folder / "annotations/instances_train.json"
-    content = json.loads(path.read_text())
-    content["categories"].reverse()
-    path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"instances_train\.json.*another order"):
-        load_dataset(config("folder", folder, tmp_path), "val")
-
-
-def test_categories_of_the_other_split_are_read_as_prepared(folder, tmp_path, monkeypatch):
-    """Its annotation file may be half a gigabyte."""
-    settings = config("folder", folder, tmp_path / "cache")
-    for split in ("train", "val"):
-        load_dataset(settings, split)
-    monkeypatch.setattr(json_stream, "load", lambda *_: pytest.fail("an annotation file is read"))
-    for split in ("train", "val"):
-        load_dataset(settings, split)
-    monkeypatch.undo()
-    for path in (folder / "images").glob("train*"):
-        path.unlink()  # the images of the other split need not be there
-    shutil.rmtree(tmp_path / "cache")
-    assert len(load_dataset(settings, "val").source) == 6
+    with pytest.raises(DataError, match=r"none of 6 images is usable.*6 x undecodable image"):
+        load_dataset(data_settings("folder", folder, tmp_path, on_error="skip"), "train")
 
 
 def python(code: str, *arguments) -> subprocess.Popen:
@@ -326,13 +262,16 @@ def python(code: str, *arguments) -> subprocess.Popen:
 
 PREPARE = """
 import sys
-from retinanet_jax.data.builders import prepare_folder
-print(prepare_folder(sys.argv[1], "train", sys.argv[2], "strict"))
+from pathlib import Path
+from retinanet_jax.data.folder import FolderSettings
+from retinanet_jax.data.store.prepare_folder import prepare_folder
+settings = FolderSettings(sys.argv[1], sys.argv[2], eval_split="train")
+print(prepare_folder(settings, Path(sys.argv[2])))
 """
 
 KILLED_WHILE_WRITING = """
 import os, pathlib, signal, sys
-from retinanet_jax.data.once import prepare_once
+from retinanet_jax.data.store.complete_folder import prepare_once
 
 def write(temporary):
     (temporary / "x").mkdir()
@@ -387,10 +326,10 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, kind):
 
 def test_a_large_split_is_written_in_the_same_order(folder, tmp_path, monkeypatch):
     """TFDS spills large splits to files, through TensorFlow."""
-    plain = builders.prepare_folder(folder, "train", tmp_path / "plain", "strict")
+    plain = as_array_record(folder, "train", tmp_path / "plain")
     monkeypatch.setattr(tfds_bridge, "BUFFER_BYTES", 3000)
     tensorflow, memory = shuffle.tf, shuffle.MAX_MEM_BUFFER_SIZE
-    spilled = builders.prepare_folder(folder, "train", tmp_path / "spilled", "strict")
+    spilled = as_array_record(folder, "train", tmp_path / "spilled")
     assert shuffle.tf is tensorflow and memory == shuffle.MAX_MEM_BUFFER_SIZE
     one, other = (TfdsSource(p, "train", tmp_path) for p in (plain, spilled))
     assert [one[i].image_id for i in range(6)] == [other[i].image_id for i in range(6)]
@@ -418,7 +357,7 @@ def tfds_coco(shared_dir, tmp_path_factory):
 
 
 def test_tfds_coco_has_the_official_ids(tfds_coco, tmp_path, caplog):
-    dataset = load_dataset(config("coco", tfds_coco, tmp_path), "validation")
+    dataset = load_dataset(data_settings("coco", tfds_coco, tmp_path), "validation")
     assert dataset.categories == COCO_CATEGORIES
     with caplog.at_level(logging.WARNING):
         truth = dataset.ground_truth()
@@ -431,7 +370,7 @@ def test_tfds_coco_has_the_official_ids(tfds_coco, tmp_path, caplog):
 
 def test_tfds_coco_is_scored_against_the_official_file(tfds_coco, shared_dir, tmp_path, caplog):
     official = shared_dir / "data/coco_sample/annotations/instances_val.json"
-    settings = config("coco", tfds_coco, tmp_path, annotations=str(official))
+    settings = data_settings("coco", tfds_coco, tmp_path, annotations=str(official))
     dataset = load_dataset(settings, "validation[:32]")
     truth = dataset.ground_truth()
     assert not caplog.records
@@ -445,17 +384,19 @@ def test_tfds_coco_is_scored_against_the_official_file(tfds_coco, shared_dir, tm
 
 def test_an_official_file_of_another_split_is_refused(tfds_coco, shared_dir, tmp_path):
     wrong = shared_dir / "data/coco_sample/annotations/instances_train.json"
-    settings = config("coco", tfds_coco, tmp_path, annotations=str(wrong))
+    settings = data_settings("coco", tfds_coco, tmp_path, annotations=str(wrong))
     with pytest.raises(DataError, match=r"instances_train\.json.*lacks 40 of 40 images"):
         load_dataset(settings, "validation").ground_truth()
     with pytest.raises(DataError, match="has no split 'train'"):
-        load_dataset(config("coco", tfds_coco, tmp_path), "train")
+        load_dataset(data_settings("coco", tfds_coco, tmp_path), "train")
 
 
 @pytest.mark.parametrize("split", ["train2017", "train-2017_a", "2017", "Validation"])
 def test_any_name_of_letters_and_digits_is_a_split(tmp_path, split):
     folder = write_folder(tmp_path / "data", splits=(split,), count=3)
-    settings = config("folder", folder, tmp_path / "cache", train_split=split, eval_split=split)
+    settings = data_settings(
+        "folder", folder, tmp_path / "cache", train_split=split, eval_split=split
+    )
     assert len(load_dataset(settings, f"{split}[1:]").source) == 2
 
 
@@ -464,7 +405,7 @@ def test_official_annotations_of_a_folder_override_its_own(folder, tmp_path):
     content = json.loads((folder / "annotations/instances_val.json").read_text())
     content["annotations"] = [{**a, "area": 9.25} for a in content["annotations"]]
     other.write_text(json.dumps(content))
-    settings = config("folder", folder, tmp_path / "cache", annotations=str(other))
+    settings = data_settings("folder", folder, tmp_path / "cache", annotations=str(other))
     truth = load_dataset(settings, "val").ground_truth()
     assert {a["area"] for a in truth["annotations"]} == {9.25}
     truth = load_dataset(settings, "train").ground_truth()
@@ -492,13 +433,13 @@ def test_faulty_official_annotations_are_named(folder, tmp_path, section, field,
     if value == "drop":
         del content[section][2][field]
     other.write_text(json.dumps(content))
-    settings = config("folder", folder, tmp_path / "cache", annotations=str(other))
+    settings = data_settings("folder", folder, tmp_path / "cache", annotations=str(other))
     with pytest.raises(DataError, match=rf"official\.json: {section}\[2\].*{named}"):
         load_dataset(settings, "val").ground_truth()
 
 
 def test_records_that_are_not_array_record_are_refused(folder, tmp_path):
-    prepared = builders.prepare_folder(folder, "val", tmp_path / "cache", "strict")
+    prepared = as_array_record(folder, "val", tmp_path / "cache")
     info = json.loads((prepared / "dataset_info.json").read_text())
     (prepared / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
     with pytest.raises(DataError, match="tfrecord, not array_record"):
@@ -509,7 +450,7 @@ def test_records_that_are_not_array_record_are_refused(folder, tmp_path):
 
 
 def test_sizes_are_kept_and_a_broken_cache_is_done_without(folder, tmp_path, monkeypatch, caplog):
-    prepared = builders.prepare_folder(folder, "val", tmp_path / "cache", "strict")
+    prepared = as_array_record(folder, "val", tmp_path / "cache")
     ids = TfdsSource(prepared, "val", tmp_path).index().ids
     assert not (tmp_path / "index").exists()  # what we prepare has them beside the records
     (prepared / "index_val.npz").unlink()
@@ -527,7 +468,7 @@ def test_sizes_are_kept_and_a_broken_cache_is_done_without(folder, tmp_path, mon
 
 
 def test_threads_read_what_one_thread_reads(folder, tmp_path):
-    prepared = builders.prepare_folder(folder, "val", tmp_path / "cache", "strict")
+    prepared = as_array_record(folder, "val", tmp_path / "cache")
     expected = [TfdsSource(prepared, "val", tmp_path)[i] for i in range(6)]
     source = TfdsSource(prepared, "val", tmp_path / "other")
     numbers = list(range(6)) * 10
@@ -541,8 +482,8 @@ def test_threads_read_what_one_thread_reads(folder, tmp_path):
 
 
 def test_shapes_splits_share_no_image(tmp_path):
-    train = load_dataset(config("shapes"), "train[:5]")
-    evaluated = load_dataset(config("shapes"), "validation")
+    train = load_dataset(data_settings("shapes"), "train[:5]")
+    evaluated = load_dataset(data_settings("shapes"), "validation")
     assert (len(train.source), len(evaluated.source)) == (5, 10)
     assert train.source.image_size(0) == (64, 96)
     assert not np.array_equal(train.source[0].image, evaluated.source[0].image)
@@ -553,4 +494,4 @@ def test_shapes_splits_share_no_image(tmp_path):
 
 def test_unknown_name_says_what_there_is():
     with pytest.raises(ValueError, match=r"data\.name: 'x' is not one of shapes, folder"):
-        load_dataset(config("x"), "train")
+        load_dataset(data_settings("x"), "train")

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from data_settings import as_array_record
 from google.protobuf.message import DecodeError
 from test_data_mix import write_folder
 
 from retinanet_jax.data.store.array_record import TfdsSource, open_builder
-from retinanet_jax.data.store.builders import prepare_folder
 from retinanet_jax.data.store.tfds_record import parse_record
 
 
@@ -22,7 +22,7 @@ def prepared(tmp_path):
     content["annotations"][1] |= {"image_id": 0, "bbox": [1.5, 2.25, 10, 7], "iscrowd": 1}
     content["annotations"][2] |= {"image_id": 1}
     path.write_text(json.dumps(content))
-    return prepare_folder(str(folder), "train", str(tmp_path / "cache"), "strict")
+    return as_array_record(folder, "train", tmp_path / "cache")
 
 
 def test_records_are_what_tfds_decodes(prepared, tmp_path):

@@ -1,4 +1,4 @@
-"""COCO's AP against its own published example, a case by hand, and its laws."""
+"""COCO's AP against its published example, a case by hand, and properties."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ from retinanet_jax.metrics.coco import SUMMARY_NAMES, coco_average_precision, to
 
 
 def ground_truth(boxes=(), categories=((1, "cat"), (7, "dog")), num_images=2):
-    """Boxes are (image_id, category_id, xywh) or with fields of their own in a fourth place."""
+    """Boxes are (image_id, category_id, xywh), with optional other fields as a fourth entry."""
     annotations = [
         {
             "id": index,
@@ -50,12 +50,12 @@ def example(shared_dir):
 
 
 def published_numbers(path):
-    """The twelve values of the section `type=bbox` of the COCO API's example output."""
+    """The twelve values of section `type=bbox` of the COCO API's example output."""
     section = path.read_text().split("type=bbox")[1].split("type=")[0]
     return [float(line.split("=")[-1]) for line in section.splitlines() if " Average " in line]
 
 
-def test_published_twelve_numbers(example, shared_dir, capsys):
+def test_twelve_numbers_equal_the_published_ones(example, shared_dir, capsys):
     truth, results = example
     published = published_numbers(shared_dir / "data" / "coco_eval" / "val2014_fake_eval_res.txt")
     metrics = coco_average_precision(truth, results)
@@ -82,13 +82,13 @@ def test_ground_truth_as_detections_is_perfect(example):
 def test_by_hand():
     """Cat: two objects of 40 x 40 in two images, three detections.
 
-    score .9: image 1, x moved by 8: IoU 32 / 48 = .667, right at thresholds .50 to .65 (4 of 10)
+    score .9: image 1, x moved by 8: IoU 32 / 48 = .667, correct at .50 to .65 (4 of 10)
     score .8: image 1, far away: wrong
-    score .7: image 2, exact: right at all ten
+    score .7: image 2, exact: correct at all ten
 
-    Thresholds .50 to .65: right, wrong, right. Precision is 1 up to recall .5 (51 of the 101 recall
-    points: 0, .01, .., .50) and 2/3 up to recall 1 (50 points): (51 + 50 * 2 / 3) / 101.
-    Thresholds .70 to .95: wrong, wrong, right: precision 1/3 up to recall .5: 51 / 3 / 101.
+    Thresholds .50 to .65: correct, wrong, correct. Precision is 1 up to recall .5 (51 of the 101
+    recalls 0, .01, .., 1) and 2/3 up to recall 1 (50 recalls): (51 + 50 * 2 / 3) / 101.
+    Thresholds .70 to .95: wrong, wrong, correct: precision 1/3 up to recall .5: 51 / 3 / 101.
     """
     truth = ground_truth([(1, 1, (50, 50, 40, 40)), (2, 1, (10, 10, 40, 40))])
     results = [
@@ -108,7 +108,7 @@ def test_by_hand():
     assert metrics.per_class == {"cat": got["AP"], "dog": -1.0}
 
 
-def test_no_results():
+def test_no_detections():
     truth = ground_truth([(1, 1, (50, 50, 40, 40))])
     metrics = coco_average_precision(truth, [])
     assert metrics.summary["AP"] == metrics.summary["AR100"] == metrics.summary["APm"] == 0.0
@@ -116,13 +116,13 @@ def test_no_results():
     assert metrics.per_class == {"cat": 0.0, "dog": -1.0}
 
 
-def test_nothing_to_find():
+def test_no_objects():
     metrics = coco_average_precision(ground_truth(), [result(1, 1, (0, 0, 9, 9), 0.5)])
     assert set(metrics.summary.values()) == {-1.0}
 
 
-def test_annotation_with_id_zero_can_be_found():
-    """pycocotools itself takes the id 0 for "no match"."""
+def test_annotations_may_have_the_id_zero():
+    """pycocotools alone interprets the id 0 as "no match"."""
     truth = ground_truth([(1, 1, (50, 50, 40, 40))])
     assert truth["annotations"][0]["id"] == 0
     metrics = coco_average_precision(truth, [result(1, 1, (50, 50, 40, 40), 0.5)])
@@ -130,7 +130,7 @@ def test_annotation_with_id_zero_can_be_found():
 
 
 def test_images_without_detections_count():
-    """Two images with an object each, one found; scoring the first image alone is another thing."""
+    """Two images with one object each; only the first is detected."""
     truth = ground_truth([(1, 1, (50, 50, 40, 40)), (2, 1, (50, 50, 40, 40))])
     results = [result(1, 1, (50, 50, 40, 40), 0.5)]
     everything = coco_average_precision(truth, results)
@@ -140,7 +140,7 @@ def test_images_without_detections_count():
     assert coco_average_precision(truth, results, image_ids=[2]).summary["AP"] == 0.0
 
 
-def test_crowds_are_neither_objects_nor_mistakes():
+def test_crowds_are_ignored():
     crowd = {"iscrowd": 1}
     truth = ground_truth([(1, 1, (50, 50, 40, 40)), (1, 1, (100, 100, 90, 90), crowd)])
     results = [
@@ -160,7 +160,7 @@ def test_area_and_crowd_have_defaults():
 
 
 @pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
-def test_arguments_are_left_as_they_were(backend):
+def test_arguments_are_not_modified(backend):
     truth = ground_truth([(1, 1, (50, 50, 40, 40))])
     results = [result(1, 1, (50, 50, 40, 40), 0.5)]
     before = copy.deepcopy((truth, results))
@@ -168,7 +168,7 @@ def test_arguments_are_left_as_they_were(backend):
     assert (truth, results) == before
 
 
-def test_categories_that_share_a_name():
+def test_categories_with_the_same_name():
     truth = ground_truth([(1, 2, (9, 9, 40, 40))], categories=((2, "mouse"), (3, "mouse")))
     metrics = coco_average_precision(truth, [])
     assert metrics.per_class == {"mouse (2)": 0.0, "mouse (3)": -1.0}
@@ -177,11 +177,11 @@ def test_categories_that_share_a_name():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (result(99, 1, (0, 0, 9, 9), 0.5), r"results\[1\]\.image_id: 99 is no image of"),
-        (result(1, 0, (0, 0, 9, 9), 0.5), r"results\[1\]\.category_id: 0 is no category"),
+        (result(99, 1, (0, 0, 9, 9), 0.5), r"results\[1\]\.image_id: 99 is not an image of"),
+        (result(1, 0, (0, 0, 9, 9), 0.5), r"results\[1\]\.category_id: 0 is not a category"),
         (result(1, 1, (0, 0, 9), 0.5), r"results\[1\]\.bbox: \[0, 0, 9\] is not"),
         (result(1, 1, (0, 0, 9, math.inf), 0.5), r"results\[1\]\.bbox: \[0, 0, 9, inf\] is not"),
-        (result(1, 1, (0, 0, 9, 9), math.nan), r"results\[1\]\.score: nan is no finite number"),
+        (result(1, 1, (0, 0, 9, 9), math.nan), r"results\[1\]\.score: nan is not a finite number"),
         (
             {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]},
             r"results\[1\]: no field 'score'",
@@ -196,19 +196,27 @@ def test_bad_results(wrong, message):
 
 def test_bad_ground_truth(tmp_path):
     path = tmp_path / "instances.json"
-    path.write_text("{not json")
+    path.write_bytes(b"{not json")
     with pytest.raises(ValueError, match=r"instances\.json: not a JSON file"):
         coco_average_precision(path, [])
     with pytest.raises(ValueError, match="no list 'annotations'"):
         coco_average_precision({"images": [], "categories": []}, [])
-    with pytest.raises(ValueError, match=r"annotations\[0\]\.category_id: 5 is no category"):
+    with pytest.raises(ValueError, match=r"annotations\[0\]\.category_id: 5 is not a category"):
         coco_average_precision(ground_truth([(1, 5, (0, 0, 9, 9))]), [])
-    with pytest.raises(ValueError, match="image_ids: 12 are no images"):
+    with pytest.raises(ValueError, match="image_ids: 12 are not images"):
         coco_average_precision(ground_truth(), [], image_ids=[1, 12])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_of_the_file(tmp_path, encoding):
+    path = tmp_path / "instances.json"
+    truth = ground_truth([(1, 1, (50, 50, 40, 40))], categories=((1, "Käfer"),))
+    path.write_text(json.dumps(truth, ensure_ascii=False), encoding=encoding)
+    assert coco_average_precision(path, []).per_class == {"Käfer": 0.0}
+
+
 def random_case(seed: int):
-    """Objects with crowds and small areas, jittered and stray detections, many scores alike."""
+    """Objects with crowds and small areas, shifted and random detections, many equal scores."""
     rng = np.random.default_rng(seed)
     boxes, results = [], []
     for image_id in range(1, 13):
@@ -223,8 +231,8 @@ def random_case(seed: int):
                 near[2:] = np.maximum(near[2:], 1)
                 results.append(result(image_id, category, near.tolist(), rng.integers(1, 9) / 9))
         for _ in range(rng.integers(0, 120)):
-            stray = np.concatenate([rng.uniform(0, 150, 2), rng.uniform(1, 90, 2)]).tolist()
-            results.append(result(image_id, int(rng.choice([1, 7])), stray, rng.integers(1, 9) / 9))
+            xywh = np.concatenate([rng.uniform(0, 150, 2), rng.uniform(1, 90, 2)]).tolist()
+            results.append(result(image_id, int(rng.choice([1, 7])), xywh, rng.integers(1, 9) / 9))
     return ground_truth(boxes, num_images=12), results
 
 
@@ -242,7 +250,7 @@ def test_backends_give_the_same_numbers(seed, image_ids):
 
 @pytest.mark.parametrize("boxes", [(), [(1, 7, (50, 50, 40, 40))]])
 @pytest.mark.parametrize("results", [[], [result(1, 7, (50, 50, 40, 40), 0.5)]])
-def test_backends_agree_about_nothing(boxes, results):
+def test_backends_agree_without_objects_or_detections(boxes, results):
     truth = ground_truth(boxes)
     assert coco_average_precision(truth, results, backend="hotcoco") == coco_average_precision(
         truth, results
@@ -253,16 +261,16 @@ def test_published_numbers_by_hotcoco(example):
     assert coco_average_precision(*example, backend="hotcoco") == coco_average_precision(*example)
 
 
-def test_a_backend_that_is_not_there(monkeypatch):
+def test_unknown_and_missing_backends(monkeypatch):
     with pytest.raises(ValueError, match="backend: 'fast' is not one of pycocotools, hotcoco"):
         coco_average_precision(ground_truth(), [], backend="fast")
     monkeypatch.setitem(sys.modules, "hotcoco", None)
-    with pytest.raises(ValueError, match="hotcoco is not installed; pip install"):
+    with pytest.raises(ValueError, match="hotcoco is not installed; run pip install"):
         coco_average_precision(ground_truth(), [], backend="hotcoco")
 
 
 def test_results_format():
-    """xyxy becomes xywh, labels become ids, padding is left out, JSON can hold it."""
+    """xyxy to xywh, labels to ids, without padding, serializable as JSON."""
     categories = Categories(names=("cat", "dog"), ids=(1, 7))
     boxes = np.array([[1, 2, 11, 22], [5, 5, 6, 7], [0, 0, 0, 0]], np.float32)
     scores, labels = np.array([0.5, 0.25, 0], np.float32), np.array([1, 0, -1], np.int32)

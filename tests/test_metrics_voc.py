@@ -1,4 +1,4 @@
-"""VOC's AP against cases by hand and against a detection-by-detection reading of the kit."""
+"""VOC's AP against cases by hand and a detection-by-detection implementation of the kit."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ BOX = (10, 10, 50, 50)
 FAR = (200, 200, 250, 250)
 
 
-def plain_reading(ground_truth, found, label, iou, margin):
-    """One detection after the other, as in VOCevaldet.m. Both APs of one class."""
+def loop_over_detections(ground_truth, found, label, iou, margin):
+    """Both APs of one class, one detection at a time, as in VOCevaldet.m."""
     rows = [
         (float(score), image, box)
         for image, entry in enumerate(found)
@@ -72,11 +72,11 @@ def plain_reading(ground_truth, found, label, iou, margin):
     iou=st.sampled_from([0.3, 0.5, 0.75]),
     inclusive=st.booleans(),
 )
-def test_equals_a_plain_reading(seed, num_images, score_levels, iou, inclusive):
+def test_ap_equals_a_loop_over_detections(seed, num_images, score_levels, iou, inclusive):
     rng = np.random.default_rng(seed)
 
     def boxes(count):
-        # Whole numbers on a coarse grid: exact overlaps of 1/2 and equal overlaps occur.
+        # Integers on a coarse grid give overlaps of exactly 1/2, and equal overlaps.
         corner = rng.integers(0, 5, (count, 2)) * 8
         side = rng.integers(1, 5, (count, 2)) * 8 - int(inclusive)
         return np.concatenate([corner, corner + side], 1).astype(np.float64)
@@ -89,17 +89,17 @@ def test_equals_a_plain_reading(seed, num_images, score_levels, iou, inclusive):
         found.append(VocDetections(boxes(d), scores, rng.integers(0, 2, d)))
     got = voc_average_precision(truth, found, 2, iou, inclusive_corners=inclusive)
     for label in range(2):
-        eleven, area = plain_reading(truth, found, label, iou, float(inclusive))
+        eleven, area = loop_over_detections(truth, found, label, iou, float(inclusive))
         np.testing.assert_allclose(got["per_class_11point"][str(label)], eleven, atol=1e-12)
         np.testing.assert_allclose(got["per_class_allpoint"][str(label)], area, atol=1e-12)
 
 
 def test_by_hand():
-    """Class "a": 4 objects; by falling score right, wrong, right: recalls 1/4, 1/4, 2/4.
+    """Class "a": 4 objects; by falling score correct, wrong, correct: recalls 1/4, 1/4, 2/4.
 
     11 points: precision 1 at recalls 0, .1, .2; 2/3 at .3, .4, .5; 0 above: (3 + 2) / 11.
     All points: 1/4 * 1 + 1/4 * 2/3 = 5/12.
-    Class "b" is found exactly; the mean is over the two.
+    Class "b" is detected exactly. The mean is over both classes.
     """
     truth = [
         objects((*BOX, 0, 0), (100, 100, 150, 150, 0, 0)),
@@ -116,15 +116,15 @@ def test_by_hand():
     assert got["AP_allpoint"] == pytest.approx((5 / 12 + 1) / 2)
 
 
-def test_a_second_detection_of_an_object_is_wrong():
-    """Right, wrong (the same object), right: 1/2 * 1 + 1/2 * 2/3."""
+def test_duplicates_are_wrong():
+    """Correct, wrong (a duplicate), correct: 1/2 * 1 + 1/2 * 2/3."""
     truth = [objects((*BOX, 0, 0), (*FAR, 0, 0))]
     found = [detections((*BOX, 0, 0.9), (*BOX, 0, 0.8), (*FAR, 0, 0.7))]
     assert voc_average_precision(truth, found, 1)["AP_allpoint"] == pytest.approx(5 / 6)
 
 
 def test_difficult_objects_are_ignored():
-    """Two detections of the difficult object are no mistakes, and to miss it costs nothing."""
+    """Neither detections of a difficult object nor a missed one change the AP."""
     truth = [objects((*FAR, 0, 1), (*BOX, 0, 0))]
     found = [detections((*FAR, 0, 0.9), (*FAR, 0, 0.8), (*BOX, 0, 0.7))]
     assert voc_average_precision(truth, found, 1)["AP_allpoint"] == 1.0
@@ -133,8 +133,8 @@ def test_difficult_objects_are_ignored():
     assert voc_average_precision(plain, [detections((*BOX, 0, 0.7))], 1)["AP_allpoint"] == 0.5
 
 
-def test_corners_are_pixels_unless_told_otherwise():
-    """Pixels 0..9 and 0..4: 10 and 5 columns, IoU 1/2 exactly; as positions 4/9."""
+def test_corners_are_inclusive_by_default():
+    """Pixels 0..9 and 0..4: 10 and 5 columns, IoU 1/2 exactly; as coordinates 4/9."""
     truth = [objects((0, 0, 9, 9, 0, 0))]
     found = [detections((0, 0, 4, 9, 0, 0.5))]
     assert voc_average_precision(truth, found, 1)["AP_allpoint"] == 1.0
@@ -142,21 +142,21 @@ def test_corners_are_pixels_unless_told_otherwise():
     assert got["AP_allpoint"] == 0.0
 
 
-def test_overlap_of_exactly_the_threshold_is_right():
+def test_overlap_of_exactly_the_threshold_is_correct():
     truth, found = [objects((0, 0, 10, 10, 0, 0))], [detections((0, 0, 5, 10, 0, 0.5))]
     for iou, ap in ((0.5, 1.0), (0.51, 0.0)):
         got = voc_average_precision(truth, found, 1, iou, inclusive_corners=False)
         assert got["AP_allpoint"] == ap
 
 
-def test_eleven_points_do_not_suffer_from_rounding():
-    """3 of 10 objects found: recall .3 is reached, though 3 * .1 > .3 in floats. (4 * 1) / 11."""
+def test_eleven_points_are_exact():
+    """3 of 10 objects: the recall .3 is reached, although 3 * .1 > .3 in floats. (4 * 1) / 11."""
     truth = [objects(*((100 * i, 0, 100 * i + 50, 50, 0, 0) for i in range(10)))]
     found = [detections(*((100 * i, 0, 100 * i + 50, 50, 0, 0.5) for i in range(3)))]
     assert voc_average_precision(truth, found, 1)["AP_11point"] == pytest.approx(4 / 11)
 
 
-def test_class_without_objects_is_left_out_of_the_mean():
+def test_classes_without_objects_are_left_out_of_the_mean():
     truth = [objects((*BOX, 0, 0), (*FAR, 1, 1))]
     found = [detections((*BOX, 0, 0.9), (*BOX, 2, 0.8))]
     got = voc_average_precision(truth, found, 3)
@@ -166,19 +166,19 @@ def test_class_without_objects_is_left_out_of_the_mean():
         assert np.isnan(got[f"per_class_{kind}"]["2"])
 
 
-def test_nothing_found_and_nothing_there():
+def test_no_detections_and_no_objects():
     assert voc_average_precision([objects((*BOX, 0, 0))], [detections()], 1)["AP_11point"] == 0.0
     assert np.isnan(voc_average_precision([objects()], [detections()], 1)["AP_allpoint"])
     assert np.isnan(voc_average_precision([], [], 1)["AP_allpoint"])
 
 
-def test_padding_is_left_out():
+def test_padding_is_ignored():
     truth = [objects((*BOX, 0, 0), (0, 0, 0, 0, -1, 0))]
     found = [detections((*BOX, 0, 0.5), (0, 0, 0, 0, -1, 0.9))]
     assert voc_average_precision(truth, found, 1)["AP_allpoint"] == 1.0
 
 
-def test_plain_tuples_will_do():
+def test_plain_tuples_are_accepted():
     boxes = np.array([BOX], np.float32)
     truth = [(boxes, np.zeros(1, int), np.zeros(1, bool))]
     found = [(boxes, np.ones(1, np.float32), np.zeros(1, int))]

@@ -1,4 +1,4 @@
-"""Outcomes, curves, errors, calibration and confusions, against pycocotools and by hand."""
+"""Outcomes, curves, errors, calibration and confusions against pycocotools and by hand."""
 
 import contextlib
 import copy
@@ -14,20 +14,20 @@ from pycocotools.cocoeval import COCOeval
 from retinanet_jax.data.records import Categories
 from retinanet_jax.metrics.coco import coco_average_precision
 from retinanet_jax.reports.analysis.calibration import calibrate
-from retinanet_jax.reports.analysis.confusion import confusion_matrix
-from retinanet_jax.reports.analysis.error_kinds import CURVES, error_curves, find_siblings
-from retinanet_jax.reports.analysis.outcomes import (
+from retinanet_jax.reports.analysis.confusion_matrix import confusion_matrix
+from retinanet_jax.reports.analysis.detection_outcomes import (
     AREAS,
     COCO_IOUS,
     class_outcomes,
-    match,
+    match_detections,
     read_tables,
 )
-from retinanet_jax.reports.analysis.precision_recall import mean_over_classes, precision_curves
+from retinanet_jax.reports.analysis.error_curves import CURVES, error_curves, find_similar
+from retinanet_jax.reports.analysis.precision_curves import mean_over_classes, precision_curves
 
 
-class Forgiving(COCOeval):
-    """pycocotools with the field `ignore` as COCO's Matlab code has it: not only of crowds."""
+class WithIgnore(COCOeval):
+    """pycocotools with the field `ignore` of COCO's Matlab code, for objects that are no crowds."""
 
     def _prepare(self):
         kept = {a["id"]: a.get("ignore", 0) for a in self.cocoGt.dataset["annotations"]}
@@ -43,7 +43,7 @@ def reference(truth, results, ious, use_cats=1):
         given = COCO()
         given.dataset = copy.deepcopy(truth)
         given.createIndex()
-        run = Forgiving(given, given.loadRes(copy.deepcopy(results)), "bbox")
+        run = WithIgnore(given, given.loadRes(copy.deepcopy(results)), "bbox")
         run.params.iouThrs, run.params.maxDets, run.params.useCats = np.array(ious), [100], use_cats
         run.evaluate()
         run.accumulate()
@@ -51,7 +51,7 @@ def reference(truth, results, ious, use_cats=1):
 
 
 def analyze(truth, results):
-    """The seven curves by the steps of COCO's CocoEval.m, each a run of pycocotools: [7 r k a]."""
+    """[7 r k a]: the seven curves by the steps of CocoEval.m, each a run of pycocotools."""
     ps = np.concatenate([reference(truth, results, [0.75, 0.5, 0.1]), np.zeros((4, 101, 5, 4))])
     supers = {c["id"]: c["supercategory"] for c in truth["categories"]}
     for k, own in enumerate(sorted(supers)):
@@ -72,18 +72,18 @@ def analyze(truth, results):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_errors_are_those_of_pycocotools_step_by_step(seed):
+def test_error_curves_equal_pycocotools(seed):
     truth = random_truth(seed)
     results = random_results(truth, seed)
     expected = analyze(truth, results)
-    tables, siblings = read_tables(truth, results, CATEGORIES), find_siblings(truth, CATEGORIES)
+    tables, similar = read_tables(truth, results, CATEGORIES), find_similar(truth, CATEGORIES)
     for place, area in enumerate(AREAS):
-        found = error_curves(*tables, siblings, area)
+        found = error_curves(*tables, similar, area)
         np.testing.assert_allclose(found.transpose(1, 2, 0), expected[..., place], atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_curves_are_those_of_pycocotools(seed):
+def test_precision_curves_equal_pycocotools(seed):
     truth = random_truth(seed)
     results = random_results(truth, seed)
     tables = read_tables(truth, results, CATEGORIES)
@@ -94,19 +94,19 @@ def test_curves_are_those_of_pycocotools(seed):
     assert mean_over_classes(found).mean() == pytest.approx(summary["AP"], abs=1e-12)
 
 
-def test_on_real_annotations(shared_dir):
+def test_areas_of_published_results_equal_the_metric(shared_dir):
     folder = shared_dir / "data" / "coco_eval"
     truth = json.loads((folder / "instances_val2014_100.json").read_text())
     results = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
     entries = truth["categories"]
     categories = Categories(tuple(c["name"] for c in entries), tuple(c["id"] for c in entries))
     tables = read_tables(truth, results, categories)
-    found = mean_over_classes(error_curves(*tables, find_siblings(truth, categories)))
+    found = mean_over_classes(error_curves(*tables, find_similar(truth, categories)))
     areas = dict(zip(CURVES, found.mean(axis=1), strict=True))
     summary = coco_average_precision(truth, results).summary
     assert areas["C50"] == pytest.approx(summary["AP50"], abs=1e-12)
     assert areas["C75"] == pytest.approx(summary["AP75"], abs=1e-12)
-    # In the published example every detection is near some object.
+    # In the published results every detection is near an object.
     assert areas["C75"] < areas["C50"] < areas["Loc"] < areas["Sim"] < areas["Oth"]
     assert areas["Oth"] == pytest.approx(areas["BG"]) and areas["FN"] == 1
 
@@ -115,10 +115,10 @@ def test_perfect_detections_have_no_errors():
     truth = random_truth()
     results = perfect_results(truth)
     tables = read_tables(truth, results, CATEGORIES)
-    curves = error_curves(*tables, find_siblings(truth, CATEGORIES))
-    there = ~np.isnan(curves[:, 0, 0])
-    assert there.tolist() == [True, True, True, False, True]
-    assert (curves[there] == 1).all()
+    curves = error_curves(*tables, find_similar(truth, CATEGORIES))
+    defined = ~np.isnan(curves[:, 0, 0])
+    assert defined.tolist() == [True, True, True, False, True]
+    assert (curves[defined] == 1).all()
     outcomes = class_outcomes(*tables, 0, COCO_IOUS)
     assert outcomes.correct.all() and outcomes.counted.all()
     found = calibrate(outcomes.scores, outcomes.correct[0])
@@ -128,7 +128,7 @@ def test_perfect_detections_have_no_errors():
     assert (matrix == np.diag(counts)).all()
 
 
-def test_nothing_detected_and_nothing_to_detect():
+def test_no_detections_and_no_objects():
     truth = random_truth()
     for results, content in (([], truth), (perfect_results(truth), {**truth, "annotations": []})):
         tables = read_tables(content, results, CATEGORIES)
@@ -142,7 +142,7 @@ def test_nothing_detected_and_nothing_to_detect():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_confusion_matrix_adds_up(seed):
+def test_confusion_matrix_adds_up(seed):
     truth = random_truth(seed)
     tables = read_tables(truth, random_results(truth, seed), CATEGORIES)
     matrix = confusion_matrix(*tables, 5, score=0.0)
@@ -151,7 +151,7 @@ def test_the_confusion_matrix_adds_up(seed):
     for label in range(5):
         found = class_outcomes(*tables, label, (0.5,))
         assert matrix[label, label] == found.correct.sum()
-        # A detection that only a crowd of its own class takes is left out here as there.
+        # Detections of a crowd of their class are left out of both.
         assert matrix[:, label].sum() == found.counted.sum()
     strict = confusion_matrix(*tables, 5, score=0.5)
     assert strict[:, :5].sum() == found_above(tables, 0.5)
@@ -163,7 +163,7 @@ def found_above(tables, score):
 
 
 def test_confusions_by_hand():
-    """Two cats and a dog. A cat is found and found again, the other called dog; dog is missed."""
+    """Two cats and a dog: a cat is detected twice, the other as a dog, and the dog is missed."""
 
     def entry(category, x, **more):
         return {"image_id": 1, "category_id": category, "bbox": [x, 0.0, 40.0, 40.0], **more}
@@ -171,10 +171,10 @@ def test_confusions_by_hand():
     objects = [entry(1, 0.0), entry(1, 100.0), entry(3, 200.0)]
     results = [
         entry(1, 4.0, score=0.9),  # IoU 36 / 44
-        entry(1, 0.0, score=0.8),  # exact, but the cat is taken
+        entry(1, 0.0, score=0.8),  # exact, but a duplicate
         entry(3, 100.0, score=0.7),
         entry(3, 230.0, score=0.6),  # IoU 10 / 70
-        entry(1, 300.0, score=0.2),  # below the score
+        entry(1, 300.0, score=0.2),  # below the lowest score
     ]
     truth = {"images": [{"id": 1}], "annotations": objects, "categories": []}
     tables = read_tables(truth, results, Categories(("cat", "dog"), (1, 3)))
@@ -182,12 +182,14 @@ def test_confusions_by_hand():
     assert matrix.tolist() == [[1, 1, 0], [0, 0, 1], [1, 1, 0]]
 
 
-def test_matching_takes_the_last_of_equals_and_crowds_again():
+def test_matching_prefers_the_last_of_equals_and_reuses_crowds():
     overlaps = np.array([[0.6, 0.6, 0.9], [0.7, 0.2, 0.9], [0.0, 0.4, 0.9]])
     crowd = np.array([False, False, True])
-    assert match(overlaps, crowd, crowd, 0.5).tolist() == [1, 0, 2]
-    assert match(overlaps, ~crowd, ~crowd, 0.5).tolist() == [2, 0, -1]
-    assert match(np.ones((1, 1)), np.array([False]), np.array([False]), 1.0).tolist() == [0]
+    assert match_detections(overlaps, crowd, crowd, 0.5).tolist() == [1, 0, 2]
+    assert match_detections(overlaps, ~crowd, ~crowd, 0.5).tolist() == [2, 0, -1]
+    assert match_detections(
+        np.ones((1, 1)), np.array([False]), np.array([False]), 1.0
+    ).tolist() == [0]
 
 
 def test_calibration_by_hand():
@@ -203,11 +205,11 @@ def test_calibration_by_hand():
     assert found.bias == pytest.approx(3.3 / 5 - 3 / 5)
 
 
-def test_calibration_of_honest_scores_and_of_none():
+def test_calibration_of_perfect_scores_and_of_none():
     rng = np.random.default_rng(0)
     scores = rng.random(200_000)
-    honest = rng.random(200_000) < scores
-    assert calibrate(scores, honest).expected_error < 0.01
-    assert calibrate(np.sqrt(scores), honest).bias == pytest.approx(2 / 3 - 1 / 2, abs=0.01)
+    correct = rng.random(200_000) < scores
+    assert calibrate(scores, correct).expected_error < 0.01
+    assert calibrate(np.sqrt(scores), correct).bias == pytest.approx(2 / 3 - 1 / 2, abs=0.01)
     nothing = calibrate(np.zeros(0), np.zeros(0, bool))
     assert nothing.counts.sum() == 0 and np.isnan(nothing.expected_error)

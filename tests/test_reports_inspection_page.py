@@ -1,7 +1,6 @@
-"""The page: well formed, self-contained, escaped, whatever the data; and its script."""
+"""The inspection page: well formed, self-contained and escaped for all data; the command."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,10 +16,9 @@ from small import small_config
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.boxes import pairwise_iou
 from retinanet_jax.data.data_errors import Report
-from retinanet_jax.reports.html.axes import Axis
-from retinanet_jax.reports.html.markup import Html, tag
-from retinanet_jax.reports.inspection.inspection_images import MAX_DRAWN, overlay
-from retinanet_jax.reports.inspection.inspection_page import render
+from retinanet_jax.reports.html_page import Html, findings_list, tag
+from retinanet_jax.reports.inspection.inspection_page import render_inspection
+from retinanet_jax.reports.inspection.page_images import MAX_DRAWN, overlay
 from retinanet_jax.reports.inspection.split_statistics import (
     count_classes,
     count_levels,
@@ -38,18 +36,17 @@ def page_of(train, evaluation, names=("thing",), config=None, fit=True, report=N
         read_split(split, memory_dataset(objects, names, split, **reports), config, 1000)
         for split, objects in (("train", train), ("val", evaluation))
     ]
-    return render(splits, config, fit)
+    return render_inspection(splits, config, fit)
 
 
-def test_names_of_all_kinds_stay_text():
+def test_class_names_are_escaped():
     objects = random_objects(0, [(20, 20), (40, 30), (5, 5)], classes=4)
     checker = check(page_of(objects, objects[:3], NAMES))
     text = "\n".join(checker.text)
     for name in NAMES:
         assert text.count(name) >= 3  # in the legend, the table and on images
-    assert "What to know" in text and "Fitted anchors" in text
-    images = [attributes for name, attributes in checker.tags if name == "image"]
-    assert len(images) > 20
+    assert "Findings" in text and "Fitted anchors" in text
+    assert sum(name == "image" for name, _ in checker.tags) > 20
 
 
 @pytest.mark.parametrize(
@@ -62,13 +59,13 @@ def test_names_of_all_kinds_stay_text():
     ],
     ids=["no objects", "one object", "no area", "crowds alone"],
 )
-def test_strange_data_give_a_page(train, evaluation):
+def test_unusual_data_give_a_page(train, evaluation):
     text = "\n".join(check(page_of(train, evaluation)).text)
     counts = {len(boxes) for boxes, *_ in train}
-    assert ("train has no objects at all" in text) == (counts == {0} or train[0][2].all())
+    assert ("train has no objects." in text) == (counts == {0} or train[0][2].all())
 
 
-def test_eighty_classes_and_ten_thousand_boxes_stay_readable():
+def test_eighty_classes_and_ten_thousand_boxes():
     names = tuple(f"class {i}" for i in range(80))
     crowded = random_objects(1, [(6, 6), (9, 3)], images=1, count=10_000, classes=80)
     page = page_of(crowded * 2, crowded, names, small_config(pipeline__max_boxes=10_000), fit=False)
@@ -78,21 +75,21 @@ def test_eighty_classes_and_ten_thousand_boxes_stay_readable():
     assert all(text.count(name) for name in names) and "10,000" in text
 
 
-def test_what_was_skipped_is_listed_by_file_and_id():
-    report = Report({"box without <area>": [f"a.json: id {i}" for i in range(300)]})
+def test_skipped_entries_are_listed_by_file_and_id():
+    report = Report.from_json({"box without <area>": [f"a.json: id {i}" for i in range(300)]})
     objects = random_objects(0, [(20, 20)])
     text = "\n".join(check(page_of(objects, objects, report=report, fit=False)).text)
     assert "a.json: id 7\n" in text and "and 100 more" in text
-    # Both splits share it here, as those of COCO do: it is told once.
+    # Both splits share the report, as those of COCO do. It is shown once.
     assert text.count("train and val: 300") == 1 and "300 x box without <area>" in text
 
 
-def test_the_same_data_give_the_same_page():
+def test_page_is_deterministic():
     objects = random_objects(0, [(20, 20), (40, 10)])
     assert page_of(objects, objects) == page_of(objects, objects)
 
 
-def test_counts_by_class_and_size():
+def test_counts_by_class_size_and_coverage():
     boxes = [[0, 0, 31, 32], [0, 0, 32, 32], [0, 0, 96, 95], [0, 0, 96, 96], [0, 0, 9, 9]]
     objects = [objects_of(boxes, [0, 0, 0, 0, 1]), objects_of(boxes[:1], [0], [1])]
     config = small_config(pipeline__min_side=128, pipeline__max_side=128)
@@ -101,7 +98,7 @@ def test_counts_by_class_and_size():
     assert first == (4, (1, 2, 1), 1, (4, 0, 0)) and second == (1, (1, 0, 0), 1, (0, 0, 1))
 
 
-def test_positives_by_level_are_those_of_the_rule():
+def test_positives_by_level_follow_the_matching_rule():
     config = small_config(model__max_level=5, matching__low_quality="none")
     objects = random_objects(3, [(30, 30), (60, 40), (15, 15)], images=3)
     split = read_split("train", memory_dataset(objects), config, 9)
@@ -116,7 +113,7 @@ def test_positives_by_level_are_those_of_the_rule():
     assert sum(row.boxes for row in found) == pytest.approx(1)
 
 
-def test_of_many_boxes_the_largest_are_drawn():
+def test_the_largest_of_many_boxes_are_drawn():
     image = np.zeros((100, 200, 3), np.uint8)
     boxes = np.tile(np.float32([[0, 0, 5, 5]]), (MAX_DRAWN + 5, 1))
     boxes[-1] = 0, 0, 150, 90
@@ -126,31 +123,35 @@ def test_of_many_boxes_the_largest_are_drawn():
     assert 'width="150" height="90"' in svg and 'viewBox="0 0 200 100"' in svg
 
 
-def test_tags_escape_and_round():
+def test_tags_escape_text_and_round_numbers():
     assert tag("b", "<", Html("<i></i>"), [1.0, None], x=1 / 3, class_="a", y=None) == (
         '<b x="0.33" class="a">&lt;<i></i>1</b>'
     )
     assert tag("meta", name="a", content='"<') == '<meta name="a" content="&quot;&lt;">'
 
 
-def test_ticks_are_round_and_inside():
-    assert Axis(8, 128, "").ticks() == [8, 16, 32, 64, 128]
-    assert Axis(0.0, 1.0, "", log=False).ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert Axis(-0.5, 30.5, "", log=False).ticks() == [0, 10, 20, 30]
-    assert Axis(1 / 8, 8, "").name(0.25) == "1/4"
+def test_commands_in_a_fix_are_code():
+    html = findings_list([("A problem.", "Use --a=1, or retinanet-jax inspect --fit_anchors.")])
+    assert "<code>--a=1</code>, or <code>retinanet-jax inspect --fit_anchors</code>." in html
+    assert "No problems found." in findings_list([])
 
 
-def inspect_data(folder: Path, tmp_path: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "retinanet_jax", "inspect", "--config=experiments/folder.py"]
-    command += [f"--config.data.root={folder}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
-    command += ["--config.pipeline.min_side=64", "--config.pipeline.max_side=64", *more]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # installed or not
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
+def test_images_differ_between_epochs_with_augmentation_only():
+    objects = random_objects(0, [(20, 20)])
+
+    def draws(**fields):
+        page = page_of(objects, objects, config=small_config(**fields), fit=False)
+        return page.split("in several epochs</h3>")[1].split("<h3>Evaluation")[0]
+
+    sizes = re.findall(r"boxes · (\d+)", draws(augmentation__scale_jitter=(0.5, 1.0)))
+    assert len(sizes) == 12 and len(set(sizes)) > 4
+    images = re.findall(r"<svg.*?</svg>", draws(augmentation__flip=False))
+    assert len(images) == 12 and len(set(images)) == 3
 
 
-def test_the_script_on_a_folder(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """A dataset whose validation split has an invalid box, id 2."""
     folder, rng = tmp_path / "mine", np.random.default_rng(0)
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").mkdir()
@@ -162,37 +163,35 @@ def test_the_script_on_a_folder(tmp_path):
         box = {"bbox": [5, 5, 4, 4], "area": 16, "iscrowd": 0}
         content["annotations"].append({"id": i, "image_id": i, "category_id": 7, **box})
     for split in ("train", "val"):
-        (folder / f"annotations/instances_{split}.json").write_text(json.dumps(content))
-    content["annotations"][1]["bbox"] = [5, 5, 0, 4]
-    (folder / "annotations/instances_val.json").write_text(json.dumps(content))
+        text = json.dumps(content)
+        (folder / f"annotations/instances_{split}.json").write_text(text, encoding="utf-8")
+        content["annotations"][1]["bbox"] = [5, 5, 0, 4]
+    return folder
 
-    failed = inspect_data(folder, tmp_path)
-    assert failed.returncode == 1 and "id 2" in failed.stderr and "Traceback" not in failed.stderr
+
+def inspect_folder(folder: Path, *more: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "retinanet_jax", "inspect", "--config=experiments/folder.py"]
+    command += [f"--config.data.root={folder}", f"--config.data.cache_dir={folder.parent}/cache"]
+    command += ["--config.pipeline.min_side=64", "--config.pipeline.max_side=64", *more]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_command_on_a_folder(folder, tmp_path):
     out = tmp_path / "pages/look.html"
-    done = inspect_data(
-        folder, tmp_path, "--config.data.on_error=skip", "--fit-anchors", f"--out={out}"
-    )
+    failed = inspect_folder(folder, f"--out={out}")
+    assert failed.returncode == 1 and "id 2" in failed.stderr and "Traceback" not in failed.stderr
+    assert not out.exists()
+
+    options = ("--config.data.on_error=skip", f"--out={out}")
+    done = inspect_folder(folder, *options, "--fit-anchors")
     assert done.returncode == 0, done.stderr
     assert f"written: {out}" in done.stdout
     text = "\n".join(check(out.read_text(encoding="utf-8")).text)
-    assert "Zellkern ä" in text and "100.0% of the boxes to train on have no anchor" in text
+    assert "Zellkern ä" in text and "100.0% of the training boxes have no anchor" in text
     assert "config.anchors.size = " in text and "box without area" in text
     flags = re.findall(r"'(--config\.anchors\.\S+?=.+?)'", text)
     assert len(flags) == 3
-    again = inspect_data(folder, tmp_path, "--config.data.on_error=skip", f"--out={out}", *flags)
+    # The fitted anchors cover the boxes.
+    again = inspect_folder(folder, *options, *flags)
     assert again.returncode == 0, again.stderr
-    assert "100.0% of the boxes" not in out.read_text(encoding="utf-8")
-
-
-def test_the_draws_of_a_image_differ():
-    objects = random_objects(0, [(20, 20)])
-    config = small_config(augmentation__scale_jitter=(0.5, 1.0))
-    page = page_of(objects, objects, config=config, fit=False)
-    drawn = page.split("drawn again and again")[1].split("Evaluation")[0]
-    sizes = re.findall(r"boxes · (\d+)", drawn)
-    assert len(sizes) == 12 and len(set(sizes)) > 4
-    still = small_config(augmentation__flip=False)
-    page = page_of(objects, objects, config=still, fit=False)
-    drawn = page.split("drawn again and again")[1].split("Evaluation")[0]
-    images = re.findall(r"<svg.*?</svg>", drawn)
-    assert len(set(images)) == 3
+    assert "100.0% of the training boxes" not in out.read_text(encoding="utf-8")

@@ -255,9 +255,6 @@ def test_tables_of_the_paper_are_sweeps(tmp_path, trained):
         tree = base_config("1b", "small")
         tree.update_from_flattened_dict(row.settings_of("small"))
         assert trial.config() == from_config_dict(tree)
-    plot = (tmp_path / "report.svg").read_text()
-    # A line each, ours and the paper's, for gamma and alpha change together.
-    assert plot.count('class="plotted"') == 2 and plot.count('fill="#fff" stroke="#') == 7 + 1
 
 
 def test_a_plot_without_lines_has_rows(tmp_path, trained):
@@ -265,7 +262,6 @@ def test_a_plot_without_lines_has_rows(tmp_path, trained):
     plot = (tmp_path / "report.svg").read_text()
     for row in TABLES["1c"].rows:
         assert f">{row.name}</text>" in plot
-    assert plot.count(' stroke="#d9730d"') == 7 + 1  # the paper's, and the legend
     report = (tmp_path / "report.md").read_text()
     assert "| 3 scales, 1 ratio | (1, 1.26, 1.587) | (1) | 1 of 1 |" in report
 

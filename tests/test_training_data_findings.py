@@ -1,4 +1,4 @@
-"""What is told before training: coverage, classes, crowded images; and the anchors fitted."""
+"""Findings about data before training: coverage, classes, crowded images; and fitted anchors."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from memory_data import MemorySource, memory_dataset, objects_of, random_objects
 from small import small_config
 
 from retinanet_jax.config.settings import default_config
-from retinanet_jax.data.anchor_coverage import cover
+from retinanet_jax.data.anchor_coverage import object_coverage
 from retinanet_jax.data.object_table import fit_objects, read_objects
 from retinanet_jax.data.shapes import ShapesSource
 from retinanet_jax.data.sources import Concatenation, Slice
@@ -25,7 +25,7 @@ from retinanet_jax.training.data_findings import (
 COVERED, MISSED = [16, 16, 48, 48], [20, 20, 24, 24]  # the smallest anchor has 32 pixels
 
 
-def test_objects_are_those_of_the_examples():
+def test_objects_equal_those_of_the_examples():
     source = ShapesSource(num_images=30, image_size=(48, 64), seed=3)
     parts = Slice(source, range(10, 14)), Slice(source, range(20, 22))
     joined = Concatenation(parts)
@@ -40,7 +40,7 @@ def test_objects_are_those_of_the_examples():
     np.testing.assert_allclose(objects.areas[: len(areas)], areas)
 
 
-def test_of_many_images_a_spread_is_read():
+def test_many_images_are_subsampled_evenly():
     source = MemorySource([objects_of([COVERED])] * 25)
     objects = read_objects(source, 10)
     assert objects.numbers.tolist() == list(range(0, 25, 3)) and objects.total == 25
@@ -57,40 +57,40 @@ def test_boxes_are_resized_with_their_images():
 
 
 @pytest.mark.parametrize(("missed", "warns"), [(5, False), (6, True)])
-def test_more_than_five_in_a_hundred_uncovered_boxes_are_told(missed, warns):
+def test_more_than_five_percent_of_uncovered_boxes_are_a_finding(missed, warns):
     images = [objects_of([MISSED])] * missed + [objects_of([COVERED])] * (100 - missed)
     finding = check_coverage(memory_dataset(images), small_config())
     assert (finding is not None) == warns
     if warns:
-        assert finding.problem.startswith("6.0% of the boxes to train on have no anchor")
-        assert "4 to 4 pixels a side" in finding.problem and "32 to 102" in finding.problem
-        assert "--config.pipeline.min_side=" in finding.fix or "neither" in finding.fix.lower()
+        assert finding.problem.startswith("6.0% of the training boxes have no anchor")
+        assert "sides of 4 to 4 pixels" in finding.problem and "32 to 102" in finding.problem
+        assert "--config.pipeline.min_side=" in finding.fix or "Neither" in finding.fix
 
 
-def test_a_class_that_is_missed_is_named_even_if_it_is_rare():
+def test_a_rare_class_that_is_uncovered_is_named():
     images = [objects_of([COVERED] * 49 + [MISSED], [0] * 49 + [1])] * 10
     finding = check_coverage(memory_dataset(images, names=("common", "rare")), small_config())
     assert finding.problem.startswith("2.0% ") and "(100% of rare)" in finding.problem
 
 
-def test_the_mend_holds_what_it_promises():
+def test_the_proposed_flag_covers_the_boxes():
     config = small_config()
     images = random_objects(0, [(15, 15)], images=40)
     objects = read_objects(MemorySource(images), 40)
     finding = coverage_finding(objects, ("thing",), config)
-    assert finding.fix.startswith("With --config.anchors.size=2.0 it is 0.0%")
+    assert finding.fix.startswith("--config.anchors.size=2.0 reduces this to 0.0%")
     other = dataclasses.replace(config.anchors, size=2.0)
-    assert not cover(objects, config.pipeline, other).uncovered(config.matching).any()
+    assert not object_coverage(objects, config.pipeline, other).uncovered(config.matching).any()
 
 
-def test_crowds_and_empty_images_tell_nothing():
+def test_crowds_and_empty_images_are_no_finding():
     config = small_config()
     crowds = [objects_of([MISSED] * 20, crowd=[1] * 20), objects_of([])]
     assert check_coverage(memory_dataset(crowds), config) is None
     assert check_coverage(memory_dataset([objects_of([])]), config) is None
 
 
-def test_no_more_images_are_read_at_the_start_than_the_sample():
+def test_only_a_sample_is_read_at_the_start():
     class Counting(MemorySource):
         read = 0
 
@@ -104,36 +104,36 @@ def test_no_more_images_are_read_at_the_start_than_the_sample():
     assert Counting.read == START_SAMPLE
 
 
-def test_classes_of_one_split_are_told():
+def test_classes_missing_from_a_split_are_a_finding():
     names = ("both", "left", "right", "nowhere")
     left = read_objects(MemorySource([objects_of([COVERED] * 30, [0] * 20 + [1] * 10)]), 1)
     right = read_objects(MemorySource([objects_of([COVERED] * 3, [0, 2, 2])]), 1)
-    told = [str(finding) for finding in class_findings(left, right, names, ("train", "val"))]
-    assert [text.split(":")[0] for text in told] == ["left", "right", "nowhere"]
-    assert "in train but not in val, so never judged" in told[0]
-    assert "in val but not in train, so never learnt" in told[1]
+    found = [str(finding) for finding in class_findings(left, right, names, ("train", "val"))]
+    assert [text.split(":")[0] for text in found] == ["left", "right", "nowhere"]
+    assert "in train but not in val, so never evaluated" in found[0]
+    assert "in val but not in train, so never trained" in found[1]
     few = class_findings(right, left, names, ("train", "val"))[-1]
     assert few.problem.startswith("both (1), right (2): fewer than 10 objects")
 
 
-def test_empty_splits_and_crowded_images_are_told():
+def test_empty_splits_and_crowded_images_are_findings():
     config = small_config(pipeline__max_boxes=7)
     empty = read_objects(MemorySource([objects_of([])]), 1)
     full = read_objects(MemorySource([objects_of([COVERED] * 7), objects_of([COVERED] * 9)]), 2)
-    assert "no objects at all" in empty_finding(empty, "val").problem
+    assert "val has no objects" in empty_finding(empty, "val").problem
     assert empty_finding(full, "train") is None and max_boxes_finding(empty, config) is None
     finding = max_boxes_finding(full, config)
-    assert "1 of 2 images" in finding.problem and "smallest 2 objects" in finding.problem
+    assert "1 of 2 training images" in finding.problem and "smallest 2 objects" in finding.problem
     assert finding.fix.startswith("--config.pipeline.max_boxes=9 ")
 
 
-def test_long_thin_boxes_get_anchors_that_fit_them():
+def test_thin_boxes_get_anchors_that_fit():
     config = small_config()
     source = MemorySource(random_objects(1, [(60, 7), (40, 5), (30, 30)]))
     objects = read_objects(source, 20)
     fit = fit_anchors(objects, config)
     assert fit.config != config.anchors
-    # The grid of 8 pixels bounds what a box of 5 can reach.
+    # The stride of 8 pixels limits the IoU of boxes 5 pixels high.
     assert fit.held_out_before.positive < 0.4 and fit.held_out_after.positive > 0.7
     assert fit.after.positive > fit.before.positive
     assert min(fit.config.ratios) < 0.25
@@ -142,7 +142,7 @@ def test_long_thin_boxes_get_anchors_that_fit_them():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_fitting_never_lowers_the_coverage_it_was_not_fitted_to(seed):
+def test_fitting_never_lowers_the_coverage_of_held_out_boxes(seed):
     config = small_config(anchors__rounding="torchvision", anchors__order="ratio_major")
     rng = np.random.default_rng(seed)
     sides = np.exp(rng.uniform(np.log(4), np.log(60), (8, 2)))
@@ -152,19 +152,19 @@ def test_fitting_never_lowers_the_coverage_it_was_not_fitted_to(seed):
     assert (fit.config == config.anchors) == (fit.held_out_after == fit.held_out_before)
 
 
-def test_anchors_that_fit_already_are_left_alone():
+def test_anchors_that_fit_are_kept():
     config = small_config()
     fit = fit_anchors(read_objects(MemorySource(random_objects(0, [(32, 32)])), 20), config)
     assert fit.config == config.anchors and fit.held_out_before.positive == 1
 
 
-def test_fitting_to_one_image_is_refused():
+def test_fitting_to_one_image_is_an_error():
     objects = read_objects(MemorySource([objects_of([COVERED]), objects_of([])]), 2)
     with pytest.raises(ValueError, match="1 images with objects"):
         fit_anchors(objects, small_config())
 
 
-def test_the_proposal_as_text():
+def test_fitted_anchors_as_python_and_as_flags():
     anchors = dataclasses.replace(
         small_config().anchors, size=1.5, scales=(1.0,), ratios=(0.5, 2.0)
     )

@@ -1,4 +1,4 @@
-"""Eight simulated devices against one: the same loss, gradients and statistics."""
+"""A step on eight simulated devices has the loss, gradients and statistics of one device."""
 
 import json
 import os

@@ -46,14 +46,19 @@ class DataConfig:
     """Which images, and how strict to be with them.
 
     Attributes:
-        name: 'shapes' (built in), 'folder' (COCO format), 'coco' (TFDS coco/2017), 'coco2014',
-            'voc' (2007+2012), 'voc2007' or 'voc2012'; their splits: see data/dataset.py.
-        root: folder: the folder with images/ and annotations/; coco and voc: the TFDS data
+        name: 'shapes' (built in), 'folder' (images and annotations in any layout of
+            docs/your_data.md), 'coco' (TFDS coco/2017), 'coco2014', 'voc' (2007+2012), 'voc2007'
+            or 'voc2012'; their splits: see data/dataset.py.
+        root: folder: the dataset's folder or annotation file; coco and voc: the TFDS data
             directory, '' being ~/tensorflow_datasets.
-        cache_dir: where a folder is prepared, once, as an ArrayRecord dataset, and where compiled
-            programs are kept for the next start.
-        train_split: TFDS split or slice of one, such as 'train' or 'train[:90%]'.
-        eval_split: likewise.
+        layout: of a folder: 'auto', or one of formats/find_layout.py where several fit.
+        val_share: of the training images, held out by a hash of their file names where a folder
+            has no validation or test split; 0 is none.
+        exif: how boxes of a folder refer to images with an EXIF orientation: 'stored', 'shown'
+            (turned, as viewers show them), or 'auto' by annotated size and boxes, image by image.
+        cache_dir: where the index of a folder and compiled programs are kept.
+        train_split: split or slice of one, such as 'train' or 'train[:90%]'.
+        eval_split: likewise; of a folder also 'auto', its validation or test split.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
             the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
         mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
@@ -65,6 +70,9 @@ class DataConfig:
 
     name: str = "shapes"
     root: str = ""
+    layout: str = "auto"
+    val_share: float = 0.1
+    exif: str = "auto"
     cache_dir: str = "~/.cache/retinanet_jax"
     train_split: str = "train"
     eval_split: str = "validation"
@@ -76,6 +84,9 @@ class DataConfig:
     def __post_init__(self):
         _one_of("data.name", self.name, tuple(KINDS))
         _one_of("data.on_error", self.on_error, ("strict", "skip"))
+        _one_of("data.exif", self.exif, ("auto", "stored", "shown"))
+        if not 0 <= self.val_share <= 0.5:
+            raise ValueError(f"data.val_share: {self.val_share} must be between 0 and 0.5")
         for text in self.mix:
             parse_part(text)
         if self.annotations and self.name.startswith(("voc", "shapes")):
@@ -85,8 +96,8 @@ class DataConfig:
             )
         if self.name == "folder" and not self.root:
             raise ValueError(
-                "data.root: is empty; write --config.data.root=FOLDER, a folder that holds images/ "
-                "and annotations/instances_<split>.json"
+                "data.root: is empty; write --config.data.root=FOLDER, a folder with images and "
+                "their annotations"
             )
 
 

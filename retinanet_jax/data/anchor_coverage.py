@@ -1,14 +1,13 @@
-"""How well anchors cover the objects of a dataset: the best IoU of every box, exactly.
+"""How well the anchors cover the objects of a dataset: the exact best IoU of every box.
 
 A box whose best IoU over all anchors is below `matching.positive_iou` (0.5) gets no positive anchor
-by the rule of the paper (arXiv 1708.02002, section 4), only low-quality matches, one or a few. To a
-box below `matching.negative_iou` (0.4) all other anchors are background: the network is taught to
-find nothing there by hundreds of anchors, and to find it by one. Such a box is called uncovered
-here. Without low-quality matches it is never learnt at all.
+by the rule of the paper (arXiv 1708.02002, section 4), only low-quality matches, one or a few. A
+box below `matching.negative_iou` (0.4) is called uncovered here: hundreds of anchors near it are
+background, and one is a positive. Without low-quality matches, it has no positive at all.
 
-The best IoU needs no matrix of all anchors. Anchors of one shape have one area, so that their IoU
-with a box grows with the intersection, which is the product of an overlap in x and one in y; each
-is largest for the column, or row, of the grid that is nearest to the centre of the box.
+The best IoU does not need the matrix of all anchors. The anchors of one shape have the same area,
+so that their IoU with a box grows with the intersection. That is the product of an overlap in x and
+an overlap in y, and each is largest for the column, or row, nearest to the center of the box.
 """
 
 from typing import NamedTuple
@@ -28,8 +27,8 @@ class Coverage(NamedTuple):
     """The best anchor of each of m boxes.
 
     iou: with that anchor.
-    level: its place in `AnchorConfig.levels`; the finest of equals.
-    shape: its place in `cell_anchors`; the first of equals.
+    level: index of its level in `AnchorConfig.levels`; the finest of equals.
+    shape: index in `cell_anchors`; the first of equals.
     """
 
     iou: Float[np.ndarray, " m"]
@@ -37,26 +36,26 @@ class Coverage(NamedTuple):
     shape: Int[np.ndarray, " m"]
 
     def uncovered(self, matching: MatchingConfig) -> Bool[np.ndarray, " m"]:
-        """Which boxes have no anchor that is more than background to them."""
+        """Which boxes have background anchors only, by their IoU."""
         return self.iou < matching.negative_iou
 
     def positive(self, matching: MatchingConfig) -> Bool[np.ndarray, " m"]:
-        """Which boxes have an anchor that is positive by its IoU."""
+        """Which boxes have a positive anchor, by its IoU."""
         return self.iou >= matching.positive_iou
 
     def states(self, matching: MatchingConfig) -> Int[np.ndarray, " m"]:
-        """Places in STATES."""
+        """Indices into STATES."""
         return np.where(self.positive(matching), 0, np.where(self.uncovered(matching), 2, 1))
 
 
-def measure(
+def box_coverage(
     boxes: Float[np.ndarray, "m 4"], canvases: Int[np.ndarray, "m 2"], config: AnchorConfig
 ) -> Coverage:
     """The coverage of boxes, each on its own canvas.
 
     Args:
       boxes: xyxy pixels of the network's input.
-      canvases: (height, width) of the network's input in which each box lies.
+      canvases: (height, width) of the network's input, for each box.
       config: the anchors.
     """
     iou = np.zeros(len(boxes), np.float32)
@@ -70,10 +69,12 @@ def measure(
     return Coverage(iou, level, shape)
 
 
-def cover(objects: ObjectTable, pipeline: PipelineConfig, anchors: AnchorConfig) -> Coverage:
-    """The coverage of objects as the network sees them."""
+def object_coverage(
+    objects: ObjectTable, pipeline: PipelineConfig, anchors: AnchorConfig
+) -> Coverage:
+    """The coverage of objects, resized as for the network."""
     fitted = fit_objects(objects, pipeline)
-    return measure(fitted.boxes, fitted.canvases[objects.image], anchors)
+    return box_coverage(fitted.boxes, fitted.canvases[objects.image], anchors)
 
 
 def iou_by_shape(
@@ -81,8 +82,8 @@ def iou_by_shape(
 ) -> Float[np.ndarray, "m levels shapes"]:
     """The best IoU of each box over the anchors of each level and shape.
 
-    The same numbers as `boxes.pairwise_iou` over `anchors_for_image`, in numpy: the number of boxes
-    differs from call to call, and a compiled program would be another one each time.
+    The same numbers as `boxes.pairwise_iou` over `anchors_for_image`. This is numpy because the
+    number of boxes differs from call to call, and JAX would compile each time.
 
     Args:
       boxes: xyxy pixels of the network's input.
@@ -108,7 +109,7 @@ def best_anchor(
     shape: int,
     config: AnchorConfig,
 ) -> Float[np.ndarray, "4"]:
-    """The anchor that `measure` found for a box, xyxy pixels; `level` and `shape` as it told."""
+    """The best anchor of a box, xyxy pixels; `level` and `shape` are from `box_coverage`."""
     rows, columns = grid_centres(canvas, config)[level]
     x = columns[_nearest(box[None, 0::2], columns)[0]]
     y = rows[_nearest(box[None, 1::2], rows)[0]]
@@ -119,10 +120,10 @@ def best_anchor(
 def _overlap(
     ends: Float[np.ndarray, "m 2"], centres: Float[np.ndarray, " n"], cell: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Along one axis: common length of each box with the nearest anchor of each shape, its length.
+    """Along one axis: the overlap of each box with the nearest anchor of each shape; its length.
 
-    `ends` are the boxes' first and last coordinates, `cell` [shapes 2] those of the anchors around
-    0. Rounded to float32 where `anchors_for_image` rounds.
+    `ends` are the first and last coordinates of the boxes, `cell` [shapes 2] those of the anchors
+    around 0. Rounds to float32 where `anchors_for_image` does.
     """
     centre = centres[_nearest(ends, centres)][:, None]
     low, high = (centre + cell[:, 0]).astype(np.float32), (centre + cell[:, 1]).astype(np.float32)
@@ -131,7 +132,7 @@ def _overlap(
 
 
 def _nearest(ends: Float[np.ndarray, "m 2"], centres: np.ndarray) -> Int[np.ndarray, " m"]:
-    """The centre that is nearest to the middle of each box; `centres` rise in equal steps."""
+    """Index of the center nearest to the middle of each box; `centres` are evenly spaced."""
     step = centres[1] - centres[0] if len(centres) > 1 else 1
     place = np.rint((ends.mean(axis=1, dtype=np.float64) - centres[0]) / step)
     return np.clip(place, 0, len(centres) - 1).astype(int)

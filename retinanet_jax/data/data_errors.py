@@ -1,21 +1,23 @@
-"""What is wrong with a dataset: errors that name file, id, field and fix, and their count."""
+"""Errors in datasets: each names file, entry, field and fix; and reports that count them."""
 
 import collections
 import itertools
 import os
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
+from typing import Any
 
 ON_ERROR = ("strict", "skip")
-NAMED_PER_REASON = 5
+NAMED_PER_REASON = 5  # in a summary
+# Kept by a report. A dataset may have a million objects, and as many reasons to name one.
+MAX_NAMES = 1000
 
 
 class DataError(ValueError):
-    """A error in someone's data.
+    """An error in a dataset.
 
-    The message reads `file: where: what is wrong; what fixes it`. `reason` is the short name under
-    which a Report counts it, `where` the file and id it counts.
+    The message reads `file: entry: what is wrong; how to fix it`. `reason` is the short name under
+    which a Report counts it, `where` the file and entry.
     """
 
     def __init__(self, reason: str, path, where: str, what: str, fix: str):
@@ -25,52 +27,76 @@ class DataError(ValueError):
 
 
 class Report:
-    """Counts what was skipped or changed while a dataset was read, per reason, with names."""
+    """Counts what was skipped or changed while a dataset was read.
 
-    def __init__(self, counts: dict[str, list[str]] | None = None):
-        self.counts: dict[str, list[str]] = collections.defaultdict(list)
-        self.counts.update(counts or {})
+    Attributes:
+      counts: by reason.
+      names: by reason: file and entry of the first MAX_NAMES.
+    """
+
+    def __init__(self):
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.names: dict[str, list[str]] = collections.defaultdict(list)
 
     @classmethod
     def joined(cls, reports: Iterable["Report"]) -> "Report":
-        """One report of what several count."""
+        """The sum of several reports."""
         whole = cls()
         for report in reports:
-            for reason, names in report.counts.items():
-                whole.counts[reason].extend(names)
+            whole.counts.update(report.counts)
+            for reason, names in report.names.items():
+                kept = whole.names[reason]
+                kept.extend(names[: MAX_NAMES - len(kept)])
         return whole
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Report":
+        """The inverse of `to_json`; also reads a dict of lists of names, without counts."""
+        report = cls()
+        for reason, found in content.items():
+            count, names = (len(found), found) if isinstance(found, list) else found.values()
+            report.counts[reason] = count
+            report.names[reason] = names[:MAX_NAMES]
+        return report
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and names by reason."""
+        return {r: {"count": n, "names": self.names[r]} for r, n in self.counts.items()}
+
     def add(self, reason: str, where: str) -> None:
-        """Counts one thing, named by file and id, under a reason."""
-        self.counts[reason].append(where)
+        """Counts one entry, `where` being its file and place, under a reason."""
+        self.counts[reason] += 1
+        if len(names := self.names[reason]) < MAX_NAMES:
+            names.append(where)
 
     @property
     def total(self) -> int:
-        """Number of things counted, all reasons together."""
-        return sum(len(names) for names in self.counts.values())
+        """The sum of all counts."""
+        return self.counts.total()
 
     def summary(self) -> str:
-        """One line per reason: its count and the first few names; empty if nothing happened."""
-        counts = sorted((reason, names) for reason, names in self.counts.items() if names)
-        folder = _common_folder([name for _, names in counts for name in names])
-        lines = [f"{len(names)} x {reason}: {_few(names, folder)}" for reason, names in counts]
+        """One line per reason: its count and the first few names; '' for an empty report."""
+        reasons = sorted(self.counts)
+        folder = _common_folder([name for reason in reasons for name in self.names[reason]])
+        lines = [
+            f"{self.counts[r]:,} x {r}: {_few(self.names[r], folder, self.counts[r])}"
+            for r in reasons
+        ]
         return "\n".join([f"in {folder}", *lines] if folder else lines)
 
-    def notes(self, name: str, whole_list: Path) -> str:
-        """The summary for a person, with the file that lists everything; '' if there is none."""
+    def notes(self, name: str) -> str:
+        """The summary with a headline; '' if the report is empty."""
         if not self.total:
             return ""
-        return (
-            f"{name}: {self.total} skipped or changed while reading (the whole list is in "
-            f"{whole_list}):\n{textwrap.indent(self.summary(), '  ')}"
-        )
+        headline = f"{name}: {self.total:,} skipped or changed while reading:\n"
+        return headline + textwrap.indent(self.summary(), "  ")
 
 
 class Guard:
-    """Runs checks as `on_error` says: 'skip' counts a DataError in the report and goes on.
+    """Collects the errors of single entries, as `on_error` says.
 
-    'strict' goes on too, to the end of the file, and then raises all that was found at once: a
-    person with 500 errors wants one list and not 500 runs. It is used so::
+    'skip' counts a DataError in the report and continues with the next entry. 'strict' continues,
+    too, and raises all errors at once at the end. Usage::
 
         for entry in entries:
             with guard:
@@ -84,7 +110,7 @@ class Guard:
             raise ValueError(f"data.on_error: {on_error!r} is not one of {', '.join(ON_ERROR)}")
         self.report = report
         self._strict = on_error == "strict"
-        self._faults = Report()
+        self._errors = Report()
         self._examples: dict[str, DataError] = {}  # the first of each reason
 
     def __enter__(self) -> "Guard":
@@ -93,14 +119,14 @@ class Guard:
     def __exit__(self, kind, error, traceback) -> bool:
         if not isinstance(error, DataError):
             return False
-        counted = self._faults if self._strict else self.report
+        counted = self._errors if self._strict else self.report
         counted.add(error.reason, error.where)
         if self._strict:
             self._examples.setdefault(error.reason, error)
         return True
 
     def finish(self, path) -> None:
-        """Raises what 'strict' has found so far: the one error, or a list of them, by reason.
+        """Raises the errors collected in 'strict' mode: one alone, or a list by reason.
 
         Raises:
           DataError: there was an error; `path` is the file or folder that was read.
@@ -108,30 +134,30 @@ class Guard:
         if not self._examples:
             return
         first = next(iter(self._examples.values()))
-        if self._faults.total == 1:
+        if self._errors.total == 1:
             raise first
         lines, prefix = [], f"{path}: "
         for reason, error in self._examples.items():
-            names = self._faults.counts[reason]
-            lines.append(f"  {len(names)} x {reason}:")
+            names, count = self._errors.names[reason], self._errors.counts[reason]
+            lines.append(f"  {count:,} x {reason}:")
             lines.append(f"    {str(error).removeprefix(prefix)}")
             if len(names) > 1:
-                lines.append(f"    also {_few(names[1:], prefix)}")
-        fix = "fix them, or set data.on_error=skip to leave them out and have them counted:\n"
-        what = f"has {self._faults.total} errors"
+                lines.append(f"    also {_few(names[1:], prefix, count - 1)}")
+        fix = "fix them, or set data.on_error=skip to leave these out and count them:\n"
+        what = f"has {self._errors.total} errors"
         raise DataError(first.reason, path, "", what, fix + "\n".join(lines)) from first
 
 
 def _common_folder(names: list[str]) -> str:
     """The folder, with a slash at its end, that all names begin with; '' if there is none."""
-    common = os.path.commonprefix(names)  # noqa: RUF071  (after the path, a name tells an id)
+    common = os.path.commonprefix(names)  # noqa: RUF071  (a name is a path with an entry behind it)
     return common[: common.rfind("/") + 1]
 
 
-def _few(names: list[str], prefix: str) -> str:
-    """The first few names without the prefix; a file that several in a row name is written once."""
+def _few(names: list[str], prefix: str, count: int) -> str:
+    """The first few of `count` names without the prefix; a repeated file name is left out."""
     shown = [name.removeprefix(prefix) for name in names[:1]]
     for before, name in itertools.pairwise(names[:NAMED_PER_REASON]):
         file = before.partition(": ")[0] + ": "
         shown.append(name.removeprefix(file).removeprefix(prefix))
-    return ", ".join(shown) + (", ..." if len(names) > NAMED_PER_REASON else "")
+    return ", ".join(shown) + (", ..." if count > len(shown) else "")

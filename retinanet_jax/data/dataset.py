@@ -1,6 +1,5 @@
 """Datasets by name: images with boxes, the categories, and the ground truth to score against."""
 
-import contextlib
 import dataclasses
 import functools
 import logging
@@ -9,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.data_errors import DataError, Report
+from retinanet_jax.data.folder import load_index
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.formats.coco import check_ground_truth, read_categories, read_json
+from retinanet_jax.data.formats.split_names import resolve_splits
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 from retinanet_jax.data.shapes import ShapesSource
 from retinanet_jax.data.sources import Concatenation, IdentifiedSource, Slice, Source
 from retinanet_jax.data.splits import KINDS, parse_split, split_range
-from retinanet_jax.data.store.array_record import SOURCE_FILE, TfdsSource, read_source_file
-from retinanet_jax.data.store.builders import annotation_file, prepare_folder, prepared_folder
+from retinanet_jax.data.store.array_record import TfdsSource, read_source_file
+from retinanet_jax.data.store.folder_index import FolderSource
+from retinanet_jax.data.store.prepare_release import TFDS_DATA_DIR, download_size
 from retinanet_jax.data.store.voc_release import VocSource
+from retinanet_jax.runtime.user_folders import expand_user
 
 _log = logging.getLogger(__name__)
 
-TFDS_DATA_DIR = "~/tensorflow_datasets"
 # Which TFDS splits of which year a split of ours is; VOC's trainval is TFDS's train and validation.
 _TRAINVAL_2007 = (("2007", "train"), ("2007", "validation"))
 _TRAINVAL_2012 = (("2012", "train"), ("2012", "validation"))
@@ -39,7 +41,6 @@ _VOC_SPLITS = {
         "trainval": _TRAINVAL_2012,
     },
 }
-_PREPARE = "retinanet-jax prepare --dataset={0} --source=FOLDER --data_dir={1}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +54,10 @@ class Dataset:
         boxes x, y, width, height) of exactly the images of `source`, also those without objects.
         Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
       name: for logs.
-      notes: for a person: what was skipped or changed when the dataset was prepared, and classes
-        without a box; '' if there is nothing to say.
-      report: what was skipped or changed when it was prepared, one by one; of COCO and Pascal VOC,
-        in all of their splits.
+      notes: what was skipped or changed when the dataset was read, and classes without a box, as
+        text; '' if there is nothing of this.
+      report: what was skipped or changed, counted; of COCO and Pascal VOC, in all splits.
+      found: what a folder was found to hold: its layout, images, boxes by class, as text.
     """
 
     source: Source
@@ -65,6 +66,7 @@ class Dataset:
     name: str
     notes: str = ""
     report: Report = dataclasses.field(default_factory=Report)
+    found: str = ""
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
@@ -153,21 +155,59 @@ def _shapes(data_config: Any, split: str) -> Dataset:
 
 
 def _folder(data_config: Any, split: str) -> Dataset:
+    root = expand_user(data_config.root)
+    if (root / "dataset_info.json").is_file():
+        return _prepared_folder(data_config, split, root)
     name = parse_split(split)[0]
-    prepared = prepare_folder(data_config.root, name, data_config.cache_dir, data_config.on_error)
-    stored = read_source_file(prepared)
-    categories = stored.categories
-    notes = [stored.report.notes(f"{data_config.root} {name}", prepared / SOURCE_FILE)]
-    if name == parse_split(data_config.train_split)[0]:
-        notes.append(_classes_without_boxes(stored.boxes[name], f"{data_config.root} {name}"))
+    index = load_index(data_config, name)
+    source = FolderSource(index, split_range(split, len(index.names)))
+    notes = _notes(data_config, name, index.report, index.count_boxes())
+    official = _official(data_config, name)
+
+    def truth() -> dict:
+        if official is not None:
+            return _read_truth(official, source, index.categories)
+        whole = instances(index.records(), index.categories)
+        return restrict(whole, source, data_config.root)
+
+    name = f"{data_config.root} {split}"
+    fields = functools.cache(truth), name, notes, index.report, index.found
+    return Dataset(source, index.categories, *fields)
+
+
+def _prepared_folder(data_config: Any, split: str, root: Path) -> Dataset:
+    """A folder that `retinanet-jax prepare --dataset=folder` has written as ArrayRecord."""
+    stored = read_source_file(root)
+    if stored is None:
+        what = "is not a folder prepared by retinanet-jax prepare --dataset=folder"
+        raise DataError("prepared data", root, "", what, "set data.name to the dataset that it is")
+    wanted, available = parse_split(split)[0], list(stored.boxes)
+    train, evaluation = (
+        parse_split(name)[0] for name in (data_config.train_split, data_config.eval_split)
+    )
+    names = resolve_splits(train, evaluation, available)
+    name = {train: names.train, evaluation: names.evaluation}.get(wanted)
+    if name is None:
+        fix = f"take one of {', '.join(available)}"
+        raise DataError("split", root, "", f"has no split {wanted!r}", fix)
+    source = TfdsSource(root, split.replace(wanted, name, 1), data_config.cache_dir)
+    notes = _notes(data_config, wanted, stored.report, stored.boxes[name])
+    official = _official(data_config, wanted) or root / f"ground_truth_{name}.json"
+    truth = functools.cache(lambda: _read_truth(official, source, stored.categories))
+    fields = truth, f"{root} {split}", notes, stored.report
+    return Dataset(source, stored.categories, *fields)
+
+
+def _notes(data_config: Any, split: str, report: Report, boxes: dict[str, int]) -> str:
+    """Notes on a split of a folder, which are logged."""
+    name = f"{data_config.root} {split}"
+    notes = [report.notes(name)]
+    if split == parse_split(data_config.train_split)[0]:
+        notes.append(_classes_without_boxes(boxes, name))
     notes = "\n".join(filter(None, notes))
     if notes:
         _log.warning("%s", notes)
-    _check_same_categories(data_config, name, categories)
-    source = TfdsSource(prepared, split, data_config.cache_dir)
-    official = _official(data_config, name) or prepared / f"ground_truth_{name}.json"
-    truth = functools.cache(lambda: _read_truth(official, source, categories))
-    return Dataset(source, categories, truth, f"{data_config.root} {split}", notes, stored.report)
+    return notes
 
 
 def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
@@ -185,7 +225,7 @@ def _stored(folders: Iterable[Path]) -> tuple[str, Report]:
     """What was skipped or changed when these were prepared, each told once: notes and report."""
     found = {folder: read_source_file(folder) for folder in folders}
     stored = {folder: file.report for folder, file in found.items() if file}
-    notes = [report.notes(str(folder), folder / SOURCE_FILE) for folder, report in stored.items()]
+    notes = [report.notes(str(folder)) for folder, report in stored.items()]
     return "\n".join(filter(None, notes)), Report.joined(stored.values())
 
 
@@ -258,16 +298,22 @@ def find_prepared(root: str, name: str, dataset: str) -> Path:
     `dataset` is what `retinanet-jax prepare` calls it.
 
     Raises:
-      DataError: names the folder looked in and the command that prepares the dataset.
+      DataError: names the folder, what a download would take, and the flag and the command.
     """
-    data_dir = Path(root or TFDS_DATA_DIR).expanduser()
+    data_dir = expand_user(root or TFDS_DATA_DIR)
     if (data_dir / "dataset_info.json").is_file():
         return data_dir
     versions = [p.parent for p in (data_dir / name).glob("*/dataset_info.json")]
     if versions:
         return max(versions, key=_version)
-    what = f"no prepared dataset in {data_dir / name}"
-    fix = f"set data.root, or prepare it: {_PREPARE.format(dataset, data_dir)}"
+    gigabytes = download_size(dataset) / 1e9
+    what = f"there is no prepared dataset in {data_dir / name}"
+    fix = (
+        f"add --download to download {gigabytes:.1f} GB of archives and prepare them there "
+        f"({2 * gigabytes:.0f} GB of disk, archives and records), set data.root to a folder that "
+        f"has it, or prepare archives that you have: retinanet-jax prepare --dataset={dataset} "
+        f"--source=FOLDER --data_dir={data_dir}"
+    )
     raise DataError("missing data", data_dir, "", what, fix)
 
 
@@ -281,7 +327,7 @@ def _official(data_config: Any, split: str) -> Path | None:
     trained = parse_split(data_config.train_split)[0]
     if not data_config.annotations or (split == trained and split != evaluated):
         return None
-    return Path(data_config.annotations).expanduser()
+    return expand_user(data_config.annotations)
 
 
 def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> dict:
@@ -309,31 +355,6 @@ def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) ->
         what = f"has categories that {official or 'COCO'} does not know: {', '.join(unknown[:5])}"
         raise DataError("categories", folder, "", what, "set data.annotations to its own file")
     return Categories(tuple(names), tuple(known.ids[known.names.index(n)] for n in names))
-
-
-def _check_same_categories(data_config: Any, split: str, categories: Categories) -> None:
-    """Labels are places in the list: both splits have to list the same categories alike."""
-    for other in {data_config.train_split, data_config.eval_split}:
-        name = parse_split(other)[0]
-        root = Path(data_config.root).expanduser()
-        if name == split or not (root / "annotations" / f"instances_{name}.json").is_file():
-            continue
-        path = annotation_file(root, name)
-        stated = _stated_categories(data_config, name, path)
-        if stated != categories:
-            what = f"its categories are not those of {split}: {_differences(stated, categories)}"
-            fix = "write the same categories, in the same order, into both files"
-            raise DataError("categories", path, "", what, fix)
-
-
-def _stated_categories(data_config: Any, split: str, path: Path) -> Categories:
-    """The categories of an annotation file: as prepared, for a large file takes time to read."""
-    settings = data_config.cache_dir, data_config.on_error
-    with contextlib.suppress(DataError):  # the images of the other split need not be there
-        stored = read_source_file(prepared_folder(data_config.root, split, *settings))
-        if stored is not None:
-            return stored[0]
-    return read_categories(read_json(path)["categories"], path)
 
 
 def _differences(stated: Categories, expected: Categories) -> str:

@@ -151,6 +151,24 @@ def is_animated(data: bytes) -> bool:
         return getattr(image, "is_animated", False)
 
 
+def changes_of(data: bytes) -> tuple[str, ...]:
+    """What decoding changes in an image that decodes, for a report."""
+    changes = ["animated, the first image taken"] if is_animated(data) else []
+    bits = _used_bits(data)
+    if 0 < bits <= 12:  # as 12-bit cameras write it
+        changes.append("16-bit image with no more than 12 bits in use, read dark: scale it by 16")
+    return tuple(changes)
+
+
+def _used_bits(data: bytes) -> int:
+    """How many bits the brightest pixel of a 16-bit image needs; 0 for other images."""
+    is_png = data[:8] == b"\x89PNG\r\n\x1a\n"
+    if (is_png and data[24:25] != b"\x10") or not (is_png or data[:4] in (b"II*\0", b"MM\0*")):
+        return 0
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return 0 if image is None or image.dtype != np.uint16 else int(image.max()).bit_length()
+
+
 def read_file(path: AnyPath) -> bytes:
     """The bytes of an image file.
 

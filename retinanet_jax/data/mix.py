@@ -45,7 +45,9 @@ def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
     datasets = [dataset for dataset, _ in parts]
     notes = "\n".join(dataset.notes for dataset in datasets if dataset.notes)
     report = Report.joined(dataset.report for dataset in datasets)
-    return Dataset(source, datasets[0].categories, _no_ground_truth, name, notes, report)
+    found = "\n".join(dataset.found for dataset in datasets if dataset.found)
+    fields = _no_ground_truth, name, notes, report, found
+    return Dataset(source, datasets[0].categories, *fields)
 
 
 class Mixture(Concatenation):
@@ -93,6 +95,7 @@ def _config_of(part: Part, data_config: Any) -> Any:
         data_config,
         name=part.kind,
         root=part.root,
+        layout="auto",
         train_split=part.split,
         eval_split=part.split,
         annotations="",

@@ -1,4 +1,4 @@
-"""All annotated objects of a split in a few flat arrays, as stored and as the network sees them."""
+"""All annotated objects of a split as flat arrays, as stored and as resized for the network."""
 
 from typing import NamedTuple
 
@@ -8,22 +8,22 @@ from jaxtyping import Bool, Float, Int
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, fitted_sizes
 from retinanet_jax.data.sources import Annotated, Source
 
-# COCO's edges between small, medium and large objects, in square pixels of the stored image.
+# COCO's limits between small, medium and large objects, in square pixels of the stored image.
 SIZE_EDGES = (32.0**2, 96.0**2)
 SIZES = ("small", "medium", "large")
 
 
 class ObjectTable(NamedTuple):
-    """m objects on n images, which are all of a split or a part of it.
+    """m objects on n images, which are a split or a part of it.
 
-    numbers: of the images in their source.
+    numbers: index of each image in its source.
     sizes: (height, width) of the images in pixels.
-    image: of each object, the row of its image in the two arrays above; not decreasing.
+    image: for each object, the row of its image in the two arrays above; not decreasing.
     boxes: xyxy in pixels of the stored image.
     labels: contiguous from 0.
-    crowd: regions of uncounted objects.
-    areas: of the objects as annotated, in square pixels of the stored image.
-    total: images of the whole split.
+    crowd: whether the box is a region of many objects.
+    areas: as annotated, in square pixels of the stored image.
+    total: number of images of the whole split.
     """
 
     numbers: Int[np.ndarray, " n"]
@@ -36,22 +36,22 @@ class ObjectTable(NamedTuple):
     total: int
 
     def select(self, kept: np.ndarray) -> "ObjectTable":
-        """The same images with only the objects that `kept` (indices or a mask) names."""
+        """The same images with the objects of `kept`, indices or a mask."""
         fields = ("image", "boxes", "labels", "crowd", "areas")
         return self._replace(**{field: getattr(self, field)[kept] for field in fields})
 
     @property
     def size_classes(self) -> Int[np.ndarray, " m"]:
-        """0, 1, 2: small, medium, large as COCO counts, by area in the stored image.
+        """COCO's size of each object by its area: 0 small, 1 medium, 2 large.
 
-        An area of exactly 32^2 or 96^2 is the larger kind, so that TFDS's whole numbers for areas
-        change nothing.
+        An area of exactly 32^2 or 96^2 belongs to the larger size, so that the integer areas of
+        TFDS give the same sizes.
         """
         return np.digitize(self.areas, SIZE_EDGES)
 
 
 class Fitted(NamedTuple):
-    """Boxes as the network sees them: resized, without random augmentation.
+    """Objects resized as for the network, without random augmentation.
 
     boxes: xyxy in pixels of the canvas.
     sizes: (height, width) of the n images after resizing.
@@ -64,11 +64,10 @@ class Fitted(NamedTuple):
 
 
 def read_objects(source: Source, max_images: int) -> ObjectTable:
-    """The objects of a source, without decoding images; of more images, of a spread.
+    """The objects of a source. No image is decoded.
 
     Args:
-      max_images: of a source with more images, every k-th is read, with the smallest k that
-        gives no more than this.
+      max_images: of a larger source, every k-th image is read, with the smallest k that suffices.
     """
     step = max(1, -(-len(source) // max_images))
     numbers = range(0, len(source), step)
@@ -87,19 +86,18 @@ def read_objects(source: Source, max_images: int) -> ObjectTable:
 
 
 def box_sides(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "m 2"]:
-    """(width, height) of boxes, 0 where corners are swapped."""
+    """(width, height) of boxes; 0 where corners are swapped."""
     return np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
 
 
 def _joined(read: list[Annotated], field: str, dtype: type) -> np.ndarray:
-    # Of no images at all there is nothing to concatenate.
     parts = [getattr(annotated, field) for annotated in read]
     return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
 
 
 def fit_objects(objects: ObjectTable, settings: PipelineConfig) -> Fitted:
-    """Resizes the boxes as the pipeline does where nothing is random."""
-    # Images have few sizes: each is fitted once.
+    """Resizes the boxes as the pipeline does in evaluation."""
+    # Images have few distinct sizes: each is fitted once.
     distinct, place = np.unique(objects.sizes, axis=0, return_inverse=True)
     place = place.reshape(-1)
     sizes = fitted_sizes([tuple(size) for size in distinct.tolist()], settings)

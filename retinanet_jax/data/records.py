@@ -1,4 +1,4 @@
-"""What annotations come to, whatever they were read from: categories, images, their objects."""
+"""Annotations after reading, the same for all formats: categories, images and their objects."""
 
 import dataclasses
 import json
@@ -24,14 +24,14 @@ class Categories:
         return len(self.names)
 
     def label_of(self, category_id: int) -> int:
-        """The label of a category id; KeyError names an id that is not there."""
+        """The label of a category id; KeyError for an unknown id."""
         try:
             return self.ids.index(category_id)
         except ValueError:
             raise KeyError(f"category id {category_id} is not one of {self.ids}") from None
 
     def id_of(self, label: int) -> int:
-        """The category id of a label; IndexError names a label that is not there."""
+        """The category id of a label; IndexError for a label out of range."""
         if not 0 <= label < len(self.ids):
             raise IndexError(f"label {label} is not in 0 .. {len(self.ids) - 1}")
         return self.ids[label]
@@ -39,7 +39,7 @@ class Categories:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Annotation:
-    """One object: `bbox` is x, y, width, height in pixels and `area` in square pixels, as given."""
+    """One object: `bbox` is x, y, width, height in pixels, `area` in square pixels."""
 
     id: int
     label: int
@@ -51,7 +51,16 @@ class Annotation:
 
 @dataclasses.dataclass(frozen=True)
 class ImageRecord:
-    """One image and its objects; `path` is the file, `file_name` what the annotations call it."""
+    """One image and its objects.
+
+    Attributes:
+      id: unique in its split.
+      file_name: as annotated.
+      path: of the file.
+      height, width: in pixels, after the pixels were turned by `orientation`.
+      annotations: the objects.
+      orientation: EXIF orientation by which the decoded pixels have to be turned; 1 is as stored.
+    """
 
     id: int
     file_name: str
@@ -59,6 +68,7 @@ class ImageRecord:
     height: int
     width: int
     annotations: tuple[Annotation, ...] = ()
+    orientation: int = 1
 
     def boxes(self) -> Float[np.ndarray, "m 4"]:
         """The objects' boxes, xyxy in pixels, clipped to the image; float64."""
@@ -86,7 +96,7 @@ def instances(images: Iterable[ImageRecord], categories: Categories) -> dict:
 
 
 def write_instances(path: Path, images: list[ImageRecord], categories: Categories) -> None:
-    """Writes COCO's instances JSON entry by entry, for there may be a million of them."""
+    """Writes COCO's instances JSON entry by entry: there may be a million of them."""
     annotations = (entry for image in images for entry in _annotation_entries(image))
     lists = {
         "images": map(_image_entry, images),

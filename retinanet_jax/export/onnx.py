@@ -105,19 +105,39 @@ class _Walk:
         return translate(self._graph, eqn, inputs)
 
     def _while(self, eqn, inputs) -> list[Value]:
-        """A loop; what it carries goes in and out of its body, and all else is seen from there."""
+        """A loop. Its body sees outer values, as ONNX allows, except for small ones.
+
+        Small ones go in and out of the body unchanged: onnxruntime merges casts of such values, and
+        warns where it cannot since a body uses them.
+        """
         params, graph = eqn.params, self._graph
-        end = params["cond_nconsts"]
-        of_condition, inputs = inputs[:end], inputs[end:]
-        of_body, start = inputs[: params["body_nconsts"]], inputs[params["body_nconsts"] :]
-        (goes_on,) = self.results(params["cond_jaxpr"], [*of_condition, *start])
-        carried_types = [var.aval for var in eqn.outvars]
+        constants = params["cond_nconsts"] + params["body_nconsts"]
+        avals = [var.aval for var in eqn.invars]
+        passed = [
+            i
+            for i, value in enumerate(inputs[:constants])
+            if isinstance(value, str) and len(avals[i].shape) <= 2
+        ]
+        types = [avals[i] for i in (*passed, *range(constants, len(inputs)))]
+
+        def split(values: list[Value]) -> tuple[list[Value], list[Value], list[Value]]:
+            """Constants of the condition, those of the body, and what changes."""
+            outer = list(inputs[:constants])
+            for place, value in zip(passed, values, strict=False):
+                outer[place] = value
+            end = params["cond_nconsts"]
+            return outer[:end], outer[end:], values[len(passed) :]
+
+        start = [inputs[i] for i in passed] + list(inputs[constants:])
+        of_condition, _, changing = split(start)
+        (goes_on,) = self.results(params["cond_jaxpr"], [*of_condition, *changing])
         with graph.body() as body:
-            carried = body.inputs(carried_types)
-            carried = self.results(params["body_jaxpr"], [*of_body, *carried])
-            again = self.results(params["cond_jaxpr"], [*of_condition, *carried])
-            body.outputs([*again, *carried], carried_types)
-        return graph.loop(goes_on, start, body)
+            values = body.inputs(types)
+            of_condition, of_body, changing = split(values)
+            changed = self.results(params["body_jaxpr"], [*of_body, *changing])
+            again = self.results(params["cond_jaxpr"], [*of_condition, *changed])
+            body.outputs([*again, *values[: len(passed)], *changed], types)
+        return graph.loop(goes_on, start, body)[len(passed) :]
 
     def _nms(self, eqn, boxes, scores, valid, iou_threshold, labels) -> list[Value]:
         """What `nms.nms` gives: indices of the kept boxes, by falling score, and a mask."""

@@ -1,1 +1,1 @@
-"""Average precision as the datasets define it: COCO's (`coco`) and Pascal VOC's (`voc`)."""
+"""Average precision by the rules of COCO (`coco`) and of Pascal VOC (`voc`)."""

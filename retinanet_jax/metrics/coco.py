@@ -1,9 +1,8 @@
 """COCO's average precision of boxes, by the official pycocotools or by a faster library.
 
-The numbers are those of https://cocodataset.org/#detection-eval. Only what surrounds the library is
-ours: its input is checked first, and two traps of pycocotools are avoided. An annotation with id 0
-counts as "no match" inside COCOeval, so annotations are numbered anew from 1; and both COCO and
-COCOeval write into what they are given, so they get copies.
+The metric is defined at https://cocodataset.org/#detection-eval. This module checks the input and
+avoids two traps of pycocotools: COCOeval interprets an annotation with id 0 as "no match", so
+annotations are renumbered from 1. COCO and COCOeval modify their input, so they get copies.
 """
 
 import json
@@ -21,22 +20,22 @@ from retinanet_jax.metrics.coco_backends import BACKENDS, check_backend
 
 ArrayLike = Array | np.ndarray
 UNDEFINED = -1.0
-"""What pycocotools gives where there is no object to be found."""
+"""The value of pycocotools for a metric without any object."""
 
 SUMMARY_NAMES = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
 )
-"""The twelve numbers in the order in which pycocotools prints them."""
+"""The twelve numbers in the order of pycocotools."""
 
 
 class CocoMetrics(NamedTuple):
-    """Average precision and recall, in [0, 1], -1 where undefined."""
+    """Average precision and recall in [0, 1]; -1 where undefined."""
 
     summary: dict[str, float]
     """The twelve numbers, under `SUMMARY_NAMES`."""
     per_class: dict[str, float]
-    """AP of each category by its name (name and id where two share a name), in the file's order."""
+    """AP by name of the category (name and id if two share a name), in the order of the file."""
 
 
 def to_coco_results(
@@ -46,17 +45,17 @@ def to_coco_results(
     labels: Int[ArrayLike, "d"],
     categories: Categories,
 ) -> list[dict[str, Any]]:
-    """Detections of one image in COCO's results format, ready for `json.dump`.
+    """Detections of one image in COCO's results format, for `json.dump`.
 
     Args:
       image_id: COCO's id of the image.
       boxes: xyxy in original pixels.
       scores: in [0, 1].
-      labels: contiguous from 0; -1 marks padding, which is left out.
-      categories: gives the category id of a label.
+      labels: contiguous from 0. -1 marks padding, which is left out.
+      categories: for the category id of each label.
 
     Returns:
-      One dict per detection: image_id, category_id, bbox as [x, y, width, height], score.
+      A dict per detection: image_id, category_id, bbox as [x, y, width, height], score.
     """
     boxes, scores, labels = (np.asarray(x).tolist() for x in (boxes, scores, labels))
     return [
@@ -81,18 +80,19 @@ def coco_average_precision(
     """The twelve numbers of COCO and the AP of each category.
 
     Args:
-      ground_truth: content of a COCO instances file, or its path. An annotation without `iscrowd`
-        is no crowd, one without `area` has the area of its box.
-      results: detections in COCO's results format (`to_coco_results`), possibly none.
-      image_ids: the images to be scored; None: all of the ground truth, as COCO does. Results on
-        other images of the ground truth do not count.
+      ground_truth: content of a COCO instances file, or its path. Defaults of an annotation:
+        `iscrowd` 0, `area` that of its box.
+      results: detections in COCO's results format (`to_coco_results`).
+      image_ids: the images to evaluate. Results for other images are ignored. None: all images of
+        the ground truth, as in COCO.
+      backend: a name of BACKENDS.
 
     Returns:
-      AP and AR are 0 where nothing was found, -1 where there was nothing to find.
+      AP and AR are 0 without correct detections, and -1 without objects.
 
     Raises:
-      ValueError: for a ground truth or a result without a needed field, or with an unknown image
-        id or category id, the message naming the entry; or for a backend that is not there.
+      ValueError: a missing field, an unknown image id or category id (the message names the
+        entry), or a backend that is unknown or not installed.
     """
     check_backend(backend)
     name, content = _read(ground_truth)
@@ -114,18 +114,20 @@ def _read(ground_truth) -> tuple[str, dict]:
     if isinstance(ground_truth, dict):
         return "ground truth", ground_truth
     try:
-        content = json.loads(Path(ground_truth).read_text())
-    except json.JSONDecodeError as error:
+        content = json.loads(
+            Path(ground_truth).read_bytes()
+        )  # UTF-8 or UTF-16, with or without BOM
+    except ValueError as error:
         raise ValueError(f"{ground_truth}: not a JSON file ({error})") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{ground_truth}: not a COCO instances file (its JSON is no object)")
+        raise ValueError(f"{ground_truth}: not a COCO instances file (its JSON is not an object)")
     return str(ground_truth), content
 
 
 def _check_ground_truth(content: dict, name: str) -> _Known:
     for field in ("images", "annotations", "categories"):
         if not isinstance(content.get(field), list):
-            raise ValueError(f"{name}: no list {field!r}; a COCO instances file has one")
+            raise ValueError(f"{name}: no list {field!r}; name a COCO instances file")
     for field, needed in (("images", ("id",)), ("categories", ("id", "name"))):
         for index, entry in enumerate(content[field]):
             _need(entry, needed, f"{name}: {field}[{index}]")
@@ -146,7 +148,7 @@ def _check_results(results: Sequence[dict], known: _Known, name: str) -> None:
         _need(result, ("image_id", "category_id", "bbox", "score"), where)
         _check_ids(result, known, where, name)
         if not _is_finite(result["score"]):
-            raise ValueError(f"{where}.score: {result['score']!r} is no finite number")
+            raise ValueError(f"{where}.score: {result['score']!r} is not a finite number")
 
 
 def _need(entry: dict, fields: Iterable[str], where: str) -> None:
@@ -162,17 +164,17 @@ def _is_box(box) -> bool:
 
 
 def _is_finite(value) -> bool:
-    # Floats first: asking the abstract class took most of the time of scoring by hotcoco.
+    # Floats first: the check of the abstract class takes longer than the evaluation by hotcoco.
     return isinstance(value, float | numbers.Real) and math.isfinite(value)
 
 
 def _check_ids(entry: dict, known: _Known, where: str, owner: str) -> None:
     if entry["image_id"] not in known.images:
-        raise ValueError(f"{where}.image_id: {entry['image_id']} is no image of {owner}")
+        raise ValueError(f"{where}.image_id: {entry['image_id']} is not an image of {owner}")
     if entry["category_id"] not in known.categories:
         raise ValueError(
-            f"{where}.category_id: {entry['category_id']} is no category of {owner}, which has "
-            f"{_shortened(sorted(known.categories))}; are these labels instead of category ids?"
+            f"{where}.category_id: {entry['category_id']} is not a category of {owner} "
+            f"({_shortened(sorted(known.categories))}); write category ids, not labels"
         )
 
 
@@ -186,12 +188,12 @@ def _image_ids(image_ids, known: _Known, name: str) -> list[int]:
     chosen = sorted({int(image_id) for image_id in image_ids})
     unknown = [image_id for image_id in chosen if image_id not in known.images]
     if unknown:
-        raise ValueError(f"image_ids: {_shortened(unknown)} are no images of {name}")
+        raise ValueError(f"image_ids: {_shortened(unknown)} are not images of {name}")
     return chosen
 
 
 def _complete(content: dict) -> dict:
-    """A copy with the fields that are read; polygons, the bulk of the memory, are left out."""
+    """A copy with the required fields only: polygons take most of the memory."""
     annotations = [
         {
             "id": number,

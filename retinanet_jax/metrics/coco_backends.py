@@ -1,9 +1,8 @@
-"""The libraries that score boxes as COCO does: one function each, the same numbers from all.
+"""Libraries for COCO's metric: a function for each, with equal results.
 
-pycocotools is the reference, COCO's own. hotcoco computes the same in Rust, a hundred times faster,
-and its precisions were bit for bit the same in all comparisons (tests/test_metrics_coco.py makes
-them again); faster-coco-eval came to a tenth of pycocotools's time, and to its numbers but for the
-last bit.
+pycocotools is COCO's own, the reference. hotcoco is written in Rust and a hundred times faster. Its
+precisions were equal to the last bit in all comparisons, and tests/test_metrics_coco.py repeats
+them. faster-coco-eval took a tenth of the time of pycocotools and differed in the last bit.
 """
 
 import contextlib
@@ -17,11 +16,11 @@ from jaxtyping import Float
 
 
 class Scores(NamedTuple):
-    """What a backend found.
+    """The result of a backend.
 
-    stats: COCO's twelve numbers in the order in which pycocotools prints them.
+    stats: COCO's twelve numbers in the order of pycocotools.
     precision: by IoU threshold, recall threshold, category (by rising id), area (all, small,
-      medium, large) and limit of detections (1, 10, 100); -1 where there is nothing to find.
+      medium, large) and number of detections (1, 10, 100); -1 without objects.
     """
 
     stats: Float[np.ndarray, "12"]
@@ -31,14 +30,14 @@ class Scores(NamedTuple):
 def pycocotools_scores(
     truth: dict[str, Any], results: Sequence[dict[str, Any]], image_ids: list[int]
 ) -> Scores:
-    """Scores by pycocotools, which writes into `truth`: give it a copy."""
-    from pycocotools.cocoeval import COCOeval  # here: a config can do without
+    """Evaluation by pycocotools, which modifies `truth`."""
+    from pycocotools.cocoeval import COCOeval  # here: a config does not need it
 
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = _index(truth)
-        # loadRes looks at the first result to learn the kind, and fails where there is none.
+        # loadRes fails without results: it infers their kind from the first one.
         nothing = {**truth, "annotations": []}
-        # It writes into results, too.
+        # It modifies the results, too.
         copies = [dict(result) for result in results]
         found = ground_truth.loadRes(copies) if results else _index(nothing)
         return _run(COCOeval(ground_truth, found, "bbox"), image_ids)
@@ -47,10 +46,10 @@ def pycocotools_scores(
 def hotcoco_scores(
     truth: dict[str, Any], results: Sequence[dict[str, Any]], image_ids: list[int]
 ) -> Scores:
-    """Scores by hotcoco, an extra.
+    """Evaluation by hotcoco, an optional requirement.
 
     Raises:
-      ValueError: it is not installed.
+      ValueError: hotcoco is not installed.
     """
     hotcoco = _import_hotcoco()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -66,7 +65,7 @@ BACKENDS: dict[str, Callable[..., Scores]] = {
 
 
 def check_backend(name: str) -> None:
-    """Raises ValueError, with the fix, if there is no such backend or it is not installed."""
+    """Raises ValueError if the backend is unknown or not installed."""
     if name not in BACKENDS:
         raise ValueError(f"evaluation.backend: {name!r} is not one of {', '.join(BACKENDS)}")
     if name == "hotcoco":
@@ -78,7 +77,7 @@ def _import_hotcoco() -> types.ModuleType:
         import hotcoco
     except ImportError as error:
         raise ValueError(
-            "evaluation.backend: hotcoco is not installed; pip install 'hotcoco>=1.3', or write "
+            "evaluation.backend: hotcoco is not installed; run pip install 'hotcoco>=1.3', or use "
             "'pycocotools'"
         ) from error
     return hotcoco

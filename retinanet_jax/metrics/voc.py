@@ -1,16 +1,17 @@
 """Pascal VOC's average precision, by the rules of the official development kit (VOCevaldet.m).
 
-* A detection goes to the object of its class and image that it overlaps most, taken or not.
-* It is right if that overlap is at least `iou` (the kit's `>=`; py-faster-rcnn's copy has `>`), and
-  no detection of a higher score was right with the same object. A second one is a mistake.
-* Objects marked difficult count neither as found nor as missed, nor do detections that go to them.
-* Sides are x2 - x1 + 1, since VOC's corners are the first and the last pixel of the object. This
-  is what published numbers were made with. `inclusive_corners=False` takes x2 - x1 instead, for
-  boxes whose corners are positions, as elsewhere in this package.
+* A detection is assigned to the object of its class and image that it overlaps most, even if that
+  object has a detection already.
+* It is correct if the overlap is at least `iou` (`>=` in the kit, `>` in py-faster-rcnn) and it is
+  the first correct detection of this object, by falling score. Later ones are wrong.
+* Difficult objects, and detections assigned to them, are ignored.
+* Sides are x2 - x1 + 1, because VOC's corners are the first and the last pixel of the object.
+  Published numbers use this rule. `inclusive_corners=False` uses x2 - x1, for boxes whose corners
+  are coordinates, as in the rest of this package.
 
-Two areas under the precision-recall curve are in use. VOC 2007: the mean, over the recalls 0, .1,
-.., 1, of the highest precision at that recall or above. VOC 2010 and later: the exact area under
-the curve made monotone.
+There are two definitions of the area under the precision-recall curve. VOC 2007: the mean, over the
+recalls 0, .1, .., 1, of the highest precision at or above that recall. VOC 2010 and later: the
+exact area under the monotone curve.
 """
 
 from collections.abc import Sequence
@@ -52,33 +53,33 @@ def voc_average_precision(
     names: Sequence[str] | None = None,
     inclusive_corners: bool = True,
 ) -> dict[str, Any]:
-    """Average precision of each class and its mean, in both of VOC's versions.
+    """Average precision of each class and its mean, by both definitions.
 
     Args:
-      ground_truth: one entry per image (plain tuples will do).
+      ground_truth: one entry per image (or plain tuples).
       detections: one entry per image, in the same order.
       num_classes: labels are 0 .. num_classes - 1.
-      iou: the overlap a right detection has at least. VOC: 0.5.
-      names: of the classes, keys of the result; None: "0", "1", ...
-      inclusive_corners: True: sides are x2 - x1 + 1, as in VOC's files and its kit.
+      iou: least overlap of a correct detection; 0.5 in VOC.
+      names: of the classes, keys of the result. None: "0", "1", ...
+      inclusive_corners: whether sides are x2 - x1 + 1, as in VOC's files and kit.
 
     Returns:
-      `AP_11point` and `AP_allpoint`, the means over the classes that have an object; and
-      `per_class_11point` and `per_class_allpoint`, dicts by name. NaN is the AP of a class without
-      an object that is not difficult, and the mean where there is no such class at all.
+      `AP_11point` and `AP_allpoint`, the means over the classes with objects, and
+      `per_class_11point` and `per_class_allpoint`, dicts by name. The AP of a class without objects
+      (difficult ones do not count) is NaN, and so is the mean if there is no other class.
 
     Raises:
-      ValueError: for lists of different lengths, a label out of range, or `names` that are not
-        one distinct name per class.
+      ValueError: lists of different lengths, a label out of range, or names that are not distinct
+        or not one per class.
     """
     names = _checked_names(names, num_classes)
     objects, found = _flatten(ground_truth, detections, num_classes)
     margin = 1.0 if inclusive_corners else 0.0
     eleven, exact = {}, {}
     for label, name in enumerate(names):
-        right, num_objects = _judge(_select(objects, label), _select(found, label), iou, margin)
-        recall, precision = _curve(right, num_objects)
-        eleven[name] = _eleven_points(right, precision, num_objects)
+        correct, num_objects = _correct(_select(objects, label), _select(found, label), iou, margin)
+        recall, precision = _curve(correct, num_objects)
+        eleven[name] = _eleven_points(correct, precision, num_objects)
         exact[name] = _area(recall, precision)
     return {
         "AP_11point": _mean(eleven),
@@ -147,9 +148,9 @@ def _select(rows: _Rows, label: int) -> _Rows:
     return _Rows(*(column[rows.labels == label] for column in rows))
 
 
-def _judge(objects: _Rows, found: _Rows, iou: float, margin: float) -> tuple[np.ndarray, int]:
-    """Right or wrong for each detection by falling score, and the number of objects to find."""
-    # Stable: detections of equal score stay in the order of images, as in the kit.
+def _correct(objects: _Rows, found: _Rows, iou: float, margin: float) -> tuple[np.ndarray, int]:
+    """Whether each detection is correct, by falling score, and the number of objects to find."""
+    # Stable sort: detections of equal score stay in the order of the images, as in the kit.
     found = _Rows(*(column[np.argsort(-found.extra, kind="stable")] for column in found))
     target, overlap = _closest(objects, found, margin)
     hit = overlap >= iou
@@ -163,7 +164,7 @@ def _judge(objects: _Rows, found: _Rows, iou: float, margin: float) -> tuple[np.
 
 
 def _closest(objects: _Rows, found: _Rows, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """For each detection, the object of its image with the highest IoU, and that IoU (-1: none)."""
+    """For each detection, the object of its image with the highest IoU, and this IoU (or -1)."""
     target = np.zeros(len(found.image), int)
     overlap = np.full(len(found.image), -1.0)
     by_image = np.argsort(found.image, kind="stable")
@@ -179,7 +180,7 @@ def _closest(objects: _Rows, found: _Rows, margin: float) -> tuple[np.ndarray, n
 
 
 def _pairwise_iou(boxes1, boxes2, margin: float) -> np.ndarray:
-    """IoU in float64, with the margin that `boxes.pairwise_iou` does not know."""
+    """IoU in float64, with the margin of inclusive corners."""
     low = np.maximum(boxes1[:, None, :2], boxes2[None, :, :2])
     high = np.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:])
     intersection = np.prod(np.maximum(high - low + margin, 0), axis=-1)
@@ -188,24 +189,24 @@ def _pairwise_iou(boxes1, boxes2, margin: float) -> np.ndarray:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
-def _curve(right: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
+def _curve(correct: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
     """Recall (NaN without objects) and precision after each detection."""
-    hits = np.cumsum(right)
+    hits = np.cumsum(correct)
     recall = hits / num_objects if num_objects else np.full(len(hits) or 1, np.nan)
     return recall, hits / np.arange(1, len(hits) + 1)
 
 
-def _eleven_points(right: np.ndarray, precision: np.ndarray, num_objects: int) -> float:
+def _eleven_points(correct: np.ndarray, precision: np.ndarray, num_objects: int) -> float:
     if num_objects == 0:
         return float("nan")
-    # Compared in whole numbers: 3 of 10 objects are a recall of .3, whatever floats say of 3 * .1.
-    hits = np.cumsum(right)
+    # Integers are exact: 3 of 10 objects are a recall of .3, but 3 * .1 > .3 in floats.
+    hits = np.cumsum(correct)
     best = [precision[hits * 10 >= tenths * num_objects].max(initial=0.0) for tenths in range(11)]
     return float(np.mean(best))
 
 
 def _area(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Area under the precision made monotone (falling), NaN where the recall is."""
+    """Area under the monotone (falling) precision; NaN if the recall is."""
     if np.isnan(recall).any():
         return float("nan")
     monotone = np.maximum.accumulate(precision[::-1])[::-1]

@@ -1,4 +1,4 @@
-"""Trials that differ in the seed alone, taken together."""
+"""Groups of trials that differ only in the seed."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ from retinanet_jax.sweep.trials import End, Trial
 
 
 class Group(NamedTuple):
-    """Trials that differ in the seed alone.
+    """Trials that differ only in the seed.
 
     settings: without the seed.
     paper: see Trial.
@@ -19,13 +19,13 @@ class Group(NamedTuple):
     ends: list[End]
 
     def values(self, name: str) -> list[float]:
-        """A number of those trials that are finished and have it; COCO writes -1 for none."""
+        """A number of each finished trial. Undefined values (-1 in COCO's metric) are left out."""
         numbers = (end.summary.get(name) for end in self.ends)
         return [number for number in numbers if number is not None and number >= 0]
 
 
 def group_trials(trials: list[Trial], ends: list[End]) -> list[Group]:
-    """Groups in the order of the plan."""
+    """Groups of the trials, in the order of the plan."""
     groups: dict[tuple, Group] = {}
     for trial, end in zip(trials, ends, strict=True):
         settings = {field: value for field, value in trial.settings.items() if field != "seed"}

@@ -9,10 +9,8 @@ import io
 import statistics
 from pathlib import Path
 
-from retinanet_jax.reports.html.frame import standalone
 from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.sweep.seed_groups import Group, group_trials
-from retinanet_jax.sweep.sweep_plot import draw_curves
 from retinanet_jax.sweep.trials import FAILED, FINISHED, UNFINISHED, End, Trial, read_plan
 
 COLUMNS = 3  # metrics in the table: AP, AP50, AP75; report.csv has all
@@ -27,15 +25,18 @@ def write_report(workdir: Path) -> str:
     Raises:
         WorkdirError: there is no sweep in `workdir`, or its plan is damaged.
     """
+    from retinanet_jax.reports.plot_style import svg_file  # here: matplotlib takes time to import
+    from retinanet_jax.sweep.sweep_plot import draw_sweep
+
     trials = read_plan(workdir)
     ends = [trial.end() for trial in trials]
     groups = group_trials(trials, ends)
     names = next((list(end.summary) for end in ends if end.summary), ["AP"])
-    curves = draw_curves(groups, names[0])
-    if curves is not None:
-        write_whole(workdir / "report.svg", standalone(curves))
+    plot = draw_sweep(groups, names[0])
+    if plot is not None:
+        write_whole(workdir / "report.svg", svg_file(plot, f"{names[0]} of the sweep"))
     write_whole(workdir / "report.csv", _csv(trials, ends, names))
-    text = _markdown(workdir.name, trials, ends, groups, names[:COLUMNS], curves is not None)
+    text = _markdown(workdir.name, trials, ends, groups, names[:COLUMNS], plot is not None)
     write_whole(workdir / "report.md", text)
     return text
 

@@ -75,7 +75,7 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         watchdog = stack.enter_context(
-            Watchdog(config.train.watchdog_minutes or 0, workdir, jax.process_index())
+            Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
@@ -258,6 +258,7 @@ def log_start(
             f"config.train.steps={config.train.steps} is reached: evaluates only; set a larger "
             "--config.train.steps to train on"
         )
+    log_lines(log, f"{train_set.found}\n{eval_set.found}".splitlines())
     parameters = sum(x.size for x in jax.tree.leaves(setup.state.params))
     categories = train_set.categories
     names = ", ".join(categories.names[:8]) + (" ..." if categories.num_classes > 8 else "")

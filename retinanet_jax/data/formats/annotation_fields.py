@@ -1,14 +1,19 @@
-"""Fields of the entries of annotation files: typed values, or an error that names the entry."""
+"""Fields of the entries of annotation files: typed values, or an error that names the entry.
+
+With a `report`, numbers of another type are accepted where they are unambiguous, and counted: "7"
+and 7.0 for 7. Without one they are errors.
+"""
 
 import math
 import reprlib
 from collections.abc import Collection
 
 from retinanet_jax.data.archives import AnyPath
-from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.data_errors import DataError, Report
 
 INT64 = 2**63
-# Bounded in depth and width: what stands in a file can be anything.
+TEXT_NUMBER, DECIMAL_INTEGER = "number written as text", "whole number written as a decimal"
+# Bounded in depth and width: an annotation file may contain anything.
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 3, 60, 60
 
@@ -22,17 +27,35 @@ def field(entry, name: str, path: AnyPath, where: str):
     return entry[name]
 
 
-def integer(entry, name: str, path: AnyPath, where: str) -> int:
-    """An integer of 64 bits; True and 1.0 are none."""
+def integer(entry, name: str, path: AnyPath, where: str, report: Report | None = None) -> int:
+    """A 64-bit integer; with a report also '7' and 7.0, but not True."""
     value = field(entry, name, path, where)
-    if isinstance(value, bool) or not isinstance(value, int) or not -INT64 <= value < INT64:
+    number = value if type(value) is int else as_integer(value)
+    if number is None or not -INT64 <= number < INT64 or (report is None and number is not value):
         what = f"{name} is {short(value)}"
         raise DataError("wrong type", path, where, what, "write an integer")
-    return value
+    if type(value) is not int:
+        reason = TEXT_NUMBER if isinstance(value, str) else DECIMAL_INTEGER
+        report.add(reason, f"{path}: {where}: {name}")
+    return number
+
+
+def as_integer(value) -> int | None:
+    """The integer that an integer, a float or a string of digits stands for; None for others."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str):
+        digits = value.strip()
+        if digits.removeprefix("-").isdecimal() and digits.isascii() and len(digits) < 20:
+            return int(digits)
+        value = _float_of_text(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return None
 
 
 def text(entry, name: str, path: AnyPath, where: str) -> str:
-    """A string that UTF-8 can write and that is one line (TFDS keeps names one a line)."""
+    """A string that UTF-8 can encode, of one line (TFDS keeps class names one a line)."""
     value = field(entry, name, path, where)
     plain = isinstance(value, str) and value.strip() != "" and len(value.splitlines()) == 1
     if not plain or any("\ud800" <= letter <= "\udfff" for letter in value):
@@ -41,8 +64,10 @@ def text(entry, name: str, path: AnyPath, where: str) -> str:
     return value
 
 
-def finite(value) -> float | None:
-    """The number as a finite float; None for anything else, booleans included."""
+def finite(value, *, lenient: bool = False) -> float | None:
+    """A number as a finite float; None for anything else. `lenient` accepts text such as '9.5'."""
+    if lenient and isinstance(value, str):
+        value = _float_of_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -52,45 +77,59 @@ def finite(value) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def box(entry, path: AnyPath, where: str) -> list[float]:
+def _float_of_text(value: str) -> float | None:
+    try:
+        return float(value) if "_" not in value else None
+    except ValueError:
+        return None
+
+
+def box(entry, path: AnyPath, where: str, report: Report | None = None) -> list[float]:
     """`bbox`: four finite numbers."""
     value = entry.get("bbox")
-    numbers = [finite(v) for v in value] if isinstance(value, list) else []
+    lenient = report is not None
+    numbers = [finite(v, lenient=lenient) for v in value] if isinstance(value, list) else []
     if len(numbers) != 4 or None in numbers:
         what = f"bbox is {short(value)}"
         raise DataError("bbox", path, where, what, "write [x, y, width, height], numbers")
+    if lenient and any(isinstance(v, str) for v in value):
+        report.add(TEXT_NUMBER, f"{path}: {where}: bbox")
     return numbers
 
 
-def area(entry, path: AnyPath, where: str) -> float | None:
-    """`area`: square pixels, None if it is left out."""
+def area(entry, path: AnyPath, where: str, report: Report | None = None) -> float | None:
+    """`area`: square pixels; None where it is missing or null."""
     value = entry.get("area")
-    number = finite(value)
+    number = finite(value, lenient=report is not None)
     if value is not None and (number is None or not 0 <= number < INT64):
         what = f"area is {short(value)}"
         raise DataError("area", path, where, what, "write square pixels, or leave it out")
+    if report is not None and isinstance(value, str):
+        report.add(TEXT_NUMBER, f"{path}: {where}: area")
     return number
 
 
-def crowd(entry, path: AnyPath, where: str) -> bool:
-    """`iscrowd`: 0 or 1, 0 if it is left out."""
-    value = entry.get("iscrowd", 0)
-    if value not in (0, 1):
-        what = f"iscrowd is {short(value)}"
-        raise DataError("iscrowd", path, where, what, "write 0 or 1, or leave it out")
-    return bool(value)
+def flag(entry, name: str, path: AnyPath, where: str) -> bool:
+    """A mark such as `iscrowd`: 0 or 1, 0 where it is missing or null."""
+    value = entry.get(name)
+    if value not in (None, 0, 1, "0", "1"):
+        what = f"{name} is {short(value)}"
+        raise DataError(name, path, where, what, "write 0 or 1, or leave it out")
+    return value in (1, "1")
 
 
-def category(entry, known: Collection[int], path: AnyPath, where: str) -> int:
+def category(
+    entry, known: Collection[int], path: AnyPath, where: str, report: Report | None = None
+) -> int:
     """`category_id`: one of the known ids."""
-    value = integer(entry, "category_id", path, where)
+    value = integer(entry, "category_id", path, where, report)
     if value not in known:
         what = f"category_id {value} is not among the categories"
-        raise DataError("unknown category", path, where, what, "add it there or fix it")
+        raise DataError("unknown category", path, where, what, "add it there or fix the id")
     return value
 
 
 def short(value) -> str:
-    """A value of any kind and size in at most 60 characters, for a message."""
+    """A value of any type and size in at most 60 characters, for a message."""
     shown = _REPR.repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -148,13 +148,18 @@ def read_head(path: str | Path, size: int) -> bytes:
         return b""
 
 
+def text_encoding(head: bytes) -> str:
+    """The encoding that the byte order mark of a text file states; UTF-8 without one."""
+    return next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8")
+
+
 def decode_text(data: bytes, path: str | Path) -> str:
     """Text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
     Raises:
       DataError: it is neither; `path` names it.
     """
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
+    encoding = text_encoding(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -81,7 +81,7 @@ class RawSplit(NamedTuple):
 class Layout(NamedTuple):
     """A folder whose layout was recognised.
 
-    name: 'coco', 'yolo', 'voc', 'labelme', 'csv', 'imagefolder', as `data.layout` names it.
+    name: 'coco', 'yolo', 'voc', 'labelme', 'via', 'csv', 'imagefolder', as `data.layout` has it.
     tool: who writes such folders, for the line that reports what was found: 'COCO JSON as exported
         by Roboflow'.
     splits: the names of the splits as they are on disk.

@@ -24,6 +24,7 @@ from retinanet_jax.data.records import Annotation, Categories
 from retinanet_jax.data.sources import Annotated
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.store.tfds_record import parse_record
+from retinanet_jax.runtime.user_folders import expand_user
 
 SOURCE_FILE = "source.json"
 
@@ -53,7 +54,7 @@ class TfdsSource:
 
     def __init__(self, folder: Path, split: str, cache_dir: str | Path):
         self.folder, self.split = Path(folder), split
-        self._cache_dir = Path(cache_dir).expanduser()
+        self._cache_dir = expand_user(cache_dir)
         builder = open_builder(self.folder)
         self.name = parse_split(split)[0]
         if self.name not in builder.info.splits:
@@ -77,7 +78,8 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Example:
         record = self.record(index)
         name = record["image/filename"].decode(errors="replace")
-        image = images_lib.decode(record["image"], f"{self.folder}: {name}")
+        where = f"{self.folder}: {name}"
+        image = images_lib.decode(record["image"], where, _orientation(record))
         return Example(image, *self.objects(record, image.shape[:2]), self.id_of(record))
 
     def record(self, index: int) -> dict:
@@ -176,8 +178,14 @@ class TfdsSource:
         for i in tqdm(numbers, f"{self.name}: reading sizes", delay=2, leave=False, disable=None):
             record = self.record(i)
             ids[i] = self.id_of(record)
-            sizes[i] = images_lib.image_size(record["image"], f"{self.folder}: record {i}")
+            size = images_lib.image_size(record["image"], f"{self.folder}: record {i}")
+            sizes[i] = images_lib.turned_size(size, _orientation(record))
         return RecordIndex(ids, sizes)
+
+
+def _orientation(record: dict) -> int:
+    """The EXIF orientation by which the decoded pixels are turned; COCO and VOC are as stored."""
+    return int(record.get("image/orientation", 1))
 
 
 def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.DatasetBuilder:
@@ -238,7 +246,7 @@ def read_source_file(folder: Path) -> SourceFile | None:
     content = json.loads(path.read_text(encoding="utf-8"))
     names, ids = content["categories"]["names"], content["categories"]["ids"]
     categories = Categories(tuple(names), tuple(ids))
-    return SourceFile(categories, Report(content["report"]), content.get("boxes", {}))
+    return SourceFile(categories, Report.from_json(content["report"]), content.get("boxes", {}))
 
 
 def index_file(folder: Path, name: str) -> Path:

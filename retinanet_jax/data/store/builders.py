@@ -1,20 +1,18 @@
-"""Prepares datasets, once, as TFDS ArrayRecord datasets with the features of `coco/2017`.
+"""Writes datasets, once, as TFDS ArrayRecord datasets with the features of `coco/2017`.
 
 A prepared dataset is a folder that TFDS reads (dataset_info.json, features.json, the records) with
-files of our own beside them, which TFDS leaves alone:
+further files, which TFDS ignores:
 
-    source.json               category names and ids, where it came from, what was skipped or
+    source.json               category names and ids, origin, report of what was skipped or
                               changed, the number of boxes of each class
-    ground_truth_SPLIT.json   the annotations as given (float areas, crowds), for evaluation
+    ground_truth_SPLIT.json   the annotations as they were (float areas, crowds), for evaluation
     index_SPLIT.npz           ids and sizes of the images in the order of the records
 
-It appears under its name only when it is complete (once.py).
+It appears under its name only when it is complete (complete_folder.py).
 """
 
 import collections
 import contextlib
-import functools
-import hashlib
 import io
 import json
 import os
@@ -27,97 +25,11 @@ from tqdm import tqdm
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.coco import read_annotations
 from retinanet_jax.data.records import Categories, ImageRecord, write_instances
 from retinanet_jax.data.store.array_record import SOURCE_FILE, TfdsSource, write_index
-from retinanet_jax.data.store.complete_folder import prepare_once
 from retinanet_jax.data.store.tfds_bridge import coco_features, make_builder, without_tensorflow
 
-# Counts with the annotations in the fingerprint: raise it when what is written changes.
-FORMAT_VERSION = "1.1.0"
 _LOOK_AHEAD = 64  # images read ahead of TFDS, which encodes and writes on one thread
-
-
-def prepare_folder(root: str | Path, split: str, cache_dir: str | Path, on_error: str) -> Path:
-    """Prepares one split of a folder in COCO format, unless it is prepared already.
-
-    The annotations are root/annotations/instances_SPLIT.json. The images are in root/images/SPLIT,
-    root/SPLIT or root/images, the first of them that is a folder; `file_name` is relative to it.
-    Every image is decoded, so that training never meets one that cannot be. The folder itself is
-    only read. Changed annotations are another dataset; changed pixels under the same annotations
-    are not noticed.
-
-    Args:
-      cache_dir: prepared datasets are kept here, named by split and fingerprint of annotations.
-      on_error: 'strict' or 'skip', see `read_annotations`.
-
-    Returns:
-      The prepared folder.
-
-    Raises:
-      DataError: names the file, the entry's id, the field and the fix.
-    """
-    root, cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
-    path = annotation_file(root, split)
-    image_dir = image_folder(root, split)
-    prepared = prepared_folder(root, split, cache_dir, on_error)
-
-    def write(data_dir: Path) -> None:
-        annotations = read_annotations(path, image_dir, on_error)
-        write_coco(
-            data_dir,
-            prepared.relative_to(cache_dir).parts,
-            {split: annotations.images},
-            annotations.categories,
-            Guard(on_error, annotations.report),
-            origin=str(path.resolve()),
-        )
-
-    return prepare_once(cache_dir, prepared, write)
-
-
-def prepared_folder(root: str | Path, split: str, cache_dir: str | Path, on_error: str) -> Path:
-    """Where `prepare_folder` prepares a split, or has done so."""
-    root = Path(root).expanduser()
-    path, image_dir = annotation_file(root, split), image_folder(root, split)
-    status = path.stat()
-    digest = hashlib.sha256(_file_digest(path, status.st_mtime_ns, status.st_size))
-    for part in (str(path.resolve()), str(image_dir.resolve()), on_error, FORMAT_VERSION):
-        digest.update(b"\0" + os.fsencode(part))
-    name = f"{split}-{digest.hexdigest()[:16]}"
-    return Path(cache_dir).expanduser() / "folder" / name / FORMAT_VERSION
-
-
-@functools.lru_cache(maxsize=8)
-def _file_digest(path: Path, mtime: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def annotation_file(root: Path, split: str) -> Path:
-    """root/annotations/instances_SPLIT.json; DataError tells which splits are there."""
-    if not root.is_dir():
-        raise DataError("missing folder", root, "", "is not a folder", "set data.root to one")
-    path = root / "annotations" / f"instances_{split}.json"
-    if not path.is_file():
-        there = sorted(p.stem.removeprefix("instances_") for p in path.parent.glob("instances_*"))
-        fix = (
-            f"set data.train_split and data.eval_split to splits that are there: {', '.join(there)}"
-        )
-        if not there:
-            fix = "write it in COCO's format: docs/your_data.md shows how, with an example"
-        raise DataError("annotation file", path, "", "is not there", fix)
-    return path
-
-
-def image_folder(root: Path, split: str) -> Path:
-    """The folder with the images of a split; DataError names the places looked in."""
-    places = (root / "images" / split, root / split, root / "images")
-    for place in places:
-        if place.is_dir():
-            return place
-    what = f"none of {', '.join(map(str, places))} is a folder"
-    raise DataError("missing folder", root, "", what, "put the images into one of them")
 
 
 def write_coco(
@@ -128,19 +40,24 @@ def write_coco(
     guard: Guard,
     *,
     origin: str,
+    oriented: bool = False,
 ) -> None:
     """Writes splits with the features of `coco/2017` to data_dir/NAME/CONFIG/VERSION.
 
     Records are ordered as TFDS orders them: by a hash of the file name and the split's name.
+
+    Args:
+      oriented: adds the feature 'image/orientation', by which the decoded pixels are turned.
 
     Raises:
       DataError: an image cannot be decoded, and `guard` is strict; or no image of a split is left.
     """
     kept: dict[str, list[ImageRecord]] = {split: [] for split in splits}
     examples = {
-        split: coco_examples(records, guard, kept[split]) for split, records in splits.items()
+        split: coco_examples(records, guard, kept[split], oriented)
+        for split, records in splits.items()
     }
-    features = coco_features(categories.names)
+    features = coco_features(categories.names, oriented)
     folder = write_tfds(data_dir, make_builder(*name, features, examples, f"From {origin}"))
     for split, records in kept.items():
         write_instances(folder / f"ground_truth_{split}.json", records, categories)
@@ -150,7 +67,7 @@ def write_coco(
 
 
 def coco_examples(
-    records: Iterable[ImageRecord], guard: Guard, kept: list[ImageRecord]
+    records: Iterable[ImageRecord], guard: Guard, kept: list[ImageRecord], oriented: bool = False
 ) -> Iterator[tuple[str, dict]]:
     """(key, example) pairs for `coco_features`; the images written are added to `kept`."""
     for record, data in checked_images(records, guard):
@@ -164,6 +81,7 @@ def coco_examples(
                 "image": io.BytesIO(data),
                 "image/filename": record.file_name,
                 "image/id": record.id,
+                **({"image/orientation": record.orientation} if oriented else {}),
                 "objects": [
                     {
                         "id": a.id,
@@ -184,7 +102,8 @@ def checked_images(
     """The images in order of their ids, each with the file's bytes, which decode to its size.
 
     Raises:
-      DataError: after the last: images that do not decode, and `guard` is strict; none is left.
+      DataError: at the end: there are images that do not decode, and `guard` is strict; or no
+        image is left.
     """
     records = sorted(records, key=lambda record: record.id)
     progress = tqdm(total=len(records), desc="checking and writing images", unit="image")
@@ -215,9 +134,9 @@ def checked_images(
 
 
 def write_tfds(data_dir: Path, builder_class: type[tfds.core.GeneratorBasedBuilder]) -> Path:
-    """Lets TFDS write a builder's splits as ArrayRecord; the folder it wrote to."""
+    """Writes a builder's splits as ArrayRecord by TFDS; returns the folder."""
     builder = builder_class(data_dir=os.fspath(data_dir), file_format="array_record")
-    # TFDS announces a download on stdout and shows a bar for each step; one bar is enough.
+    # TFDS prints to stdout and shows a progress bar for each step; one bar is enough.
     tfds.disable_progress_bar()
     try:
         with without_tensorflow(), contextlib.redirect_stdout(io.StringIO()):
@@ -238,7 +157,7 @@ def write_source(
     content = {
         "categories": {"names": categories.names, "ids": categories.ids},
         "origin": origin,
-        "report": report.counts,
+        "report": report.to_json(),
         "boxes": boxes,
     }
     (folder / SOURCE_FILE).write_text(json.dumps(content), encoding="utf-8")
@@ -250,10 +169,11 @@ def _count_boxes(records: list[ImageRecord], categories: Categories) -> dict[str
 
 
 def _read_checked(record: ImageRecord) -> tuple[bytes, list[str]]:
-    """An image file's bytes, and what decoding them changes."""
+    """An image file's bytes, and what decoding changes."""
     data = images_lib.read_file(record.path)
-    image = images_lib.decode(data, f"{record.path} (image id {record.id})")
+    where = f"{record.path} (image id {record.id})"
+    image = images_lib.decode(data, where, record.orientation)
     if image.shape[:2] != (record.height, record.width):
         what = f"decodes to {image.shape[:2]}, its header says {record.height, record.width}"
         raise DataError("undecodable image", record.path, "", what, "save it again")
-    return data, ["animated, the first image taken"] if images_lib.is_animated(data) else []
+    return data, list(images_lib.changes_of(data))

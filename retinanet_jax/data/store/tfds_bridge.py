@@ -114,13 +114,18 @@ def make_builder(
     return Builder
 
 
-def coco_features(names: tuple[str, ...]) -> tfds.features.FeaturesDict:
-    """The features of TFDS `coco/2017`, for any category names."""
+def coco_features(names: tuple[str, ...], oriented: bool = False) -> tfds.features.FeaturesDict:
+    """The features of TFDS `coco/2017`, for any category names.
+
+    Args:
+      oriented: adds 'image/orientation', an EXIF orientation.
+    """
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(encoding_format="jpeg"),
             "image/filename": tfds.features.Text(),
             "image/id": np.int64,
+            **({"image/orientation": np.int64} if oriented else {}),
             "objects": tfds.features.Sequence(
                 {
                     "id": np.int64,

@@ -1,63 +1,62 @@
-"""Sections of the page on a checkpoint."""
+"""The sections of the analysis page."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from retinanet_jax.reports.analysis.analysis_figures import (
+from retinanet_jax.reports.analysis.analysis_json import (
+    GAMMAS,
+    SHARES,
+    hardest_shares,
+    level_rows,
+)
+from retinanet_jax.reports.analysis.analysis_plots import (
     ERROR_COLORS,
     GAMMA,
-    MOST_LINES,
+    MAX_LINES,
     shown_curves,
 )
 from retinanet_jax.reports.analysis.analyze_checkpoint import Analysis
-from retinanet_jax.reports.analysis.as_json import GAMMAS, SHARES, hardest_shares, level_rows
-from retinanet_jax.reports.analysis.error_kinds import CURVES
+from retinanet_jax.reports.analysis.error_curves import CURVES
 from retinanet_jax.reports.analysis.loss_distribution import KINDS
-from retinanet_jax.reports.analysis.precision_recall import mean_over_classes
-from retinanet_jax.reports.html.document import table
-from retinanet_jax.reports.html.markup import Html, join, tag
+from retinanet_jax.reports.analysis.precision_curves import mean_over_classes
+from retinanet_jax.reports.html_page import Html, color_keys, join, share_bar, table, tag
+from retinanet_jax.reports.plot_style import inline_svg
 
-MOST_ROWS = 20  # of a table by class; the numbers beside the page have all
-FEW = 20  # fewer detections of a class say nothing about its calibration
+MAX_ROWS = 20  # of a table by class; the JSON file has all classes
+MIN_DETECTIONS = 20  # of a class, for its calibration to mean anything
+MAX_CONFUSIONS = 20
 
-EXPLAINED = {
-    "C75": "right at an IoU of .75",
-    "C50": "right at .5 only",
-    "Loc": "boxes at a wrong place: right at .1",
-    "Sim": "similar class, of the same supercategory, at .1",
-    "Oth": "another class, at .1",
-    "BG": "background, and objects found twice",
-    "FN": "missed",
+CURVE_MEANINGS = {
+    "C75": "correct at an IoU of .75",
+    "C50": "inaccurate boxes (IoU of .5 to .75)",
+    "Loc": "inaccurate boxes (IoU of .1 to .5)",
+    "Sim": "similar class, of the same supercategory",
+    "Oth": "other class",
+    "BG": "background and duplicates",
+    "FN": "missed objects",
 }
-LOSS_COLORS = ("var(--accent)", "var(--second)")
-Figures = dict[str, Html]
+LOSS_COLORS = {"class loss": "var(--accent)", "box loss": "var(--second)"}
+Plots = dict[str, Figure]
 
 
-def errors_section(analysis: Analysis, figures: Figures) -> Html:
-    """COCO's analysis of errors: curves by size, and a bar for each class."""
-    shown = shown_curves(analysis.siblings)
-    keys = [
-        tag(
-            "span",
-            tag("i", style=f"background:{ERROR_COLORS[name]}"),
-            f"{name}: {EXPLAINED[name]}",
-            class_="key",
-        )
-        for name in shown
-    ]
+def errors_section(analysis: Analysis, plots: Plots) -> Html:
+    """COCO's analysis of errors: curves by size of the objects, and a table by class."""
+    shown = shown_curves(analysis.has_similar)
+    keys = {f"{name}: {CURVE_MEANINGS[name]}": ERROR_COLORS[name] for name in shown}
     text = (
-        "COCO's analysis. The lowest band is the precision as scored; each further one is what "
-        "the next kind of errors costs, if those before it are forgiven. Numbers are areas: "
-        "average precision if all errors up to there are forgiven."
+        "COCO's analysis of errors. The lowest band is the precision at an IoU of .75. Each band "
+        "above shows how much precision one kind of error costs. The numbers are the average "
+        "precision after removing this kind of error and all kinds below it."
     )
-    captions = {f"errors_{area}": f"{area} objects" for area in analysis.errors}
+    captions = {f"errors_{area}": f"Errors: {area} objects" for area in analysis.errors}
     return join(
         [
             tag("p", text, class_="soft"),
-            tag("p", keys, class_="keys"),
-            _charts(figures, captions),
-            tag("h3", "By class, worst first"),
+            color_keys(keys),
+            _plot_grid(plots, captions),
+            tag("h3", "By class, lowest AP first"),
             _error_table(analysis, shown),
         ]
     )
@@ -65,108 +64,102 @@ def errors_section(analysis: Analysis, figures: Figures) -> Html:
 
 def _error_table(analysis: Analysis, shown: Sequence[str]) -> Html:
     curves = analysis.errors["all"]
-    places = [CURVES.index(name) for name in shown]
-    everything = [("all", mean_over_classes(curves))]
-    order = _worst(analysis.precision.mean(axis=(1, 2)))
-    classes = [(analysis.names[label], curves[label]) for label in order]
+    indices = [CURVES.index(name) for name in shown]
+    # In bold: a class may be named so, too.
+    named = [(tag("b", "mean of the classes"), mean_over_classes(curves))]
+    order = _lowest_first(analysis.precision.mean(axis=(1, 2)))
+    named += [(analysis.names[label], curves[label]) for label in order]
     rows = []
-    for name, row in everything + classes:
-        areas = np.maximum.accumulate(row.mean(axis=-1)[places])
+    for name, row in named:
+        areas = np.maximum.accumulate(row.mean(axis=-1)[indices])
         gains = np.diff(areas, prepend=0.0).tolist()
-        parts = [
-            tag("i", style=f"width:{100 * gain:.2f}%;background:{ERROR_COLORS[kind]}")
-            for kind, gain in zip(shown, gains, strict=True)
-            if gain > 0
-        ]
+        bar = share_bar(gains, [ERROR_COLORS[kind] for kind in shown], wide=True)
         numbers = [f"{areas[1]:.3f}", f"{areas[0]:.3f}", *(f"+{gain:.3f}" for gain in gains[2:])]
-        rows.append((name, tag("span", parts, class_="bar wide"), *numbers))
+        rows.append((name, bar, *numbers))
     head = ("class", "", "AP50", "AP75", *(f"+ {name}" for name in shown[2:]))
-    return join([table(head, rows), _left_out(analysis)])
+    return join([table(head, rows), _note_on_rows(analysis)])
 
 
-def curves_section(analysis: Analysis, figures: Figures) -> Html:
+def curves_section(analysis: Analysis, plots: Plots) -> Html:
     """Precision over recall by IoU and by class."""
     classes = "all classes"
-    if len(analysis.names) > MOST_LINES:
-        classes = f"the {MOST_LINES} classes of lowest AP"
+    if len(analysis.names) > MAX_LINES:
+        classes = f"the {MAX_LINES} classes of lowest AP"
     captions = {
-        "precision_by_iou": "By IoU, mean over the classes; with the average precision",
-        "precision_by_class": f"At an IoU of .5: {classes}, with AP50",
+        "precision_by_iou": "By IoU, mean over the classes, with AP",
+        "precision_by_class": f"At an IoU of .5, {classes}, with AP50",
     }
-    return _charts(figures, captions)
+    return _plot_grid(plots, captions)
 
 
-def calibration_section(analysis: Analysis, figures: Figures) -> Html:
-    """The reliability diagram and the classes with the largest errors."""
-    if "calibration" not in figures:
-        return tag("p", "There are no detections whose scores could be judged.")
+def calibration_section(analysis: Analysis, plots: Plots) -> Html:
+    """The reliability diagram, and a table by class."""
+    if "calibration" not in plots:
+        return tag("p", "There are no detections.")
     found = analysis.calibration
     text = (
-        f"Of the detections with a score of .8, are 80% right? Right is an IoU of .5, as COCO "
-        f"counts. Expected calibration error {found.expected_error:.3f} over {len(found.counts)} "
-        f"bins; scores are {_direction(found.bias)} in the mean. AP depends on their order only."
+        "Are 80% of the detections with a score of .8 correct? Correct means an IoU of .5, as in "
+        f"COCO's AP50. The expected calibration error is {found.expected_error:.3f} over "
+        f"{len(found.counts)} bins. On average, scores are {abs(found.bias):.3f} too "
+        f"{'high' if found.bias > 0 else 'low'}. AP depends only on the order of the scores."
     )
     captions = {
-        "calibration": "Reliability: precision of the detections of each bin",
-        "scores": f"All {int(found.counts.sum()):,} detections",
+        "calibration": "Precision of the detections by score",
+        "scores": f"Scores of all {int(found.counts.sum()):,} detections",
     }
-    errors = np.array(
+    return join(
         [
-            entry.expected_error if entry.counts.sum() >= FEW else np.nan
-            for entry in analysis.class_calibration
+            tag("p", text, class_="soft"),
+            _plot_grid(plots, captions),
+            tag("h3", f"Classes with {MIN_DETECTIONS} detections or more, largest error first"),
+            _calibration_table(analysis),
         ]
+    )
+
+
+def _calibration_table(analysis: Analysis) -> Html:
+    found = analysis.class_calibration
+    errors = np.array(
+        [c.expected_error if c.counts.sum() >= MIN_DETECTIONS else np.nan for c in found]
     )
     rows = [
         (
             analysis.names[label],
-            f"{int(entry.counts.sum()):,}",
-            f"{entry.expected_error:.3f}",
-            f"{entry.largest_error:.3f}",
-            f"{entry.bias:+.3f}",
+            f"{int(found[label].counts.sum()):,}",
+            f"{found[label].expected_error:.3f}",
+            f"{found[label].largest_error:.3f}",
+            f"{found[label].bias:+.3f}",
         )
-        for label in _worst(-errors)
-        for entry in (analysis.class_calibration[label],)
+        for label in _lowest_first(-errors)
     ]
-    head = ("class", "detections", "expected error", "largest, of a bin", "score less precision")
-    return join(
-        [
-            tag("p", text, class_="soft"),
-            _charts(figures, captions),
-            tag("h3", f"Classes with {FEW} detections or more, worst first"),
-            table(head, rows),
-            _left_out(analysis),
-        ]
-    )
+    head = ("class", "detections", "expected error", "largest error of a bin", "score - precision")
+    return join([table(head, rows), _note_on_rows(analysis)])
 
 
-def _direction(bias: float) -> str:
-    return f"{abs(bias):.3f} too {'high' if bias > 0 else 'low'}"
-
-
-def confusion_section(analysis: Analysis, figures: Figures) -> Html:
-    """The matrix, and what is confused most often."""
+def confusion_section(analysis: Analysis, plots: Plots) -> Html:
+    """The matrix and the most frequent confusions."""
     matrix, names = analysis.confusion, analysis.names
     text = (
-        f"Detections with a score of {analysis.config.evaluation.example_min_score:g} or more at "
-        "an IoU of .5: first with objects of their class, as COCO counts, then what is left with what "
-        "is left. Shades are shares of a row. The last row has detections of background and of "
-        "objects that were found already, the last column the objects that nothing found."
+        f"Detections with a score of {analysis.config.evaluation.example_min_score:g} or more and "
+        "an IoU of .5 or more. Detections are first matched to objects of their own class, then to "
+        "the remaining objects. Shades are shares of a row. The last row contains detections of "
+        "background and duplicates, the last column the objects without a detection."
     )
-    apart = matrix[:-1, :-1] - np.diag(np.diag(matrix)[:-1])
-    order = np.argsort(-apart, axis=None, kind="stable")[:10]
-    pairs = [np.unravel_index(place, apart.shape) for place in order.tolist()]
+    wrong = matrix[:-1, :-1] - np.diag(np.diag(matrix)[:-1])
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSIONS]
+    pairs = [np.unravel_index(place, wrong.shape) for place in order.tolist()]
     rows = [
-        (names[i], names[j], f"{apart[i, j]:,}", f"{apart[i, j] / matrix[i].sum():.1%}")
+        (names[i], names[j], f"{wrong[i, j]:,}", f"{wrong[i, j] / matrix[i].sum():.1%}")
         for i, j in pairs
-        if apart[i, j]
+        if wrong[i, j]
     ]
     head = ("object", "detected as", "times", "of these objects")
-    most = table(head, rows) if rows else tag("p", "No class was taken for another.")
+    most = table(head, rows) if rows else tag("p", "No object was detected as another class.")
     return join(
         [
             tag("p", text, class_="soft"),
-            tag("figure", figures["confusion"]),
-            tag("h3", "Most often confused"),
+            tag("figure", inline_svg(plots["confusion"], "Confusion matrix")),
+            tag("h3", "Most frequent confusions"),
             most,
         ]
     )
@@ -175,63 +168,44 @@ def confusion_section(analysis: Analysis, figures: Figures) -> Html:
 def levels_section(analysis: Analysis) -> Html:
     """Losses and positives by level."""
     text = (
-        "The loss of the whole set as in training, divided by all positives, so that levels add "
-        "up; anchors of an image in the mean. Images are not augmented."
+        "The training loss over all images, without augmentation, divided by the number of "
+        "positives, so that the levels add up. Anchors are means per image."
     )
+    *levels, total = level_rows(analysis)
+    largest = max(row["class_loss"] + row["box_loss"] for row in levels) or 1.0
     rows = []
-    *levels, whole = level_rows(analysis)
-    most = max(row["class_loss"] + row["box_loss"] for row in levels) or 1.0
-    for row in (*levels, whole):
-        positives = row["positives"] / max(1, whole["positives"])
-        rows.append(
-            (
-                row["level"],
-                None if row is whole else _loss_bar(row, most),
-                f"{row['class_loss']:.4f}",
-                f"{row['box_loss']:.4f}",
-                *(
-                    f"{row[name] / analysis.images:,.1f}"
-                    for name in ("anchors", "ignored", "positives")
-                ),
-                f"{positives:.1%}",
-            )
-        )
+    for row in (*levels, total):
+        losses = (row["class_loss"], row["box_loss"])
+        bar = None
+        if row is not total:
+            bar = share_bar([loss / largest for loss in losses], LOSS_COLORS.values(), wide=True)
+        counts = [row[name] / analysis.images for name in ("anchors", "ignored", "positives")]
+        share = row["positives"] / max(1, total["positives"])
+        numbers = (*(f"{loss:.4f}" for loss in losses), *(f"{count:,.1f}" for count in counts))
+        rows.append((row["level"], bar, *numbers, f"{share:.1%}"))
     head = ("level", "", "class loss", "box loss", "anchors", "ignored", "positives", "of all")
-    keys = [
-        tag("span", tag("i", style=f"background:{color}"), name, class_="key")
-        for name, color in zip(("class loss", "box loss"), LOSS_COLORS, strict=True)
-    ]
-    return join([tag("p", text, class_="soft"), tag("p", keys, class_="keys"), table(head, rows)])
+    return join([tag("p", text, class_="soft"), color_keys(LOSS_COLORS), table(head, rows)])
 
 
-def _loss_bar(row: dict, most: float) -> Html:
-    """The losses of a level beside each other, as shares of the largest of any level."""
-    parts = [
-        tag("i", style=f"width:{100 * row[name] / most:.2f}%;background:{color}")
-        for name, color in zip(("class_loss", "box_loss"), LOSS_COLORS, strict=True)
-    ]
-    return tag("span", parts, class_="bar wide")
-
-
-def distribution_section(analysis: Analysis, figures: Figures) -> Html:
-    """Figures 4 and 1 of the paper, and shares of the loss in numbers."""
+def distribution_section(analysis: Analysis, plots: Plots) -> Html:
+    """Figures 4 and 1 of the paper, and the shares of the loss in numbers."""
     text = (
-        "Figure 4 of the paper: the loss of the positives and of the negatives, each adding up to "
-        "1, over the examples from the easiest to the hardest. The nearer a line is to the corner "
-        "at the bottom right, the fewer examples the network learns from. Every positive anchor's "
-        "decision on its class and every background anchor's on all classes are in it; weights are "
-        f"those of this checkpoint, trained at {GAMMA} = {analysis.config.loss.gamma:g}."
+        "Figure 4 of the RetinaNet paper: the cumulative loss of the positives and of the "
+        "negatives, from the easiest to the hardest example. The closer a line runs to the bottom "
+        "right corner, the fewer examples the loss comes from. An example is a positive anchor's "
+        "decision on its own class, or a background anchor's decision on one class. The network "
+        f"was trained with {GAMMA} = {analysis.config.loss.gamma:g}."
     )
     captions = {
-        "loss_of_positives": "Positives",
-        "loss_of_negatives": "Negatives",
-        "focal_loss": "Figure 1: the loss of one decision",
+        "loss_of_positives": "Loss of the positives",
+        "loss_of_negatives": "Loss of the negatives",
+        "focal_loss": "Figure 1 of the paper: the focal loss",
     }
     return join(
         [
             tag("p", text, class_="soft"),
-            _charts(figures, captions),
-            tag("h3", "Share of the loss that comes from the hardest examples"),
+            _plot_grid(plots, captions),
+            tag("h3", "Share of the loss from the hardest examples"),
             _share_table(analysis),
         ]
     )
@@ -249,24 +223,24 @@ def _share_table(analysis: Analysis) -> Html:
     return table(head, rows)
 
 
-def _charts(figures: Figures, captions: dict[str, str]) -> Html:
-    """Those of some figures that there are, beside each other."""
-    drawn = [
-        tag("figure", figures[name], tag("figcaption", text))
+def _plot_grid(plots: Plots, captions: dict[str, str]) -> Html:
+    """The plots that exist, with their captions."""
+    figures = [
+        tag("figure", inline_svg(plots[name], text), tag("figcaption", text))
         for name, text in captions.items()
-        if name in figures
+        if name in plots
     ]
-    return tag("div", drawn, class_="charts plots")
+    return tag("div", figures, class_="charts plots")
 
 
-def _worst(values: np.ndarray) -> list[int]:
-    """Labels by rising value, the MOST_ROWS first; those without a value are left out."""
+def _lowest_first(values: np.ndarray) -> list[int]:
+    """The MAX_ROWS labels of the lowest values, without those whose value is NaN."""
     order = np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]
-    return order[:MOST_ROWS].tolist()
+    return order[:MAX_ROWS].tolist()
 
 
-def _left_out(analysis: Analysis) -> Html | None:
-    if len(analysis.names) <= MOST_ROWS:
+def _note_on_rows(analysis: Analysis) -> Html | None:
+    if len(analysis.names) <= MAX_ROWS:
         return None
-    text = f"Of {len(analysis.names)} classes the {MOST_ROWS} worst; the JSON file has all."
+    text = f"{MAX_ROWS} of {len(analysis.names)} classes. The JSON file has all of them."
     return tag("p", text, class_="soft")

@@ -1,4 +1,4 @@
-"""A checkpoint judged on a dataset and looked into: all that the page shows, as numbers."""
+"""Evaluates a checkpoint and computes all numbers of the analysis page."""
 
 import dataclasses
 import functools
@@ -18,17 +18,17 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.data.sources import Slice
 from retinanet_jax.inference.predict import describe, read_variables
 from retinanet_jax.reports.analysis.calibration import Calibration, calibrate
-from retinanet_jax.reports.analysis.confusion import confusion_matrix
-from retinanet_jax.reports.analysis.error_kinds import error_curves, find_siblings
-from retinanet_jax.reports.analysis.measure import Measured, Measures
-from retinanet_jax.reports.analysis.outcomes import (
+from retinanet_jax.reports.analysis.confusion_matrix import confusion_matrix
+from retinanet_jax.reports.analysis.detection_outcomes import (
     AREAS,
     COCO_IOUS,
     Outcomes,
     class_outcomes,
     read_tables,
 )
-from retinanet_jax.reports.analysis.precision_recall import precision_curves
+from retinanet_jax.reports.analysis.error_curves import error_curves, find_similar
+from retinanet_jax.reports.analysis.level_losses import LossStatistics, PredictAndRecord
+from retinanet_jax.reports.analysis.precision_curves import precision_curves
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh, replicated
 from retinanet_jax.training.evaluation import evaluate
@@ -37,25 +37,25 @@ from retinanet_jax.training.run import check_same_classes, with_conventions_of
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """What was found of a checkpoint on a dataset; by class means by label.
+    """The numbers of a checkpoint on a dataset. "Per class" means in the order of the labels.
 
     Attributes:
       run: name of the workdir.
       step: of the checkpoint.
-      dataset: name.
-      images, total: images looked at, and of the whole split.
+      dataset: its name.
+      images, total: number of images analyzed, and in the split.
       names: of the classes.
       config: of the analysis.
-      summary: COCO's twelve numbers.
-      measures: parts of the loss by level, and the histograms of the logits.
-      detections: their number.
-      objects: by class, those to be found.
-      precision: by class and IoU (COCO_IOUS) at COCO's 101 recalls.
-      errors: by size of the objects (AREAS), [k 7 101]: see errors.CURVES.
-      siblings: whether classes share supercategories: else the curve Sim is that of Loc.
+      summary: COCO's twelve numbers; None where undefined.
+      loss: parts of the loss by level, and the histograms of the logits.
+      detections: number of detections.
+      objects: per class, number of objects to find.
+      precision: per class and IoU (COCO_IOUS), at COCO's 101 recalls.
+      errors: by size of the objects (AREAS), per class the seven error_curves.CURVES.
+      has_similar: whether classes share supercategories. If not, the curve Sim equals Loc.
       calibration: of all detections, at an IoU of .5.
-      class_calibration: of those of each class.
-      confusion: see confusion.confusion_matrix; of detections from evaluation.example_min_score on.
+      class_calibration: the same per class.
+      confusion: see `confusion_matrix`; of detections from evaluation.example_min_score on.
     """
 
     run: str
@@ -65,13 +65,13 @@ class Analysis:
     total: int
     names: tuple[str, ...]
     config: Config
-    summary: dict[str, float]
-    measures: Measures
+    summary: dict[str, float | None]
+    loss: LossStatistics
     detections: int
     objects: tuple[int, ...]
     precision: Float[np.ndarray, "k 10 101"]
     errors: dict[str, Float[np.ndarray, "k 7 101"]]
-    siblings: bool
+    has_similar: bool
     calibration: Calibration
     class_calibration: tuple[Calibration, ...]
     confusion: Int[np.ndarray, "k1 k1"]
@@ -85,34 +85,34 @@ def analyze_workdir(
     max_images: int = 5000,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Analysis:
-    """Looks into a checkpoint of a run.
+    """Analyzes a checkpoint of a run.
 
     Args:
-      workdir: of the run; nothing is written into it.
-      config: names the data (its eval_split) and thresholds, as for `evaluate_workdir`; network,
-        matching and loss are those of the checkpoint. None: all are.
-      step: of the checkpoint; None: the latest.
-      max_images: of more, evenly spread ones are taken.
-      on_batch: called with the images done and the images in all.
+      workdir: of the run. Nothing is written into it.
+      config: for the data (its eval_split) and the thresholds, as for `evaluate_workdir`. Network,
+        matching and loss are those of the checkpoint. None: the config of the checkpoint.
+      step: of the checkpoint. None: the latest.
+      max_images: of a larger split, so many evenly spread images are analyzed.
+      on_batch: called with the number of images done and of all images.
 
     Raises:
-      CheckpointError: there is no such checkpoint, or of other classes than the data.
-      DataError: the data are missing or bad, or have no object.
+      CheckpointError: no such checkpoint, or its classes differ from those of the data.
+      DataError: the data are missing or invalid, or have no objects.
     """
     mesh = make_mesh()
     checkpoints = Checkpoints(Path(workdir) / "checkpoints")
     step = checkpoints.latest_step() if step is None else step
     stored, categories = describe(checkpoints, step)
-    config = settle(stored, config or stored)
+    config = analysis_config(stored, config or stored)
     check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     dataset = load_dataset(config.data, config.data.eval_split)
     check_same_classes(categories, dataset.categories, Path(workdir))
-    total, dataset = len(dataset.source), sample(dataset, max_images)
+    total, dataset = len(dataset.source), subsample(dataset, max_images)
     check_has_objects(dataset)
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
     variables = jax.device_put(read_variables(checkpoints, step), replicated(mesh))
-    measured = Measured(model, config)
-    found = evaluate(measured, variables, dataset, config, mesh, on_batch=on_batch)
+    predict_fn = PredictAndRecord(model, config)
+    found = evaluate(predict_fn, variables, dataset, config, mesh, on_batch=on_batch)
     return Analysis(
         run=Path(workdir).resolve().name,
         step=step,
@@ -121,17 +121,17 @@ def analyze_workdir(
         total=total,
         config=config,
         summary=found.summary,
-        measures=measured.total(),
-        **judge(
+        loss=predict_fn.total(),
+        **analyze_detections(
             found.results, dataset.ground_truth(), categories, config.evaluation.example_min_score
         ),
     )
 
 
-def settle(stored: Config, config: Config) -> Config:
-    """`config` with the network, the matching and the loss of a checkpoint, scored by COCO's rules.
+def analysis_config(stored: Config, config: Config) -> Config:
+    """`config` with the network, the matching and the loss of a checkpoint, and COCO's metric.
 
-    These are the rules of all that is shown, of VOC's data, too.
+    All numbers of the analysis follow COCO's rules, also for VOC.
     """
     config = with_conventions_of(stored, config)
     scored = dataclasses.replace(config.evaluation, metric="coco")
@@ -140,8 +140,8 @@ def settle(stored: Config, config: Config) -> Config:
     )
 
 
-def sample(dataset: Dataset, max_images: int) -> Dataset:
-    """The dataset, or of a larger one about `max_images` images, evenly spread."""
+def subsample(dataset: Dataset, max_images: int) -> Dataset:
+    """The dataset; of a larger one, at most `max_images` evenly spread images."""
     total = len(dataset.source)
     every = -(-total // max_images)
     if every <= 1:
@@ -152,35 +152,35 @@ def sample(dataset: Dataset, max_images: int) -> Dataset:
 
 
 def check_has_objects(dataset: Dataset) -> None:
-    """Raises DataError where there is nothing to compare detections with."""
+    """Raises DataError if the dataset has no objects."""
     if any(not a.get("iscrowd") for a in dataset.ground_truth()["annotations"]):
         return
-    what = f"its {len(dataset.source)} images have no object that detections could be compared to"
+    what = f"no objects in its {len(dataset.source)} images, so there is nothing to analyze"
     fix = "set data.eval_split to a split with annotations, or data.annotations to its file"
     raise DataError("ground truth", dataset.name, "", what, fix)
 
 
-def judge(
+def analyze_detections(
     results: list[dict], content: dict[str, Any], categories: Categories, score: float | int
 ) -> dict[str, Any]:
-    """The fields of Analysis that follow from detections and objects alone.
+    """The fields of Analysis that depend on detections and objects alone.
 
     Args:
       results: detections in COCO's results format.
       content: COCO's instances JSON.
-      score: least score of the detections in the confusion matrix.
+      score: lowest score in the confusion matrix.
     """
     tables = read_tables(content, results, categories)
     labels = range(categories.num_classes)
     outcomes = [class_outcomes(*tables, label, COCO_IOUS) for label in labels]
-    siblings = find_siblings(content, categories)
+    similar = find_similar(content, categories)
     return {
         "names": categories.names,
         "detections": len(results),
         "objects": tuple(found.num_objects for found in outcomes),
         "precision": np.array([precision_curves(found) for found in outcomes]),
-        "errors": {area: error_curves(*tables, siblings, area) for area in AREAS},
-        "siblings": any(siblings),
+        "errors": {area: error_curves(*tables, similar, area) for area in AREAS},
+        "has_similar": any(similar),
         "calibration": _calibrate(outcomes),
         "class_calibration": tuple(_calibrate([found]) for found in outcomes),
         "confusion": confusion_matrix(*tables, len(labels), score=score),

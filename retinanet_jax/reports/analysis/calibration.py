@@ -1,9 +1,9 @@
-"""Whether a score of .8 means that 80% of such detections are right.
+"""Calibration of the scores: are 80% of the detections with a score of .8 correct?
 
-Reliability diagram and expected calibration error as in Guo et al., On Calibration of Modern Neural
-Networks (arXiv 1706.04599), equations 2 to 5, over detections instead of classified images: a
-detection is right as COCO counts it at one IoU threshold. Only the detections that are there can
-be looked at, those above the score threshold after NMS.
+Reliability diagram and expected calibration error of Guo et al., On Calibration of Modern Neural
+Networks (arXiv 1706.04599), equations 2 to 5, over detections instead of classified images. A
+detection is correct if COCO counts it as correct at one IoU threshold. Only detections above the
+score threshold, after NMS, can be considered.
 """
 
 from typing import NamedTuple
@@ -17,12 +17,12 @@ BINS = 15  # as in the paper
 class Calibration(NamedTuple):
     """Detections in equally wide bins of score, (low, high].
 
-    counts: detections in each bin.
-    score: their mean score; NaN in an empty bin.
-    precision: the share of them that is right; NaN in an empty bin.
-    expected_error: mean over the detections of |precision - score| of their bins; NaN without any.
-    largest_error: of any bin.
-    bias: mean score less precision over all of them: above 0 the scores promise too much.
+    counts: detections per bin.
+    score: mean score; NaN in an empty bin.
+    precision: share of correct detections; NaN in an empty bin.
+    expected_error: mean of |precision - score| of the bins over the detections; NaN without any.
+    largest_error: the largest |precision - score| of a bin.
+    bias: mean score minus precision over all detections; positive if the scores are too high.
     """
 
     counts: Int[np.ndarray, " b"]
@@ -36,7 +36,7 @@ class Calibration(NamedTuple):
 def calibrate(
     scores: Float[np.ndarray, " d"], correct: Bool[np.ndarray, " d"], bins: int = BINS
 ) -> Calibration:
-    """Scores of detections beside how many of them are right.
+    """Compares the scores of detections with their precision.
 
     Args:
       scores: in [0, 1].
@@ -45,9 +45,9 @@ def calibrate(
     """
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores, side="left")
     counts = np.bincount(place, minlength=bins)
-    there = np.where(counts, counts, np.nan)
-    score = np.bincount(place, scores, bins) / there
-    precision = np.bincount(place, correct, bins) / there
+    divisor = np.where(counts, counts, np.nan)
+    score = np.bincount(place, scores, bins) / divisor
+    precision = np.bincount(place, correct, bins) / divisor
     if not len(scores):
         return Calibration(counts, score, precision, np.nan, np.nan, np.nan)
     gaps = np.nan_to_num(np.abs(precision - score))

@@ -1,10 +1,10 @@
-"""Anchors fitted to a dataset: size, scales and ratios with a better coverage.
+"""Fits anchors to a dataset: size, scales and ratios that cover more boxes.
 
-Redmon and Farhadi choose the shapes of anchors by clustering the boxes of the training set with IoU
-as the measure (YOLO9000, arXiv 1612.08242, section 2, "Dimension Clusters"). Here a location has
-all pairs of some scales and some ratios, on every level, so that the shapes are not free; the same
-measure is raised one scale or ratio at a time, with all others fixed, until none helps. What is
-measured is the true best IoU over the true grid, offsets included.
+YOLO9000 (arXiv 1612.08242, section 2, "Dimension Clusters") chooses anchor shapes by clustering the
+training boxes by IoU. RetinaNet has all pairs of some scales and some ratios at each location of
+each level, so its shapes are not independent. The search here raises the same measure by changing
+one scale or ratio at a time, with the others fixed, until no change helps. The IoU is the exact
+best IoU over the anchor grid, offsets included.
 """
 
 import dataclasses
@@ -15,53 +15,52 @@ from jaxtyping import Float
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import AnchorConfig
-from retinanet_jax.data.anchor_coverage import Coverage, cover, iou_by_shape
+from retinanet_jax.data.anchor_coverage import Coverage, iou_by_shape, object_coverage
 from retinanet_jax.data.object_table import ObjectTable, fit_objects
 
-# Sides of square anchors in strides, and ratios (height over width), among which is chosen.
+# The candidates: sides of square anchors in strides, and ratios (height / width).
 SIDES = tuple(np.geomspace(0.5, 16, 31).tolist())
 RATIOS = tuple(np.geomspace(1 / 8, 8, 25).tolist())
-MAX_BOXES = 4000  # of each half; more take time and change nothing
-STARTS = 4  # random ones beside the configured anchors
-# Another set is proposed only if so many more of the held-out boxes get an anchor, one with more
-# anchors only if it does that much better than one without.
-WORTH_CHANGING, WORTH_MORE_ANCHORS = 0.01, 0.05
+MAX_BOXES = 4000  # per half; more boxes take time and do not change the result
+STARTS = 4  # random starts in addition to the configured anchors
+# The gain in positive held-out boxes for which other anchors, or more anchors, are proposed.
+MIN_GAIN, MIN_GAIN_OF_MORE = 0.01, 0.05
 
 
-class Covered(NamedTuple):
-    """Coverage in numbers: shares of the boxes by the two thresholds of matching, mean best IoU."""
+class CoverageSummary(NamedTuple):
+    """Share of boxes with a positive anchor, share of uncovered boxes, and mean best IoU."""
 
     positive: float
     uncovered: float
     mean_iou: float
 
 
-class Fit(NamedTuple):
-    """What came out.
+class AnchorFit(NamedTuple):
+    """The result of a search.
 
-    config: the proposed anchors; the configured ones where nothing better was found.
-    before, after: coverage on the half of the images to which anchors were fitted.
-    held_out_before, held_out_after: on the other half.
+    config: the proposed anchors; the configured ones if no better ones were found.
+    before, after: coverage of the half of the images that the anchors were fitted to.
+    held_out_before, held_out_after: coverage of the other half.
     """
 
     config: AnchorConfig
-    before: Covered
-    after: Covered
-    held_out_before: Covered
-    held_out_after: Covered
+    before: CoverageSummary
+    after: CoverageSummary
+    held_out_before: CoverageSummary
+    held_out_after: CoverageSummary
 
 
-def fit_anchors(objects: ObjectTable, config: Config, seed: int = 0) -> Fit:
-    """Searches anchors for objects as the network sees them; the same for the same arguments.
+def fit_anchors(objects: ObjectTable, config: Config, seed: int = 0) -> AnchorFit:
+    """Searches anchors that cover more of the objects, resized as for the network. Deterministic.
 
-    Half of the images are fitted to and the other half judges, also whether anything is proposed
-    at all: the coverage there never falls below that of the configured anchors. Their number stays
-    as configured, unless one scale or one ratio more covers WORTH_MORE_ANCHORS more of its boxes.
+    Anchors are fitted to half of the images. The other half decides which are proposed, so that
+    its coverage never falls. The number of anchors stays as configured, unless one more scale or
+    ratio gives MIN_GAIN_OF_MORE more of its boxes a positive anchor.
 
     Args:
-      objects: of the training set; crowds are left out.
-      config: sections anchors, matching and pipeline are read.
-      seed: of the halves and of the random starts.
+      objects: of the training set. Crowds are ignored.
+      config: its sections anchors, matching and pipeline are used.
+      seed: for the halves and the random starts.
 
     Raises:
       ValueError: fewer than two images have objects.
@@ -70,29 +69,29 @@ def fit_anchors(objects: ObjectTable, config: Config, seed: int = 0) -> Fit:
     fitted, held_out = _halves(objects.select(~objects.crowd), rng)
     search = _Search(fitted, config, rng)
 
-    def covered(half: ObjectTable, anchors: AnchorConfig) -> Covered:
-        return _summary(cover(half, config.pipeline, anchors), config)
+    def covered(half: ObjectTable, anchors: AnchorConfig) -> CoverageSummary:
+        return _summary(object_coverage(half, config.pipeline, anchors), config)
 
     before = best = config.anchors
-    judged = covered(held_out, best)
+    best_score = covered(held_out, best)
     for more_scales, more_ratios in ((0, 0), (1, 0), (0, 1)):
         found = search.best(len(before.scales) + more_scales, len(before.ratios) + more_ratios)
         score = covered(held_out, found)
-        gain = WORTH_MORE_ANCHORS if more_scales or more_ratios else WORTH_CHANGING
-        if score.positive >= judged.positive + gain:
-            best, judged = found, score
-    return Fit(
-        best, covered(fitted, before), covered(fitted, best), covered(held_out, before), judged
+        gain = MIN_GAIN_OF_MORE if more_scales or more_ratios else MIN_GAIN
+        if score.positive >= best_score.positive + gain:
+            best, best_score = found, score
+    return AnchorFit(
+        best, covered(fitted, before), covered(fitted, best), covered(held_out, before), best_score
     )
 
 
 def as_python(anchors: AnchorConfig) -> str:
-    """The lines of an experiment file that choose these sizes, scales and ratios."""
+    """Lines of an experiment file that set these sizes, scales and ratios."""
     return "\n".join(f"config.anchors.{name} = {value!r}" for name, value in _chosen(anchors))
 
 
 def as_flags(anchors: AnchorConfig) -> str:
-    """The same for the command line, as a shell takes it."""
+    """The same as flags, quoted for a shell."""
     flags = (f"'--config.anchors.{name}={value!r}'" for name, value in _chosen(anchors))
     return " \\\n".join(flags)
 
@@ -108,7 +107,7 @@ class _Search:
         self._table = self._fill(objects)
 
     def best(self, num_scales: int, num_ratios: int) -> AnchorConfig:
-        """The best anchors of so many scales and ratios that any start led to."""
+        """The best anchors with so many scales and ratios over all starts."""
         found = [self._climb(*start) for start in self._starts(num_scales, num_ratios)]
         _, sides, ratios = max(found, key=lambda result: result[0])
         sides = sorted(self._sides[side] for side in sides)
@@ -134,7 +133,7 @@ class _Search:
         return table
 
     def _starts(self, num_scales: int, num_ratios: int) -> list[tuple[list[int], list[int]]]:
-        """The configured anchors, where they are as many, and some at random."""
+        """The configured anchors, if they have these numbers, and random ones."""
         anchors = self._config.anchors
         starts = []
         if (num_scales, num_ratios) == (len(anchors.scales), len(anchors.ratios)):
@@ -147,7 +146,7 @@ class _Search:
         return starts
 
     def _climb(self, sides: list[int], ratios: list[int]) -> tuple[float, list[int], list[int]]:
-        """Exchanges one side or ratio at a time for the best one, until that helps no more."""
+        """Replaces one side or ratio at a time by the best one, until the score stops rising."""
         best, score = -1.0, self._score(self._table[sides][:, ratios].max(axis=(0, 1)))
         while score > best:
             best = float(score)
@@ -157,7 +156,7 @@ class _Search:
         return best, sides, ratios
 
     def _exchange(self, iou: Float[np.ndarray, "c m"], chosen: list[int]) -> list[int]:
-        """`chosen` of the c candidates, each in turn replaced by the one that serves best."""
+        """`chosen` with each entry in turn replaced by the best of the c candidates."""
         chosen = list(chosen)
         for place in range(len(chosen)):
             rest = chosen[:place] + chosen[place + 1 :]
@@ -167,16 +166,16 @@ class _Search:
         return chosen
 
     def _score(self, iou: Float[np.ndarray, "*c m"]) -> Float[np.ndarray, "*c"]:
-        """What is raised: the share of boxes with a positive anchor, then the mean best IoU."""
+        """Share of boxes with a positive anchor plus mean best IoU."""
         positive = (iou >= self._config.matching.positive_iou).mean(axis=-1)
         return np.asarray(positive + iou.mean(axis=-1, dtype=np.float64))
 
 
 def _halves(objects: ObjectTable, rng: np.random.Generator) -> tuple[ObjectTable, ObjectTable]:
-    """The objects of one half of the images, and of the other; at most MAX_BOXES of each."""
+    """The objects of two random halves of the images, at most MAX_BOXES of each."""
     images = rng.permutation(np.unique(objects.image))
     if len(images) < 2:
-        raise ValueError(f"fit_anchors: {len(images)} images with objects; two are the least")
+        raise ValueError(f"fit_anchors: {len(images)} images with objects; at least 2 are needed")
     halves = []
     for some in (images[::2], images[1::2]):
         places = np.flatnonzero(np.isin(objects.image, some))
@@ -186,10 +185,10 @@ def _halves(objects: ObjectTable, rng: np.random.Generator) -> tuple[ObjectTable
     return halves[0], halves[1]
 
 
-def _summary(found: Coverage, config: Config) -> Covered:
+def _summary(found: Coverage, config: Config) -> CoverageSummary:
     positive = found.positive(config.matching).mean()
     uncovered = found.uncovered(config.matching).mean()
-    return Covered(float(positive), float(uncovered), float(found.iou.mean()))
+    return CoverageSummary(float(positive), float(uncovered), float(found.iou.mean()))
 
 
 def _chosen(anchors: AnchorConfig) -> list[tuple[str, object]]:

@@ -1,4 +1,4 @@
-"""A split in numbers: objects by class and size, their coverage, what matching makes of them."""
+"""A split in numbers: objects by class and size, coverage by the anchors, matched anchors."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.matching import IGNORE, assign
-from retinanet_jax.data.anchor_coverage import STATES, Coverage, measure
+from retinanet_jax.data.anchor_coverage import STATES, Coverage, box_coverage
 from retinanet_jax.data.data_errors import Report
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.object_table import (
@@ -24,20 +24,20 @@ from retinanet_jax.data.object_table import (
 )
 from retinanet_jax.data.pipeline.batch import PADDING_LABEL
 
-MATCHED_IMAGES = 16  # on which matching itself is run: up to a second each at 800x1344 on a CPU
+MATCHED_IMAGES = 16  # for which matching is run: up to a second each at 800x1344 on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A split as read, without its crowds, as the network sees it, and how anchors cover that.
+    """A split: its objects, as stored and as resized for the network, and their coverage.
 
     Attributes:
-      name: 'train[:90%]', as the config names it.
-      dataset: where it is from.
+      name: as in the config, for instance 'train[:90%]'.
+      dataset: with images.
       everything: all objects.
-      objects: those that are no crowds.
-      fitted: boxes of `objects` as the network sees them.
-      coverage: of these boxes.
+      objects: without crowds.
+      fitted: `objects` resized as for the network.
+      coverage: of these boxes by the anchors.
     """
 
     name: str
@@ -49,21 +49,21 @@ class Split:
 
 
 def read_split(name: str, dataset: Dataset, config: Config, max_images: int) -> Split:
-    """Reads and measures a split, or max_images of it."""
+    """Reads the objects of a split, or of max_images of it, and computes their coverage."""
     everything = read_objects(dataset.source, max_images)
     objects = everything.select(~everything.crowd)
     fitted = fit_objects(objects, config.pipeline)
-    coverage = measure(fitted.boxes, fitted.canvases[objects.image], config.anchors)
+    coverage = box_coverage(fitted.boxes, fitted.canvases[objects.image], config.anchors)
     return Split(name, dataset, everything, objects, fitted, coverage)
 
 
 class ClassCount(NamedTuple):
-    """Objects of one class in one split, crowds left out.
+    """Number of objects of one class in one split, without crowds.
 
-    objects: their number.
+    objects: all.
     by_size: small, medium, large.
-    images: images that have some.
-    by_state: of inspection.coverage.STATES.
+    images: number of images with such objects.
+    by_state: in the order of anchor_coverage.STATES.
     """
 
     objects: int
@@ -73,7 +73,7 @@ class ClassCount(NamedTuple):
 
 
 def count_classes(split: Split, num_classes: int, config: Config) -> list[ClassCount]:
-    """The counts of every class."""
+    """The counts of each class."""
     objects, size_classes = split.objects, split.objects.size_classes
     states = split.coverage.states(config.matching)
     counts = []
@@ -87,10 +87,10 @@ def count_classes(split: Split, num_classes: int, config: Config) -> list[ClassC
 
 
 class LevelCount(NamedTuple):
-    """One level of the pyramid, per image.
+    """One level of the pyramid.
 
-    anchors, positive, ignored: mean numbers of anchors.
-    boxes: share of all boxes of the split whose best anchor is here.
+    anchors, positive, ignored: mean number of anchors per image.
+    boxes: share of all boxes of the split whose best anchor is on this level.
     """
 
     level: int
@@ -101,13 +101,13 @@ class LevelCount(NamedTuple):
 
 
 def count_levels(split: Split, config: Config) -> list[LevelCount]:
-    """What matching, as in training, makes of the anchors of MATCHED_IMAGES images."""
+    """Counts the anchors of MATCHED_IMAGES images after the matching of training."""
     levels, everything = config.anchors.levels, split.everything
     fitted = fit_objects(everything, config.pipeline)
     step = max(1, -(-len(fitted.sizes) // MATCHED_IMAGES))
     numbers = range(0, len(fitted.sizes), step)
     rows = [_largest(fitted, everything, number, config.pipeline.max_boxes) for number in numbers]
-    # One number of boxes, so that each canvas compiles once.
+    # The same number of boxes for all images, so that each canvas compiles once.
     most = max(map(len, rows), default=0)
     matching = jax.jit(functools.partial(assign, config=config.matching))
     counts = np.zeros((3, len(levels)))
@@ -128,14 +128,14 @@ def count_levels(split: Split, config: Config) -> list[LevelCount]:
 
 
 def _largest(fitted: Fitted, objects: ObjectTable, number: int, max_boxes: int) -> np.ndarray:
-    """The places of the objects of an image that a batch keeps."""
+    """Indices of the objects of an image that fit into a batch."""
     row = np.flatnonzero(objects.image == number)
     areas = box_sides(fitted.boxes[row]).prod(axis=1)
     return row[np.argsort(-areas, kind="stable")[:max_boxes]]
 
 
 def reports(splits: Sequence[Split]) -> list[tuple[str, Report]]:
-    """What was skipped or changed, by split, where there is anything; what both share, once."""
+    """Names of splits and reports of skipped or changed entries. A shared report is listed once."""
     train, evaluation = ((split.name, split.dataset.report) for split in splits)
     if train[1].counts == evaluation[1].counts:
         train, evaluation = (f"{train[0]} and {evaluation[0]}", train[1]), ("", Report())
@@ -143,7 +143,7 @@ def reports(splits: Sequence[Split]) -> list[tuple[str, Report]]:
 
 
 def facts(split: Split) -> list[tuple[str, str]]:
-    """Names and values, as text, for a table."""
+    """Rows of a table: names and values as text."""
     everything, objects = split.everything, split.objects
     counts = np.bincount(objects.image, minlength=len(everything.numbers))
     empty = np.setdiff1d(np.arange(len(everything.numbers)), everything.image)
@@ -151,23 +151,23 @@ def facts(split: Split) -> list[tuple[str, str]]:
     zoom = np.sqrt((split.fitted.sizes / everything.sizes).prod(axis=1))
     read = f"{everything.total:,}"
     if len(everything.numbers) < everything.total:
-        read += f", of which {len(everything.numbers):,} were read"
+        read += f", {len(everything.numbers):,} of them read"
     return [
         ("images", read),
-        ("without any object", f"{len(empty):,}"),
+        ("images without objects", f"{len(empty):,}"),
         ("objects", f"{len(objects.labels):,}"),
         ("crowd regions", f"{int(everything.crowd.sum()):,}"),
-        ("objects on an image", _spread(counts)),
+        ("objects per image", _spread(counts)),
         ("width of images", _spread(everything.sizes[:, 1], " px")),
         ("height of images", _spread(everything.sizes[:, 0], " px")),
         ("width of boxes", _spread(sides[:, 0], " px")),
         ("height of boxes", _spread(sides[:, 1], " px")),
-        ("zoom to the network's input", _spread(zoom, digits=2)),
+        ("resize factor", _spread(zoom, digits=2)),
     ]
 
 
 def _spread(values: np.ndarray, unit: str = "", digits: int = 0) -> str:
-    """Median, smallest and largest."""
+    """Median, minimum and maximum."""
     if not len(values):
         return "none"
     low, middle, high = (f"{v:,.{digits}f}" for v in np.percentile(values, [0, 50, 100]))

@@ -1,0 +1,133 @@
+"""Folders with annotations in COCO JSON, by the tools that write them."""
+
+import functools
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.coco import read_coco
+from retinanet_jax.data.formats.raw import Layout, RawSplit
+
+NAME = "coco"
+_ROBOFLOW = "_annotations.coco.json"
+# The first key of a COCO file; labelme, VIA projects and others begin with other keys.
+_HEAD = re.compile(r'\s*\{\s*"(info|licenses?|images|annotations|categories|type|contributor)"\s*:')
+_HEAD_BYTES = 4096
+# A folder with more JSON files has one for each image.
+_MAX_FILES = 20
+_PREFIXES = ("instances_", "annotations_", "coco_")
+_SAMPLES = 20
+
+
+def find(root: Path) -> Layout | None:
+    """The layout of a folder, or of a JSON file, with annotations in COCO's format.
+
+    Recognized are annotations/instances_SPLIT.json (also CVAT's instances_default.json), Roboflow's
+    SPLIT/_annotations.coco.json, Label Studio's result.json beside images/, FiftyOne's labels.json
+    beside data/, and JSON files in the folder itself, in annotations/ or in a folder per split that
+    begin as COCO's do (VIA, labelme2coco and others).
+    """
+    if root.is_file():
+        if root.suffix.lower() != ".json" or not is_coco(root):
+            return None
+        parent = root.parent
+        base = parent.parent if parent.name.lower() in ("annotations", "labels") else parent
+        name = split_name(root.stem)
+        return _layout({name: root}, base, f"COCO JSON, {root.name}")
+    for files, tool in (
+        ({split_name(p.stem): p for p in _sorted(root, "annotations/instances_*.json")}, ""),
+        (_roboflow(root), "as exported by Roboflow"),
+        (_one(root / "result.json", root / "images"), "as exported by Label Studio"),
+        (_one(root / "labels.json", root / "data"), "as exported by FiftyOne"),
+        (_other_files(root), ""),
+    ):
+        if files:
+            tool = "as exported by CVAT" if set(files) == {"default"} else tool
+            return _layout(files, root, f"COCO JSON {tool}".strip())
+    return None
+
+
+def is_coco(path: Path) -> bool:
+    """Whether a JSON file begins as one in COCO's format."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return bool(_HEAD.match(head.decode(encoding, errors="ignore")))
+
+
+def split_name(stem: str) -> str:
+    """'train' of instances_train, annotations_train or _annotations.coco's folder."""
+    for prefix in _PREFIXES:
+        stem = stem.removeprefix(prefix)
+    return stem
+
+
+def _layout(files: dict[str, Path], root: Path, tool: str) -> Layout:
+    def read(split: str, guard: Guard) -> RawSplit:
+        path = files[split]
+        places = _image_places(root, split, path)
+        image_dir = functools.partial(choose_folder, places, root=root)
+        return read_coco(path, image_dir, guard, root=root)
+
+    return Layout(NAME, tool, tuple(files), read, (root,))
+
+
+def _roboflow(root: Path) -> dict[str, Path]:
+    if (root / _ROBOFLOW).is_file():
+        return {"train": root / _ROBOFLOW}
+    return {path.parent.name: path for path in _sorted(root, f"*/{_ROBOFLOW}")}
+
+
+def _one(path: Path, folder: Path) -> dict[str, Path]:
+    return {"all": path} if path.is_file() and folder.is_dir() and is_coco(path) else {}
+
+
+def _other_files(root: Path) -> dict[str, Path]:
+    """COCO files by split, in the first of these places that has any."""
+    for pattern in ("annotations/*.json", "*.json", "*/*.json", "*/annotations/*.json"):
+        paths = sorted(itertools.islice(root.glob(pattern), _MAX_FILES + 1))
+        found = [p for p in paths if is_coco(p)] if len(paths) <= _MAX_FILES else []
+        if len(found) == 1 and found[0].parent in (root, root / "annotations"):
+            return {split_name(found[0].stem): found[0]}
+        if found and pattern.startswith("*/"):
+            folders = [path.relative_to(root).parts[0] for path in found]
+            return dict(zip(folders, found, strict=True)) if len(set(folders)) == len(found) else {}
+        if found:
+            return {split_name(path.stem): path for path in found}
+    return {}
+
+
+def _sorted(root: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in root.glob(pattern) if path.is_file())
+
+
+def _image_places(root: Path, split: str, path: Path) -> list[Path]:
+    """The folders that may hold a split's images, the most likely first."""
+    places = [root / "images" / split, root / split / "images", root / split / "data", root / split]
+    places += [root / "images", root / "data", root / "JPEGImages", path.parent, root]
+    return list(dict.fromkeys(place for place in places if place.is_dir()))
+
+
+def choose_folder(places: Sequence[Path], names: Sequence[str], *, root: Path) -> Path:
+    """The first of some folders that has most of a sample of files; else the first of all.
+
+    Raises:
+      DataError: there is no folder.
+    """
+    if not places:
+        what = "has no folder for the images of this split"
+        raise DataError("missing folder", root, "", what, "put them into images/")
+    sample = [name.replace("\\", "/") for name in names[:: max(1, len(names) // _SAMPLES)]]
+    return max(places, key=lambda place: sum(_is_there(place, name) for name in sample))
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    try:
+        return (folder / name).is_file()
+    except (OSError, ValueError):
+        return False

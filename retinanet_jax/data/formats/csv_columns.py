@@ -1,0 +1,160 @@
+"""Which columns of a table are the image, the class and the box: by header, or by first rows."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
+
+# Names of columns in lower case without _ and the like, the most telling first.
+_FILE = (
+    *("filename", "imagefilename", "filepath", "imagepath", "imgpath", "imagename", "imgname"),
+    *("imagefile", "imageid", "image", "img", "file", "path"),
+)
+_CLASS = (
+    *("class", "classname", "label", "labelname", "category", "categoryname", "objectname"),
+    *("name", "species", "classid", "labelid", "categoryid"),
+)
+_CORNERS = (
+    *("xmin ymin xmax ymax", "x1 y1 x2 y2", "x0 y0 x1 y1", "left top right bottom"),
+    *("xtl ytl xbr ybr", "minx miny maxx maxy", "startx starty endx endy"),
+    *("bboxxmin bboxymin bboxxmax bboxymax", "bboxx1 bboxy1 bboxx2 bboxy2"),
+)
+_SIZES = (
+    *("left top width height", "xmin ymin width height", "xmin ymin w h", "x y width height"),
+    *("x y w h", "bboxx bboxy bboxwidth bboxheight", "bboxx bboxy bboxw bboxh"),
+    *("bboxleft bboxtop bboxwidth bboxheight",),
+)
+_CENTERS = (
+    *("xcenter ycenter width height", "centerx centery width height", "cx cy width height"),
+    *("cx cy w h", "xc yc w h", "xcenter ycenter w h"),
+)
+_IMAGE_SIZES = ("imageheight imagewidth", "imgheight imgwidth", "height width")
+_CROWD = ("isgroupof", "iscrowd", "difficult")
+_SPLIT = ("split", "set", "subset", "mluse")
+AUTOML_SETS = ("train", "training", "validation", "validate", "test", "unassigned", "")
+
+
+class Columns(NamedTuple):
+    """The numbers of the columns; None for those that a table lacks.
+
+    form: 'corners' x1, y1, x2, y2; 'size' x, y, width, height; 'center' with x, y of the centre.
+    size: of the image: height, width.
+    normalized: whether the boxes are shares of the image's size.
+    has_header: whether the first row is one.
+    zero_is_empty: whether a box of zeros stands for an image without objects.
+    """
+
+    tool: str
+    file: int
+    class_name: int
+    box: tuple[int, ...]
+    form: str = "corners"
+    size: tuple[int, ...] | None = None
+    crowd: int | None = None
+    split: int | None = None
+    normalized: bool = False
+    has_header: bool = True
+    zero_is_empty: bool = False
+
+
+def recognize(rows: Sequence[Sequence[str]]) -> Columns | None:
+    """The columns of a table by its first rows; None for a table without boxes."""
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    if not rows:
+        return None
+    return _automl(rows) or _by_header(rows[0]) or _without_header(rows)
+
+
+def _by_header(header: Sequence[str]) -> Columns | None:
+    names = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in header]
+    file = _first(names, _FILE)
+    class_name = _first(names, _CLASS)
+    box, form = _box(names)
+    if file is None or class_name is None or box is None:
+        return None
+    size = next((c for c in map(_all(names), _IMAGE_SIZES) if c and not set(c) & set(box)), None)
+    split, crowd = _first(names, _SPLIT), _first(names, _CROWD)
+    columns = Columns("CSV", file, class_name, box, form, size, crowd, split)
+    if {"imageid", "labelname", "xmin", "isgroupof"} <= set(names):
+        return columns._replace(tool="CSV of Open Images", normalized=True)
+    if {"imagepath", "label", "xmin"} <= set(names):
+        return columns._replace(tool="CSV as DeepForest reads it", zero_is_empty=True)
+    return columns
+
+
+def _first(names: Sequence[str], wanted: Iterable[str]) -> int | None:
+    return next((names.index(name) for name in wanted if name in names), None)
+
+
+def _all(names: Sequence[str]):
+    def columns(wanted: str) -> tuple[int, ...] | None:
+        parts = wanted.split()
+        return tuple(map(names.index, parts)) if set(parts) <= set(names) else None
+
+    return columns
+
+
+def _box(names: Sequence[str]) -> tuple[tuple[int, ...] | None, str]:
+    forms = (("corners", _CORNERS), ("center", _CENTERS), ("size", _SIZES))
+    for form, wanted in forms:
+        for columns in map(_all(names), wanted):
+            if columns:
+                return columns, form
+    return None, ""
+
+
+def _automl(rows: Sequence[Sequence[str]]) -> Columns | None:
+    """AutoML's: set, path, label and four corners, two of which may be empty; with or without set.
+
+    Corners go around the box, so that the first and the third are opposite.
+    """
+    first = [cell.strip().lower() for cell in rows[0]]
+    if first[:3] == ["set", "path", "label"] and len(first) >= 9:
+        return Columns("CSV of AutoML", 1, 2, (3, 4, 7, 8), split=0, normalized=True)
+    columns = Columns("CSV of AutoML", 1, 2, (3, 4, 7, 8), split=0, normalized=True)
+    columns = columns._replace(has_header=False)
+    for start, shifted in ((1, columns), (0, _without_set(columns))):
+        if all(_is_automl_row(row, start) for row in rows):
+            return shifted
+    return None
+
+
+def _without_set(columns: Columns) -> Columns:
+    box = tuple(column - 1 for column in columns.box)
+    return columns._replace(file=0, class_name=1, box=box, split=None)
+
+
+def _is_automl_row(row: Sequence[str], start: int) -> bool:
+    cells = [cell.strip() for cell in row[start:]]
+    if len(cells) != 10 or (start and row[0].strip().lower() not in AUTOML_SETS):
+        return False
+    corners = [cell for cell in cells[2:] if cell]
+    return _is_image(cells[0]) and len(corners) in (0, 4, 8) and all(map(is_number, corners))
+
+
+def _without_header(rows: Sequence[Sequence[str]]) -> Columns | None:
+    """keras-retinanet's: path, x1, y1, x2, y2, class; all but the path empty without objects.
+    makesense.ai's: class, x, y, width, height, image, width and height of the image.
+    """
+    cells = [[cell.strip() for cell in row] for row in rows]
+    if all(len(row) == 6 and _is_image(row[0]) for row in cells) and all(
+        all(map(is_number, row[1:5])) or not any(row[1:]) for row in cells
+    ):
+        return Columns("CSV as keras-retinanet reads it", 0, 5, (1, 2, 3, 4), has_header=False)
+    if all(
+        len(row) == 8 and _is_image(row[5]) and all(map(is_number, [*row[1:5], *row[6:]]))
+        for row in cells
+    ):
+        columns = Columns("CSV of makesense.ai", 5, 0, (1, 2, 3, 4), "size", has_header=False)
+        return columns._replace(size=(7, 6))
+    return None
+
+
+def _is_image(name: str) -> bool:
+    return suffix_of(name) in IMAGE_SUFFIXES
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a decimal number."""
+    return re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", text) is not None

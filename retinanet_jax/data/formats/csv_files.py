@@ -1,0 +1,185 @@
+"""Which tables of boxes a folder has, by their splits, and the lists of classes beside them."""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.csv_columns import Columns, recognize
+from retinanet_jax.data.formats.folder_files import (
+    checked_class_names,
+    is_split_name,
+    list_folder,
+    read_class_names,
+    read_head,
+    stem_of,
+    text_encoding,
+)
+
+UNNAMED = "CSV file without the name of a split, left out"
+_DELIMITERS = ",;\t|"
+_HEAD, _ROWS = 1 << 16, 50  # bytes and rows that a table is recognised by
+_FOLDERS = ("annotations", "labels", "csv", "csv_folder")
+_CLASS_TABLES = ("classes.csv", "class_mapping.csv", "class_map.csv", "labels.csv")
+_CLASS_LISTS = ("classes.txt", "labels.txt")
+
+
+class Table(NamedTuple):
+    """A CSV file with boxes."""
+
+    path: Path
+    delimiter: str
+    columns: Columns
+
+
+def find_tables(root: Path) -> list[Table]:
+    """The tables with boxes in a folder and its folders of splits and annotations, or of a file."""
+    if root.is_file():
+        return [table for table in [_table(root)] if table]
+    folders = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
+    paths = [
+        folder / name
+        for folder in (root, *(root / name for name in folders))
+        for name in list_folder(folder).with_suffix(".csv", ".tsv")
+    ]
+    return [table for table in map(_table, paths) if table]
+
+
+def _table(path: Path) -> Table | None:
+    """A file as a table of boxes; None where it is none."""
+    head = read_head(path, _HEAD)
+    text = head.decode(text_encoding(head), "ignore")
+    if len(head) == _HEAD:
+        text = text[: text.rfind("\n") + 1] or text
+    for delimiter in _DELIMITERS:
+        try:
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+            columns = recognize(list(itertools.islice(reader, _ROWS)))
+        except csv.Error:
+            continue
+        if columns is not None:
+            return Table(path, delimiter, columns)
+    return None
+
+
+def tables_by_split(
+    tables: list[Table], root: Path
+) -> tuple[dict[str, Table], tuple[tuple[str, str], ...]]:
+    """Tables by the split that they or their folder are named after; notes of others.
+
+    One table alone is divided by its column of splits, if it has one; else it is 'train'.
+    """
+    if len(tables) == 1:
+        if splits := _splits_in(tables[0]):
+            return dict.fromkeys(splits, tables[0]), ()
+        tables = [_undivided(tables[0])]
+        return {split_of_file(tables[0].path, root) or "train": tables[0]}, ()
+    tables = [_undivided(table) for table in tables]
+    named: dict[str, Table] = {}
+    unnamed = [table.path for table in tables if split_of_file(table.path, root) is None]
+    for table in tables:
+        split = split_of_file(table.path, root)
+        if split in named:
+            what = f"both {named[split].path.name} and {table.path.name} have boxes of {split!r}"
+            raise DataError("ambiguous table", root, "", what, "set data.root to one of the files")
+        if split is not None:
+            named[split] = table
+    if not named:
+        what = f"has several tables of boxes: {', '.join(path.name for path in unnamed)}"
+        fix = "name them after their splits, such as train.csv, or set data.root to one of them"
+        raise DataError("ambiguous table", root, "", what, fix)
+    return named, tuple((UNNAMED, str(path)) for path in unnamed)
+
+
+def split_of_file(path: Path, root: Path) -> str | None:
+    """The split in the name of a file, such as 'train' of train_labels.csv, or of its folder."""
+    words = [word for word in re.split(r"[^a-z0-9]+", stem_of(path.name).lower()) if word]
+    named = [word for word in words if is_split_name(word)]
+    if len(named) == 1:
+        return named[0]
+    folder = path.parent
+    return folder.name if folder != root and is_split_name(folder.name) else None
+
+
+def _splits_in(table: Table) -> list[str]:
+    """The values in the column of splits; none where it is not of splits."""
+    if table.columns.split is None:
+        return []
+    found = dict.fromkeys(split_of_row(row, table.columns.split) for _, row in rows_of(table))
+    return list(found) if all(is_split_name(name) or name == "validate" for name in found) else []
+
+
+def _undivided(table: Table) -> Table:
+    return table._replace(columns=table.columns._replace(split=None))
+
+
+def split_of_row(row: list[str], column: int) -> str:
+    """The split of a row; AutoML divides rows without one by itself, here they are 'train'."""
+    value = row[column].strip().lower() if column < len(row) else ""
+    return value if value not in ("", "unassigned") else "train"
+
+
+def rows_of(table: Table) -> Iterator[tuple[int, list[str]]]:
+    """(number of the line, cells) of the rows below the header.
+
+    Raises:
+      DataError: the file cannot be read or is not a table.
+    """
+    encoding = text_encoding(read_head(table.path, 4))
+    try:
+        with table.path.open(encoding=encoding, newline="") as file:
+            yield from _numbered(file, table)
+    except (OSError, UnicodeError, csv.Error) as error:
+        what = f"cannot be read as CSV in {encoding} ({error})"
+        raise DataError("CSV file", table.path, "", what, "save it as CSV in UTF-8") from error
+
+
+def _numbered(file: TextIO, table: Table) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(file, delimiter=table.delimiter)
+    skip = table.columns.has_header
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            if not skip:
+                yield reader.line_num, row
+            skip = False
+
+
+def listed_class_names(folders: dict[Path, None]) -> tuple[str, ...] | None:
+    """Names in keras-retinanet's classes.csv (name, number), or in classes.txt, a name a line."""
+    for folder in folders:
+        for path in (folder / name for name in _CLASS_TABLES):
+            if path.is_file() and (names := _class_table(path)):
+                return names
+        for path in (folder / name for name in _CLASS_LISTS):
+            if path.is_file():
+                return read_class_names(path)
+    return None
+
+
+def _class_table(path: Path) -> tuple[str, ...] | None:
+    columns = Columns("", 0, 0, (), has_header=False)
+    rows = [[cell.strip() for cell in row] for _, row in rows_of(Table(path, ",", columns))]
+    if not rows or not all(len(row) == 2 and row[1].isdecimal() for row in rows):
+        return None
+    numbers = [int(row[1]) for row in rows]
+    if sorted(numbers) != list(range(len(rows))):
+        fix = "number the classes from 0, each once"
+        raise DataError("class names", path, "", f"numbers them {short(numbers)}", fix)
+    by_number = dict(zip(numbers, rows, strict=True))
+    return checked_class_names([by_number[n][0] for n in range(len(rows))], path)
+
+
+def display_names(folders: dict[Path, None]) -> dict[str, str]:
+    """Names of Open Images' codes, such as /m/01g317, in class-descriptions-boxable.csv."""
+    for folder in folders:
+        for name in list_folder(folder).with_suffix(".csv"):
+            if "class-descriptions" in name:
+                table = Table(folder / name, ",", Columns("", 0, 0, (), has_header=False))
+                rows = [row for _, row in rows_of(table)]
+                return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+    return {}

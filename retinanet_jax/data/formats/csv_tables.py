@@ -1,0 +1,166 @@
+"""Tables of boxes: CSV files with a row for each object.
+
+Read are tables with a header that has the image's file, the class and the box in the usual names;
+and tables without one as keras-retinanet, AutoML and makesense.ai write them. Boxes are pixels,
+save in tables of Open Images and AutoML, whose boxes are shares of the image's size. The delimiter
+is a comma, a semicolon or a tab.
+"""
+
+import functools
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.csv_columns import Columns, is_number
+from retinanet_jax.data.formats.csv_files import (
+    Table,
+    display_names,
+    find_tables,
+    listed_class_names,
+    rows_of,
+    split_of_row,
+    tables_by_split,
+)
+from retinanet_jax.data.formats.folder_files import relative_name
+from retinanet_jax.data.formats.image_finder import ImageFinder
+from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+
+ZERO_BOX = "row with a box of zeros, taken as image without objects"
+_LARGEST_SHARE = 1.5  # above it, a number is a pixel
+
+
+class CsvDataset(NamedTuple):
+    """The tables of a folder.
+
+    splits: the table of each split; one table for several, where it has a column of splits.
+    class_names: in the order of the labels; None where no file lists them.
+    display_names: of codes in the column of classes; empty where no file has them.
+    notes: (reason, where) pairs.
+    """
+
+    root: Path
+    splits: dict[str, Table]
+    class_names: tuple[str, ...] | None
+    display_names: dict[str, str]
+    notes: tuple[tuple[str, str], ...]
+
+
+def find(root: Path) -> Layout | None:
+    """The tables in a folder, or one table.
+
+    Raises:
+      DataError: several tables may be meant, or a list of class names is broken.
+    """
+    folder = root if root.is_dir() else root.parent
+    tables = find_tables(root)
+    if not tables:
+        return None
+    splits, notes = tables_by_split(tables, folder)
+    folders = dict.fromkeys([folder, *(table.path.parent for table in tables)])
+    names, display = listed_class_names(folders), display_names(folders)
+    dataset = CsvDataset(folder, splits, names, display, notes)
+    tool = next(iter(splits.values())).columns.tool
+    return Layout("csv", tool, tuple(splits), functools.partial(read_split, dataset), (folder,))
+
+
+def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
+    """The images of a split with their objects, in the order of the rows; see raw.Layout."""
+    table, root, notes = dataset.splits[split], dataset.root, list(dataset.notes)
+    columns = table.columns
+    bases = (table.path.parent, root, root / "images", root / split, root / "images" / split)
+    finder = ImageFinder(root, split if len(dataset.splits) > 1 else "", bases)
+    images: dict[str, tuple[str, tuple[int, int] | None, list[RawObject]]] = {}
+    for number, row in rows_of(table):
+        if columns.split is not None and split_of_row(row, columns.split) != split:
+            continue
+        with guard:
+            where = f"line {number}"
+            stated = _cell(row, columns.file, table, where)
+            if not stated or "\0" in stated:
+                what = f"the name of the image is {short(stated)}"
+                raise DataError("file name", table.path, where, what, "write it")
+            path = finder.find(stated, table.path, where)
+            place = f"image {short(stated)}"
+            _, _, objects = images.setdefault(path, (place, _size(row, columns), []))
+            found = _object(row, dataset, table, where, notes)
+            objects += [] if found is None else [found]
+    names = {path: relative_name(path, root) for path in images}
+    read = (
+        RawImage(
+            names[path], Path(path), table.path, tuple(objects), where, size, columns.normalized
+        )
+        for path, (where, size, objects) in images.items()
+    )
+    return RawSplit(tuple(read), dataset.class_names, notes=tuple(notes))
+
+
+def _cell(row: list[str], column: int, table: Table, where: str) -> str:
+    if column >= len(row):
+        what = f"has {len(row)} columns, not {column + 1} or more"
+        raise DataError("row", table.path, where, what, "fill in the missing columns")
+    return row[column].strip()
+
+
+def _size(row: list[str], columns: Columns) -> tuple[int, int] | None:
+    """(height, width) as stated; None where it is missing or not a size."""
+    if columns.size is None or max(columns.size) >= len(row):
+        return None
+    sides = [row[column].strip() for column in columns.size]
+    if not all(re.fullmatch(r"\d{1,6}(\.0*)?", side) for side in sides):
+        return None
+    height, width = (int(float(side)) for side in sides)
+    return (height, width) if height and width else None
+
+
+def _object(
+    row: list[str],
+    dataset: CsvDataset,
+    table: Table,
+    where: str,
+    notes: list[tuple[str, str]],
+) -> RawObject | None:
+    """The object of a row; None for a row that stands for an image without objects."""
+    columns, path = table.columns, table.path
+    name = _cell(row, columns.class_name, table, where)
+    cells = [_cell(row, column, table, where) for column in columns.box]
+    if not any(cells) and not name:
+        return None
+    box = _box(cells, table, where)
+    if columns.zero_is_empty and not any(box):
+        notes.append((ZERO_BOX, f"{path}: {where}"))
+        return None
+    if dataset.display_names:
+        code, name = name, dataset.display_names.get(name, "")
+        if not name:
+            what, fix = f"class {short(code)} has no name", "add it to class-descriptions"
+            raise DataError("class name", path, where, what, fix)
+    if not name or (dataset.class_names is not None and name not in dataset.class_names):
+        fix = "write the name of its class"
+        fix += "" if dataset.class_names is None else ", or add it to the list of classes"
+        raise DataError("class name", path, where, f"the class is {short(name)}", fix)
+    crowd = columns.crowd is not None and columns.crowd < len(row)
+    crowd = crowd and row[columns.crowd].strip().lower() in ("1", "1.0", "true")
+    return RawObject(name, box, where, crowd=crowd)
+
+
+def _box(cells: list[str], table: Table, where: str) -> tuple[float, float, float, float]:
+    """x, y, width, height."""
+    if table.delimiter != ",":
+        cells = [cell.replace(",", ".") for cell in cells]  # decimal commas
+    numbers = [float(cell) if is_number(cell) else math.nan for cell in cells]
+    if not math.isfinite(sum(numbers)):
+        what = f"the box is {short(' '.join(cells))}"
+        raise DataError("box", table.path, where, what, "write four numbers")
+    if table.columns.normalized and max(map(abs, numbers)) > _LARGEST_SHARE:
+        what = f"the box is {short(' '.join(cells))}, which are not shares of the image's size"
+        fix = "divide x by the image's width and y by its height"
+        raise DataError("pixels for shares", table.path, where, what, fix)
+    x, y, right, bottom = numbers
+    if table.columns.form == "corners":
+        return x, y, right - x, bottom - y
+    if table.columns.form == "center":
+        return x - right / 2, y - bottom / 2, right, bottom
+    return x, y, right, bottom

@@ -1,0 +1,91 @@
+"""From the file names in annotations to image files."""
+
+import functools
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from retinanet_jax.data.archives import AnyPath
+from retinanet_jax.data.data_errors import DataError, Report
+from retinanet_jax.data.formats.annotation_fields import short
+
+BACKSLASHES, FOLDER_IN_NAME = "file name with \\ for /", "file name that includes its folder"
+
+
+def find_image(
+    folder: AnyPath, name: str, report: Report, where: str, *, root: Path | None = None
+) -> AnyPath:
+    r"""The file that a name stands for; folder/name where nothing fits, which need not exist.
+
+    Names are tried as they are, with / for \, and relative to the parents of `folder` up to the
+    parent of `root`: 'images/a.jpg' may stand for images/a.jpg in images/.
+
+    Args:
+      folder: of the images.
+      name: as annotated, checked by `check_name`.
+      report: counts names that are not as they should be, under `where`.
+      root: of the dataset; None tries `folder` alone.
+    """
+    path = folder / name
+    if _is_file(path):
+        return path
+    for base in _bases(folder, root):
+        if base is not folder and _is_file(base / name):
+            report.add(FOLDER_IN_NAME, where)
+            return base / name
+        if "\\" in name and _is_file(base / name.replace("\\", "/")):
+            report.add(BACKSLASHES, where)
+            return base / name.replace("\\", "/")
+    return path
+
+
+def _bases(folder: AnyPath, root: Path | None) -> Iterator[AnyPath]:
+    yield folder
+    if root is None or not isinstance(folder, Path) or not folder.is_relative_to(root):
+        return
+    for parent in folder.parents:
+        yield parent
+        if parent == root.parent:
+            return
+
+
+def _is_file(path: AnyPath) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # such as a name that is too long
+        return False
+
+
+def check_name(name: str, path: AnyPath, where: str) -> None:
+    """Raises DataError for a file name that leads out of the image folder."""
+    absolute = name.startswith("/") or PureWindowsPath(name).drive
+    upwards = ".." in PurePosixPath(name).parts or ".." in PureWindowsPath(name).parts
+    if absolute or upwards or "\0" in name:
+        what = f"file_name {short(name)} leads out of the image folder"
+        raise DataError("file_name", path, where, what, "write it relative to the image folder")
+
+
+def explain_missing(path: AnyPath) -> str:
+    """What may have been meant by an image file that does not exist; '' if nothing is close."""
+    name = path.name
+    if "\\" in name:
+        plain = path.parent / name.replace("\\", "/")
+        return f"neither {path} nor {plain} exists"
+    if not isinstance(path, Path) or not path.parent.is_dir():
+        return ""
+    folded = _names_in(path.parent, path.parent.stat().st_mtime_ns)
+    other = folded.get(_fold(name))
+    if other is None:
+        return ""
+    if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name):
+        return f"there is {other!r}, whose Unicode form differs (NFC or NFD): rename the file"
+    return f"there is {other!r}, which differs in upper and lower case: rename one of them"
+
+
+@functools.lru_cache(maxsize=64)
+def _names_in(folder: Path, mtime: int) -> dict[str, str]:
+    return {_fold(entry.name): entry.name for entry in folder.iterdir()}
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,0 +1,131 @@
+"""Which layout a folder has, found by trying the finders of all layouts in order."""
+
+import collections
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats import (
+    coco_layouts,
+    csv_tables,
+    imagefolder,
+    labelme,
+    via,
+    voc_folder,
+    yolo,
+)
+from retinanet_jax.data.formats.raw import Finder, Layout
+
+AUTO = "auto"
+# The first that fits is taken.
+FINDERS: dict[str, Finder] = {
+    "coco": coco_layouts.find,
+    "yolo": yolo.find,
+    "voc": voc_folder.find,
+    "labelme": labelme.find,
+    "via": via.find,
+    "csv": csv_tables.find,
+    "imagefolder": imagefolder.find,
+}
+_UNDERSTOOD = """\
+  coco         annotations/instances_<split>.json, <split>/_annotations.coco.json (Roboflow),
+               result.json + images/ (Label Studio), labels.json + data/ (FiftyOne), any COCO file
+  yolo         data.yaml, or images/ + labels/
+  voc          Annotations/ + JPEGImages/, or XML beside the images
+  labelme      one JSON file per image
+  via          VGG Image Annotator's JSON or CSV
+  csv          a CSV file with columns for file, box and class
+  imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)"""
+_SHOWN = 8
+
+
+class Found(NamedTuple):
+    """A layout and where it was found: in the root, or in the one folder in it."""
+
+    layout: Layout
+    place: Path
+
+
+def find_layout(root: Path, layout: str = AUTO) -> Found:
+    """The first layout that fits a dataset's folder or file.
+
+    A folder that holds nothing but one folder is looked into.
+
+    Args:
+      root: of the dataset.
+      layout: 'auto', or the one name to try.
+
+    Raises:
+      DataError: there is no such folder, or no layout fits; the message lists what is there. Or
+        the one that fits has a broken file.
+    """
+    if not root.exists():
+        raise DataError("missing folder", root, "", "is not there", "set data.root to a folder")
+    if layout not in (AUTO, *FINDERS):
+        raise ValueError(f"data.layout: {layout!r} is not one of auto, {', '.join(FINDERS)}")
+    place = root
+    for _ in range(3):
+        errors: list[DataError] = []
+        fitting = _fitting(list(FINDERS) if layout == AUTO else [layout], place, errors)
+        if (found := next(fitting, None)) is not None:
+            return Found(found, place)
+        if errors:
+            raise errors[0]
+        inner = _only_folder(place)
+        if inner is None:
+            break
+        place = inner
+    raise _unrecognized(root, layout)
+
+
+def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
+    """A line that reports the layout and splits, and other layouts that fit and how to choose."""
+    where = str(root) if found.place == root else f"{root}, in {found.place.relative_to(root)}"
+    line = f"{where}: {found.layout.tool}; splits on disk: {', '.join(found.layout.splits)}"
+    names = [name for name in FINDERS if name != found.layout.name] if layout == AUTO else []
+    for other in _fitting(names, found.place, []):
+        line += f"; --config.data.layout={other.name} would read {other.tool} instead"
+    return line
+
+
+def _fitting(names: list[str], place: Path, errors: list[DataError]) -> Iterator[Layout]:
+    """The layouts that fit a place, in order; the errors of broken ones are collected."""
+    for name in names:
+        try:
+            layout = FINDERS[name](place)
+        except DataError as error:
+            errors.append(error)
+            continue
+        if layout is not None:
+            yield layout
+
+
+def _only_folder(place: Path) -> Path | None:
+    """The one folder in a folder without other content."""
+    if not place.is_dir():
+        return None
+    entries = [e for e in place.iterdir() if not e.name.startswith((".", "__MACOSX"))]
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
+
+
+def _unrecognized(root: Path, layout: str) -> DataError:
+    what = "no layout fits" if layout == AUTO else f"it is not in the layout {layout!r}"
+    fix = f"arrange it as one of these, or set data.layout:\n{_UNDERSTOOD}"
+    return DataError("layout", root, "", f"{what}; there {_content(root)}", fix)
+
+
+def _content(root: Path) -> str:
+    """What a folder has, in a few words."""
+    if root.is_file():
+        return "is a single file"
+    folders, kinds = [], collections.Counter()
+    for _, inner, files in os.walk(root):
+        folders += [name for name in sorted(inner) if not name.startswith(".")]
+        kinds.update(Path(name).suffix.lower() or "no suffix" for name in files)
+        if len(folders) > _SHOWN:
+            break
+    named = ", ".join(f"{name}/" for name in folders[:_SHOWN]) or "no folders"
+    counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common(_SHOWN)) or "no files"
+    return f"are {named} and {counted}"

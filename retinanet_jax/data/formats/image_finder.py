@@ -1,0 +1,95 @@
+"""Images by names that were written on another machine, or without their folder or suffix."""
+
+import collections
+import functools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, stem_of, suffix_of
+from retinanet_jax.data.formats.folder_parts import ImageNames
+
+_KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing)?"}
+
+
+class ImageFinder:
+    """Finds the images of one split that a table names.
+
+    Args:
+      root: of the dataset.
+      split: an image in a folder of another split is not taken for one without a folder.
+      bases: folders that names may be relative to, the first being the most likely.
+    """
+
+    def __init__(self, root: Path, split: str, bases: Sequence[Path]):
+        self._images = ImageNames(root)
+        self._bases = [os.path.relpath(base, root) for base in bases]
+        self._folders = {os.path.dirname(name) for name in self._images.names}
+        self._kind = split_kind(split)
+        self._by_name: dict[str, list[str]] = collections.defaultdict(list)
+        self._by_stem: dict[str, list[str]] = collections.defaultdict(list)
+        for name in sorted(self._images.names):
+            self._by_name[os.path.basename(name)].append(name)
+            self._by_stem[stem_of(os.path.basename(name))].append(name)
+        self._found: dict[str, str] = {}
+
+    def find(self, stated: str, path: Path, where: str) -> str:
+        """The path of an image; the file is missing where nothing fits.
+
+        The name is taken relative to `bases`. Where its folder does not exist, as that of another
+        machine, or it has none, the image of its name is taken from wherever it is. A name without
+        a suffix stands for the image of any suffix.
+
+        Raises:
+          DataError: several images fit; `path` and `where` name the entry.
+        """
+        if stated not in self._found:
+            self._found[stated] = self._find(stated, path, where)
+        return self._found[stated]
+
+    def _find(self, stated: str, path: Path, where: str) -> str:
+        name = re.sub(r"^[a-z0-9]+://[^/]*/|^[A-Za-z]:/+", "/", stated.replace("\\", "/"))
+        relative = [os.path.normpath(os.path.join(base, name.lstrip("/"))) for base in self._bases]
+        has_suffix = suffix_of(name) in IMAGE_SUFFIXES
+        for candidate in relative:
+            if has_suffix and candidate in self._images.names:
+                return self._images.path(candidate)
+            if not has_suffix and len(same := self._images.by_stem.get(candidate, [])) == 1:
+                return self._images.path(same[0])
+        missing = self._images.path(relative[0])
+        if "/" in name and any(os.path.dirname(c) in self._folders for c in relative):
+            return missing
+        by_name = self._by_name if has_suffix else self._by_stem
+        fitting = [n for n in by_name.get(os.path.basename(name), []) if self._is_of_split(n)]
+        best = _longest_common_ends(name, fitting)
+        if len(best) > 1:
+            few = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
+            what = f"{short(stated)} may be {few}"
+            raise DataError("ambiguous image", path, where, what, "write the folder of the image")
+        return self._images.path(best[0]) if best else missing
+
+    def _is_of_split(self, name: str) -> bool:
+        """Whether no folder on the way to an image is of another split."""
+        kinds = {split_kind(folder) for folder in os.path.dirname(name).split("/")}
+        return not self._kind or kinds <= {"", self._kind}
+
+
+def _longest_common_ends(stated: str, names: list[str]) -> list[str]:
+    """The names that have most folders in common with the end of `stated`."""
+    parts = stated.split("/")[-2::-1]
+    lengths = []
+    for name in names:
+        pairs = zip(parts, name.split("/")[-2::-1], strict=False)
+        different = (k for k, (one, other) in enumerate(pairs) if one != other)
+        lengths.append(next(different, min(len(parts), name.count("/"))))
+    return [n for n, length in zip(names, lengths, strict=True) if length == max(lengths)]
+
+
+@functools.cache
+def split_kind(name: str) -> str:
+    """'train', 'val' or 'test' for the usual names of a split, such as 'valid2017'; else ''."""
+    plain = re.sub(r"[-_ ]?\d+$", "", name.lower())
+    return next((kind for kind, names in _KINDS.items() if re.fullmatch(names, plain)), "")

@@ -1,0 +1,252 @@
+"""Hugging Face's imagefolder: metadata.jsonl or metadata.csv beside the images.
+
+Each line names a file and has `objects`: lists of equal length, `bbox` as x, y, width, height in
+pixels and the classes, as numbers or names; or a list of objects with these fields. In a CSV file
+`objects` is JSON. Names of numbered classes are taken from classes.txt, or from README.md
+(`class_label`).
+"""
+
+import csv
+import functools
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.folder_files import (
+    is_split_name,
+    list_folder,
+    read_class_names,
+    read_head,
+    read_text,
+    relative_name,
+    text_encoding,
+)
+from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+
+METADATA = ("metadata.jsonl", "metadata.csv")
+CLASS_FIELDS = (
+    *("category", "categories", "category_id", "category_ids", "label", "labels", "class"),
+    *("classes", "class_name", "class_names", "name", "names"),
+)
+_FILE_FIELD = re.compile(r"(.+_)?file_name")
+_HEAD = 1 << 16
+
+
+class ImageFolder(NamedTuple):
+    """Metadata files by split; `in_names`: whether the folders of the images are the splits."""
+
+    root: Path
+    files: dict[str, Path]
+    class_names: tuple[str, ...] | None
+    in_names: bool = False
+
+
+def find(root: Path) -> Layout | None:
+    """The imagefolder with objects in a folder or in data/ in it.
+
+    Raises:
+      DataError: the metadata cannot be read, or the class names are broken.
+    """
+    for folder in (root, root / "data"):
+        names = [""] if _metadata(folder) else list_folder(folder).folders
+        files = {
+            name: _metadata(folder / name) for name in names if not name or is_split_name(name)
+        }
+        files = {name: path for name, path in files.items() if path and _has_objects(path)}
+        if files:
+            break
+    else:
+        return None
+    class_names, in_names = _class_names(root), "" in files
+    if in_names:
+        found = dict.fromkeys(_split_of(str(e.get(f))) for e, f in _named_entries(files[""]))
+        files = dict.fromkeys(found or ["train"], files[""])
+    read = functools.partial(read_split, ImageFolder(root, files, class_names, in_names))
+    return Layout("imagefolder", "Hugging Face's imagefolder", tuple(files), read, (root,))
+
+
+def _metadata(folder: Path) -> Path | None:
+    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+
+
+def _has_objects(path: Path) -> bool:
+    head = read_head(path, _HEAD)
+    text = head.decode(text_encoding(head), "ignore")
+    if path.suffix == ".jsonl":
+        return '"bbox"' in text
+    return "objects" in next(csv.reader(text.splitlines()[:1]), [])
+
+
+def _named_entries(path: Path) -> Iterator[tuple[dict, str]]:
+    """The entries with the name of their field that names the file; others are left out."""
+    for _, entry in _entries(path):
+        field = _file_field(entry)
+        if field is not None:
+            yield entry, field
+
+
+def _split_of(name: str) -> str:
+    first = name.replace("\\", "/").removeprefix("./").partition("/")[0]
+    return first if is_split_name(first) else "train"
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """('line 1', entry) and so on; a line that is not JSON has a DataError for its entry.
+
+    Raises:
+      DataError: the file cannot be read.
+    """
+    encoding = text_encoding(read_head(path, 4))
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            if path.suffix == ".csv":
+                reader = csv.DictReader(file)
+                for entry in reader:
+                    yield f"line {reader.line_num}", _decoded(entry)
+                return
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"line {number}", _json(line)
+    except (OSError, UnicodeError, csv.Error) as error:
+        what = f"cannot be read as text in {encoding} ({error})"
+        raise DataError("metadata", path, "", what, "save it in UTF-8") from error
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return error
+
+
+def _decoded(entry: dict) -> dict:
+    """An entry of a CSV file, whose objects are JSON; sizes are numbers."""
+    entry = {key: value for key, value in entry.items() if isinstance(key, str)}
+    objects = entry.get("objects")
+    if isinstance(objects, str):
+        entry["objects"] = _json(objects) if objects.strip() else None
+    for side in ("width", "height"):
+        value = entry.get(side)
+        entry[side] = int(value) if isinstance(value, str) and value.isdecimal() else None
+    return entry
+
+
+def _file_field(entry: Any) -> str | None:
+    names = entry if isinstance(entry, dict) else ()
+    return next((name for name in names if _FILE_FIELD.fullmatch(name)), None)
+
+
+def _class_names(root: Path) -> tuple[str, ...] | None:
+    """Of classes.txt; else of the one `class_label` in the header of README.md."""
+    for name in ("classes.txt", "labels.txt"):
+        if (root / name).is_file():
+            return read_class_names(root / name)
+    readme = root / "README.md"
+    if not readme.is_file():
+        return None
+    header = re.match(r"---\s*\n(.*?)\n---\s*\n", read_text(readme), re.S)
+    try:
+        content = yaml.load(header[1], yaml.BaseLoader) if header else None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+    found = {tuple(names) for names in _class_labels(content)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _class_labels(content: Any, depth: int = 0) -> Iterator[list[str]]:
+    """The lists of names of all `class_label` in a YAML header: {names: {'0': first, ...}}."""
+    if depth > 20:
+        return
+    if isinstance(content, dict):
+        label = content.get("class_label")
+        names = label.get("names") if isinstance(label, dict) else None
+        if isinstance(names, dict) and list(names) == [str(n) for n in range(len(names))]:
+            yield [str(name) for name in names.values()]
+        content = list(content.values())
+    if isinstance(content, list):
+        for inner in content:
+            yield from _class_labels(inner, depth + 1)
+
+
+def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
+    """The images of a split with their objects, in the order of the lines; see raw.Layout."""
+    path, images = dataset.files[split], []
+    for where, entry in _entries(path):
+        with guard:
+            if isinstance(entry, Exception):
+                what = f"is not JSON ({str(entry)[:200]})"
+                raise DataError("metadata", path, where, what, "write a JSON object in each line")
+            field = _file_field(entry)
+            name = fields.text(entry, field or "file_name", path, where).replace("\\", "/")
+            if dataset.in_names and _split_of(name) != split:
+                continue
+            image = Path(os.path.normpath(path.parent / name))
+            if "\0" in name or not image.is_relative_to(dataset.root):
+                what = f"file_name {fields.short(name)} leads out of the folder"
+                raise DataError("file_name", path, where, what, "write it relative to this file")
+            objects = _objects(entry.get("objects"), path, where, dataset.class_names, guard)
+            name, size = relative_name(image, dataset.root), _size(entry)
+            images.append(RawImage(name, image, path, objects, where, size))
+    return RawSplit(tuple(images), dataset.class_names)
+
+
+def _size(entry: dict) -> tuple[int, int] | None:
+    sides = entry.get("height"), entry.get("width")
+    return sides if all(type(side) is int and side > 0 for side in sides) else None
+
+
+def _objects(
+    value: Any, path: Path, where: str, class_names: tuple[str, ...] | None, guard: Guard
+) -> tuple[RawObject, ...]:
+    if value is None:
+        return ()
+    objects = []
+    for number, entry in enumerate(object_entries(value, path, where)):
+        with guard:
+            place = f"object {number}"
+            field = next((name for name in CLASS_FIELDS if name in entry), "category")
+            label = fields.field(entry, field, path, f"{where}: {place}")
+            name = _class_name(label, class_names, path, f"{where}: {place}")
+            box = tuple(fields.box(entry, path, f"{where}: {place}"))
+            crowd = entry.get("iscrowd") in (1, True, "1")
+            area = fields.area(entry, path, f"{where}: {place}")
+            objects.append(RawObject(name, box, place, area=area, crowd=crowd))
+    return tuple(objects)
+
+
+def object_entries(value: Any, path: Path, where: str) -> list[dict]:
+    """Objects as a list of dicts, from that or from a dict of lists.
+
+    Raises:
+      DataError: it is neither, or the lists differ in length.
+    """
+    if isinstance(value, dict):
+        lists = {key: column for key, column in value.items() if isinstance(column, list)}
+        lengths = {key: len(column) for key, column in lists.items()}
+        if len(set(lengths.values())) > 1:
+            what = f"objects has lists of different lengths: {fields.short(lengths)}"
+            raise DataError("objects", path, where, what, "write one element for each object")
+        keys = list(lists)
+        return [dict(zip(keys, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        what = f"objects is {fields.short(value)}"
+        fix = "write a dict of lists, bbox and categories, or a list of objects"
+        raise DataError("objects", path, where, what, fix)
+    return value
+
+
+def _class_name(label: Any, class_names: tuple[str, ...] | None, path: Path, where: str) -> str:
+    if isinstance(label, str) and label.strip() and (class_names is None or label in class_names):
+        return label
+    if type(label) is int and label >= 0 and (class_names is None or label < len(class_names)):
+        return str(label) if class_names is None else class_names[label]
+    known = "a name or a number" if class_names is None else f"one of {len(class_names)} classes"
+    what = f"the class is {fields.short(label)}"
+    raise DataError("class name", path, where, what, f"write {known}")

@@ -1,0 +1,56 @@
+"""One list of categories for all splits of a dataset, matched by name."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.raw import RawSplit
+from retinanet_jax.data.records import Categories
+
+
+def join_categories(splits: Sequence[RawSplit]) -> Categories:
+    """The categories of several splits; order and ids are those of the first that has them.
+
+    The first split is the one to train on. Classes that only others have follow; ids that are
+    taken or missing are replaced by the next free ones.
+
+    Raises:
+      DataError: there is no class at all, or a split has a name that differs from one of another
+        split only in case, spaces or Unicode form.
+    """
+    names: list[str] = []
+    ids: list[int] = []
+    folded: dict[str, str] = {}
+    for split in splits:
+        new = [pair for pair in _stated(split) if pair[0] not in names]
+        for name, category_id in new:
+            if (other := folded.get(_fold(name))) is not None:
+                _refuse(name, other, split)
+            names.append(name)
+            taken = category_id is None or category_id in ids
+            ids.append(max(ids, default=0) + 1 if taken else category_id)
+        folded |= {_fold(name): name for name, _ in new}
+    if not names:
+        path = next((image.annotation_file for split in splits for image in split.images), "data")
+        what, fix = "no object has a class", "annotate some objects, or check data.root"
+        raise DataError("categories", path, "", what, fix)
+    return Categories(tuple(names), tuple(ids))
+
+
+def _stated(split: RawSplit) -> list[tuple[str, int | None]]:
+    """(name, id) of a split's classes, in its order."""
+    if split.class_names is not None:
+        ids = split.category_ids or [None] * len(split.class_names)
+        return list(zip(split.class_names, ids, strict=True))
+    used = {found.class_name for image in split.images for found in image.objects}
+    return [(name, None) for name in sorted(used)]
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold().strip()
+
+
+def _refuse(name: str, other: str, split: RawSplit) -> None:
+    path = split.images[0].annotation_file if split.images else "data"
+    what = f"class {name!r} differs from {other!r} of another split only in case, spaces or Unicode"
+    raise DataError("categories", path, "", what, "write both alike")

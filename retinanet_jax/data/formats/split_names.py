@@ -1,0 +1,54 @@
+"""Which split of a folder is meant: names differ between tools (val, valid, validation)."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# Names of the same thing, in the order of preference.
+_TRAIN = ("train", "training", "trainval")
+_VALIDATION = ("validation", "val", "valid", "dev")
+_TEST = ("test", "testing")
+AUTO = "auto"
+
+
+class SplitNames(NamedTuple):
+    """The splits of a folder as they are on disk; `evaluation` is None where there is none."""
+
+    train: str | None
+    evaluation: str | None
+
+
+def find_split(wanted: str, available: Sequence[str]) -> str | None:
+    """The available split that a name stands for: itself, or one with a name of the same meaning.
+
+    'val' also stands for val2017 or val_1, if that is the only one.
+    """
+    if wanted in available:
+        return wanted
+    group = next((g for g in (_TRAIN, _VALIDATION, _TEST) if wanted.lower() in g), (wanted,))
+    for name in group:
+        same = [split for split in available if split.lower() == name]
+        numbered = [s for s in available if re.fullmatch(rf"{re.escape(name)}[_-]?\d+", s.lower())]
+        for found in (same, numbered):
+            if len(found) == 1:
+                return found[0]
+    return None
+
+
+def resolve_splits(train: str, evaluation: str, available: Sequence[str]) -> SplitNames:
+    """The splits that `data.train_split` and `data.eval_split` mean (their names, no slices).
+
+    A folder with a single split trains on it, unless it is the one to evaluate on. 'auto', 'val'
+    and its synonyms mean a validation split, else a test split; other names mean that split alone.
+    """
+    if evaluation in available:
+        return SplitNames(find_split(train, available), evaluation)
+    if len(available) == 1:
+        return SplitNames(available[0], available[0] if evaluation == train else None)
+    found = find_split(train, available)
+    if evaluation == train:
+        return SplitNames(found, found)
+    others = [split for split in available if split != found]
+    is_validation = evaluation.lower() in (AUTO, *_VALIDATION)
+    names = (_VALIDATION[0], _TEST[0]) if is_validation else (evaluation,)
+    return SplitNames(found, next(filter(None, (find_split(n, others) for n in names)), None))

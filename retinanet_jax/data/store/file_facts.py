@@ -1,0 +1,177 @@
+"""Files of a folder that is read in place: what is there, and what its images are.
+
+An image is decoded once, to find out that it can be; a table in the cache keeps its size and EXIF
+orientation under the file's path, size and modification time. A changed file is decoded again.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.check_split import ImageFacts
+from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
+from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
+
+# Files that may be annotations or images; others, such as logs beside them, are not looked at.
+_SUFFIXES = (".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".names", ".data")
+_SUFFIXES += (".parquet", *IMAGE_SUFFIXES)
+_AHEAD = 256  # images in work at a time
+
+
+class Stamp(NamedTuple):
+    """By which a changed file is recognized: bytes, and nanoseconds of its modification time."""
+
+    size: int
+    mtime: int
+
+
+Stamps = dict[str, Stamp]
+
+
+def stamp_files(folders: Iterable[Path]) -> Stamps:
+    """The stamps of all files below some folders by path, without hidden files and folders."""
+    found: Stamps = {}
+    seen: set[tuple[int, int]] = set()
+    waiting = [os.fspath(folder) for folder in folders]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith((".", "__MACOSX")):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError:  # a dead link, or gone meanwhile
+                    continue
+                if not entry.is_dir():
+                    found[entry.path] = Stamp(status.st_size, status.st_mtime_ns)
+                elif not entry.is_symlink() or _is_new(status, seen):
+                    waiting.append(entry.path)
+    return found
+
+
+def _is_new(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
+    """Whether a link leads to a folder for the first time; links may form circles."""
+    place = status.st_dev, status.st_ino
+    return not (place in seen or seen.add(place))
+
+
+def fingerprint(stamps: Stamps) -> str:
+    """A digest of all files that may be images or annotations."""
+    lines = [
+        f"{path}\0{stamp[0]}\0{stamp[1]}"
+        for path, stamp in stamps.items()
+        # endswith, for 100,000 files at every start; a name without a dot may be an image.
+        if path.lower().endswith(_SUFFIXES) or path.find(".", path.rfind(os.sep)) < 0
+    ]
+    text = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def is_image_name(path: str) -> bool:
+    """Whether a path has the suffix of an image."""
+    return suffix_of(path) in IMAGE_SUFFIXES
+
+
+def stamp_of(path: Path, stamps: Stamps) -> Stamp:
+    """The stamp of a file, looked up if it is not among those walked.
+
+    Raises:
+      DataError: there is no such file.
+    """
+    found = stamps.get(os.fspath(path))
+    if found is not None:
+        return found
+    try:
+        if not path.is_file():
+            what = "No such file (folders, pipes and devices are not read)"
+            raise FileNotFoundError(errno.ENOENT, what)
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise images_lib.missing_image(path, error) from error
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+class FactTable:
+    """Facts of image files, by path and stamp, kept in a file of the cache."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._rows: dict[str, tuple[Stamp, ImageFacts]] = {}
+        stored = read_arrays(path)
+        if stored is not None:
+            names, changes = (unpack_names(stored[key]) for key in ("paths", "changes"))
+            numbers = stored["numbers"].tolist()
+            for name, change, (size, mtime, h, w, turn) in zip(
+                names, changes, numbers, strict=True
+            ):
+                facts = ImageFacts((h, w), turn, tuple(filter(None, change.split("|"))))
+                self._rows[name] = Stamp(size, mtime), facts
+
+    def get(self, path: Path, stamp: Stamp) -> ImageFacts | None:
+        """The facts of a file with this stamp; None if they are not known."""
+        known = self._rows.get(os.fspath(path))
+        return known[1] if known is not None and known[0] == stamp else None
+
+    def add_missing(self, paths: Sequence[Path], stamps: Stamps) -> dict[Path, DataError]:
+        """Decodes the images that are not known yet; the errors of those that cannot be decoded."""
+        errors: dict[Path, DataError] = {}
+        waiting: list[tuple[Path, Stamp]] = []
+        for path in dict.fromkeys(paths):
+            try:
+                stamp = stamp_of(path, stamps)
+            except DataError as error:
+                errors[path] = error
+                continue
+            if self.get(path, stamp) is None:
+                waiting.append((path, stamp))
+        for (path, stamp), found in _in_threads(waiting):
+            if isinstance(found, DataError):
+                errors[path] = found
+            else:
+                self._rows[os.fspath(path)] = stamp, found
+        if waiting:
+            self._write()
+        return errors
+
+    def _write(self) -> None:
+        """Keeps the rows of files that still exist, so that the table does not grow."""
+        self._rows = {path: row for path, row in self._rows.items() if os.path.exists(path)}
+        rows = self._rows.values()
+        numbers = [(*stamp, *facts.size, facts.orientation) for stamp, facts in rows]
+        write_arrays(
+            self._path,
+            paths=pack_names(list(self._rows)),
+            changes=pack_names(["|".join(facts.changes) for _, facts in rows]),
+            numbers=np.array(numbers, np.int64).reshape(-1, 5),
+        )
+
+
+def _in_threads(
+    waiting: list[tuple[Path, Stamp]],
+) -> Iterator[tuple[tuple[Path, Stamp], ImageFacts | DataError]]:
+    progress = tqdm(total=len(waiting), desc="checking images", unit="image", disable=None, delay=1)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, progress:
+        for start in range(0, len(waiting), _AHEAD):
+            some = waiting[start : start + _AHEAD]
+            for item, found in zip(some, pool.map(_inspect, [p for p, _ in some]), strict=True):
+                progress.update()
+                yield item, found
+
+
+def _inspect(path: Path) -> ImageFacts | DataError:
+    try:
+        data = images_lib.read_file(path)
+        image = images_lib.decode(data, str(path))
+    except DataError as error:
+        return error
+    size = image.shape[:2]
+    return ImageFacts(size, images_lib.exif_orientation(data), images_lib.changes_of(data))
