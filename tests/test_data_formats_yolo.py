@@ -14,6 +14,7 @@ from layout_writers import (
     write_yolo,
     write_yolo_darknet,
     write_yolo_roboflow,
+    yolo_line,
 )
 from raw_reading import boxes, expected, read, reasons
 
@@ -95,6 +96,20 @@ def test_labels_beside_the_images_as_labelimg_writes_them(tmp_path):
     content = read(yolo.find, tmp_path)
     assert boxes(content)["a.png"] == [("cat", 0.375, 0.25, 0.25, 0.5)]
     assert reasons(content) == {yolo.NO_LABELS: 2}
+
+
+def test_labels_beside_the_images_of_splits_as_roboflow_exports_them_for_darknet(tmp_path):
+    for split, images in SMALL.items():
+        for image in images:
+            write_image(tmp_path / split, image)
+            lines = [yolo_line(image, box, ["cat", "dog"]) for box in image.boxes]
+            label_file = (tmp_path / split / image.file_name).with_suffix(".txt")
+            label_file.write_text("\n".join(lines), encoding="utf-8")
+        (tmp_path / split / "_darknet.labels").write_text("cat\ndog\n", encoding="utf-8")
+    (tmp_path / "README.roboflow.txt").write_text("Exported", encoding="utf-8")
+    content = read(yolo.find, tmp_path)
+    assert content.class_names == ("cat", "dog")
+    close(boxes(content), expected(SMALL, shares=True))
 
 
 def test_other_text_files_are_no_labels(tmp_path):
