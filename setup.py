@@ -13,15 +13,23 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
+    # The experiments are installed inside the package, for --config=NAME.
+    packages=[
+        *find_packages(include=["retinanet_jax", "retinanet_jax.*"]),
+        "retinanet_jax.config.experiments",
+        "retinanet_jax.config.experiments.paper",
+    ],
+    package_dir={
+        "retinanet_jax.config.experiments": "experiments",
+        "retinanet_jax.config.experiments.paper": "experiments/paper",
+    },
     package_data={
         "retinanet_jax.reports": ["style.css"],
-        "retinanet_jax.serving": ["static/*"],
     },
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.5",
-        "filelock>=3.12",  # of JAX's compilation cache with a limit of its size
+        "filelock>=4.2",  # of the workdir, and of JAX's compilation cache with a size limit
         "flatbuffers>=24.3",  # jax.export uses it and does not say so
         "flax>=0.12",
         "grain>=0.2.12",
@@ -39,6 +47,7 @@ setup(
         "pyyaml>=6",  # of YOLO datasets
         "rich>=13",
         "safetensors>=0.8",
+        "submitit>=1.5",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.8",
         "tqdm>=4.66",
@@ -50,12 +59,12 @@ setup(
         "fast": ["hotcoco>=1.3"],
         "hub": ["huggingface_hub>=1.0"],
         "onnx": ["onnx>=1.17"],
-        "serve": ["starlette>=1.0", "uvicorn>=0.40"],
-        "slurm": ["submitit>=1.5"],
+        "serve": ["gradio>=6.0,<7"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "beartype>=0.19",
             "furo>=2025.9",
+            "gradio>=6.0,<7",
             "hotcoco>=1.3",
             "huggingface_hub>=1.0",
             "hypothesis>=6.100",
@@ -67,9 +76,6 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "sphinx>=8.2",
-            "starlette>=1.0",
-            "submitit>=1.5",
-            "uvicorn>=0.40",
         ],
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},

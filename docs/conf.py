@@ -42,7 +42,7 @@ LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 
 
 def read_source(app, name, source):
-    """Inserts the documents outside docs/ and turns links between documents into links of the site."""
+    """Inserts the documents outside docs/; links between documents become links of the site."""
     path = ELSEWHERE.get(name, HERE / f"{name}.md")
 
     def place(found):

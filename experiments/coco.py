@@ -28,11 +28,14 @@ Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). From C
 what was extracted from them in COCO/, which --download fetches first (20 GB):
     retinanet-jax prepare --dataset=coco --source=COCO --data_dir=TFDS [--download]
 For 2014 take --dataset=coco2014 there and --config.data.name=coco2014 below.
-Weights: an ImageNet checkpoint with torchvision's or timm's keys.
+Weights: model.pretrained='imagenet', the backbone's own, downloaded once: torchvision's V1, and
+MSRA's for the recipes with strides on 1x1 convolutions and BGR (paper, detectron2,
+mmdetection_caffe). Others by --config.model.pretrained=imagenet_v2, a name of `retinanet-jax
+weights`, a file or a run; none starts from random weights.
 
 Command:
     python -m retinanet_jax.main --config=experiments/coco.py --workdir=runs/coco \\
-        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+        --config.data.root=TFDS
 A coco/2017 that TFDS itself has prepared has areas cut to integers; add
     --config.data.annotations=COCO/annotations/instances_val2017.json
 """
@@ -67,6 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "validation"
     config.model.backbone = "resnet50"
+    config.model.pretrained = "imagenet"
     config.model.norm = "auto"
     config.model.frozen_stages = "auto"
     config.model.dtype = "bfloat16"

@@ -8,19 +8,23 @@ The folder is checked and prepared once, as a TFDS ArrayRecord dataset in
 config.data.cache_dir; class names and category ids are those of the annotations.
 
 Variants:
-    (none)   ResNet-50 from ImageNet weights at 800/1333, 16 images a step, for a GPU. Name the
-             weights: --config.model.pretrained=resnet50.safetensors (torchvision's or timm's keys).
+    (none)   ResNet-50 at 800/1333, 16 images a step, for a GPU.
     small    for a few hundred photographs on a laptop's CPU: ResNet-18 up to layer3, heads of two
-             convolutions with 64 channels, 256x192 pixels. Weights are optional and help much.
+             convolutions with 64 channels, 256x192 pixels.
+
+Weights: model.pretrained='imagenet', torchvision's V1 of the backbone, downloaded once (98 MiB,
+small 45 MiB). --config.model.pretrained=none starts from random weights, with a lower AP. A
+RetinaNet of COCO or a run of yours is a start as well: a name of `retinanet-jax weights`, a file or
+a workdir; other classes get a new class output.
 
 Commands:
     python -m retinanet_jax.main --config=experiments/folder.py --workdir=runs/mine \\
-        --config.data.root=FOLDER --config.model.pretrained=WEIGHTS
+        --config.data.root=FOLDER
     python -m retinanet_jax.main --config=experiments/folder.py:small --workdir=runs/mine \\
-        --config.data.root=FOLDER [--config.model.pretrained=WEIGHTS] \\
+        --config.data.root=FOLDER \\
         [--config.pipeline.min_side=240 --config.pipeline.max_side=320] [--config.train.steps=2000]
 
-What came out on real photographs stands in experiments/README.md.
+experiments/README.md has results on real photographs.
 """
 
 from ml_collections import ConfigDict
@@ -35,13 +39,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.name = "folder"
     config.data.train_split = "train"
     config.data.eval_split = "auto"
+    config.model.pretrained = "imagenet"
     config.model.norm = "auto"
     config.model.frozen_stages = "auto"
     return choose_variant({"": _gpu, "small": _small}, variant)(config)
 
 
 def _gpu(config: ConfigDict) -> ConfigDict:
-    """detectron2's recipe, shorter: a folder has not COCO's 118,000 images."""
+    """detectron2's recipe, shorter: a folder has fewer images than COCO's 118,000."""
     config.model.backbone = "resnet50"
     config.model.dtype = "bfloat16"
     config.optimizer.learning_rate = 0.01

@@ -10,10 +10,11 @@ what was extracted from them in VOC/, which --download fetches first (3 GB):
     retinanet-jax prepare --dataset=voc --source=VOC --data_dir=TFDS [--download]
 One year alone is --config.data.name=voc2007 (splits train, validation, trainval, test) or voc2012
 (train, validation, trainval): --config.data.train_split=trainval.
+Weights: model.pretrained='imagenet', as in experiments/coco.py.
 
 Command:
     python -m retinanet_jax.main --config=experiments/voc.py --workdir=runs/voc \\
-        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+        --config.data.root=TFDS
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.eval_split = "test"
     config.pipeline.min_side, config.pipeline.max_side = 600, 1000
     config.model.backbone = choose_variant({"": "resnet50", "r101": "resnet101"}, variant)
+    config.model.pretrained = "imagenet"
     config.model.norm = "auto"
     config.model.frozen_stages = "auto"
     config.model.dtype = "bfloat16"

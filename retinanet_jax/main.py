@@ -40,6 +40,7 @@ from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import ConfigError, from_config_dict
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.data.store.prepare_release import download_dataset
 from retinanet_jax.runtime.checkpoints import CheckpointError
 from retinanet_jax.runtime.compilation_cache import keep_compilations
 from retinanet_jax.runtime.download import DownloadError
@@ -74,6 +75,10 @@ NUM_PROCESSES = flags.DEFINE_integer(
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
 COORDINATOR_TIMEOUT = flags.DEFINE_integer(
     "coordinator_timeout", 300, "Seconds for all processes to connect."
+)
+
+DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Download and prepare COCO or Pascal VOC if it is not in config.data.root."
 )
 
 # Errors that the user can fix: a line, no traceback.
@@ -119,6 +124,8 @@ def main(argv: list[str]) -> None:
         with joined(launch, describe_error):
             keep_compilations(config.data.cache_dir if config else DataConfig.cache_dir)
             workdir = choose_workdir()
+            if DOWNLOAD.value and config is not None:
+                download_dataset(config.data.name, config.data.root)
             if REPLAY.value is not None:
                 replay_step(config, workdir, REPLAY.value)
             elif MODE.value == "evaluate":

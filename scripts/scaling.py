@@ -1,11 +1,11 @@
-"""What a training step takes on many chips, computed from what was measured on one.
+"""The time of a training step on many chips, computed from measurements on one.
 
     python scripts/scaling.py --train_json=train.json --infer_json=infer.json \\
         --data_json=data.json --eval_json=eval.json [--chips=8,64,512] [--FIELD=VALUE ...]
 
-The JSON files are those of `scripts/benchmark.py NAME --json=FILE`, made on the machine in
-question; of each, the first row that fits is taken. Any field of Inputs is a flag, too. The model
-and where its defaults come from: docs/scaling.md.
+The JSON files are those of `scripts/benchmark.py NAME --json=FILE` on your machine; the first row
+that fits is used. Each field of Inputs is also a flag. docs/scaling.md describes the model and the
+sources of the defaults.
 """
 
 import argparse
@@ -17,24 +17,24 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What the computation starts from; times in seconds, sizes in bytes, rates per second.
+    """Inputs of the model; times in seconds, sizes in bytes, rates per second.
 
     Attributes:
-        images_per_chip: of a step.
+        images_per_chip: images of a step on one chip.
         step_s: forward, backward and update of those images on one chip.
         predict_s: detection in one image on one chip.
         image_cpu_s: CPU time of one core to read, resize and batch one training image.
-        score_image_s: time to score the detections of one image, which one process does.
-        gradient_bytes: summed over the chips each step.
-        state_bytes: of a checkpoint.
-        chips_per_host: that share a host's cores, memory and disk.
-        cores_per_host: that prepare images.
+        score_image_s: time to score the detections of one image, in one process.
+        gradient_bytes: size of the gradients, summed over the chips each step.
+        state_bytes: size of a checkpoint.
+        chips_per_host: chips that share a host's cores, memory and disk.
+        cores_per_host: cores that prepare images.
         inside_bandwidth: of a chip to its neighbours in the host, bytes one way.
         outside_bandwidth: of a chip's share of the network between hosts, bytes one way.
         copy_bandwidth: of a chip to its host's memory.
-        disk_bandwidth: of a host to where checkpoints are kept.
-        evaluation_images: in an evaluation.
-        images_between_evaluations: trained on from one evaluation and checkpoint to the next.
+        disk_bandwidth: of a host to the disk of the checkpoints.
+        evaluation_images: images of an evaluation.
+        images_between_evaluations: training images between two evaluations, and checkpoints.
     """
 
     images_per_chip: float = 16
@@ -56,17 +56,17 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What comes out, for a number of chips; seconds.
+    """Results for a number of chips; seconds.
 
     Attributes:
-        chips: how many.
+        chips: number of chips.
         batch: images of a step over all chips.
         compute: of a step on the chips.
-        all_reduce: of the gradients, after the compute and not beside it.
-        input: a host's cores make its share of a batch in this time, beside the compute.
-        evaluation: one of them, and what the step waits for it on average.
-        checkpoint: likewise; the copy to the host is waited for, the writing only where it takes
-            longer than what lies between two checkpoints.
+        all_reduce: of the gradients, after the compute.
+        input: time of a host's cores for its share of a batch, in parallel to the compute.
+        evaluation: one evaluation, and its average share of a step.
+        checkpoint: likewise; a step waits for the copy to the host, and for writing only if that
+            takes longer than the time between two checkpoints.
     """
 
     chips: int
@@ -80,7 +80,7 @@ class Estimate:
     checkpoint_per_step: float
 
     def waits(self) -> dict[str, float]:
-        """By name, what each step takes beside the compute."""
+        """By name, the time of a step in addition to the compute."""
         return {
             "all-reduce": self.all_reduce,
             "input": max(0.0, self.input - self.compute - self.all_reduce),
@@ -90,17 +90,17 @@ class Estimate:
 
     @property
     def step(self) -> float:
-        """The whole: from one step to the next, on average."""
+        """Average time from one step to the next."""
         return self.compute + sum(self.waits().values())
 
     @property
     def bottleneck(self) -> str:
-        """What takes most beside the compute."""
+        """The largest time in addition to the compute."""
         return max(self.waits(), key=self.waits().get)
 
 
 def estimate(chips: int, given: Inputs) -> Estimate:
-    """The model of docs/scaling.md: nothing overlaps but input with compute, and writing."""
+    """The model of docs/scaling.md: only the input and writing checkpoints overlap with steps."""
     batch = chips * given.images_per_chip
     compute, all_reduce = given.step_s, all_reduce_s(chips, given)
     in_host = min(chips, given.chips_per_host)
@@ -121,10 +121,10 @@ def estimate(chips: int, given: Inputs) -> Estimate:
 
 
 def all_reduce_s(chips: int, given: Inputs) -> float:
-    """Of the gradients: rings inside the hosts around rings between them; bandwidth alone.
+    """All-reduce of the gradients: rings within and between hosts, by bandwidth alone.
 
-    A ring of n moves 2 (n - 1) / n of the bytes through each link; between hosts each chip sums
-    the part that its host's ring has left it with.
+    A ring of n moves 2 (n - 1) / n of the bytes through each link. Between hosts, each chip sums
+    its part of the result of its host's ring.
     """
     inside = min(chips, given.chips_per_host)
     hosts = chips / inside
@@ -135,7 +135,7 @@ def all_reduce_s(chips: int, given: Inputs) -> float:
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, float]:
-    """The fields that the JSON files of scripts/benchmark.py tell."""
+    """Inputs from the JSON files of scripts/benchmark.py."""
     found: dict[str, float] = {}
     if arguments.train_json:
         match, seconds = _first_row(arguments.train_json, r"train, .*batch (\d+)")
@@ -152,7 +152,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _first_row(path: Path, pattern: str) -> tuple[re.Match, float]:
-    """The match of the first row whose case fits, and its time in seconds."""
+    """The first row whose case matches: the match, and the time in seconds."""
     for row in json.loads(path.read_text()):
         if match := re.search(pattern, row["case"]):
             return match, row["ours_s"]
@@ -163,7 +163,7 @@ def print_table(estimates: list[Estimate]) -> None:
     """As Markdown."""
     columns = ("chips", "images a step", "compute, ms", "all-reduce, ms", "input, ms")
     columns += ("evaluation, s (ms a step)", "checkpoint, s (ms a step)", "step, ms")
-    columns += ("images/s", "share of compute", "most beside compute")
+    columns += ("images/s", "share of compute", "bottleneck")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for e in estimates:
         cells = (

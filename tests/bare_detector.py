@@ -1,6 +1,6 @@
 """Runs an exported file with JAX alone: bare_detector.py MODEL IN.npz OUT.npz.
 
-A copy of the lines in docs/export.md, behind a door that is shut to everything but JAX.
+The lines of docs/export.md, in a process that cannot import this package or its dependencies.
 """
 
 import json
@@ -8,17 +8,17 @@ import sys
 import zipfile
 
 
-class Shut:
-    """Refuses to import what a machine that only runs exported files does not have."""
+class Blocker:
+    """Refuses to import the packages that running an exported file does not need."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("retinanet_jax", "flax", "optax", "orbax", "grain", "cv2"):
             raise ModuleNotFoundError(f"{name} is not installed here")
 
 
-sys.meta_path.insert(0, Shut())
+sys.meta_path.insert(0, Blocker())
 
-import jax  # noqa: E402  (not before the door is shut)
+import jax  # noqa: E402  (the blocker comes first)
 import numpy as np  # noqa: E402
 from jax import export  # noqa: E402
 

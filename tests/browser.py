@@ -66,8 +66,9 @@ class Page:
         target = next(target for target in targets if target["type"] == "page")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = session["sessionId"]
-        self.faults = []  # what the page's script did wrong, and what it was refused
-        for domain in ("Page", "Runtime", "DOM", "Log"):
+        self.errors = []  # exceptions of the page's scripts, and the browser's own log
+        self.urls = []  # that the page asked for
+        for domain in ("Page", "Runtime", "DOM", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters):
@@ -93,7 +94,9 @@ class Page:
     def _next(self, is_wanted: Callable[[dict], bool]) -> dict:
         while not is_wanted(message := self._read()):
             if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.faults.append(message["params"])
+                self.errors.append(message["params"])
+            elif message.get("method") == "Network.requestWillBeSent":
+                self.urls.append(message["params"]["request"]["url"])
         return message
 
     def _read(self) -> dict:

@@ -1,7 +1,6 @@
-"""torchvision's detectors written as other projects would write the same weights.
+"""torchvision's detectors as other projects would write the same weights.
 
-The names are spelled out here once more, from the other side: none of the package's key maps is
-used.
+An independent second version of the key maps: it uses none of the package's.
 """
 
 import pickle

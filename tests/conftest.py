@@ -1,4 +1,4 @@
-"""RunCache fixtures: run-time shape checks, the golden folder and the real photographs."""
+"""Shared fixtures: run-time shape checks, the golden folder and the real photographs."""
 
 import os
 import subprocess

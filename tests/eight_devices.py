@@ -1,29 +1,51 @@
-"""Run by test_training_devices.py with eight simulated devices: the same step on 1 and on 8."""
+"""Run by test_training_devices.py with eight simulated devices: one step on 1 and on 8."""
 
+import functools
 import json
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from collectives import collectives
 from small import small_batch, small_config
 
+from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
 from retinanet_jax.data.records import Categories
-from retinanet_jax.runtime.mesh import make_mesh, to_devices
+from retinanet_jax.runtime.mesh import make_mesh, map_images, to_devices
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.setup import make_setup
+from retinanet_jax.training.step import assign_targets
 
 COLORS = IDENTITY_COLOR + np.random.default_rng(0).normal(0, 0.2, (8, 3, 4)).astype(np.float32)
 
 
 def augmentation_without_communication() -> bool:
-    """Whether flips and colours of a batch over all devices leave each image where it is."""
+    """Whether flips and color maps of a batch over all devices need no communication."""
     marked = small_batch(rows=8)._replace(flip=np.ones(8, bool), color=COLORS)
     batch = to_devices(marked, make_mesh())
     program = jax.jit(augment_on_device).lower(batch).compile().as_text()
     assert "f32[1,64,64,3]" in program
-    return not any(word in program for word in ("all-", "collective", "send", "recv"))
+    return not collectives(program)
+
+
+def matching_and_mining_without_communication() -> bool:
+    """Whether targets and hard examples of a batch over all devices are found image by image."""
+    config, mesh = small_config(loss__hard_examples=16), make_mesh()
+    batch = to_devices(small_batch(rows=8), mesh)
+    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+
+    def choose(batch, losses):
+        labels = assign_targets(anchors, batch, config, mesh).labels
+        map_over_devices = functools.partial(map_images, mesh=mesh)
+        return hardest(losses, labels, jnp.concatenate(anchors), config.loss, map_over_devices)
+
+    losses = to_devices(np.zeros((8, sum(map(len, anchors))), np.float32), mesh)
+    program = jax.jit(choose).lower(batch, losses).compile().as_text()
+    assert "while" in program  # NMS is in it
+    return not collectives(program)
 
 
 def largest_difference(a, b) -> float:
@@ -56,7 +78,10 @@ def one_step(devices: int, norm: str):
     return jax.device_get(metrics), gradients, jax.device_get(state.batch_stats)
 
 
-result = {"augmentation_stays": augmentation_without_communication()}
+result = {
+    "augmentation_stays": augmentation_without_communication(),
+    "matching_stays": matching_and_mining_without_communication(),
+}
 for norm in ("batch", "group"):
     (metrics_1, gradients_1, stats_1), (metrics_8, gradients_8, stats_8) = (
         one_step(1, norm),

@@ -1,4 +1,4 @@
-"""Real processes of a run, on this machine: each with its own simulated devices, over loopback."""
+"""Runs of several real processes on this machine, each with simulated devices, over loopback."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ def free_port() -> int:
 
 
 def launch(workdir: Path, processes: int, devices: int, *more: str) -> list[subprocess.Popen]:
-    """Starts a run in `processes` of `devices` each; the words of number N go to WORKDIR.N.txt."""
+    """Starts a run in `processes` of `devices` each; number N prints to WORKDIR.N.txt."""
     port, started = free_port(), []
     for number in range(processes):
         where = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"]
@@ -37,29 +37,29 @@ def launch(workdir: Path, processes: int, devices: int, *more: str) -> list[subp
         variables = {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            # XLA on the CPU cuts loops by its number of threads, which is else that of the devices
-            # of the process or the cores; what is left over at an end may round another way.
+            # XLA on the CPU splits loops by its number of threads, by default the number of
+            # devices or cores; with another number the results differ by rounding.
             "NPROC": str(processes * devices),
             "PJRT_NPROC": str(processes * devices),
         }
-        with words_of(workdir, number).open("w") as words:
+        with output_of(workdir, number).open("w") as output:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env={**os.environ, **variables},
-                stdout=words,
-                stderr=words,
+                stdout=output,
+                stderr=output,
             )
         started.append(process)
     return started
 
 
-def words_of(workdir: Path, number: int) -> Path:
+def output_of(workdir: Path, number: int) -> Path:
     return workdir.with_name(f"{workdir.name}.{number}.txt")
 
 
 def end(processes: list[subprocess.Popen], seconds: float) -> list[int]:
-    """The exit codes; what has not ended after `seconds` is killed, and fails the test."""
+    """The exit codes; processes that run longer than `seconds` are killed, and fail the test."""
     deadline = time.monotonic() + seconds
     try:
         return [process.wait(max(0.1, deadline - time.monotonic())) for process in processes]
@@ -70,7 +70,7 @@ def end(processes: list[subprocess.Popen], seconds: float) -> list[int]:
 
 
 def run(workdir: Path, processes: int, devices: int, *more: str) -> None:
-    """Runs to the end, which has to be good."""
+    """Runs to the end, without an error."""
     codes = end(launch(workdir, processes, devices, *more), 300)
-    said = "\n".join(words_of(workdir, number).read_text() for number in range(processes))
-    assert codes == [0] * processes, said
+    output = "\n".join(output_of(workdir, number).read_text() for number in range(processes))
+    assert codes == [0] * processes, output

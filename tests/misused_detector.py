@@ -1,4 +1,4 @@
-"""Prints what a Detector says to a person who takes it for something else, a line for each."""
+"""Prints the error of each way to misuse a Detector, a line for each."""
 
 import sys
 from pathlib import Path

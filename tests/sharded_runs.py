@@ -66,15 +66,18 @@ def setup_of(devices: int, shard_state: bool):
     return make_setup(config, categories, mesh_of(devices), print)
 
 
-def steps_collectives(shard_state: bool) -> dict:
-    """The collectives of the compiled step, and what a device holds of the state."""
+def compiled_collectives(shard_state: bool) -> dict:
+    """The collectives of the compiled step and prediction, and a device's share of the state."""
     setup = setup_of(8, shard_state)
     batch = to_devices(small_batch(rows=8), mesh_of(8))
-    program = setup.step_fn.lower(setup.state, batch, setup.focal).compile().as_text()
-    return {
-        "bytes": bytes_of_a_device(setup.state),
-        "collectives": [[*key, count] for key, count in collectives(program).items()],
+    images = batch.images, batch.image_sizes, batch.original_sizes
+    step = setup.step_fn.lower(setup.state, batch, setup.focal)
+    predict = setup.predict_fn.compiled.lower(setup.state.variables(), *images)
+    found = {
+        name: [[*key, count] for key, count in collectives(lowered.compile().as_text()).items()]
+        for name, lowered in (("step", step), ("predict", predict))
     }
+    return {"bytes": bytes_of_a_device(setup.state), "collectives": found}
 
 
 def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: bool = False) -> dict:
@@ -92,11 +95,11 @@ def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: boo
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(run, "make_mesh", lambda: mesh_of(devices)))
-        stack.enter_context(mock.patch.object(run, "make_setup", lambda *_: setup))
+        stack.enter_context(mock.patch.object(run, "make_setup", lambda *_, **__: setup))
         stack.enter_context(mock.patch.object(loop, "prefetch_to_device", recorded))
         if not evaluates:
             found = Evaluation({"AP": 0.0}, {}, [])
-            stack.enter_context(mock.patch.object(run, "evaluate_and_log", lambda *_: found))
+            stack.enter_context(mock.patch.object(run, "evaluate_and_log", lambda *_, **__: found))
         train_and_evaluate(config, FOLDER / name)
     lines = map(json.loads, (FOLDER / name / "metrics.jsonl").read_text().splitlines())
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
@@ -157,7 +160,7 @@ def restored_everywhere() -> list[str]:
 
 keep_compilations(str(FOLDER / "cache"))
 result = {"devices": jax.device_count(), "wrongly_restored": restored_everywhere()}
-result |= {name: steps_collectives(name == "divided") for name in ("whole", "divided")}
+result |= {name: compiled_collectives(name == "divided") for name in ("whole", "divided")}
 
 runs = {
     "whole": train("whole", 8, False, steps=4, evaluates=True),

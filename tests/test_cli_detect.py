@@ -1,6 +1,7 @@
-"""`retinanet-jax detect`: what it reads, what it writes, what it leaves alone."""
+"""`retinanet-jax detect`: inputs, outputs, errors."""
 
 import csv
+import json
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,10 @@ from pycocotools.coco import COCO
 from small_detector import TALL, WIDE, small_detector
 
 from retinanet_jax.cli import app
+from retinanet_jax.cli import detect as detect_command
 from retinanet_jax.cli.inputs import drawn_paths, find_inputs
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.video import VideoWriter
-from retinanet_jax.inference.detector import Detector
 from retinanet_jax.runtime import compilation_cache as compilation
 
 
@@ -27,7 +28,7 @@ def network():
 @pytest.fixture
 def detect(network, monkeypatch):
     """Runs the command with the small network; returns the exit code."""
-    monkeypatch.setattr(Detector, "from_checkpoint", lambda *_, **__: network)
+    monkeypatch.setattr(detect_command, "make_detector", lambda _: network)
     monkeypatch.setattr(compilation, "keep_compilations", lambda _: None)
     verbosity = logging.get_verbosity()
 
@@ -68,7 +69,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_everything_is_written_and_nothing_of_the_inputs(detect, network, folder, tmp_path, capsys):
+def test_all_outputs_are_written_and_inputs_stay(detect, network, folder, tmp_path, capsys):
     before, out = contents(folder), tmp_path / "out"
     assert detect(folder, f"--out={out}", "--threshold=0.1", "--max=20") == 3
     said = capsys.readouterr()
@@ -93,7 +94,7 @@ def test_everything_is_written_and_nothing_of_the_inputs(detect, network, folder
     np.testing.assert_allclose(corners, wanted.boxes, atol=0.006)
     assert {row["frame"] for row in rows} == {""}
 
-    coco = COCO(out / "detections.json")
+    coco = COCO(out / "detections.coco.json")
     (image,) = (one for one in coco.imgs.values() if one["file_name"] == str(folder / "b/x.png"))
     assert (image["height"], image["width"]) == TALL
     entries = coco.imgToAnns[image["id"]]
@@ -103,7 +104,7 @@ def test_everything_is_written_and_nothing_of_the_inputs(detect, network, folder
     assert set(coco.cats) == set(network.categories.ids)
 
 
-def test_only_what_is_asked_for_is_written(detect, folder, tmp_path, capsys):
+def test_only_the_chosen_formats_and_classes_are_written(detect, folder, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = (folder / "a/x.png", f"--out={out}", "--threshold=0", "--classes=ant,elk")
     assert detect(*arguments, "--format=csv", "--flip") == 0
@@ -111,14 +112,14 @@ def test_only_what_is_asked_for_is_written(detect, folder, tmp_path, capsys):
     with (out / "detections.csv").open() as file:
         assert {row["class"] for row in csv.DictReader(file)} <= {"ant", "elk"}
     assert detect(folder / "a/x.png", f"--out={out}", "--threshold=1", "--format=csv") == 0
-    assert "0 objects; a lower --threshold gives less certain ones" in capsys.readouterr().out
+    assert "0 objects; a lower --threshold shows less certain ones" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nowhere.jpg"], "nowhere.jpg: there is nothing of this name"),
-        (["IN/*.xyz"], "there is nothing of this name"),
+        (["nowhere.jpg"], "nowhere.jpg: does not exist"),
+        (["IN/*.xyz"], "does not exist"),
         (["IN/a/x.png", "--classes=bat"], "no class 'bat'; did you mean cat?"),
         (["IN/a/x.png", "--threshold=2"], "threshold: 2.0 is not between"),
         (["IN/a/x.png", "--max=0"], "max_detections: 0 is not between"),
@@ -126,14 +127,14 @@ def test_only_what_is_asked_for_is_written(detect, folder, tmp_path, capsys):
         (["EMPTY"], "none of 0 files is an image"),
     ],
 )
-def test_mistakes_are_told_in_a_line(detect, folder, tmp_path, arguments, says):
+def test_mistakes_are_reported_in_a_line(detect, folder, tmp_path, arguments, says):
     (tmp_path / "empty").mkdir()
     names = {"IN": str(folder), "EMPTY": str(tmp_path / "empty")}
     given = [f"--out={tmp_path / 'out'}", *arguments]
     for name, path in names.items():
         given = [argument.replace(name, path) for argument in given]
-    told = detect(*given)
-    assert isinstance(told, str) and says in told and "\n" not in told
+    message = detect(*given)
+    assert isinstance(message, str) and says in message and "\n" not in message
 
 
 def test_unreadable_videos_are_listed(detect, tmp_path, capsys):
@@ -144,20 +145,20 @@ def test_unreadable_videos_are_listed(detect, tmp_path, capsys):
     assert "bad.mp4: cannot be opened" in said.err and "1 image: " in said.out
 
 
-def test_folders_patterns_and_names_come_to_files_once(tmp_path):
+def test_inputs_are_found_once(tmp_path):
     x, y = write_image(tmp_path / "p/x.png", 0), write_image(tmp_path / "p/q/y.JPG", 1)
     (tmp_path / "p/.hidden.png").write_bytes(x.read_bytes())
     odd = tmp_path / "p/odd.dat"
-    odd.write_bytes(x.read_bytes())
+    odd.write_text("not an image")
     out = tmp_path / "p/found/images"
     write_image(out / "x.png", 0)
     everything = find_inputs([str(x), str(tmp_path / "p"), f"{tmp_path}/p/**/*.JPG"], out)
     assert everything.images == [x, y] and everything.left_out == [odd]
-    assert find_inputs([str(odd)], out).images == [odd]  # named, it may be an image
+    assert find_inputs([str(odd)], out).images == [odd]  # its error is reported by its name
     assert find_inputs([f"{tmp_path}/p/*.png"], out).images == [x]
 
 
-def test_drawn_images_never_meet_each_other_or_an_original(tmp_path):
+def test_drawn_images_have_distinct_paths_and_overwrite_no_input(tmp_path):
     names = ("a/x.jpg", "b/x.jpg", "b/x.tif", "b/x.tif.png", "b/v.avi", "b/v.avi.mp4")
     paths = [write_image(tmp_path / name, 0) if "v" not in name else tmp_path / name
              for name in names]  # fmt: skip
@@ -170,3 +171,62 @@ def test_drawn_images_never_meet_each_other_or_an_original(tmp_path):
     assert drawn[3] == "b/x.tif_2.png"
     with pytest.raises(DataError, match=r"x\.jpg: is an input and would be overwritten"):
         drawn_paths(inputs, tmp_path)
+
+
+def test_case_images_are_done_and_the_rest_is_listed(detect, shared_dir, tmp_path, capsys):
+    folder = shared_dir / "cases/images"
+    assert detect(folder, f"--out={tmp_path}") == 3
+    printed = capsys.readouterr()
+    for name in ("empty.jpg", "float.tiff", "half.jpg", "text.jpg"):
+        assert f"{name}: " in printed.err
+    assert "4 of the inputs could not be read" in printed.err
+    drawn = {path.name for path in contents(tmp_path / "images")}
+    assert {"PHOTO.JPG", "photo.jfif.png", "no_suffix.png", "png_named.jpg"} < drawn
+    assert len(drawn) == len(contents(folder)) - 4
+
+
+@pytest.mark.parametrize("place", ["IN/a/x.png", "IN/a/x.png/out", "/proc/retinanet_jax"])
+def test_an_output_that_cannot_be_written_is_reported_before_the_model_is_read(
+    detect, folder, monkeypatch, place
+):
+    monkeypatch.setattr(detect_command, "make_detector", lambda _: pytest.fail("was read"))
+    message = detect(folder, f"--out={place.replace('IN', str(folder))}")
+    assert "cannot be written" in message and "\n" not in message
+
+
+def test_a_full_disk_is_reported_before_the_work(detect, folder, small_disk):
+    (small_disk / "rest").write_bytes(bytes(2_500_000))
+    message = detect(folder, f"--out={small_disk / 'out'}")
+    assert "No space left" in message and "free some space" in message and "\n" not in message
+    assert not (small_disk / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("formats", "size", "count"), [("images", (240, 320), 120), ("coco,csv", WIDE, 100)]
+)
+def test_a_disk_that_fills_up_leaves_whole_files_only(
+    detect, tmp_path, small_disk, formats, size, count
+):
+    """A video is not whole without its end, nor is COCO's JSON."""
+    (small_disk / "rest").write_bytes(bytes(2_050_000))
+    with VideoWriter(tmp_path / "clip.mp4", 25) as writer:
+        for seed in range(count):
+            writer.write(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
+    most = 3 if formats == "images" else 100
+    arguments = f"--out={small_disk / 'out'}", "--threshold=0", f"--max={most}"
+    message = detect(tmp_path / "clip.mp4", *arguments, f"--format={formats}")
+    assert "cannot be written" in message and "space" in message and "\n" not in message
+    for path, content in contents(small_disk / "out").items():
+        assert content and path.suffix != ".mp4"
+        if path.suffix == ".json":
+            json.loads(content)
+
+
+def test_images_that_a_full_disk_cuts_off_are_deleted(detect, tmp_path, small_disk):
+    (small_disk / "rest").write_bytes(bytes(2_050_000))
+    for seed in range(12):
+        write_image(tmp_path / f"in/{seed:02}.png", seed)
+    message = detect(tmp_path / "in", f"--out={small_disk / 'out'}", "--max=3", "--format=images")
+    assert "cannot be written" in message and "space" in message and "\n" not in message
+    for path in contents(small_disk / "out"):
+        Image.open(path).load()

@@ -12,11 +12,13 @@ import jax
 import numpy as np
 import pytest
 
+from retinanet_jax.cli import app
+from retinanet_jax.cli.import_weights import class_names_of
 from retinanet_jax.config.settings import from_json
 from retinanet_jax.inference.predict import describe, read_variables
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.workdir import locked
-from retinanet_jax.weights import load_checkpoint
+from retinanet_jax.weights import PUBLIC_WEIGHTS, load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,6 +48,7 @@ def test_import_and_one_image(checkpoint, golden_dir, tmp_path):
         "--min_side=96",
         "--max_side=160",
         "--score=0.0",
+        "--class_names=coco",
     )
     assert done.returncode == 0, done.stderr
     assert "recipe: torchvision_v1\n" in done.stdout
@@ -56,7 +59,7 @@ def test_import_and_one_image(checkpoint, golden_dir, tmp_path):
     drawn = cv2.imread(str(workdir / "detections.png"))
     assert drawn is not None and drawn.std() > 1
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(checkpoint, class_names="coco")
     checkpoints = Checkpoints(workdir / "checkpoints")
     config, categories = describe(checkpoints)
     assert config == from_json((workdir / "config.json").read_text())
@@ -70,7 +73,7 @@ def test_a_workdir_in_which_a_run_trains_is_left_alone(checkpoint, tmp_path):
     with locked(tmp_path):
         done = run(f"--checkpoint={checkpoint}", f"--workdir={tmp_path}")
     assert done.returncode == 1 and "WorkdirError" in done.stderr
-    assert "another run trains in it" in done.stderr and "Traceback" not in done.stderr
+    assert "another run uses it" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -86,3 +89,27 @@ def test_errors_are_a_line(arguments, says, checkpoint, tmp_path):
     arguments = [argument.replace("FILE", str(checkpoint)) for argument in arguments]
     done = run(*arguments, f"--workdir={tmp_path}")
     assert done.returncode != 0 and says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("names", ["cat, dog, ...", "FILE"])
+def test_class_names_of_the_command_line(names, tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("cat\ndog\n\n...\n", encoding="utf-8")
+    assert class_names_of(names.replace("FILE", str(path))) == ("cat", "dog", "...")
+    assert class_names_of("coco") == "coco" and class_names_of(None) is None
+
+
+def test_weights_lists_names_and_what_is_cached(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RETINANET_JAX_CACHE", str(tmp_path))
+    cached = tmp_path / "weights" / "resnet50-0676ba61.pth"
+    cached.parent.mkdir()
+    cached.write_bytes(b"x")
+    app.main(["weights", "resnet50"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["torchvision/resnet50.imagenet1k_v1", "98", "BSD-3-Clause", "yes", "yes"] in lines
+    assert ["torchvision/resnet50.imagenet1k_v2", "98", "BSD-3-Clause", "yes"] in lines
+    assert ["timm/resnet50.a1_in1k", "-", "Apache-2.0", "yes"] in lines
+    assert not any("resnet18" in word for line in lines for word in line)
+    app.main(["weights"])
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in PUBLIC_WEIGHTS)

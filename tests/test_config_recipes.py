@@ -127,7 +127,7 @@ def test_a_part_of_a_recipe():
     assert some.matching.low_quality == "that_box" and not some.model.relu_before_p7
     assert some.anchors.order == "scale_major" and some.loss.normalizer == "running"
     assert with_recipe(some, "detectron2", only=("matching", "model")) == whole
-    with pytest.raises(ValueError, match=r"only \['losses'\] is not among pipeline, pixels"):
+    with pytest.raises(ValueError, match=r"only: \['losses'\] are not among pipeline, pixels"):
         with_recipe(whole, "mmdetection", only=("losses",))
 
 

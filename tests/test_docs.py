@@ -21,7 +21,7 @@ from retinanet_jax.data.video import VideoWriter
 OURS = ("retinanet-jax", "python")
 # Other programs that the documents name.
 OTHERS = ("python3", ".", "pip", "ruff", "sphinx-build", "jupyter")
-SHELL = ("sh", "")
+SHELL = ("sh", "bash", "")
 DOCSTRINGS = [
     *ROOT.glob("experiments/**/*.py"),
     *ROOT.glob("scripts/*.py"),
@@ -39,7 +39,7 @@ def documented_commands() -> list[tuple[str, list[str]]]:
     found = []
     for block in code_blocks(*SHELL):
         place = f"{block.document}:{block.line}"
-        if block.language == "sh" or block.text.startswith(OURS):
+        if block.language in ("sh", "bash") or block.text.startswith(OURS):
             # A line that begins with a flag is a part of a command.
             found += [(place, words) for words in commands(block.text) if words[0][0] != "-"]
     for path in DOCSTRINGS:
@@ -152,16 +152,21 @@ SHORT = (
     *("--config.data.shapes.image_size=(64, 64)", "--config.data.shapes.num_eval=4"),
     "--config.data.cache_dir=cache",
 )
+NO_WEIGHTS = "--config.model.pretrained=none"  # the tests have no connection
 # The commands that are run, in this order: document, first words, further arguments.
 RUN = [
-    ("README.md", "python -m retinanet_jax.main --config=experiments/shapes.py", SHORT),
+    ("README.md", "retinanet-jax train --config=shapes", SHORT),
     ("docs/running.md", "retinanet-jax evaluate", ()),
     ("docs/get_started.md", "retinanet-jax detect", ()),
     ("README.md", "retinanet-jax detect", ()),
     ("docs/export.md", "retinanet-jax export --format=stablehlo", ()),
     ("docs/export.md", "retinanet-jax export --format=onnx", ()),
     ("docs/your_data.md", "retinanet-jax inspect", ("--config.data.cache_dir=cache",)),
-    ("docs/your_data.md", "retinanet-jax train --config=experiments/folder.py:small", SHORT),
+    (
+        "docs/your_data.md",
+        "retinanet-jax train --config=experiments/folder.py:small",
+        (*SHORT, NO_WEIGHTS),
+    ),
     ("docs/sweeps.md", "retinanet-jax sweep", ("--print_commands",)),
     ("docs/sweeps.md", "retinanet-jax report", ()),
 ]
@@ -211,7 +216,7 @@ def folder(tmp_path_factory, compilations):
 def test_commands_write_the_documented_files(folder):
     for written in (
         *("runs/shapes/results.json", "runs/shapes/best/results.json", "runs/mine/config.json"),
-        *("found/detections.json", "found/detections.csv", "found/images/clip.mp4"),
+        *("found/detections.coco.json", "found/detections.csv", "found/images/clip.mp4"),
         *("shapes.onnx", "shapes.stablehlo", "look.html", "runs/focal/report.md"),
     ):
         assert (folder / written).stat().st_size > 0, written

@@ -1,11 +1,14 @@
-"""Images: sizes, colours, what is drawn and what is not."""
+"""Drawn boxes: sizes, colours, labels in any script, grids."""
 
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.inference import drawing, label_fonts
 from retinanet_jax.inference.drawing import (
     PALETTE,
     Objects,
@@ -100,9 +103,11 @@ def test_labels_avoid_each_other():
     """Two boxes in one place: both plates show, one above the other."""
     row = objects((200, 200, 400, 400, 0), (200, 200, 400, 400, 1))
     image = draw_boxes(grey(), row.boxes, row.labels, NAMES, np.array([0.9, 0.8], np.float32))
-    above, inside = image[190, 201], image[212, 206]
-    assert np.argmax(np.abs(above.astype(int) - 128)) == 2, "the better one, blue, above"
-    assert np.argmax(np.abs(inside.astype(int) - 128)) == 0, "the other, red, inside"
+    above, inside = (
+        image[rows, 203:240].mean((0, 1)) for rows in (slice(188, 198), slice(203, 213))
+    )
+    assert np.argmax(above) == 2, "the better one, blue, above"
+    assert np.argmax(inside) == 0, "the other, red, inside"
 
 
 def test_label_without_name():
@@ -158,3 +163,56 @@ def test_grid_of_different_shapes_and_plain_tuples():
 def test_grid_without_rows():
     with pytest.raises(ValueError, match="no rows"):
         detection_grid([], NAMES)
+
+
+def drawn_label(name: str) -> np.ndarray:
+    row = objects((20, 100, 500, 400, 0))
+    return draw_boxes(grey(), row.boxes, row.labels, [name])
+
+
+@pytest.mark.parametrize("name", ["Müll", "кошка", "Ωμέγα", "ñandú", "łódź"])
+def test_each_letter_is_drawn(name):
+    """Of names beyond ASCII, no letter is lost or drawn as the box of a missing glyph."""
+    assert label_fonts.missing_letters([name]) == ""
+    ((piece, font),) = label_fonts.text_runs(name, 24)
+    assert piece == name
+    lacking = bytes(font.getmask("\U0010ffff"))
+    masks = [bytes(font.getmask(letter)) for letter in name]
+    assert all(any(mask) and mask != lacking for mask in masks)
+    assert len(set(masks)) == len(set(name))
+    for i in range(len(name)):
+        assert (drawn_label(name) != drawn_label(name[:i] + name[i + 1 :])).any()
+
+
+def test_letters_of_another_font_are_drawn_with_it():
+    if label_fonts.missing_letters(["猫"]):
+        pytest.skip("no font on this machine has Chinese letters")
+    runs = label_fonts.text_runs("my 猫 cat", 24)
+    assert [piece for piece, _ in runs] == ["my ", "猫 ", "cat"]
+    assert runs[0][1] is runs[2][1] is not runs[1][1]
+    assert label_fonts.drawable_name("猫", 3) == "猫"
+
+
+def test_without_a_font_the_class_has_a_number(monkeypatch):
+    monkeypatch.setattr(label_fonts, "_system_fonts", list)
+    for function in (label_fonts._font_for, label_fonts.drawable_name, label_fonts.text_runs):
+        function.cache_clear()
+    try:
+        with mock.patch.object(label_fonts.logging, "warning") as warning:
+            assert [label_fonts.drawable_name("猫", 3) for _ in range(3)] == ["class 3"] * 3
+        assert warning.call_count == 1 and "猫" in warning.call_args.args[1]
+        np.testing.assert_array_equal(drawn_label("猫"), drawn_label("class 0"))
+    finally:
+        for function in (label_fonts._font_for, label_fonts.drawable_name, label_fonts.text_runs):
+            function.cache_clear()
+
+
+def test_plates_do_not_cover_each_other_where_there_is_room():
+    """Twelve objects in one place of a large image: all plates are apart."""
+    taken = []
+    image = Image.new("RGBA", (1200, 900))
+    for _ in range(12):
+        box, color = [300, 300, 700, 600], PALETTE[0]
+        drawing._label(ImageDraw.Draw(image), "class 0.50", 20, box, color, taken)
+    for i, a in enumerate(taken):
+        assert all(drawing._common_area(a, b) == 0 for b in taken[:i])

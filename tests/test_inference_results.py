@@ -1,4 +1,4 @@
-"""What a Detector gives of one image: choosing, drawing, handing on; the image without objects."""
+"""ImageDetections: selection, drawing, formats; also without any object."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def nothing() -> ImageDetections:
     return detections().select(threshold=1)
 
 
-def test_they_are_gone_through_and_indexed():
+def test_iteration_and_indexing():
     found = detections()
     assert len(found) == 3 and found.names == ("dog", "cat", "dog")
     assert [(name, label, round(score, 2)) for _, score, label, name in found] == [
@@ -44,7 +44,7 @@ def test_they_are_gone_through_and_indexed():
         found[3]
 
 
-def test_selecting():
+def test_select():
     found = detections()
     assert found.select(threshold=0.75).scores.tolist() == [np.float32(0.9)]  # strictly above
     assert found.select(classes=["dog"], max_detections=1).boxes.tolist() == [[10, 20, 30, 50]]
@@ -66,7 +66,7 @@ def test_plot_draws_every_box_and_saves(tmp_path):
     np.testing.assert_array_equal(np.asarray(nothing().plot(long_side=80)), IMAGE)
 
 
-def test_plot_tells_what_is_wrong(tmp_path):
+def test_plot_raises_for_unwritable_paths_and_changed_images(tmp_path):
     for name in ("drawn.abc", "none/drawn.png"):
         with pytest.raises(DataError, match="cannot be written"):
             detections().plot(tmp_path / name)
@@ -88,7 +88,7 @@ def test_coco_results():
     assert nothing().to_coco(7) == []
 
 
-def test_pandas_where_it_is(monkeypatch):
+def test_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)  # as if it were not installed
     with pytest.raises(ImportError, match="pip install pandas"):
         detections().to_pandas()
@@ -103,6 +103,6 @@ def test_pandas_where_it_is(monkeypatch):
     assert nothing().to_pandas() == (columns, [])
 
 
-def test_the_words_for_it():
+def test_repr():
     assert repr(detections()) == "ImageDetections(3 in 60 x 80: dog 0.90, cat 0.75, dog 0.50)"
     assert repr(nothing()) == "ImageDetections(0 in 60 x 80)"

@@ -11,7 +11,7 @@ from documents import ROOT
 # The end of the output of each notebook.
 ENDS = {
     "coco_tpu": "'ARl':",
-    "focal_loss": "figure with 4 lines, hardest share of the negatives, share of their loss",
+    "focal_loss": "Figure(",
     "quickstart": "figure with 2 lines, step, loss",
     "your_data": "- 0.00",
 }

@@ -1,4 +1,4 @@
-"""The best checkpoint stays, whatever happens to the others."""
+"""The best checkpoint is kept, whatever happens to the others."""
 
 import json
 import math
@@ -14,33 +14,43 @@ from retinanet_jax.runtime.checkpoints import Checkpoints
 
 
 def save(workdir, *steps: int) -> None:
-    """Checkpoints of which only the last is kept, each with its step for its only number."""
+    """Checkpoints whose array holds their step; only the last is kept."""
     with Checkpoints(workdir / "checkpoints", keep=1) as checkpoints:
         for step in steps:
             checkpoints.save(step, {"w": jnp.full(3, step)}, {})
 
 
 def kept(workdir) -> tuple[list[int], float]:
-    """The steps in best/, whole and undamaged, and the number in the one that is read."""
+    """The steps in best/, and the number in the checkpoint that is read."""
     folder = workdir / "best" / "checkpoints"
     steps = sorted(int(path.name) for path in folder.iterdir())
     return steps, float(Checkpoints(folder).read_part(("w",))["w"][0])
 
 
-def test_the_best_outlives_the_last_ones_and_restarts(tmp_path):
+def test_the_best_checkpoint_outlives_the_others_and_restarts(tmp_path):
     found = []
-    for step, ap in ((2, 0.1), (4, 0.3), (6, 0.2), (8, 0.3), (10, math.nan)):
-        save(tmp_path, step)  # opened anew each time, as by a restart
-        found.append(keep_best(tmp_path, step, {"AP": ap, "AP50": 1 - ap}))
-    assert found == [True, True, False, False, False]
+    for step, ap in ((2, 0.1), (4, 0.3), (6, 0.2), (8, 0.3), (10, math.nan), (12, None)):
+        save(tmp_path, step)  # opened again each time, as by a restart
+        found.append(keep_best(tmp_path, step, {"AP": ap, "AP50": 0.7}))
+    assert found == [True, True, False, False, False, False]
     assert kept(tmp_path) == ([4], 4.0)
-    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 10
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 12
     stored = json.loads((tmp_path / "best/results.json").read_text())
     assert stored == {"step": 4, "summary": {"AP": 0.3, "AP50": 0.7}}
 
 
+@pytest.mark.parametrize("before", ['{"step": 1, "summary": {"AP": null}}', '{"st', "[]"])
+def test_an_undefined_or_damaged_record_is_never_the_best(tmp_path, before):
+    save(tmp_path, 2)
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best/results.json").write_text(before)
+    assert not keep_best(tmp_path, 2, {"AP": None})
+    assert keep_best(tmp_path, 2, {"AP": 0.0})
+    assert kept(tmp_path) == ([2], 2.0)
+
+
 @pytest.mark.parametrize("links", [True, False])
-def test_files_are_shared_where_they_can_be(tmp_path, monkeypatch, links):
+def test_files_are_hard_links_where_possible(tmp_path, monkeypatch, links):
     def refuse(*_):
         raise PermissionError("no links here")
 
@@ -56,17 +66,17 @@ def test_files_are_shared_where_they_can_be(tmp_path, monkeypatch, links):
     assert kept(tmp_path) == ([1], 1.0)
 
 
-def test_what_a_kill_left_half_copied_is_no_obstacle(tmp_path):
+def test_an_incomplete_copy_of_a_killed_run_is_replaced(tmp_path):
     save(tmp_path, 1)
     keep_best(tmp_path, 1, {"AP": 0.5})
-    half = tmp_path / "best/checkpoints/.2"
-    half.mkdir()
-    (half / "manifest.json").write_text("{")
-    assert Checkpoints(half.parent).latest_step() == 1
+    incomplete = tmp_path / "best/checkpoints/.2"
+    incomplete.mkdir()
+    (incomplete / "manifest.json").write_text("{")
+    assert Checkpoints(incomplete.parent).latest_step() == 1
     save(tmp_path, 2)
     assert keep_best(tmp_path, 2, {"AP": 0.6})
     assert kept(tmp_path) == ([2], 2.0)
-    # Killed before results.json was written, the evaluation comes again.
+    # Killed before results.json was written, the evaluation runs again.
     (tmp_path / "best/results.json").write_text(json.dumps({"step": 1, "summary": {"AP": 0.5}}))
     assert keep_best(tmp_path, 2, {"AP": 0.6})
     assert kept(tmp_path) == ([2], 2.0)

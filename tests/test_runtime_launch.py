@@ -1,4 +1,4 @@
-"""The scripts that start a run on a cluster, with stand-ins for the cluster's commands."""
+"""The scripts that start a run on a cluster, with imitations of the cluster's commands."""
 
 import os
 import shutil
@@ -16,15 +16,15 @@ SCRIPTS = sorted(FOLDER.glob("*.sh"))
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """Makes a command that notes its arguments, one a line, and ends with the given code."""
-    noted = tmp_path / "noted.txt"
+    """Makes a command that records its arguments, one a line, and ends with the given code."""
+    recorded = tmp_path / "recorded.txt"
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
     def make(name: str, code: int = 0) -> Path:
         path = tmp_path / name
-        path.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >>{noted}\nexit {code}\n')
+        path.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >>{recorded}\nexit {code}\n')
         path.chmod(0o755)
-        return noted
+        return recorded
 
     return make
 
@@ -49,35 +49,35 @@ def test_scripts_are_valid_shell(script):
 
 
 @pytest.mark.parametrize(("code", "again"), [(0, False), (1, False), (75, True), (134, False)])
-def test_slurm_starts_a_stopped_run_again_and_only_that(code, again, stand_in):
-    noted = stand_in("srun", code)
+def test_slurm_requeues_only_a_run_that_was_stopped(code, again, stand_in):
+    recorded = stand_in("srun", code)
     stand_in("scontrol")
     done = run("slurm.sh", "--workdir=a folder", SLURM_JOB_ID="12", SLURM_CPUS_PER_TASK="7")
     assert done.returncode == code
-    srun, _, scontrol = noted.read_text().partition("scontrol\n")
+    srun, _, scontrol = recorded.read_text().partition("scontrol\n")
     assert "--workdir=a folder" in srun.splitlines() and "--cpus-per-task=7" in srun
     assert scontrol.splitlines() == (["requeue", "12"] if again else [])
 
 
-def test_tpu_gives_each_host_the_arguments_as_they_are(stand_in):
+def test_tpu_passes_the_arguments_unchanged_to_each_host(stand_in):
     assert "tpu.sh NAME ZONE" in run("tpu.sh", "name").stderr
-    noted = stand_in("gcloud")
+    recorded = stand_in("gcloud")
     done = run("tpu.sh", "name", "zone", "--workdir=a folder", "--config.data.mix=('x:y:z',)")
     assert done.returncode == 0, done.stderr
-    first = noted.read_text().split("gcloud\n")[1]
+    first = recorded.read_text().split("gcloud\n")[1]
     assert "--worker=all" in first
     stand_in("python")
     command = first.partition("--command=")[2].replace(
         "cd retinanet_jax && . .venv/bin/activate &&", ""
     )
-    home = str(noted.parent)
+    home = str(recorded.parent)
     assert (
         subprocess.run(
             ["bash", "-c", f"{command} wait"], env={**os.environ, "HOME": home}
         ).returncode
         == 0
     )
-    arguments = noted.read_text().partition("python\n")[2].splitlines()
+    arguments = recorded.read_text().partition("python\n")[2].splitlines()
     assert arguments == [
         "-m",
         "retinanet_jax.main",
@@ -86,7 +86,7 @@ def test_tpu_gives_each_host_the_arguments_as_they_are(stand_in):
     ]
 
 
-def test_kubernetes_starts_as_many_as_it_says_and_names_the_first():
+def test_kubernetes_starts_all_processes_and_names_the_first():
     service, job = yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
     assert (service["kind"], job["kind"]) == ("Service", "Job")
     name, domain = job["metadata"]["name"], service["metadata"]["name"]

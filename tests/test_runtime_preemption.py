@@ -1,4 +1,4 @@
-"""Signals: raised where nothing is under way, noted inside a step, deadly the second time."""
+"""Signals: raised, or noted inside a step; the second one ends the process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from retinanet_jax.runtime.preemption import Preempted, Preemption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_is_noted_or_raised_and_the_second_ends(number):
+def test_the_first_signal_is_noted_or_raised_and_the_second_ends_the_process(number):
     before = signal.getsignal(number)
     with Preemption() as preemption, preemption.deferred():
         os.kill(os.getpid(), number)
@@ -45,5 +45,5 @@ def test_outside_the_main_thread_it_does_nothing():
     assert not failures and signal.getsignal(signal.SIGTERM) == before
 
 
-def test_no_handler_of_errors_swallows_it():
+def test_except_exception_does_not_catch_it():
     assert not issubclass(Preempted, Exception)

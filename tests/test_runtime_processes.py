@@ -1,4 +1,4 @@
-"""Several processes as one run: the numbers of one process, and one end for all. Real processes."""
+"""Real runs of several processes: the results of one process, and a common end."""
 
 import fcntl
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from launched import STEPS, end, free_port, launch, run, words_of
+from launched import STEPS, end, free_port, launch, output_of, run
 
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.launch import Launch, ProcessesError
@@ -31,7 +31,7 @@ def lines(workdir: Path, kind: str) -> list[dict]:
 def wait_for_step(processes: list[subprocess.Popen], workdir: Path, step: int) -> None:
     deadline = time.monotonic() + 240
     while not any(line["step"] >= step for line in lines(workdir, "train")):
-        assert not any(p.poll() for p in processes), words_of(workdir, 0).read_text()
+        assert not any(p.poll() for p in processes), output_of(workdir, 0).read_text()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -47,7 +47,7 @@ def assert_numbers_of_one_process(workdir: Path, alone: Path) -> None:
 
 
 def assert_same_evaluation(workdir: Path, devices: int) -> None:
-    """One process finds in the checkpoint of several the same detections, to the last bit."""
+    """One process evaluates the checkpoint of several to the same bits."""
     names = ("detections.json", "results.json")
     before = [json.loads((workdir / name).read_text()) for name in names]
     assert len(before[0]) > 100 and before[1]["summary"]["AR100"] > 0
@@ -58,13 +58,13 @@ def assert_same_evaluation(workdir: Path, devices: int) -> None:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Path:
-    """The workdir of a run of two processes that nothing happened to."""
+    """The workdir of an uninterrupted run of two processes."""
     workdir = tmp_path_factory.mktemp("runs") / "straight"
     run(workdir, 2, 2)
     return workdir
 
 
-def test_two_processes_give_the_numbers_of_one(straight):
+def test_two_processes_give_the_results_of_one(straight):
     alone = straight.with_name("alone")
     run(alone, 1, 4)
     assert_numbers_of_one_process(straight, alone)
@@ -72,7 +72,7 @@ def test_two_processes_give_the_numbers_of_one(straight):
 
 
 @pytest.mark.slow
-def test_four_processes_give_the_numbers_of_one(tmp_path):
+def test_four_processes_give_the_results_of_one(tmp_path):
     alone, four = tmp_path / "alone", tmp_path / "four"
     run(four, 4, 2)
     run(alone, 1, 8)
@@ -91,7 +91,7 @@ def assert_same_end(workdir: Path, other: Path) -> None:
     assert losses[0] == losses[1] and len(losses[0]) == STEPS
 
 
-def test_a_signal_to_one_stops_all_a_kill_ends_all_and_the_rest_is_made_up_for(straight):
+def test_a_signal_to_one_stops_all_a_kill_ends_all_and_a_restart_resumes(straight):
     workdir = straight.with_name("stopped")
     processes = launch(workdir, 2, 2)
     wait_for_step(processes, workdir, 4)
@@ -99,16 +99,16 @@ def test_a_signal_to_one_stops_all_a_kill_ends_all_and_the_rest_is_made_up_for(s
     assert end(processes, 60) == [75, 75]
     step = Checkpoints(workdir / "checkpoints").latest_step()
     assert 4 <= step < STEPS
-    assert f"SIGTERM: saved step {step}" in words_of(workdir, 0).read_text()
+    assert f"SIGTERM: saved step {step}" in output_of(workdir, 0).read_text()
     for number in (0, 1):
-        assert "stopped by SIGTERM; the same command" in words_of(workdir, number).read_text()
+        assert "stopped by SIGTERM; the same command" in output_of(workdir, number).read_text()
 
     processes = launch(workdir, 2, 2)
     wait_for_step(processes, workdir, step + 3)
     processes[0].kill()
     codes = end(processes, 60)
     assert codes[1] not in (0, 75)
-    last = words_of(workdir, 1).read_text().strip().splitlines()[-1]
+    last = output_of(workdir, 1).read_text().strip().splitlines()[-1]
     assert "process 1 of 2" in last and "Start all processes again with the same command" in last
 
     run(workdir, 2, 2)
@@ -122,22 +122,60 @@ def test_any_process_killed_ends_the_others_within_a_minute(straight):
     wait_for_step(processes, workdir, 7)
     processes[1].kill()
     assert end(processes, 60)[0] not in (0, 75)
-    last = words_of(workdir, 0).read_text().strip().splitlines()[-1]
+    last = output_of(workdir, 0).read_text().strip().splitlines()[-1]
     assert "Start all processes again with the same command" in last
     run(workdir, 2, 2)
     assert_same_end(workdir, straight)
 
 
-def test_an_error_of_one_process_ends_all_in_words(tmp_path):
+@pytest.mark.slow
+def test_a_replay_by_two_processes_is_the_step_as_it_was(straight):
+    run(straight, 2, 2, "--replay=8")
+    report = json.loads((straight / "replay/step_000008/report.json").read_text())
+    (line,) = (line for line in lines(straight, "train") if line["step"] == 8)
+    assert report["values"]["loss"] == pytest.approx(line["loss"], rel=1e-6)
+    assert len(report["losses_by_image"]) == 8  # the whole batch, not the rows of process 0
+
+
+@pytest.mark.slow
+def test_divergence_of_a_run_of_two_processes_ends_both_with_one_report(tmp_path):
+    workdir = tmp_path / "diverged"
+    processes = launch(workdir, 2, 2, "--config.optimizer.learning_rate=1e30")
+    assert end(processes, 300) == [1, 1]
+    for number in (0, 1):
+        assert "DivergenceError: step 2: " in output_of(workdir, number).read_text()
+    (folder,) = (workdir / "divergence").iterdir()
+    assert (folder / "batch.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_hang_of_one_process_is_reported_by_the_other(tmp_path):
+    workdir, report = tmp_path / "hang", tmp_path / "hang/watchdog.txt"
+    # The first step compiles for longer than these 6 seconds, and is reported as well.
+    processes = launch(workdir, 2, 2, "--config.train.watchdog_minutes=0.1")
+    wait_for_step(processes, workdir, 3)
+    before = report.stat().st_size if report.exists() else 0
+    processes[1].send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 25  # jax.distributed gives up after 30 seconds
+    while not report.exists() or report.stat().st_size <= before + 500:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGCONT)
+    text = report.read_text()[before:]
+    assert "no progress for 0.1 minutes, stage " in text and "loop.py" in text
+    assert end(processes, 300) == [0, 0]
+
+
+def test_an_error_of_one_process_ends_all_with_its_message(tmp_path):
     workdir = tmp_path / "held"
     workdir.mkdir()
     with (workdir / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert end(launch(workdir, 2, 1), 120) == [1, 1]
-    # Gloo may have said something first.
-    assert words_of(workdir, 0).read_text().splitlines()[-1].startswith("WorkdirError: ")
+    # Gloo may have printed something before.
+    assert output_of(workdir, 0).read_text().splitlines()[-1].startswith("WorkdirError: ")
     assert f"process 0 ended: WorkdirError: {workdir}: another run" in (
-        words_of(workdir, 1).read_text()
+        output_of(workdir, 1).read_text()
     )
 
 
@@ -162,46 +200,46 @@ def environment(monkeypatch):
         ({"TPU_ML_PLATFORM": "JAX"}, True),
     ],
 )
-def test_a_launcher_of_several_is_recognised(variables, together, environment):
+def test_launchers_of_several_processes_are_recognized(variables, together, environment):
     for name, value in variables.items():
         environment.setenv(name, value)
     assert Launch().find() == ({} if together else None)
     assert Launch(num_processes=1).find() is None
-    told = Launch("10.0.0.1:1234", 2, 1).find()
-    assert told["coordinator_address"] == "10.0.0.1:1234" and told["process_id"] == 1
+    found = Launch("10.0.0.1:1234", 2, 1).find()
+    assert found["coordinator_address"] == "10.0.0.1:1234" and found["process_id"] == 1
 
 
 @pytest.mark.parametrize(
-    ("launch", "says"),
+    ("launch", "expected"),
     [
-        (Launch("10.0.0.1:1", 2, None), "belong together"),
-        (Launch(None, 2, None), "belong together"),
-        (Launch(None, None, 0), "belong together"),
-        (Launch("10.0.0.1", 2, 0), "--coordinator=10.0.0.1: write HOST:PORT"),
+        (Launch("10.0.0.1:1", 2, None), "set all three"),
+        (Launch(None, 2, None), "set all three"),
+        (Launch(None, None, 0), "set all three"),
+        (Launch("10.0.0.1", 2, 0), "--coordinator=10.0.0.1: set HOST:PORT"),
         (Launch("10.0.0.1:1", 2, 2), "--process_id=2: .* 1$"),
         (Launch("10.0.0.1:1", 2, -1), "--process_id=-1"),
     ],
 )
-def test_flags_that_cannot_be_are_refused(launch, says):
-    with pytest.raises(ProcessesError, match=says):
+def test_invalid_flags_are_errors(launch, expected):
+    with pytest.raises(ProcessesError, match=expected):
         launch.find()
 
 
-def test_open_mpi_that_does_not_tell_enough_says_what_to_write(environment):
+def test_open_mpi_without_an_address_is_an_error_that_names_the_flags(environment):
     environment.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(ProcessesError, match=r"--num_processes=\$OMPI_COMM_WORLD_SIZE"):
         Launch().find()
 
 
-def test_nobody_there_is_told_with_the_address():
+def test_no_answer_is_an_error_that_names_the_address():
     address = f"127.0.0.1:{free_port()}"
-    says = f"{address}: no answer from process 0 within 1 s"
+    expected = f"{address}: no answer from process 0 within 1 s"
     launch = Launch(address, 2, 1, timeout=1)
-    with pytest.raises(ProcessesError, match=says), joined(launch, lambda error: None):
+    with pytest.raises(ProcessesError, match=expected), joined(launch, lambda error: None):
         pytest.fail("joined nobody")
 
 
-def test_alone_nothing_is_joined_and_all_is_the_same(environment):
+def test_a_single_process_joins_nothing(environment):
     with joined(Launch(), lambda error: None):
         check_same("numbers", {"a": (1, 2)})
     with pytest.raises(ZeroDivisionError), joined(Launch(), lambda error: None):

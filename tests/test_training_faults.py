@@ -1,5 +1,6 @@
-"""Data that vanish or change in mid-run: told by file and record, and nothing is lost."""
+"""Data that vanish or change during a run: errors name file and record, and the run resumes."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from small import small_config
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.data.store.prepare_folder import prepare_folder
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.training import run
 from retinanet_jax.training.evaluation import Evaluation
@@ -26,7 +28,7 @@ IMAGES = 60  # of noise, so that a file of records has many chunks
 
 @pytest.fixture
 def config(tmp_path):
-    """A run on a folder of images, prepared as ArrayRecord in tmp_path/cache."""
+    """A run on a folder of images, which is read in place."""
     root, rng = tmp_path / "folder", np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -48,9 +50,22 @@ def config(tmp_path):
     )  # fmt: skip
 
 
+@pytest.fixture
+def prepared(config, tmp_path):
+    """The same run on ArrayRecord files."""
+    folder = prepare_folder(config.data, tmp_path / "prepared")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(folder)))
+
+
 def records_of(config) -> Path:
-    (file,) = Path(config.data.cache_dir).rglob("folder-train.array_record*")
+    (file,) = Path(config.data.root).rglob("folder-train.array_record*")
     return file
+
+
+def files_of(config) -> list[Path]:
+    """The files that training reads."""
+    images = sorted(Path(config.data.root).glob("images/*.png"))
+    return images or [records_of(config)]
 
 
 def cut(path: Path) -> None:
@@ -65,7 +80,7 @@ def change(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "is_open", "says"),
+    ("damage", "is_open", "expected"),
     [
         (cut, True, "is not there any more: the file was cut"),
         (change, True, "hash mismatch"),
@@ -73,24 +88,23 @@ def change(path: Path) -> None:
         (Path.unlink, False, "No such file"),
     ],
 )
-def test_records_that_cannot_be_read_are_named(config, harm, is_open, says):
-    load_dataset(config.data, "train")  # prepares it
-    source, file = load_dataset(config.data, "train").source, records_of(config)
+def test_damaged_records_are_named(prepared, damage, is_open, expected):
+    source, file = load_dataset(prepared.data, "train").source, records_of(prepared)
     if is_open:
         source[0]
-    harm(file)
+    damage(file)
     with pytest.raises(DataError) as error:
         for i in range(IMAGES):
             source[i]
     text = str(error.value)
-    assert text.startswith(f"{file}: record ") and says in text
+    assert text.startswith(f"{file}: record ") and expected in text
     assert "prepare the data again" in text
 
 
-def test_a_file_that_is_deleted_while_it_is_open_is_read_to_the_end(config):
-    source = load_dataset(config.data, "train").source
+def test_an_open_file_is_readable_after_it_was_deleted(prepared):
+    source = load_dataset(prepared.data, "train").source
     first = source[0].image
-    records_of(config).unlink()
+    records_of(prepared).unlink()
     assert len({source[i].image_id for i in range(IMAGES)}) == IMAGES
     np.testing.assert_array_equal(source[0].image, first)
 
@@ -110,28 +124,37 @@ def setup_that(acts) -> TrainingSetup:
 
 
 def train(config, workdir: Path, acts=lambda step: None) -> float:
-    """What the state was at the end."""
+    """The state at the end."""
     with (
-        mock.patch.object(run, "make_setup", lambda *_: setup_that(acts)),
-        mock.patch.object(run, "evaluate_and_log", lambda *_: Evaluation({"AP": 0.0}, {}, [])),
+        mock.patch.object(run, "make_setup", lambda *_, **__: setup_that(acts)),
+        mock.patch.object(
+            run, "evaluate_and_log", lambda *_, **__: Evaluation({"AP": 0.0}, {}, [])
+        ),
     ):
         train_and_evaluate(config, workdir)
     return float(Checkpoints(workdir / "checkpoints").read_part(("params",))["params"]["seen"])
 
 
-@pytest.mark.parametrize("harm", [cut, change])
-def test_a_run_whose_data_are_harmed_says_so_and_goes_on_when_they_are_back(config, tmp_path, harm):
-    straight, whole = train(config, tmp_path / "straight"), records_of(config).read_bytes()
+@pytest.mark.parametrize("kind", ["config", "prepared"])
+@pytest.mark.parametrize("damage", [cut, change])
+def test_a_run_ends_on_damaged_data_and_resumes_once_they_are_restored(
+    request, tmp_path, kind, damage
+):
+    config = request.getfixturevalue(kind)
+    straight = train(config, tmp_path / "straight")
+    whole = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files_of(config)}
 
     def acts(step):
         if step == 7:
-            harm(records_of(config))
+            for path in whole:
+                damage(path)
 
     with pytest.raises(ExampleError) as error:
-        train(config, tmp_path / "harmed", acts)
+        train(config, tmp_path / "damaged", acts)
     text = str(error.value)
-    assert str(records_of(config)) in text and "image id" in text
-    assert "the same command goes on from the last checkpoint" in text
-    assert Checkpoints(tmp_path / "harmed/checkpoints").latest_step() >= 6
-    records_of(config).write_bytes(whole)
-    assert train(config, tmp_path / "harmed") == straight
+    assert any(str(path) in text for path in whole) and "image id" in text
+    assert Checkpoints(tmp_path / "damaged/checkpoints").latest_step() >= 6
+    for path, (content, time) in whole.items():
+        path.write_bytes(content)
+        os.utime(path, ns=(time, time))
+    assert train(config, tmp_path / "damaged") == straight

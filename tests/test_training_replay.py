@@ -1,4 +1,4 @@
-"""A step run again alone; a NaN in one image is found by it and does no harm to the run."""
+"""Replay of one step; a NaN in one image is found, and does not end the run."""
 
 import json
 from pathlib import Path
@@ -27,14 +27,14 @@ CONFIG = small_config(model__norm="group", train__max_skipped=1)
 
 
 class CompiledOnce:
-    """`make_setup`, the compiled step of which is shared by all runs of this file."""
+    """`make_setup`, with one compiled step for all runs of this file."""
 
     def __init__(self):
-        self._learner = None
+        self._setup = None
 
-    def __call__(self, *arguments):
-        self._learner = self._learner or make_setup(*arguments)
-        return self._learner._replace(state=jax.tree.map(jnp.copy, self._learner.state))
+    def __call__(self, *arguments, **keywords):
+        self._setup = self._setup or make_setup(*arguments, **keywords)
+        return self._setup._replace(state=jax.tree.map(jnp.copy, self._setup.state))
 
 
 def sick_image(step: int) -> int:
@@ -46,7 +46,7 @@ def sick_image(step: int) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def sick():
-    """Images are float32, and that one of step 3 has a pixel that is no number."""
+    """Makes images float32; one image of step 3 gets a NaN pixel."""
     image_id = sick_image(3)
 
     def infected(batches, arrays, mesh):
@@ -63,7 +63,9 @@ def sick():
         mock.patch.object(replay, "prefetch_to_device", infected),
         mock.patch.object(run, "make_setup", compiled),
         mock.patch.object(replay, "make_setup", compiled),
-        mock.patch.object(run, "evaluate_and_log", lambda *_: Evaluation({"AP": 0.0}, {}, [])),
+        mock.patch.object(
+            run, "evaluate_and_log", lambda *_, **__: Evaluation({"AP": 0.0}, {}, [])
+        ),
     ):
         yield image_id
 
@@ -84,7 +86,7 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_step_with_a_nan_is_left_out_and_the_run_goes_on(finished):
+def test_a_step_with_a_nan_is_skipped(finished):
     assert [lines(finished)[step]["skipped"] for step in (1, 2, 3, 4)] == [0, 0, 1, 0]
     checkpoints = Checkpoints(finished / "checkpoints")
     assert checkpoints.latest_step() == 4
@@ -92,8 +94,8 @@ def test_the_step_with_a_nan_is_left_out_and_the_run_goes_on(finished):
     assert all(np.isfinite(x).all() for x in arrays)
 
 
-def test_where_none_may_be_left_out_the_run_ends_and_names_the_image(sick, tmp_path):
-    with pytest.raises(DivergenceError, match=rf"step 3 .*: shapes train: .*\b{sick}\b"):
+def test_without_skipping_the_run_ends_and_names_the_image(sick, tmp_path):
+    with pytest.raises(DivergenceError, match=rf"step 3: .*: shapes train: .*\b{sick}\b"):
         train_and_evaluate(small_config(model__norm="group"), tmp_path)
     report = json.loads((tmp_path / "divergence/step_000003/report.json").read_text())
     assert str(sick) in report["images"] and report["values"]["loss"] == "nan"
@@ -106,7 +108,7 @@ def test_where_none_may_be_left_out_the_run_ends_and_names_the_image(sick, tmp_p
 def test_a_replay_finds_the_image_and_changes_nothing_else(sick, finished, capsys):
     before = files(finished)
     report = replay.replay_step(CONFIG, finished, 3)
-    assert "runs the steps 3 to 3 again" in capsys.readouterr().out
+    assert "running steps 3 to 3 again" in capsys.readouterr().out
     not_finite = [
         row["name"] for row in report["losses_by_image"] if not np.isfinite(row["class_loss"])
     ]
@@ -124,8 +126,8 @@ def test_a_replay_finds_the_image_and_changes_nothing_else(sick, finished, capsy
 def test_a_replay_is_the_step_as_it_was(finished, capsys):
     """Step 4, from the checkpoint of step 2, with step 3 between them."""
     report = replay.replay_step(CONFIG, finished, 4)
-    said = capsys.readouterr().out
-    assert "runs the steps 3 to 4 again" in said and "warning" not in said
+    output = capsys.readouterr().out
+    assert "running steps 3 to 4 again" in output and "warning" not in output
     line = lines(finished)[4]
     for name in ("loss", "class_loss", "box_loss", "gradient_norm", "gradient_norm/fpn"):
         assert report["values"][name] == line[name]
@@ -135,15 +137,22 @@ def test_a_replay_is_the_step_as_it_was(finished, capsys):
             assert sum(row[name] for row in rows) == pytest.approx(line[name], rel=1e-5)
         assert sum(row["num_positives"] for row in rows) / 4 == pytest.approx(line["positives"])
     for words in ("P3", "gradient_norm/class_head: ", "0.0025 published, for this batch size"):
-        assert words in said
+        assert words in output
 
 
-def test_a_replay_without_checkpoints_begins_at_the_first_state(finished, tmp_path):
+def test_a_replay_without_checkpoints_starts_from_the_first_state(finished, tmp_path):
     report = replay.replay_step(CONFIG, tmp_path, 1)
     assert report["values"]["loss"] == lines(finished)[1]["loss"]
 
 
+def test_changed_settings_are_logged_with_old_and_new_value(finished, capsys):
+    changed = small_config(model__norm="group", train__max_skipped=1, optimizer__momentum=0.5)
+    replay.replay_step(changed, finished, 1)
+    output = capsys.readouterr().out
+    assert "warning: changed settings:\nconfig.optimizer.momentum was 0.9 and is 0.5\n" in output
+
+
 @pytest.mark.parametrize("step", [0, 5])
-def test_a_step_that_is_none_says_which_are(step, tmp_path):
-    with pytest.raises(ConfigError, match=f"--replay={step}: the run has the steps 1 to 4"):
+def test_an_invalid_step_is_an_error(step, tmp_path):
+    with pytest.raises(ConfigError, match=f"--replay={step}: not a step of the run, 1 to 4"):
         replay.replay_step(CONFIG, tmp_path, step)

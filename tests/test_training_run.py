@@ -1,8 +1,9 @@
-"""Whole runs on the built-in dataset: resuming, evaluating, stopping, what lies there after."""
+"""Whole runs on the built-in dataset: resuming, evaluating, stopping, the files they write."""
 
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +14,9 @@ import pytest
 from small import small_config
 
 from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.sources import Annotated
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.predict import make_predict_fn, read_variables
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
@@ -22,6 +25,8 @@ from retinanet_jax.training import loop, run
 from retinanet_jax.training.evaluation import Evaluation, evaluate
 from retinanet_jax.training.loop import DivergenceError
 from retinanet_jax.training.run import evaluate_workdir, train_and_evaluate
+from retinanet_jax.training.run_checks import evaluation_warnings
+from retinanet_jax.training.setup import RunCache, load_datasets
 from retinanet_jax.training.step import TrainState
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
@@ -46,7 +51,7 @@ def finished(tmp_path_factory):
     return config, workdir, train_and_evaluate(config, workdir)
 
 
-def test_a_run_leaves_what_the_readme_says(finished):
+def test_a_run_writes_its_files(finished):
     _, workdir, found = finished
     assert list(found.summary) == NAMES
     assert [line["step"] for line in lines(workdir, "train")] == [1, 2, 3, 4]
@@ -62,7 +67,7 @@ def test_a_run_leaves_what_the_readme_says(finished):
 
 
 def write_faulty_folder(root: Path) -> None:
-    """Two images a split, one of them missing, and a class without a box."""
+    """Two images per split, one of them missing, and a class without boxes."""
     (root / "images").mkdir()
     (root / "annotations").mkdir()
     cv2.imwrite(str(root / "images/a.png"), np.zeros((64, 64, 3), np.uint8))
@@ -80,38 +85,38 @@ def write_faulty_folder(root: Path) -> None:
         (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
 
 
-def test_what_was_skipped_or_changed_is_told_at_the_end(tmp_path, monkeypatch, capsys):
+def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
     write_faulty_folder(tmp_path)
     config = small_config(
         data__name="folder", data__root=str(tmp_path), data__cache_dir=str(tmp_path / "cache"),
         data__eval_split="val", data__on_error="skip",
     )  # fmt: skip
-    found = Evaluation({}, {}, [])
+    found = Evaluation({"AP": None}, {}, [])
 
     def no_steps(*arguments):
         arguments[-1].add(image_id=7, boxes=103, max_boxes=100)
         return mock.Mock(spec=TrainState)
 
-    # All that would compile is left out.
+    # Without what compiles.
     monkeypatch.setattr(run, "make_setup", mock.Mock())
-    monkeypatch.setattr(run, "_introduce", mock.Mock())
+    monkeypatch.setattr(run, "log_start", mock.Mock())
     monkeypatch.setattr(run, "run_steps", no_steps)
-    monkeypatch.setattr(run, "evaluate_and_log", lambda *_: found)
+    monkeypatch.setattr(run, "evaluate_and_log", lambda *_, **__: found)
     monkeypatch.setattr(run, "keep_best", lambda *_: False)
     assert train_and_evaluate(config, tmp_path / "workdir") is found
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for line in (
-        f"{tmp_path} train: 1 skipped or changed while reading (the whole list is in ",
+        f"{tmp_path} train: 1 skipped or changed while reading:",
         "1 x missing image: instances_train.json: image id 1",
         "1 of 2 classes have no box and are not learned: background",
         f"{tmp_path} val: 1 skipped or changed",
         "max_boxes left out 3 boxes, the smallest, of 1 images: id 7",
     ):
-        assert line in said
-    assert (tmp_path / "workdir/data_notes.txt").read_text() in said
+        assert line in output
+    assert (tmp_path / "workdir/data_notes.txt").read_text() in output
 
 
-def test_stopped_and_continued_is_the_run_without_the_stop(finished, tmp_path, monkeypatch):
+def test_a_stopped_and_resumed_run_ends_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):
     config, workdir, found = finished
     # A stop after step 3, between the checkpoints of 2 and 4.
     add = loop.Meter.add
@@ -133,12 +138,12 @@ def test_stopped_and_continued_is_the_run_without_the_stop(finished, tmp_path, m
     assert [line["step"] for line in lines(tmp_path, "train")] == [1, 2, 3, 4]
 
 
-def test_evaluation_by_itself_gives_the_same_numbers(finished):
+def test_evaluate_workdir_gives_the_same_metrics(finished):
     _, workdir, found = finished
     assert evaluate_workdir(None, workdir).summary == found.summary
 
 
-def test_evaluation_takes_the_network_from_the_checkpoint(finished):
+def test_evaluation_uses_the_network_of_the_checkpoint(finished):
     _, workdir, found = finished
     other = small_config(anchors__size=3.0, model__head_channels=32)
     assert evaluate_workdir(other, workdir).summary == found.summary
@@ -158,7 +163,7 @@ def test_an_evaluation_compiles_once_for_all_batches(finished):
     assert predict_fn.compiled._cache_size() == 1
 
 
-def test_the_detector_sees_what_the_evaluation_saw(finished):
+def test_the_detector_finds_what_the_evaluation_found(finished):
     config, workdir, found = finished
     detector = Detector.from_checkpoint(workdir)
     source = load_dataset(config.data, "validation").source
@@ -176,30 +181,123 @@ def test_a_finished_run_started_again_only_evaluates(finished, capsys):
     config, workdir, found = finished
     before = arrays(workdir)
     assert train_and_evaluate(config, workdir).summary == found.summary
-    assert "all steps are done" in capsys.readouterr().out
+    assert "config.train.steps=4 is reached: evaluates only" in capsys.readouterr().out
     for x, y in zip(arrays(workdir), before, strict=True):
         np.testing.assert_array_equal(x, y)
 
 
-def test_another_model_in_the_same_workdir_is_refused(finished):
+def test_fewer_steps_than_the_checkpoint_evaluates_it(finished, tmp_path, capsys):
+    config, workdir, found = finished
+    shutil.copytree(workdir, tmp_path / "copy")
+    (tmp_path / "copy/best/results.json").unlink()  # the evaluation is the best again
+    fewer = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=2))
+    assert train_and_evaluate(fewer, tmp_path / "copy").summary == found.summary
+    output = capsys.readouterr().out
+    assert "resumes at step 4" in output and "config.train.steps=2 is reached" in output
+    assert json.loads((tmp_path / "copy/results.json").read_text())["step"] == 4
+    assert Checkpoints(tmp_path / "copy/best/checkpoints").latest_step() == 4
+
+
+def test_changed_settings_of_a_resumed_run_are_logged_with_old_and_new_value(
+    finished, tmp_path, capsys
+):
+    config, workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "copy")
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=0.5)
+    shapes = dataclasses.replace(config.data.shapes, num_eval=3)
+    changed = dataclasses.replace(
+        config, optimizer=optimizer, data=dataclasses.replace(config.data, shapes=shapes)
+    )
+    train_and_evaluate(changed, tmp_path / "copy")
+    assert (
+        "resumes with changed settings:\n"
+        "config.data.shapes.num_eval was 5 and is 3\n"
+        "config.optimizer.learning_rate was 0.01 and is 0.5\n"
+    ) in capsys.readouterr().out
+    train_and_evaluate(config, workdir)
+    assert "changed settings" not in capsys.readouterr().out
+
+
+def without_objects(dataset, crowd: bool = False):
+    """The dataset with no boxes, or with crowds only."""
+
+    class Source:
+        def __len__(self):
+            return len(dataset.source)
+
+        def __getattr__(self, name):
+            return getattr(dataset.source, name)
+
+        def __getitem__(self, index):
+            example, keep = dataset.source[index], slice(None if crowd else 0)
+            fields = {name: getattr(example, name)[keep] for name in ("boxes", "labels", "areas")}
+            return example._replace(**fields, crowd=np.ones(len(fields["boxes"]), bool))
+
+        def annotated(self, index):
+            return Annotated(*self[index][1:5], dataset.source.image_size(index))
+
+    truth = dataset.ground_truth() | {"annotations": []}
+    return dataclasses.replace(dataset, source=Source(), ground_truth=lambda: truth)
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+@pytest.mark.parametrize("on_error", ["strict", "skip"])
+def test_training_without_objects_is_an_error_before_the_first_step(tmp_path, crowd, on_error):
+    config = small_config(data__on_error=on_error)
+    train_set, eval_set = load_datasets(config.data)
+    cache = RunCache()
+    cache.datasets = lambda _: (without_objects(train_set, crowd), eval_set)
+    with (
+        mock.patch.object(run, "make_setup", side_effect=AssertionError("compiled")),
+        pytest.raises(DataError, match=r"shapes train: none of its 16 images has an object"),
+    ):
+        train_and_evaluate(config, tmp_path, cache)
+
+
+def test_an_evaluation_without_objects_is_undefined_and_logged_before(tmp_path, capsys):
+    config = small_config(train__steps=1, evaluation__example_images=0)
+    train_set, eval_set = load_datasets(config.data)
+    cache = RunCache()
+    cache.datasets = lambda _: (train_set, without_objects(eval_set))
+    found = train_and_evaluate(config, tmp_path, cache)
+    assert set(found.summary.values()) == set(found.per_class.values()) == {None}
+    output = capsys.readouterr().out
+    warning = "warning: none of the 5 evaluation images of shapes validation has an object"
+    assert output.index(warning) < output.index("step 1/1")
+    assert re.search(r"AP +│ +- ", output) and "-1.0" not in output
+    assert not (tmp_path / "best").exists()
+    for text in ((tmp_path / name).read_text() for name in ("results.json", "metrics.jsonl")):
+        assert '"AP": null' in text
+
+
+def test_more_detections_than_coco_counts_are_logged():
+    dataset = load_dataset(small_config().data, "validation")
+    assert evaluation_warnings(dataset, small_config()) == []
+    (warning,) = evaluation_warnings(dataset, small_config(postprocess__max_detections=300))
+    assert "max_detections=300: COCO's AP uses the 100 detections" in warning
+    voc = small_config(postprocess__max_detections=300, evaluation__metric="voc")
+    assert evaluation_warnings(dataset, voc) == []
+
+
+def test_another_model_in_the_same_workdir_is_an_error(finished):
     config, workdir, _ = finished
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, prior=0.5))
     with pytest.raises(CheckpointError, match=r"config\.model\.prior was 0\.01 and is 0\.5; use"):
         train_and_evaluate(other, workdir)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_checkpoint(tmp_path):
     config = small_config(
         optimizer__learning_rate=1e30, train__checkpoint_every=1, data__mix=("shapes::train[:4]*2",)
     )
     with pytest.raises(DivergenceError) as error:
         train_and_evaluate(config, tmp_path)
     text = str(error.value)
-    assert "the loss or the gradient of step 2 is not finite (" in text
+    assert text.startswith("step 2: the loss or the gradient is not finite (")
     assert (
         "class_loss" in text
         and "box_loss" in text
-        and re.search(r"image ids of the batch: shapes train(\[:4\])?: \d", text)
+        and re.search(r"Image ids of the batch: shapes train(\[:4\])?: \d", text)
     )
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 1
     report = json.loads((tmp_path / "divergence/step_000002/report.json").read_text())
@@ -209,22 +307,22 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     assert image.shape == (480, 4 * 480, 3) and image.std() > 10
 
 
-def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_is_made_up_at_the_next_start(tmp_path, monkeypatch):
     config = small_config(train__evaluate_every=2, train__checkpoint_every=100)
-    judged = []
+    evaluated = []
 
-    def judge(*arguments):
-        judged.append(arguments[6])
+    def interrupted(*arguments, **_):
+        evaluated.append(arguments[6])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "evaluate_and_log", judge)
+    monkeypatch.setattr(run, "evaluate_and_log", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(config, tmp_path)
         assert Checkpoints(tmp_path / "checkpoints").latest_step() == 2
-    assert judged == [2, 2]
+    assert evaluated == [2, 2]
 
 
-def test_evaluating_an_empty_workdir_says_so(tmp_path):
-    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+def test_evaluating_an_empty_workdir_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint; train first"):
         evaluate_workdir(small_config(), tmp_path)

@@ -177,5 +177,22 @@ def expected_collectives(shard_state: bool) -> Counter:
 
 @pytest.mark.parametrize(("name", "shard_state"), [("whole", False), ("divided", True)])
 def test_no_collective_is_in_the_step_without_a_reason(found, name, shard_state):
-    listed = Counter({tuple(key): count for *key, count in found[name]["collectives"]})
-    assert listed == expected_collectives(shard_state)
+    assert listed_collectives(found[name], "step") == expected_collectives(shard_state)
+
+
+@pytest.mark.parametrize(("name", "shard_state"), [("whole", False), ("divided", True)])
+def test_prediction_gathers_divided_parameters_and_nothing_else(found, name, shard_state):
+    params = shapes_of_state(small_config(), num_classes=5).params
+    mesh = jax.sharding.AbstractMesh((8,), ("data",))
+    sharding = state_sharding(params, mesh, MeshConfig(shard_state=shard_state))
+    expected = Counter(
+        ("all-gather", "f32", x.size)
+        for x, placed in zip(jax.tree.leaves(params), jax.tree.leaves(sharding), strict=True)
+        if not placed.is_fully_replicated
+    )
+    assert listed_collectives(found[name], "predict") == expected
+    assert bool(expected) == shard_state
+
+
+def listed_collectives(of_state: dict, function: str) -> Counter:
+    return Counter({tuple(key): count for *key, count in of_state["collectives"][function]})

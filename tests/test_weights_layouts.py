@@ -1,4 +1,4 @@
-"""detectron2's and MMDetection's files: torchvision's golden weights in their layouts."""
+"""Files of detectron2 and MMDetection: torchvision's golden weights in their layouts."""
 
 import dataclasses
 
@@ -37,11 +37,12 @@ def write_detectron2(path, state):
     return path
 
 
-def write_mmdetection(path, state):
+def write_mmdetection(path, state, classes=()):
     """As torch.save writes {'meta': ..., 'state_dict': ...}."""
     arrays = checkpoint_layouts.mmdetection_state(state)
     tensors = {key: whole(str(n), array) for n, (key, array) in enumerate(arrays.items())}
-    content = b"}(" + text("meta") + dictionary({"epoch": text("12")})
+    names = b"(" + b"".join(map(text, classes)) + b"t"
+    content = b"}(" + text("meta") + dictionary({"epoch": text("12"), "CLASSES": names})
     content += text("state_dict") + dictionary(tensors) + b"u"
     storages = {str(n): array.tobytes() for n, array in enumerate(arrays.values())}
     path.write_bytes(torch_zip(pickled(content), storages))
@@ -104,14 +105,14 @@ def test_mmdetection_gives_the_same_network(state, reference, tmp_path):
     assert different == {"pretrained", "relu_before_p7"}
 
 
-def test_the_name_tells_mmdetections_style(small, tmp_path):
+def test_the_file_name_gives_mmdetections_style(small, tmp_path):
     """The keys and shapes of its caffe style are the same."""
     cut = keep_classes(small, COCO_CATEGORIES.ids)
     for name, recipe, stride_on, order in (
         ("retinanet_r18_fpn_1x_coco.pth", "mmdetection", "3x3", "rgb"),
         ("retinanet_r18_caffe_fpn_1x_coco.pth", "mmdetection_caffe", "1x1", "bgr"),
     ):
-        loaded = load_checkpoint(write_mmdetection(tmp_path / name, cut))
+        loaded = load_checkpoint(write_mmdetection(tmp_path / name, cut, COCO_CATEGORIES.names))
         assert loaded.recipe == recipe and loaded.categories == COCO_CATEGORIES
         assert (loaded.config.model.stride_on, loaded.config.pixels.order) == (stride_on, order)
 
@@ -142,11 +143,14 @@ def test_every_array_is_used_or_named(layout, small, tmp_path):
         assert name in str(error.value)
 
 
-def test_the_number_of_classes_tells_coco(small, tmp_path):
+def test_the_model_zoo_has_the_classes_of_coco(small, tmp_path):
     """80 of the 91 channels: contiguous labels."""
     cut = keep_classes(small, COCO_CATEGORIES.ids)
     loaded = load_checkpoint(write_detectron2(tmp_path / "model.pkl", cut))
     assert loaded.categories == COCO_CATEGORIES
     assert loaded.variables["params"]["class_head"]["output"]["bias"].shape == (720,)
+    own = tuple(f"part {n}" for n in range(80))
+    mine = load_checkpoint(write_mmdetection(tmp_path / "mine.pth", cut, own))
+    assert mine.categories.names == own
     with pytest.raises(WeightsError, match=r"'torchvision_v2' does not fit its keys.*detectron2"):
         load_checkpoint(tmp_path / "model.pkl", "torchvision_v2")

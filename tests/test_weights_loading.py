@@ -1,4 +1,4 @@
-"""load_checkpoint: whose file it is, which network, which recipe; what it refuses."""
+"""load_checkpoint: project, network, recipe and class names of a file; what it refuses."""
 
 import dataclasses
 import http.server
@@ -13,7 +13,8 @@ from local_server import serving
 from retinanet_jax.core.resnet import ARCHITECTURES
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
 from retinanet_jax.inference.detector import Detector
-from retinanet_jax.weights import WeightsError, load_checkpoint
+from retinanet_jax.runtime.download import file_sha256
+from retinanet_jax.weights import PUBLIC_WEIGHTS, WeightsError, load_checkpoint
 from retinanet_jax.weights.network import read_backbone
 from retinanet_jax.weights.projects import BACKBONE
 
@@ -56,8 +57,9 @@ def model_fields(loaded, *names):
         ),
     ],
 )
-def test_network_and_recipe_are_told_from_the_arrays(golden_dir, tmp_path, name, recipe, fields):
-    loaded = load_checkpoint(saved(tmp_path, golden_models.state_dict(golden_dir, name)))
+def test_the_arrays_give_network_and_recipe(golden_dir, tmp_path, name, recipe, fields):
+    path = saved(tmp_path, golden_models.state_dict(golden_dir, name))
+    loaded = load_checkpoint(path, class_names="coco")
     assert loaded.recipe == recipe and loaded.categories == COCO_CATEGORIES
     names = ("backbone", "extra_levels_from", "head_norm", "norm", "frozen_stages")
     assert model_fields(loaded, *names) == fields
@@ -65,16 +67,37 @@ def test_network_and_recipe_are_told_from_the_arrays(golden_dir, tmp_path, name,
     assert all(key.endswith("num_batches_tracked") for key in counters)
     assert cut.startswith("classes 0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83 of head.class")
     assert loaded.report.random == () and loaded.config.model.norm_epsilon == 1e-5
+    assert loaded.config.model.precision == "highest"
 
 
-def test_the_published_coco_weights_of_v1_have_epsilon_zero(small, tmp_path):
-    """Told from the file's name (or hash), or said: the arrays do not tell."""
-    published = saved(tmp_path, small, "retinanet_resnet50_fpn_coco-anything.npz")
-    assert load_checkpoint(published).config.model.norm_epsilon == 0
-    other = saved(tmp_path, small, "mine.npz")
-    assert load_checkpoint(other).config.model.norm_epsilon == 1e-5
-    said = load_checkpoint(other, "torchvision_v1_coco")
-    assert said.config.model.norm_epsilon == 0 and said.recipe == "torchvision_v1_coco"
+def test_the_published_coco_weights_of_v1_have_epsilon_zero(small, tmp_path, monkeypatch):
+    """By the file's hash or the argument; a file that has their name is another one."""
+    path = saved(tmp_path, small, "retinanet_resnet50_fpn_coco-eeacb38b.npz")
+    loaded = load_checkpoint(path)
+    assert loaded.config.model.norm_epsilon == 1e-5 and loaded.recipe == "torchvision_v1"
+    assert loaded.categories.names[:2] == ("class 0", "class 1")
+    given = load_checkpoint(path, "torchvision_v1_coco")
+    assert given.config.model.norm_epsilon == 0 and given.recipe == "torchvision_v1_coco"
+    name = "torchvision/retinanet_resnet50_fpn"
+    published = PUBLIC_WEIGHTS[name]._replace(sha256=file_sha256(path)[:8])
+    monkeypatch.setitem(PUBLIC_WEIGHTS, name, published)
+    by_hash = load_checkpoint(path.rename(tmp_path / "mine.npz"))
+    assert by_hash.config.model.norm_epsilon == 0 and by_hash.categories == COCO_CATEGORIES
+
+
+def test_class_names_are_given_or_numbers(small, tmp_path):
+    """91 channels may be anyone's classes."""
+    path = saved(tmp_path, small)
+    loaded = load_checkpoint(path)
+    assert loaded.categories.names == tuple(f"class {n}" for n in range(91))
+    assert "--class_names" in loaded.report.summary() and "'coco'" in loaded.report.summary()
+    names = [f"part {n}" for n in range(91)]
+    named = load_checkpoint(path, class_names=names)
+    assert named.categories.names == tuple(names)
+    assert "--class_names" not in named.report.summary()
+    assert Detector.from_pretrained(path, class_names="coco").categories == COCO_CATEGORIES
+    with pytest.raises(WeightsError, match="class_names: 2 names for the 91 classes"):
+        load_checkpoint(path, class_names=["cat", "dog"])
 
 
 def test_raw_labels_keep_all_channels(small, tmp_path):
@@ -98,7 +121,7 @@ def test_coco_labels_are_the_same_detections(golden_dir, small, tmp_path):
     path, image = saved(tmp_path, trained), golden_models.images(golden_dir)[0]
     found = {}
     for raw in (False, True):
-        loaded = load_checkpoint(path, raw_labels=raw)
+        loaded = load_checkpoint(path, raw_labels=raw, class_names="coco")
         pipeline = dataclasses.replace(loaded.config.pipeline, min_side=96, max_side=160)
         config = dataclasses.replace(loaded.config, pipeline=pipeline)
         found[raw] = Detector(loaded.variables, config, loaded.categories)(image)
@@ -136,7 +159,7 @@ def test_detector_of_other_classes_gets_numbers_for_names(small, tmp_path):
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_backbones_are_told_from_their_shapes(golden_dir, name):
+def test_shapes_give_the_backbone(golden_dir, name):
     torchvision_has = name != "resnext101_32x4d"
     shapes = golden_models.shapes(golden_dir, name if torchvision_has else "resnext101_64x4d")
     empty = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
@@ -145,7 +168,7 @@ def test_backbones_are_told_from_their_shapes(golden_dir, name):
     assert read_backbone(empty, BACKBONE.key_of) == name
 
 
-def test_backbone_with_what_timm_leaves_out(golden_dir, tmp_path):
+def test_a_backbone_without_classifier_and_counters(golden_dir, tmp_path):
     """timm's safetensors of a network without classifier: no counters, no fc."""
     state = golden_models.state_dict(golden_dir, "resnet18")
     whole = load_checkpoint(saved(tmp_path, state))
@@ -186,7 +209,7 @@ def test_resnet_d_is_refused_by_name(golden_dir, tmp_path):
         load_checkpoint(saved(tmp_path, state))
 
 
-def test_what_cannot_be_a_checkpoint_is_refused(small, tmp_path):
+def test_other_networks_are_refused(small, tmp_path):
     key = "head.classification_head.cls_logits.bias"
     deltas = "head.regression_head.bbox_reg.bias"
     wide = {
@@ -198,20 +221,20 @@ def test_what_cannot_be_a_checkpoint_is_refused(small, tmp_path):
         )
     }
     lacking = {k: v for k, v in small.items() if k != key}
-    for state, says in (
+    for state, complaint in (
         ({"encoder.weight": np.zeros(3)}, "of no known project: torchvision"),
         (wide, "bottlenecks, 1 groups of 96; known are resnet18"),
         (lacking, f"missing: {key}"),
         (small | {key: np.zeros((), np.float32)}, f"{key}: has shape"),
-        (small | {key: np.zeros(820, np.float32)}, "it is no RetinaNet"),
+        (small | {key: np.zeros(820, np.float32)}, "not a RetinaNet"),
         (small | {deltas: np.zeros(12, np.float32)}, "3 anchors per location; torchvision_v1 has"),
     ):
         path = saved(tmp_path, state)
-        with pytest.raises(WeightsError, match=says) as error:
+        with pytest.raises(WeightsError, match=complaint) as error:
             load_checkpoint(path, raw_labels=True)
         assert str(path) in str(error.value)
     readers = (load_checkpoint, "does not exist"), (Detector.from_checkpoint, "no such workdir or")
-    for read, says in readers:
-        with pytest.raises(WeightsError, match=says):
+    for read, complaint in readers:
+        with pytest.raises(WeightsError, match=complaint):
             read(tmp_path / "nowhere.pth")
     assert not (tmp_path / "nowhere.pth").exists()

@@ -24,7 +24,7 @@ from checkpoint_writers import (
     whole,
 )
 
-from retinanet_jax.weights import unpickler
+from retinanet_jax.weights import pickle_constructors
 from retinanet_jax.weights.readers import read_state_dict
 from retinanet_jax.weights.weights_error import WeightsError
 
@@ -190,7 +190,7 @@ def _file(opcodes, layout):
 def _read(path, content):
     """Reads a file and asserts that nothing happened beyond that."""
     path.write_bytes(content)
-    before, modules = (dict(unpickler.CONSTRUCTORS), list(sys.path)), set(sys.modules)
+    before, modules = (dict(pickle_constructors.CONSTRUCTORS), list(sys.path)), set(sys.modules)
     copyreg.add_extension("os", "system", 0xF0)
     watched.clear()
     try:
@@ -198,7 +198,7 @@ def _read(path, content):
     finally:
         copyreg.remove_extension("os", "system", 0xF0)
         assert not watched and len is __builtins__["len"] and "json" in sys.modules
-        assert (dict(unpickler.CONSTRUCTORS), list(sys.path)) == before
+        assert (dict(pickle_constructors.CONSTRUCTORS), list(sys.path)) == before
         assert all(name.startswith("encodings.") for name in set(sys.modules) - modules)
         assert 0xF0 not in copyreg._extension_cache
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "serve",
     "export": "export",
     "import": "import_weights",
+    "weights": "weights",
     "inspect": "inspect_data",
     "prepare": "prepare_data",
     "sweep": "sweep",

@@ -7,60 +7,63 @@
 
 writes to the folder --out:
 
-    images/        each image and video with its boxes, below the same folders as the originals
-    detections.json  a COCO dataset, with a score for each annotation
-    detections.csv   file, class, score, x1, y1, x2, y2 in pixels; of a video, also the frame from 0
+    images/               each image and video with its boxes, in the folders of the originals
+    detections.coco.json  a COCO dataset, with a score for each annotation
+    detections.csv        file, class, score, x1, y1, x2, y2 in pixels; of a video, the frame from 0
 
-The first image of each shape takes longer: the network is compiled for it, once; the next start
-finds that done. Files that cannot be read are listed at the end, with the reasons, and the exit
-code is 3; all others are done.
+Boxes are in pixels of the image as shown: turned as its EXIF orientation says. Of a workdir, the
+best checkpoint is used. The first image of each shape takes longer, since the network is compiled;
+the next start finds it in the cache. Files that cannot be read are listed at the end, with the
+reasons, and the exit code is 3; all others are done.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from retinanet_jax.cli.model_arguments import add_model_arguments, read_model
+
 FORMATS = ("images", "coco", "csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Inputs, model, what is written and what is kept of the detections."""
+    """Inputs, model, outputs and thresholds."""
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image, video, folder, or 'pattern'")
-    add("--model", required=True, help="workdir of a run; or a RetinaNet: file, URL, hf:// address")
-    add("--out", type=Path, required=True, help="folder that is written")
+    add_model_arguments(parser)
+    add("--out", type=Path, required=True, help="folder to write")
     add("--threshold", type=float, default=0.4, help="lowest score, default 0.4")
     add("--classes", type=_list, help="only these, by name: person,dog")
-    add("--max", type=int, help="at most so many of an image; default: the model's, mostly 100")
+    add(
+        "--max",
+        type=int,
+        help="most detections of an image; default: the model's, mostly 100",
+    )
     add("--format", type=_formats, default=FORMATS, help="default: images,coco,csv")
-    add("--flip", action="store_true", help="look at the mirrored image too, and merge")
-    add("--scales", type=numbers, default=(1.0,), help="sizes to look at, and merge: 1,1.5")
+    add("--flip", action="store_true", help="also detect in the mirrored image, and merge")
+    add("--scales", type=numbers, default=(1.0,), help="sizes to detect at, and merge: 1,1.5")
     add("--batch_size", type=int, help="images at a time; default 8, on a CPU 1")
     add(
         "--canvas",
         choices=("few", "tight"),
         default="few",
         help="few, the default, pads images to two shapes and compiles twice; tight pads as little "
-        "as it can and compiles for every new size: of imported models, the same detections as "
-        "theirs to the last digit",
+        "as possible and compiles for every image size: imported models then detect exactly as in "
+        "their project",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Loads the model and detects."""
-    from absl import logging
-
     from retinanet_jax.cli.detect_files import Job, detect
     from retinanet_jax.cli.inputs import find_inputs
-    from retinanet_jax.inference.detector import Detector
+    from retinanet_jax.cli.outputs import check_writable
     from retinanet_jax.runtime.compilation_cache import keep_compilations
 
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it does not need
     out = arguments.out.expanduser()
     inputs = find_inputs(arguments.inputs, without=out / "images")
-    detector = Detector.from_checkpoint(
-        arguments.model, batch_size=arguments.batch_size, canvas=arguments.canvas
-    )
+    check_writable(out)
+    detector = make_detector(arguments)
     keep_compilations(detector.config.data.cache_dir)
     job = Job(
         inputs=inputs,
@@ -74,12 +77,20 @@ def run(arguments: argparse.Namespace) -> None:
             "scales": arguments.scales,
         },
     )
-    if failed := detect(_giving_enough(detector, arguments), job):
-        raise SystemExit(_tell(failed))
+    if failed := detect(_with_limits(detector, arguments), job):
+        raise SystemExit(_report(failed))
 
 
-def _giving_enough(detector, arguments: argparse.Namespace):
-    """The detector, or where it gives less than was asked for, one that gives more."""
+def make_detector(arguments: argparse.Namespace):
+    """The Detector of --model."""
+    from retinanet_jax.inference.detector import Detector
+
+    trained = read_model(arguments)
+    return Detector(*trained, batch_size=arguments.batch_size, canvas=arguments.canvas)
+
+
+def _with_limits(detector, arguments: argparse.Namespace):
+    """The detector, with the limits of its compiled function extended to --threshold and --max."""
     limits, more = detector.config.postprocess, {}
     if 0 <= arguments.threshold < limits.score_threshold:
         more["score_threshold"] = arguments.threshold
@@ -88,8 +99,8 @@ def _giving_enough(detector, arguments: argparse.Namespace):
     return detector.with_postprocess(**more) if more else detector
 
 
-def _tell(failed: list[Exception]) -> int:
-    """Prints what could not be read; returns the exit code."""
+def _report(failed: list[Exception]) -> int:
+    """Prints the inputs that could not be read; returns the exit code."""
     print(f"{len(failed)} of the inputs could not be read:", file=sys.stderr)
     for error in failed:
         print(f"  {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What `retinanet-jax detect` does: images and videos through a Detector into files."""
+"""The work of `retinanet-jax detect`: images and videos through a Detector into files."""
 
 import collections
 import contextlib
@@ -10,17 +10,18 @@ import numpy as np
 from tqdm import tqdm
 
 from retinanet_jax.cli.inputs import Inputs, drawn_paths
-from retinanet_jax.cli.outputs import WRITERS
+from retinanet_jax.cli.outputs import WRITERS, writing_to
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.read_ahead import read_ahead
 from retinanet_jax.data.pipeline.stream import thread_count
 from retinanet_jax.data.video import Video, VideoWriter
 from retinanet_jax.inference.detector import Detector
+from retinanet_jax.inference.label_fonts import missing_letters, missing_letters_note
 from retinanet_jax.inference.results import ImageDetections
 
 
 class Job(NamedTuple):
-    """What is asked for.
+    """Inputs and outputs.
 
     formats: of 'images', 'coco' and 'csv'.
     options: keyword arguments of Detector.stream.
@@ -33,18 +34,18 @@ class Job(NamedTuple):
 
 
 def detect(detector: Detector, job: Job) -> list[DataError]:
-    """Does the job, with a progress bar, and prints what was found.
+    """Does the job, with a progress bar, and prints a summary.
 
     Returns:
-      Why files could not be read; all others are done.
+      The errors of files that could not be read; all others are done.
 
     Raises:
-      ConfigError: an option cannot be.
-      DataError: there is nothing to do, or `out` cannot be written.
+      ConfigError: an option is invalid.
+      DataError: there is no image or video, or `out` cannot be written.
     """
     images, videos, left_out = job.inputs
     if not images and not videos:
-        what = f"none of {len(left_out)} files is an image or a video by its name"
+        what = f"none of {len(left_out)} files is an image or a video"
         raise DataError("no input", "inputs", "", what, "name an image itself")
     targets = drawn_paths(job.inputs, job.out / "images") if "images" in job.formats else {}
     _make_folders({job.out, *(target.parent for target in targets.values())})
@@ -52,6 +53,7 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
     opened = _opened(videos, failed)
     counts, objects = collections.Counter(), collections.Counter()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(writing_to(job.out))
         names = [name for name in job.formats if name in WRITERS]
         writers = [stack.enter_context(WRITERS[n](job.out, detector.categories)) for n in names]
         total = len(images) + sum(video.length for video in opened)
@@ -71,6 +73,8 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
                 record("frame", video.path, found, frame)
     places = [job.out / "images"] if targets else []
     print(_summary(counts, objects, left_out, [*places, *(writer.path for writer in writers)]))
+    if targets and (missing := missing_letters(detector.categories.names)):
+        print(missing_letters_note(missing, "names with them are drawn as `class N`"))
     return failed
 
 
@@ -107,26 +111,23 @@ def _frames(
 
     def draw(pair: tuple[int, ImageDetections]) -> tuple[int, ImageDetections, np.ndarray | None]:
         found = pair[1]
-        # As large as it is: all frames of a video have one size.
+        # Not enlarged: all frames of a video have one size.
         drawn = np.asarray(found.plot(long_side=max(found.size))) if target else None
         return *pair, drawn
 
-    count, stream = 0, detector.stream(video.path, **options)
+    def failed(_: int, error: DataError) -> None:
+        on_error(error)
+
+    stream = detector.stream(video.path, on_error=failed, **options)
     with VideoWriter(target, video.rate) if target else contextlib.nullcontext() as writer:
         for frame, found, drawn in _in_threads(stream, draw, detector):
             if writer:
                 writer.write(drawn)
-            count += 1
             yield frame, found
-    # The length in a sound file's header may be off by a few frames.
-    if count < 0.95 * video.length or not count:
-        what = f"ends after {count} of {video.length} frames"
-        fix = "it may be damaged; what was read is done"
-        on_error(DataError("short video", video.path, "", what, fix))
 
 
 def _in_threads(stream: Iterable[Any], work: Callable[[Any], Any], detector: Detector):
-    """`work` on each item of the stream, while the network works on the next ones."""
+    """`work` on each item of the stream in threads, while the network runs on the next ones."""
     threads = thread_count(detector.config.pipeline)
     return read_ahead(stream, work, threads=threads, ahead=2 * threads)
 
@@ -143,11 +144,8 @@ def _opened(paths: Sequence[Path], failed: list[DataError]) -> list[Video]:
 
 def _make_folders(folders: Iterable[Path]) -> None:
     for folder in folders:
-        try:
+        with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            fix = "name a folder that can be written"
-            raise DataError("output", folder, "", error.strerror or str(error), fix) from error
 
 
 def _summary(
@@ -163,10 +161,10 @@ def _summary(
     if len(objects) > 8:
         lines[0] += ", ..."
     if counts and not objects:
-        lines[0] += "; a lower --threshold gives less certain ones"
+        lines[0] += "; a lower --threshold shows less certain ones"
     if left_out:
         names = ", ".join(path.name for path in left_out[:5])
         more = ", ..." if len(left_out) > 5 else ""
-        lines.append(f"left out, not images by their names: {len(left_out)} files: {names}{more}")
+        lines.append(f"left out, not images: {len(left_out)} files: {names}{more}")
     lines += [f"written: {place}" for place in places]
     return "\n".join(lines)

@@ -3,13 +3,15 @@
     retinanet-jax export --format=stablehlo --model=runs/shapes --out=shapes.stablehlo
     retinanet-jax export --format=onnx --model=runs/shapes --out=shapes.onnx --canvas=128x128
 
-StableHLO runs with JAX alone on CPU, CUDA and TPU, ONNX with onnxruntime; images of any size go
-in. docs/export.md has the lines that run them.
+StableHLO runs with JAX alone on CPU, CUDA and TPU, ONNX with onnxruntime; both take images of any
+size. docs/export.md has the code that runs them. Of a workdir, the best checkpoint is exported.
 """
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+
+from retinanet_jax.cli.model_arguments import add_model_arguments, read_model
 
 FORMATS = ("stablehlo", "onnx")
 
@@ -17,26 +19,25 @@ FORMATS = ("stablehlo", "onnx")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the subcommand."""
     parser.add_argument("--format", required=True, help=" or ".join(FORMATS))
-    parser.add_argument(
-        "--model", required=True, help="workdir of a training, or a public RetinaNet: path or URL"
-    )
+    add_model_arguments(parser)
     parser.add_argument("--out", required=True, type=Path, help="file to write")
     parser.add_argument(
         "--canvas",
         default="",
         metavar="HEIGHTxWIDTH",
-        help="input of the network in pixels, into which images are fitted; by default "
-        "those of the Detector, one for landscapes and one for portraits",
+        help="input of the network in pixels, into which images are fitted; default: those of the "
+        "Detector, one for landscapes and one for portraits",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the file, whole or not at all, and says what is in it.
+    """Writes the file, whole or not at all, and prints its size and canvases.
 
     Raises:
-        DataError: an argument that cannot be, or a file that cannot be written.
+        DataError: an invalid argument, or a file that cannot be written.
         CheckpointError, WeightsError: there is no detector at --model.
     """
+    from retinanet_jax.cli.outputs import check_writable
     from retinanet_jax.data.data_errors import DataError
     from retinanet_jax.export.program import (
         choose_canvases,
@@ -44,22 +45,24 @@ def run(arguments: argparse.Namespace) -> None:
         largest_of,
         make_program,
     )
-    from retinanet_jax.inference.predict import read_trained
     from retinanet_jax.runtime.workdir import write_whole
 
     write = _writer(arguments.format)
-    trained = read_trained(arguments.model)
+    path = arguments.out.expanduser()
+    if path.is_dir():
+        raise DataError("out", "--out", str(path), "is a folder", "name a file in it")
+    check_writable(path.parent)
+    trained = read_model(arguments)
     canvases = choose_canvases(arguments.canvas, trained.config)
-    if arguments.format == "onnx":  # its runtimes would hold a network for each
+    if arguments.format == "onnx":  # its runtimes would hold one network per canvas
         canvases = [largest_of(canvases)]
     source = Path(arguments.model).name
     described = describe_program(trained, canvases, source)
     try:
         content = write(make_program(trained, canvases), described)
     except NotImplementedError as error:
-        what = f"cannot hold this network ({error})"
-        raise DataError("format", "--format", "'onnx'", what, "write stablehlo") from error
-    path = arguments.out.expanduser()
+        what = f"does not support this network ({error})"
+        raise DataError("format", "--format", "'onnx'", what, "use stablehlo") from error
     try:
         write_whole(path, content)
     except OSError as error:
@@ -67,15 +70,19 @@ def run(arguments: argparse.Namespace) -> None:
         raise DataError("out", "--out", str(path), what, fix) from error
     shapes = " or ".join(f"{height}x{width}" for height, width in canvases)
     print(f"{path}: {len(content) / 1e6:.1f} MB; images are fitted into {shapes} pixels")
+    if arguments.format == "stablehlo":
+        from retinanet_jax.export.stablehlo import READABLE_WITH
+
+        print(f"readable with {READABLE_WITH}; keep the model, to export again after that")
 
 
 def _writer(name: str) -> Callable[..., bytes]:
-    """From (program, metadata) to the content of the file."""
+    """The function from (program, metadata) to the content of the file."""
     from retinanet_jax.data.data_errors import DataError
 
     if name not in FORMATS:
-        fix = f"write {' or '.join(FORMATS)}"
-        raise DataError("format", "--format", repr(name), "is not known", fix)
+        fix = f"use {' or '.join(FORMATS)}"
+        raise DataError("format", "--format", repr(name), "is not supported", fix)
     if name == "stablehlo":
         from retinanet_jax.export.stablehlo import to_stablehlo
 

@@ -1,13 +1,13 @@
-"""Turn a public RetinaNet into a workdir of ours, and show what it sees on one image.
+"""Turn public weights into a workdir of ours, and show what they detect on one image.
 
-    retinanet-jax import --workdir=runs/imported \\
-        --checkpoint=https://download.pytorch.org/models/retinanet_resnet50_fpn_coco-eeacb38b.pth
+    retinanet-jax import --checkpoint=torchvision/retinanet_resnet50_fpn --workdir=runs/imported
     retinanet-jax import --checkpoint=model_final_5bd44e.pkl --workdir=runs/imported \\
         --image=photo.jpg
 
-Reads torchvision's, detectron2's and MMDetection's RetinaNets (a path, an https URL or
-hf://owner/name/file), says where each array went, and writes a checkpoint with the conventions of
-that project. The workdir is one like those of training: Detector.from_checkpoint(WORKDIR) reads it.
+Reads RetinaNets of torchvision, detectron2 and MMDetection: a name of `retinanet-jax weights`, a
+path, an https URL or hf://owner/name/file. Prints what became of each array, and writes a
+checkpoint with the conventions of that project. The workdir is like that of a training:
+Detector.from_checkpoint(WORKDIR) reads it.
 """
 
 import argparse
@@ -18,9 +18,14 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is imported, where to, and the image that shows it."""
     add = parser.add_argument
-    add("--checkpoint", required=True, help="path, https URL or hf:// address")
+    add("--checkpoint", required=True, help="name of public weights, path, https URL or hf://")
     add("--workdir", type=Path, required=True, help="where the import is written")
-    add("--source", help="recipe, where keys do not tell; see retinanet_jax/config/recipes.py")
+    add("--source", help="recipe, where keys do not give it; see retinanet_jax/config/recipes.py")
+    add(
+        "--class_names",
+        help="names of the classes: comma-separated, a file with one in each line, or coco",
+    )
+    add("--ema", action="store_true", help="take the moving average (EMA) of the weights")
     add(
         "--raw_labels",
         action="store_true",
@@ -30,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max_side", type=int, default=0, help="limit of the long side; 0: the recipe's, 1333")
     add("--image", type=Path, help="image to detect objects in")
     add("--drawing", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
-    add("--score", type=float, default=0.4, help="lowest score that is told and drawn")
+    add("--score", type=float, default=0.4, help="lowest score that is printed and drawn")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Imports, tells what was taken, and draws the image that is wanted."""
+    """Imports, prints the report, and draws the detections if an image is given."""
     from absl import logging
 
     from retinanet_jax.weights import load_checkpoint
@@ -42,7 +47,11 @@ def run(arguments: argparse.Namespace) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it does not need
     workdir = arguments.workdir.expanduser()
     loaded = load_checkpoint(
-        arguments.checkpoint, arguments.source, raw_labels=arguments.raw_labels
+        arguments.checkpoint,
+        arguments.source,
+        raw_labels=arguments.raw_labels,
+        class_names=class_names_of(arguments.class_names),
+        average=arguments.ema,
     )
     loaded = with_sides(loaded, arguments.min_side, arguments.max_side)
     write(loaded, workdir, arguments.checkpoint)
@@ -51,11 +60,20 @@ def run(arguments: argparse.Namespace) -> None:
         show(workdir, arguments.image, arguments.drawing, arguments.score)
 
 
+def class_names_of(text: str | None) -> str | tuple[str, ...] | None:
+    """The class names of the flag: 'coco', the lines of a file, or names between commas."""
+    if text is None or text == "coco":
+        return text
+    path = Path(text).expanduser()
+    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    return tuple(name.strip() for name in names if name.strip())
+
+
 def with_sides(loaded, min_side: int, max_side: int):
     """The LoadedCheckpoint with another size of images; 0 leaves a side as it is.
 
     Raises:
-        ConfigError: for sides that cannot be.
+        ConfigError: for invalid sides.
     """
     from retinanet_jax.config.settings import ConfigError
 
@@ -69,11 +87,11 @@ def with_sides(loaded, min_side: int, max_side: int):
 
 
 def write(loaded, workdir: Path, checkpoint: str) -> None:
-    """The checkpoint of step 0 of a workdir, and its config.json.
+    """Writes the checkpoint of step 0 of a workdir, and its config.json.
 
     Raises:
-        WeightsError: what was loaded is a backbone alone.
-        WorkdirError: a run trains in it.
+        WeightsError: the checkpoint is a backbone.
+        WorkdirError: a run trains in the workdir.
     """
     import jax.numpy as jnp
 
@@ -99,14 +117,14 @@ def write(loaded, workdir: Path, checkpoint: str) -> None:
         write_whole(workdir / "config.json", metadata["config"])
 
 
-def show(workdir: Path, image: Path, picture: Path | None, score: float) -> None:
-    """Detects with what was written, so that the image proves the workdir."""
+def show(workdir: Path, image: Path, drawn: Path | None, score: float) -> None:
+    """Detects with what was written, and prints and draws the detections."""
     from retinanet_jax.inference.detector import Detector
 
     found = Detector.from_checkpoint(workdir)(image)
     kept = found[found.scores >= score]
-    for box, score, _, name in kept:
-        print(f"{name:16} {score:.3f}  x1 y1 x2 y2: {' '.join(f'{x:.1f}' for x in box)}")
-    picture = picture or workdir / "detections.png"
-    kept.plot(picture)
-    print(f"drawn: {picture}, {len(kept)} of {len(found)} detections")
+    for box, value, _, name in kept:
+        print(f"{name:16} {value:.3f}  x1 y1 x2 y2: {' '.join(f'{x:.1f}' for x in box)}")
+    drawn = drawn or workdir / "detections.png"
+    kept.plot(drawn)
+    print(f"drawn: {drawn}, {len(kept)} of {len(found)} detections")

@@ -1,4 +1,4 @@
-"""The files that a person names, and a place for what becomes of each."""
+"""The input files of a command, and the output path of each."""
 
 import glob
 import os
@@ -10,14 +10,14 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import files_below, is_image
 from retinanet_jax.data.video import is_video
 
-# In which a drawn image keeps the format of its original; all others become PNG.
+# Formats that a drawn image keeps; all others become PNG.
 _KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class Inputs(NamedTuple):
-    """Files without repetition, in the order in which they were named.
+    """Distinct files, in the order in which they were named.
 
-    left_out: files of folders that are neither images nor videos by their names.
+    left_out: files of folders that are neither images nor videos.
     """
 
     images: list[Path]
@@ -26,15 +26,15 @@ class Inputs(NamedTuple):
 
 
 def find_inputs(named: Sequence[str], without: Path) -> Inputs:
-    """The files that were named, those of folders, and those that match patterns.
+    """The named files, those in named folders, and those that match patterns.
 
     Args:
-      named: files, folders and patterns such as 'photos/**/*.jpg'. A file that is named itself is
-        taken for an image if its name is not that of a video.
-      without: a folder, of which nothing is taken out of another folder: the results of before.
+      named: files, folders and patterns such as 'photos/**/*.jpg'. A file named itself counts as an
+        image unless it has the suffix of a video.
+      without: a folder that is skipped inside of other folders: the results of an earlier command.
 
     Raises:
-      DataError: a name is neither there nor a pattern that matches anything.
+      DataError: a name does not exist and is not a pattern that matches anything.
     """
     inputs, seen = Inputs([], [], []), set()
     for name in named:
@@ -51,7 +51,7 @@ def find_inputs(named: Sequence[str], without: Path) -> Inputs:
 
 
 def _files(name: str, without: Path) -> list[tuple[Path, bool]]:
-    """The files that a name stands for, and whether it names them and not their folder."""
+    """The files of a name, each with whether the name is that of the file itself."""
     path = Path(name).expanduser()
     if not path.exists() and glob.has_magic(name):
         paths = [Path(found) for found in sorted(glob.glob(str(path), recursive=True))]
@@ -59,7 +59,7 @@ def _files(name: str, without: Path) -> list[tuple[Path, bool]]:
         paths = [path]
     if not paths or not (paths[0].exists() or paths[0].is_symlink()):
         fix = "name an image, a video, a folder, or a pattern in quotes"
-        raise DataError("missing input", name, "", "there is nothing of this name", fix)
+        raise DataError("missing input", name, "", "does not exist", fix)
     files = []
     for path in paths:
         if not path.is_dir():
@@ -76,10 +76,10 @@ def _is_below(path: Path, folder: str) -> bool:
 
 
 def drawn_paths(inputs: Inputs, folder: Path) -> dict[Path, Path]:
-    """Where each image and video is drawn: below `folder`, as they lie below what they share.
+    """Where each image and video is drawn: below `folder`, in their subfolders of a common folder.
 
     Raises:
-      DataError: one of them would be overwritten.
+      DataError: an input would be overwritten.
     """
     files = [*inputs.images, *inputs.videos]
     if not files:
@@ -105,7 +105,7 @@ def _drawn_name(path: Path, video: bool) -> Path:
 
 
 def _free(path: Path, taken: set[Path]) -> Path:
-    """The path, or the first of NAME_2, NAME_3, ... that no other file has."""
+    """The path, or the first free one of NAME_2, NAME_3, ..."""
     number, free = 2, path
     while free in taken:
         number, free = number + 1, path.with_stem(f"{path.stem}_{number}")

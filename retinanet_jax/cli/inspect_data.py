@@ -4,8 +4,8 @@
         --out=inspection.html --fit_anchors
 
 The page is self-contained. It shows problems of the data and their fixes, images and boxes from the
-training pipeline, counts by class and size, how well the anchors cover the boxes, and what was
-skipped. --fit_anchors searches sizes, scales and ratios of anchors that cover more boxes, and shows
+training pipeline, counts by class and size, how well the anchors cover the boxes, and skipped
+entries. --fit_anchors searches sizes, scales and ratios of anchors that cover more boxes, and shows
 them as lines to copy.
 """
 

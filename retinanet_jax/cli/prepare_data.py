@@ -1,7 +1,7 @@
-"""Prepare COCO or Pascal VOC, once, for training and evaluation; TensorFlow is not needed.
+"""Prepares COCO, Pascal VOC or a folder of your own as TFDS ArrayRecord, without TensorFlow.
 
-From archives as they come, or from what was extracted from them; with --download, what is missing
-is downloaded into --source first, and goes on where it broke off if it is run again:
+COCO and VOC are read from their archives or from what was extracted from them. --download first
+downloads what is missing into --source; an interrupted download resumes:
 
     retinanet-jax prepare --dataset=coco --source=~/coco --download
     retinanet-jax prepare --dataset=coco --source=~/coco --download --splits=validation
@@ -16,34 +16,39 @@ is downloaded into --source first, and goes on where it broke off if it is run a
                VOCtest_06-Nov-2007.tar,
                VOCtrainval_11-May-2012.tar, or VOCdevkit/
     voc2007, voc2012   one of the years                     voc/2007 or voc/2012
+    folder     images and annotations in any layout that    folder/NAME-FINGERPRINT
+               docs/your_data.md lists
 
-Archives are read in place, not extracted. Splits whose files are not there are left out; COCO's
-test splits are prepared if test2017.zip and image_info_test2017.zip are there, without objects.
-Every image is decoded once, then the records are put in order and written: DATA_DIR needs the free
-space of the images (20 GB for coco), the process less than 2 GB of memory.
+Archives are read in place. Splits whose files are missing are left out; COCO's test splits are
+prepared, without objects, if test2017.zip and image_info_test2017.zip are there. Each image is
+decoded once. DATA_DIR needs the space of the images (20 GB for coco), the process less than 2 GB of
+memory.
 
-What is written is read by --config=experiments/coco.py and experiments/voc.py with
---config.data.root=DATA_DIR, and by TFDS itself (tfds.data_source). A folder of your own needs no
-preparation: experiments/folder.py prepares it when it is first used.
+The result is read by --config=coco and --config=voc with --config.data.root=DATA_DIR, and by TFDS
+itself (tfds.data_source). A folder of your own is read in place and needs no preparation; written
+as ArrayRecord it is faster on remote disks; set --config.data.root to the path that is printed:
 
-What TFDS has prepared elsewhere as ArrayRecord is read as it is. TFRecord, its default, has to be
-rewritten once, to another DATA_DIR:
+    retinanet-jax prepare --dataset=folder --source=FOLDER --data_dir=DATA_DIR
+
+Datasets that TFDS has prepared elsewhere as ArrayRecord are read as they are. TFRecord, its
+default, has to be converted once, to another DATA_DIR:
 
     retinanet-jax prepare --convert=~/tensorflow_datasets/coco/2017/1.1.0 --data_dir=NEW
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-DATASETS = ("coco", "coco2014", "voc", "voc2007", "voc2012")
+DATASETS = ("coco", "coco2014", "voc", "voc2007", "voc2012", "folder")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is prepared, and where to."""
+    """Adds the arguments of this command."""
     add = parser.add_argument
     add("--dataset", choices=DATASETS, help="which dataset")
-    add("--source", type=Path, help="folder of the archives or extracted files")
+    add("--source", type=Path, help="folder of the archives or extracted files, or your own folder")
     add("--download", action="store_true", help="download missing archives into --source first")
     add(
         "--splits",
@@ -59,10 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--on_error",
         choices=("skip", "strict"),
-        default="skip",
-        help="what to do with a faulty image or object: COCO's train2017 has boxes without width "
-        "or height, so they are skipped, with a list of what and how many at the end; strict stops "
-        "with that list",
+        default="",
+        help="what to do with an invalid image or object: skip, the default for COCO and VOC "
+        "(train2017 has boxes without width or height), leaves it out and counts it; strict, the "
+        "default for a folder, stops with a list of all",
     )
 
 
@@ -71,11 +76,12 @@ def run(arguments: argparse.Namespace) -> None:
     from absl import logging
 
     from retinanet_jax.config.settings import ConfigError
-    from retinanet_jax.data.dataset import TFDS_DATA_DIR
     from retinanet_jax.data.store.convert import convert_tfrecord
+    from retinanet_jax.data.store.prepare_release import TFDS_DATA_DIR
+    from retinanet_jax.runtime.user_folders import expand_user
 
-    logging.set_verbosity(logging.WARNING)  # TFDS tells every file that it has written
-    data_dir = (arguments.data_dir or Path(TFDS_DATA_DIR)).expanduser()
+    logging.set_verbosity(logging.WARNING)  # TFDS logs every file that it writes
+    data_dir = expand_user(arguments.data_dir or TFDS_DATA_DIR)
     try:
         if arguments.convert:
             print(f"prepared: {convert_tfrecord(arguments.convert.expanduser(), data_dir)}")
@@ -84,31 +90,35 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             raise ConfigError("give --dataset and --source, or --convert")
     except KeyboardInterrupt:
-        sys.exit("interrupted; a download goes on where it broke off if the command is run again")
+        sys.exit("interrupted; the same command resumes a download")
 
 
 def _prepare(arguments: argparse.Namespace, data_dir: Path) -> None:
     from retinanet_jax.data.store.array_record import read_source_file
-    from retinanet_jax.data.store.coco_release import prepare_coco
-    from retinanet_jax.data.store.voc_release import prepare_voc
 
-    work = {
-        "coco": ((prepare_coco, "2017"),),
-        "coco2014": ((prepare_coco, "2014"),),
-        "voc": ((prepare_voc, "2007"), (prepare_voc, "2012")),
-        "voc2007": ((prepare_voc, "2007"),),
-        "voc2012": ((prepare_voc, "2012"),),
-    }
-    for prepare, year in work[arguments.dataset]:
-        folder = prepare(
-            year,
-            arguments.source.expanduser(),
-            data_dir,
-            arguments.on_error,
-            splits=tuple(filter(None, arguments.splits.split(","))),
-            download=arguments.download,
-        )
-        stored = read_source_file(folder)  # also where it was prepared before
+    for folder in _folders(arguments, data_dir):
+        stored = read_source_file(folder)  # also of a folder that was prepared before
         if stored and stored.report.total:
             print(stored.report.notes(arguments.dataset))
         print(f"prepared: {folder}")
+
+
+def _folders(arguments: argparse.Namespace, data_dir: Path) -> Iterator[Path]:
+    from retinanet_jax.data.folder import FolderSettings
+    from retinanet_jax.data.store.prepare_folder import prepare_folder
+    from retinanet_jax.data.store.prepare_release import prepare_dataset
+
+    source = arguments.source.expanduser()
+    if arguments.dataset == "folder":
+        if arguments.download or arguments.splits:
+            sys.exit("--download and --splits are for COCO and Pascal VOC, not for a folder")
+        cache = str(data_dir / "cache")
+        on_error = arguments.on_error or "strict"
+        yield prepare_folder(FolderSettings(str(source), cache, on_error=on_error), data_dir)
+        return
+    splits = tuple(filter(None, arguments.splits.split(",")))
+    on_error = arguments.on_error or "skip"
+    download = arguments.download
+    yield from prepare_dataset(
+        arguments.dataset, source, data_dir, on_error, splits=splits, download=download
+    )

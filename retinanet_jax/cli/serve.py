@@ -1,57 +1,52 @@
-"""Try a detector in the browser: drop an image, move thresholds, see the boxes change.
+"""Try a detector in the browser: drop an image or a video, move thresholds, see the boxes change.
 
     retinanet-jax serve --model=runs/shapes
     retinanet-jax serve --model=retinanet_resnet50_fpn_coco-eeacb38b.pth --port=9000
 
-listens on this machine alone and prints the page's address. Score and NMS sliders act at once,
-classes can be hidden, detections are downloaded as JSON in COCO's results format, the image as
-PNG. Nothing is kept, and the page takes nothing from elsewhere. CompiledFunctions ask it, too:
+listens on this machine alone and prints the address of the page, a Gradio app. Sliders for score
+and NMS IoU act without running the network again; classes can be selected; detections are
+downloaded as JSON in COCO's results format, the drawn image as JPEG. Uploads are deleted after two
+minutes, and the page loads nothing from other hosts. Programs call it by gradio_client:
 
-    curl --data-binary @photo.jpg 'http://127.0.0.1:8000/detect?name=photo.jpg'
+    Client("http://127.0.0.1:8000").predict(
+        handle_file("photo.jpg"), 0.5, 0.5, [], api_name="/detect")
 
---host=0.0.0.0 opens it to the network; there is no password.
+--host=0.0.0.0 opens it to the network; there is no password. docs/export.md shows the app.py of a
+Hugging Face Space.
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
+
+from retinanet_jax.cli.model_arguments import add_model_arguments, read_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, port and host."""
+    add_model_arguments(parser)
     add = parser.add_argument
-    add("--model", required=True, help="workdir of a run; or a RetinaNet: file, URL, hf:// address")
-    add("--port", type=int, default=8000, help="default 8000; 0: any that is free")
+    add("--port", type=int, default=8000, help="default 8000; 0: any free port")
     add("--host", default="127.0.0.1", help="address to listen on; default 127.0.0.1")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Loads the model and answers until Ctrl-C.
+    """Loads the model and serves the page until Ctrl-C.
 
     Raises:
-        DataError: the port is taken, or what `[serve]` installs is not there.
+        DataError: the port is in use, or the extra `[serve]` is not installed.
         CheckpointError, WeightsError: there is no detector at --model.
     """
-    from absl import logging
+    import importlib.util
 
     from retinanet_jax.data.data_errors import DataError
-    from retinanet_jax.inference.predict import read_trained
+    from retinanet_jax.inference.nms_sweep import NmsSweep
     from retinanet_jax.runtime.compilation_cache import keep_compilations
+    from retinanet_jax.serving.page_server import open_port, serve
 
-    try:
-        from retinanet_jax.serving.server import open_port, serve
-        from retinanet_jax.serving.sweep import IouSweep
-    except ModuleNotFoundError as error:
-        what, fix = f"needs {error.name}", "pip install 'retinanet_jax[serve]'"
-        raise DataError("serve", "retinanet-jax serve", "", what, fix) from error
-
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it does not need
+    if importlib.util.find_spec("gradio") is None:
+        what, fix = "needs gradio", "pip install 'retinanet_jax[serve]'"
+        raise DataError("serve", "retinanet-jax serve", "", what, fix)
     opened = open_port(arguments.host, arguments.port)
-    trained = read_trained(arguments.model)
+    trained = read_model(arguments)
     keep_compilations(trained.config.data.cache_dir)
-    name = Path(arguments.model).name or arguments.model
-    if serve(IouSweep(trained), name, arguments.host, opened):
-        # A compilation runs to its end, and Python would wait for it; there is nothing to save.
-        sys.stdout.flush()
-        os._exit(0)
+    serve(NmsSweep(trained), Path(arguments.model).name or arguments.model, opened)

@@ -45,16 +45,15 @@ def explain_flag(name: str, flags: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
-# Of an installed package, or of the repository.
-_FOLDERS = (Path(__file__).with_name("experiments"), Path(__file__).parents[2] / "experiments")
+_INSTALLED = Path(__file__).with_name("experiments")
+_FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "experiments"
 
 
 def experiment_paths() -> dict[str, Path]:
     """The experiments that come with the package, by name: 'coco', 'paper/table1b'."""
     return {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for folder in _FOLDERS
-        for path in sorted(folder.glob("*.py")) + sorted(folder.glob("paper/*.py"))
+        path.relative_to(_FOLDER).with_suffix("").as_posix(): path
+        for path in sorted(_FOLDER.glob("*.py")) + sorted(_FOLDER.glob("paper/*.py"))
     }
 
 

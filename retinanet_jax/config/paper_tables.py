@@ -1,20 +1,20 @@
-"""The paper's ablations as data: what each table varies, and the numbers that the paper reports.
+"""The paper's ablations as data: the settings and the published numbers of each table.
 
 Lin et al. 2017 (arXiv 1708.02002), Tables 1a to 1e, 2 and 3, and section 4.1 on the prior. A trial
-of a table is its base config with the settings of a row laid over it; `retinanet-jax sweep
---table=1b:small` runs them all, and so does
+is the base config of a table with the settings of a row. `retinanet-jax sweep --table=1b:small`
+runs all of them; in Python:
 
     for row in TABLES["1b"].rows:
         config = base_config("1b", "small")
         config.update_from_flattened_dict(row.settings_of("small"))
 
-The paper's ablations are of COCO's minival, Tables 1e and 2 of test-dev; neither is val2017, though
-numbers on them differ by little. The files in experiments/paper/ tell how to run each; a small one
-takes a folder of your own by --config.data.name=folder --config.data.root=FOLDER
+The paper's numbers are on COCO minival, those of Tables 1e and 2 on test-dev. Neither is val2017,
+but numbers on them differ little. The files in experiments/paper/ show how to run each table. The
+small variants run on your own folder with --config.data.name=folder --config.data.root=FOLDER
 --config.data.eval_split=val.
 
-Trials that differ in gamma, alpha and star_beta alone have one compiled step: these are arguments
-of it (step.FocalParams, step.focal_params).
+Trials that differ only in gamma, alpha and star_beta share one compiled step, which takes them as
+arguments (training/step.py, FocalParams).
 """
 
 from typing import Any, NamedTuple
@@ -29,14 +29,14 @@ Settings = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A trial, and what the paper reports of it in percent.
+    """A trial and its published numbers.
 
     Attributes:
-        name: of the trial, in the paper's words.
-        settings: fields of the config that differ from the table's base, 'section.field' by value.
-        ap, ap50, ap75: None where the paper gives none.
-        also: further numbers by name; 'ms' is the time for an image on an M40 GPU.
-        small: in place of `settings` in small runs; None: the same.
+        name: as in the paper.
+        settings: {'section.field': value}, applied to the table's base.
+        ap, ap50, ap75: in percent; None where the paper gives none.
+        also: further numbers by name; 'ms' is the time per image on an M40 GPU.
+        small: replaces `settings` in small runs; None: the same settings.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Row(NamedTuple):
     small: Settings | None = None
 
     def settings_of(self, variant: str) -> Settings:
-        """What the row sets in a variant of the table, '' or 'small'."""
+        """The settings of the row in a variant of the table, '' or 'small'."""
         return self.settings if variant == "" or self.small is None else self.small
 
 
@@ -56,11 +56,11 @@ class Table(NamedTuple):
     """One table of the paper.
 
     Attributes:
-        title: what it varies.
-        split: of COCO, on which the paper's numbers are.
-        base: fields that all of its trials have in common, over those of `base_config`.
+        title: what the table varies.
+        split: the COCO split of the paper's numbers.
+        base: settings of all trials, applied to those of `base_config`.
         rows: the trials.
-        small: further fields of small runs; these lie over `base`.
+        small: further settings of small runs, applied after `base`.
     """
 
     title: str
@@ -70,8 +70,8 @@ class Table(NamedTuple):
     small: Settings = {}  # noqa: RUF012 (never written to)
 
 
-# Section 4: 600 pixels in all ablations; the trunk is of torchvision's kind, so that its weights or
-# timm's can be used.
+# Section 4: 600 pixels in all ablations. The backbone has torchvision's layout, for its weights or
+# timm's.
 _PUBLISHED = {
     "data.name": "coco",
     "pipeline.min_side": 600,
@@ -84,8 +84,8 @@ _PUBLISHED = {
 }
 _RECIPE_PARTS = ("augmentation", "anchors", "matching", "loss", "optimizer", "train")
 
-# Minutes on a CPU: few small objects among distractors, some of their classes rare, so that almost
-# all anchors are easy negatives.
+# Minutes on a CPU. Few small objects among distractors, with rare classes: almost all anchors are
+# easy negatives, as on COCO.
 _SMALL = {
     "data.name": "shapes",
     "data.shapes.image_size": (96, 96),
@@ -105,7 +105,7 @@ _SMALL = {
     "model.head_depth": 2,
     "model.head_norm": "group",
     "model.dtype": "float32",
-    # The smallest shapes have 11 pixels; the paper's anchors begin at 32.
+    # The smallest shapes have 11 pixels; the paper's smallest anchors 32.
     "anchors.size": 1.5,
     "loss.box": "giou",
     "optimizer.name": "adamw",
@@ -126,7 +126,7 @@ _SMALL = {
 
 
 def base_config(table: str, variant: str = "") -> ConfigDict:
-    """What the trials of a table have in common.
+    """The config that the trials of a table have in common.
 
     Args:
         table: a key of TABLES.
@@ -154,7 +154,7 @@ def _gamma(gamma: float | int, alpha: float, *numbers: float) -> Row:
 
 
 def _anchors(scales: int, ratios: int, *numbers: float) -> Row:
-    """Section 5.2: 1, 2, 3 or 4 scales an octave; one square, or three aspect ratios."""
+    """Section 5.2: 1 to 4 scales per octave; square anchors, or three aspect ratios."""
     settings = {
         "anchors.scales": tuple(2.0 ** (i / scales) for i in range(scales)),
         "anchors.ratios": (1.0,) if ratios == 1 else (0.5, 1.0, 2.0),
@@ -275,7 +275,7 @@ TABLES = {
             _size(101, 800, 37.8, 198),
         ),
     ),
-    # The range of the jitter is not in the paper: it is detectron2's for models that train longer.
+    # The paper does not give the range of the jitter; this is detectron2's.
     "2": Table(
         "1.5 times the schedule with scale jitter, 800 pixels",
         "test-dev",

@@ -1,22 +1,22 @@
-"""The conventions of each public project, by name: how its RetinaNet is built, trained and read.
+"""Recipes: the conventions of each public project, by name.
 
-A recipe is the config fields that turn the project's weights into the project's detections, and
-those by which it trains; `with_recipe` lays one over a config, or a part of one, so that what two
-projects do differently can be tried one by one:
+A recipe holds the config fields with which the project's weights give the project's detections, and
+those of its training. `with_recipe` applies a recipe, or some sections of it, to a config, so that
+the differences between two projects can be tried one by one:
 
     config = with_recipe(default_config(), "detectron2")
     config = with_recipe(config, "tf_vision", only=("matching", "loss"))
 
-What a recipe cannot say, since this package has no field for it, stands beside the recipe. Of the
-network, what can be read off arrays (backbone, P6 from C5 or P5, norm of the heads) is that of the
-project's ResNet-50; a checkpoint that is imported has its own.
+A comment at each recipe lists the differences that no config field covers. The network is that of
+the project's ResNet-50; for an imported checkpoint, the backbone, the input of P6 and the norm of
+the heads are read from its arrays.
 
 Sources, read in November 2026: arXiv 1708.02002 and Detectron (configs/12_2017_baselines,
 roi_data/retinanet.py); torchvision 0.28 and 0.29 (models/detection: retinanet.py, anchor_utils.py,
 transform.py, _utils.py; references/detection), detectron2 0.6 (modeling/meta_arch/retinanet.py,
 configs/COCO-Detection), MMDetection 3.3 (configs/_base_, models/dense_heads), TensorFlow's official
-models (vision/configs/retinanet.py, vision/losses/retinanet_losses.py). Epochs are of COCO's
-117,266 images with objects, which torchvision, detectron2 and MMDetection train on.
+models (vision/configs/retinanet.py, vision/losses/retinanet_losses.py). An epoch is the 117,266
+images of COCO with objects, on which torchvision, detectron2 and MMDetection train.
 """
 
 import copy
@@ -24,9 +24,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-_STEPS_PER_EPOCH = 7_330  # of 16 images, the last one of fewer
+_STEPS_PER_EPOCH = 7_330  # of 16 images; the last step has fewer
 
-# Each project resizes to 800 / 1333 and pads to multiples of 32, no more than the batch needs.
+# Most projects resize to 800 / 1333 and pad each batch to multiples of 32.
 _COMMON = {
     "pipeline.min_side": 800,
     "pipeline.max_side": 1333,
@@ -106,12 +106,12 @@ PAPER = _COMMON | {
     "optimizer.warmup_steps": 500,
     "optimizer.warmup_factor": 1 / 3,
 }
-"""The paper, and Detectron, its authors' program, where the paper is silent. The low-quality
-matches of [.4, .5) are Detectron's; the paper speaks of none ('matching.low_quality': 'none').
-Detectron counts the last pixel of a box in, by which its anchors are centred on half a stride. Two
-more of its habits are fields: it adds 1 to the positives of every image before it divides by their
-sum ('loss.normalizer': 'images_plus_one'), and rounds the sides of its anchors ('anchors.rounding':
-'detectron'). Not here: it lets every score of P7 reach NMS."""
+"""The paper, with the settings of Detectron, its authors' code, where the paper gives none. The
+low-quality matches in [.4, .5) are Detectron's; the paper mentions none ('matching.low_quality':
+'none'). Detectron's boxes include their last pixel, so its anchors are centred on half a stride.
+Two more differences of Detectron are available as fields: 1 added to the positives of every image
+('loss.normalizer': 'images_plus_one') and rounded anchors ('anchors.rounding': 'detectron'). Not
+covered: every score of P7 enters NMS."""
 
 DETECTRON2 = _COMMON | {
     "pipeline.eval_resizing": "detectron2",
@@ -120,8 +120,8 @@ DETECTRON2 = _COMMON | {
     "postprocess.clip_before_nms": False,
     "postprocess.drop_empty": True,
 }
-"""The model zoo's retinanet_R_50_FPN and R_101_FPN, schedule 1x. Detectron2's running mean of the
-positives is of the two images of a GPU, here it is that of an image, over all devices."""
+"""The model zoo's retinanet_R_50_FPN and R_101_FPN, schedule 1x. Detectron2's running mean counts
+the positives of the two images of a GPU; here it is the mean per image over all devices."""
 
 TORCHVISION_V1 = (
     _COMMON
@@ -139,12 +139,12 @@ TORCHVISION_V1 = (
         "train.steps": 26 * _STEPS_PER_EPOCH,
     }
 )
-"""`retinanet_resnet50_fpn`: frozen batch norm with epsilon 1e-5, as its builder makes it. Not here:
-a box that touches no anchor makes all such anchors positive."""
+"""`retinanet_resnet50_fpn`: frozen batch norm with epsilon 1e-5, as its builder sets it. Not
+covered: a box that overlaps no anchor makes every anchor with IoU 0 positive."""
 
 TORCHVISION_V1_COCO = TORCHVISION_V1 | {"model.norm_epsilon": 0.0}
 """The published file retinanet_resnet50_fpn_coco-eeacb38b.pth: torchvision sets the epsilon of the
-frozen batch norm to 0 for these weights alone (`overwrite_eps`). Nothing in the arrays tells."""
+frozen batch norm to 0 for these weights alone (`overwrite_eps`). The arrays do not show it."""
 
 TORCHVISION_V2 = TORCHVISION_V1 | {
     "augmentation.scales": tuple(range(480, 801, 32)),
@@ -157,10 +157,10 @@ TORCHVISION_V2 = TORCHVISION_V1 | {
     "optimizer.weight_decay": 0.05,
     "optimizer.decay": "kernels",
 }
-"""`retinanet_resnet50_fpn_v2`, trained as its pull request says (pytorch/vision 5756): live batch
-norm over all GPUs, stem and layer1 frozen, group norm in the heads, generalized IoU. Not here:
-torchvision spares norms from the decay, but not the biases of convolutions, and the statistics of
-frozen stages go on living."""
+"""`retinanet_resnet50_fpn_v2`, trained as in its pull request (pytorch/vision 5756): live batch
+norm over all GPUs, stem and layer1 frozen, group norm in the heads, generalized IoU. Not covered:
+torchvision decays the biases of convolutions and not the norms, and it updates the running
+statistics of frozen stages."""
 
 MMDETECTION = _COMMON | {
     "pipeline.eval_resizing": "mmdetection",
@@ -179,7 +179,7 @@ MMDETECTION = _COMMON | {
     "train.steps": 12 * _STEPS_PER_EPOCH,
 }
 """retinanet_r18_fpn, _r50_fpn, _r101_fpn, _x101_32x4d_fpn and _x101_64x4d_fpn: style 'pytorch',
-schedule 1x. Not here: the scale and shift of its batch norm train while the statistics are
+schedule 1x. Not covered: the scale and shift of batch norm are trained while the statistics are
 frozen."""
 
 MMDETECTION_CAFFE = MMDETECTION | {
@@ -225,10 +225,10 @@ TF_VISION = (
         "train.batch_size": 256,
     }
 )
-"""retinanet_resnetfpn_coco, 72 epochs. Its box loss is 50 times Huber's with delta .1, which Keras
-averages over the four numbers of a box: smooth L1 with beta .1, times 50 * .1 / 4. Not here: batch
-norm in the pyramid and the heads, and 5000 candidates before NMS for each class instead of each
-level."""
+"""retinanet_resnetfpn_coco, 72 epochs. Its box loss is 50 times the Huber loss with delta .1, which
+Keras averages over the four numbers of a box: smooth L1 with beta .1, times 50 * .1 / 4. Not
+covered: batch norm in the pyramid and the heads, and 5000 candidates before NMS per class instead
+of per level."""
 
 RECIPES = {
     "paper": PAPER,
@@ -241,26 +241,27 @@ RECIPES = {
     "tf_vision": TF_VISION,
 }
 SECTIONS = tuple(dict.fromkeys(field.partition(".")[0] for field in _COMMON))
-"""The parts that `with_recipe` can take one by one: sections of the config."""
+"""The sections of the config that a recipe sets."""
 
 
 def with_recipe(
     config: ConfigDict, name: str, only: tuple[str, ...] = SECTIONS, **fields: Any
 ) -> ConfigDict:
-    """A copy of `config` with the fields of a recipe, then with `fields` (section__name=value).
+    """A copy of `config` with the fields of a recipe and then `fields` (section__name=value).
 
     Args:
       config: from `default_config` or an experiment.
       name: one of RECIPES.
-      only: sections of the config that the recipe may change, such as ("matching", "loss").
+      only: sections to take from the recipe, such as ("matching", "loss").
+      **fields: applied last.
 
     Raises:
-      ValueError: no recipe or no part has that name; the message lists them.
+      ValueError: an unknown recipe or section; the message lists the known ones.
     """
     if name not in RECIPES:
         raise ValueError(f"recipe: {name!r} is not one of {', '.join(RECIPES)}")
     if unknown := set(only) - set(SECTIONS):
-        raise ValueError(f"recipe: only {sorted(unknown)} is not among {', '.join(SECTIONS)}")
+        raise ValueError(f"recipe: only: {sorted(unknown)} are not among {', '.join(SECTIONS)}")
     config = copy.deepcopy(config)
     wanted = {k: v for k, v in RECIPES[name].items() if k.partition(".")[0] in only}
     own = {field.replace("__", ".", 1): value for field, value in fields.items()}

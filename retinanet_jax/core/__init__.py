@@ -1,4 +1,10 @@
-"""The paper, and nothing else: pure functions of arrays beside the Flax modules.
+"""RetinaNet itself: pure functions of arrays, and the Flax modules of the network.
+
+What happens where:
+    network     layers, resnet, fpn, heads -> retinanet
+    targets     anchors, boxes, matching
+    loss        focal (class losses), box_losses -> anchor_losses, hard_examples -> loss
+    detections  nms -> postprocess
 
 >>> from retinanet_jax.core import anchors_for_image, focal_loss, retinanet_loss, RetinaNet
 """

@@ -1,5 +1,6 @@
-"""The losses of each anchor, which nothing has been divided by or summed over yet."""
+"""Class loss and box loss of each anchor: masked, not yet normalised and summed."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,12 +20,12 @@ Scalar = float | int | np.number | Float[ArrayLike, ""]
 
 
 class AnchorLosses(NamedTuple):
-    """Losses of each anchor, before they are summed and normalised; float32."""
+    """Losses of each anchor before normalising and summing; float32."""
 
     class_loss: Float[Array, "b n"]
-    """Over all classes; 0 where the anchor is not counted."""
+    """Summed over the classes; 0 for ignored anchors and those that mining leaves out."""
     box_loss: Float[Array, "b n"]
-    """Without box_weight; 0 where the anchor is not positive or not counted."""
+    """Without box_weight; 0 unless the anchor is positive and, with mining, chosen."""
 
 
 def anchor_losses(
@@ -38,8 +39,9 @@ def anchor_losses(
     gamma: Scalar | None = None,
     alpha: Scalar | None = None,
     star_beta: Scalar | None = None,
+    map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> AnchorLosses:
-    """What each anchor adds to the loss of a batch; arguments as those of `retinanet_loss`."""
+    """The losses of each anchor of a batch; arguments as in `retinanet_loss`."""
     focusing = Focusing(
         config.gamma if gamma is None else gamma,
         config.alpha if alpha is None else alpha,
@@ -54,20 +56,21 @@ def anchor_losses(
     of_boxes = box_losses(deltas, anchors, targets.boxes, config.box, config.beta)
     of_boxes = jnp.where(labels >= 0, of_boxes, 0)
     if config.hard_examples is not None:
-        chosen = hardest(of_classes + config.box_weight * of_boxes, labels, anchors, config)
+        combined = of_classes + config.box_weight * of_boxes
+        chosen = hardest(combined, labels, anchors, config, map_images)
         of_classes, of_boxes = jnp.where(chosen, of_classes, 0), jnp.where(chosen, of_boxes, 0)
     return AnchorLosses(of_classes, of_boxes)
 
 
 def _quality(deltas, anchors, target_boxes):
-    """IoU of the predicted boxes with the matched ones [b n]: a target, so without gradient."""
+    """IoU of predicted and matched boxes [b n], without gradient: it is a target."""
     return boxes.iou(boxes.decode(anchors, jax.lax.stop_gradient(deltas)), target_boxes)
 
 
 def _class_losses(class_logits, labels, quality, sizes, config, focusing):
-    """Class loss of every anchor: [b n].
+    """Class loss of every anchor [b n].
 
-    Level by level, since joined logits would be a second copy of the largest array of the step.
+    Computed per level: concatenated logits would be a copy of the largest array of the step.
     """
     qualities = [None] * len(sizes) if quality is None else split_levels(quality, sizes)
     levels = zip(class_logits, split_levels(labels, sizes), qualities, strict=True)
@@ -81,5 +84,5 @@ def _class_losses(class_logits, labels, quality, sizes, config, focusing):
 
 
 def split_levels(array: ArrayLike, sizes: tuple[int, ...]) -> list[Array]:
-    """The levels' parts of an array over all anchors [b n]."""
+    """Splits an array over all anchors [b n] by level."""
     return jnp.split(array, np.cumsum(sizes)[:-1], axis=1)

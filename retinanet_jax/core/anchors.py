@@ -1,12 +1,11 @@
-"""Anchors: the boxes that every location of the feature pyramid starts from.
+"""Anchors: the reference boxes at every location of the feature pyramid.
 
 RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": on the levels P3 to P7, areas of 32^2 to
 512^2, three aspect ratios and three sizes per octave. Public implementations differ in the order of
-the anchors of a location, in their rounding and in their centre; `AnchorConfig` names the
-differences.
+the anchors of a location, in rounding and in the centre; see `AnchorConfig`.
 
-The functions return numpy arrays: for a given image size anchors are constants of a compiled
-program.
+The functions return numpy arrays: anchors depend on the image size alone and are constants of a
+compiled program.
 """
 
 import dataclasses
@@ -22,10 +21,10 @@ STRIDES = ("power_of_two", "grid")
 
 @dataclasses.dataclass(frozen=True)
 class AnchorConfig:
-    """What anchors look like and how they lie on the image.
+    """Shapes, order and positions of the anchors.
 
     Raises:
-      ValueError: for a field without meaning; the message names the field and what to write.
+      ValueError: an invalid value; the message names the field and the fix.
     """
 
     min_level: int = 3
@@ -35,7 +34,7 @@ class AnchorConfig:
     scales: tuple[float | int, ...] = (1.0, 2.0 ** (1 / 3), 2.0 ** (2 / 3))
     """Factors of the side, the "sizes per octave" of the paper's section 4."""
     ratios: tuple[float | int, ...] = (0.5, 1.0, 2.0)
-    """Height over width, at equal area."""
+    """Height / width, at equal area."""
     size: float | int = 4.0
     """Side of the square anchor of scale 1, in strides. Paper: 32 pixels on P3."""
     order: str = "scale_major"
@@ -43,8 +42,8 @@ class AnchorConfig:
     scales + scale (torchvision, MMDetection, keras-retinanet). It permutes the output channels of
     the heads."""
     rounding: str = "none"
-    """torchvision: sides cut to whole pixels, then corners rounded half to even; detectron: the
-    width of a side of one stride rounded, then the height of that width, and both enlarged
+    """none; torchvision: sides truncated to whole pixels, then corners rounded half to even;
+    detectron: width and height of an anchor of one stride rounded, then scaled
     (generate_anchors.py)."""
     center: float | int = 0.0
     """Centre of the first anchor in strides: 0 (Detectron2, torchvision, MMDetection) or 0.5 (TF,
@@ -80,7 +79,7 @@ class AnchorConfig:
 
     @property
     def anchors_per_location(self) -> int:
-        """Anchors of one cell of the grid: scales times ratios."""
+        """Number of scales times number of ratios."""
         return len(self.scales) * len(self.ratios)
 
 
@@ -89,11 +88,11 @@ def cell_anchors(level: int, config: AnchorConfig) -> Float[np.ndarray, "a 4"]:
 
     Args:
       level: pyramid level; the square anchor of scale 1 has a side of size * 2**level.
-      config: their shapes, order and rounding.
+      config: shapes, order and rounding.
 
     Returns:
-      xyxy pixels relative to the centre of the location, float32. Ratio r (height / width) and side
-      s make a width of s / sqrt(r) and a height of s * sqrt(r).
+      xyxy pixels relative to the centre of the location, float32. An anchor of ratio r (height /
+      width) and side s has a width of s / sqrt(r) and a height of s * sqrt(r).
     """
     sides = config.size * 2.0**level * np.array(config.scales, np.float64)
     if config.rounding == "torchvision":
@@ -103,7 +102,7 @@ def cell_anchors(level: int, config: AnchorConfig) -> Float[np.ndarray, "a 4"]:
         sides, ratios = np.repeat(sides, len(ratios)), np.tile(ratios, len(sides))
     else:
         sides, ratios = np.tile(sides, len(ratios)), np.repeat(ratios, len(sides))
-    width, height = 1 / np.sqrt(ratios), np.sqrt(ratios)  # of a side of 1
+    width, height = 1 / np.sqrt(ratios), np.sqrt(ratios)  # for a side of 1
     if config.rounding == "detectron":
         width = np.round(2**level * width) / 2**level
         height = np.round(2**level * width * ratios) / 2**level
@@ -115,13 +114,13 @@ def cell_anchors(level: int, config: AnchorConfig) -> Float[np.ndarray, "a 4"]:
 
 
 def feature_shapes(image_size: tuple[int, int], config: AnchorConfig) -> list[tuple[int, int]]:
-    """Grid sizes (height, width) of the levels: repeated halving, rounded up.
+    """Grid sizes (height, width) of the levels: the image size, halved repeatedly and rounded up.
 
-    That is what stride-2 convolutions with torch's padding do to an image of any size.
+    Stride-2 convolutions with torch's padding give these sizes for every image.
 
     Args:
       image_size: (height, width) of the network's input in pixels, padding included.
-      config: names the levels.
+      config: the levels.
 
     Raises:
       ValueError: if a side is smaller than one pixel.
@@ -142,8 +141,8 @@ def anchors_for_image(
       config: shapes, order, centres and strides.
 
     Returns:
-      One float32 array [h*w*a 4] per level, xyxy pixels, H outermost, then W, then the anchors of
-      the location: the order in which the heads' outputs are flattened.
+      One float32 array [h*w*a 4] per level, xyxy pixels, in the order of the heads' outputs: H
+      outermost, then W, then the anchors of the location.
 
     Raises:
       ValueError: if a side is smaller than one pixel.
@@ -157,7 +156,7 @@ def anchors_for_image(
 def grid_centres(
     image_size: tuple[int, int], config: AnchorConfig
 ) -> list[tuple[Float[np.ndarray, "h"], Float[np.ndarray, "w"]]]:
-    """Where the locations of each level lie: the y of its rows and the x of its columns, in pixels.
+    """Centres of the locations of each level: y of its rows and x of its columns, in pixels.
 
     Args:
       image_size: (height, width) of the network's input in pixels, padding included.

@@ -1,4 +1,4 @@
-"""The backbones by name: the table that `model.backbone` is looked up in."""
+"""The backbones by name: the values of `model.backbone`."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from retinanet_jax.core.resnet import ARCHITECTURES, ResNet
 
 
 def build_resnet(architecture: str, config: Any) -> ResNet:
-    """A ResNet or ResNeXt as a ModelConfig asks for it."""
+    """The ResNet or ResNeXt of a ModelConfig."""
     return ResNet(
         architecture,
         top_level=config.backbone_levels[-1],
@@ -29,7 +29,7 @@ def build_resnet(architecture: str, config: Any) -> ResNet:
 BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     name: functools.partial(build_resnet, name) for name in ARCHITECTURES
 }
-"""From a name to a function of the ModelConfig. The module that it makes is called as
-`backbone(images, train)`, with normalised images [b h w 3], and gives {level: features [b h w c]},
-of level l at stride 2 ** l, with at least config.backbone_levels. Where it freezes stages, the
-names of its parts are ResNet's (see `trainable_mask`). CONTRIBUTING.md adds one."""
+"""Functions from a ModelConfig to a module. The module maps (images, train), with normalised images
+[b h w 3], to {level: features [b h w c]} with stride 2 ** level, for at least
+config.backbone_levels. If it freezes stages, its submodules have ResNet's names (see
+`trainable_mask`). CONTRIBUTING.md shows how to add a backbone."""

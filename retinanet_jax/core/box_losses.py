@@ -1,4 +1,4 @@
-"""Box losses, unreduced: of the encoded deltas or of the decoded boxes."""
+"""Box losses, unreduced: smooth L1 and L1 of encoded deltas, IoU losses of decoded boxes."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,14 +20,14 @@ def smooth_l1(
 
     Args:
       pred: predictions.
-      target: what they should be.
-      beta: where the parabola ends, in their unit; 0 is L1.
+      target: targets, in the same unit.
+      beta: where the loss turns from quadratic to linear, in that unit; 0 is L1.
 
     Returns:
       The loss of every element, unreduced.
     """
     difference = jnp.asarray(pred) - target
-    # |d| with derivative 0 at 0, as torch has it; that of jnp.abs is 1.
+    # |d| with derivative 0 at 0, as in torch; jnp.abs has 1.
     distance = jnp.maximum(difference, -difference)
     parabola = 0.5 * distance**2 / jnp.where(beta > 0, beta, 1)
     return jnp.where(distance < beta, parabola, distance - 0.5 * beta)
@@ -79,7 +79,7 @@ def ciou_loss(
 
 
 OF_BOXES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
-"""Losses of decoded boxes, xyxy pixels, by their names in `loss.box`."""
+"""Losses of decoded boxes, xyxy pixels, by name in `loss.box`."""
 OF_DELTAS = ("smooth_l1", "l1")
 
 
@@ -90,13 +90,13 @@ def box_losses(
     name: str,
     beta: float | int,
 ) -> Float[Array, "*b"]:
-    """One of OF_BOXES or OF_DELTAS, of every anchor as if all were positive.
+    """The box loss of every anchor, computed as if all anchors were positive.
 
     Args:
-      deltas: what the head predicts.
+      deltas: predicted by the box head.
       anchors: xyxy pixels.
       target_boxes: xyxy pixels.
-      name: of the loss.
+      name: in OF_BOXES or OF_DELTAS.
       beta: of smooth_l1, in units of the deltas.
     """
     if name in OF_BOXES:

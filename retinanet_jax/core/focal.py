@@ -1,8 +1,9 @@
-"""Class losses: independent binary decisions for every class of every anchor, unreduced.
+"""Class losses, unreduced: focal loss, FL*, quality focal loss and varifocal loss.
 
-RetinaNet paper (arXiv 1708.02002), section 3 and appendix A; the two later losses whose target for
-a positive is the IoU of its predicted box. All are computed from logits, with values and gradients
-that are finite for every finite logit.
+Each class of each anchor is an independent binary decision. Focal loss and FL* are those of the
+RetinaNet paper (arXiv 1708.02002), section 3 and appendix A. In the other two, the target of a
+positive is the IoU of its predicted box. All are computed from logits, with finite values and
+gradients for every finite logit.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ ArrayLike = Array | np.ndarray
 Scalar = float | int | np.number | Float[ArrayLike, ""]
 
 _TINY = 1e-30
-"""Its reciprocal, met in gradients, is still a float32."""
+"""Its reciprocal, which occurs in gradients, is still a float32."""
 
 
 def focal_loss(
@@ -33,17 +34,15 @@ def focal_loss(
 
         FL = -alpha_t (1 - p_t)^gamma log(p_t),   p_t = sigmoid(x_t),   x_t = x if target else -x
 
-    Computed from logits alone. With s(z) = log(1 + exp(z)), log(p_t) is -s(-x_t) and log(1 - p_t)
-    is -s(x_t), so that FL = alpha_t exp(-gamma s(x_t)) s(-x_t). No power of a number that may be 0
-    is taken, hence values and gradients are finite for every finite logit and every gamma,
-    fractions too.
+    With s(z) = log(1 + exp(z)), log(p_t) = -s(-x_t) and log(1 - p_t) = -s(x_t), so FL = alpha_t
+    exp(-gamma s(x_t)) s(-x_t). This form has no power of a number that may be 0: values and
+    gradients are finite for every finite logit and every gamma, also fractional ones.
 
     Args:
       logits: before the sigmoid, any float type; computed in float32.
       targets: 0 or 1 (or bool), broadcasting against the logits.
       gamma: focusing parameter >= 0; may be traced. 0 is cross entropy exactly.
-      alpha: weight of the targets 1, 1 - alpha that of the targets 0; may be traced. None weighs
-        nothing.
+      alpha: weight of targets 1; targets 0 have 1 - alpha; may be traced. None: no weights.
 
     Returns:
       The loss of every element, float32, unreduced.
@@ -51,12 +50,12 @@ def focal_loss(
     logits = jnp.asarray(logits, jnp.float32)
     positive = jnp.asarray(targets) > 0.5
     signed = jnp.where(positive, logits, -logits)
-    # s(z) = max(z, 0) + log(1 + exp(-|z|)): one exponential and one logarithm serve both signs.
+    # s(z) = max(z, 0) + log(1 + exp(-|z|)): one exponential and one logarithm for both signs.
     tail = _tail(signed)
     cross_entropy = jnp.maximum(-signed, 0) + tail
     if alpha is not None:
-        # Weighed here rather than after the product, which XLA's CPU backend fuses into the sum
-        # over the classes only with the weights in memory, as large as the logits.
+        # Before the product: after it, XLA's CPU backend would store the weights, an array as
+        # large as the logits.
         cross_entropy = jnp.where(positive, alpha, 1 - alpha) * cross_entropy
     return jnp.exp(-gamma * (jnp.maximum(signed, 0) + tail)) * cross_entropy
 
@@ -88,7 +87,7 @@ def focal_loss_star(
     losses = _softplus(-(gamma * jnp.where(positive, logits, -logits) + beta)) / gamma
     if alpha is None:
         return losses
-    # Both products inside: a `where` of the weights alone would be in memory, see above.
+    # Both products inside the `where`: XLA would store a `where` of the weights, see above.
     return jnp.where(positive, alpha * losses, (1 - alpha) * losses)
 
 
@@ -101,16 +100,16 @@ def quality_focal_loss(
 
     Args:
       logits: before the sigmoid, any float type; computed in float32.
-      targets: y in [0, 1], the quality that is to be predicted; broadcasting against the logits.
+      targets: y in [0, 1], the quality to predict; broadcasting against the logits.
       gamma: focusing parameter >= 0, the paper's beta (2); may be traced.
 
     Returns:
-      The loss of every element, float32, unreduced. With y of 0 and 1 it is the focal loss without
-      alpha.
+      The loss of every element, float32, unreduced. For y of 0 or 1 it equals the focal loss
+      without alpha.
     """
     logits = jnp.asarray(logits, jnp.float32)
-    # y - p without cancellation. Its power is taken by a logarithm; at 0, which has none, value and
-    # slope are set to 0, which they are for every gamma above 1.
+    # y - p without cancellation. The power is computed by a logarithm; at 0, value and derivative
+    # are set to 0, their true values for every gamma above 1.
     distance = jnp.abs(targets * jax.nn.sigmoid(-logits) - (1 - targets) * jax.nn.sigmoid(logits))
     some = distance > _TINY
     power = jnp.exp(gamma * jnp.log(jnp.where(some, distance, 1)))
@@ -141,7 +140,7 @@ def varifocal_loss(
       The loss of every element, float32, unreduced.
     """
     logits = jnp.asarray(logits, jnp.float32)
-    # One tail serves both signs, as in `focal_loss`; the exponential is p^gamma.
+    # One tail for both signs, as in `focal_loss`; the exponential is p^gamma.
     tail = _tail(logits)
     negative = jnp.exp(-gamma * (jnp.maximum(-logits, 0) + tail)) * (jnp.maximum(logits, 0) + tail)
     negative = negative if alpha is None else alpha * negative
@@ -161,7 +160,7 @@ def focal_loss_from_labels(
       logits: one per class and anchor, any float type.
       labels: class index, NEGATIVE (background in all classes) or IGNORE.
       gamma: focusing parameter >= 0; may be traced.
-      alpha: weight of positives; may be traced. None weighs nothing.
+      alpha: weight of positives; may be traced. None: no weights.
 
     Returns:
       The loss of every anchor, float32; 0 for IGNORE.
@@ -178,7 +177,7 @@ class Focusing(NamedTuple):
 
 
 class ClassLoss(NamedTuple):
-    """A class loss that `loss.classification` can name."""
+    """A value of `loss.classification`."""
 
     of_each: Callable[..., Array]
     """(logits, targets, Focusing) -> losses, float32, unreduced."""
@@ -228,7 +227,7 @@ def class_losses(
 def _over_classes(loss, logits, labels, focusing, quality=None):
     """Sums a ClassLoss over the classes; the label's target is 1 or the quality."""
     labels = jnp.asarray(labels)
-    # A comparison with an iota, which XLA fuses: one-hot targets are never in memory.
+    # XLA fuses this comparison; no one-hot targets are stored.
     targets = labels[..., None] == jnp.arange(logits.shape[-1])
     if quality is not None:
         targets = jnp.where(targets, quality[..., None], 0)

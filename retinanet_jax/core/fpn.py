@@ -14,12 +14,14 @@ from retinanet_jax.core.layers import Conv, relu
 
 
 def upsample_to(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
-    """Nearest-neighbour doubling of height and width, cropped to size.
+    """Nearest-neighbour upsampling by 2, cropped to size; equals torch's `interpolate(size=...)`.
 
-    Stride-2 layers leave h = ceil(h2 / 2), so h2 is 2h or 2h - 1. Nearest interpolation to the
-    exact size (torch's `interpolate(size=...)`) reads row floor(i * h / h2); at h2 = 2h - 1 that is
-    floor(i/2 + i / (4h - 2)), and the second term stays below 1/2 for i < h2: the same rows as the
-    cropped doubling. Raises ValueError for any other size.
+    Stride-2 layers give h = ceil(h2 / 2), so h2 is 2h or 2h - 1. torch reads row floor(i * h / h2).
+    For h2 = 2h - 1 this is floor(i / 2 + i / (4h - 2)), where the second term is below 1/2: the
+    same rows as here.
+
+    Raises:
+      ValueError: size is not 2h or 2h - 1 by 2w or 2w - 1.
     """
     b, h, w, c = x.shape
     if (-(-size[0] // 2), -(-size[1] // 2)) != (h, w):
@@ -29,11 +31,11 @@ def upsample_to(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Arra
 
 
 class FPN(nn.Module):
-    """{level: C_level} to {level: P_level}, the extra levels up to max_level included.
+    """{level: C_level} to {level: P_level}, including the extra levels up to max_level.
 
-    Extra levels are 3x3 stride-2 convolutions: the first of the top C level ('backbone') or the top
-    P level ('fpn'), each later one of the level before it, behind a ReLU where relu_before_p7 says
-    so.
+    Extra levels are 3x3 stride-2 convolutions. The input of the first is the top C level
+    ('backbone') or the top P level ('fpn'), that of the others the level before, after a ReLU if
+    relu_before_p7.
     """
 
     levels: tuple[int, ...]

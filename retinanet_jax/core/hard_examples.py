@@ -1,10 +1,12 @@
-"""Online hard example mining: training on the anchors of the highest loss alone.
+"""Online hard example mining (OHEM): training on the anchors of the highest loss alone.
 
-Shrivastava et al. 2016 (arXiv 1604.03540): score each example by its loss, suppress by NMS those
-beside a harder one, keep the hardest. RetinaNet's paper (section 5.1) sets it against focal loss.
+Shrivastava et al. 2016 (arXiv 1604.03540): score each example by its loss, remove those that
+overlap a harder one by NMS, keep the hardest. RetinaNet's paper (section 5.1) compares it with
+focal loss.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -23,28 +25,31 @@ def hardest(
     labels: Int[ArrayLike, "b n"],
     anchors: Float[ArrayLike, "n 4"],
     config: LossConfig,
+    map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> Bool[Array, "b n"]:
     """The anchors of each image to train on; no gradient flows through the choice.
 
-    With a quota, positives and negatives are suppressed and chosen each among themselves: of
-    hard_examples places, one in 1 + negatives_per_positive is for positives, and for each positive
-    found there are so many negatives; an image without positives has none of either.
+    With a quota, NMS and the choice run separately for positives and negatives: one in 1 +
+    negatives_per_positive of the hard_examples is reserved for positives, and at most
+    negatives_per_positive negatives are chosen for each positive found. An image without positives
+    has no examples then.
 
     Args:
-      losses: by which an anchor is hard.
-      labels: class index, NEGATIVE or IGNORE; the ignored are never chosen.
-      anchors: xyxy pixels: NMS is between anchors, since only they tell which examples are beside
-        each other when nothing has been learned yet.
+      losses: of each anchor; the highest are chosen.
+      labels: class index, NEGATIVE or IGNORE; ignored anchors are never chosen.
+      anchors: xyxy pixels. NMS compares anchors and not predicted boxes, which say nothing about
+        neighbourhood at the start of training.
       config: hard_examples, hard_examples_iou and negatives_per_positive.
+      map_images: as in `retinanet_loss`.
     """
     losses = jax.lax.stop_gradient(jnp.asarray(losses))
     choose = functools.partial(_hardest_of_image, anchors=anchors, config=config)
-    return jax.vmap(choose)(losses, jnp.asarray(labels))
+    return map_images(choose)(losses, jnp.asarray(labels))
 
 
 def _hardest_of_image(losses, labels, anchors, config):
     def first(valid, count):
-        """Indices [count] of the hardest, falling, and which of them there are."""
+        """Indices [count] of the hardest anchors in descending order, and which are valid."""
         return nms(
             anchors,
             losses,

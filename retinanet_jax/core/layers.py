@@ -1,7 +1,7 @@
-"""Layers with torch's conventions: padding, normalisation, and pixels to network input.
+"""Layers with torch's conventions: convolution, pooling, norms; and normalisation of pixels.
 
-Public checkpoints come from torch, whose stride-2 convolutions pad both sides alike. XLA's 'SAME'
-pads the far side first and agrees only on odd inputs, so that every padding here is explicit.
+Public checkpoints come from torch, which pads both sides of stride-2 convolutions equally. XLA's
+'SAME' agrees on odd inputs only, so every padding here is explicit.
 """
 
 import dataclasses
@@ -23,22 +23,26 @@ NUM_GROUPS = 32
 
 @dataclasses.dataclass(frozen=True)
 class PixelConfig:
-    """How a uint8 RGB image becomes the network's input: (pixel * scale - mean) / std.
+    """Normalisation of a uint8 RGB image: (pixel * scale - mean) / std.
 
-    The default is torchvision's; detectron2's zoo wants scale 1, mean (103.53, 116.28, 123.675),
-    std 1, order 'bgr'.
+    The defaults are torchvision's. detectron2's model zoo has scale 1, mean (103.53, 116.28,
+    123.675), std 1 and order 'bgr'.
     """
 
-    mean: Triple = (0.485, 0.456, 0.406)  # in the units of pixel * scale
+    mean: Triple = (0.485, 0.456, 0.406)
+    """In units of pixel * scale."""
     std: Triple = (0.229, 0.224, 0.225)
+    """In units of pixel * scale."""
     scale: float | int = 1 / 255
-    order: str = "rgb"  # channel order of the network, of mean and of std; images are always RGB
+    """Factor of the pixels, before the mean is subtracted."""
+    order: str = "rgb"
+    """Channel order of the network, mean and std: rgb or bgr. Images are always RGB."""
 
     def __post_init__(self):
         if self.order not in ("rgb", "bgr"):
             raise ValueError(f"pixels.order: {self.order!r} is not one of rgb, bgr")
         if min(self.std) <= 0:
-            raise ValueError(f"pixels.std: {self.std!r} has to be positive, e.g. (1, 1, 1)")
+            raise ValueError(f"pixels.std: {self.std!r} must be positive, e.g. (1, 1, 1)")
 
 
 def normalize(
@@ -46,11 +50,16 @@ def normalize(
     config: PixelConfig,
     image_sizes: Float[ArrayLike, "b 2"] | None = None,
 ) -> Float[Array, "b h w 3"]:
-    """RGB images, uint8 or float32 with values up to 255, as float32 network input.
+    """Normalises RGB images.
 
-    With image_sizes (height, width of each image inside the canvas, pixels) the padding becomes 0
-    after normalising, as in torchvision, detectron2 and MMDetection; without, padding is treated as
-    black pixels.
+    Args:
+      images: uint8, or float32 with values up to 255.
+      config: scale, mean, std and channel order.
+      image_sizes: height and width of each image inside the canvas, pixels. The padding becomes 0
+        after normalising, as in torchvision, detectron2 and MMDetection. None: no padding.
+
+    Returns:
+      Input of the network, float32.
     """
     pixels = jnp.asarray(images, jnp.float32)
     if config.order == "bgr":
@@ -63,7 +72,7 @@ def normalize(
 
 
 def inside(image_sizes: Float[ArrayLike, "b 2"], canvas: tuple[int, int]) -> Bool[Array, "b h w"]:
-    """Which pixels of the canvas (height, width) belong to the image."""
+    """Mask of the pixels of the canvas (height, width) that belong to the image."""
     height, width = jnp.asarray(image_sizes)[:, :, None, None].swapaxes(0, 1)
     return (jnp.arange(canvas[0])[:, None] < height) & (jnp.arange(canvas[1]) < width)
 
@@ -109,10 +118,10 @@ class Conv(nn.Module):
 
 @jax.custom_vjp
 def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """max(x, 0), of which the result alone is kept for the gradient, which is 0 at 0.
+    """max(x, 0), with derivative 0 at 0; only the result is saved for the gradient.
 
-    `jax.nn.relu` asks the sign of x. For that, XLA keeps what x is computed from, the output of a
-    convolution, beside the result, which the next convolution keeps anyway.
+    `jax.nn.relu` needs the sign of x, for which XLA saves the output of the convolution before it,
+    in addition to the result, which the next convolution saves anyway.
     """
     return jnp.maximum(x, 0)
 
@@ -123,7 +132,7 @@ def _relu_forward(x: Array) -> tuple[Array, Array]:
 
 
 def _relu_backward(y: Array, gradient: Array) -> tuple[Array]:
-    # Not y > 0, which XLA simplifies to x > 0.
+    # y > 0 would be simplified to x > 0 by XLA.
     return (jnp.where(y != 0, gradient, 0),)
 
 
@@ -131,23 +140,24 @@ relu.defvjp(_relu_forward, _relu_backward)
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """3x3 maxima at stride 2, padded with -inf by 1 on every side."""
+    """3x3 max pooling of stride 2, padded with -inf by 1 on every side."""
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 class Norm(nn.Module):
-    """Normalisation as one multiply-add per channel: statistics and arithmetic in float32.
+    """Batch norm or group norm as one multiply-add per channel, computed in float32.
 
-    frozen_batch: running statistics and affine are constants (stop_gradient), in training too.
+    frozen_batch: running statistics, scale and bias are constants (stop_gradient), also in
+    training.
 
-    batch: in training the statistics of the whole batch (of all devices, where the batch is
-    sharded under jit); the running ones follow with momentum 0.1 and, as in torch, the unbiased
-    variance. A training call has to make 'batch_stats' mutable. Otherwise the running statistics.
+    batch: training uses the statistics of the global batch (over all devices under jit) and updates
+    the running ones with the given momentum and, as torch, the unbiased variance; pass
+    mutable=["batch_stats"]. Inference uses the running statistics.
 
-    group: GroupNorm over 32 groups (Wu & He 2018); no running statistics.
+    group: GroupNorm with 32 groups (Wu & He 2018), without running statistics.
 
-    'params' hold scale and bias; 'batch_stats' mean and var, the same tree for both batch kinds,
-    so that weights move between them. The result is in dtype.
+    'params' hold scale and bias, 'batch_stats' mean and var. Both batch kinds have the same
+    variables, so weights of one load into the other. The result is in dtype.
     """
 
     kind: str
@@ -168,7 +178,7 @@ class Norm(nn.Module):
         return (x * multiplier + offset).astype(self.dtype)
 
     def _moments(self, x: Array, train: bool) -> tuple[ArrayLike, ArrayLike]:
-        """Mean and (biased) variance that x is normalised by, broadcasting against it."""
+        """Mean and (biased) variance to normalise x with; they broadcast against x."""
         if self.kind == "group":
             return _group_moments(x)
         mean = self.variable("batch_stats", "mean", jnp.zeros, (x.shape[-1],), jnp.float32)
@@ -188,7 +198,7 @@ class Norm(nn.Module):
 
 
 def _mean_and_variance(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """In two passes: the difference of two large sums would lose what a mean far from 0 leaves."""
+    """In two passes; E[x^2] - E[x]^2 would lose precision where the mean is far from 0."""
     mean = x.mean(axes, keepdims=True)
     return mean.reshape(-1), jnp.square(x - mean).mean(axes)
 
@@ -199,6 +209,6 @@ def _group_moments(x: Float[Array, "b h w c"]) -> tuple[Array, Array]:
 
 
 def _average_groups(values: Float[Array, "b 1 1 c"]) -> Float[Array, "b 1 1 c"]:
-    """Each channel's value replaced by the average over its group."""
+    """Replaces the value of each channel by the average of its group."""
     grouped = values.reshape(values.shape[0], NUM_GROUPS, -1).mean(-1)
     return jnp.repeat(grouped, values.shape[-1] // NUM_GROUPS, axis=-1)[:, None, None, :]

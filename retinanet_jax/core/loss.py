@@ -1,12 +1,14 @@
 """The loss of a batch: class losses of all anchors plus box losses of the positive ones.
 
 RetinaNet paper (arXiv 1708.02002), section 4 ("Inference and Training"): the sum over all anchors,
-divided by the number of positives. The elementwise losses are unreduced; `retinanet_loss` alone
-masks, normalises and sums.
+divided by the number of positives. The steps: losses of each anchor (anchor_losses.py), divisor
+(loss_normalizer.py), sum (here).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
@@ -20,13 +22,13 @@ class Losses(NamedTuple):
     """Scalars in float32."""
 
     total: Float[Array, ""]
-    """class_loss + box_weight * box_loss: what is minimised."""
+    """class_loss + box_weight * box_loss, which training minimises."""
     class_loss: Float[Array, ""]
     """Class loss, normalised."""
     box_loss: Float[Array, ""]
     """Box loss, normalised, without box_weight."""
     num_positives: Float[Array, ""]
-    """Positive anchors of the whole batch (0 if there are none)."""
+    """Number of positive anchors of the batch."""
 
 
 def retinanet_loss(
@@ -41,34 +43,36 @@ def retinanet_loss(
     alpha: Scalar | None = None,
     star_beta: Scalar | None = None,
     divisor: Float[ArrayLike, "b _"] | None = None,
+    map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> Losses:
     """The loss of a batch: class loss of all anchors plus box loss of the positive ones.
 
-    Anchors of state IGNORE and images that are not valid add nothing. Under jit over a mesh the
-    arrays are those of the whole batch, so that the result does not depend on the number of
-    devices.
+    Anchors of state IGNORE and images that are not valid contribute nothing. Under jit over a mesh
+    the arrays are those of the global batch: the result does not depend on the number of devices.
 
     Args:
       class_logits: per level, [b n_l k], any float type.
       box_deltas: per level, [b n_l 4], any float type.
       anchors: per level, [n_l 4], xyxy pixels.
       targets: labels [b n] and boxes [b n 4] over the anchors of all levels in order.
-      valid: [b], False for the images that fill up the last batch.
-      config: losses, choice of anchors and normaliser.
-      gamma: in place of config.gamma; may be traced, so that a sweep compiles once.
-      alpha: in place of config.alpha; may be traced.
-      star_beta: in place of config.star_beta; may be traced.
-      divisor: from `divisors`: for a part of a batch that of the whole. None: this batch is
-        whole.
+      valid: [b], False for the images that pad the last batch.
+      config: losses, hard example mining and normaliser.
+      gamma: replaces config.gamma; may be traced, so that a sweep compiles once.
+      alpha: replaces config.alpha; may be traced.
+      star_beta: replaces config.star_beta; may be traced.
+      divisor: from `divisors`; for a part of a batch, that of the whole batch. None: computed from
+        this batch.
+      map_images: maps a function of one image over the batch: `jax.vmap`, or a variant that keeps
+        each image on its device.
 
     Returns:
-      Losses. Without positive anchors the class loss is that of the negatives, the box loss 0.
+      Losses. Without positive anchors, the class loss of the negatives and a box loss of 0.
     """
     sizes = tuple(len(level) for level in anchors)
     if divisor is None:
         divisor = divisors(targets.labels, valid, sizes, config)
-    focal = {"gamma": gamma, "alpha": alpha, "star_beta": star_beta}
-    of_anchors = anchor_losses(class_logits, box_deltas, anchors, targets, valid, config, **focal)
+    options = {"gamma": gamma, "alpha": alpha, "star_beta": star_beta, "map_images": map_images}
+    of_anchors = anchor_losses(class_logits, box_deltas, anchors, targets, valid, config, **options)
     class_loss, box_loss = (_sum(losses, sizes, divisor) for losses in of_anchors)
     total = class_loss + config.box_weight * box_loss
     positive = (targets.labels >= 0) & jnp.asarray(valid)[:, None]
@@ -76,7 +80,7 @@ def retinanet_loss(
 
 
 class LossParts(NamedTuple):
-    """What each pyramid level and image adds to the loss of a batch; float32."""
+    """The share of each pyramid level and image in the loss of a batch; float32."""
 
     class_loss: Float[Array, "l b"]
     """Its sum is Losses.class_loss."""
@@ -95,7 +99,7 @@ def loss_parts(
     config: LossConfig,
     divisor: Float[ArrayLike, "b _"] | None = None,
 ) -> LossParts:
-    """The loss of a batch taken apart, for a report; arguments as those of `retinanet_loss`."""
+    """The loss of a batch by level and image, for reports; arguments as in `retinanet_loss`."""
     sizes = tuple(len(level) for level in anchors)
     if divisor is None:
         divisor = divisors(targets.labels, valid, sizes, config)
@@ -107,12 +111,12 @@ def loss_parts(
 
 
 def sum_levels(values: Num[ArrayLike, "b n"], sizes: tuple[int, ...]) -> Num[Array, "b l"]:
-    """Sums over the anchors of each level, which has so many."""
+    """Sums over the anchors of each level; sizes are the numbers of anchors."""
     return jnp.stack([jnp.sum(level, axis=1) for level in split_levels(values, sizes)], axis=1)
 
 
 def _sum(losses, sizes, divisor):
-    """One number from the losses [b n]: those of each image and level by their divisor."""
-    if divisor.shape[1] == 1:  # the same for all levels: without a split, XLA fuses losses and sum
+    """The losses [b n], divided by image and level, summed to a scalar."""
+    if divisor.shape[1] == 1:  # the same for all levels; without a split, XLA fuses loss and sum
         return jnp.sum(jnp.sum(losses, axis=1) / divisor[:, 0])
     return jnp.sum(sum_levels(losses, sizes) / divisor)

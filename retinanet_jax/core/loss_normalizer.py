@@ -1,7 +1,7 @@
-"""By what the losses of a batch are divided: the positive anchors, as each project counts them.
+"""Normalisers: the divisor of a loss, a count of positive anchors that differs between projects.
 
-The divisors follow from the targets alone, so that they are known before the network runs, and a
-batch that is worked off in parts is divided by the same numbers as one worked off at once.
+A divisor depends on the targets alone, so a batch that is processed in parts is divided by the same
+numbers as a whole one.
 """
 
 import jax.numpy as jnp
@@ -13,19 +13,19 @@ from retinanet_jax.core.loss_config import LossConfig
 ArrayLike = Array | np.ndarray
 
 FIRST_POSITIVES = 50.0
-"""Positives of an image that a running mean starts with: detectron2's 100 for a GPU's two
-images."""
+"""Initial value of the running mean of positives per image: detectron2's 100 for two images of a
+GPU."""
 _MOMENTUM = 0.9
 
 
 def running_positives(
     before: Float[ArrayLike, ""], labels: Int[ArrayLike, "b n"], valid: Bool[ArrayLike, "b"]
 ) -> Float[Array, ""]:
-    """The running mean of the positives of an image after one more batch.
+    """The running mean of positives per image, updated by one batch.
 
-    Detectron2 (modeling/meta_arch/retinanet.py): a tenth of the batch's own number, at least 1,
-    added to nine tenths of the mean. Detectron2 counts the images of one GPU; here it is the mean
-    over the images of the batch, so that it does not depend on how many there are.
+    Detectron2 (modeling/meta_arch/retinanet.py): 0.9 times the mean plus 0.1 times the number of
+    the batch, at least 1. Detectron2 counts the positives of one GPU; here it is the mean over the
+    images of the batch, which does not depend on their number.
     """
     positives = jnp.sum((jnp.asarray(labels) >= 0) & jnp.asarray(valid)[:, None])
     mean = jnp.maximum(positives, 1) / jnp.maximum(jnp.sum(valid), 1)
@@ -39,9 +39,9 @@ def divisors(
     config: LossConfig,
     running: Float[ArrayLike, ""] | None = None,
 ) -> Float[Array, "b _"]:
-    """By what the losses of each image and level are divided before all are added up.
+    """The divisors of the losses of each image and level.
 
-    With P positives in all, P_i in image i and P_l on level l of all images:
+    With P positives in the batch, P_i in image i and P_l on level l:
 
         batch            max(P, 1)                     the paper, section 4
         batch_plus_one   P + 1                         TF's official models
@@ -53,19 +53,19 @@ def divisors(
 
     Args:
       labels: class index, NEGATIVE or IGNORE.
-      valid: False for the images that fill up the last batch; these count nowhere.
-      level_sizes: anchors of each level; their sum is n.
+      valid: False for the images that pad the last batch; these are not counted.
+      level_sizes: number of anchors of each level; their sum is n.
       config: field `normalizer`.
-      running: positives of an image, from `running_positives`; 'running' needs it.
+      running: positives per image, from `running_positives`, for the normaliser 'running'.
 
     Returns:
-      A column for each level, or one alone where it is the same for all.
+      A column per level, or one column if it is the same for all levels.
 
     Raises:
-      ValueError: the running mean is missing.
+      ValueError: `running` is missing.
     """
     if config.normalizer == "running" and running is None:
-        raise ValueError("loss.normalizer: 'running' is a state of training; pass `running`")
+        raise ValueError("loss.normalizer: 'running' needs a running mean; pass `running`")
     valid = jnp.asarray(valid)
     positive = (jnp.asarray(labels) >= 0) & valid[:, None]
     images = jnp.maximum(jnp.sum(valid), 1)

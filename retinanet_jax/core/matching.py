@@ -1,9 +1,8 @@
-"""Matching anchors to ground-truth boxes by IoU, and the targets that follow from it.
+"""Matching anchors to ground-truth boxes by IoU, and the resulting training targets.
 
-RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": an anchor belongs to the box it overlaps
-most if their IoU is at least 0.5, is background below 0.4, and is ignored in between. Public
-implementations add that a box which nothing matches gets its best anchors all the same;
-`MatchingConfig` names the ways.
+RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": an anchor is assigned to the box with the
+highest IoU if that is at least 0.5, is background below 0.4, and is ignored in between. Public
+implementations also assign to each box its best anchors, whatever their IoU; see `MatchingConfig`.
 
 Padding, crowds and empty images are masks: every function has one compiled program per shape.
 """
@@ -21,9 +20,9 @@ from retinanet_jax.core import boxes
 ArrayLike = Array | np.ndarray
 
 NEGATIVE = -1
-"""State of an anchor that is background: a target of the class loss only."""
+"""State of a background anchor: in the class loss only."""
 IGNORE = -2
-"""State of an anchor that takes part in no loss."""
+"""State of an anchor that is in no loss."""
 
 LOW_QUALITY = ("own_box", "that_box", "one_anchor", "none")
 
@@ -33,22 +32,22 @@ class MatchingConfig:
     """When an anchor is positive, negative or ignored.
 
     Raises:
-      ValueError: for a field without meaning; the message names the field and what to write.
+      ValueError: an invalid value; the message names the field and the fix.
     """
 
     positive_iou: float | int = 0.5
-    """An anchor with at least this IoU to some box is positive."""
+    """An anchor with at least this IoU with some box is positive."""
     negative_iou: float | int = 0.4
-    """An anchor with less than this IoU to every box is negative; in between it is ignored."""
+    """An anchor with less than this IoU with every box is negative; in between it is ignored."""
     low_quality: str = "own_box"
-    """Anchors that are the best of some box are positive whatever their IoU, all ties included.
-    own_box: such an anchor is trained on the box it overlaps most, which may be another one
-    (Detectron2, torchvision); that_box: on the box whose best it is, the last one if several
-    (MMDetection); one_anchor: as that_box, but of ties only the first is a box's best, and of
-    several boxes the first is taken (TF); none: there are no such matches (keras-retinanet)."""
+    """Whether the anchors with the highest IoU of a box, all ties included, are positive at any
+    IoU. own_box: yes, with the box that the anchor itself overlaps most, which may be another one
+    (Detectron2, torchvision). that_box: yes, with the box whose best anchor it is, the last of
+    several (MMDetection). one_anchor: as that_box, but only the first of tied anchors and the first
+    of several boxes (TF). none: no (keras-retinanet)."""
     low_quality_min_iou: float | int = 0.0
-    """A low-quality match has an IoU strictly greater. At 0 a box that touches no anchor has none
-    (torchvision makes every anchor with IoU 0 positive then); 0.4 is close to Detectron 1."""
+    """Low-quality matches have an IoU above this. At 0 a box that overlaps no anchor has no match
+    (torchvision makes every anchor with IoU 0 positive then). 0.4 is close to Detectron 1."""
     crowd_ioa: float | int | None = 0.5
     """Negative anchors with at least this share of their area inside one crowd region are ignored.
     'none': crowd regions are dropped and their anchors are negative (all public
@@ -77,7 +76,7 @@ class MatchingConfig:
 
 
 class Targets(NamedTuple):
-    """What the heads are trained towards, one entry per anchor."""
+    """The training targets of the heads, one entry per anchor."""
 
     labels: Int[ArrayLike, "*b n"]
     """Class index, NEGATIVE or IGNORE."""
@@ -92,19 +91,18 @@ def match(
 
     Args:
       iou: IoU of n anchors with m boxes.
-      valid: which of the boxes exist; the others are padding (or crowds) and match nothing.
+      valid: False for padding and crowds, which match nothing.
       config: thresholds and low-quality matches.
 
     Returns:
-      int32: the index of the box an anchor belongs to (the lowest one of equals), NEGATIVE or
-        IGNORE.
+      int32: the index of the matched box (the lowest of ties), NEGATIVE or IGNORE.
     """
     iou, valid = jnp.asarray(iou), jnp.asarray(valid)
     num_boxes = iou.shape[1]
     if num_boxes == 0:
         return jnp.full(iou.shape[:1], NEGATIVE, jnp.int32)
-    # The barrier makes one matrix of which the maxima and the comparisons with them are taken: a
-    # compiler that computed it anew for each could round differently, and `iou == top` would miss.
+    # The barrier keeps one matrix for the maxima and for the comparisons with them. A compiler that
+    # computed it twice could round differently, and `iou == top` would be False.
     iou = jax.lax.optimization_barrier(jnp.where(valid, iou, -1))
     best, own = jnp.max(iou, axis=1), jnp.argmax(iou, axis=1).astype(jnp.int32)
     state = jnp.where(best < config.negative_iou, NEGATIVE, IGNORE)
@@ -129,20 +127,20 @@ def assign(
     gt_crowd: Bool[ArrayLike, "m"],
     config: MatchingConfig,
 ) -> Targets:
-    """The targets of one image; under `jax.vmap` of a batch.
+    """The targets of one image; use `jax.vmap` for a batch.
 
-    Memory: jitted on CPU, two n x m float32 matrices live at a time (182 MB an image for 201,600
-    anchors, those of 800x1344, and 100 boxes); comparisons are fused into their reductions.
+    Memory, jitted, for an image of 800x1344 (201,600 anchors) with 100 boxes: 182 MB on CPU, two n
+    x m float32 matrices; 81 MB on a TPU.
 
     Args:
       anchors: xyxy pixels of the network's input.
-      gt_boxes: ground-truth boxes in the same pixels; any finite values where padded.
+      gt_boxes: ground-truth boxes in the same pixels; padding may have any finite values.
       gt_labels: class indices, -1 for padding.
-      gt_crowd: boxes that are regions of uncounted objects: nothing is matched to them.
+      gt_crowd: True for crowd regions, which match no anchor.
       config: thresholds, low-quality matches, crowds.
 
     Returns:
-      Targets of the n anchors; all NEGATIVE if there is no box.
+      Targets of the n anchors; all NEGATIVE without boxes.
     """
     gt_labels, gt_crowd = jnp.asarray(gt_labels), jnp.asarray(gt_crowd)
     exists = gt_labels >= 0
@@ -156,10 +154,10 @@ def assign(
 
 
 def _look_up(matches, gt_labels, gt_boxes):
-    """Labels [n] and boxes [n 4] of the matches; zeros where there is none.
+    """Labels [n] and boxes [n 4] of the matches; zeros for unmatched anchors.
 
-    A product with a one-hot matrix instead of a gather: TPUs gather row by row, but multiply at
-    once, and on CPU it takes no longer. At the highest precision x * 1 + 0 is x exactly.
+    A product with a one-hot matrix instead of a gather, which is slow on TPUs and not faster on
+    CPUs. At the highest precision the product is exact.
     """
     one_hot = matches[:, None] == jnp.arange(gt_labels.shape[0])
     table = jnp.concatenate([gt_boxes, gt_labels[:, None]], axis=1, dtype=jnp.float32)

@@ -1,19 +1,20 @@
 """Greedy non-maximum suppression: exact, class-wise, of fixed size, jittable.
 
-Greedy NMS takes the boxes by falling score and drops each box that overlaps one already kept.
-It is done here a block of the sorted boxes at a time; the result is that of the box-by-box
-algorithm in `torchvision.ops.nms`. Two facts make the blocks exact:
+Greedy NMS visits the boxes in descending order of score and drops each box that overlaps a kept
+one. This implementation visits the sorted boxes in blocks; the result equals that of the
+box-by-box algorithm in `torchvision.ops.nms`, for two reasons:
 
-* boxes of earlier blocks are settled, so one comparison with the kept ones removes their victims;
-* inside a block, `keep[i] = alive[i] and no earlier kept j overlaps i` has one solution, the
-  greedy one, because each box depends on earlier boxes alone. Iterating it from any start settles
-  at least one more box of every chain per round, and has arrived when nothing changes any more.
+* The boxes of earlier blocks are final, so one comparison with the kept ones suppresses the boxes
+  of a block that overlap them.
+* Within a block, `keep[i] = alive[i] and no earlier kept j overlaps i` has exactly one solution,
+  the greedy one, because each box depends on earlier boxes alone. Each iteration of the equation
+  makes at least one more box of every chain final; the loop ends when nothing changes.
 
-Why in blocks: the alternatives are one step per kept box over all n boxes (an argmax-and-suppress
-loop), or one n x n matrix. Measured on 2 CPU cores, n = 5000: the loop takes 5 ms for 100 outputs
-and 17 ms for 300, blocks of 128 1.8 and 2.0 ms, because few blocks fill the output. The worst case
-for blocks, crowds of near-copies where every block must be visited, costs 9 ms (the loop: 2 ms).
-Larger blocks do more useless comparisons on CPU, smaller ones more sequential steps on a GPU.
+The alternatives are one step per kept box over all n boxes (an argmax-and-suppress loop), or one n
+x n matrix. Measured on 2 CPU cores with n = 5000: the loop takes 5 ms for 100 outputs and 17 ms for
+300; blocks of 128 take 1.8 and 2.0 ms, because few blocks fill the output. The worst case for
+blocks are crowds of near-copies, where every block is visited: 9 ms (the loop: 2 ms). Larger blocks
+compute more unused overlaps on a CPU; smaller ones need more sequential steps on a GPU.
 """
 
 import functools
@@ -31,7 +32,7 @@ BLOCK = 128
 
 
 class _Kept(NamedTuple):
-    """State of the walk: the next block, and what has been kept so far in order of score."""
+    """State of the loop: the next block, and the boxes kept so far in order of score."""
 
     block: Array
     count: Array
@@ -40,7 +41,7 @@ class _Kept(NamedTuple):
     labels: Array
 
 
-# jit here too, so that a call outside of any jit does not compile its loops anew each time.
+# jit, so that calls outside of any jit compile the loops once.
 @functools.partial(jax.jit, static_argnames=("max_outputs",))
 def nms(
     boxes: Float[ArrayLike, "n 4"],
@@ -51,36 +52,36 @@ def nms(
     max_outputs: int,
     labels: Int[ArrayLike, "n"] | None = None,
 ) -> tuple[Int32[Array, "d"], Bool[Array, "d"]]:
-    """Indices of the boxes that exact greedy NMS keeps, by falling score.
+    """Indices of the boxes that exact greedy NMS keeps, in descending order of score.
 
-    A box is suppressed by a kept one when their IoU is strictly above `iou_threshold` and, where
-    `labels` is given, their labels are equal (compared as they are: no offset is added to the
-    coordinates, so any coordinates will do, negative ones too). Boxes without area have IoU 0 with
-    everything and stay. Equal scores: the lower index first.
+    A kept box suppresses a box if their IoU is strictly above `iou_threshold` and, with `labels`,
+    their labels are equal. (Labels are compared; no offset is added to the coordinates, which may
+    be negative.) Boxes without area have IoU 0 with every box and are kept. Of equal scores the
+    lower index comes first.
 
     Args:
       boxes: xyxy in pixels.
       scores: any real numbers; NaN sorts last.
-      valid: False for padding, which neither suppresses nor is returned.
+      valid: False for padding, which is ignored.
       iou_threshold: in [0, 1]; may be traced.
-      max_outputs: d, a Python int of at least 1.
+      max_outputs: d, a Python int, at least 1.
       labels: class of each box; None suppresses across classes.
 
     Returns:
-      `indices` into the input (0 where there is nothing) and `valid`, True for the first so many.
+      Indices into the input, 0 after the last kept box, and a mask that is True for kept boxes.
 
     Raises:
-      ValueError: if `max_outputs` is under 1.
+      ValueError: `max_outputs` is below 1.
     """
     if max_outputs < 1:
-        raise ValueError(f"nms: max_outputs is {max_outputs}; give at least 1")
+        raise ValueError(f"nms: max_outputs: {max_outputs} must be at least 1")
     num_boxes = boxes.shape[0]
     if num_boxes == 0:
         return jnp.zeros(max_outputs, jnp.int32), jnp.zeros(max_outputs, bool)
     boxes, scores, valid = jnp.asarray(boxes), jnp.asarray(scores), jnp.asarray(valid)
     labels = jnp.zeros(num_boxes, jnp.int32) if labels is None else jnp.asarray(labels)
 
-    # A stable sort of the negated scores leaves equal scores in the order of their indices.
+    # A stable sort of negated scores keeps equal scores in the order of their indices.
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True).astype(jnp.int32)
     ranks, count = _walk(boxes[order], labels[order], valid[order], iou_threshold, max_outputs)
     found = jnp.arange(max_outputs) < count
@@ -88,7 +89,7 @@ def nms(
 
 
 def _walk(boxes, labels, valid, iou_threshold, max_outputs: int):
-    """Greedy NMS of sorted boxes: the kept ones' ranks [max_outputs] and how many were found."""
+    """Greedy NMS of sorted boxes: ranks of the kept boxes [max_outputs] and their number."""
     num_boxes = boxes.shape[0]
     size = min(BLOCK, num_boxes)
     padding = -num_boxes % size
@@ -103,7 +104,7 @@ def _walk(boxes, labels, valid, iou_threshold, max_outputs: int):
         start = kept.block * size
         block = [jax.lax.dynamic_slice_in_dim(x, start, size) for x in (boxes, labels, valid)]
         keep = _keep_in_block(*block, kept, iou_threshold)
-        # Positions past the end of the buffers are dropped by the scatter: the output is full.
+        # The scatter drops positions past the end of the buffers, where the output is full.
         slots = jnp.where(keep, kept.count + jnp.cumsum(keep) - 1, max_outputs)
         return _Kept(
             block=kept.block + 1,
@@ -129,7 +130,7 @@ def _nothing_kept(boxes, labels, max_outputs: int) -> _Kept:
 
 
 def _keep_in_block(boxes, labels, valid, kept: _Kept, iou_threshold):
-    """Which boxes of one sorted block greedy NMS keeps, given what it kept before."""
+    """Which boxes of one sorted block greedy NMS keeps, given those kept before."""
     is_kept = jnp.arange(kept.boxes.shape[0]) < kept.count
     settled = _overlaps(kept.boxes, boxes, kept.labels, labels, iou_threshold) & is_kept[:, None]
     alive = valid & ~settled.any(axis=0)

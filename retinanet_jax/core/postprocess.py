@@ -1,9 +1,9 @@
 """From the heads' outputs to detections: scores, top-k, decoding, NMS, original pixels.
 
-RetinaNet paper (arXiv 1708.02002), section 4, "Inference": at most 1,000 of the best predictions of
-each pyramid level above a confidence of 0.05 are decoded, merged, and thinned by NMS at 0.5. By
-default the exact choices are those of torchvision's `RetinaNet.postprocess_detections`. Everything
-has a fixed size with a validity mask, and handles one image; callers vmap.
+RetinaNet paper (arXiv 1708.02002), section 4, "Inference": of each pyramid level, the at most 1,000
+best predictions with a confidence above 0.05 are decoded; all are merged and filtered by NMS at
+0.5. The defaults follow torchvision's `RetinaNet.postprocess_detections`. Every function handles
+one image, and every result has a fixed size and a validity mask; use `jax.vmap` for a batch.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ NO_LABEL = -1
 
 
 class Detections(NamedTuple):
-    """Detections of one image, falling by score; the valid ones come first.
+    """Detections of one image in descending order of score, valid ones first.
 
     Where `valid` is False, boxes and scores are 0 and labels are -1.
     """
@@ -42,17 +42,17 @@ class PostprocessConfig:
     """How predictions become detections.
 
     Raises:
-      ValueError: for an impossible value; the message names the field and what to write.
+      ValueError: an invalid value; the message names the field and the fix.
     """
 
     score_threshold: float | int = 0.05
     """Keep scores strictly above this. Paper, Detectron2 and torchvision: 0.05."""
     pre_nms_top_k: int = 1000
-    """At most so many (anchor, class) pairs of each level reach NMS. Paper: 1000."""
+    """Largest number of (anchor, class) pairs per level that enter NMS. Paper: 1000."""
     nms_iou: float | int = 0.5
-    """A box of the same class with an IoU strictly above this is suppressed. Paper: 0.5."""
+    """NMS suppresses a box of the same class with an IoU strictly above this. Paper: 0.5."""
     max_detections: int = 100
-    """Detections of an image. COCO scores 100; torchvision's default is 300."""
+    """Largest number of detections per image. COCO evaluates 100; torchvision's default is 300."""
     max_log_scale: float | int = math.log(1000.0 / 16.0)
     """Upper bound of the decoded log-scales dw and dh (Detectron)."""
     clamp_both_sides: bool = False
@@ -61,8 +61,8 @@ class PostprocessConfig:
     """Whether boxes are clipped to the image before NMS (torchvision, MMDetection) or after it
     (Detectron2)."""
     drop_empty: bool = False
-    """Whether boxes that clipping leaves without area are dropped (Detectron2, MMDetection). They
-    overlap nothing, so that NMS never suppresses them."""
+    """Whether boxes without area after clipping are dropped (Detectron2, MMDetection). NMS never
+    suppresses them."""
 
     def __post_init__(self):
         for name in ("score_threshold", "nms_iou"):
@@ -72,7 +72,7 @@ class PostprocessConfig:
         for name in ("pre_nms_top_k", "max_detections"):
             value = getattr(self, name)
             if value < 1 or value != int(value):
-                raise ValueError(f"postprocess.{name}: {value} is not a whole number of at least 1")
+                raise ValueError(f"postprocess.{name}: {value} must be a whole number from 1")
         if not self.max_log_scale > 0:
             raise ValueError(
                 f"postprocess.max_log_scale: {self.max_log_scale} is not positive; "
@@ -83,24 +83,24 @@ class PostprocessConfig:
 def top_pairs(
     class_logits: Float[ArrayLike, "n k"], count: int
 ) -> tuple[Float[Array, "c"], Int32[Array, "c"], Int32[Array, "c"]]:
-    """The highest (anchor, class) pairs: exactly `top_k` of the flattened logits.
+    """The (anchor, class) pairs with the highest logits: exactly `top_k` of the flattened logits.
 
-    Order the pairs by falling logit, equal ones by their flat index anchor * k + class, and the
-    anchors by their best pair. An anchor that is not among the first `count` anchors has `count`
-    pairs before any of its own, one of each anchor before it, so none of its pairs is wanted. The
-    first stage hence looks at the best class of every anchor, the second at `count` anchors only:
-    201,600 x 80 logits cost one pass over them and 80,000 sorted values instead of 16 million.
+    Two stages: the `count` anchors with the best highest logit, then the best pairs of these
+    anchors. This is exact. Sort pairs by descending logit, ties by flat index, and anchors by their
+    best pair: an anchor after the first `count` anchors has at least `count` pairs before its own,
+    one for each anchor before it. 201,600 x 80 logits cost one pass and a sort of 80,000 values
+    instead of 16 million.
 
     Args:
       class_logits: n anchors by k classes.
-      count: pairs wanted; fewer (n * k) come back where there are no more.
+      count: number of pairs.
 
     Returns:
-      Logits (float32, falling), anchor indices and class labels, c = min(count, n * k).
+      Logits (float32, descending), anchor indices and class labels, c = min(count, n * k).
     """
     num_anchors, num_classes = class_logits.shape
     _, anchors = jax.lax.top_k(jnp.max(class_logits, axis=1), min(count, num_anchors))
-    # In their original order, so that equal logits come out in the order of the flattened top-k.
+    # In the original order, so that ties have the order of the flattened top-k.
     anchors = jnp.sort(anchors)
     flat = jnp.asarray(class_logits)[anchors].astype(jnp.float32).reshape(-1)
     logits, pairs = jax.lax.top_k(flat, min(count, num_anchors * num_classes))
@@ -116,18 +116,18 @@ def candidates(
 ) -> Detections:
     """The best predictions of one pyramid level, decoded and (by default) clipped, before NMS.
 
-    The threshold is compared with float32 sigmoids, as torchvision does; the ranking uses the
-    logits, which do not run together near 1 as the sigmoids do.
+    The threshold applies to float32 sigmoids, as in torchvision. The ranking uses logits, since
+    sigmoids near 1 coincide.
 
     Args:
       class_logits: of the n anchors of the level.
       box_deltas: (dx, dy, dw, dh) of the anchors.
       anchors: xyxy pixels of the network's input.
       image_size: (height, width) of the image without padding, to which boxes are clipped.
-      config: threshold, counts, bounds of the box coder and clipping.
+      config: threshold, counts, bounds of the box coder, clipping.
 
     Returns:
-      min(pre_nms_top_k, n * k) detections; an anchor may occur with several classes.
+      min(pre_nms_top_k, n * k) detections; an anchor may appear with several classes.
     """
     logits, indices, labels = top_pairs(class_logits, config.pre_nms_top_k)
     scores = jax.nn.sigmoid(logits)
@@ -157,13 +157,13 @@ def detect(
       anchors: per level, xyxy pixels of the network's input.
       image_size: (height, width) of the image without padding.
       config: threshold, counts and the IoU of NMS.
-      nms_iou: in place of config.nms_iou; may be traced.
+      nms_iou: replaces config.nms_iou; may be traced.
 
     Returns:
       `max_detections` detections in pixels of the network's input, after class-wise NMS.
 
     Raises:
-      ValueError: if the tuples differ in length.
+      ValueError: the tuples differ in length.
     """
     levels = [
         candidates(logits, deltas, level_anchors, image_size, config)
@@ -189,7 +189,7 @@ def to_original(
     image_size: Num[ArrayLike, "2"],
     original_size: Num[ArrayLike, "2"],
 ) -> Detections:
-    """Detections in pixels of the image as it was before resizing.
+    """Detections in pixels of the original image.
 
     Args:
       detections: in pixels of the network's input.
@@ -201,7 +201,7 @@ def to_original(
 
 
 def _clip(detections: Detections, image_size: Num[ArrayLike, "2"], config: PostprocessConfig):
-    """Boxes clipped to the image; those without area are no longer valid, if config says so."""
+    """Clips boxes to the image; with config.drop_empty, boxes without area become invalid."""
     boxes = box_ops.clip(detections.boxes, image_size)
     valid = detections.valid
     if config.drop_empty:
@@ -215,7 +215,7 @@ def _valid_first(detections: Detections) -> Detections:
 
 
 def _blank_invalid(detections: Detections) -> Detections:
-    """Zeros and label -1 where nothing was detected: left-overs would look like detections."""
+    """Sets invalid entries to zeros and label -1."""
     boxes, scores, labels, valid = detections
     return Detections(
         boxes=jnp.where(valid[:, None], boxes, 0),

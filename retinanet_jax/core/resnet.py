@@ -43,12 +43,12 @@ ARCHITECTURES = {
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; the first carries the stride."""
+    """Two 3x3 convolutions and a shortcut; the first convolution has the stride."""
 
     planes: int
     stride: int
     architecture: Architecture
-    stride_on: str  # of no effect here: there is no 1x1 convolution
+    stride_on: str  # unused: a basic block has no 1x1 convolution
     conv: MODULE
     norm: MODULE
 
@@ -62,7 +62,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions beside a shortcut.
+    """1x1, 3x3 and 1x1 convolutions and a shortcut.
 
     The stride is on the 3x3 (torchvision) or on the first 1x1 (the paper).
     """
@@ -89,7 +89,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(block: BasicBlock | Bottleneck, x: Array, features: int, train: bool) -> Array:
-    """x itself, or its 1x1 projection (a part of block) where size or channels change."""
+    """x, or its 1x1 projection (a submodule of block) where size or channels change."""
     if block.stride == 1 and x.shape[-1] == features:
         return x
     x = block.conv(features, 1, stride=block.stride, name="downsample_conv")(x)
@@ -97,14 +97,14 @@ def shortcut(block: BasicBlock | Bottleneck, x: Array, features: int, train: boo
 
 
 class ResNet(nn.Module):
-    """Images to {level: C_level} from level 2, stride 4, to top_level, stride 2 ** top_level.
+    """Images to {level: C_level}, from level 2 (stride 4) to top_level (stride 2 ** top_level).
 
     Stages above top_level are not built.
 
-    frozen_stages: 0 none, 1 the stem, 2 stem and layer1, ..., 5 all. Frozen stages run their norm
-    in inference mode even in training, and gradients stop behind them.
+    frozen_stages: 0 none, 1 the stem, 2 stem and layer1, ..., 5 all. The norms of frozen stages run
+    in inference mode, also in training, and no gradient flows into them.
 
-    remat: of a block, only what goes in is kept for the gradients; the rest is computed once more.
+    remat: only the input of each block is saved for the gradients; the rest is recomputed.
     """
 
     architecture: str

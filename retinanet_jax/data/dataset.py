@@ -18,11 +18,12 @@ from retinanet_jax.data.sources import Concatenation, IdentifiedSource, Slice, S
 from retinanet_jax.data.splits import KINDS, parse_split, split_range
 from retinanet_jax.data.store.array_record import TfdsSource, read_source_file
 from retinanet_jax.data.store.folder_index import FolderSource
+from retinanet_jax.data.store.prepare_release import TFDS_DATA_DIR, download_size
 from retinanet_jax.data.store.voc_release import VocSource
+from retinanet_jax.runtime.user_folders import expand_user
 
 _log = logging.getLogger(__name__)
 
-TFDS_DATA_DIR = "~/tensorflow_datasets"
 # Which TFDS splits of which year a split of ours is; VOC's trainval is TFDS's train and validation.
 _TRAINVAL_2007 = (("2007", "train"), ("2007", "validation"))
 _TRAINVAL_2012 = (("2012", "train"), ("2012", "validation"))
@@ -40,7 +41,6 @@ _VOC_SPLITS = {
         "trainval": _TRAINVAL_2012,
     },
 }
-_PREPARE = "retinanet-jax prepare --dataset={0} --source=FOLDER --data_dir={1}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _shapes(data_config: Any, split: str) -> Dataset:
 
 
 def _folder(data_config: Any, split: str) -> Dataset:
-    root = Path(data_config.root).expanduser()
+    root = expand_user(data_config.root)
     if (root / "dataset_info.json").is_file():
         return _prepared_folder(data_config, split, root)
     name = parse_split(split)[0]
@@ -298,16 +298,22 @@ def find_prepared(root: str, name: str, dataset: str) -> Path:
     `dataset` is what `retinanet-jax prepare` calls it.
 
     Raises:
-      DataError: names the folder looked in and the command that prepares the dataset.
+      DataError: names the folder, what a download would take, and the flag and the command.
     """
-    data_dir = Path(root or TFDS_DATA_DIR).expanduser()
+    data_dir = expand_user(root or TFDS_DATA_DIR)
     if (data_dir / "dataset_info.json").is_file():
         return data_dir
     versions = [p.parent for p in (data_dir / name).glob("*/dataset_info.json")]
     if versions:
         return max(versions, key=_version)
-    what = f"no prepared dataset in {data_dir / name}"
-    fix = f"set data.root, or prepare it: {_PREPARE.format(dataset, data_dir)}"
+    gigabytes = download_size(dataset) / 1e9
+    what = f"there is no prepared dataset in {data_dir / name}"
+    fix = (
+        f"add --download to download {gigabytes:.1f} GB of archives and prepare them there "
+        f"({2 * gigabytes:.0f} GB of disk, archives and records), set data.root to a folder that "
+        f"has it, or prepare archives that you have: retinanet-jax prepare --dataset={dataset} "
+        f"--source=FOLDER --data_dir={data_dir}"
+    )
     raise DataError("missing data", data_dir, "", what, fix)
 
 
@@ -321,7 +327,7 @@ def _official(data_config: Any, split: str) -> Path | None:
     trained = parse_split(data_config.train_split)[0]
     if not data_config.annotations or (split == trained and split != evaluated):
         return None
-    return Path(data_config.annotations).expanduser()
+    return expand_user(data_config.annotations)
 
 
 def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> dict:

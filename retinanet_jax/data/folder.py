@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.check_split import ImageFacts, check_split
-from retinanet_jax.data.formats.find_layout import find_layout
+from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
 from retinanet_jax.data.formats.join_categories import join_categories
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawSplit
 from retinanet_jax.data.formats.split_names import SplitNames, find_split, resolve_splits
@@ -30,6 +30,7 @@ from retinanet_jax.data.store.file_facts import (
 )
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
+from retinanet_jax.runtime.user_folders import expand_user
 
 # Part of the key of an index: raise it when what is kept changes.
 FORMAT_VERSION = "1"
@@ -72,8 +73,9 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
     Raises:
       DataError: names the file, the entry, the field and the fix; or the layouts understood.
     """
-    root = Path(data_config.root).expanduser()
-    layout, line = find_layout(root, data_config.layout)
+    root = expand_user(data_config.root)
+    found = find_layout(root, data_config.layout)
+    layout = found.layout
     names = _resolve(data_config, layout, root)
     wanted = _wanted(split, names, data_config, layout, root)
     stamps = stamp_files(layout.folders or (root,))
@@ -89,6 +91,7 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
             index = FolderIndex.read(path, key)  # another process may have been first
             if index is None:
                 builder = _Builder(data_config, root, layout, names, stamps, cache)
+                line = describe_layout(root, found, data_config.layout)
                 index = builder.build(wanted, line, key)
                 index.write(path)
                 _clean(cache)
@@ -97,8 +100,8 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
 
 def split_names(data_config: Any) -> dict[str, str]:
     """All splits of a folder: from the name for `load_index` to a name for a prepared dataset."""
-    root = Path(data_config.root).expanduser()
-    layout, _ = find_layout(root, data_config.layout)
+    root = expand_user(data_config.root)
+    layout = find_layout(root, data_config.layout).layout
     names = _resolve(data_config, layout, root)
     found = {name: name for name in layout.splits if name not in names}
     if names.train is not None:
@@ -237,7 +240,7 @@ def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path) -> RawSplit:
 def _cache_folder(cache_dir: str, root: Path) -> Path:
     """Where indices of a folder are kept."""
     place = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
-    return Path(cache_dir).expanduser() / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
+    return expand_user(cache_dir) / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
 
 
 @contextlib.contextmanager

@@ -1,25 +1,39 @@
-"""A dataset of examples that a function makes: the shortest way to one of your own."""
+"""A dataset of examples made by a function, checked when they are read."""
 
 import functools
 from collections.abc import Callable
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.example_checks import example_problem
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories, category_entries
 from retinanet_jax.data.sources import Annotated, IdentifiedSource
 
 
 class ExampleSource:
-    """Random access to `count` examples: source[i] is make(i), which is called anew each time.
+    """Random access to `count` examples: source[i] is make(i), called at each access.
 
-    Sizes and objects are taken from the examples, each made once for it. Where that takes long,
-    write a source that knows them without decoding (see views.Source).
+    Sizes and objects are taken from the examples, each made once for this. Where that takes long,
+    write a source that knows them without decoding (see sources.Source).
+
+    Args:
+      make: from 0 .. count - 1 to an example; the same one at each call.
+      count: number of examples.
+      num_classes: labels are below it; None does not check them.
+      name: of the dataset, for errors.
     """
 
-    def __init__(self, make: Callable[[int], Example], count: int):
+    def __init__(
+        self,
+        make: Callable[[int], Example],
+        count: int,
+        num_classes: int | None = None,
+        name: str = "examples",
+    ):
         self._make, self._count = make, count
-        self._known = functools.cache(lambda index: _without_pixels(make(index)))
+        self._num_classes, self._name = num_classes, name
+        self._known = functools.cache(lambda index: _without_pixels(self[index]))
 
     def __len__(self) -> int:
         return self._count
@@ -27,7 +41,10 @@ class ExampleSource:
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < self._count:
             raise IndexError(f"no image {index} of {self._count}")
-        return self._make(index)
+        example = self._make(index)
+        if (problem := example_problem(example, self._num_classes)) is not None:
+            raise DataError("example", self._name, f"example {index}", *problem)
+        return example
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels."""
@@ -47,12 +64,15 @@ def dataset_of(
 ) -> Dataset:
     """A Dataset of make(0) to make(count - 1), whose ids have to differ; see ExampleSource.
 
-    It is scored against the examples' own boxes; crowds are regions that count neither way.
+    It is scored against the boxes of the examples; crowds count neither as found nor as missed.
 
     Raises:
-      DataError: when it is to be scored, two examples have the same id.
+      DataError: when an example is read that is not valid; when the dataset is scored, for two
+        examples with the same id.
     """
-    return dataset_of_source(ExampleSource(make, count), categories, name)
+    return dataset_of_source(
+        ExampleSource(make, count, categories.num_classes, name), categories, name
+    )
 
 
 def dataset_of_source(source: IdentifiedSource, categories: Categories, name: str) -> Dataset:

@@ -1,33 +1,56 @@
-"""What a person calls an image, as 8-bit RGB: a path, a Pillow image, an array."""
+"""Images as a user passes them (a path, a Pillow image, an array), read as 8-bit RGB.
 
+Unlike images of a dataset (see data/images.py), these are turned as their EXIF orientation says: as
+viewers show them. Detections are in pixels of the image as shown.
+"""
+
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.images import decode, from_pillow, read_file
+from retinanet_jax.data.images import decode, exif_orientation, from_pillow, read_file, turn
 
 ImageLike = str | Path | Image.Image | np.ndarray | Any
-"""The last: what numpy makes an array of, such as a tensor on the CPU."""
+"""The last: anything that numpy turns into an array, such as a tensor on the CPU."""
 
 _IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".jp2", ".avif"),
+)
+# First bytes of the formats that data/images.py decodes.
+_SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|BM....\0{4}|II\*\0|MM\0\*|....jP  |....ftypavif"
+    rb"|P[56]\s",
+    re.DOTALL,
 )
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name is that of an image."""
-    return path.suffix.lower() in _IMAGE_SUFFIXES
+    """Whether a file is an image: by its suffix, else by its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix in _IMAGE_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:  # such as a dead link; reading it as an image reports why
+        return not suffix
+    return _SIGNATURE.match(head) is not None
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files of a folder and its folders, sorted, but hidden ones."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
+    """All files of a folder and its subfolders, sorted, with dead links, without hidden files."""
+    paths = (path for path in folder.rglob("*") if path.is_file() or _is_dead_link(path))
     return sorted(path for path in paths if not _is_hidden(path.relative_to(folder)))
+
+
+def _is_dead_link(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _is_hidden(path: Path) -> bool:
@@ -35,37 +58,51 @@ def _is_hidden(path: Path) -> bool:
 
 
 def is_one_image(value: Any) -> bool:
-    """Whether this is, or should be, an image and not a sequence of them, as an array [b h w c]."""
+    """Whether a value is meant as one image, not as a sequence of images or an array [b h w c]."""
     if isinstance(value, str | bytes | Path | Image.Image) or not hasattr(value, "__iter__"):
         return True
     return hasattr(value, "__array__") and getattr(value, "ndim", 0) < 4
 
 
 def read_image(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of an image as RGB.
+    """The pixels of an image as RGB, turned as its EXIF orientation says.
 
     Args:
-      image: a file, see data/images.py; a Pillow image, of any mode; an array of uint8, RGB
-        [h w 3], RGB with alpha [h w 4], which is left out as in files, or grey [h w] or [h w 1].
-        (OpenCV's arrays are BGR: give `array[:, :, ::-1]`.)
+      image: a file, see data/images.py; a Pillow image of any mode; an array of uint8, RGB
+        [h w 3], RGB with alpha [h w 4], whose alpha is ignored as in files, or grey [h w] or
+        [h w 1]. (OpenCV's arrays are BGR: pass `array[:, :, ::-1]`.)
 
     Raises:
-      DataError: a file that is missing or no image, or pixels of another kind.
+      DataError: a file that is missing or not an image, or an array of another type or shape.
     """
     if isinstance(image, str | Path):
-        path = Path(image).expanduser()
-        return decode(read_file(path), str(image))
+        return decode_shown(read_file(Path(image).expanduser()), str(image))
     if isinstance(image, Image.Image):
         try:
-            return from_pillow(image)
+            return _turned(image)
         except (ValueError, OSError) as error:
             what = f"{image.mode} of {image.width} x {image.height}: {error}"
             raise DataError("image", "Pillow image", "", what, "convert it to RGB") from error
     if not hasattr(image, "__array__"):
         what = f"is of type {type(image).__name__}"
-        fix = "give a path, a Pillow image or an array; or a list of these"
+        fix = "pass a path, a Pillow image, an array, or a list of these"
         raise DataError("image", "image", "", what, fix)
     return _rgb(np.asarray(image))
+
+
+def decode_shown(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes the bytes of an image file to RGB, turned as its EXIF orientation says.
+
+    Raises:
+      DataError: as data/images.py::decode.
+    """
+    return decode(data, where, exif_orientation(data))
+
+
+def _turned(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    pixels = from_pillow(image)  # of TIFF, Pillow turns the pixels now, and drops the orientation
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    return turn(pixels, orientation) if orientation in range(2, 9) else pixels
 
 
 def _rgb(array: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
@@ -73,7 +110,7 @@ def _rgb(array: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
     colored = array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not (grey or colored) or not array.size:
         what = f"is {array.dtype} of shape {array.shape}"
-        fix = "give uint8 from 0 to 255, RGB of shape (height, width, 3) or grey (height, width)"
+        fix = "pass uint8 from 0 to 255, RGB of shape (height, width, 3) or grey (height, width)"
         raise DataError("array", "image", "", what, fix)
     if grey:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)

@@ -1,4 +1,4 @@
-"""Videos as streams of frames, by OpenCV: read one after the other, and written."""
+"""Videos as streams of frames, read and written by OpenCV."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,19 @@ from jaxtyping import UInt8
 from retinanet_jax.data.data_errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
-_DEFAULT_RATE = 25.0  # where the file tells none
+_CODECS = {
+    ".avi": "mp4v",
+    ".mp4": "mp4v",
+    ".webm": "VP80",
+}  # every browser plays VP8, which is slower to write
+_DEFAULT_RATE = 25.0  # frames per second, where the file has neither a rate nor timestamps
+# Recordings of browsers and screens, without a constant rate, declare 1000 or 90000.
+_PLAUSIBLE_RATE = 240.0
+_TIMED_FRAMES = 100
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether a file's name is that of a video."""
+    """Whether a file is a video by its suffix."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -23,65 +31,102 @@ class Video:
 
     Attributes:
       path: the file.
-      rate: frames a second.
-      length: number of frames as the file tells it, which may be an estimate; 0: it does not.
+      rate: frames per second.
+      length: number of frames that the file declares, which may be an estimate; 0: unknown.
 
     Raises:
-      DataError: the file is missing or no video that OpenCV's FFmpeg can read.
+      DataError: the file is missing or not a video that OpenCV's FFmpeg can read. An iteration
+        raises it where the video ends early: a file that is damaged or was not copied whole.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser()
         capture = self._open()
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 0 < rate < 1000 else _DEFAULT_RATE
+        self.rate = _rate(capture)
         self.length = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         capture.release()
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        capture = self._open()
+        capture, count = self._open(), 0
         try:
             while (frame := capture.read()[1]) is not None:
+                count += 1
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         finally:
             capture.release()
+        # The declared length may be off by a few frames.
+        if count < 0.95 * self.length or not count:
+            what = f"ends after {count} of {self.length} frames"
+            fix = "the file is damaged or not whole: copy it again, or use the frames before"
+            raise DataError("short video", self.path, "", what, fix)
 
     def _open(self) -> cv2.VideoCapture:
         if not self.path.is_file():
-            fix = "name a file that is there"
+            fix = "name an existing file"
             raise DataError("missing video", self.path, "", "No such file", fix)
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
-            fix = "it is damaged or of an unknown kind: convert it to H.264 in .mp4"
+            fix = "it is damaged or of an unknown type: convert it to H.264 in .mp4"
             raise DataError("unreadable video", self.path, "", "cannot be opened", fix)
         return capture
 
 
+def _rate(capture: cv2.VideoCapture) -> float:
+    """Frames per second: as declared, or, where that is implausible, by the timestamps."""
+    declared = capture.get(cv2.CAP_PROP_FPS)
+    if 0 < declared <= _PLAUSIBLE_RATE:
+        return declared
+    times = []
+    while len(times) < _TIMED_FRAMES and capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    if len(times) > 1 and times[-1] > times[0]:
+        return 1000 * (len(times) - 1) / (times[-1] - times[0])
+    return declared if declared > 0 else _DEFAULT_RATE
+
+
 class VideoWriter:
-    """Writes frames as MPEG-4 into an .mp4 file; a context. The first frame tells the size.
+    """Writes frames to a file as MPEG-4 (.mp4, .avi) or VP8 (.webm); the first frame sets the size.
+
+    A context manager.
 
     Raises:
-      DataError: the file cannot be written.
+      DataError: the file cannot be written; such as a full disk, which shows at the end.
     """
 
     def __init__(self, path: Path, rate: float | int):
-        self._path, self._rate = path, rate
+        self.path, self._rate = path, rate
         self._writer: cv2.VideoWriter | None = None
+        self._count = 0
 
     def __enter__(self) -> "VideoWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        if not self._is_whole():
+            self.path.unlink(missing_ok=True)
+            if kind is None:
+                raise self._unwritable("the disk may be full: free some space")
 
     def write(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Appends a frame; sides are cut to even numbers, as the format wants them."""
+        """Appends a frame; odd sides lose a row or column, since the codecs need even sides."""
         height, width = (side - side % 2 for side in frame.shape[:2])
         if self._writer is None:
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._path), code, self._rate, (width, height))
+            code = cv2.VideoWriter.fourcc(*_CODECS[self.path.suffix])
+            self._writer = cv2.VideoWriter(str(self.path), code, self._rate, (width, height))
             if not self._writer.isOpened():
-                fix = "name a folder that can be written"
-                raise DataError("video", self._path, "", "cannot be written", fix)
+                raise self._unwritable("name a folder that can be written")
         self._writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))
+        self._count += 1
+
+    def _is_whole(self) -> bool:
+        """Whether the file can be opened; OpenCV does not report a failed write."""
+        capture = cv2.VideoCapture(str(self.path))
+        length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        capture.release()
+        return length >= 0.95 * self._count
+
+    def _unwritable(self, fix: str) -> DataError:
+        return DataError("video", self.path, "", "cannot be written", fix)

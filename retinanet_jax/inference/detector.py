@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,16 @@ from retinanet_jax.inference.predict import make_predict_fn, read_trained
 from retinanet_jax.inference.results import ImageDetections, labels_of
 from retinanet_jax.inference.streaming import Seen, Stream
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge, views_of
+from retinanet_jax.weights import load_detector
 
-# On an accelerator. A CPU takes one image at a time: eight gain a seventh at 128 x 128, lose as
-# much at 512 x 512 (docs/performance.md), and would be a second program to compile.
+# On an accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much slower
+# at 512 x 512 (docs/performance.md), and would be a second function to compile.
 BATCH_SIZE = 8
+_FORK = (
+    "Detector: this process was forked from one that had used JAX, and would hang; start processes "
+    "by multiprocessing.get_context('spawn'), or use threads"
+)
+_started_in: int | None = None  # the process that used JAX; a forked child inherits the number
 
 
 class Detector:
@@ -37,7 +44,10 @@ class Detector:
     >>> for path, found in detector.stream("photos/"): found.plot(...)      # doctest: +SKIP
 
     It compiles for each canvas (see PipelineConfig.eval_canvas), once for single images and once
-    for batches of `batch_size`, when it first meets one; `warm_up` does so beforehand.
+    for batches of `batch_size`, when the first one arrives; `warm_up` compiles before.
+
+    Threads can share a Detector. It can be pickled, and so be used in processes that are spawned;
+    a process that was forked after the Detector was made raises RuntimeError, where JAX would hang.
 
     Attributes:
         config: of the run that trained it.
@@ -56,7 +66,8 @@ class Detector:
         batch_size: int | None = None,
         canvas: str | None = None,
     ):
-        """Of variables in memory; see from_checkpoint for the arguments."""
+        """From variables in memory; see from_checkpoint for the arguments."""
+        _check_process()
         _check_types((variables, Mapping), (config, Config), (categories, Categories))
         if canvas is not None:
             pipeline = dataclasses.replace(config.pipeline, eval_canvas=canvas)
@@ -64,7 +75,7 @@ class Detector:
         if batch_size is None:
             batch_size = 1 if jax.default_backend() == "cpu" else BATCH_SIZE
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-            raise ConfigError(f"batch_size: {batch_size!r} is not a whole number of at least 1")
+            raise ConfigError(f"batch_size: {batch_size!r} is not an integer of at least 1")
         self.config, self.categories, self.batch_size = config, categories, batch_size
         self.variables = jax.device_put(variables)
         model = build_model(
@@ -84,21 +95,46 @@ class Detector:
         """The network of a run, or a public one with the conventions of its project.
 
         Args:
-            location: the workdir of a training; or a RetinaNet of torchvision, detectron2 or
+            location: the workdir of a run; or a RetinaNet of torchvision, detectron2 or
                 MMDetection as path, https URL or hf://owner/name/file (see weights.load_checkpoint,
                 which takes more options: `Detector(*load_checkpoint(location)[:3])`).
-            step: of the workdir's checkpoints; the latest by default.
+            step: of the workdir's checkpoints. None: the best by evaluation (WORKDIR/best), or the
+                latest where the run was not evaluated.
             batch_size: images at a time of a sequence or stream; by default 8, on a CPU 1.
             canvas: 'few' or 'tight' in place of config.pipeline.eval_canvas. An imported network
                 has 'tight', exact to the last digit and compiled anew for every image size; 'few'
                 compiles twice for any number of sizes.
 
         Raises:
-            CheckpointError: the workdir has no checkpoint.
-            WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
+            CheckpointError: the workdir has no checkpoint (of this step).
+            WeightsError: there is no such file or workdir, or the file is not such a RetinaNet.
         """
         options = {"batch_size": batch_size, "canvas": canvas}
         return cls(*read_trained(location, step), **options)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        class_names: str | Sequence[str] | None = None,
+        batch_size: int | None = None,
+        canvas: str | None = None,
+    ) -> "Detector":
+        """A public RetinaNet by name, downloaded once; `retinanet-jax weights` lists the names.
+
+        >>> Detector.from_pretrained("torchvision/retinanet_resnet50_fpn_v2")   # doctest: +SKIP
+
+        Args:
+            name: of public weights; or a path, https URL or hf://owner/name/file.
+            class_names: for a file of unknown classes: names in the order of the labels, or 'coco'.
+            batch_size, canvas: see from_checkpoint.
+
+        Raises:
+            WeightsError: no weights have this name, or they cannot be downloaded or read.
+        """
+        found = load_detector(name, class_names)
+        return cls(*found[:3], batch_size=batch_size, canvas=canvas)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
         """The same network with other values in config.postprocess; it compiles anew.
@@ -121,26 +157,27 @@ class Detector:
     ) -> ImageDetections | list[ImageDetections]:
         """Detections of one image, or a list of them for a sequence of images.
 
-        threshold, classes and max_detections choose among what the compiled function gives, and
-        compile nothing: it has dropped what lies below config.postprocess.score_threshold, and what
-        comes after the best config.postprocess.max_detections of all classes together. To ask for
-        more than it gives is an error that names `with_postprocess`.
+        threshold, classes and max_detections select among the results of the compiled function and
+        compile nothing. It has dropped scores below config.postprocess.score_threshold and all but
+        the best config.postprocess.max_detections of all classes together; a request for more is an
+        error that names `with_postprocess`.
 
         Args:
-            images: a path, a Pillow image or an array (see data.inputs.read_image), of any size;
-                or a sequence of these.
+            images: a path, a Pillow image or an array (see data/image_input.py::read_image), of any
+                size; or a sequence of these.
             threshold: keep scores strictly above this.
             classes: keep these, by name.
-            max_detections: keep the best so many.
+            max_detections: keep this many, the best.
             flip: detect in the mirrored image as well, and merge by NMS: test-time augmentation.
-            scales: likewise at the size of the config times each of these. A scale compiles anew.
+            scales: likewise at the size of the config times each of these. A new scale compiles.
 
         Returns:
-            Detections by falling score, boxes in pixels of the image as it is stored.
+            Detections by falling score, boxes in pixels of the image as shown: turned as its EXIF
+            orientation says.
 
         Raises:
-            DataError: a file that is missing or no image, or an array of another kind.
-            ConfigError: an unknown class, or a threshold, number or scale that cannot be.
+            DataError: a file that is missing or not an image, or an array of another type or shape.
+            ConfigError: an unknown class, or an invalid threshold, number or scale.
         """
         views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
         one = is_one_image(images)
@@ -160,40 +197,53 @@ class Detector:
         scales: Sequence[float | int] = (1.0,),
         on_error: Callable[[Any, DataError], object] | None = None,
     ) -> Iterator[tuple[Any, ImageDetections]]:
-        """Detections of images without end, in their order, as soon as they are there.
+        """Detections of any number of images, in order, as soon as they are ready.
 
-        Files are read and decoded in threads while the network works; only a window of some batches
-        is ever in memory.
+        Files are read and decoded in threads while the network runs; memory holds a few batches.
 
         Args:
-            source: paths or images, from a list or a generator, which another thread advances; or
-                a folder, with all that is below it; or a video.
+            source: paths or images, from a list or a generator, which runs in another thread; or a
+                folder, with its subfolders; or a video.
             threshold: this and the other arguments as of a call.
-            on_error: called with (what was given, DataError) for an image that cannot be read, and
-                the stream goes on. None: the error is raised once all before it were handed out.
+            on_error: called with (item, DataError) for an image that cannot be read, and for a
+                video that ends early; the stream continues. None: the error is raised after the
+                results before it.
 
         Returns:
-            Pairs of what was given (of a folder: the path; of a video: the frame's number, from 0)
-            and its detections.
+            Pairs of the item (of a folder: the path; of a video: the frame's number, from 0) and
+            its detections.
 
         Raises:
-            DataError, ConfigError: as a call; those of the arguments at once.
+            DataError, ConfigError: as a call; errors in the arguments are raised at once.
         """
         views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
         return self._results(self._see(_items(source), views, self.batch_size), chosen, on_error)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
-        """Compiles now what images of these (height, width) will need, alone and in batches.
+        """Compiles now for images of these (height, width), single and in batches.
 
-        By default for the canvases of landscapes and portraits; a network with the canvas 'tight'
-        compiles for every size, which you know.
+        By default for the canvases of landscapes and portraits. A network with the canvas 'tight'
+        compiles for every image size: pass the sizes.
         """
         for size in sizes or canvases(self.config.pipeline)[:2]:
             image = np.zeros((*size, 3), np.uint8)
             for rows in {1, self.batch_size}:
                 list(self._see([(0, image)], PLAIN, rows))
 
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("config", "categories", "batch_size")
+        return {name: getattr(self, name) for name in names} | {
+            "variables": jax.device_get(self.variables)
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if _started_in in (None, os.getpid()):
+            self.__init__(**state)
+        else:  # a pool would hang if unpickling raised; the first call raises
+            self.__dict__.update(state)
+
     def _see(self, items: Iterable, views: tuple[View, ...], rows: int) -> Iterator[Seen]:
+        _check_process()
         return Stream(self._launch, views, self.config.pipeline, rows).run(items)
 
     def _launch(self, batch: Batch) -> Detections:
@@ -207,7 +257,7 @@ class Detector:
                 yield seen.key, self._result(seen, chosen)
 
     def _result(self, seen: Seen, chosen: dict[str, Any]) -> ImageDetections:
-        """What the caller gets of an image; its error, if it has one, is raised."""
+        """The result of an image; its error, if it has one, is raised."""
         if seen.error is not None:
             raise seen.error
         views = seen.found
@@ -221,38 +271,46 @@ class Detector:
         """The arguments of ImageDetections.select, checked."""
         limits = self.config.postprocess
         if threshold is not None and not isinstance(threshold, numbers.Real):
-            raise ConfigError(f"threshold: {threshold!r} is no number; write such as 0.5")
+            raise ConfigError(f"threshold: {threshold!r} is not a number; write e.g. 0.5")
         if threshold is not None and not limits.score_threshold <= threshold <= 1:
             fix = f"detector.with_postprocess(score_threshold={threshold})"
             raise ConfigError(
                 f"threshold: {threshold} is not between config.postprocess.score_threshold, "
-                f"{limits.score_threshold}, below which nothing is detected, and 1; for a lower "
-                f"one take {fix}"
+                f"{limits.score_threshold}, and 1; for a lower one use {fix}"
             )
         if max_detections is not None and not isinstance(max_detections, numbers.Integral):
-            raise ConfigError(f"max_detections: {max_detections!r} is no whole number")
+            raise ConfigError(f"max_detections: {max_detections!r} is not an integer")
         if max_detections is not None and not 1 <= max_detections <= limits.max_detections:
             fix = f"detector.with_postprocess(max_detections={max_detections})"
             raise ConfigError(
                 f"max_detections: {max_detections} is not between 1 and "
-                f"config.postprocess.max_detections, {limits.max_detections}; for more take {fix}"
+                f"config.postprocess.max_detections, {limits.max_detections}; for more use {fix}"
             )
         if classes is not None:
             labels_of(classes, self.categories)
         return {"threshold": threshold, "classes": classes, "max_detections": max_detections}
 
 
+def _check_process() -> None:
+    """Raises in a child of a process that has used JAX: JAX's threads do not run in it."""
+    global _started_in
+    if _started_in is None:
+        _started_in = os.getpid()
+    if _started_in != os.getpid():
+        raise RuntimeError(_FORK)
+
+
 def _check_types(*given: tuple[Any, type]) -> None:
     for value, kind in given:
         if not isinstance(value, kind):
             raise TypeError(
-                f"Detector: got {type(value).__name__} for {kind.__name__}; of a workdir, a file "
-                "or a URL make it by Detector.from_checkpoint(location)"
+                f"Detector: got {type(value).__name__} for {kind.__name__}; for a workdir, a file "
+                "or a URL use Detector.from_checkpoint(location)"
             )
 
 
 def _items(source: str | Path | Iterable[ImageLike]) -> Iterable[tuple[Any, ImageLike]]:
-    """What a stream is made of, each with the key that it is handed out with."""
+    """The images of a source, each with its key."""
     if not isinstance(source, str | Path):
         source = [source] if is_one_image(source) else source
         return ((image, image) for image in source)
@@ -260,5 +318,15 @@ def _items(source: str | Path | Iterable[ImageLike]) -> Iterable[tuple[Any, Imag
     if path.is_dir():
         return ((file, file) for file in files_below(path) if is_image(file))
     if is_video(path):
-        return enumerate(Video(path))
+        return _frames(Video(path))
     return [(path, path)]
+
+
+def _frames(video: Video) -> Iterator[tuple[int, Any]]:
+    """Numbered frames; where the video ends early, an error takes the place of the next one."""
+    number = -1
+    try:
+        for number, frame in enumerate(video):
+            yield number, frame
+    except DataError as error:
+        yield number + 1, error

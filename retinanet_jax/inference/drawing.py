@@ -1,19 +1,22 @@
-"""Images of boxes: a colour per class, legible labels, ground truth beside detections."""
+"""Boxes drawn on images: a colour per class, legible labels, ground truth beside detections."""
 
 import colorsys
-import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from retinanet_jax.inference.label_fonts import drawable_name, label_font, text_runs
 
 ArrayLike = Array | np.ndarray
 Color = tuple[int, int, int]
+Rectangle = tuple[int, int, int, int]
 
-# Far apart in hue and lightness, and all readable on photographs; classes after these get hues
-# a golden angle apart.
+# Far apart in hue and lightness, and visible on photographs; further classes get hues a golden
+# angle apart.
 PALETTE: tuple[Color, ...] = (
     (64, 140, 255),
     (255, 76, 76),
@@ -31,15 +34,15 @@ LABEL_OPACITY = 215
 
 
 class Objects(NamedTuple):
-    """What is drawn on one image."""
+    """The objects drawn on one image."""
 
     boxes: Float[ArrayLike, "d 4"]
     """xyxy in pixels of the image."""
     labels: Int[ArrayLike, "d"]
-    """Contiguous from 0; -1 marks padding, which is not drawn."""
+    """Contiguous from 0; -1 is padding and not drawn."""
     scores: Float[ArrayLike, "d"] | None = None
     crowd: Bool[ArrayLike, "d"] | None = None
-    """True where a box stands for a region of many objects; drawn thin and named so."""
+    """True where a box marks a region of many objects; drawn thin, its label says so."""
 
 
 def class_color(label: int) -> Color:
@@ -66,18 +69,18 @@ def draw_boxes(
     Args:
       image: RGB.
       boxes: xyxy in pixels of `image`.
-      labels: contiguous from 0; -1 marks padding, which is not drawn.
+      labels: contiguous from 0; -1 is padding and not drawn.
       names: of the classes.
       scores: of the boxes, in [0, 1]; higher ones are drawn over lower ones. None: not shown.
-      crowd: marks boxes of crowd regions; None: there are none.
-      long_side: pixels of the longer side of the result. None: as given, but at least 480, since
-        no text can be read on a thumbnail.
+      crowd: True for boxes of crowd regions; None: there are none.
+      long_side: pixels of the longer side of the result. None: that of the image, but at least 480,
+        so that labels can be read.
 
     Returns:
       A new RGB image of the same proportions.
 
     Raises:
-      ValueError: for a label that has no name.
+      ValueError: a label has no name.
     """
     height, width = image.shape[:2]
     factor = (long_side or max(height, width, 480)) / max(height, width)
@@ -99,16 +102,16 @@ def detection_grid(
 
     Args:
       rows: (image, ground truth, detections). The latter two are `Objects`, tuples in its order,
-        or whatever has its fields (`data.batch.Example`, `detections.Detections`). Where there
-        is a field `valid`, what it marks False is not drawn.
+        or anything with its fields, such as data/pipeline/batch.py::Example or
+        core/postprocess.py::Detections. Where a field `valid` is False, nothing is drawn.
       names: of the classes.
       long_side: pixels of the longer side of each image in the grid.
 
     Returns:
-      An RGB image; from four images on, two pairs stand side by side.
+      An RGB image; with four rows or more, two pairs are side by side.
 
     Raises:
-      ValueError: if there are no rows, or for a label that has no name.
+      ValueError: there are no rows, or a label has no name.
     """
     if not rows:
         raise ValueError("detection_grid: no rows; give at least one (image, truth, detections)")
@@ -135,18 +138,18 @@ def _pair(image, truth, found, names, long_side: int) -> Image.Image:
         ("Detections", "box", _as_objects(found)),
     ):
         boxes, labels, scores, crowd = objects
-        picture = draw_boxes(image, boxes, labels, names, scores, crowd=crowd, long_side=long_side)
-        cells.append((title, _count(int((np.asarray(labels) >= 0).sum()), noun), picture))
+        drawn = draw_boxes(image, boxes, labels, names, scores, crowd=crowd, long_side=long_side)
+        cells.append((title, _count(int((np.asarray(labels) >= 0).sum()), noun), drawn))
     height, width = cells[0][2].shape[:2]
     gap, header = 10, 26
     pair = Image.new("RGB", (2 * width + gap, height + header), PAPER)
     draw = ImageDraw.Draw(pair)
-    for column, (title, count, picture) in enumerate(cells):
+    for column, (title, count, drawn) in enumerate(cells):
         left = column * (width + gap)
-        draw.text((left, header - 8), title, INK, _font(16), anchor="ls")
-        offset = draw.textlength(title, _font(16)) + 10
-        draw.text((left + offset, header - 8), count, FAINT, _font(14), anchor="ls")
-        pair.paste(Image.fromarray(picture), (left, header))
+        draw.text((left, header - 8), title, INK, label_font(16), anchor="ls")
+        offset = draw.textlength(title, label_font(16)) + 10
+        draw.text((left + offset, header - 8), count, FAINT, label_font(14), anchor="ls")
+        pair.paste(Image.fromarray(drawn), (left, header))
     return pair
 
 
@@ -167,7 +170,7 @@ def _as_objects(value) -> Objects:
 
 
 def _visible(objects: Objects, names: Sequence[str]) -> Objects:
-    """The objects that are no padding, the highest score last, as numpy arrays."""
+    """The objects without padding, the highest score last, as numpy arrays."""
     boxes, labels = np.asarray(objects.boxes, np.float64), np.asarray(objects.labels)
     if labels.max(initial=-1) >= len(names):
         raise ValueError(f"labels: {labels.max()} has no name; there are {len(names)} names")
@@ -186,26 +189,27 @@ def _visible(objects: Objects, names: Sequence[str]) -> Objects:
 
 def _draw(canvas: Image.Image, objects: Objects, names: Sequence[str]) -> None:
     """Draws outlines, then labels over them, into the canvas."""
-    font = _font(max(12, round(max(canvas.size) / 42)))
+    size = max(12, round(max(canvas.size) / 48))
     thickness = max(2, round(max(canvas.size) / 260))
     overlay = Image.new("RGBA", canvas.size)
     draw = ImageDraw.Draw(overlay)
     crowd = np.zeros(len(objects.labels), bool) if objects.crowd is None else objects.crowd
     corners = np.array([canvas.width, canvas.height] * 2) - 1
     boxes = np.clip(np.round(objects.boxes), 0, corners).astype(int)
-    # A detector may turn a box inside out; it is drawn as a line then.
+    # A detector may return x2 < x1; such a box is drawn as a line.
     boxes[:, 2:] = np.maximum(boxes[:, :2], boxes[:, 2:])
     for box, label, thin in zip(boxes, objects.labels, crowd, strict=True):
         _outline(draw, box, class_color(int(label)), 1 if thin else thickness)
-    # A plate covers neither other plates nor what is hardly larger than a plate, where it can.
-    small = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) < 3 * font.size
+    # A plate should cover neither other plates nor boxes hardly larger than a plate.
+    small = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) < 3 * size
     taken = [(x1, y1, x2 + 1, y2 + 1) for x1, y1, x2, y2 in boxes[small].tolist()]
     # The best detection chooses the place of its label first.
     for i in reversed(range(len(boxes))):
-        text = names[objects.labels[i]] + (" (crowd)" if crowd[i] else "")
+        label = int(objects.labels[i])
+        text = drawable_name(names[label], label) + (" (crowd)" if crowd[i] else "")
         if objects.scores is not None:
             text += f" {objects.scores[i]:.2f}"
-        _label(draw, text, font, boxes[i], class_color(int(objects.labels[i])), taken)
+        _label(draw, text, size, boxes[i].tolist(), class_color(label), taken)
     canvas.paste(overlay, mask=overlay)
 
 
@@ -217,47 +221,57 @@ def _outline(draw: ImageDraw.ImageDraw, box, color: Color, thickness: int) -> No
     draw.rectangle((x1, y1, x2, y2), outline=(*color, 255), width=inset)
 
 
-def _label(draw: ImageDraw.ImageDraw, text: str, font, box, color: Color, taken: list) -> None:
-    """A name plate at the box, where it covers the least of what is taken; then so is its place."""
-    ascent, descent = font.getmetrics()
-    width, height = round(draw.textlength(text, font)) + 6, ascent + descent + 1
-    spots = [_inside(spot, width, height, draw.im.size) for spot in _spots(box, width, height)]
-    spot = min(spots, key=lambda spot: sum(_common_area(spot, other) for other in taken))
+def _label(draw: ImageDraw.ImageDraw, text: str, size: int, box, color: Color, taken: list) -> None:
+    """Draws a name plate at the box, where it covers the least of `taken`, and adds it there."""
+    runs = text_runs(text, size)
+    lengths = [draw.textlength(piece, font) for piece, font in runs]
+    ascent, descent = np.max([font.getmetrics() for _, font in runs], axis=0).tolist()
+    width, height = round(sum(lengths)) + 6, ascent + descent + 1
+    spots = (_inside(spot, width, height, draw.im.size) for spot in _spots(box, width, height))
+    spot = _least_covering(spots, taken)
     taken.append(spot)
     draw.rectangle((spot[0], spot[1], spot[2] - 1, spot[3] - 1), fill=(*color, LABEL_OPACITY))
     bright = np.dot(color, (0.299, 0.587, 0.114)) > 125
     ink = (0, 0, 0, 255) if bright else (255, 255, 255, 255)
-    draw.text((spot[0] + 3, spot[1] + ascent + 1), text, ink, font, anchor="ls")
+    x, y = spot[0] + 3, spot[1] + ascent + 1
+    for (piece, font), length in zip(runs, lengths, strict=True):
+        draw.text((x, y), piece, ink, font, anchor="ls")
+        x += length
 
 
-def _spots(box, width: int, height: int) -> list[tuple[int, int]]:
-    """Corners for a plate, the best first: above, inside at the top, below, at the right."""
-    x1, y1, x2, y2 = (int(value) for value in box)
-    return [
-        (x1, y1 - height),
-        (x1, y1),
-        (x1, y2 + 1),
-        (x2 - width + 1, y1 - height),
-        (x2 - width + 1, y1),
-        (x1, y2 - height + 1),
-        (x2 - width + 1, y2 + 1),
-        (x2 + 1, y1),
-    ]
+def _spots(box: list[int], width: int, height: int) -> Iterator[tuple[int, int]]:
+    """Corners for a plate, the best first: at the corners of the box, along its sides, near."""
+    x1, y1, x2, y2 = box
+    right = x2 - width + 1
+    yield from ((x1, y1 - height), (x1, y1), (x1, y2 + 1), (right, y1 - height), (right, y1))
+    yield from ((x1, y2 - height + 1), (right, y2 + 1), (x2 + 1, y1), (x1 - width, y1))
+    for y in range(y1 + height, y2 - height, height):
+        yield from ((x1, y), (right, y), (x2 + 1, y), (x1 - width, y))
+    for x in range(x1 + width, x2 - width, width):
+        yield from ((x, y1 - height), (x, y2 + 1), (x, y1))
+    for row in (2, 3):
+        yield from ((x1, y1 - row * height), (x1, y2 + 1 + (row - 1) * height))
 
 
-def _inside(spot: tuple[int, int], width: int, height: int, size) -> tuple[int, int, int, int]:
+def _least_covering(spots: Iterator[Rectangle], taken: Sequence[Rectangle]) -> Rectangle:
+    """The first spot that covers nothing, or the one that covers the least."""
+    best, least = None, math.inf
+    for spot in spots:
+        covered = sum(_common_area(spot, other) for other in taken)
+        if covered < least:
+            best, least = spot, covered
+        if not least:
+            break
+    return best
+
+
+def _inside(spot: tuple[int, int], width: int, height: int, size) -> Rectangle:
     """The plate's rectangle, moved into the image."""
     left = max(0, min(spot[0], size[0] - width))
     top = max(0, min(spot[1], size[1] - height))
     return left, top, left + width, top + height
 
 
-def _common_area(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
+def _common_area(a: Rectangle, b: Rectangle) -> int:
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return max(width, 0) * max(height, 0)
-
-
-@functools.lru_cache
-def _font(size: int):
-    """Pillow's own typeface: the same letters on every machine."""
-    return ImageFont.load_default(size)

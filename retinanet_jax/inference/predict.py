@@ -1,4 +1,4 @@
-"""From a batch to detections: the compiled predict function, and what of a run it needs."""
+"""From a batch to detections: the compiled predict function; reading a trained network."""
 
 import functools
 import os
@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from absl import logging
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Float, Float32, UInt8
 
-from retinanet_jax.config.settings import Config, from_json
+from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.layers import ArrayLike, normalize
 from retinanet_jax.core.postprocess import Detections, detect, to_original
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
-from retinanet_jax.runtime.checkpoints import Checkpoints
-from retinanet_jax.weights import WeightsError, load_checkpoint
+from retinanet_jax.runtime.mesh import on_own_rows
+from retinanet_jax.weights import WeightsError, load_detector
+from retinanet_jax.weights.locations import is_location
+from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
 
 PredictFn = Callable[[Any, Batch], Detections]
 
@@ -55,28 +59,19 @@ def predict(
     return jax.vmap(one_image)(class_logits, box_deltas, image_sizes, original_sizes)
 
 
-def make_predict_fn(model: nn.Module, config: Config) -> PredictFn:
-    """`predict` compiled, as a function of (variables, batch); one compilation per canvas."""
-    compiled = jax.jit(functools.partial(predict, model=model, config=config))
+def make_predict_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) -> PredictFn:
+    """`predict` compiled, as a function of (variables, batch); it compiles once per canvas.
+
+    With a mesh, each device predicts its own images of the batch.
+    """
+    function = functools.partial(predict, model=model, config=config)
+    compiled = jax.jit(on_own_rows(function, mesh, whole=1))
 
     def predict_fn(variables: Any, batch: Batch) -> Detections:
         return compiled(variables, batch.images, batch.image_sizes, batch.original_sizes)
 
     predict_fn.compiled = compiled
     return predict_fn
-
-
-def describe(checkpoints: Checkpoints, step: int | None = None) -> tuple[Config, Categories]:
-    """The configuration and the classes that a checkpoint was trained with."""
-    metadata = checkpoints.read_metadata(step)
-    categories = Categories(tuple(metadata["names"]), tuple(metadata["ids"]))
-    return from_json(metadata["config"]), categories
-
-
-def read_variables(checkpoints: Checkpoints, step: int | None = None) -> dict[str, Any]:
-    """The variables to predict with: the moving average of the weights where one was kept."""
-    state = checkpoints.read_part(("params", "batch_stats", "average"), step)
-    return state["average"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
 
 
 class Trained(NamedTuple):
@@ -87,33 +82,34 @@ class Trained(NamedTuple):
     categories: Categories
 
 
-def read_trained(location: str | Path, step: int | None = None) -> Trained:
+def read_trained(
+    location: str | Path, step: int | None = None, log: Callable[[str], object] = logging.info
+) -> Trained:
     """The network of a run, or a public one with the conventions of its project.
 
     Args:
-        location: the workdir of a training; or a RetinaNet of torchvision, detectron2 or
-            MMDetection as path, https URL or hf://owner/name/file (see weights.load_checkpoint).
-        step: of the workdir's checkpoints; the latest by default.
+        location: the workdir of a run; or a RetinaNet of torchvision, detectron2 or MMDetection as
+            name, path, https URL or hf://owner/name/file (see weights.load_checkpoint).
+        step: of the workdir's checkpoints. None: the best by evaluation, which is in WORKDIR/best;
+            where a run has not been evaluated, the latest.
+        log: gets a line with the checkpoint that is used.
 
     Raises:
-        CheckpointError: the workdir has no checkpoint.
-        WeightsError: there is no such file or workdir, or the file is no such RetinaNet.
+        CheckpointError: the workdir has no checkpoint (of this step).
+        WeightsError: there is no such file or workdir, or the file is not such a RetinaNet.
     """
     if not isinstance(location, str | os.PathLike) or not str(location):
         fix = "give a workdir, a file, an https:// URL or hf://owner/name/file"
-        raise WeightsError(f"{location!r} is no place of a network; {fix}")
-    if Path(location).expanduser().is_dir():
-        checkpoints = Checkpoints(Path(location).expanduser() / "checkpoints")
-        return Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
-    if "://" not in str(location) and not Path(location).expanduser().exists():
+        raise WeightsError(f"{location!r} is not the location of a network; {fix}")
+    path = Path(location).expanduser()
+    if path.is_dir():
+        checkpoints, step, kind = choose_checkpoint(path, step)
+        trained = Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
+        log(f"{location}: {kind} checkpoint, step {step}")
+        return trained
+    if not is_location(location):
         raise WeightsError(
-            f"{location}: there is no such workdir or file in {Path.cwd()}; name the --workdir of "
-            "a run, or a RetinaNet: a file, an https:// URL or hf://owner/name/file"
+            f"{location}: no such workdir or file in {Path.cwd()}; name the --workdir of a run, or "
+            "a RetinaNet: a name of `retinanet-jax weights`, a file, an https URL or hf://..."
         )
-    loaded = load_checkpoint(location)
-    if loaded.categories is None:
-        raise WeightsError(
-            f"{location}: is a backbone without heads and detects nothing; train a detector from "
-            "it by config.model.pretrained"
-        )
-    return Trained(*loaded[:3])
+    return Trained(*load_detector(location)[:3])

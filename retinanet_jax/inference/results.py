@@ -1,6 +1,7 @@
-"""What a Detector finds in one image: arrays, and ways to look at them and hand them on."""
+"""The detections of one image: arrays, a drawing, and formats for other tools."""
 
 import dataclasses
+import errno
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,12 +38,12 @@ class ImageDetections:
     Indexing by a number gives a Detection; by a slice, a mask or indices, an ImageDetections.
 
     Attributes:
-      boxes: xyxy in pixels of the image as it is stored.
+      boxes: xyxy in pixels of the image as shown: turned as its EXIF orientation says.
       scores: probabilities of the classes, in [0, 1].
       labels: classes, contiguous from 0.
       categories: all class names and category ids of the detector, by label.
-      image: what was given to the detector. A file is read again when it is drawn, so that many
-        results hold no images.
+      image: as it was passed to the detector. A file is read again when it is drawn, so that
+        results of many files hold no pixels.
       size: (height, width) of the image in pixels.
     """
 
@@ -80,7 +81,7 @@ class ImageDetections:
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
     ) -> "ImageDetections":
-        """Those with a score strictly above a threshold, of some classes, the best so many.
+        """The best `max_detections` of some classes with scores strictly above a threshold.
 
         Raises:
           ConfigError: there is no such class.
@@ -93,11 +94,11 @@ class ImageDetections:
         return self[np.flatnonzero(kept)[:max_detections]]
 
     def plot(self, path: str | Path | None = None, *, long_side: int | None = None) -> Image.Image:
-        """The image with boxes, class names and scores; with `path`, saved there too.
+        """The image with boxes, class names and scores; `path` saves it as well.
 
         Args:
-          path: its ending tells the format.
-          long_side: pixels of the longer side; None: as it is, but at least 480.
+          path: its suffix gives the format.
+          long_side: pixels of the longer side; None: that of the image, but at least 480.
 
         Raises:
           DataError: the image's file is gone or has changed, or `path` cannot be written.
@@ -105,8 +106,8 @@ class ImageDetections:
         image = read_image(self.image)
         if image.shape[:2] != self.size:
             what = f"is {image.shape[:2]} (height, width) and was {self.size}"
-            raise DataError("image", self.image, "", what, "detect in it anew")
-        picture = Image.fromarray(
+            raise DataError("image", self.image, "", what, "run the detector on it again")
+        drawn = Image.fromarray(
             draw_boxes(
                 image,
                 self.boxes,
@@ -117,8 +118,8 @@ class ImageDetections:
             )
         )
         if path is not None:
-            save_image(picture, Path(path))
-        return picture
+            save_image(drawn, Path(path))
+        return drawn
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO's results format, one dict per detection, with the category ids of the dataset."""
@@ -161,7 +162,7 @@ def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
       ConfigError: there is no such class.
     """
     if not isinstance(classes, Iterable):
-        raise ConfigError(f"classes: {classes!r} is no list of class names")
+        raise ConfigError(f"classes: {classes!r} is not a list of class names")
     classes = (classes,) if isinstance(classes, str) else tuple(classes)
     known = {name: label for label, name in enumerate(categories.names)}
     for name in classes:
@@ -171,21 +172,24 @@ def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Writes an image in the format that the name's ending tells.
+    """Writes an image in the format of the path's suffix.
 
     Raises:
-      DataError: it cannot be written there, or no format is called so.
+      DataError: it cannot be written there, or the suffix is not that of a format.
     """
     options = {"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     try:
         image.save(path, **options)
     except (ValueError, OSError) as error:
-        fix = "name a .jpg or .png file in a folder that is there"
-        what = f"cannot be written ({error})"
+        fix = "name a .jpg or .png file in an existing folder"
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            fix = "free some space"
+            path.unlink(missing_ok=True)  # Pillow may leave the first part of it
+        what = f"cannot be written ({getattr(error, 'strerror', None) or error})"
         raise DataError("image", path, "", what, fix) from error
 
 
 def _indices(index: Any) -> np.ndarray:
-    """A mask or indices as an array; an empty list is no indices."""
+    """A mask or indices as an array; an empty list selects nothing."""
     array = np.asarray(index)
     return array if array.size else array.astype(int)

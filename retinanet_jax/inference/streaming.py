@@ -1,7 +1,7 @@
-"""Images without end through a compiled function: read ahead, in batches by canvas, kept in order.
+"""A stream of images through a compiled function: read ahead, batched by canvas, kept in order.
 
-Of the images only a window is ever in memory: those being read, those of batches that are not full
-yet, and those of the batches that the device has.
+Memory holds a window of the images: those being read, those of incomplete batches, and those of
+the batches on the device.
 """
 
 import dataclasses
@@ -21,23 +21,22 @@ from retinanet_jax.data.pipeline.read_ahead import read_ahead
 from retinanet_jax.data.pipeline.stream import thread_count
 from retinanet_jax.inference.test_time_augmentation import View, map_back, scaled, see
 
-# Batches that wait on the device beside the one it works on: it never stands still while the host
-# fills the next one.
+# Batches that wait on the device beside the running one, so that it never waits for the host.
 QUEUED = 2
-# A batch goes out as it is once its first image has waited for so many batches of others: the one
-# portrait among landscapes holds up the order of results no longer.
+# An incomplete batch is sent once its first image has waited for this many batches of others. A
+# single portrait among landscapes delays the results after it no longer than that.
 PATIENCE = 4
 
 
 @dataclasses.dataclass
 class Seen:
-    """An image on its way, and then what was found in it.
+    """An image in the stream, and its detections once they are ready.
 
     Attributes:
-      key: by which the caller knows it.
-      image: as it was given.
+      key: the caller's name for it.
+      image: as it was passed.
       size: (height, width) in pixels.
-      found: by view, in pixels of the image, with masks; None where it is not there yet.
+      found: detections by view, in pixels of the image, with masks; None: not ready yet.
       error: why it could not be read; `found` is empty then.
     """
 
@@ -53,7 +52,7 @@ class Seen:
 
 
 class _Row(NamedTuple):
-    """One view of an image, on its way into a batch."""
+    """One view of an image, a row of a batch to be."""
 
     seen: Seen
     view: int
@@ -62,13 +61,13 @@ class _Row(NamedTuple):
 
 
 class Stream:
-    """What a network sees of a stream of images; for one use.
+    """Runs a network on a stream of images; for one use.
 
     Args:
-      launch: starts the work on a batch and returns its detections, which may still be on the way.
+      launch: starts the computation of a batch and returns its detections without waiting for them.
       views: of each image.
       settings: of the pipeline; see PipelineConfig.
-      rows: of a batch. The last batches are filled up with padding, so that nothing recompiles.
+      rows: of a batch. Incomplete batches are padded, so that nothing recompiles.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Stream:
         self._running: deque[tuple[list[_Row], Detections]] = deque()
 
     def run(self, items: Iterable[tuple[Any, ImageLike]]) -> Iterator[Seen]:
-        """Each (key, image) of the stream, in its order, once all its views are done."""
+        """The results of each (key, image), in order, once all its views are done."""
         waiting: deque[Seen] = deque()
         ahead = 2 * max(self._threads, self._rows)
         reading = read_ahead(items, self._read, threads=self._threads, ahead=ahead)
@@ -107,6 +106,8 @@ class Stream:
         """In a thread: the image as each view shows it."""
         key, image = item
         try:
+            if isinstance(image, DataError):  # the end of a damaged video
+                raise image
             example = without_objects(read_image(image))
         except DataError as error:
             return Seen(key, image, error=error), []
@@ -115,7 +116,7 @@ class Stream:
         return Seen(key, image, size, [None] * count), [see(example, *pair) for pair in pairs]
 
     def _add(self, row: _Row) -> None:
-        """Into the batch of its view and canvas, which goes to the device once it is full."""
+        """Adds a row to the batch of its view and canvas; a full batch is sent to the device."""
         settings, size = self._settings[row.view], row.example.image.shape[:2]
         canvas = canvas_for([size], settings) if settings.eval_canvas == "few" else None
         kind = row.view, canvas
@@ -140,7 +141,7 @@ class Stream:
         self._running.append((rows, self._launch(host.batch)))
 
     def _fetch(self, most: int) -> None:
-        """Takes from the device what is done, and waits until at most so many batches are left."""
+        """Takes finished batches from the device, and waits until at most `most` are left."""
         running = self._running
         while running and (len(running) > most or running[0][1].valid.is_ready()):
             rows, found = running.popleft()

@@ -1,7 +1,7 @@
-"""Test-time augmentation: an image seen in several views, whose detections become those of one.
+"""Test-time augmentation: detections in several views of an image, merged.
 
-Each view is a scale and a mirroring, as Detectron's test-time augmentation has them. Detections are
-mapped back to the image, and those of all views together thinned by the NMS of the detector.
+A view is a scale, mirrored or not, as in Detectron's test-time augmentation. Detections are mapped
+back to the image; the detector's NMS merges those of all views.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ def views_of(flip: bool, scales: Sequence[float | int]) -> tuple[View, ...]:
     """
     is_some = isinstance(scales, Sequence) and len(scales) > 0
     if not is_some or not all(isinstance(s, numbers.Real) and 0 < s < math.inf for s in scales):
-        raise ConfigError(f"scales: {scales} are not positive numbers; write such as (1.0, 1.5)")
+        raise ConfigError(f"scales: {scales} is not a list of positive numbers; write (1.0, 1.5)")
     flips = (False, True) if flip else (False,)
     return tuple(View(scale, mirrored) for scale in scales for mirrored in flips)
 
@@ -54,13 +54,13 @@ def scaled(settings: PipelineConfig, view: View) -> PipelineConfig:
 
 
 def see(example: Example, view: View, settings: PipelineConfig) -> Example:
-    """The example without boxes as the view shows it; `settings` are already scaled."""
+    """The example, without boxes, as the view shows it; `settings` are those of `scaled`."""
     fitted = fit(example, settings)
     return fitted._replace(image=fitted.image[:, ::-1]) if view.flip else fitted
 
 
 def map_back(found: Detections, view: View, width: int) -> Detections:
-    """Detections of a view in an image of that width, in pixels of the image as it is."""
+    """Detections of a view, in pixels of the image, which has this width."""
     if not view.flip:
         return found
     x1, y1, x2, y2 = np.moveaxis(found.boxes, -1, 0)
@@ -69,7 +69,7 @@ def map_back(found: Detections, view: View, width: int) -> Detections:
 
 @functools.partial(jax.jit, static_argnames="config")
 def merge(found: Sequence[Detections], config: PostprocessConfig) -> Detections:
-    """One list of max_detections out of those of all views, thinned by class-wise NMS.
+    """The max_detections best of all views, after class-wise NMS.
 
     Args:
       found: of each view, all in pixels of the same image, with their masks `valid`.

@@ -1,1 +1,1 @@
-"""HTML pages: on the data before training, on a checkpoint after it."""
+"""Self-contained HTML pages: `inspection` of the data before training, `analysis` after it."""

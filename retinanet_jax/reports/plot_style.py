@@ -137,7 +137,7 @@ def svg_file(figure: Figure, label: str) -> str:
 
 
 def _svg(figure: Figure, label: str, *, transparent: bool) -> ElementTree.Element:
-    """The <svg> element without what a page does not need: metadata, ids, digits, fonts.
+    """The <svg> element without metadata, names of fonts, and ids and digits that are not needed.
 
     The ids that remain are hashes of the drawing and of `label`, so that they are the same in each
     run and differ between the plots of a page.

@@ -26,9 +26,27 @@ def keep_compilations(cache_dir: str | Path) -> None:
     if jax.config.jax_compilation_cache_dir:
         return
     folder = expand_user(cache_dir) / "compilations" / _processor()
-    remove_incomplete(folder)
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
-    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    if _has_account():
+        remove_incomplete(folder)
+        jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+
+
+def _has_account() -> bool:
+    """Whether the password database has this user.
+
+    Without an entry, as in containers with an arbitrary user id, the size limit makes JAX fail to
+    add programs: it looks up the owner of each file.
+    """
+    try:
+        import pwd
+
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    except ImportError:  # not Unix
+        pass
+    return True
 
 
 def remove_incomplete(folder: Path) -> None:

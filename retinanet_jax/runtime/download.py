@@ -227,7 +227,7 @@ class _Download:
             raise DownloadError(f"{self._url}: {what} in {self._part.folder}; make room there")
 
     def _check(self) -> str:
-        """Compares size and hash of the file on the disk with what is expected; returns the hash."""
+        """Checks size and hash of the file as it is on the disk; returns the hash."""
         part, wanted = self._part, self._expected.sha256
         size, digest = part.measure()
         for expected in (self._expected.size, part.total, part.size):

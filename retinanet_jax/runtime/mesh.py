@@ -76,6 +76,38 @@ def gathered(tree: Any, mesh: Mesh) -> Any:
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
+def map_images(function: Callable, mesh: Mesh | None = None) -> Callable:
+    """`jax.vmap` over the images of a batch; each device applies it to its own images."""
+    return on_own_rows(jax.vmap(function), mesh)
+
+
+def on_own_rows(function: Callable, mesh: Mesh | None, whole: int = 0) -> Callable:
+    """A function of batches that each device applies to its own rows, without communication.
+
+    The compiler might divide such a function in other ways, with collectives inside its loops.
+    Without a mesh, and for a batch that does not divide over it, the function is unchanged.
+
+    Args:
+        function: its rows must not depend on each other.
+        mesh: of the devices.
+        whole: number of leading arguments that each device gets whole, such as parameters.
+    """
+    if mesh is None or mesh.size == 1:
+        return function
+    rows = PartitionSpec(DATA_AXIS)
+
+    def call(*arguments: Any) -> Any:
+        if jax.tree.leaves(arguments[whole:])[0].shape[0] % mesh.size:
+            return function(*arguments)
+        specs = (PartitionSpec(),) * whole + (rows,) * (len(arguments) - whole)
+        divided = jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False
+        )
+        return divided(*arguments)
+
+    return call
+
+
 def to_devices(batch: Any, mesh: Mesh) -> Any:
     """Sends this process's rows of a batch (numpy leaves) to the devices, as global arrays.
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 class Watchdog:
-    """Reports if `beat` is not called for `minutes`; a context manager. Off if `minutes` is 0.
+    """Reports if `beat` is not called for `minutes`; a context manager. Off if `minutes` is None.
 
     A report has the current stage and the stacks of all threads. It goes to stderr and to
     WORKDIR/watchdog.txt (watchdog_N.txt for process N of several), once, and again each time the
     silence has doubled.
     """
 
-    def __init__(self, minutes: float, workdir: Path, process: int = 0):
+    def __init__(self, minutes: float | None, workdir: Path, process: int = 0):
         name = f"watchdog_{process}.txt" if process else "watchdog.txt"
-        self._limit, self._path = 60.0 * minutes, Path(workdir) / name
+        self._limit, self._path = 60.0 * (minutes or 0.0), Path(workdir) / name
         self._stage, self._since = "start", time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)

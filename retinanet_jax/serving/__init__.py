@@ -1,1 +1,1 @@
-"""A web page on which a detector is tried on images of one's own."""
+"""A web page to try a detector on images and videos."""

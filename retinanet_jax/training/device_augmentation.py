@@ -49,7 +49,7 @@ def mirror(batch: Batch, flip: Bool[ArrayLike, " b"]) -> Batch:
 
 
 def map_colors(batch: Batch, color: Float[ArrayLike, "b 3 4"]) -> Batch:
-    """Maps the RGB of each image by its matrix, then clips to 0 .. 255 and rounds to uint8."""
+    """Applies the colour matrix of each image, clips to 0 .. 255 and rounds to uint8."""
     pixels = batch.images.astype(jnp.float32)
     matrix = color[:, None, None]
     # Written out, since a matrix product may run in less than float32 precision.

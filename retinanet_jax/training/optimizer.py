@@ -1,4 +1,4 @@
-"""Learning-rate schedules, SGD and AdamW with frozen and undecayed parameters, weight averaging."""
+"""Learning-rate schedules; SGD and AdamW with frozen parameters; averaging of the weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,25 +14,25 @@ Schedule = Callable[[jax.Array | int], jax.Array]
 
 
 def scaled_learning_rate(config: OptimizerConfig, batch_size: int) -> float:
-    """The highest learning rate of a run with `batch_size` images per update."""
+    """The peak learning rate of a run with `batch_size` images per update."""
     ratio = batch_size / config.base_batch_size
     return config.learning_rate * (ratio if config.name == "sgd" else ratio**0.5)
 
 
 def published_learning_rate(name: str, batch_size: int) -> float:
-    """The highest rate of the published baselines, scaled to a batch size as above.
+    """The peak learning rate of the published baselines, scaled to a batch size.
 
-    Both were trained with 16 images: sgd 0.01 (the paper, section 4), adamw 1e-4 (torchvision's
-    retinanet_resnet50_fpn_v2).
+    Both were trained with 16 images: sgd with 0.01 (the paper, section 4), adamw with 1e-4
+    (torchvision's retinanet_resnet50_fpn_v2).
     """
     rate = {"sgd": 0.01, "adamw": 1e-4}[name]
     return scaled_learning_rate(OptimizerConfig(name=name, learning_rate=rate), batch_size)
 
 
 def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) -> Schedule:
-    """Learning rate as a function of the update's number: linear warm-up, then the schedule.
+    """Learning rate as a function of the number of updates done.
 
-    The warm-up multiplies the schedule and does not delay it, as in detectron2.
+    A linear warm-up multiplies the schedule and does not delay it, as in detectron2.
 
     Args:
         config: see OptimizerConfig.
@@ -62,13 +62,13 @@ def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) ->
 def kernels_only(params: Params) -> Params:
     """Mask for weight decay: True for kernels, False for biases and norm scales.
 
-    A kernel is what has more than one dimension; this holds for every layer of the model.
+    Kernels are the parameters with more than one dimension.
     """
     return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
 
 
 def backbone_only(params: Params) -> Params:
-    """Mask that is True for the backbone's parameters."""
+    """Mask: True for the parameters of the backbone."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key == "backbone", params)
 
 
@@ -80,16 +80,16 @@ def make_optimizer(
     Args:
         config: see OptimizerConfig.
         schedule: learning rate by update, from `make_schedule`.
-        trainable: pytree of bool like the parameters; the others get neither updates, decay nor
-            optimizer state.
+        trainable: pytree of bool like the parameters. Parameters with False have no updates, no
+            decay and no optimizer state.
     """
     parts = []
     if config.gradient_clip is not None:
         parts.append(optax.clip_by_global_norm(config.gradient_clip))
     mask = kernels_only if config.decay == "kernels" else None
     if config.name == "sgd":
-        # The order of torch.optim.SGD: decay joins the gradient before the momentum, and the rate
-        # multiplies after it, so that a drop of the rate acts at once.
+        # The order of torch.optim.SGD: weight decay, momentum, learning rate. A change of the rate
+        # takes effect at once.
         parts.append(optax.add_decayed_weights(config.weight_decay, mask))
         parts.append(optax.trace(config.momentum, config.nesterov))
     else:
@@ -108,7 +108,7 @@ def update_average(average: Params, params: Params, step: jax.Array, decay: floa
     """One update of the moving average of the weights (float32).
 
     Args:
-        average: average so far.
+        average: the average before.
         params: the weights after update `step`.
         step: number of the update, from 0.
         decay: see OptimizerConfig.ema_decay.

@@ -94,14 +94,16 @@ def _replay_to(
             state, _ = setup.step_fn(state, next(stream), setup.focal)
         batch = next(stream)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
-    split_loss = jax.jit(functools.partial(loss_by_level_and_image, model=model, config=config))
+    split_loss = jax.jit(
+        functools.partial(loss_by_level_and_image, model=model, config=config, mesh=mesh)
+    )
     parts = fetch(split_loss(state, batch))
     _, metrics = setup.step_fn(state, batch, setup.focal)
     return parts, {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
 def loss_by_level_and_image(
-    state: TrainState, batch: Batch, *, model: nn.Module, config: Config
+    state: TrainState, batch: Batch, *, model: nn.Module, config: Config, mesh: Mesh | None = None
 ) -> LossParts:
     """What each pyramid level and image of a batch adds to the loss of `train_step`."""
     batch = augment_on_device(batch)
@@ -112,7 +114,7 @@ def loss_by_level_and_image(
         train=True,
         mutable=["batch_stats"],
     )
-    targets = assign_targets(anchors, batch, config)
+    targets = assign_targets(anchors, batch, config, mesh)
     _, divisor = normalizer(state, targets, batch, anchors, config.loss)
     return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
 

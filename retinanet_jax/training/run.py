@@ -75,7 +75,7 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         watchdog = stack.enter_context(
-            Watchdog(config.train.watchdog_minutes or 0, workdir, jax.process_index())
+            Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
@@ -218,7 +218,7 @@ def evaluate_workdir(config: Config | None, workdir: Path) -> Evaluation:
     # start_step None: a run may be training here, so no line is removed from its log.
     with RunLog(workdir, None, step, jax.process_index() == 0) as log, disk_errors(workdir):
         log_lines(log, evaluation_warnings(dataset, config))
-        predict_fn = make_predict_fn(model, config)
+        predict_fn = make_predict_fn(model, config, mesh)
         found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
         log_lines(log, [dataset.notes])
         return found

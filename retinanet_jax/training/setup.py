@@ -84,7 +84,7 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
         first_state_fn=jit_once(first_state, out_shardings=sharding),
         state_shapes=jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
         step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
-        predict_fn=make_predict_fn(model, config),
+        predict_fn=make_predict_fn(model, config, mesh),
     )
 
 
@@ -155,7 +155,10 @@ def make_setup(
         restored: the state will be restored from a checkpoint; its shapes are enough.
     """
     functions = functions or compile_functions(config, categories.num_classes, mesh)
-    state = functions.state_shapes if restored else first_state(functions, config, log_message)
+    if restored:
+        state = functions.state_shapes
+    else:
+        state = first_state(functions, config, categories, log_message)
     return TrainingSetup(
         step_fn=functions.step_fn,
         predict_fn=functions.predict_fn,
@@ -165,13 +168,16 @@ def make_setup(
 
 
 def first_state(
-    functions: CompiledFunctions, config: Config, log_message: Callable[[str], None]
+    functions: CompiledFunctions,
+    config: Config,
+    categories: Categories,
+    log_message: Callable[[str], None],
 ) -> TrainState:
     """The state before the first update, from pretrained weights or random ones."""
     if config.model.pretrained is None:
         return functions.first_state_fn(config.seed)
     variables = functions.init_fn(config.seed)
-    imported = load_pretrained(config.model.pretrained, variables, config.model, config.anchors)
+    imported = load_pretrained(config.model.pretrained, variables, config, categories)
     log_message(f"{config.model.pretrained}\n{imported.summary()}")
     return functions.first_state_fn(imported.variables)
 

@@ -1,6 +1,6 @@
-"""Training, its core: the state and the step.
+"""The training state and the training step.
 
-`train_step` is the whole of the learning. `run.py` feeds it, watches it and keeps what it made.
+`train_step` contains the gradient and the update; `loop.py` calls it for each batch.
 """
 
 import functools
@@ -23,25 +23,25 @@ from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
 from retinanet_jax.core.matching import Targets, assign
 from retinanet_jax.data.pipeline.batch import Batch
-from retinanet_jax.runtime.mesh import gathered, replicated
+from retinanet_jax.runtime.mesh import gathered, map_images, replicated
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.optimizer import update_average
 
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a run is at one step; what a checkpoint holds.
+    """The state of a run after some steps: the content of a checkpoint.
 
     Attributes:
-        step: updates done, int32.
-        params: the model's parameters, float32.
+        step: number of updates done, int32.
+        params: parameters of the model, float32.
         batch_stats: running mean and variance of the norms, float32.
-        opt_state: of the optimizer.
-        average: moving average of {'params', 'batch_stats'}, or None where it is off.
-        positives: running mean of the positives of an image, or None where the loss has none.
+        opt_state: state of the optimizer.
+        average: moving average of {'params', 'batch_stats'}; None without ema_decay.
+        positives: running mean of positives per image; None unless loss.normalizer is 'running'.
     """
 
-    step: Any  # like the others, it may be a shape or a sharding in a tree like the state
+    step: Any  # an array, or a shape or sharding in a tree of the same structure
     params: Any
     batch_stats: Any
     opt_state: Any
@@ -49,7 +49,7 @@ class TrainState:
     positives: Any = None
 
     def variables(self) -> dict[str, Any]:
-        """What to predict with: the moving average where there is one."""
+        """The variables for prediction: the moving average, if there is one."""
         return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -63,10 +63,10 @@ def create_state(
     """The state before the first update.
 
     Args:
-        variables: 'params' and, where the model has any, 'batch_stats'.
+        variables: 'params' and, if the model has any, 'batch_stats'.
         optimizer: from `make_optimizer`.
-        keep_average: starts a moving average of the weights.
-        keep_positives: starts a running mean of the positives (loss.normalizer 'running').
+        keep_average: whether to keep a moving average of the variables.
+        keep_positives: whether to keep a running mean of positives (loss.normalizer 'running').
     """
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
@@ -74,7 +74,7 @@ def create_state(
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
-        # A copy: the step gives its input away, and no buffer can be given away twice.
+        # A copy: the step donates its input, and no buffer can be donated twice.
         average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
         if keep_average
         else None,
@@ -83,9 +83,9 @@ def create_state(
 
 
 class FocalParams(NamedTuple):
-    """Focusing parameters as arguments of the compiled step: a sweep over them compiles once.
+    """Focusing parameters as arguments of the compiled step, so that a sweep compiles once.
 
-    See LossConfig; where star_beta is None, that of the config holds.
+    See LossConfig. If star_beta is None, the config's is used.
     """
 
     gamma: jax.Array
@@ -94,7 +94,7 @@ class FocalParams(NamedTuple):
 
 
 def focal_params(config: LossConfig) -> FocalParams:
-    """The parameters that a config names, as float32 scalars."""
+    """The focusing parameters of a config, as float32 scalars."""
     alpha = None if config.alpha is None else jnp.float32(config.alpha)
     return FocalParams(jnp.float32(config.gamma), alpha, jnp.float32(config.star_beta))
 
@@ -110,29 +110,28 @@ def train_step(
     config: Config,
     mesh: Mesh,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update of the model by one batch.
+    """One update of the model on one batch.
 
-    Where the loss or the gradient is not finite, weights, statistics and averages stay as they
-    were; only what counts steps goes on, and with it the schedule.
+    If the loss or the gradient is not finite, the update is skipped: parameters, statistics and
+    averages keep their values; step counters, and so the schedule, still advance.
 
     Args:
         state: before the update.
-        batch: b images with their boxes; over all devices.
+        batch: b images with their boxes, over all devices.
         focal: parameters of the class loss (paper, section 3 and appendix A).
         model: from `build_model`.
         optimizer: from `make_optimizer`.
-        schedule: learning rate by step, reported only; the optimizer has it too.
+        schedule: learning rate by step, for the metrics; the optimizer applies it.
         config: sections loss, matching, anchors, optimizer and model.remat are read.
-        mesh: over which the batch lies, and perhaps the state.
+        mesh: of the devices that hold the batch and the state.
 
     Returns:
         The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
-        image), gradient_norm, gradient_norm/MODULE, learning_rate, skipped (1 where the update was
-        left out, else 0).
+        image), gradient_norm, gradient_norm/MODULE, learning_rate, skipped (1 or 0).
     """
     batch = augment_on_device(batch)
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
-    targets = assign_targets(anchors, batch, config)
+    targets = assign_targets(anchors, batch, config, mesh)
     positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
 
     def loss_fn(params, batch_stats, part, targets, divisor):
@@ -142,20 +141,21 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        parameters = focal._asdict() | {"divisor": divisor}
+        options = focal._asdict() | {"divisor": divisor}
+        options["map_images"] = functools.partial(map_images, mesh=mesh)
 
         def loss(predictions):
             return retinanet_loss(
-                *predictions, anchors, targets, part.valid, config.loss, **parameters
+                *predictions, anchors, targets, part.valid, config.loss, **options
             )
 
         if config.model.remat != "none":
             loss = jax.checkpoint(loss)
         losses = loss(predictions)
-        # A network with group norm only has no statistics.
+        # A network with group norm alone has no statistics.
         return losses.total, (losses, updated.get("batch_stats", batch_stats))
 
-    # Parameters that are divided over the devices are gathered here, once for all their uses.
+    # Gathers parameters that are divided over the devices once for all their uses.
     whole = state.replace(params=gathered(state.params, mesh))
     losses, batch_stats, gradients = accumulate_gradients(
         loss_fn, whole, (batch, targets, divisor), config.optimizer.accumulate_steps
@@ -184,7 +184,7 @@ def train_step(
 
 
 def keep_finite(finite: jax.Array, updated: TrainState, state: TrainState) -> TrainState:
-    """The state after an update, or where that is not finite the one before; counters go on."""
+    """The updated state if finite, else the previous state with the updated counters."""
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(finite, new, old) if jnp.issubdtype(new.dtype, jnp.floating) else new
@@ -200,11 +200,11 @@ def make_train_step(
     mesh: Mesh,
     sharding: TrainState,
 ) -> Callable[[TrainState, Batch, FocalParams], tuple[TrainState, dict[str, jax.Array]]]:
-    """`train_step` compiled over a mesh; the state that goes in is used up.
+    """`train_step` compiled for a mesh; it donates its input state.
 
-    The batch comes split over the mesh's data axis, the state as `sharding` says (from
+    The batch is split over the mesh's data axis, the state according to `sharding` (from
     `mesh.state_sharding`). The compiler sums losses, gradients and batch statistics over the
-    devices, so that none of them depends on their number. One compilation per canvas.
+    devices, so the results do not depend on their number. One compilation per canvas.
     """
     step = functools.partial(
         train_step, model=model, optimizer=optimizer, schedule=schedule, config=config, mesh=mesh
@@ -212,10 +212,15 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0, out_shardings=(sharding, replicated(mesh)))
 
 
-def assign_targets(anchors: tuple[np.ndarray, ...], batch: Batch, config: Config) -> Targets:
-    """Targets for every anchor of every image: Targets with leading axes b, n."""
+def assign_targets(
+    anchors: tuple[np.ndarray, ...], batch: Batch, config: Config, mesh: Mesh | None = None
+) -> Targets:
+    """Targets of every anchor of every image: Targets with leading axes b, n.
+
+    With a mesh, each device matches its own images.
+    """
     match = functools.partial(assign, np.concatenate(anchors), config=config.matching)
-    return jax.vmap(match)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
+    return map_images(match, mesh)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
 
 
 def normalizer(
@@ -225,7 +230,7 @@ def normalizer(
     anchors: tuple[np.ndarray, ...],
     config: LossConfig,
 ) -> tuple[jax.Array | None, jax.Array]:
-    """TrainState.positives after this batch, and by what its losses are divided."""
+    """TrainState.positives after this batch, and the divisors of its losses."""
     positives = state.positives
     if positives is not None:
         positives = running_positives(positives, targets.labels, batch.valid)
@@ -236,24 +241,23 @@ def normalizer(
 def accumulate_gradients(
     loss_fn: Callable, state: TrainState, examples: Any, parts: int
 ) -> tuple[Losses, Any, Any]:
-    """Losses, batch statistics and gradients of a batch, worked off in `parts` equal parts.
+    """Losses, batch statistics and gradients of a batch, computed in `parts` equal parts.
 
-    The losses of the parts add up to that of the batch, for each is divided by what the whole batch
-    is divided by; so the result is that of the whole batch at once (but for live batch norm, which
-    sees a part at a time).
+    Each part is divided by the divisors of the whole batch, so the losses and gradients of the
+    parts add up to those of the batch. Only live batch norm differs: it sees one part at a time.
 
     Args:
         loss_fn: (params, batch_stats, *part of examples) to (loss, (Losses, batch_stats)).
-        state: weights and statistics.
-        examples: a tuple of trees of arrays, the images of the batch along their first axis.
-        parts: divides the number of images.
+        state: parameters and statistics.
+        examples: a tuple of trees of arrays with the images of the batch along the first axis.
+        parts: a divisor of the number of images.
     """
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if parts == 1:
         (_, (losses, stats)), gradients = gradient_fn(state.params, state.batch_stats, *examples)
         return losses, stats, gradients
 
-    # Every parts-th image, so that a part is spread over the devices as the batch is.
+    # Every parts-th image, so that each part is spread over the devices like the batch.
     def split(x):
         return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
 
@@ -264,9 +268,9 @@ def accumulate_gradients(
         return (sums, stats, total), None
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
-    nothing = Losses(*(jnp.zeros(()) for _ in Losses._fields))
+    no_loss = Losses(*(jnp.zeros(()) for _ in Losses._fields))
     carry, _ = jax.lax.scan(
-        add_part, (zeros, state.batch_stats, nothing), jax.tree.map(split, examples)
+        add_part, (zeros, state.batch_stats, no_loss), jax.tree.map(split, examples)
     )
     gradients, stats, losses = carry
     return losses, stats, gradients

@@ -1,16 +1,18 @@
-"""Public checkpoints as plain trees of variables, with the recipes by which they detect; and back.
+"""Public checkpoints as trees of variables, with the recipes by which they detect; and export.
 
-loaded = load_checkpoint("retinanet_resnet50_fpn_v2_coco-5905b1c5.pth")
+loaded = load_checkpoint("torchvision/retinanet_resnet50_fpn_v2")
 loaded.variables, loaded.config, loaded.categories, loaded.report.summary()
 """
 
 from retinanet_jax.weights.keymap import Imported
-from retinanet_jax.weights.loading import LoadedCheckpoint, load_checkpoint
+from retinanet_jax.weights.loading import LoadedCheckpoint, load_checkpoint, load_detector
+from retinanet_jax.weights.public_weights import PUBLIC_WEIGHTS
 from retinanet_jax.weights.torchvision import backbone_from_torchvision, detector_from_torchvision
 from retinanet_jax.weights.torchvision_export import export_torchvision
 from retinanet_jax.weights.weights_error import WeightsError
 
 __all__ = [
+    "PUBLIC_WEIGHTS",
     "Imported",
     "LoadedCheckpoint",
     "WeightsError",
@@ -18,4 +20,5 @@ __all__ = [
     "detector_from_torchvision",
     "export_torchvision",
     "load_checkpoint",
+    "load_detector",
 ]

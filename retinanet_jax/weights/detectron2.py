@@ -1,11 +1,11 @@
-"""detectron2's RetinaNets of the model zoo: COCO-Detection/retinanet_*.pkl, or a saved .pth.
+"""detectron2's RetinaNets of the model zoo (.pkl, or a saved .pth), and its ImageNet backbones.
 
-What is no weight is the recipe `detectron2` (config/recipes.py). The same weights detect
-something else than under torchvision's recipe: pixels are BGR without a division by the deviation
-(the first kernel stays as it is: the image is turned), resizing is PIL's, strides are on the 1x1
-convolutions, anchors are scale-major and not rounded, those of P6 and P7 lie 64 and 128 pixels
-apart, boxes are clipped after NMS and dropped if nothing is left of them, 100 detections are kept.
-The 80 class channels are the categories in COCO's order.
+All conventions besides the weights are the recipe `detectron2` (config/recipes.py). It differs from
+torchvision's: pixels are BGR and not divided by the standard deviation (the first kernel stays as
+it is: the image's channels are reversed), resizing is PIL's, strides are on the 1x1 convolutions,
+anchors are scale-major and not rounded, those of P6 and P7 are 64 and 128 pixels apart, boxes are
+clipped after NMS and dropped if empty, 100 detections are kept. The 80 class channels are the
+categories in COCO's order.
 """
 
 import re
@@ -25,10 +25,10 @@ _HEADS = {"class_head": ("cls_subnet", "cls_score"), "box_head": ("bbox_subnet",
 def detector_from_detectron2(
     state: Mapping[str, np.ndarray], variables: Mapping[str, Any], *, partial: bool = False
 ) -> Imported:
-    """The state dict of a RetinaNet (`GeneralizedRCNN`'s backbones fit in part) into ours.
+    """The state dict of a RetinaNet as our variables.
 
     Raises:
-      WeightsError: as keymap.fill says.
+      WeightsError: as keymap.fill does.
     """
     return fill(variables, state, detector_key, partial=partial, may_be_unused=is_no_weight)
 
@@ -69,3 +69,37 @@ def _block(path: Path) -> str:
 def _in_block(module: str) -> str:
     module = module.replace("downsample_conv", "shortcut").replace("downsample_bn", "shortcut.norm")
     return re.sub(r"bn(\d)", r"conv\1.norm", module)
+
+
+def from_caffe2(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """MSRA's ImageNet backbones (R-50.pkl, R-101.pkl) under torchvision's keys.
+
+    Their blobs have Caffe2's names: res2_0_branch2a_w, res2_0_branch2a_bn_s. Batch norm is affine
+    (scale and bias): as detectron2's FrozenBatchNorm2d does, its mean becomes 0 and its variance
+    1 - 1e-5, so that the epsilon cancels.
+    """
+    found = {}
+    for key, value in state.items():
+        key = _CAFFE2_STEM.sub("conv1_", key)
+        match = _CAFFE2_BLOB.fullmatch(key)
+        if not match:
+            continue  # the classifier, momenta
+        stage, block, branch, norm, leaf = match.groups()
+        place = f"layer{int(stage) - 1}.{block}." if stage else ""
+        module = _CAFFE2_MODULES[branch or "conv1"][bool(norm)]
+        found[f"{place}{module}.{'weight' if leaf in ('w', 's') else 'bias'}"] = value
+        if leaf == "s":
+            found[f"{place}{module}.running_mean"] = np.zeros_like(value)
+            found[f"{place}{module}.running_var"] = np.full_like(value, 1 - 1e-5)
+    return found
+
+
+_CAFFE2_STEM = re.compile(r"^res_conv1_")
+_CAFFE2_BLOB = re.compile(r"(?:res(\d)_(\d+)_(branch\w+?)|conv1)_(bn_)?([wsb])")
+_CAFFE2_MODULES = {  # convolution, norm
+    "conv1": ("conv1", "bn1"),
+    "branch1": ("downsample.0", "downsample.1"),
+    "branch2a": ("conv1", "bn1"),
+    "branch2b": ("conv2", "bn2"),
+    "branch2c": ("conv3", "bn3"),
+}

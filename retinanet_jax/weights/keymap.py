@@ -1,4 +1,4 @@
-"""Filling a tree of variables from a checkpoint's arrays, with an account of each array."""
+"""Fills a tree of variables from the arrays of a checkpoint, and reports on each array."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -22,20 +22,21 @@ LEAF_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """The filled variables and where each array came from or went.
+    """The filled variables, and a report on each array.
 
     taken and random are paths in our tree ('backbone/layer1_0/conv1/kernel'); unused and misshapen
-    are keys of the checkpoint. An array in neither of taken and random does not exist.
+    are keys of the checkpoint. notes are further lines for the log.
     """
 
     variables: dict[str, Any]  # {'params', 'batch_stats'}, float32
     taken: tuple[str, ...]
-    random: tuple[str, ...]  # kept as they were in the variables that were handed in
+    random: tuple[str, ...]  # kept as they were in the given variables
     unused: tuple[str, ...]
     misshapen: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """For the terminal: whole modules under one name where all of it has the same fate."""
+        """For the terminal: one name for a whole module, where all of it was treated alike."""
         lines = [f"taken from the checkpoint: {len(self.taken)} arrays"]
         everything = self.taken + self.random
         for title, paths in (("taken", self.taken), ("random", self.random)):
@@ -48,12 +49,13 @@ class Imported:
             unused.append(f"{len(counters)} batch counters (num_batches_tracked)")
         for title, keys in (("unused", unused), ("misshapen", self.misshapen)):
             if keys:
-                lines.append(f"  {title} in the checkpoint: {', '.join(keys)}")
-        return "\n".join(lines)
+                listed = ", ".join(keys[:20]) + (f" and {len(keys) - 20} more" * (len(keys) > 20))
+                lines.append(f"  {title} in the checkpoint: {listed}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
 def is_batch_counter(key: str) -> bool:
-    """torch's count of training steps per batch norm, which nothing here needs."""
+    """torch's count of training steps of each batch norm, which is not needed here."""
     return key.endswith(".num_batches_tracked")
 
 
@@ -78,12 +80,12 @@ def fill(
     partial: bool,
     may_be_unused: Callable[[str], bool],
 ) -> Imported:
-    """Variables with every leaf that the checkpoint has, turned into our layout and float32.
+    """The variables with every leaf that the checkpoint has, in our layout and float32.
 
-    key_of names the checkpoint's key of a leaf, or None where such a checkpoint has none by its
-    nature (the heads, in a backbone's). Raises WeightsError where a named key is missing, a shape
-    differs or a key is left over that may_be_unused does not excuse; with partial=True these are
-    only reported, and it is an error if nothing fits.
+    key_of gives the checkpoint's key of a leaf, or None where such a checkpoint never has one (the
+    heads, for a backbone). Raises WeightsError where a key is missing, a shape differs or a key is
+    left over for which may_be_unused is false; with partial=True these are only reported, and it is
+    an error if nothing fits.
     """
     taken, random, missing, misshapen, used = [], [], [], [], set()
 
@@ -120,12 +122,15 @@ def to_our_layout(leaf_name: str, value: np.ndarray) -> np.ndarray:
     return value.transpose(2, 3, 1, 0) if leaf_name == "kernel" and value.ndim == 4 else value
 
 
-def _raise_if_any(**troubles: list[str]) -> None:
-    listed = [f"{name}: {'; '.join(keys)}" for name, keys in troubles.items() if keys]
+def _raise_if_any(**problems: list[str]) -> None:
+    listed = [
+        f"{name}: {'; '.join(keys[:20])}" + f" and {len(keys) - 20} more" * (len(keys) > 20)
+        for name, keys in problems.items()
+        if keys
+    ]
     if listed:
         raise WeightsError(
             "the checkpoint does not fit the network. "
             + ". ".join(listed)
-            + ". Choose the model config that the checkpoint was made with, or partial=True to "
-            "keep the initial values of what does not fit"
+            + ". Use the model config that the checkpoint was made with"
         )

@@ -1,10 +1,10 @@
-"""A public checkpoint, whole: its weights and all that makes its project's detections of them."""
+"""Public checkpoints: the weights, and all that makes the project's detections of them."""
 
 import dataclasses
 import functools
+import logging
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,28 +18,28 @@ from retinanet_jax.core.resnet import ResNet
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
 from retinanet_jax.data.records import Categories
-from retinanet_jax.runtime.download import file_sha256
 from retinanet_jax.weights.keymap import Imported, is_batch_counter
-from retinanet_jax.weights.locations import fetch
 from retinanet_jax.weights.network import Network, read_backbone, read_network
-from retinanet_jax.weights.projects import BACKBONE, Source, import_detector, recognise
-from retinanet_jax.weights.readers import read_state_dict
-from retinanet_jax.weights.torchvision import backbone_from_torchvision, keep_classes, modern_keys
+from retinanet_jax.weights.network_file import (
+    TORCHVISION_COCO_CLASSES,
+    StateDict,
+    coco_channels,
+    read_network_file,
+)
+from retinanet_jax.weights.projects import BACKBONE, Source, import_detector
+from retinanet_jax.weights.torchvision import backbone_from_torchvision
 from retinanet_jax.weights.weights_error import WeightsError
 
-# retinanet_resnet50_fpn_coco-eeacb38b.pth, the one file that torchvision runs with epsilon 0.
-_COCO_V1_SHA256 = "eeacb38b"
-_COCO_V1_NAME = "retinanet_resnet50_fpn_coco"
-_TORCHVISION_COCO_CLASSES = 91
+_log = logging.getLogger(__name__)
 
 
 class LoadedCheckpoint(NamedTuple):
-    """What `load_checkpoint` finds.
+    """What `load_checkpoint` returns.
 
     variables: {'params', 'batch_stats'}, numpy float32; of a backbone those of 'backbone' alone.
     config: the network, and the recipe by which the checkpoint detects.
     categories: names and ids by label; None for a backbone.
-    report: where each array went; `report.summary()` is for the terminal.
+    report: what became of each array; `report.summary()` is for the terminal.
     recipe: its name in retinanet_jax.config.recipes, or 'backbone'.
     """
 
@@ -51,43 +51,63 @@ class LoadedCheckpoint(NamedTuple):
 
 
 def load_checkpoint(
-    location: str | os.PathLike, source: str | None = None, *, raw_labels: bool = False
+    location: str | os.PathLike,
+    source: str | None = None,
+    *,
+    raw_labels: bool = False,
+    class_names: str | Sequence[str] | None = None,
+    average: bool = False,
 ) -> LoadedCheckpoint:
     """Reads a detector of torchvision, detectron2 or MMDetection, or a backbone.
 
-    Every array of the file is used or named in the report as left out.
+    Every array of the network is used, or named in the report as left out.
 
     Args:
-      location: path, https URL or hf://owner/name/file.
-      source: name of the recipe, where neither keys nor name tell: 'mmdetection_caffe' (as
-        'mmdetection', but BGR and strides on 1x1 convolutions) and 'torchvision_v1_coco' (the
-        published COCO weights of v1, which have epsilon 0), saved anew under another name. By
-        default it is told from the keys, MMDetection's style from `caffe` in the file's name, and
-        these published weights from the file's hash or name.
+      location: name of public weights, path, https URL or hf://owner/name/file.
+      source: name of the recipe, where the keys do not give it: 'mmdetection_caffe' (as
+        'mmdetection', but BGR and strides on 1x1 convolutions), or 'torchvision_v1_coco' (the
+        published COCO weights of v1, which have epsilon 0) for a copy of them in another file. By
+        default it follows from the keys, MMDetection's style from `caffe` in the file's name, and
+        the published weights from the file's hash.
       raw_labels: for torchvision's 91 class channels, whose numbers are COCO's category ids: keeps
-        all of them. By default the channels of the background and of the ten ids that COCO does not
-        use are cut out and the others become COCO's 80 categories: in trained weights those
-        channels never pass the score threshold, so that the detections are the same.
+        all of them. Without it the channels of the background and of the ten ids that COCO does not
+        use are cut and the others become COCO's 80 categories. In trained weights those channels
+        never pass the score threshold, so that the detections are the same.
+      class_names: in the order of the labels; or 'coco'. By default those of public weights and
+        those that MMDetection writes into the file; else numbers, for a state dict has no names.
+      average: takes the moving average of the weights (EMA) that is stored with them.
 
     Raises:
       WeightsError: the file cannot be read, is of no known project, or an array is missing,
         misshapen or left over; it names the file, the arrays and the fix.
     """
-    path = fetch(location)
-    state = read_state_dict(path)
+    state = read_network_file(location, average=average)
     try:
-        found = recognise(state)
-        if found is BACKBONE:
+        if state.source is BACKBONE:
             return _load_backbone(state, source, str(location))
-        recipe = _choose_recipe(found, state, source, path)
-        return _load_detector(found, state, recipe, str(location), raw_labels)
+        recipe = _choose_recipe(state, source)
+        return _load_detector(state, recipe, str(location), raw_labels, class_names)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        raise WeightsError(f"{state.path}: {error}") from error
 
 
-def _choose_recipe(
-    found: Source, state: Mapping[str, np.ndarray], wanted: str | None, path: Path
-) -> str:
+def load_detector(
+    location: str | os.PathLike, class_names: str | Sequence[str] | None = None
+) -> LoadedCheckpoint:
+    """As load_checkpoint, for a detector only; raises WeightsError for a backbone."""
+    loaded = load_checkpoint(location, class_names=class_names)
+    if loaded.categories is None:
+        raise WeightsError(
+            f"{location}: is a backbone without heads and detects nothing; train a detector from "
+            f"it: --config.model.pretrained={location}"
+        )
+    for note in loaded.report.notes:
+        _log.warning("%s: %s", location, note)
+    return loaded
+
+
+def _choose_recipe(state: StateDict, wanted: str | None) -> str:
+    found = state.source
     if wanted is not None:
         if wanted not in found.recipes:
             raise WeightsError(
@@ -95,38 +115,41 @@ def _choose_recipe(
                 f"write {' or '.join(found.recipes)}, or nothing"
             )
         return wanted
-    if found.name == "mmdetection" and "caffe" in path.name:
+    if state.public and state.public.recipe in found.recipes:
+        return state.public.recipe
+    if found.name == "mmdetection" and "caffe" in state.path.name:
         return "mmdetection_caffe"
-    if found.name != "torchvision":
-        return found.recipes[0]
-    if "head.classification_head.conv.0.1.weight" in state:
+    if "head.classification_head.conv.0.1.weight" in state.arrays:
         return "torchvision_v2"
-    is_coco = path.name.startswith(_COCO_V1_NAME) or file_sha256(path).startswith(_COCO_V1_SHA256)
-    return "torchvision_v1_coco" if is_coco else "torchvision_v1"
+    return found.recipes[0]
 
 
 def _load_detector(
-    found: Source, state: dict[str, np.ndarray], recipe: str, location: str, raw_labels: bool
+    state: StateDict,
+    recipe: str,
+    location: str,
+    raw_labels: bool,
+    class_names: str | Sequence[str] | None,
 ) -> LoadedCheckpoint:
-    categories, left_out = None, ()
-    if found.name == "torchvision":
-        state = modern_keys(state)
-        if not raw_labels and _num_classes(found, state) == _TORCHVISION_COCO_CLASSES:
-            state, left_out = keep_classes(state, COCO_CATEGORIES.ids), (_cut_channels(),)
-            categories = COCO_CATEGORIES
-    network = read_network(state, found.key_of)
-    config = _config(network, recipe, location, _has_live_norm(found, state))
+    found, notes, whole = state.source, list(state.notes), state
+    if class_names:
+        given = COCO_CATEGORIES.names if class_names == "coco" else tuple(class_names)
+        state = state._replace(class_names=given)
+    if not raw_labels:
+        state = coco_channels(state)
+    cut = (_cut_channels(),) if state.arrays is not whole.arrays else ()
+    network = read_network(state.arrays, found.key_of)
+    config = _config(network, recipe, location, _has_live_norm(found, state.arrays))
+    if raw_labels:
+        categories = _raw_categories(network.num_classes)
+    else:
+        categories = _categories(state, network.num_classes, bool(class_names), notes)
     model = build_model(config.model, network.num_classes, network.anchors_per_location)
     report = import_detector(
-        found, state, _shapes(model), norm_epsilon=float(config.model.norm_epsilon)
+        found, state.arrays, _shapes(model), norm_epsilon=float(config.model.norm_epsilon)
     )
-    report = dataclasses.replace(report, unused=report.unused + left_out)
-    categories = categories or _categories(found, network.num_classes)
+    report = dataclasses.replace(report, unused=report.unused + cut, notes=tuple(notes))
     return LoadedCheckpoint(report.variables, config, categories, report, recipe)
-
-
-def _num_classes(found: Source, state: Mapping[str, np.ndarray]) -> int:
-    return read_network(state, found.key_of).num_classes
 
 
 def _has_live_norm(found: Source, state: Mapping[str, np.ndarray]) -> bool:
@@ -139,6 +162,8 @@ def _has_live_norm(found: Source, state: Mapping[str, np.ndarray]) -> bool:
 
 def _config(network: Network, recipe: str, location: str, has_live_norm: bool) -> Config:
     fields = {f"model__{name}": value for name, value in network.model.items()}
+    # With the default precision of a GPU or TPU the detections would differ from the project's.
+    fields["model__precision"] = "highest"
     if has_live_norm:
         fields |= {"model__norm": "batch", "model__frozen_stages": 0}
     config = with_recipe(default_config(), recipe, **fields, model__pretrained=location)
@@ -151,33 +176,46 @@ def _config(network: Network, recipe: str, location: str, has_live_norm: bool) -
     return typed
 
 
-def _categories(found: Source, num_classes: int) -> Categories:
-    """COCO's where the number says so, else numbers for names: a state dict holds none."""
-    if found.name == "torchvision" and num_classes == _TORCHVISION_COCO_CLASSES:
-        names = dict(zip(COCO_CATEGORIES.ids, COCO_CATEGORIES.names, strict=True))
-        unused = {0: "background"} | {i: f"unused {i}" for i in range(1, num_classes)}
-        ids = tuple(range(num_classes))
-        return Categories(tuple((unused | names)[i] for i in ids), ids)
-    if num_classes == COCO_CATEGORIES.num_classes:
+def _categories(state: StateDict, count: int, given: bool, notes: list[str]) -> Categories:
+    """Names where they are known, else numbers; adds a note in that case."""
+    names = state.class_names
+    if names == COCO_CATEGORIES.names and count == len(names):
         return COCO_CATEGORIES
-    return Categories(tuple(f"class {i}" for i in range(num_classes)), tuple(range(num_classes)))
+    if given and count != len(names):
+        raise WeightsError(
+            f"class_names: {len(names)} names for the {count} classes of its class output"
+        )
+    if count != len(names):
+        fix = "--class_names, or Detector.from_pretrained(..., class_names=...), takes names"
+        coco = " or 'coco'" if count in (80, TORCHVISION_COCO_CLASSES) else ""
+        notes.append(f"class names: unknown, numbers stand for them; {fix}{coco}")
+        names = tuple(f"class {i}" for i in range(count))
+    return Categories(names, tuple(range(count)))
+
+
+def _raw_categories(num_classes: int) -> Categories:
+    if num_classes != TORCHVISION_COCO_CLASSES:
+        raise WeightsError(f"raw_labels: it has {num_classes} classes, not torchvision's 91")
+    names = dict(zip(COCO_CATEGORIES.ids, COCO_CATEGORIES.names, strict=True))
+    unused = {0: "background"} | {i: f"unused {i}" for i in range(1, num_classes)}
+    ids = tuple(range(num_classes))
+    return Categories(tuple((unused | names)[i] for i in ids), ids)
 
 
 def _cut_channels() -> str:
-    unused = sorted(set(range(_TORCHVISION_COCO_CLASSES)) - set(COCO_CATEGORIES.ids))
+    unused = sorted(set(range(TORCHVISION_COCO_CLASSES)) - set(COCO_CATEGORIES.ids))
     return f"classes {', '.join(map(str, unused))} of head.classification_head.cls_logits"
 
 
-def _load_backbone(
-    state: dict[str, np.ndarray], source: str | None, location: str
-) -> LoadedCheckpoint:
+def _load_backbone(state: StateDict, source: str | None, location: str) -> LoadedCheckpoint:
     if source not in (None, BACKBONE.name):
         raise WeightsError(
             f"source: {source!r} is one of {', '.join(RECIPES)}, but its keys are a backbone's"
         )
-    name = read_backbone(state, BACKBONE.key_of)
+    name = read_backbone(state.arrays, BACKBONE.key_of)
     shapes = {kind: {"backbone": tree} for kind, tree in _shapes(ResNet(name)).items()}
-    report = backbone_from_torchvision(state, shapes)
+    report = backbone_from_torchvision(state.arrays, shapes)
+    report = dataclasses.replace(report, notes=state.notes)
     config = default_config()
     config.model.update(
         {"backbone": name, "norm": "frozen_batch", "frozen_stages": 2, "pretrained": location}

@@ -46,6 +46,7 @@ def fetch(
     """
     text = os.fspath(location)
     if "://" not in text:
+        text = os.path.expanduser(text)
         if not Path(text).exists():
             if (weights := find_weights(text)) is not None:
                 return _fetch_named(weights, cache_dir)
@@ -63,6 +64,19 @@ def fetch(
     except (DownloadError, OSError) as error:
         raise WeightsError(f"{error} (downloads are kept in {cache})") from error
     return target
+
+
+def is_location(location: str | os.PathLike) -> bool:
+    """Whether it is an address, a name of public weights, or a path that exists.
+
+    Raises:
+        WeightsError: it looks like a name of public weights, and none has it.
+    """
+    text = os.fspath(location)
+    if "://" in text or Path(text).expanduser().exists() or find_weights(text):
+        return True
+    check_name(text)
+    return False
 
 
 def default_cache_dir() -> Path:

@@ -1,11 +1,11 @@
 """MMDetection's RetinaNets of the model zoo: retinanet_*.pth.
 
-What is no weight is the recipe `mmdetection`, or for style 'caffe', whose keys are the same,
-`mmdetection_caffe` (config/recipes.py). The same weights detect something else than under
-torchvision's recipe: images are resized as uint8, there is no ReLU before P7, anchors are not
-rounded (their order is torchvision's), those of P6 and P7 lie 64 and 128 pixels apart, the box
-coder bounds shrinking as it does growing, boxes without area are dropped before NMS, 100 detections
-are kept. The 80 class channels are the categories in COCO's order.
+All conventions besides the weights are the recipe `mmdetection`, or `mmdetection_caffe` for style
+'caffe', whose keys are the same (config/recipes.py). It differs from torchvision's: images are
+resized as uint8, there is no ReLU before P7, anchors are not rounded (their order is
+torchvision's), those of P6 and P7 are 64 and 128 pixels apart, the box coder limits shrinking as
+well as growing, empty boxes are dropped before NMS, 100 detections are kept. The 80 class channels
+are the categories in COCO's order.
 """
 
 import re
@@ -23,10 +23,10 @@ _HEADS = {"class_head": ("cls_convs", "retina_cls"), "box_head": ("reg_convs", "
 def detector_from_mmdetection(
     state: Mapping[str, np.ndarray], variables: Mapping[str, Any], *, partial: bool = False
 ) -> Imported:
-    """The state dict of a RetinaNet into ours; batch counters are left out.
+    """The state dict of a RetinaNet as our variables; batch counters are left out.
 
     Raises:
-      WeightsError: as keymap.fill says.
+      WeightsError: as keymap.fill does.
     """
     levels = [int(name[-1]) for name in variables["params"]["fpn"] if name.startswith("lateral")]
     return fill(
@@ -41,7 +41,7 @@ def detector_from_mmdetection(
 def detector_key(path: Path, lowest: int = 3) -> str:
     """('fpn', 'p6', 'bias') -> 'neck.fpn_convs.3.conv.bias'.
 
-    The pyramid is counted from 0 at its lowest level, P6 and P7 along with the others.
+    Levels of the pyramid, P6 and P7 included, are counted from 0 at the lowest.
     """
     if path[0] == "backbone":
         return "backbone." + backbone_key(path[1:])

@@ -1,4 +1,4 @@
-"""The network that a state dict belongs to: read off the shapes of its arrays."""
+"""The network that a state dict belongs to, from the shapes of its arrays."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ KeyOf = Callable[[Path], str]
 
 
 class Network(NamedTuple):
-    """What of a detector its arrays tell; `model` holds fields of ModelConfig."""
+    """What the arrays of a detector determine; `model` holds fields of ModelConfig."""
 
     model: dict[str, str | int]
     num_classes: int
@@ -30,7 +30,7 @@ def read_backbone(state: Mapping[str, np.ndarray], key_of: KeyOf) -> str:
       key_of: the checkpoint's key of a path in our tree.
 
     Raises:
-      WeightsError: it is none of them, or the arrays that tell are missing.
+      WeightsError: it is none of them, or an array that decides is missing.
     """
     refuse_deep_stem(state, key_of)
     blocks = tuple(_count_blocks(state, key_of, stage) for stage in (1, 2, 3, 4))
@@ -68,7 +68,7 @@ def read_network(state: Mapping[str, np.ndarray], key_of: KeyOf) -> Network:
     """The detector with the pyramid P3 to P7 that the arrays belong to.
 
     Raises:
-      WeightsError: an array that tells is missing, or the backbone is unknown.
+      WeightsError: an array that decides is missing, or the backbone is unknown.
     """
     backbone = read_backbone(state, key_of)
     anchors, remainder = divmod(_shape(state, key_of, "box_head", "output", "bias")[0], 4)
@@ -76,7 +76,7 @@ def read_network(state: Mapping[str, np.ndarray], key_of: KeyOf) -> Network:
     if remainder or not anchors or channels % anchors:
         raise WeightsError(
             f"the outputs of its heads, {channels} and {4 * anchors + remainder} channels, are not "
-            "classes and 4 deltas for the same number of anchors: it is no RetinaNet"
+            "classes and 4 deltas for the same number of anchors: not a RetinaNet"
         )
     fpn_channels = _shape(state, key_of, "fpn", "lateral3", "kernel")[0]
     depth = _head_depth(state, key_of)
@@ -98,7 +98,7 @@ def _head_depth(state: Mapping[str, np.ndarray], key_of: KeyOf) -> int:
 
 
 def _extra_levels_from(state: Mapping[str, np.ndarray], key_of: KeyOf, fpn_channels: int) -> str:
-    """P6 is made of as many channels as P5 has, or as C5."""
+    """P6 has as many input channels as P5, or as C5."""
     c5_channels = _shape(state, key_of, "fpn", "lateral5", "kernel")[1]
     p6_inputs = _shape(state, key_of, "fpn", "p6", "kernel")[1]
     if fpn_channels == c5_channels:

@@ -1,15 +1,16 @@
-"""Whose checkpoint a state dict is, told from its keys, and how each project names its arrays."""
+"""Which project a state dict is of, by its keys, and how each project names its arrays."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from retinanet_jax.weights.detectron2 import detector_from_detectron2
+from retinanet_jax.weights.detectron2 import detector_from_detectron2, from_caffe2
 from retinanet_jax.weights.detectron2 import detector_key as detectron2_key
 from retinanet_jax.weights.keymap import Imported, Path
 from retinanet_jax.weights.mmdetection import detector_from_mmdetection
 from retinanet_jax.weights.mmdetection import detector_key as mmdetection_key
+from retinanet_jax.weights.state_dicts import State, select_network, without_wrappers
 from retinanet_jax.weights.torchvision import backbone_key, detector_from_torchvision
 from retinanet_jax.weights.torchvision import detector_key as torchvision_key
 from retinanet_jax.weights.weights_error import WeightsError, shown
@@ -18,13 +19,13 @@ from retinanet_jax.weights.weights_error import WeightsError, shown
 class Source(NamedTuple):
     """One layout of keys.
 
-    prefix: keys of this layout, and of no other, begin so.
+    mark: keys of this layout, and of no other, begin with it.
     key_of: the key of a path in our tree, for a pyramid of P3 to P7.
-    recipes: that its checkpoints may follow; the first where the keys do not tell.
+    recipes: that its checkpoints may follow; the first is the default.
     """
 
     name: str
-    prefix: str
+    mark: str
     key_of: Callable[[Path], str]
     recipes: tuple[str, ...]
 
@@ -42,17 +43,29 @@ SOURCES = (
 BACKBONE = Source("backbone", "layer1.", lambda path: backbone_key(path[1:]), ())
 
 
-def recognise(state: Mapping[str, np.ndarray]) -> Source:
+def recognise(
+    state: Mapping[str, np.ndarray], *, average: bool = False
+) -> tuple[Source, State, list[str]]:
     """The layout of a state dict's keys.
 
+    Args:
+      state: arrays by key; prefixes such as 'module.' and 'model.' are allowed.
+      average: takes a moving average of the weights (EMA) instead of the weights.
+
+    Returns:
+      The layout, the arrays of the network by the project's own keys, and notes for the log.
+
     Raises:
-      WeightsError: none is known with such keys.
+      WeightsError: no known layout has such keys.
     """
+    state = without_wrappers(state)
+    if any(key.startswith("res2_0_branch2a") for key in state):
+        return BACKBONE, from_caffe2(state), ["backbone of Caffe2 (MSRA): affine batch norm"]
     for source in (*SOURCES, BACKBONE):
-        if any(key.startswith(source.prefix) for key in state):
-            return source
+        if found := select_network(state, source.mark, average):
+            return source, *found
     begin = ", ".join(shown(key) for key in list(state)[:5])
-    known = ", ".join(f"{source.name} ({source.prefix}...)" for source in (*SOURCES, BACKBONE))
+    known = ", ".join(f"{source.name} ({source.mark}...)" for source in (*SOURCES, BACKBONE))
     raise WeightsError(f"its keys ({begin}, ...) are of no known project: {known}")
 
 
@@ -71,10 +84,10 @@ def import_detector(
       state: arrays by key, in torch's layout.
       variables: {'params', 'batch_stats'} or their shapes.
       norm_epsilon: ModelConfig's, for batch norm that was folded into the convolutions.
-      partial: keeps the variables that the checkpoint has not, where it would be an error.
+      partial: keeps the variables that the checkpoint lacks; otherwise they are an error.
 
     Raises:
-      WeightsError: as keymap.fill says.
+      WeightsError: as keymap.fill does.
     """
     if source.name == "detectron2":
         return detector_from_detectron2(state, variables, partial=partial)

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from retinanet_jax.weights.array_files import is_safetensors, read_npz, read_safetensors
+from retinanet_jax.weights.pickle_constructors import ArrayStub, Inert
 from retinanet_jax.weights.tensors import Budget, Tensor, to_array
 from retinanet_jax.weights.torch_files import LEGACY_PREFIX, read_torch_legacy, read_torch_zip
-from retinanet_jax.weights.unpickler import ArrayStub, Inert, whole_pickle
+from retinanet_jax.weights.unpickler import whole_pickle
 from retinanet_jax.weights.weights_error import WeightsError, shown
 from retinanet_jax.weights.zip_records import open_zip
 
@@ -26,6 +27,7 @@ from retinanet_jax.weights.zip_records import open_zip
 # references; torch's tutorials; Caffe2. And where it keeps their moving average.
 _WEIGHTS = ("state_dict", "model", "model_state_dict", "model_state", "net", "blobs")
 _AVERAGES = ("ema_state_dict", "state_dict_ema", "model_ema", "ema")
+_COUNTERS = ("steps", "n_averaged", "updates")
 # The first byte of a pickle: PROTO; in protocols 0 and 1 a group, a name or an empty container.
 _PICKLE_STARTS = (b"\x80", b"(", b"c", b"}", b"]", b")", b"i")
 
@@ -37,12 +39,14 @@ class Contents(NamedTuple):
     notes: one line for each part that was left out, for the log.
     class_names: as MMDetection writes them into `meta`; () if there are none.
     author: as detectron2's model zoo writes it; '' if there is none.
+    is_average: the arrays are the moving average (EMA) of the weights.
     """
 
     arrays: dict[str, np.ndarray]
     notes: tuple[str, ...]
     class_names: tuple[str, ...]
     author: str
+    is_average: bool
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -60,7 +64,8 @@ def read_checkpoint(path: str | os.PathLike, *, average: bool = False) -> Conten
 
     Args:
         path: of the file.
-        average: takes the moving average (EMA) of the weights that is stored beside them.
+        average: takes the moving average (EMA) of the weights, if it is stored in a part of its
+            own; in the state dict of the weights it is left to projects.recognise.
 
     Raises:
         WeightsError: naming the file and the fix, for a file that cannot be opened, is damaged, or
@@ -73,8 +78,12 @@ def read_checkpoint(path: str | os.PathLike, *, average: bool = False) -> Conten
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             budget = Budget.for_file(len(data))
             content = _read(Path(path), file, data, budget)
-            state, notes = _unwrapped(content, average)
-            return Contents(_arrays(state, budget), notes, *_about(content))
+            name, notes = _part(content, average)
+            state = content if name is None else content[name]
+            if name in _AVERAGES:
+                state = {key: value for key, value in state.items() if key not in _COUNTERS}
+            arrays = _arrays(state, budget)
+            return Contents(arrays, notes, *_about(content), name in _AVERAGES)
     except WeightsError as error:
         raise WeightsError(f"{os.fspath(path)}: {error}") from error
     except OSError as error:
@@ -107,26 +116,18 @@ def _read(path: Path, file: object, data: mmap.mmap, budget: Budget) -> object:
     )
 
 
-def _unwrapped(content: object, average: bool) -> tuple[dict, tuple[str, ...]]:
+def _part(content: object, average: bool) -> tuple[str | None, tuple[str, ...]]:
+    """The key under which a checkpoint keeps its weights, None if it is a state dict; notes."""
     if not isinstance(content, dict):
         raise WeightsError(f"holds {_kind(content)}, not a state dict; save model.state_dict()")
     weights = [name for name in _WEIGHTS if isinstance(content.get(name), dict)]
     averages = [name for name in _AVERAGES if isinstance(content.get(name), dict)]
-    if average and not averages:
-        raise WeightsError(
-            f"has no moving average of the weights ({', '.join(_AVERAGES)}); leave --ema out"
-        )
-    if not weights and not averages:
-        return content, ()
-    chosen = averages[0] if average or not weights else weights[0]
-    state = content[chosen]
-    if averages and chosen not in averages:
+    if averages and (average or not weights):
+        return averages[0], (f"taken: the moving average (EMA) of the weights, {averages[0]!r}",)
+    if averages:
         note = f"left out: the moving average (EMA) of the weights, {averages[0]!r}; --ema takes it"
-        return state, (note,)
-    if chosen in averages:
-        state = {k: v for k, v in state.items() if k not in ("steps", "n_averaged", "updates")}
-        return state, (f"taken: the moving average (EMA) of the weights, {chosen!r}",)
-    return state, ()
+        return weights[0], (note,)
+    return (weights[0] if weights else None), ()
 
 
 def _arrays(state: Mapping, budget: Budget) -> dict[str, np.ndarray]:

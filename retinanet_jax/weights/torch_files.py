@@ -10,8 +10,9 @@ import mmap
 import struct
 import zipfile
 
+from retinanet_jax.weights.pickle_constructors import DtypeStub, Inert
 from retinanet_jax.weights.tensors import Budget, Storage
-from retinanet_jax.weights.unpickler import DtypeStub, Inert, Unpickler, whole_pickle
+from retinanet_jax.weights.unpickler import Unpickler, whole_pickle
 from retinanet_jax.weights.weights_error import WeightsError, shown
 from retinanet_jax.weights.zip_records import read_record
 

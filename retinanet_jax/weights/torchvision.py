@@ -1,6 +1,6 @@
 """torchvision's state dicts: ResNet and ResNeXt backbones and the two RetinaNet detectors.
 
-timm's ResNets have the same keys. The conventions that are no weights are the recipes
+timm's ResNets have the same keys. All conventions besides the weights are the recipes
 torchvision_v1 and torchvision_v2 (retinanet_jax/config/recipes.py).
 """
 
@@ -28,12 +28,12 @@ def backbone_from_torchvision(
     norm_epsilon: float = 1e-5,
     partial: bool = False,
 ) -> Imported:
-    """A classifier's state dict (`resnet50`, timm's too) into a RetinaNet's backbone.
+    """The state dict of a classifier (`resnet50`, timm's too) as a RetinaNet's backbone.
 
-    variables: an initialised {'params', 'batch_stats'}; what the checkpoint lacks keeps these
-    values, the pyramid and the heads always. The classifier (`fc`), stages that the network does
-    not build and batch counters are listed as unused and are no error. norm_epsilon is
-    ModelConfig's, for folded checkpoints (see unfold). Raises WeightsError as keymap.fill says.
+    variables: an initialised {'params', 'batch_stats'}; pyramid, heads and what the checkpoint
+    lacks keep these values. The classifier (`fc`), stages that the network does not build and batch
+    counters are reported as unused. norm_epsilon is ModelConfig's, for folded checkpoints (see
+    unfold). Raises WeightsError as keymap.fill does.
     """
     stages = {name.split("_")[0] for name in variables["params"]["backbone"]}
 
@@ -59,7 +59,7 @@ def detector_from_torchvision(
     norm_epsilon: float = 1e-5,
     partial: bool = False,
 ) -> Imported:
-    """The state dict of `retinanet_resnet50_fpn` (either key layout) or `_v2` into a RetinaNet.
+    """The state dict of `retinanet_resnet50_fpn` (either key layout) or `_v2` as our variables.
 
     With partial=True a detector for other classes keeps its own class output, reported as
     misshapen. Otherwise as backbone_from_torchvision.
@@ -79,12 +79,11 @@ def detector_from_torchvision(
 
 
 def unfold(state: Mapping[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
-    """A backbone whose batch norm was folded into its convolutions as one with batch norm.
+    """A backbone whose batch norm was folded into its convolutions, as one with batch norm.
 
     A `*.convN.bias` without a `*.bnN` becomes a norm of scale 1, that bias, mean 0 and variance 1 -
-    epsilon: the same function, so that the model needs no special case. It stays the same function
-    only while the norm is frozen; live batch norm in training recomputes the statistics, whose
-    scale the folding has absorbed.
+    epsilon: the same function as long as the norm is frozen. Live batch norm would compute new
+    statistics, whose scale is already part of the convolution.
     """
     unfolded = dict(state)
     for key in state:

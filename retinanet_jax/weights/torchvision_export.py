@@ -25,11 +25,11 @@ def export_torchvision(
 ) -> dict[str, np.ndarray]:
     """Writes a detector's variables in torchvision's layout; exact, since nothing is computed.
 
-    The anchors' order becomes torchvision's (a permutation of the outputs' channels). What
-    torchvision's default builder does not do as `config` says, its user has to ask for: the
-    rounding and the strides of anchors (AnchorGenerator), mean and deviation of the pixels, P6 from
-    C5 (LastLevelP6P7), group norm in the heads, the epsilon of batch norm. Counters of batch norm's
-    training steps are not written; torch takes zeros for them.
+    The order of anchors becomes torchvision's (a permutation of the outputs' channels). Where
+    `config` differs from torchvision's default builder, the user has to set it there: rounding and
+    strides of anchors (AnchorGenerator), mean and standard deviation of the pixels, P6 from C5
+    (LastLevelP6P7), group norm in the heads, the epsilon of batch norm. Counters of batch norm's
+    training steps are not written; torch uses zeros for them.
 
     Args:
       variables: {'params', 'batch_stats'} of a RetinaNet, float32.
@@ -40,7 +40,7 @@ def export_torchvision(
       The state dict as written: arrays by torchvision's keys, in torch's layout.
 
     Raises:
-      WeightsError: torchvision has no such network; it names the field.
+      WeightsError: torchvision has no such network; names the field.
     """
     _check_exportable(config)
     levels = config.model.backbone_levels
@@ -66,9 +66,8 @@ def _check_exportable(config: Config) -> None:
     ):
         if getattr(model, field) not in can_be:
             raise WeightsError(
-                f"config.model.{field}: {getattr(model, field)!r}: torchvision's RetinaNet has "
-                f"{' or '.join(map(str, can_be))} only, so that these weights would mean another "
-                "network there"
+                f"config.model.{field}: {getattr(model, field)!r} is not supported: torchvision's "
+                f"RetinaNet has {' or '.join(map(str, can_be))}"
             )
 
 

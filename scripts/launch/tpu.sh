@@ -4,10 +4,10 @@
 #   scripts/launch/tpu.sh NAME ZONE --config=experiments/coco.py --workdir=/mnt/shared/runs/coco ...
 #
 # Each host has this repository in ~/retinanet_jax, installed with '.[tpu]' in its .venv, and
-# --workdir lies on a file system that all hosts have mounted (Filestore). The run goes on when the
-# connection breaks; its words are in ~/retinanet.log of each host, those of the first are shown.
-# After a preemption, make the TPU again and start this again: it goes on from the last checkpoint.
-# To stop it, saving:
+# --workdir is on a file system that all hosts have mounted (Filestore). The run continues if the
+# connection breaks. Its output is in ~/retinanet.log of each host; that of the first is shown.
+# After a preemption, create the TPU and start this again: it resumes from the last checkpoint.
+# To save and stop it:
 #
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command='kill $(cat retinanet.pid)'
 set -euo pipefail
@@ -23,7 +23,7 @@ on() {
     gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker="$1" --command="$2"
 }
 
-# The hosts find each other by what the TPU VM tells them.
+# The hosts find each other by the metadata of the TPU VM.
 run="python -m retinanet_jax.main$(printf ' %q' "$@")"
 on all "cd retinanet_jax && . .venv/bin/activate &&
     { nohup $run >~/retinanet.log 2>&1 </dev/null & echo \$! >~/retinanet.pid; }"

@@ -9,19 +9,18 @@ Lavin and Gray, arXiv 1509.09308. Of a line of four values d, two outputs of a f
         [0  1 -1  0]       [-1/2  1/2 -1/2]        [0 1 -1 -1]
         [0  1  0 -1]        [0    0    1 ]
 
-with four multiplications instead of six (their third row of G and B^T has the other sign). In two
-dimensions there are 16 instead of 36 for a tile of 2x2 outputs, which lie in the 16 places of a
-square of 4x4. Summed over the input channels, the product by element is a matrix product over all
-tiles, one for each place. The paper finds errors below those of direct sums in float32; the tests
-hold ours to float64.
+with four multiplications instead of six (the paper's third row of G and B^T has the other sign). In
+two dimensions, a tile of 2x2 outputs takes 16 multiplications instead of 36, one for each of the 16
+places of a 4x4 square. Summed over the input channels, the elementwise product becomes a matrix
+product over all tiles for each place. The paper finds smaller errors than those of direct sums in
+float32; the tests compare with float64.
 
-The gradients are convolutions as well, and cost as little. By the input: the gradient of the
-outputs convolved with the kernel turned by 180 degrees. By the kernel, since y is linear in g:
-G^T [(A dy) * (B^T d)], summed over tiles.
+The gradients are convolutions of the same cost. By the input: the gradient of the outputs convolved
+with the kernel rotated by 180 degrees. By the kernel, since y is linear in g: G^T [(A dy) * (B^T
+d)], summed over tiles.
 
-An image is worked off in bands of tile rows, so that what is between two steps stays in the cache.
-All places go through one loop, in which the place is a number of the running program: written out
-16 times, a network took twice as long to compile.
+An image is processed in bands of tile rows, so that intermediate results stay in the cache. One
+loop runs over the places; with an unrolled loop, a network took twice as long to compile.
 """
 
 import jax
@@ -30,7 +29,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-TILES_AT_ONCE = 400  # of 256 channels: 6.6 MB of products
+TILES_AT_ONCE = 400  # with 256 channels: 6.6 MB of products
 
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [-0.5, 0.5, -0.5], [0, 0, 1]], np.float32)
 
@@ -40,7 +39,7 @@ Places = Float[Array, "16 ..."]  # of tiles or of a kernel, row by row
 
 
 @jax.custom_vjp
-@jax.jit  # traced once for each shape; the compiler puts it where it is called
+@jax.jit  # traced once per shape; the compiler inlines it
 def winograd_convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]
 ) -> Float[Array, "b h w d"]:
@@ -69,7 +68,7 @@ def _convolve_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arra
 
 @jax.jit
 def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    """Both gradients, in one loop, which compiles faster than two."""
+    """Both gradients in one loop, which compiles faster than two."""
     x, kernel = saved
     rows, bands = _split(x)
     zero = _zero(after=gradient)
@@ -98,7 +97,7 @@ winograd_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def _fill(y: Squares, products: Places, start: Index) -> Squares:
-    """y with a band of tiles, transformed back."""
+    """Writes the outputs of a band of tiles into y."""
     b, _, _, columns, _, channels = y.shape
 
     def fill(output: Index, y: Squares) -> Squares:
@@ -112,16 +111,16 @@ def _fill(y: Squares, products: Places, start: Index) -> Squares:
 
 
 def _zero(after: Array) -> Array:
-    """Zero, but the compiler cannot know it before `after` is there.
+    """Zero, which the compiler cannot compute before `after`.
 
-    What depends on weights and constants alone is worked out at the start of a step, for all layers
-    at once, and occupies memory until it is used.
+    Otherwise everything that depends on weights and constants alone would be computed at the start
+    of a step for all layers, and occupy memory until it is used.
     """
     return jnp.minimum(jnp.isnan(after[0, 0, 0, 0]), 0).astype(after.dtype)
 
 
 def _zeros(x: Array, channels: int, rows: int, bands: int, zero: Array) -> tuple[Places, Squares]:
-    """The products of a band, and the result of all."""
+    """Buffers for the products of a band and for the whole result."""
     b, columns = x.shape[0], -(-x.shape[2] // 2)
     products = jnp.full((16, b * rows * columns, channels), zero)
     return products, jnp.full((b, rows * bands, 2, columns, 2, channels), zero)
@@ -141,7 +140,7 @@ def _split(x: Array) -> tuple[int, int]:
 
 
 def _squares(x: Array, tile_rows: int) -> Squares:
-    """With zeros around, and more below and right for whole tiles."""
+    """Pads with zeros on every side, and below and right to whole tiles."""
     b, h, w, c = x.shape
     rows, columns = tile_rows + 1, -(-w // 2) + 1
     x = jnp.pad(x, ((0, 0), (1, 2 * rows - h - 1), (1, 2 * columns - w - 1), (0, 0)))
@@ -149,7 +148,7 @@ def _squares(x: Array, tile_rows: int) -> Squares:
 
 
 def _value(x: Squares, row: Index, column: Index, start: Index, rows: int) -> Array:
-    """A value of each tile of a band, [tiles c]; a tile of 4x4 begins at every square."""
+    """One value of each tile of a band, [tiles c]; a 4x4 tile starts at every square."""
     b, _, _, columns, _, c = x.shape
     at = (0, start + (row >> 1), row & 1, column >> 1, column & 1, 0)
     size = (b, rows, 1, columns - 1, 1, c)

@@ -2,7 +2,9 @@
 
 import collections
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import (
@@ -39,8 +41,15 @@ _UNDERSTOOD = """\
 _SHOWN = 8
 
 
-def find_layout(root: Path, layout: str = AUTO) -> tuple[Layout, str]:
-    """The layout of a dataset's folder or file, and a line that reports what was found.
+class Found(NamedTuple):
+    """A layout and where it was found: in the root, or in the one folder in it."""
+
+    layout: Layout
+    place: Path
+
+
+def find_layout(root: Path, layout: str = AUTO) -> Found:
+    """The first layout that fits a dataset's folder or file.
 
     A folder that holds nothing but one folder is looked into.
 
@@ -54,12 +63,14 @@ def find_layout(root: Path, layout: str = AUTO) -> tuple[Layout, str]:
     """
     if not root.exists():
         raise DataError("missing folder", root, "", "is not there", "set data.root to a folder")
-    names = list(FINDERS) if layout == AUTO else [layout]
+    if layout not in (AUTO, *FINDERS):
+        raise ValueError(f"data.layout: {layout!r} is not one of auto, {', '.join(FINDERS)}")
     place = root
     for _ in range(3):
-        found, errors = _try(names, place)
-        if found:
-            return _chosen(found, root, place)
+        errors: list[DataError] = []
+        fitting = _fitting(list(FINDERS) if layout == AUTO else [layout], place, errors)
+        if (found := next(fitting, None)) is not None:
+            return Found(found, place)
         if errors:
             raise errors[0]
         inner = _only_folder(place)
@@ -69,8 +80,18 @@ def find_layout(root: Path, layout: str = AUTO) -> tuple[Layout, str]:
     raise _unrecognized(root, layout)
 
 
-def _try(names: list[str], place: Path) -> tuple[dict[str, Layout], list[DataError]]:
-    found, errors = {}, []
+def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
+    """A line that reports the layout and splits, and other layouts that fit and how to choose."""
+    where = str(root) if found.place == root else f"{root}, in {found.place.relative_to(root)}"
+    line = f"{where}: {found.layout.tool}; splits on disk: {', '.join(found.layout.splits)}"
+    names = [name for name in FINDERS if name != found.layout.name] if layout == AUTO else []
+    for other in _fitting(names, found.place, []):
+        line += f"; --config.data.layout={other.name} would read {other.tool} instead"
+    return line
+
+
+def _fitting(names: list[str], place: Path, errors: list[DataError]) -> Iterator[Layout]:
+    """The layouts that fit a place, in order; the errors of broken ones are collected."""
     for name in names:
         try:
             layout = FINDERS[name](place)
@@ -78,22 +99,7 @@ def _try(names: list[str], place: Path) -> tuple[dict[str, Layout], list[DataErr
             errors.append(error)
             continue
         if layout is not None:
-            found[name] = layout
-    return found, errors
-
-
-def _chosen(found: dict[str, Layout], root: Path, place: Path) -> tuple[Layout, str]:
-    name, *others = found
-    layout = found[name]
-    where = f"{root}" if place == root else f"{root}, in {place.relative_to(root)}"
-    line = f"{where}: {layout.tool}; splits on disk: {', '.join(layout.splits)}"
-    if others:
-        other = others[0]
-        line += (
-            f"; it also fits {', '.join(others)}: --config.data.layout={other} reads "
-            f"{found[other].tool} instead"
-        )
-    return layout, line
+            yield layout
 
 
 def _only_folder(place: Path) -> Path | None:

@@ -24,6 +24,7 @@ from retinanet_jax.data.records import Annotation, Categories
 from retinanet_jax.data.sources import Annotated
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.store.tfds_record import parse_record
+from retinanet_jax.runtime.user_folders import expand_user
 
 SOURCE_FILE = "source.json"
 
@@ -53,7 +54,7 @@ class TfdsSource:
 
     def __init__(self, folder: Path, split: str, cache_dir: str | Path):
         self.folder, self.split = Path(folder), split
-        self._cache_dir = Path(cache_dir).expanduser()
+        self._cache_dir = expand_user(cache_dir)
         builder = open_builder(self.folder)
         self.name = parse_split(split)[0]
         if self.name not in builder.info.splits:

@@ -22,8 +22,8 @@ from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
 from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
 
 # Files that may be annotations or images; others, such as logs beside them, are not looked at.
-_SUFFIXES = {".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".names", ".data"}
-_SUFFIXES |= {".parquet", ""}
+_SUFFIXES = (".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".names", ".data")
+_SUFFIXES += (".parquet", *IMAGE_SUFFIXES)
 _AHEAD = 256  # images in work at a time
 
 
@@ -66,12 +66,13 @@ def _is_new(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
 
 def fingerprint(stamps: Stamps) -> str:
     """A digest of all files that may be images or annotations."""
-    lines = (
-        f"{path}\0{stamp.size}\0{stamp.mtime}"
-        for path, stamp in sorted(stamps.items())
-        if is_image_name(path) or suffix_of(path) in _SUFFIXES
-    )
-    text = "\n".join(lines).encode("utf-8", "surrogateescape")
+    lines = [
+        f"{path}\0{stamp[0]}\0{stamp[1]}"
+        for path, stamp in stamps.items()
+        # endswith, for 100,000 files at every start; a name without a dot may be an image.
+        if path.lower().endswith(_SUFFIXES) or path.find(".", path.rfind(os.sep)) < 0
+    ]
+    text = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 

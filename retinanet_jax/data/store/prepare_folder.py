@@ -8,6 +8,7 @@ from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.folder import load_index, split_names
 from retinanet_jax.data.store.builders import write_coco
 from retinanet_jax.data.store.complete_folder import prepare_once
+from retinanet_jax.runtime.user_folders import expand_user
 
 FORMAT_VERSION = "1.2.0"
 
@@ -25,7 +26,7 @@ def prepare_folder(data_config: Any, data_dir: Path) -> Path:
     Raises:
       DataError: names the file, the entry, the field and the fix.
     """
-    root = Path(data_config.root).expanduser()
+    root = expand_user(data_config.root)
     wanted = split_names(data_config)
     indices = {name: load_index(data_config, split) for split, name in wanted.items()}
     categories = {index.categories for index in indices.values()}

@@ -1,1 +1,1 @@
-"""A checkpoint looked into: losses by level, calibration, kinds of errors, curves, confusions."""
+"""The page about a checkpoint after training: errors, calibration, confusions, losses."""

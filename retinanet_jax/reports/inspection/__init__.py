@@ -1,1 +1,1 @@
-"""A look before training: what the data hold, what the network sees of it, what anchors cover."""
+"""The page about a dataset before training: findings, images, objects, anchors."""

@@ -1,0 +1,53 @@
+"""Checks of an example that a user's function has made."""
+
+import numpy as np
+
+from retinanet_jax.data.formats.check_boxes import OUTSIDE_TOLERANCE
+from retinanet_jax.data.pipeline.batch import Example
+
+Problem = tuple[str, str]  # what is wrong, and how to fix it
+
+
+def example_problem(example: Example, num_classes: int | None) -> Problem | None:
+    """What is wrong with an example; None if it is valid.
+
+    Args:
+      example: with boxes in pixels of its image.
+      num_classes: labels are below it; None does not check them.
+    """
+    image, boxes = np.asarray(example.image), np.asarray(example.boxes)
+    labels = np.asarray(example.labels)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        return f"image is {_kind(image)}", "give uint8, RGB, of shape (height, width, 3)"
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.issubdtype(boxes.dtype, np.floating):
+        return f"boxes are {_kind(boxes)}", "give float32 of shape (m, 4): x1, y1, x2, y2 in pixels"
+    shape = boxes.shape[:1]
+    for field, kind, wanted in (
+        ("labels", np.integer, "integers"),
+        ("crowd", np.bool_, "bool"),
+        ("areas", np.floating, "float"),
+    ):
+        value = np.asarray(getattr(example, field))
+        if value.shape != shape or not np.issubdtype(value.dtype, kind):
+            return f"{field} are {_kind(value)}", f"give {wanted} of shape {shape}, one per box"
+    if num_classes is not None and not ((labels >= 0) & (labels < num_classes)).all():
+        wrong = int(labels[(labels < 0) | (labels >= num_classes)][0])
+        return f"a label is {wrong}", f"labels are 0 to {num_classes - 1}"
+    return _box_problem(boxes, image.shape[1], image.shape[0])
+
+
+def _box_problem(boxes: np.ndarray, width: int, height: int) -> Problem | None:
+    flat = ~((boxes[:, 2:] > boxes[:, :2]).all(axis=1) & np.isfinite(boxes).all(axis=1))
+    if flat.any():
+        fix = "x1 < x2 and y1 < y2, finite: corners, not x, y, width, height"
+        return f"box {int(np.flatnonzero(flat)[0])} is {boxes[flat][0].tolist()}", fix
+    limits = np.array([width, height, width, height]) + OUTSIDE_TOLERANCE
+    outside = (boxes < -OUTSIDE_TOLERANCE).any(axis=1) | (boxes > limits).any(axis=1)
+    if outside.any():
+        what = f"box {int(np.flatnonzero(outside)[0])}, {boxes[outside][0].tolist()}, leaves"
+        return f"{what} its image of {width} x {height}", "clip it, in pixels of the image"
+    return None
+
+
+def _kind(array: np.ndarray) -> str:
+    return f"{array.dtype} of shape {array.shape}"

@@ -1,0 +1,79 @@
+"""COCO and Pascal VOC by the names of `data.name`: prepared from archives, or downloaded first."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from retinanet_jax.data.store import coco_release, voc_release
+from retinanet_jax.data.store.coco_release import prepare_coco
+from retinanet_jax.data.store.official_archives import ARCHIVES, Release
+from retinanet_jax.data.store.voc_release import prepare_voc
+from retinanet_jax.runtime.user_folders import expand_user
+
+TFDS_DATA_DIR = "~/tensorflow_datasets"  # TFDS's own default
+_YEARS = {
+    "coco": (prepare_coco, ("2017",)),
+    "coco2014": (prepare_coco, ("2014",)),
+    "voc": (prepare_voc, ("2007", "2012")),
+    "voc2007": (prepare_voc, ("2007",)),
+    "voc2012": (prepare_voc, ("2012",)),
+}
+NAMES = tuple(_YEARS)
+
+
+def prepare_dataset(
+    name: str,
+    source: Path,
+    data_dir: Path,
+    on_error: str,
+    *,
+    splits: tuple[str, ...] = (),
+    download: bool = False,
+) -> Iterator[Path]:
+    """Prepares a dataset, year by year; the arguments are those of prepare_coco and prepare_voc.
+
+    Yields:
+      Each prepared folder.
+
+    Raises:
+      DataError: names the file, the field and the fix.
+      DownloadError: a download failed.
+    """
+    prepare, years = _YEARS[name]
+    for year in years:
+        yield prepare(year, source, data_dir, on_error, splits=splits, download=download)
+
+
+def download_size(name: str) -> int:
+    """Bytes of the archives of a dataset with public annotations; the records need as many."""
+    archives = {
+        part.archive
+        for release in _releases(name)
+        for split in release.usual
+        for part in release.splits[split]
+    }
+    return sum(ARCHIVES[archive].size for archive in archives)
+
+
+def _releases(name: str) -> list[Release]:
+    prepare, years = _YEARS[name]
+    releases = coco_release.RELEASES if prepare is prepare_coco else voc_release.RELEASES
+    return [releases[year] for year in years]
+
+
+def download_dataset(name: str, root: str) -> None:
+    """Downloads and prepares a dataset below a TFDS data directory, unless it is there already.
+
+    Archives are kept in DATA_DIR/downloads/NAME; a download that was interrupted resumes.
+
+    Args:
+      name: one of NAMES; others have nothing to download.
+      root: `data.root`; '' is the default directory.
+
+    Raises: as prepare_dataset.
+    """
+    if name in _YEARS:
+        data_dir = expand_user(root or TFDS_DATA_DIR)
+        source = data_dir / "downloads" / name
+        source.mkdir(parents=True, exist_ok=True)
+        for folder in prepare_dataset(name, source, data_dir, "skip", download=True):
+            print(f"prepared: {folder}")
