@@ -112,7 +112,7 @@ def test_labels_beside_the_images_of_splits_as_roboflow_exports_them_for_darknet
     close(boxes(content), expected(SMALL, shares=True))
 
 
-def test_other_text_files_are_no_labels(tmp_path):
+def test_other_text_files_are_not_labels(tmp_path):
     write_image(tmp_path / "images", SMALL["train"][0])
     (tmp_path / "labels").mkdir()
     kitti = "Car 0.00 0 -1.57 614.24 181.78 727.31 284.77 1.57 1.73 4.15 1.00 1.75 13.22 1.62\n"
@@ -333,7 +333,7 @@ def test_boxes_come_back(tmp_path_factory, content):
     close(boxes(read(yolo.find, root)), expected({"train": [*images, both]}, shares=True))
 
 
-def test_what_supervision_writes_reads_back_equal(tmp_path):
+def test_files_written_by_supervision_read_back_equal(tmp_path):
     sv = pytest.importorskip("supervision")
     np = pytest.importorskip("numpy")
     path = str(write_image(tmp_path / "in", SMALL["train"][0]))
