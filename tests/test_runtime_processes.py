@@ -128,6 +128,44 @@ def test_any_process_killed_ends_the_others_within_a_minute(straight):
     assert_same_end(workdir, straight)
 
 
+@pytest.mark.slow
+def test_a_replay_by_two_processes_is_the_step_as_it_was(straight):
+    run(straight, 2, 2, "--replay=8")
+    report = json.loads((straight / "replay/step_000008/report.json").read_text())
+    (line,) = (line for line in lines(straight, "train") if line["step"] == 8)
+    assert report["values"]["loss"] == pytest.approx(line["loss"], rel=1e-6)
+    assert len(report["losses_by_image"]) == 8  # the whole batch, not the rows of process 0
+
+
+@pytest.mark.slow
+def test_divergence_of_a_run_of_two_processes_ends_both_with_one_report(tmp_path):
+    workdir = tmp_path / "diverged"
+    processes = launch(workdir, 2, 2, "--config.optimizer.learning_rate=1e30")
+    assert end(processes, 300) == [1, 1]
+    for number in (0, 1):
+        assert "DivergenceError: step 2: " in output_of(workdir, number).read_text()
+    (folder,) = (workdir / "divergence").iterdir()
+    assert (folder / "batch.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_hang_of_one_process_is_reported_by_the_other(tmp_path):
+    workdir, report = tmp_path / "hang", tmp_path / "hang/watchdog.txt"
+    # The first step compiles for longer than these 6 seconds, and is reported as well.
+    processes = launch(workdir, 2, 2, "--config.train.watchdog_minutes=0.1")
+    wait_for_step(processes, workdir, 3)
+    before = report.stat().st_size if report.exists() else 0
+    processes[1].send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 25  # jax.distributed gives up after 30 seconds
+    while not report.exists() or report.stat().st_size <= before + 500:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGCONT)
+    text = report.read_text()[before:]
+    assert "no progress for 0.1 minutes, stage " in text and "loop.py" in text
+    assert end(processes, 300) == [0, 0]
+
+
 def test_an_error_of_one_process_ends_all_with_its_message(tmp_path):
     workdir = tmp_path / "held"
     workdir.mkdir()
