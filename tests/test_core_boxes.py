@@ -142,6 +142,14 @@ def test_decode_inverts_encode(anchors, targets):
     np.testing.assert_allclose(decoded, targets, rtol=1e-4, atol=2e-2)
 
 
+def test_sides_below_a_pixel_are_encoded_exactly():
+    anchors = np.array([[0, 0, 8, 8], [3, 3, 3.25, 3.5]], np.float32)
+    targets = np.array([[4, 4, 4.0625, 4.5], [1, 1, 1.125, 1.25]], np.float32)
+    wanted = np.log([[0.0625 / 8, 0.5 / 8], [0.125 / 0.25, 0.25 / 0.5]])
+    np.testing.assert_allclose(boxes.encode(anchors, targets)[:, 2:], wanted, rtol=1e-5)
+    np.testing.assert_allclose(_there_and_back(anchors, targets), targets, atol=1e-5)
+
+
 @settings(deadline=None, max_examples=50)
 @given(corners(0.0), corners(0.0, (4,)))
 def test_overlaps_are_a_geometry(boxes1, boxes2):
@@ -183,6 +191,14 @@ def test_degenerate_boxes_stay_finite(function):
     run = jax.jit(jax.value_and_grad(lambda b: jnp.sum(function(b))))
     value, gradient = run(jnp.asarray(FLAT))
     assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("function", [boxes.pairwise_iou, boxes.pairwise_ioa])
+def test_overlaps_of_pairs_have_no_axis_of_coordinates(function):
+    """Arrays [n m 2] or [n m 4] would fill the tiles of a TPU to a small part."""
+    program = jax.make_jaxpr(function)(np.zeros((7, 4), np.float32), np.zeros((5, 4), np.float32))
+    sizes = [v.aval.size for equation in program.eqns for v in equation.outvars]
+    assert max(sizes) == 7 * 5
 
 
 def test_empty_sets():

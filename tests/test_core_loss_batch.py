@@ -66,7 +66,7 @@ def test_running_mean_of_the_positives():
     # Detectron2 counts a batch without positives as one.
     none = running_positives(jnp.float32(10), np.full_like(LABELS, NEGATIVE), VALID)
     assert none == pytest.approx(9 + 0.1 * 0.5)
-    with pytest.raises(ValueError, match="'running' is a state of training"):
+    with pytest.raises(ValueError, match="'running' needs a running mean"):
         divisors(LABELS, VALID, SIZES, LossConfig(normalizer="running"))
 
 
@@ -152,6 +152,38 @@ def test_only_the_hardest_are_trained_on_in_classes_and_boxes():
         LossConfig(classification="cross_entropy", alpha=None),
     )  # fmt: skip
     assert 0 < found.class_loss < everything.class_loss
+
+
+@pytest.mark.parametrize(("box_weight", "hardest"), [(1.0, 1), (0.1, 0)])
+def test_hardness_is_the_weighted_sum_of_both_losses(box_weight, hardest):
+    """Anchor 0: cross entropy 3.05, right box. Anchor 1: cross entropy .69, L1 of the deltas 4."""
+    anchors = np.float32([[0, 0, 10, 10], [50, 50, 60, 60]])
+    targets = Targets(np.zeros((1, 2), np.int32), anchors[None])
+    logits, deltas = np.float32([[[-3], [0]]]), np.float32([[[0] * 4, [1] * 4]])
+    config = LossConfig(
+        classification="cross_entropy",
+        alpha=None,
+        box="l1",
+        box_weight=box_weight,
+        hard_examples=1,
+    )
+
+    def total(logits):
+        valid = np.ones(1, bool)
+        return retinanet_loss((logits,), (deltas,), (anchors,), targets, valid, config).total
+
+    gradient = jax.grad(total)(logits)[0, :, 0]
+    np.testing.assert_array_equal(gradient != 0, np.arange(2) == hardest)
+
+
+def test_default_box_loss_by_hand():
+    """Smooth L1 with beta 1/9: deltas of .2 and .05 give .2 - 1/18 and .05^2 * 9 / 2."""
+    anchors = np.float32([[0, 0, 10, 10]])
+    deltas = np.float32([[[0.2, 0.05, 0, 0]]])
+    targets = Targets(np.zeros((1, 1), np.int32), anchors[None])
+    logits, valid = np.zeros((1, 1, 1), np.float32), np.ones(1, bool)
+    found = retinanet_loss((logits,), (deltas,), (anchors,), targets, valid, LossConfig())
+    assert float(found.box_loss) == pytest.approx(0.2 - 1 / 18 + 0.05**2 * 9 / 2, rel=1e-5)
 
 
 def test_as_many_hard_examples_as_anchors_without_suppression_are_all():

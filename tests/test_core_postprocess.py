@@ -184,6 +184,16 @@ def test_clipping_before_or_after_nms(before, drop, boxes):
     assert np.all(np.diff(got.scores[:count]) < 0) and not got.scores[count:].any()
 
 
+@pytest.mark.parametrize("outside", [[50, -50, 90, -10], [50, 110, 90, 150], [110, 50, 150, 90]])
+def test_boxes_outside_in_either_direction_are_dropped(outside):
+    """Above, below and right of an image of 100 x 100."""
+    config = PostprocessConfig(drop_empty=True, max_detections=4)
+    anchors = np.array([outside, [0, 0, 20, 20]], np.float32)
+    logits, size = np.array([[3], [1]], np.float32), np.array([100, 100], np.float32)
+    got = jitted_detect((logits,), (np.zeros((2, 4), np.float32),), (anchors,), size, config=config)
+    np.testing.assert_array_equal(got.boxes[got.valid], [[0, 0, 20, 20]])
+
+
 def random_heads(seed, num_classes=3, dtype=np.float32):
     rng = np.random.default_rng(seed)
     anchors = anchors_for_image((64, 96), AnchorConfig(min_level=6))

@@ -137,6 +137,19 @@ def test_extra_levels_come_from_the_highest_level(source, relu):
         np.testing.assert_allclose(pyramid[level], x, atol=1e-4)
 
 
+def test_fpn_starts_with_xavier_uniform_kernels():
+    """torchvision: kaiming_uniform_(a=1), whose bound is sqrt(3 / fan-in)."""
+    fpn = FPN((3, 4), 6, channels=32)
+    features = {level: jnp.zeros((1, 8, 8, 64)) for level in (3, 4)}
+    params = jax.jit(fpn.init)(jax.random.key(0), features)["params"]
+    assert set(params) == {"lateral3", "lateral4", "output3", "output4", "p5", "p6"}
+    for name, layer in params.items():
+        bound = np.sqrt(3 / np.prod(layer["kernel"].shape[:3]))
+        np.testing.assert_allclose(layer["kernel"].std(), bound / np.sqrt(3), rtol=0.05)
+        assert 0.98 * bound < np.abs(layer["kernel"]).max() <= bound, name
+        assert not layer["bias"].any()
+
+
 # --- computation
 
 

@@ -1,4 +1,4 @@
-"""The optimizer against torch.optim.SGD's trace, closed forms, and what masks promise."""
+"""The optimizer: torch.optim.SGD's trace, AdamW's formulas, closed forms, masks."""
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +30,18 @@ def test_warmup_and_steps_in_closed_form():
     np.testing.assert_allclose(schedule(0), 0.001, rtol=1e-6)
     np.testing.assert_allclose(schedule(5), 0.01 * 0.55, rtol=1e-6)
     np.testing.assert_allclose([schedule(10), schedule(49)], 0.01, rtol=1e-6)
-    np.testing.assert_allclose([schedule(51), schedule(74)], 0.001, rtol=1e-5)
-    np.testing.assert_allclose(schedule(99), 0.0001, rtol=1e-5)
+    # The update with the number 50 is the first with the lower rate, as in torch's MultiStepLR.
+    np.testing.assert_allclose([schedule(50), schedule(51), schedule(74)], 0.001, rtol=1e-5)
+    np.testing.assert_allclose([schedule(75), schedule(99)], 0.0001, rtol=1e-5)
 
 
 def test_cosine_ends_at_zero_and_constant_stays():
     cosine = make_schedule(OptimizerConfig(schedule="cosine", warmup_steps=0), 16, 100)
     np.testing.assert_allclose([cosine(0), cosine(50), cosine(100)], [0.01, 0.005, 0], atol=1e-8)
+    # A warm-up multiplies the cosine; it neither delays nor shortens it.
+    warmed = make_schedule(OptimizerConfig(schedule="cosine", warmup_steps=20), 16, 100)
+    np.testing.assert_allclose([warmed(50), warmed(75)], [cosine(50), cosine(75)], rtol=1e-6)
+    np.testing.assert_allclose(warmed(10), cosine(10) * (0.001 + 1) / 2, rtol=1e-5)
     constant = make_schedule(OptimizerConfig(schedule="constant", warmup_steps=0), 16, 100)
     np.testing.assert_allclose([constant(0), constant(99)], 0.01, rtol=1e-6)
 
@@ -55,6 +60,27 @@ def test_sgd_is_torchs(golden_dir, nesterov):
     trace = run(optimizer, {"w": jnp.asarray(golden["sgd/start"])}, gradients)
     ours = np.stack([step["w"] for step in trace])
     np.testing.assert_allclose(ours, golden[f"sgd/nesterov_{nesterov}"], rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_follows_its_formulas(golden_dir):
+    """Loshchilov and Hutter (arXiv 1711.05101), algorithm 2, in float64, with the constants of
+    torch.optim.AdamW: beta1 .9, beta2 .999, epsilon 1e-8, decay multiplied by the rate."""
+    golden = np.load(golden_dir / "units.npz")
+    optimizer = make_optimizer(
+        OptimizerConfig(name="adamw", weight_decay=0.05), lambda step: 0.1, {"w": True}
+    )
+    gradients = np.tile(golden["sgd/grads"], (3, 1)) * np.linspace(1, 0.2, 18)[:, None]
+    trace = run(
+        optimizer,
+        {"w": jnp.asarray(golden["sgd/start"])},
+        [{"w": jnp.asarray(g, jnp.float32)} for g in gradients],
+    )
+    w, m, v = golden["sgd/start"].astype(np.float64), 0.0, 0.0
+    for step, (gradient, ours) in enumerate(zip(gradients, trace, strict=True), start=1):
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        corrected = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        w = w - 0.1 * (corrected + 0.05 * w)
+        np.testing.assert_allclose(ours["w"], w, rtol=1e-4, atol=1e-5)
 
 
 def test_frozen_parameters_neither_move_nor_decay_nor_cost_memory():
@@ -98,6 +124,18 @@ def test_clipping_bounds_the_norm():
     np.testing.assert_allclose(jnp.linalg.norm(after["a"]), 1.0, rtol=1e-6)
 
 
+def test_clipping_is_of_the_gradient_alone():
+    """Momentum adds clipped gradients, and weight decay is not clipped: torch's clip_grad_norm_."""
+    config = OptimizerConfig(gradient_clip=1.0, weight_decay=0.0, momentum=0.9)
+    optimizer = make_optimizer(config, lambda step: 1.0, {"a": True})
+    after = run(optimizer, {"a": jnp.zeros(4)}, [{"a": jnp.full(4, 100.0)}] * 2)[-1]
+    np.testing.assert_allclose(jnp.linalg.norm(after["a"]), 1 + 1.9, rtol=1e-6)
+    decaying = OptimizerConfig(gradient_clip=1.0, weight_decay=0.1)
+    optimizer = make_optimizer(decaying, lambda step: 1.0, {"a": True})
+    after = run(optimizer, {"a": jnp.full(4, 10.0)}, [{"a": jnp.zeros(4)}])[-1]
+    np.testing.assert_allclose(after["a"], 9.0, rtol=1e-6)
+
+
 def test_average_of_a_constant_is_the_constant_and_lags_a_change():
     average = {"w": jnp.float32(2.0)}
     assert update_average(average, {"w": jnp.float32(2.0)}, jnp.int32(7), 0.9)["w"] == 2.0
@@ -113,11 +151,14 @@ def test_average_of_a_constant_is_the_constant_and_lags_a_change():
         ("name", "adam", "sgd, adamw"),
         ("schedule", "poly", "step, cosine, constant"),
         ("learning_rate", 0.0, "above 0"),
-        ("decay_at", (0.9, 0.5), "rising fractions"),
-        ("ema_decay", 1.0, r"\[0, 1\)"),
-        ("warmup_steps", -1, "must not be negative"),
+        ("decay_at", (0.9, 0.5), "increasing fractions"),
+        ("ema_decay", 1.0, "below 1"),
+        ("ema_decay", 0.0, "write 'none'"),
+        ("gradient_clip", 0.0, "write 'none'"),
+        ("backbone_factor", -0.1, "write 'auto'"),
+        ("warmup_steps", -1, "is negative"),
     ],
 )
-def test_impossible_values_say_what_to_write(field, value, says):
+def test_invalid_values_name_the_fix(field, value, says):
     with pytest.raises(ValueError, match=rf"optimizer\.{field}: .*{says}"):
         OptimizerConfig(**{field: value})

@@ -9,7 +9,7 @@ import pytest
 from small import small_batch, small_config
 
 from retinanet_jax.config.settings import ConfigError, check_batch_size
-from retinanet_jax.core.loss import retinanet_loss
+from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors
 from retinanet_jax.core.matching import Targets
@@ -64,7 +64,16 @@ def test_a_batch_is_learned_by_heart(plain):
     assert int(state.step) == 12
 
 
-def test_an_update_that_is_not_finite_changes_only_what_counts_steps(plain):
+def assert_only_counters_advanced(before, after, by):
+    counters = 0
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        counts = np.issubdtype(old.dtype, np.integer)
+        counters += counts
+        np.testing.assert_array_equal(new, old + by if counts else old)
+    assert counters >= 2  # the state's step, and the schedule's in the optimizer
+
+
+def test_an_update_that_is_not_finite_advances_only_counters(plain):
     setup, mesh = plain
     batch = to_devices(small_batch(), mesh)
     state, metrics = setup.step_fn(copy_of(setup.state), batch, setup.focal)
@@ -77,12 +86,13 @@ def test_an_update_that_is_not_finite_changes_only_what_counts_steps(plain):
     infinite = jax.device_put(setup.focal._replace(gamma=jnp.float32(np.nan)), replicated(mesh))
     state, metrics = setup.step_fn(state, batch, infinite)
     assert float(metrics["skipped"]) == 1 and np.isnan(float(metrics["loss"]))
-    counters = 0
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True):
-        counts = np.issubdtype(old.dtype, np.integer)
-        counters += counts
-        np.testing.assert_array_equal(new, old + 1 if counts else old)
-    assert counters >= 2  # the state's step, and the schedule's in the optimizer
+    assert_only_counters_advanced(before, state, by=1)
+    # The loss is finite, but the squares of its gradients are not: they overflow.
+    steep = jax.device_put(setup.focal._replace(alpha=jnp.float32(1e30)), replicated(mesh))
+    state, metrics = setup.step_fn(state, batch, steep)
+    assert np.isfinite(float(metrics["loss"])) and np.isinf(float(metrics["gradient_norm"]))
+    assert float(metrics["skipped"]) == 1
+    assert_only_counters_advanced(before, state, by=2)
     state, metrics = setup.step_fn(state, batch, setup.focal)
     assert float(metrics["skipped"]) == 0 and np.isfinite(float(metrics["loss"]))
     assert not np.array_equal(jax.tree.leaves(state.params)[0], jax.tree.leaves(before.params)[0])
@@ -210,20 +220,40 @@ def test_losses_of_parts_add_up(normalizer):
     assert float(whole[2]) != 0
 
 
+def test_parts_update_the_running_statistics_one_after_the_other():
+    """Each part of a batch starts from the statistics that the part before it left."""
+    means = np.float32([[1], [5], [2], [8]])  # parts are every second image: (1, 2) and (5, 8)
+
+    def loss_fn(params, stats, images):
+        stats = {"mean": 0.9 * stats["mean"] + 0.1 * jnp.mean(images)}
+        return params, (Losses(params, params, params, params), stats)
+
+    state = TrainState(0, jnp.float32(1), {"mean": jnp.float32(100)}, {})
+    _, stats, _ = accumulate_gradients(loss_fn, state, (means,), parts=2)
+    assert float(stats["mean"]) == pytest.approx(0.9 * (0.9 * 100 + 0.1 * 1.5) + 0.1 * 6.5)
+
+
 def test_the_average_is_kept_and_predicted_with(plain):
     setup, mesh = plain
-    before = jax.device_get(setup.state.params)
+    before = jax.device_get({"params": setup.state.params, "batch_stats": setup.state.batch_stats})
     state = copy_of(setup.state)
     state, _ = setup.step_fn(state, to_devices(small_batch(), mesh), setup.focal)
+    after = {"params": state.params, "batch_stats": state.batch_stats}
+    largest = max(np.abs(a - b).max() for a, b in zip(*map(leaves, (before, after)), strict=True))
+    assert largest > 1e-2
     # At step 0 the decay is 1 / 10.
     jax.tree.map(
         lambda old, new, average: np.testing.assert_allclose(
             average, 0.1 * old + 0.9 * new, rtol=1e-4, atol=1e-6
         ),
         before,
-        state.params,
-        state.variables()["params"],
+        after,
+        state.variables(),
     )
+
+
+def leaves(tree):
+    return map(np.asarray, jax.tree.leaves(tree["batch_stats"]))
 
 
 def test_a_batch_without_boxes_still_teaches(plain):
