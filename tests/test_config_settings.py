@@ -247,6 +247,7 @@ def test_a_config_stored_before_the_words_opens():
     tree.update_from_flattened_dict(
         {
             "data.root": "photographs",
+            "data.eval_split": "val",
             "loss.alpha": "none",
             "matching.crowd_ioa": "none",
             "optimizer.gradient_clip": "none",

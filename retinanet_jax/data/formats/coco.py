@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as run_lengths
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.archives import AnyPath
@@ -154,6 +153,9 @@ def outline_box(outline: Any) -> list[float] | None:
     """The bounding box [x, y, width, height] of COCO polygons or run lengths; None if invalid."""
     try:
         if isinstance(outline, dict):
+            # Imported here: a GPU machine that measures the network has no scoring packages.
+            from pycocotools import mask as run_lengths
+
             height, width = outline["size"]
             if isinstance(outline["counts"], list):
                 outline = run_lengths.frPyObjects(outline, height, width)
