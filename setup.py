@@ -25,7 +25,6 @@ setup(
     },
     package_data={
         "retinanet_jax.reports": ["style.css"],
-        "retinanet_jax.serving": ["static/*"],
     },
     install_requires=[
         "absl-py>=2.1",
@@ -60,11 +59,12 @@ setup(
         "fast": ["hotcoco>=1.3"],
         "hub": ["huggingface_hub>=1.0"],
         "onnx": ["onnx>=1.17"],
-        "serve": ["starlette>=1.0", "uvicorn>=0.40"],
+        "serve": ["gradio>=6.0,<7"],
         "tpu": ["jax[tpu]>=0.10"],
         "test": [
             "beartype>=0.19",
             "furo>=2025.9",
+            "gradio>=6.0,<7",
             "hotcoco>=1.3",
             "huggingface_hub>=1.0",
             "hypothesis>=6.100",
@@ -76,8 +76,6 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
             "sphinx>=8.2",
-            "starlette>=1.0",
-            "uvicorn>=0.40",
         ],
     },
     entry_points={"console_scripts": ["retinanet-jax=retinanet_jax.cli.app:main"]},

@@ -320,6 +320,8 @@ def write_coco_roboflow(root: Path, splits: Splits) -> None:
         for image in images:
             write_image(folder, image)
         content = coco_json(images, class_names(splits))
+        for category in content["categories"]:
+            category["supercategory"] = "things"
         content["categories"].insert(0, {"id": 0, "name": "things", "supercategory": "none"})
         _write(folder / "_annotations.coco.json", json.dumps(content))
 

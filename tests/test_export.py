@@ -1,7 +1,8 @@
-"""Exported files give the Detector's detections, without the package, at any size and batch."""
+"""Exported files: the detections of the Detector, without the package, at any size and batch."""
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -26,6 +27,7 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.export.program import Trained, describe_program, make_program
 from retinanet_jax.export.resizing import fitted_sizes, resize
 from retinanet_jax.inference.detector import Detector
+from retinanet_jax.inference.predict import read_trained
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.training.step import TrainState
 
@@ -34,7 +36,7 @@ CATEGORIES = Categories(tuple(NAMES), (11, 12, 13, 14, 15))
 
 
 def variables_for(config):
-    """Random weights that detect: class logits far apart, so that nothing hangs on rounding."""
+    """Random weights that detect; class logits far apart, so that rounding changes no order."""
     model = build_model(config.model, len(NAMES), config.anchors.anchors_per_location)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False)
     output = variables["params"]["class_head"]["output"]
@@ -57,7 +59,7 @@ def trained(tmp_path_factory):
 
 
 def run_command(*arguments):
-    """The subcommand, as the command line calls it."""
+    """Runs the subcommand like the command line."""
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     command.run(parser.parse_args([str(argument) for argument in arguments]))
@@ -75,7 +77,7 @@ def noise(rows, *shape):
 
 
 def run_bare(path, images, sizes, scratch):
-    """The detections of a process that has JAX and not this package, and the classes it read."""
+    """The detections of a process with JAX and without this package, and the classes it read."""
     np.savez(scratch / "in.npz", images=images, sizes=np.int32(sizes))
     script = Path(__file__).with_name("bare_detector.py")
     done = subprocess.run(
@@ -98,8 +100,8 @@ SIZES = [(64, 96), (190, 301), (96, 64), (33, 50), (401, 270)]  # kept, shrunk, 
 
 
 @pytest.mark.parametrize("rows", [1, 5])
-def test_a_file_detects_what_the_detector_does_to_the_last_bit(trained, stablehlo, tmp_path, rows):
-    """Without the package, from one image or five of several shapes in one array."""
+def test_a_file_equals_the_detector_to_the_last_bit(trained, stablehlo, tmp_path, rows):
+    """Without the package; one image, and five of different shapes in one array."""
     _, _, variables, config = trained
     detector = Detector(variables, config, CATEGORIES, batch_size=1)
     images = [noise(1, *size)[0] for size in SIZES[:rows]]
@@ -119,12 +121,14 @@ def test_a_file_detects_what_the_detector_does_to_the_last_bit(trained, stablehl
 def test_one_file_is_for_all_platforms(stablehlo):
     with zipfile.ZipFile(stablehlo) as file:
         exported = jax.export.deserialize(bytearray(file.read("program")))
+        metadata = json.loads(file.read("metadata.json"))
     assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert metadata["readable_with"].startswith(f"JAX {jax.__version__} and any JAX released in")
 
 
 ONNX_CONFIGS = {
     "default": {"postprocess__max_detections": 20, "postprocess__pre_nms_top_k": 50},
-    # Clipping after NMS, more detections than candidates, and every other kind of layer.
+    # Clipping after NMS, more detections than candidates, and all other kinds of layers.
     "detectron2": {
         "postprocess__clip_before_nms": False,
         "postprocess__drop_empty": True,
@@ -142,8 +146,23 @@ ONNX_CONFIGS = {
 }
 
 
+def doubles_of_the_network(content: bytes) -> list[str]:
+    """Names of float64 values that depend on a convolution; Detector has none."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
+    values = [*graph.value_info, *graph.output]
+    double = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE}
+    of_network = set()
+    for node in graph.node:
+        if node.op_type == "Conv" or of_network & set(node.input):
+            of_network |= set(node.output)
+    assert of_network and values
+    return sorted(double & of_network)
+
+
 @pytest.mark.parametrize("name", ONNX_CONFIGS)
-def test_onnxruntime_detects_the_same(name):
+def test_onnxruntime_detects_the_same(name, capfd):
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     from retinanet_jax.export.onnx import to_onnx
@@ -152,9 +171,10 @@ def test_onnxruntime_detects_the_same(name):
     _, variables = variables_for(config)
     trained = Trained(variables, config, CATEGORIES)
     program = make_program(trained, [(64, 64)])
-    session = onnxruntime.InferenceSession(
-        to_onnx(program, describe_program(trained, [(64, 64)], "small"))
-    )
+    content = to_onnx(program, describe_program(trained, [(64, 64)], "small"))
+    session = onnxruntime.InferenceSession(content)
+    assert "[W:onnxruntime" not in capfd.readouterr().err
+    assert not doubles_of_the_network(content)
     described = session.get_modelmeta().custom_metadata_map
     assert [c["name"] for c in json.loads(described["classes"])] == NAMES
 
@@ -168,7 +188,7 @@ def test_onnxruntime_detects_the_same(name):
 
 
 def test_unstacked_arrays_become_onnx():
-    """jax 0.12 takes boxes apart by a primitive that 0.10 does not use for it."""
+    """jax 0.12 unstacks boxes by a primitive that 0.10 does not use."""
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     from retinanet_jax.export.onnx import to_onnx
@@ -183,7 +203,7 @@ def test_unstacked_arrays_become_onnx():
     assert height.tolist() == [1, 3] and width.tolist() == [9, 11]
 
 
-def test_without_onnx_the_mend_is_told(trained, tmp_path, monkeypatch):
+def test_a_missing_onnx_is_reported(trained, tmp_path, monkeypatch):
     for module in ("", "_graph", "_primitives"):
         monkeypatch.delitem(sys.modules, f"retinanet_jax.export.onnx{module}", raising=False)
     monkeypatch.setitem(sys.modules, "onnx", None)
@@ -191,7 +211,7 @@ def test_without_onnx_the_mend_is_told(trained, tmp_path, monkeypatch):
         run_command("--format=onnx", f"--model={trained[0]}", f"--out={tmp_path / 'out'}")
 
 
-def test_what_onnx_cannot_hold_is_told_in_a_line(trained, tmp_path, monkeypatch):
+def test_an_unsupported_network_is_reported_in_a_line(trained, tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     from retinanet_jax.export import onnx_primitives
 
@@ -199,16 +219,16 @@ def test_what_onnx_cannot_hold_is_told_in_a_line(trained, tmp_path, monkeypatch)
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as stopped:
         app.main(["export", "--format=onnx", f"--model={trained[0]}", f"--out={out}"])
-    told = "--format: 'onnx': cannot hold this network (JAX's conv_general_dilated has no"
-    assert told in stopped.value.code and "\n" not in stopped.value.code and not out.exists()
+    message = "--format: 'onnx': does not support this network (JAX's conv_general_dilated has no"
+    assert message in stopped.value.code and "\n" not in stopped.value.code and not out.exists()
 
 
 SETTINGS = PipelineConfig(min_side=24, max_side=40, pad_multiple=8)
 
 
 @pytest.mark.parametrize("how", transforms.RESIZINGS)
-def test_resizing_is_the_hosts_to_the_last_bit(how):
-    """Kept, grown, shrunk; by half and below; by whole numbers; thin; tall."""
+def test_resizing_equals_the_host_to_the_last_bit(how):
+    """Kept, enlarged, shrunk; by half and more; by whole numbers; thin; tall."""
     settings = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, eval_resizing=how)
     sizes = [(24, 40), (17, 29), (31, 33), (97, 60), (48, 80), (72, 120), (120, 72), (101, 167)]
     sizes += [(3, 5), (2, 170), (170, 2), (167, 101), (161, 97)]
@@ -230,7 +250,7 @@ def test_resizing_is_the_hosts_to_the_last_bit(how):
 
 
 @pytest.mark.parametrize("how", ["opencv", "torchvision"])
-def test_sizes_are_the_hosts(how):
+def test_sizes_equal_the_host(how):
     settings = PipelineConfig(eval_resizing=how)
     sizes = np.random.default_rng(0).integers(1, 5000, (3000, 2), np.int32)
     new = jax.jit(lambda sizes: fitted_sizes(sizes, (1344, 1344), settings))(sizes)
@@ -243,7 +263,7 @@ def test_images_shrink_further_into_a_canvas_of_another_shape():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--format=tflite"], "--format: .*'tflite'.*stablehlo"),
         (["--canvas=64"], "--canvas.*'64'.*HEIGHTxWIDTH.*64x96"),
@@ -251,20 +271,45 @@ def test_images_shrink_further_into_a_canvas_of_another_shape():
         (["--canvas=70x64"], "--canvas.*multiples of 32.*write 96x64"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_work(trained, tmp_path, arguments, told):
+def test_invalid_arguments_are_reported_before_the_work(trained, tmp_path, arguments, message):
     ordinary = ["--format=stablehlo", f"--model={trained[0]}", f"--out={tmp_path / 'out'}"]
-    with pytest.raises(DataError, match=told.replace("--format: ", "--format.*")):
+    with pytest.raises(DataError, match=message.replace("--format: ", "--format.*")):
         run_command(*ordinary, *arguments)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing_behind(trained, tmp_path):
+def test_a_folder_for_the_file_is_reported(trained, tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match=r"--out.*folder.*cannot be written.*name a file"):
+    with pytest.raises(DataError, match=r"--out.*folder.*is a folder.*name a file"):
         run_command("--format=stablehlo", f"--model={trained[0]}", f"--out={tmp_path / 'folder'}")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_workdir_without_checkpoint_is_told(tmp_path):
+def test_a_workdir_without_checkpoint_is_reported(tmp_path):
     with pytest.raises(CheckpointError, match="train first"):
         run_command("--format=stablehlo", f"--model={tmp_path}", f"--out={tmp_path / 'out'}")
+
+
+def test_the_best_checkpoint_is_the_default(trained, tmp_path, capsys):
+    """Of a run with steps 1 and 2 whose best is step 1, unless --step names another."""
+    _, _, variables, config = trained
+    metadata = {"config": to_json(config), "names": NAMES, "ids": [11, 12, 13, 14, 15]}
+    for folder, steps in (("checkpoints", (1, 2)), ("best/checkpoints", (1,))):
+        with Checkpoints(tmp_path / folder) as checkpoints:
+            for step in steps:
+                params = jax.tree.map(lambda x, step=step: x * 0 + step, variables["params"])
+                state = TrainState(jnp.int32(step), params, variables["batch_stats"], None, None)
+                checkpoints.save(step, state, metadata)
+
+    def step_of(step):
+        lines = []
+        read = read_trained(tmp_path, step, lines.append)
+        (line,) = lines
+        return int(jax.tree.leaves(read.variables["params"])[0].ravel()[0]), line
+
+    assert step_of(None) == (1, f"{tmp_path}: best checkpoint, step 1")
+    assert step_of(2) == (2, f"{tmp_path}: chosen checkpoint, step 2")
+    shutil.rmtree(tmp_path / "best")
+    assert step_of(None) == (2, f"{tmp_path}: latest checkpoint, step 2")
+    with pytest.raises(CheckpointError, match="no checkpoint 7, but 1, 2"):
+        read_trained(tmp_path, 7)

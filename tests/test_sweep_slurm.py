@@ -15,7 +15,7 @@ from sweeps import SMALL, run
 
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.sweep import command
-from retinanet_jax.sweep.jobs import SlurmJobs
+from retinanet_jax.sweep.slurm import SlurmJobs
 from retinanet_jax.sweep.trials import FAILED, FINISHED, read_plan
 
 

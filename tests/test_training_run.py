@@ -106,7 +106,7 @@ def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
     assert train_and_evaluate(config, tmp_path / "workdir") is found
     output = capsys.readouterr().out
     for line in (
-        f"{tmp_path} train: 1 skipped or changed while reading (the whole list is in ",
+        f"{tmp_path} train: 1 skipped or changed while reading:",
         "1 x missing image: instances_train.json: image id 1",
         "1 of 2 classes have no box and are not learned: background",
         f"{tmp_path} val: 1 skipped or changed",

@@ -226,7 +226,7 @@ def test_other_networks_are_refused(small, tmp_path):
         (wide, "bottlenecks, 1 groups of 96; known are resnet18"),
         (lacking, f"missing: {key}"),
         (small | {key: np.zeros((), np.float32)}, f"{key}: has shape"),
-        (small | {key: np.zeros(820, np.float32)}, "it is no RetinaNet"),
+        (small | {key: np.zeros(820, np.float32)}, "not a RetinaNet"),
         (small | {deltas: np.zeros(12, np.float32)}, "3 anchors per location; torchvision_v1 has"),
     ):
         path = saved(tmp_path, state)

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_writable(path.parent)
     trained = read_model(arguments)
     canvases = choose_canvases(arguments.canvas, trained.config)
-    if arguments.format == "onnx":  # its runtimes would hold a network for each
+    if arguments.format == "onnx":  # its runtimes would hold one network per canvas
         canvases = [largest_of(canvases)]
     source = Path(arguments.model).name
     described = describe_program(trained, canvases, source)
@@ -70,10 +70,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise DataError("out", "--out", str(path), what, fix) from error
     shapes = " or ".join(f"{height}x{width}" for height, width in canvases)
     print(f"{path}: {len(content) / 1e6:.1f} MB; images are fitted into {shapes} pixels")
+    if arguments.format == "stablehlo":
+        from retinanet_jax.export.stablehlo import READABLE_WITH
+
+        print(f"readable with {READABLE_WITH}; keep the model, to export again after that")
 
 
 def _writer(name: str) -> Callable[..., bytes]:
-    """From (program, metadata) to the content of the file."""
+    """The function from (program, metadata) to the content of the file."""
     from retinanet_jax.data.data_errors import DataError
 
     if name not in FORMATS:

@@ -4,7 +4,6 @@ Unlike images of a dataset (see data/images.py), these are turned as their EXIF 
 viewers show them. Detections are in pixels of the image as shown.
 """
 
-import io
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.images import decode, from_pillow, read_file
+from retinanet_jax.data.images import decode, exif_orientation, from_pillow, read_file, turn
 
 ImageLike = str | Path | Image.Image | np.ndarray | Any
 """The last: anything that numpy turns into an array, such as a tensor on the CPU."""
@@ -80,7 +79,7 @@ def read_image(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
         return decode_shown(read_file(Path(image).expanduser()), str(image))
     if isinstance(image, Image.Image):
         try:
-            return turn(from_pillow(image), _orientation(image))
+            return _turned(image)
         except (ValueError, OSError) as error:
             what = f"{image.mode} of {image.width} x {image.height}: {error}"
             raise DataError("image", "Pillow image", "", what, "convert it to RGB") from error
@@ -97,39 +96,13 @@ def decode_shown(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
       DataError: as data/images.py::decode.
     """
-    return turn(decode(data, where), _file_orientation(data))
+    return decode(data, where, exif_orientation(data))
 
 
-def turn(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "_h2 _w2 3"]:
-    """The stored pixels of an image as shown under an EXIF orientation (1 to 8; others: as is).
-
-    Orientation 6, from a phone held upright, turns the image a quarter clockwise (TIFF 6.0,
-    tag 274: rows and columns of the stored image, by the visual side they begin at).
-    """
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
-
-
-def _file_orientation(data: bytes) -> int:
-    """The EXIF orientation of an encoded image, 1 where there is none."""
-    # Pillow decodes a whole PNG to look for EXIF data behind its pixels.
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"eXIf" not in data:
-        return 1
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            # In TIFF the orientation belongs to the format, and the decoder has applied it.
-            return 1 if image.format == "TIFF" else _orientation(image)
-    except Exception:  # the pixels are fine; a damaged EXIF block is ignored, as viewers do
-        return 1
-
-
-def _orientation(image: Image.Image) -> int:
-    return image.getexif().get(ExifTags.Base.Orientation, 1)
+def _turned(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    pixels = from_pillow(image)  # of TIFF, Pillow turns the pixels now, and drops the orientation
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    return turn(pixels, orientation) if orientation in range(2, 9) else pixels
 
 
 def _rgb(array: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:

@@ -130,6 +130,8 @@ def exif_orientation(data: bytes) -> int:
     """
     if data[:2] == b"\xff\xd8" and not _jpeg_has_exif(data):
         return 1
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"eXIf" not in data:  # Pillow would decode all of it
+        return 1
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             value = 1 if image.format == "TIFF" else image.getexif().get(_EXIF_ORIENTATION)

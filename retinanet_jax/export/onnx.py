@@ -1,8 +1,11 @@
-"""A detector as ONNX, for onnxruntime and what else reads it.
+"""A detector as ONNX, for onnxruntime and other runtimes.
 
-The program's jaxpr is walked once, and each equation becomes a node or a few. What depends on
-weights alone is computed on the way. Only NMS is not taken apart: ONNX has a node for it, greedy
-and class-wise as ours, in place of the loops that JAX needs.
+Each equation of the program's jaxpr becomes one node or a few; what depends on weights alone is
+computed here. NMS becomes ONNX's own node, greedy and class-wise like core/nms.py, in place of the
+loops that JAX needs.
+
+The network and its post-processing are float32. Only the coordinates of resizing are float64, as on
+the host (see export/resizing.py).
 """
 
 import json
@@ -28,7 +31,7 @@ def to_onnx(program: Program, metadata: dict[str, Any]) -> bytes:
         metadata: from `describe_program`; stored as the model's properties, each value as JSON.
 
     Raises:
-        NotImplementedError: the network does something that has no translation yet.
+        NotImplementedError: an operation of the network has no translation to ONNX.
     """
     batch, height, width = export.symbolic_shape("batch, height, width")
     arguments = {
@@ -53,7 +56,7 @@ def to_onnx(program: Program, metadata: dict[str, Any]) -> bytes:
             graph.arrays,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=8,  # the one that opset 18 came with, so that older runtimes read it too
+        ir_version=8,  # that of opset 18, so that older runtimes read it
         producer_name="retinanet_jax",
     )
     helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
@@ -61,18 +64,18 @@ def to_onnx(program: Program, metadata: dict[str, Any]) -> bytes:
     return model.SerializeToString()
 
 
-# Primitives that are a call of another jaxpr, and the parameter that holds it.
+# Primitives that call another jaxpr, and the parameter that holds it.
 _CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
 class _Walk:
-    """Through a jaxpr and those inside of it."""
+    """Translates a jaxpr and those it calls."""
 
     def __init__(self, graph: Graph, num_classes: int):
         self._graph, self._num_classes = graph, num_classes
 
     def results(self, closed: Any, inputs: list[Value]) -> list[Value]:
-        """What a jaxpr gives for these inputs."""
+        """The outputs of a jaxpr for these inputs."""
         known = dict(zip(closed.jaxpr.constvars, map(np.asarray, closed.consts), strict=True))
         known |= dict(zip(closed.jaxpr.invars, inputs, strict=True))
 
@@ -92,7 +95,7 @@ class _Walk:
             return self._nms(eqn, *inputs)
         if name in _CALLS:
             return self.results(eqn.params[_CALLS[name]], inputs)
-        if name == "platform_index":  # what runs everywhere
+        if name == "platform_index":  # the branch for any platform
             return [np.array(eqn.params["platforms"].index(None), np.int32)]
         if name == "cond" and isinstance(inputs[0], np.ndarray):
             return self.results(eqn.params["branches"][int(inputs[0])], inputs[1:])
@@ -140,7 +143,7 @@ class _Walk:
         return graph.loop(goes_on, start, body)[len(passed) :]
 
     def _nms(self, eqn, boxes, scores, valid, iou_threshold, labels) -> list[Value]:
-        """What `nms.nms` gives: indices of the kept boxes, by falling score, and a mask."""
+        """The outputs of core/nms.py::nms: indices of kept boxes by falling score, and a mask."""
         add, boxes_in = self._graph.add, eqn.invars[0].aval.shape[1]
         wanted = eqn.outvars[0].aval.shape[1]
         nothing = np.array(-1, np.float32)

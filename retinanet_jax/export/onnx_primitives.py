@@ -1,8 +1,8 @@
-"""What each JAX primitive of a detector is in ONNX.
+"""The translation of each JAX primitive of a detector to ONNX.
 
-A function takes the graph, the equation of the jaxpr and its inputs, and gives the equation's
-results. Images are NHWC in JAX and NCHW in ONNX: every convolution stands between two transposes,
-which runtimes cancel against each other.
+Each function takes the graph, an equation of the jaxpr and its inputs, and returns the equation's
+outputs. Images are NHWC in JAX and NCHW in ONNX: each convolution is between two transposes, which
+runtimes remove in pairs.
 """
 
 import string
@@ -17,7 +17,7 @@ from retinanet_jax.export.onnx_graph import Graph, Value, tensor_type
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 Translation = Callable[..., Any]
 
-# Primitives that are one node of ONNX without attributes.
+# Primitives that are one ONNX node without attributes.
 SAME = {
     "abs": "Abs",
     "add": "Add",
@@ -50,10 +50,10 @@ REDUCTIONS = {"reduce_max": "ReduceMax", "reduce_min": "ReduceMin", "reduce_sum"
 
 
 def translate(graph: Graph, eqn: Any, inputs: list[Value]) -> list[Value]:
-    """The results of an equation of a jaxpr.
+    """The outputs of an equation of a jaxpr.
 
     Raises:
-        NotImplementedError: for a primitive, or a use of it, that no detector has had so far.
+        NotImplementedError: the primitive, or this use of it, has no translation.
     """
     name = eqn.primitive.name
     if name in SAME:
@@ -81,7 +81,7 @@ def _not_equal(graph, eqn, x, y):
 
 
 def _remainder(graph, eqn, x, y):
-    return graph.add("Mod", x, y, fmod=1)  # the sign of x, as lax.rem
+    return graph.add("Mod", x, y, fmod=1)  # the sign of x, like lax.rem
 
 
 def _reciprocal_root(graph, eqn, x):
@@ -231,7 +231,7 @@ def _top_k(graph, eqn, x):
 
 
 def _sort(graph, eqn, key, *others):
-    """Ascending by one key; TopK leaves equal keys in the order of their indices."""
+    """Ascending by one key; TopK keeps equal keys in order."""
     _require(eqn.params["num_keys"] == 1, eqn)
     axis, aval = eqn.params["dimension"], eqn.invars[0].aval
     number = graph.add("Cast", key, to=tensor_type(np.int32)) if aval.dtype == np.bool_ else key
@@ -241,12 +241,12 @@ def _sort(graph, eqn, key, *others):
 
 
 def _gather(graph, eqn, x, places):
-    """Rows of one axis by number, as `x[places]` writes; under vmap each batch row has its own."""
+    """`x[places]` along one axis; under vmap each row of the batch has its own places."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     axis, batched = int(numbers.start_index_map[0]), numbers.operand_batching_dims
     pairs = zip(sizes, eqn.invars[0].aval.shape, strict=True)
     whole = all(size == full for i, (size, full) in enumerate(pairs) if i not in (*batched, axis))
-    # The places come where the axis was, and what is gathered around them.
+    # In the output, the axes of the places are at the gathered axis.
     count = len(eqn.invars[1].aval.shape) - 1 - len(batched)
     taken = (*batched, *range(axis, axis + count))
     around = [i for i in range(len(eqn.outvars[0].aval.shape)) if i not in taken]
@@ -256,7 +256,7 @@ def _gather(graph, eqn, x, places):
     places = graph.add("Cast", places, to=tensor_type(np.int64))
     if batched:
         _require(list(batched) == [0], eqn)
-        # GatherND takes them along the axis behind the batch.
+        # GatherND gathers along the axis after the batch.
         order = list(range(len(eqn.invars[0].aval.shape)))
         order[1], order[axis] = axis, 1
         x = graph.add("Transpose", x, perm=order) if axis > 1 else x

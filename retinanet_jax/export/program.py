@@ -1,4 +1,4 @@
-"""From uint8 images of any size to detections: one function of arrays, and what describes it."""
+"""From uint8 images of any size to detections: one function of arrays, and its description."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ def choose_canvases(text: str, config: Config) -> list[Size]:
     """The network's inputs, (height, width) in pixels: HEIGHTxWIDTH, or those of the Detector.
 
     Raises:
-        DataError: it is no such pair, or not of multiples of `config.pipeline.pad_multiple`.
+        DataError: it is not such a pair, or not of multiples of `config.pipeline.pad_multiple`.
     """
     settings = config.pipeline
     if not text:
@@ -38,7 +38,7 @@ def choose_canvases(text: str, config: Config) -> list[Size]:
         height = width = 0
     if min(height, width) < 1:
         low, high = canvases(settings)[0]
-        what, fix = "is no HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
+        what, fix = "is not HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
         raise DataError("canvas", "--canvas", repr(text), what, fix)
     if height % multiple or width % multiple:
         what = f"is not of multiples of {multiple} (config.pipeline.pad_multiple)"
@@ -48,25 +48,25 @@ def choose_canvases(text: str, config: Config) -> list[Size]:
 
 
 def largest_of(canvases: Sequence[Size]) -> Size:
-    """The canvas that holds whatever one of them holds."""
+    """The smallest canvas that holds each of them."""
     return max(height for height, _ in canvases), max(width for _, width in canvases)
 
 
 def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
-    """The function of (images uint8 [b h w 3], sizes int32 [b 2]) that gives the detections.
+    """A function from (images uint8 [b h w 3], sizes int32 [b 2]) to detections.
 
-    Each image lies in the top left corner of its row of `images`; `sizes` holds their heights and
-    widths. They are fitted as `Detector` fits them into the first canvas that holds them, or, where
-    none does, smaller. The weights are constants of the function; b, h and w may be symbolic.
+    Each image is in the top left corner of its row of `images`; `sizes` holds heights and widths.
+    Images are resized as by `Detector` and put into the first canvas that holds them; where none
+    does, they are made smaller. The weights are constants of the function; b, h and w may be
+    symbolic.
 
-    On a CPU each image goes through the network alone, as through the Detector: that is no
-    slower, and with the shapes known the network is the Detector's to the last bit. Elsewhere they
-    go together, into the first canvas that holds all of them, which may be one as high and as wide
-    as any.
+    On a CPU each image passes the network alone, as in the Detector: as fast, and equal to the last
+    bit. Elsewhere the batch passes as a whole, in the first canvas that holds all images,
+    which may be the smallest one that holds each canvas.
 
     Returns:
-        A function with the result 'boxes' [b d 4] (xyxy in pixels of the images as given),
-        'scores' [b d], 'labels' [b d] and 'valid' [b d]: see `detections.Detections`.
+        A function that returns 'boxes' [b d 4] (xyxy in pixels of the images), 'scores' [b d],
+        'labels' [b d] and 'valid' [b d]: see core/postprocess.py::Detections.
     """
     config = trained.config
     model = build_model(
@@ -75,8 +75,8 @@ def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
     largest = largest_of(canvases)
 
     def detect(images, sizes):
-        # Behind a barrier, as arguments are: what is computed of constants alone, the compiler
-        # computes, and rounds otherwise than the machine.
+        # Behind a barrier, like arguments: the compiler would evaluate what depends on constants
+        # alone, with other rounding than the device.
         variables = jax.lax.optimization_barrier(trained.variables)
 
         def within(canvas, images, sizes, fitted):
@@ -108,7 +108,7 @@ def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
 
 
 def describe_program(trained: Trained, canvases: Sequence[Size], source: str) -> dict[str, Any]:
-    """What a reader of the file should know, for JSON: classes, arrays, sizes, conventions."""
+    """The metadata of the file, for JSON: classes, arrays, sizes, conventions."""
     config, categories = trained.config, trained.categories
     rows = config.postprocess.max_detections
     classes = zip(categories.names, categories.ids, strict=True)

@@ -1,12 +1,12 @@
-"""Resizing inside of an exported program: the host's pixels to the last bit.
+"""Resizing inside an exported program: equal to the host's pixels to the last bit.
 
-What `data.transforms` lets OpenCV, PIL and numpy do before prediction, with their arithmetic.
-Detections hang on it: where OpenCV's bilinear interpolation is computed in float32 instead of in
-its whole numbers, every eighth pixel comes out one grey level apart, and boxes move by hundredths
-of a pixel. Each resizing goes over the columns, then over the rows. A new pixel is a sum of old
-neighbours times their shares, one neighbour after the other, as they do it.
+It repeats the arithmetic of OpenCV, PIL and numpy in data/pipeline/transforms.py. Detections depend
+on it: bilinear interpolation in float32, in place of OpenCV's integers, changes every eighth pixel
+by one grey level and moves boxes by hundredths of a pixel. Each resizing works along the columns,
+then along the rows; a new pixel is the sum of old pixels times their weights, added in the order of
+those libraries.
 
-Coordinates are float64 here as there.
+Coordinates are float64, as on the host.
 """
 
 import functools
@@ -26,7 +26,7 @@ Index = Int[Array, ""] | int
 def fitted_sizes(
     sizes: Int[ArrayLike, "b 2"], canvas: tuple[int, int], settings: PipelineConfig
 ) -> Int[Array, "b 2"]:
-    """(height, width) that `data.canvas.eval_size` gives images, or less, to fit into the canvas.
+    """(height, width) of images by data/pipeline/canvas.py::eval_size, or less, to fit the canvas.
 
     Args:
         sizes: height and width of each image, int32 pixels.
@@ -54,14 +54,15 @@ def resize(
     Args:
         images: images of `old_sizes` in their top left corners; h and w may be symbolic.
         old_sizes: height and width of each image, pixels, int32.
-        new_sizes: height and width that each is to have, within the canvas, int32.
-        canvas: h2, w2. Outside of the images stands anything.
-        how: one of `data.transforms.RESIZINGS`; all but torchvision's give whole grey levels.
+        new_sizes: height and width of each image after resizing, within the canvas, int32.
+        canvas: h2, w2. Pixels outside the images are undefined.
+        how: one of data/pipeline/transforms.py::RESIZINGS; only torchvision's gives fractions of
+            grey levels.
     """
     with jax.enable_x64(True):
         old, new = jnp.asarray(old_sizes), jnp.asarray(new_sizes)
         skips = jnp.all(2 * new < old, axis=1)
-        shrinkage = jnp.max(-(-old // new))  # old pixels to a new one, at most, of all images
+        shrinkage = jnp.max(-(-old // new))  # old pixels per new pixel, the most of all images
         if how == "opencv":
             count = jnp.max(jnp.where(skips, shrinkage + 2, 0))
             averages = jax.vmap(functools.partial(_area, canvas, count))(images, old, new)
@@ -77,12 +78,12 @@ def resize(
 
 
 class _Taps(NamedTuple):
-    """What each new pixel of a line is made of.
+    """The old pixels and weights of each new pixel of a line.
 
-    first: its first old pixel; the others follow. Those over an end are the pixel at the end.
-    share: of each new pixel's t-th old one, as a function of t.
-    count: of old pixels, or more; may be traced. The shares of those too many are 0.
-    old: pixels of the old line.
+    first: the first old pixel; the others follow. Beyond an end, the last pixel is repeated.
+    share: function of t: the weight of the t-th old pixel of each new pixel.
+    count: number of old pixels, or more; may be traced. Weights of surplus pixels are 0.
+    old: length of the old line in pixels.
     """
 
     first: Int[Array, " m"]
@@ -117,10 +118,10 @@ def _add_rounded(total: Array, pixels: Array, shares: Array) -> Array:
 
 
 def _rounded(product: Array) -> Array:
-    """A product or quotient that is not negative, rounded as the host rounds it.
+    """A non-negative product or quotient, rounded as on the host.
 
-    Compilers fuse a product with the sum that it goes into, and round once for both; XLA divides by
-    a quotient in one step. A maximum in between, which changes nothing, keeps them from it.
+    Compilers fuse a product with a following sum and round once; XLA merges two divisions. The
+    maximum with 0, which changes nothing, prevents both.
     """
     return jnp.maximum(product, 0)
 
@@ -130,12 +131,12 @@ def _pixels(length: int) -> Int[Array, " m"]:
 
 
 def _centres(length: int, scale: Float[Array, ""]) -> Float[Array, " m"]:
-    """Of new pixels, in pixels of the old line; float64."""
+    """Centres of new pixels, in pixels of the old line; float64."""
     return (_pixels(length) + 0.5) * scale
 
 
 def _linear(canvas, image, old, new):
-    """OpenCV's INTER_LINEAR of 8 bits: shares in 1/2048, the sum of two products cut to 16 bits."""
+    """OpenCV's 8-bit INTER_LINEAR: weights in 1/2048, sums of two products cut to 16 bits."""
 
     def taps(axis):
         centres = _centres(canvas[axis], old[axis] / new[axis].astype(jnp.float64))
@@ -154,16 +155,16 @@ def _linear(canvas, image, old, new):
 
 
 def _area(canvas, count, image, old, new):
-    """OpenCV's INTER_AREA for more than twofold shrinkage; a count of 0 gives nothing."""
-    is_whole = jnp.all(old % new == 0)  # then OpenCV adds whole numbers and divides once
+    """OpenCV's INTER_AREA for shrinkage by more than 2; with a count of 0 the result is unused."""
+    is_whole = jnp.all(old % new == 0)  # then OpenCV adds integers and divides once
 
     def taps(axis):
         scale = 1 / _rounded(new[axis] / old[axis].astype(jnp.float64))
         start = _rounded(_pixels(canvas[axis]) * scale)
         end, cell = start + scale, jnp.minimum(scale, old[axis] - start)
         last = jnp.minimum(jnp.floor(end), old[axis] - 1)
-        whole = jnp.minimum(jnp.ceil(start), last)  # the first old pixel that is not cut
-        # What OpenCV takes for rounding it leaves out.
+        whole = jnp.minimum(jnp.ceil(start), last)  # the first old pixel covered whole
+        # OpenCV ignores parts this small as rounding errors.
         before, after = (jnp.where(cut > 1e-3, cut, 0) for cut in (whole - start, end - last))
         first = jnp.where(before > 0, whole - 1, whole)
 
@@ -182,7 +183,7 @@ def _area(canvas, count, image, old, new):
 
 
 def _by_pil(canvas, count, image, old, new):
-    """PIL's BILINEAR: a triangle as wide as a new pixel, shares in 1/2**22, rounded in between."""
+    """PIL's BILINEAR: a triangle filter, weights in 1/2**22, rounded after each axis."""
 
     def taps(axis):
         scale = old[axis] / new[axis].astype(jnp.float64)
@@ -206,7 +207,7 @@ def _by_pil(canvas, count, image, old, new):
 
 
 def _by_torch(canvas, image, old, new):
-    """See data.transforms: pixels are placed in float32, and not rounded to grey levels."""
+    """See data/pipeline/transforms.py: float32 coordinates, not rounded to grey levels."""
 
     def taps(axis):
         scale = old[axis].astype(jnp.float32) / new[axis].astype(jnp.float32)

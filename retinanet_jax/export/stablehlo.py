@@ -1,7 +1,7 @@
-"""A detector as one file that JAX alone runs, on CPU, CUDA and TPU.
+"""A detector as one file that runs with JAX alone, on CPU, CUDA and TPU.
 
-The file is a zip archive without compression: `metadata.json` and `program`, a serialized
-`jax.export.Exported` with the weights in it. docs/export.md shows the lines that run it.
+The file is an uncompressed zip archive: `metadata.json` and `program`, a serialized
+`jax.export.Exported` with the weights. docs/export.md has the code that runs it.
 """
 
 import io
@@ -16,6 +16,8 @@ from jax import export
 from retinanet_jax.export.program import Program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+# "Compatibility guarantees" in JAX's documentation of jax.export.
+READABLE_WITH = f"JAX {jax.__version__} and any JAX released in the 6 months after it"
 
 
 def to_stablehlo(program: Program, metadata: dict[str, Any]) -> bytes:
@@ -32,7 +34,11 @@ def to_stablehlo(program: Program, metadata: dict[str, Any]) -> bytes:
     )
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        described = metadata | {"platforms": list(PLATFORMS)}
+        described = metadata | {
+            "platforms": list(PLATFORMS),
+            "calling_convention_version": exported.calling_convention_version,
+            "readable_with": READABLE_WITH,
+        }
         archive.writestr("metadata.json", json.dumps(described, indent=2))
         archive.writestr("program", exported.serialize())
     return content.getvalue()

@@ -1,7 +1,6 @@
 """The page to try a detector, as a Gradio app: boxes, thresholds, class filter, webcam, video.
 
-A Hugging Face Space needs no more than this app.py, beside a requirements.txt that names
-`retinanet_jax[serve]`:
+The app.py of a Hugging Face Space, beside a requirements.txt with `retinanet_jax[serve]`:
 
     from retinanet_jax import Detector
     from retinanet_jax.serving.gradio_app import LAUNCH, build_app

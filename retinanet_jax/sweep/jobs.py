@@ -1,18 +1,15 @@
-"""Trials as jobs of submitit: worker processes of this machine, or jobs of Slurm.
+"""Trials as jobs of submitit: what a job runs, and waiting for jobs; see workers.py and slurm.py.
 
 A job runs its share of the trials one after the other in one process, so that trials with the same
 compiled functions compile once. The logs of the jobs are in DIR/jobs/. Results are read from the
 folders of the trials.
 """
 
-import json
 import os
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +18,12 @@ from submitit.helpers import DelayedSubmission
 
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.runtime.preemption import Preempted, Preemption
-from retinanet_jax.runtime.workdir import write_whole
-from retinanet_jax.sweep.in_process import by_compilation
-from retinanet_jax.sweep.machine import Share, divide, own_cores, share_machine, visible_gpus
+from retinanet_jax.sweep.machine import Share
 from retinanet_jax.sweep.trial import Progress, begin, fail, run_trial
 from retinanet_jax.sweep.trials import UNFINISHED, End, Trial
 from retinanet_jax.training.setup import RunCache
 
 FOLDER = "jobs"
-WEEK = 7 * 24 * 60  # minutes; submitit gives local jobs a time limit
 
 
 class Work:
@@ -85,7 +79,7 @@ class Job(NamedTuple):
 
 
 class Jobs:
-    """Submits jobs and waits for their trials; see its two kinds below.
+    """Submits jobs and waits for their trials; Workers and SlurmJobs are its kinds.
 
     A trial during which its job ended has failed; the rest of the job's trials are submitted again.
 
@@ -147,121 +141,7 @@ class Jobs:
             jobs = left
 
 
-class Workers(Jobs):
-    """A launcher: `count` processes of this machine, each with GPUs or cores of its own.
-
-    They stop with the sweep: after the step under way, which is saved, also if it is killed.
-
-    Raises:
-        ConfigError: there are fewer GPUs or cores than workers.
-    """
-
-    def __init__(self, workdir: Path, count: int, poll: float = 0.5):
-        self._shares = share_machine(visible_gpus(), own_cores(), count)
-        self._leash = workdir.resolve() / FOLDER / "sweep.pid"
-        self._started: list[Job] = []
-        super().__init__("local", workdir / FOLDER, {"timeout_min": WEEK}, poll)
-
-    def __call__(self, trials: list[Trial], progress: Progress) -> None:
-        """Runs trials to their ends.
-
-        Raises:
-            Preempted: a signal asked to stop; the workers have stopped, too.
-        """
-        write_whole(self._leash, str(os.getpid()))
-        works = [Work(share, self._leash) for share in self._shares]
-        trials = _absolute(by_compilation(trials))
-        with Preemption():
-            try:
-                self._wait(self._submit(works, divide(trials, len(works))), progress)
-            finally:
-                self._leash.unlink(missing_ok=True)
-                while self._running(self._started):
-                    time.sleep(0.1)
-
-    def _submit(self, works: Sequence[Work], shares: Sequence[Sequence[Trial]]) -> list[Job]:
-        with _ignoring_interrupts():
-            jobs = super()._submit(works, shares)
-        self._started += jobs
-        return jobs
-
-    def _running(self, jobs: Sequence[Job]) -> set[str]:
-        return {one.job.job_id for one in jobs if not one.job.done()}
-
-
-@contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Processes started inside ignore SIGINT: at Ctrl-C, submitit's would kill their jobs."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class SlurmJobs(Jobs):
-    """A launcher: jobs of Slurm. They outlive the sweep; the same command waits for them again.
-
-    Args:
-        workdir: of the sweep, on a file system that all nodes see at this path.
-        count: of the jobs, among which the trials are divided; 0: one for each trial.
-        options: 'NAME=VALUE' of submitit's executor, such as 'slurm_partition=gpu'.
-        poll: seconds between two checks.
-    """
-
-    def __init__(self, workdir: Path, count: int, options: Sequence[str], poll: float = 10.0):
-        super().__init__("slurm", workdir / FOLDER, dict(map(_option, options)), poll)
-        self._count, self._known = count, self._folder / "slurm.json"
-
-    def __call__(self, trials: list[Trial], progress: Progress) -> None:
-        """Submits the trials that are in no job yet, and waits for all of them."""
-        trials = _absolute(by_compilation(trials))
-        jobs = self._earlier_jobs(trials)
-        submitted = {trial.name for one in jobs for trial in one.trials}
-        new = [trial for trial in trials if trial.name not in submitted]
-        count = self._count or len(new)
-        write_whole(self._known, json.dumps(_by_id(jobs)))
-        jobs += self._submit([Work()] * count, divide(new, count) if count else [])
-        self._wait(jobs, progress)
-
-    def _submit(self, works: Sequence[Work], shares: Sequence[Sequence[Trial]]) -> list[Job]:
-        jobs = super()._submit(works, shares)
-        known = json.loads(self._known.read_text(encoding="utf-8"))
-        write_whole(self._known, json.dumps(known | _by_id(jobs), indent=2))
-        return jobs
-
-    def _earlier_jobs(self, trials: list[Trial]) -> list[Job]:
-        """Jobs of an earlier start that are still queued or run."""
-        if not self._known.exists():
-            return []
-        by_name = {trial.name: trial for trial in trials}
-        known = json.loads(self._known.read_text(encoding="utf-8"))
-        jobs = [
-            Job(
-                submitit.SlurmJob(self._folder, job_id),
-                Work(),
-                [by_name[name] for name in names if name in by_name],
-            )
-            for job_id, names in known.items()
-        ]
-        running = self._running(jobs)
-        return [one for one in jobs if one.trials and one.job.job_id in running]
-
-    def _running(self, jobs: Sequence[Job]) -> set[str]:
-        ids = {one.job.job_id for one in jobs}
-        # submitit asks sacct, which needs the accounting that not every cluster has.
-        command = ["squeue", "--noheader", "--array", "--me", "--format=%i"]
-        answer = subprocess.run(command, capture_output=True, text=True)
-        if answer.returncode:
-            return ids  # Slurm does not answer at the moment
-        return ids & set(answer.stdout.split())
-
-
-def _by_id(jobs: Sequence[Job]) -> dict[str, list[str]]:
-    return {one.job.job_id: [trial.name for trial in one.trials] for one in jobs}
-
-
-def _absolute(trials: list[Trial]) -> list[Trial]:
+def absolute(trials: list[Trial]) -> list[Trial]:
     """With absolute paths, since a job may start in another folder."""
     return [trial._replace(workdir=trial.workdir.resolve()) for trial in trials]
 
@@ -270,11 +150,3 @@ def _fail_with(trial: Trial, job: submitit.Job) -> End:
     """The end of a trial whose job ended during it."""
     error = f"job {job.job_id} ended during this trial: killed, cancelled, or out of memory"
     return fail(trial, error, f"{error}; its log: {job.paths.stdout}")
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """'timeout_min=240' as a name and a value; digits are a number."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ConfigError(f"--slurm {text}: write NAME=VALUE, such as slurm_partition=gpu")
-    return name, int(value) if value.isdigit() else value

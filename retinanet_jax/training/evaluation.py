@@ -21,10 +21,11 @@ from retinanet_jax.runtime.mesh import fetch, for_this_process, gathered, prefet
 class Evaluation(NamedTuple):
     """The result of an evaluation.
 
-    summary: COCO's twelve metrics, or for VOC AP_11point and AP_allpoint, by name. None where a
-        metric is undefined, since the dataset has no object that it counts.
-    per_class: AP by class name, None where undefined.
-    results: the detections in COCO's results format.
+    Attributes:
+        summary: COCO's twelve metrics, or for VOC AP_11point and AP_allpoint, by name. None where a
+            metric is undefined, since the dataset has no object that it counts.
+        per_class: AP by class name, None where undefined.
+        results: the detections in COCO's results format.
     """
 
     summary: dict[str, float | None]

@@ -1,10 +1,10 @@
 """The input pipeline: CPU time, throughput and memory, compared with decoding alone and tf.data.
 
 Synthetic JPEGs of 640 x 480 and about 130 kB with 7 boxes each become batches of 16: at 800/1333
-with flips, and at 640 x 640 with a scale jitter of 0.8 to 1.2 and flips. Ours reads ArrayRecord by
-TFDS and leaves the flip to the device; tf.data reads TFRecord. Peers: the decoder alone (simplejpeg
-if it is installed, else OpenCV), and tf.data in the environment of --peer_python, by default this
-one.
+with flips, and at 640 x 640 with a scale jitter of 0.8 to 1.2 and flips. Ours reads the folder in
+place, and once more as ArrayRecord by TFDS, and leaves the flip to the device; tf.data reads
+TFRecord. Peers: the decoder alone (simplejpeg if it is installed, else OpenCV), and tf.data in the
+environment of --peer_python, by default this one.
 """
 
 import json
@@ -29,27 +29,29 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> list[Row]:
-    from retinanet_jax.data.store.builders import (
-        prepare_folder,  # imported here: other benchmarks run without TFDS
-    )
+    # Imported here: other benchmarks run without TFDS.
+    from retinanet_jax.data.folder import FolderSettings
+    from retinanet_jax.data.store.prepare_folder import prepare_folder
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         images, cache = Path(folder) / "images", Path(folder) / "cache"
         write_images(images)
-        prepare_folder(str(images), "train", str(cache), "strict")
+        settings = FolderSettings(str(images), str(cache), eval_split="train")
+        records = prepare_folder(settings, cache)
         for cores in map(int, arguments.cores.split(",")):
             for case in CASES:
-                rows += _contest(case, images, cache, cores, arguments)
+                rows += _contest(case, images, records, cores, arguments)
     return rows
 
 
-def _contest(case: str, images: Path, cache: Path, cores: int, arguments) -> list[Row]:
+def _contest(case: str, images: Path, records: Path, cores: int, arguments) -> list[Row]:
     label = f"{CASES[case]}, {cores} core{'s' * (cores > 1)}"
-    cpus = range(cores)
+    cpus, cache = range(cores), str(images.parent / "cache")
     python = arguments.peer_python
     entrants = {
-        "ours": lambda: Contestant("data_ours", case, str(images), str(cache), cores=cpus),
+        "ours": lambda: Contestant("data_ours", case, str(images), cache, cores=cpus),
+        "ArrayRecord": lambda: Contestant("data_ours", case, str(records), cache, cores=cpus),
         "decode": lambda: Contestant("data_decode", str(images), cores=cpus),
         "tf.data": lambda: Contestant(
             "data_tensorflow", case, str(images), cores=cpus, python=python
@@ -60,6 +62,7 @@ def _contest(case: str, images: Path, cache: Path, cores: int, arguments) -> lis
 
 def _rows(label: str, found: dict[str, dict[str, list]]) -> list[Row]:
     ours, decode, peer = found["ours"], found["decode"], found.get("tf.data")
+    stored = found["ArrayRecord"]
     where = {"device": processor(), "memory_mb": ours["memory_mb"][-1]}
     decoder = decode["decoder"][0]
     row = compare(
@@ -78,14 +81,27 @@ def _rows(label: str, found: dict[str, dict[str, list]]) -> list[Row]:
         versions=versions(*PACKAGES, extra=decoder),
         **where,
     )
+    in_place = [
+        compare(
+            f"{label}: {what} per image, read in place",
+            ours[field],
+            "ArrayRecord",
+            stored[field],
+            versions=versions(*PACKAGES, extra=decoder),
+            peer_memory_mb=stored["memory_mb"][-1],
+            **where,
+        )
+        for what, field in (("CPU", "cpu_s"), ("time", "wall_s"))
+    ]
     if not peer:
-        return [row, handing_over]
+        return [row, *in_place, handing_over]
     where |= {
         "versions": versions(*PACKAGES, extra=f"{decoder}, {peer['version'][0]}"),
         "peer_memory_mb": peer["memory_mb"][-1],
     }
     return [
         row,
+        *in_place,
         compare(f"{label}: CPU per image", ours["cpu_s"], "tf.data", peer["cpu_s"], **where),
         compare(f"{label}: time per image", ours["wall_s"], "tf.data", peer["wall_s"], **where),
         handing_over,

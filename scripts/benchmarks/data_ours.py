@@ -1,13 +1,12 @@
 """Contestant of data.py: the stream of batches that the training loop reads."""
 
 import sys
-from types import SimpleNamespace
 
 from benchmarks.contestants import serve, time_handing_over, time_stream
+from retinanet_jax.config.sections import DataConfig
+from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
 from retinanet_jax.data.pipeline.batches import PipelineConfig, train_batches
-from retinanet_jax.data.store.array_record import TfdsSource
-from retinanet_jax.data.store.builders import prepare_folder
 from retinanet_jax.runtime.mesh import make_mesh, prefetch_to_device
 
 SETTINGS = {
@@ -20,8 +19,8 @@ SETTINGS = {
 
 if __name__ == "__main__":
     case, images, cache = sys.argv[1:]
-    prepared = prepare_folder(images, "train", cache, "strict")
-    dataset = SimpleNamespace(source=TfdsSource(prepared, "train", cache), name="images")
+    settings = DataConfig(name="folder", root=images, cache_dir=cache, eval_split="train")
+    dataset = load_dataset(settings, "train")
     settings, augmentation = SETTINGS[case]
     batches = train_batches(
         dataset, batch_size=16, seed=0, settings=settings, augmentation=augmentation

@@ -51,7 +51,7 @@ def find_tables(root: Path) -> list[Table]:
 
 
 def _table(path: Path) -> Table | None:
-    """A file as a table of boxes; None where it is none."""
+    """A file as a table of boxes; None for any other file."""
     head = read_head(path, _HEAD)
     text = head.decode(text_encoding(head), "ignore")
     if len(head) == _HEAD:
@@ -164,7 +164,7 @@ def listed_class_names(folders: dict[Path, None]) -> tuple[str, ...] | None:
 def _class_table(path: Path) -> tuple[str, ...] | None:
     columns = Columns("", 0, 0, (), has_header=False)
     rows = [[cell.strip() for cell in row] for _, row in rows_of(Table(path, ",", columns))]
-    if not rows or not all(len(row) == 2 and row[1].isdecimal() for row in rows):
+    if not rows or not all(len(row) == 2 and re.fullmatch(r"\d{1,6}", row[1]) for row in rows):
         return None
     numbers = [int(row[1]) for row in rows]
     if sorted(numbers) != list(range(len(rows))):

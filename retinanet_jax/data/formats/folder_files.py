@@ -181,6 +181,9 @@ def read_many(paths: Sequence[str | Path]) -> Iterator[bytes | DataError]:
 
     Threads read ahead: on a remote disk many small files take one latency each.
     """
+    if len(paths) <= _CHUNK:
+        yield from _read_chunk(paths)
+        return
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     progress = tqdm(
         total=len(paths), desc="reading annotations", delay=2, leave=False, disable=None

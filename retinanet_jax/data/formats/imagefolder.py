@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.folder_files import (
@@ -29,6 +27,7 @@ from retinanet_jax.data.formats.folder_files import (
     text_encoding,
 )
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.formats.yaml_text import load_yaml
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 CLASS_FIELDS = (
@@ -134,7 +133,7 @@ def _decoded(entry: dict) -> dict:
         entry["objects"] = _json(objects) if objects.strip() else None
     for side in ("width", "height"):
         value = entry.get(side)
-        entry[side] = int(value) if isinstance(value, str) and value.isdecimal() else None
+        entry[side] = int(value) if re.fullmatch(r"\d{1,6}", value or "") else None
     return entry
 
 
@@ -153,17 +152,15 @@ def _class_names(root: Path) -> tuple[str, ...] | None:
         return None
     header = re.match(r"---\s*\n(.*?)\n---\s*\n", read_text(readme), re.S)
     try:
-        content = yaml.load(header[1], yaml.BaseLoader) if header else None
-    except (yaml.YAMLError, ValueError, RecursionError):
+        content = load_yaml(header[1]) if header else None
+    except ValueError:
         return None
     found = {tuple(names) for names in _class_labels(content)}
     return found.pop() if len(found) == 1 else None
 
 
-def _class_labels(content: Any, depth: int = 0) -> Iterator[list[str]]:
+def _class_labels(content: Any) -> Iterator[list[str]]:
     """The lists of names of all `class_label` in a YAML header: {names: {'0': first, ...}}."""
-    if depth > 20:
-        return
     if isinstance(content, dict):
         label = content.get("class_label")
         names = label.get("names") if isinstance(label, dict) else None
@@ -172,7 +169,7 @@ def _class_labels(content: Any, depth: int = 0) -> Iterator[list[str]]:
         content = list(content.values())
     if isinstance(content, list):
         for inner in content:
-            yield from _class_labels(inner, depth + 1)
+            yield from _class_labels(inner)
 
 
 def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
@@ -199,7 +196,7 @@ def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
 
 def _size(entry: dict) -> tuple[int, int] | None:
     sides = entry.get("height"), entry.get("width")
-    return sides if all(type(side) is int and side > 0 for side in sides) else None
+    return sides if all(type(side) is int and 0 < side < 1e6 for side in sides) else None
 
 
 def _objects(

@@ -153,7 +153,7 @@ def _image_of(content: dict, stem: str, names: ImageNames, root: Path, path: Pat
 def _size(content: dict) -> tuple[int, int] | None:
     """(height, width) as stated; None where it is missing or not a size."""
     sides = [fields.finite(content.get(side)) for side in ("imageHeight", "imageWidth")]
-    if any(side is None or side < 1 or side != int(side) for side in sides):
+    if any(side is None or not 1 <= side < 1e6 or side != int(side) for side in sides):
         return None
     return int(sides[0]), int(sides[1])
 

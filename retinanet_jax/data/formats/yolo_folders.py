@@ -9,8 +9,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.folder_files import (
@@ -26,15 +24,17 @@ from retinanet_jax.data.formats.folder_files import (
     suffix_of,
     walk,
 )
+from retinanet_jax.data.formats.yaml_text import load_yaml
 
-CLASS_FILES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
-_NOT_LABELS = ("train.txt", "valid.txt", "val.txt", "test.txt", "readme.txt", "notes.txt")
+# The last is that of Roboflow's Darknet export.
+CLASS_FILES = (
+    *("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt"),
+    "_darknet.labels",
+)
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
 _YAML_BYTES = 1 << 22
 _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
 _LABEL_LINE = re.compile(r"\d+(\.0*)?(\s+[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?){4}(\s|$)")
-# Of the yaml package's loaders the one that leaves all values text: classes called 'no' or '01'.
-_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 class YoloDataset(NamedTuple):
@@ -108,9 +108,9 @@ def _load_yaml(path: Path) -> dict | None:
     if not re.search(r"^\s*[\"']?(names|nc)[\"']?\s*:", text, re.M):
         return None
     try:
-        content = yaml.load(text, _LOADER)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        what = f"is not YAML ({' '.join(str(error).split())[:200]})"
+        content = load_yaml(text)
+    except ValueError as error:
+        what = f"is not YAML ({error})"
         raise DataError("dataset YAML", path, "", what, "fix its syntax") from error
     is_dataset = isinstance(content, dict) and ("names" in content or "nc" in content)
     return content if is_dataset else None
@@ -160,7 +160,7 @@ def _end(entry: str) -> list[str]:
 def _yaml_names(content: dict, path: Path) -> dict[int, str]:
     """`names` by number: a list, or a dict from numbers; without it, class_0 to class_(nc - 1)."""
     names, count = content.get("names"), content.get("nc")
-    if count is not None and not (isinstance(count, str) and re.fullmatch(r"\d{1,6}", count)):
+    if count is not None and not (isinstance(count, str) and re.fullmatch(r"\d{1,5}", count)):
         raise DataError("nc", path, "", f"nc is {short(count)}", "write the number of classes")
     if names is None and count is not None:
         return {number: f"class_{number}" for number in range(int(count))}
@@ -271,19 +271,24 @@ def _from_folders(root: Path) -> YoloDataset | None:
         pairs = pairs or {root: (root, root)}
         splits = {f.name if f != root else "train": (i,) for f, (i, _) in pairs.items()}
         places = [labels for _, labels in pairs.values()]
-    if not any(_has_labels(place) for place in places):
+    beside = {folder for paths in splits.values() for folder in paths}
+    if not any(_has_labels(place, place in beside) for place in places):
         return None
     folders = [root, *places, *(folder for paths in splits.values() for folder in paths), *named]
     class_names = _class_names(root, list(dict.fromkeys(folders)))
     return YoloDataset(root, "YOLO in folders", splits, class_names)
 
 
-def _has_labels(folder: Path) -> bool:
-    """Whether a folder has label files: numbers, not the words of KITTI's or of another text."""
+def _has_labels(folder: Path, beside: bool) -> bool:
+    """Whether a folder has label files: numbers, not the words of KITTI's or of another text.
+
+    `beside`: next to the images of their names.
+    """
     looked_at = 0
     for listing in walk(folder):
+        images = {stem_of(name) for name in listing.images()}
         for name in listing.with_suffix(".txt"):
-            if name.lower() in CLASS_FILES + _NOT_LABELS:
+            if name.lower() in CLASS_FILES or (beside and stem_of(name) not in images):
                 continue
             head = _text_head(Path(listing.path) / name).strip()
             looked_at += 1
