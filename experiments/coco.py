@@ -24,9 +24,9 @@ matching, is laid over any config by with_recipe(config, NAME, only=("matching",
 Hardware: made for 8 accelerators, runs on one; about 16 GB of accelerator memory for 16 images in
 bfloat16 has not been measured here yet, nor has the time.
 
-Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). From COCO's archives or
-what was extracted from them in COCO/, which --download fetches first (20 GB):
-    retinanet-jax prepare --dataset=coco --source=COCO --data_dir=TFDS [--download]
+Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). --download downloads and
+prepares it there (20 GB of archives, 41 GB of disk). From archives that you have in COCO/:
+    retinanet-jax prepare --dataset=coco --source=COCO --data_dir=TFDS
 For 2014 take --dataset=coco2014 there and --config.data.name=coco2014 below.
 Weights: model.pretrained='imagenet', the backbone's own, downloaded once: torchvision's V1, and
 MSRA's for the recipes with strides on 1x1 convolutions and BGR (paper, detectron2,

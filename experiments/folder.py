@@ -1,11 +1,8 @@
-"""Your own images: a folder in COCO format.
+"""Your own images: a folder in any layout that docs/your_data.md lists.
 
-    FOLDER/images/                          the images (or images/<split>/)
-    FOLDER/annotations/instances_train.json
-    FOLDER/annotations/instances_val.json
-
-The folder is checked and prepared once, as a TFDS ArrayRecord dataset in
-config.data.cache_dir; class names and category ids are those of the annotations.
+COCO JSON, YOLO, Pascal VOC XML, labelme, VIA, CSV and Hugging Face's imagefolder are recognized. The
+folder is read in place; its index is kept in config.data.cache_dir. Without a validation split,
+config.data.val_share of the training images are held out.
 
 Variants:
     (none)   ResNet-50 at 800/1333, 16 images a step, for a GPU.

@@ -71,6 +71,6 @@ def end(processes: list[subprocess.Popen], seconds: float) -> list[int]:
 
 def run(workdir: Path, processes: int, devices: int, *more: str) -> None:
     """Runs to the end, without an error."""
-    codes = end(launch(workdir, processes, devices, *more), 300)
+    codes = end(launch(workdir, processes, devices, *more), 900)
     output = "\n".join(output_of(workdir, number).read_text() for number in range(processes))
     assert codes == [0] * processes, output

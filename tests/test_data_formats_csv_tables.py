@@ -101,7 +101,7 @@ def test_a_table_of_makesense_without_a_header(folder):
         "\0\0\0",
     ],
 )
-def test_other_tables_are_none(folder, text):
+def test_other_tables_are_not_recognized(folder, text):
     assert csv_tables.find(folder(text)) is None
 
 
@@ -297,7 +297,7 @@ def test_boxes_and_names_come_back(tmp_path_factory, found):
         assert one[0] == other.name and one[1:] == pytest.approx(other[1:], abs=1e-9)
 
 
-def test_what_globox_writes_for_open_images_reads_back_equal(tmp_path):
+def test_files_written_by_globox_for_open_images_read_back_equal(tmp_path):
     globox = pytest.importorskip("globox")
     annotations = globox.AnnotationSet()
     for image in SMALL["train"]:

@@ -83,7 +83,7 @@ def test_a_csv_file_with_objects_as_json(folder):
     assert content.images[0].objects[0].box == (1, 2, 3, 4)
 
 
-def test_other_metadata_is_none(folder):
+def test_other_metadata_is_not_recognized(folder):
     assert imagefolder.find(folder({"file_name": "a.png", "label": 3})) is None
     assert imagefolder.find(folder("", name="metadata.jsonl")) is None
     (folder("") / "metadata.jsonl").unlink()

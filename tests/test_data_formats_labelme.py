@@ -211,7 +211,7 @@ def test_boxes_and_names_come_back(tmp_path_factory, found):
         assert one[0] == other.name and one[1:] == pytest.approx(other[1:], abs=1e-9)
 
 
-def test_what_globox_writes_reads_back_equal(tmp_path):
+def test_files_written_by_globox_read_back_equal(tmp_path):
     globox = pytest.importorskip("globox")
     annotations = globox.AnnotationSet()
     for image in SMALL["train"]:

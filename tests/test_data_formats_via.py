@@ -74,7 +74,7 @@ def test_each_form_of_file_is_read(tmp_path, write):
         assert all(image.path.is_file() for image in content.images)
 
 
-def test_other_files_are_none(tmp_path):
+def test_other_files_are_not_recognized(tmp_path):
     (tmp_path / "a.json").write_text('{"images": [], "annotations": []}')
     (tmp_path / "a.csv").write_text("filename,class\n")
     assert via.find(tmp_path) is None and via.find(tmp_path / "a.json") is None
@@ -168,7 +168,7 @@ def test_attributes_none_of_which_is_the_class_are_an_error(folder):
         read(via.find, root)
 
 
-def test_what_globox_writes_reads_back_equal(tmp_path):
+def test_files_written_by_globox_read_back_equal(tmp_path):
     globox = pytest.importorskip("globox")
     annotations = globox.AnnotationSet()
     for image in SMALL["train"]:

@@ -90,7 +90,7 @@ def test_annotations_in_split_folders_with_images_in_one(tmp_path):
     assert boxes(read(voc_folder.find, tmp_path, "val")) == expected(SMALL, "val")
 
 
-def test_lists_of_single_classes_are_no_splits(tmp_path):
+def test_lists_of_single_classes_are_not_splits(tmp_path):
     write_voc(tmp_path, SMALL)
     (tmp_path / "ImageSets" / "Main" / "cat_train.txt").write_text("a  1\nb -1\n")
     (tmp_path / "ImageSets" / "Main" / "default.txt").write_text('a.png\n"b 1"\nd  1\n')
@@ -108,7 +108,7 @@ def test_a_listed_image_without_xml_has_no_objects_and_one_without_a_file_is_an_
         read(voc_folder.find, tmp_path)
 
 
-def test_other_xml_is_no_voc(tmp_path):
+def test_other_xml_is_not_recognized(tmp_path):
     (tmp_path / "a.xml").write_text("<annotations><image/></annotations>")
     assert voc_folder.find(tmp_path) is None
     assert voc_folder.find(tmp_path / "nothing") is None
@@ -283,7 +283,7 @@ def test_boxes_and_names_come_back(tmp_path_factory, written):
         assert one[0] == other.name and one[1:] == pytest.approx(other[1:], abs=1e-9)
 
 
-def test_what_datumaro_writes_reads_back_equal(tmp_path):
+def test_files_written_by_datumaro_read_back_equal(tmp_path):
     dm = pytest.importorskip("datumaro")
     items = []
     for split, images in SMALL.items():

@@ -14,6 +14,7 @@ from layout_writers import (
     write_yolo,
     write_yolo_darknet,
     write_yolo_roboflow,
+    yolo_line,
 )
 from raw_reading import boxes, expected, read, reasons
 
@@ -97,7 +98,21 @@ def test_labels_beside_the_images_as_labelimg_writes_them(tmp_path):
     assert reasons(content) == {yolo.NO_LABELS: 2}
 
 
-def test_other_text_files_are_no_labels(tmp_path):
+def test_labels_beside_the_images_of_splits_as_roboflow_exports_them_for_darknet(tmp_path):
+    for split, images in SMALL.items():
+        for image in images:
+            write_image(tmp_path / split, image)
+            lines = [yolo_line(image, box, ["cat", "dog"]) for box in image.boxes]
+            label_file = (tmp_path / split / image.file_name).with_suffix(".txt")
+            label_file.write_text("\n".join(lines), encoding="utf-8")
+        (tmp_path / split / "_darknet.labels").write_text("cat\ndog\n", encoding="utf-8")
+    (tmp_path / "README.roboflow.txt").write_text("Exported", encoding="utf-8")
+    content = read(yolo.find, tmp_path)
+    assert content.class_names == ("cat", "dog")
+    close(boxes(content), expected(SMALL, shares=True))
+
+
+def test_other_text_files_are_not_labels(tmp_path):
     write_image(tmp_path / "images", SMALL["train"][0])
     (tmp_path / "labels").mkdir()
     kitti = "Car 0.00 0 -1.57 614.24 181.78 727.31 284.77 1.57 1.73 4.15 1.00 1.75 13.22 1.62\n"
@@ -318,7 +333,7 @@ def test_boxes_come_back(tmp_path_factory, content):
     close(boxes(read(yolo.find, root)), expected({"train": [*images, both]}, shares=True))
 
 
-def test_what_supervision_writes_reads_back_equal(tmp_path):
+def test_files_written_by_supervision_read_back_equal(tmp_path):
     sv = pytest.importorskip("supervision")
     np = pytest.importorskip("numpy")
     path = str(write_image(tmp_path / "in", SMALL["train"][0]))

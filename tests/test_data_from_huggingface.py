@@ -64,7 +64,7 @@ def test_rows_become_examples(tmp_path, as_list, by_name, box_format):
     ]
 
 
-def test_what_datasets_reads_of_an_imagefolder_is_what_the_folder_reader_reads(tmp_path):
+def test_an_imagefolder_reads_as_by_the_datasets_library(tmp_path):
     write_imagefolder(tmp_path / "folder", SMALL)
     loaded = datasets.load_dataset(
         "imagefolder", data_dir=str(tmp_path / "folder"), cache_dir=str(tmp_path / "cache")

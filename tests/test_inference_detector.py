@@ -112,7 +112,7 @@ def test_misuse_raises_with_the_fix():
         "ConfigError: threshold: '0.5' is not a number; write e.g. 0.5",
         "ConfigError: max_detections: 1.5 is not an integer",
         "ConfigError: classes: 3 is not a list of class names",
-        "ConfigError: classes: there is no class 0; there are ant, bee, cat, dog, elk",
+        "ConfigError: classes: there is no class 0; the classes are ant, bee, cat, dog, elk",
         "ConfigError: scales: 1.5 is not a list of positive numbers; write (1.0, 1.5)",
         "TypeError: Detector: got NoneType for Mapping; for a workdir, a file or a URL use "
         "Detector.from_checkpoint(location)",

@@ -168,7 +168,10 @@ def test_requests_for_other_hosts_are_refused(server):
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
 
 
-def test_interrupted_while_it_compiles_the_server_ends():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_compiles_ends_the_server(number, monkeypatch, tmp_path):
+    """And leaves no uploads behind."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with served("compiling") as started:
         while started.process.poll() is None:  # the address is printed before the server listens
             try:
@@ -176,9 +179,10 @@ def test_interrupted_while_it_compiles_the_server_ends():
                 break
             except urllib.error.URLError:
                 time.sleep(0.1)
-        started.process.send_signal(signal.SIGINT)
+        started.process.send_signal(number)
         assert started.process.wait(60) == 0
         assert started.process.stdout.read().endswith("stopped\n")
+    assert not list(tmp_path.glob("retinanet_jax_serve_*"))
 
 
 def test_a_port_in_use_is_reported():

@@ -73,7 +73,7 @@ def test_a_killed_sweep_resumes_and_has_the_same_report(tmp_path, cache, straigh
     words = [f"--workdir={workdir}", *SMALL, cache, *GRID]
     with (tmp_path / "log.txt").open("w") as log:
         process = subprocess.Popen(command(*words), cwd=ROOT, stdout=log, stderr=log)
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 600
         second = workdir / "gamma=0,seed=1" / "metrics.jsonl"
         while not second.exists():  # in the middle of the second trial
             assert process.poll() is None, (tmp_path / "log.txt").read_text()

@@ -1,6 +1,7 @@
 """The detections of one image: arrays, a drawing, and formats for other tools."""
 
 import dataclasses
+import difflib
 import errno
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from retinanet_jax.config.settings import ConfigError, suggest
+from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, read_image
 from retinanet_jax.data.records import Categories
@@ -167,8 +168,16 @@ def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
     known = {name: label for label, name in enumerate(categories.names)}
     for name in classes:
         if name not in known:
-            raise ConfigError(f"classes: there is no class {name!r}; {suggest(str(name), known)}")
+            raise ConfigError(
+                f"classes: there is no class {name!r}; {_near(str(name), list(known))}"
+            )
     return [label for label, name in enumerate(categories.names) if name in classes]
+
+
+def _near(name: str, names: list[str]) -> str:
+    if close := difflib.get_close_matches(name, names, n=1):
+        return f"did you mean {close[0]}?"
+    return f"the classes are {', '.join(names[:20])}{', ...' * (len(names) > 20)}"
 
 
 def save_image(image: Image.Image, path: Path) -> None:

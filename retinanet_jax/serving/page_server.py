@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -48,6 +49,8 @@ def serve(sweep: NmsSweep, name: str, opened: socket.socket) -> None:
     """
     host, port = opened.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    # uvicorn repeats the signal at its end: as a KeyboardInterrupt, the folder is deleted after it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _upload_folder():
         server = _make_server(sweep, name, is_local=_is_loopback(opened))
         print(f"{name}: {address} (Ctrl-C stops it)", flush=True)

@@ -51,7 +51,7 @@ def find_tables(root: Path) -> list[Table]:
 
 
 def _table(path: Path) -> Table | None:
-    """A file as a table of boxes; None where it is none."""
+    """A file as a table of boxes; None for any other file."""
     head = read_head(path, _HEAD)
     text = head.decode(text_encoding(head), "ignore")
     if len(head) == _HEAD:

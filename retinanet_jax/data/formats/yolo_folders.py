@@ -26,7 +26,11 @@ from retinanet_jax.data.formats.folder_files import (
 )
 from retinanet_jax.data.formats.yaml_text import load_yaml
 
-CLASS_FILES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
+# The last is that of Roboflow's Darknet export.
+CLASS_FILES = (
+    *("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt"),
+    "_darknet.labels",
+)
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
 _YAML_BYTES = 1 << 22
 _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
