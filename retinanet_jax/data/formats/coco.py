@@ -153,8 +153,7 @@ def outline_box(outline: Any) -> list[float] | None:
     """The bounding box [x, y, width, height] of COCO polygons or run lengths; None if invalid."""
     try:
         if isinstance(outline, dict):
-            # Imported here: a GPU machine that measures the network has no scoring packages.
-            from pycocotools import mask as run_lengths
+            from pycocotools import mask as run_lengths  # here: benchmarks of a network lack it
 
             height, width = outline["size"]
             if isinstance(outline["counts"], list):
