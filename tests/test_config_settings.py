@@ -152,11 +152,11 @@ def test_random_weights_are_never_frozen(pretrained, stages):
 @pytest.mark.parametrize(
     ("field", "value", "fix"),
     [
-        ("loss.alpha", -1.0, "'none' weighs nothing"),
+        ("loss.alpha", -1.0, "write 'none' for no weighting"),
         ("loss.alpha", "off", "write a number or 'none'"),
         ("loss.hard_examples", 0, "write 'none' or 1 or more"),
         ("loss.hard_examples", 2.5, "write a whole number or 'none'"),
-        ("matching.crowd_ioa", -1.0, "'none' drops crowds"),
+        ("matching.crowd_ioa", -1.0, "write 'none' to drop crowds"),
         ("model.frozen_stages", -2, "write 'auto' or 0 to 5"),
         ("model.frozen_stages", 6, "write 'auto' or 0 to 5"),
         ("model.pretrained", "", "write a path, a URL or 'none'"),
