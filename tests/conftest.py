@@ -1,18 +1,48 @@
 """Shared fixtures: run-time shape checks, the golden folder and the real photographs."""
 
+import gc
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from quick import FLAGS
 
-from jaxtyping import install_import_hook
+# Before JAX is imported; processes that tests start inherit it. The flags of the environment come
+# last and win: with --xla_backend_optimization_level=3 the tests run the code that users run.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+# Programs that several tests compile are compiled once, by all processes of the session together.
+OWN_CACHE = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    OWN_CACHE = tempfile.mkdtemp(prefix="retinanet_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = OWN_CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("retinanet_jax", "beartype.beartype")
 
 import pytest  # noqa: E402  (the hook must be there before the package is imported)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_unconfigure():
+    """Removes the session's cache, at the end of the process that made it."""
+    if OWN_CACHE:
+        shutil.rmtree(OWN_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_programs_of_other_files():
+    """Compiled programs take gigabytes over all files; none is used by two of them."""
+    yield
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
 
 
 def _existing(variable: str, default: Path) -> Path:
@@ -35,13 +65,10 @@ def golden_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def compilations(tmp_path_factory) -> dict[str, str]:
-    """Environment of other processes, in which they compile quickly, and what is alike once."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compilations")),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    }
+def compilations() -> dict[str, str]:
+    """Environment of other processes, in which they compile quickly and share what they compile."""
+    names = ("JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "XLA_FLAGS")
+    return {name: os.environ[name] for name in names}
 
 
 @pytest.fixture

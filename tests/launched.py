@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from quick import xla_flags
+
 ROOT = Path(__file__).parent.parent
 STEPS = 20
 
@@ -36,7 +38,7 @@ def launch(workdir: Path, processes: int, devices: int, *more: str) -> list[subp
         ]
         variables = {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": xla_flags(devices),
             # XLA on the CPU splits loops by its number of threads, by default the number of
             # devices or cores; with another number the results differ by rounding.
             "NPROC": str(processes * devices),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from quick import xla_flags
 
 from retinanet_jax.core.backbones import BACKBONES
 from retinanet_jax.core.layers import Conv, Norm, PixelConfig, max_pool, normalize
@@ -186,8 +187,8 @@ jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_batch_statistics_are_global_over_eight_devices(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-    subprocess.run([sys.executable, "-c", SHARDED_NORM], check=True, timeout=120)
+    monkeypatch.setenv("XLA_FLAGS", xla_flags(devices=8))
+    subprocess.run([sys.executable, "-c", SHARDED_NORM], check=True, timeout=600)
 
 
 def small_resnet(**options):

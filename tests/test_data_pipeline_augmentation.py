@@ -18,7 +18,7 @@ from retinanet_jax.data.pipeline.augmentation import (
     draw_view,
     with_largest_scale,
 )
-from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR, box_areas, collate
+from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR, box_areas, collate, without_objects
 from retinanet_jax.data.pipeline.canvas import (
     PipelineConfig,
     canvas_for,
@@ -351,3 +351,34 @@ def test_a_scale_beyond_the_longest_side_is_named():
     config = AugmentationConfig(scales=(640, 800))
     with pytest.raises(ValueError, match=r"augmentation.scales: .* at most pipeline.max_side, 700"):
         with_largest_scale(PipelineConfig(min_side=600, max_side=700), config)
+
+
+def test_a_window_may_lie_at_every_place():
+    """Half of an image of 4 x 4 has three places in each direction, the first and last included."""
+    image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1).repeat(3, 2)
+    settings = PipelineConfig(min_side=2, max_side=2, pad_multiple=2)
+    corners = {
+        int(
+            augmented(without_objects(image), (0, 0, 0, seed), settings, crop=(0.5, 0.5)).image[
+                0, 0, 0
+            ]
+        )
+        for seed in range(200)
+    }
+    assert corners == {4 * row + column for row in range(3) for column in range(3)}
+
+
+@pytest.mark.parametrize("field", ["brightness", "contrast", "saturation"])
+def test_color_factors_are_drawn_evenly_from_both_sides_of_one(field):
+    """The matrix multiplies grey by brightness and contrast, and a colour without luma by the
+    saturation."""
+    example = without_objects(np.zeros((64, 64, 3), np.uint8))
+    color = [1, -0.299 / 0.587, 0] if field == "saturation" else [1, 1, 1]
+    factors = np.array(
+        [
+            (augmented(example, (0, 0, 0, seed), **{field: 0.4}).color[:, :3] @ color)[0]
+            for seed in range(300)
+        ]
+    )
+    assert 0.6 <= factors.min() < 0.62 and 1.38 < factors.max() <= 1.4
+    assert abs(factors.mean() - 1) < 0.04 and abs(np.mean(factors < 1) - 0.5) < 0.1

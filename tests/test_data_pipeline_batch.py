@@ -105,3 +105,14 @@ def test_a_device_of_the_cpu_takes_the_memory_of_a_batch_as_it_is():
             images[:] = 1
             on_device = jax.device_put(images)
             assert on_device.unsafe_buffer_pointer() == images.ctypes.data
+
+
+def test_crowds_are_marked_at_their_boxes():
+    """Also where boxes are left out: the smallest one goes."""
+    boxes = [[0, 0, 6, 6], [0, 0, 1, 1], [0, 0, 4, 4]]
+    crowded = example((8, 8), boxes)._replace(crowd=np.array([False, False, True]))
+    for most, expected in ((4, [0, 0, 1, 0]), (2, [0, 1])):
+        batch = collate([crowded], (8, 8), most, 1).batch
+        crowds = batch.gt_boxes[0][batch.gt_crowd[0]]
+        assert batch.gt_crowd.sum() == sum(expected)
+        np.testing.assert_array_equal(crowds, [[0, 0, 4, 4]])

@@ -2,6 +2,7 @@
 
 import re
 
+import cv2
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -125,3 +126,21 @@ def test_images_without_boxes_pass_through():
     for result in (resize(none, (15, 20)), crop(none, 3, 4, (10, 10), 0.25)):
         assert result.boxes.shape == (0, 4)
         assert result.labels.shape == result.crowd.shape == result.areas.shape == (0,)
+
+
+def test_a_box_is_kept_at_exactly_the_smallest_visible_share():
+    boxes = np.array([[0, 0, 8, 4], [0, 0, 9, 4]], np.float32)  # the window shows 4/8 and 4/9
+    example = whole_image(np.zeros((10, 10, 3), np.uint8))._replace(
+        boxes=boxes,
+        labels=np.array([0, 1], np.int32),
+        crowd=np.zeros(2, bool),
+        areas=np.float32([32, 36]),
+    )
+    assert crop(example, 0, 0, (10, 4), 0.5).labels.tolist() == [0]
+
+
+def test_pixels_are_averaged_below_half_the_size_only():
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    for side, interpolation in ((12, cv2.INTER_LINEAR), (8, cv2.INTER_LINEAR), (7, cv2.INTER_AREA)):
+        expected = cv2.resize(image, (side, side), interpolation=interpolation)
+        np.testing.assert_array_equal(resize(whole_image(image), (side, side)).image, expected)

@@ -194,4 +194,5 @@ def test_running_statistics(training):
         [np.abs(state[key.rpartition("/")[2]] - golden[key]).max() for key in keys]
         for state in states
     ]
+    print("DIST", distances, [[np.abs(golden[key]).max() for key in keys]])
     assert np.min(np.max(distances, axis=1)) <= 5e-3, distances

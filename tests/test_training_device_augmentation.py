@@ -11,7 +11,7 @@ from painted import assert_boxes_fit, painted, painted_examples
 from PIL import Image, ImageEnhance
 
 from retinanet_jax.core.layers import PixelConfig, normalize
-from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR, Batch, collate
+from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR, Batch, collate, without_objects
 from retinanet_jax.data.pipeline.color import color_matrix
 from retinanet_jax.training.device_augmentation import augment_on_device
 
@@ -169,3 +169,13 @@ def test_the_four_commute(brightness, contrast, saturation, hue):
             whole = step @ whole
             now = (whole @ [*mean, 1])[:3]
         np.testing.assert_allclose(color_matrix(mean, **fields), whole[:3], atol=2e-3)
+
+
+def test_colours_are_rounded_to_the_nearest_value():
+    """10 * 1.06 = 10.6 and 20 * 1.02 = 20.4."""
+    image = np.full((4, 4, 3), (10, 20, 0), np.uint8)
+    color = np.zeros((3, 4), np.float32)
+    color[0, 0], color[1, 1] = 1.06, 1.02
+    example = without_objects(image)._replace(color=color)
+    found = jax.device_get(on_device(collate([example], (4, 4), 1, 1).batch))
+    np.testing.assert_array_equal(found.images[0, 0, 0], [11, 20, 0])

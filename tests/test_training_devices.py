@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick import xla_flags
 
 HERE = Path(__file__).parent
 
@@ -15,7 +16,7 @@ def test_eight_devices_give_the_step_of_one():
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": xla_flags(devices=8),
         "PYTHONPATH": f"{HERE.parent}:{HERE}",
     }
     done = subprocess.run(
@@ -23,7 +24,7 @@ def test_eight_devices_give_the_step_of_one():
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from quick import xla_flags
 from small import small_config
 
 from retinanet_jax.config.experiment_files import load_experiment
@@ -32,11 +33,11 @@ def found(tmp_path_factory) -> dict:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": xla_flags(devices=8),
         "PYTHONPATH": f"{HERE.parent}:{HERE}",
     }
     command = [sys.executable, str(HERE / "sharded_runs.py"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "result.json").read_text())
 

@@ -14,10 +14,11 @@ from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors
 from retinanet_jax.core.matching import Targets
 from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
 from retinanet_jax.data.pipeline.batches import train_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
-from retinanet_jax.training.device_augmentation import augment_on_device
+from retinanet_jax.training.device_augmentation import as_seen
 from retinanet_jax.training.setup import compile_functions, jit_once, make_setup
 from retinanet_jax.training.step import FocalParams, TrainState, accumulate_gradients
 
@@ -100,7 +101,7 @@ def test_an_update_that_is_not_finite_advances_only_counters(plain):
 
 def test_steps_of_all_kinds_compile_once_per_canvas(plain):
     setup, mesh = plain
-    state = copy_of(setup.state)
+    state, programs = copy_of(setup.state), setup.step_fn._cache_size()
     gammas = (0.0, 0.5, 2.0)
     for canvas in ((64, 64), (64, 96), (64, 64), (64, 96)):
         for gamma in gammas:
@@ -110,11 +111,12 @@ def test_steps_of_all_kinds_compile_once_per_canvas(plain):
             ragged = batch._replace(valid=np.array([True, True, True, False]))
             for rows in (batch, ragged):
                 state, _ = setup.step_fn(state, to_devices(rows, mesh), focal)
-    # Two canvases; other tests have run the step on the first of them.
-    assert setup.step_fn._cache_size() == 2
+    # Two canvases; other tests may have run the step on the first of them.
+    assert 1 <= setup.step_fn._cache_size() - programs <= 2
 
 
-def test_training_with_every_augmentation_compiles_once_and_stays_finite():
+def test_training_with_every_augmentation_compiles_once_and_stays_finite(plain):
+    setup, mesh = plain
     fields = {
         "scales": (48, 64),
         "scale_jitter": (0.5, 1.5),
@@ -126,21 +128,23 @@ def test_training_with_every_augmentation_compiles_once_and_stays_finite():
         "mosaic": 0.5,
     }
     augmentation = {f"augmentation__{name}": value for name, value in fields.items()}
-    setup, mesh = setup_of(**PLAIN, **augmentation, optimizer__accumulate_steps=2)
     config = small_config(**augmentation)
     dataset = load_dataset(config.data, "train")
     batches = train_batches(
         dataset, batch_size=4, seed=0, settings=config.pipeline, augmentation=config.augmentation
     )
-    state = setup.state
+    state, programs = copy_of(setup.state), setup.step_fn._cache_size()
     for host in itertools.islice(batches, 6):
         before, batch = copy_of(state), to_devices(host.batch, mesh)
         state, metrics = setup.step_fn(state, batch, setup.focal)
         assert np.isfinite(float(metrics["loss"])) and float(metrics["positives"]) > 0
-    assert setup.step_fn._cache_size() == 1
-    # What is marked in the batch is what the model sees.
+    # The marks of a batch tell what the model sees: the same loss without marks, on the result.
     assert host.batch.flip.any() and host.batch.color.std(0).any()
-    _, again = setup.step_fn(before, augment_on_device(batch), setup.focal)
+    identity = np.broadcast_to(IDENTITY_COLOR, host.batch.color.shape).astype(np.float32)
+    unmarked = {"flip": np.zeros_like(host.batch.flip), "color": identity}
+    seen = as_seen(host.batch)._replace(**unmarked)
+    _, again = setup.step_fn(before, to_devices(seen, mesh), setup.focal)
+    assert setup.step_fn._cache_size() == programs + 1
     assert float(again["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-5)
 
 

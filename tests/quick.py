@@ -1,0 +1,12 @@
+"""Flags with which XLA compiles quickly for CPUs: most programs of the tests run a few times only.
+
+They leave XLA's own passes as they are and switch off LLVM's: a training step of the small network
+compiles in 40% of the time, and its numbers differ by rounding.
+"""
+
+FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def xla_flags(devices: int) -> str:
+    """XLA_FLAGS of a process with this many simulated devices."""
+    return f"{FLAGS} --xla_force_host_platform_device_count={devices}"
