@@ -39,7 +39,7 @@ from retinanet_jax.config.experiment_files import (
 from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import ConfigError, from_config_dict
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.data.pipeline.prefetch import ExampleError
 from retinanet_jax.data.store.prepare_release import download_dataset
 from retinanet_jax.runtime.checkpoints import CheckpointError
 from retinanet_jax.runtime.compilation_cache import keep_compilations

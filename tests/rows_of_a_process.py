@@ -14,7 +14,7 @@ from image_data import ALL_ON, SMALL, Images
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import mixed
 from retinanet_jax.data.pipeline.batch import HostBatch
-from retinanet_jax.data.pipeline.batches import train_batches
+from retinanet_jax.data.pipeline.input_pipeline import train_batches
 from retinanet_jax.data.records import Categories
 
 BATCH_SIZE = 4

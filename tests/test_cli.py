@@ -8,7 +8,7 @@ import pytest
 from retinanet_jax import main as flags_of_runs
 from retinanet_jax.cli import app, config_arguments, detect, inspect_data
 from retinanet_jax.config.settings import default_config
-from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.data.pipeline.prefetch import ExampleError
 from retinanet_jax.reports.analysis import analyze_checkpoint
 from retinanet_jax.reports.inspection import inspection_page
 

@@ -24,7 +24,7 @@ def added():
     tables = (
         backbones.BACKBONES,
         classification.CLASS_LOSSES,
-        box.OF_BOXES,
+        box.BOX_LOSSES,
         dataset.LOADERS,
     )
     before, kinds = [dict(table) for table in tables], list(splits.KINDS)

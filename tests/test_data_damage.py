@@ -17,7 +17,7 @@ import pytest
 from data_settings import as_array_record
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import voc as voc_xml
+from retinanet_jax.data.formats import voc_official
 from retinanet_jax.data.formats.coco import read_annotations
 from retinanet_jax.data.store.array_record import TfdsSource, read_source_file
 
@@ -276,7 +276,7 @@ def check_objects(path: Path, content: bytes) -> int | None:
 
     def read(on_error):
         guard = Guard(on_error, Report())
-        objects = voc_xml.read_objects(path, (HEIGHT, WIDTH), guard)
+        objects = voc_official.read_objects(path, (HEIGHT, WIDTH), guard)
         guard.finish(path)
         return objects, guard.report.counts
 

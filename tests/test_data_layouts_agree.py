@@ -7,7 +7,7 @@ from layout_writers import WRITERS, Annotated, Box
 
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
-from retinanet_jax.data.pipeline.batches import PipelineConfig, eval_batches, train_batches
+from retinanet_jax.data.pipeline.input_pipeline import PipelineConfig, eval_batches, train_batches
 
 PIPELINE = PipelineConfig(min_side=48, max_side=64, pad_multiple=16, num_threads=1)
 NAMES = ("cat", "dog", "traffic light")

@@ -11,7 +11,7 @@ from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.mix import Relabelled, load_training_set
 from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
-from retinanet_jax.data.pipeline.batches import ExampleError, PipelineConfig, train_batches
+from retinanet_jax.data.pipeline.input_pipeline import ExampleError, PipelineConfig, train_batches
 from retinanet_jax.data.pipeline.order import TrainOrder
 from retinanet_jax.data.splits import Part, parse_part
 

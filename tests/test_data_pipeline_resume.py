@@ -17,7 +17,7 @@ from image_data import ALL_ON, SMALL, Images, dataset
 from rows_of_a_process import BATCH_SIZE, fingerprint, mixture
 
 from retinanet_jax.data.pipeline import order
-from retinanet_jax.data.pipeline.batches import eval_batches, train_batches
+from retinanet_jax.data.pipeline.input_pipeline import eval_batches, train_batches
 
 HERE = Path(__file__).parent
 

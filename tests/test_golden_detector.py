@@ -16,8 +16,8 @@ from retinanet_jax.core.nms import nms
 from retinanet_jax.core.postprocess import candidates
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.pipeline.batch import collate, without_objects
-from retinanet_jax.data.pipeline.batches import fit
 from retinanet_jax.data.pipeline.canvas import eval_canvas_for
+from retinanet_jax.data.pipeline.input_pipeline import fit
 from retinanet_jax.inference.detector import Detector
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")

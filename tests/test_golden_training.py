@@ -14,7 +14,7 @@ import pytest
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.data.pipeline.batch import collate, without_objects
-from retinanet_jax.data.pipeline.batches import fit
+from retinanet_jax.data.pipeline.input_pipeline import fit
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.optimizer import make_optimizer, make_schedule
 from retinanet_jax.training.step import FocalParams, assign_targets, create_state, train_step

@@ -11,7 +11,7 @@ from retinanet_jax.config.paper_tables import TABLES, base_config
 from retinanet_jax.config.settings import ConfigError, default_config, from_config_dict
 from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.workdir import WorkdirError
-from retinanet_jax.sweep import trial as trial_module
+from retinanet_jax.sweep import run_trial as trial_module
 from retinanet_jax.sweep.grid import grid_axis, name_of, parse_field, product, zip_axis
 from retinanet_jax.sweep.sweep_report import write_report
 from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, published, read_plan

@@ -14,7 +14,7 @@ from small import small_config
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.pipeline.stream import ExampleError
+from retinanet_jax.data.pipeline.prefetch import ExampleError
 from retinanet_jax.data.store.prepare_folder import prepare_folder
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.training import run

@@ -15,7 +15,7 @@ from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors
 from retinanet_jax.core.matching import Targets
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
-from retinanet_jax.data.pipeline.batches import train_batches
+from retinanet_jax.data.pipeline.input_pipeline import train_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.training.device_augmentation import as_seen

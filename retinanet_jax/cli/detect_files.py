@@ -12,8 +12,8 @@ from tqdm import tqdm
 from retinanet_jax.cli.inputs import Inputs, drawn_paths
 from retinanet_jax.cli.outputs import WRITERS, writing_to
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.pipeline.prefetch import thread_count
 from retinanet_jax.data.pipeline.read_ahead import read_ahead
-from retinanet_jax.data.pipeline.stream import thread_count
 from retinanet_jax.data.video import Video, VideoWriter
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.label_fonts import missing_letters, missing_letters_note

@@ -78,9 +78,9 @@ def ciou_loss(
     return 1 - boxes.complete_iou(pred_boxes, target_boxes)
 
 
-OF_BOXES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+BOX_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 """Losses of decoded boxes, xyxy pixels, by name in `loss.box`."""
-OF_DELTAS = ("smooth_l1", "l1")
+DELTA_LOSSES = ("smooth_l1", "l1")
 
 
 def box_losses(
@@ -96,10 +96,10 @@ def box_losses(
       deltas: predicted by the box head.
       anchors: xyxy pixels.
       target_boxes: xyxy pixels.
-      name: in OF_BOXES or OF_DELTAS.
+      name: in BOX_LOSSES or DELTA_LOSSES.
       beta: of smooth_l1, in units of the deltas.
     """
-    if name in OF_BOXES:
-        return OF_BOXES[name](boxes.decode(anchors, deltas), target_boxes)
+    if name in BOX_LOSSES:
+        return BOX_LOSSES[name](boxes.decode(anchors, deltas), target_boxes)
     beta = beta if name == "smooth_l1" else 0.0
     return jnp.sum(smooth_l1(deltas, boxes.encode(anchors, target_boxes), beta), axis=-1)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from retinanet_jax.core.box_losses import OF_BOXES, OF_DELTAS
+from retinanet_jax.core.box_losses import BOX_LOSSES, DELTA_LOSSES
 from retinanet_jax.core.focal import CLASS_LOSSES
 
 NORMALIZERS = (
@@ -68,7 +68,7 @@ class LossConfig:
             )
         for name, known in (
             ("classification", CLASS_LOSSES),
-            ("box", (*OF_DELTAS, *OF_BOXES)),
+            ("box", (*DELTA_LOSSES, *BOX_LOSSES)),
             ("normalizer", NORMALIZERS),
         ):
             if getattr(self, name) not in known:

@@ -17,8 +17,8 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, read_image
 from retinanet_jax.data.pipeline.batch import Batch, Example, collate, without_objects
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, eval_canvas_for
+from retinanet_jax.data.pipeline.prefetch import thread_count
 from retinanet_jax.data.pipeline.read_ahead import read_ahead
-from retinanet_jax.data.pipeline.stream import thread_count
 from retinanet_jax.inference.test_time_augmentation import View, map_back, scaled, see
 
 # Batches that wait on the device beside the running one, so that it never waits for the host.

@@ -19,8 +19,8 @@ from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.core.nms import nms
 from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.pipeline.batch import Example
-from retinanet_jax.data.pipeline.batches import fit
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
+from retinanet_jax.data.pipeline.input_pipeline import fit
 
 
 class View(NamedTuple):

@@ -14,9 +14,9 @@ from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.workdir import locked
 from retinanet_jax.sweep.grid import Axis, grid_axis, zip_axis
 from retinanet_jax.sweep.in_process import run_here
+from retinanet_jax.sweep.run_trial import Progress, describe, run_trial
 from retinanet_jax.sweep.slurm import SlurmJobs
 from retinanet_jax.sweep.sweep_report import write_report
-from retinanet_jax.sweep.trial import Progress, describe, run_trial
 from retinanet_jax.sweep.trials import FINISHED, Trial, plan_trials, read_plan, write_plan
 from retinanet_jax.sweep.workers import Workers
 from retinanet_jax.training.setup import RunCache

@@ -1,6 +1,6 @@
 """Trials one after the other in this process; those with the same compiled functions together."""
 
-from retinanet_jax.sweep.trial import Progress, run_trial
+from retinanet_jax.sweep.run_trial import Progress, run_trial
 from retinanet_jax.sweep.trials import Trial
 from retinanet_jax.training.setup import RunCache, compilation_key
 

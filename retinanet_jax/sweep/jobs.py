@@ -19,7 +19,7 @@ from submitit.helpers import DelayedSubmission
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.runtime.preemption import Preempted, Preemption
 from retinanet_jax.sweep.machine import Share
-from retinanet_jax.sweep.trial import Progress, begin, fail, run_trial
+from retinanet_jax.sweep.run_trial import Progress, begin, fail, run_trial
 from retinanet_jax.sweep.trials import UNFINISHED, End, Trial
 from retinanet_jax.training.setup import RunCache
 

@@ -13,7 +13,7 @@ from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.sweep.in_process import by_compilation
 from retinanet_jax.sweep.jobs import FOLDER, Job, Jobs, Work, absolute
 from retinanet_jax.sweep.machine import divide
-from retinanet_jax.sweep.trial import Progress
+from retinanet_jax.sweep.run_trial import Progress
 from retinanet_jax.sweep.trials import Trial
 
 

@@ -12,7 +12,7 @@ from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.sweep.in_process import by_compilation
 from retinanet_jax.sweep.jobs import FOLDER, Job, Jobs, Work, absolute
 from retinanet_jax.sweep.machine import divide, own_cores, share_machine, visible_gpus
-from retinanet_jax.sweep.trial import Progress
+from retinanet_jax.sweep.run_trial import Progress
 from retinanet_jax.sweep.trials import Trial
 
 WEEK = 7 * 24 * 60  # minutes; submitit gives local jobs a time limit

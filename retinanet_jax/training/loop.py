@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.data.pipeline.batch import ArrayLike, DroppedBoxes
-from retinanet_jax.data.pipeline.batches import PipelineConfig, train_batches
-from retinanet_jax.data.pipeline.stream import Batches, HasSource, thread_count
+from retinanet_jax.data.pipeline.input_pipeline import PipelineConfig, train_batches
+from retinanet_jax.data.pipeline.prefetch import Batches, HasSource, thread_count
 from retinanet_jax.runtime.cores import available_cores
 from retinanet_jax.runtime.mesh import for_this_process, prefetch_to_device
 from retinanet_jax.training.run_log import RunLog

@@ -15,7 +15,7 @@ from retinanet_jax.core.loss import LossParts, loss_parts
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
-from retinanet_jax.data.pipeline.stream import Batches
+from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
 from retinanet_jax.training.device_augmentation import augment_on_device

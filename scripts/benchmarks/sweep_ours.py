@@ -12,7 +12,7 @@ from retinanet_jax.data.mix import load_datasets
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.compilation_cache import keep_compilations
 from retinanet_jax.runtime.mesh import make_mesh
-from retinanet_jax.sweep.trial import run_trial
+from retinanet_jax.sweep.run_trial import run_trial
 from retinanet_jax.sweep.trials import FINISHED, read_plan
 from retinanet_jax.training.evaluation import evaluate
 from retinanet_jax.training.loop import Hooks, run_steps

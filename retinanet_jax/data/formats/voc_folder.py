@@ -2,7 +2,7 @@
 
 Recognised: Annotations/ with JPEGImages/ and ImageSets/Main/; annotations/ with images/; XML files
 beside the images; each of these also in split folders such as train/ and test/. The official
-releases, with their twenty classes and checks, are read by voc.py.
+releases, with their twenty classes and checks, are read by voc_official.py.
 """
 
 import functools

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.class_names import VOC_CATEGORIES
-from retinanet_jax.data.formats.voc import POSES, VocObject, read_image_set
+from retinanet_jax.data.formats.voc_official import POSES, VocObject, read_image_set
 from retinanet_jax.data.pipeline.batch import box_areas
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord
 from retinanet_jax.data.store.array_record import (

@@ -9,9 +9,9 @@ from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.augmentation import with_largest_scale
 from retinanet_jax.data.pipeline.batch import collate
-from retinanet_jax.data.pipeline.batches import eval_batches, train_batches
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for
-from retinanet_jax.data.pipeline.stream import Batches
+from retinanet_jax.data.pipeline.input_pipeline import eval_batches, train_batches
+from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.reports.html_page import Html, Section, document, findings_list, join, tag
 from retinanet_jax.reports.inspection.anchor_sections import anchors_section, fit_section
 from retinanet_jax.reports.inspection.object_sections import (

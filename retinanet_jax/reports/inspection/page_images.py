@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from retinanet_jax.data.pipeline.batch import HostBatch
-from retinanet_jax.data.pipeline.stream import Batches
+from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.inference.drawing import class_color
 from retinanet_jax.reports.html_page import TIMES, Html, shortened, tag
 from retinanet_jax.training.device_augmentation import as_seen

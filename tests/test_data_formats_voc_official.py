@@ -13,7 +13,7 @@ from data_settings import data_settings
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.formats import voc as voc_xml
+from retinanet_jax.data.formats import voc_official
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.store import voc_release as voc
 from retinanet_jax.data.store.array_record import read_source_file
@@ -120,7 +120,7 @@ def test_prepared_records_are_what_the_files_say(data_dir, devkit, tmp_path):
         path = devkit / f"VOC2007/Annotations/{name}.xml"
         size = test.source.image_size(i)
         assert example.image.shape[:2] == size
-        objects = voc_xml.read_objects(path, size, Guard("strict", Report()))
+        objects = voc_official.read_objects(path, size, Guard("strict", Report()))
         corners = np.array([o.corners for o in objects]).reshape(-1, 4)
         # VOC's first pixel is 1: it begins at position 0.
         np.testing.assert_allclose(example.boxes, corners - [1, 1, 0, 0], atol=1e-3)
@@ -224,7 +224,7 @@ def small(tmp_path):
 def read(folder, on_error="strict"):
     report = Report()
     image_set = folder / "ImageSets/Main/test.txt"
-    images = voc_xml.read_image_set(image_set, Guard(on_error, report))
+    images = voc_official.read_image_set(image_set, Guard(on_error, report))
     return next(iter(images.values())), report
 
 
@@ -276,7 +276,7 @@ def test_broken_files_are_named(small, damage):
         target.unlink()
     with pytest.raises(DataError, match=target.name):
         image_set = small / "ImageSets/Main/test.txt"
-        images = voc_xml.read_image_set(image_set, Guard("strict", Report()))
+        images = voc_official.read_image_set(image_set, Guard("strict", Report()))
         list(voc.voc_examples(images, Guard("strict", Report())))
 
 
@@ -303,7 +303,7 @@ def test_an_invalid_name_in_the_image_set_is_named(small, name, reason):
     path = small / "ImageSets/Main/test.txt"
     path.write_text(f"000001\n{name} -1\n")
     with pytest.raises(DataError, match=name) as caught:
-        voc_xml.read_image_set(path, Guard("strict", Report()))
+        voc_official.read_image_set(path, Guard("strict", Report()))
     assert caught.value.reason == reason
     _, report = read(small, "skip")
     assert report.counts == {reason: 1}
@@ -334,7 +334,7 @@ def test_what_is_no_annotation_is_named_and_fills_no_memory(tmp_path, content):
     path = tmp_path / "a.xml"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.xml: cannot be read"):
-        voc_xml.read_objects(path, (30, 40), Guard("skip", Report()))
+        voc_official.read_objects(path, (30, 40), Guard("skip", Report()))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
@@ -345,7 +345,7 @@ def test_encodings_decimals_capitals_and_parts_are_read(tmp_path, encoding):
     path = tmp_path / "a.xml"
     path.write_bytes(f'<?xml version="1.0" encoding="{name}"?>{text}'.encode(encoding))
     report = Report()
-    (found,) = voc_xml.read_objects(path, (30, 40), Guard("strict", report))
+    (found,) = voc_official.read_objects(path, (30, 40), Guard("strict", report))
     assert VOC_CATEGORIES.names[found.label] == "dog" and report.total == 0
     assert found.corners == (1.5, 2.25, 40, 30)
 

@@ -19,7 +19,8 @@ from image_data import ALL_ON, SIZES, SMALL, Images, dataset
 from retinanet_jax.data.pipeline import order
 from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
 from retinanet_jax.data.pipeline.batch import Example
-from retinanet_jax.data.pipeline.batches import (
+from retinanet_jax.data.pipeline.canvas import fitted_sizes, jitter_bound
+from retinanet_jax.data.pipeline.input_pipeline import (
     ExampleError,
     PipelineConfig,
     canvas_for,
@@ -28,7 +29,6 @@ from retinanet_jax.data.pipeline.batches import (
     fit,
     train_batches,
 )
-from retinanet_jax.data.pipeline.canvas import fitted_sizes, jitter_bound
 from retinanet_jax.data.shapes import ShapesSource
 
 FLIPS = AugmentationConfig()

@@ -14,7 +14,7 @@ from retinanet_jax.data.pipeline.augmentation import AugmentationConfig, augment
 from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, padding_batch
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, canvases, eval_size
 from retinanet_jax.data.pipeline.order import TrainOrder, eval_order
-from retinanet_jax.data.pipeline.stream import Batches, ExampleError, HasSource, Read
+from retinanet_jax.data.pipeline.prefetch import Batches, ExampleError, HasSource, Read
 
 __all__ = [
     "Batches",
