@@ -152,11 +152,11 @@ def test_random_weights_are_never_frozen(pretrained, stages):
 @pytest.mark.parametrize(
     ("field", "value", "fix"),
     [
-        ("loss.alpha", -1.0, "'none' weighs nothing"),
+        ("loss.alpha", -1.0, "write 'none' for no weighting"),
         ("loss.alpha", "off", "write a number or 'none'"),
         ("loss.hard_examples", 0, "write 'none' or 1 or more"),
         ("loss.hard_examples", 2.5, "write a whole number or 'none'"),
-        ("matching.crowd_ioa", -1.0, "'none' drops crowds"),
+        ("matching.crowd_ioa", -1.0, "write 'none' to drop crowds"),
         ("model.frozen_stages", -2, "write 'auto' or 0 to 5"),
         ("model.frozen_stages", 6, "write 'auto' or 0 to 5"),
         ("model.pretrained", "", "write a path, a URL or 'none'"),
@@ -242,22 +242,20 @@ def test_a_stored_config_may_lack_fields_but_not_have_unknown_ones():
 def test_a_config_stored_before_the_words_opens():
     """The file is config.json of experiments/folder.py:small as an earlier version wrote it, with
     alpha, crowds, clipping and evaluations switched off by numbers."""
-    config = from_json(STORED.read_text(encoding="utf-8"))
-    tree = load_experiment(f"{EXPERIMENTS / 'folder.py'}:small")
-    tree.update_from_flattened_dict(
-        {
-            "data.root": "photographs",
-            "data.eval_split": "val",
-            "loss.alpha": "none",
-            "matching.crowd_ioa": "none",
-            "optimizer.gradient_clip": "none",
-            "evaluation.example_images": 3,
-            "evaluation.example_min_score": 0.3,
-            "train.evaluate_every": "none",
-        }
-    )
-    assert config == from_config_dict(tree)
-    assert config.model.pretrained is None and config.loss.hard_examples is None
+    text = STORED.read_text(encoding="utf-8")
+    stored, found = json.loads(text), json.loads(to_json(from_json(text)))
+    evaluation = stored["evaluation"]
+    evaluation["example_images"] = evaluation.pop("pictures")
+    evaluation["example_min_score"] = evaluation.pop("picture_score")
+    assert (evaluation["example_images"], evaluation["example_min_score"]) == (3, 0.3)
+    off = ["model.pretrained", "loss.hard_examples", "loss.negatives_per_positive"]
+    off += ["optimizer.gradient_clip", "train.evaluate_every"]
+    for section, values in stored.items():
+        for field, value in values.items() if isinstance(values, dict) else ():
+            expected = None if f"{section}.{field}" in off else value
+            now = found[section][field]
+            assert now == ({**now, **value} if isinstance(value, dict) else expected), field
+    assert found["loss"]["alpha"] is None and found["matching"]["crowd_ioa"] is None
 
 
 def test_missing_experiment_and_unknown_variant():

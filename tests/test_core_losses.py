@@ -428,7 +428,7 @@ def test_jit_equals_eager():
     [
         ({"gamma": -1.0}, "loss.gamma: -1.0"),
         ({"beta": -0.1}, "loss.beta: -0.1"),
-        ({"alpha": 1.5}, "loss.alpha: 1.5 .* 'none' weighs"),
+        ({"alpha": 1.5}, "loss.alpha: 1.5 .* write 'none'"),
         ({"box": "l2"}, "'l2' is not one of smooth_l1, l1, giou"),
         ({"normalizer": "sum"}, "'sum' is not one of batch, batch_plus_one"),
         ({"box_weight": float("nan")}, "loss.box_weight: nan"),

@@ -228,7 +228,7 @@ def test_jit_and_vmap_equal_eager():
         ({"negative_iou": 0.6}, "negative_iou: 0.6"),
         ({"low_quality": "best"}, "'best' is not one of own_box, that_box, one_anchor, none"),
         ({"low_quality_min_iou": -0.1}, "low_quality_min_iou: -0.1"),
-        ({"crowd_ioa": 0.0}, "'none' drops crowds"),
+        ({"crowd_ioa": 0.0}, "write 'none' to drop crowds"),
     ],
 )
 def test_bad_fields_say_what_to_write(fields, says):

@@ -63,7 +63,9 @@ class LossConfig:
             if not 0 <= value < float("inf"):
                 raise ValueError(f"loss.{name}: {value} is not a finite number of at least 0")
         if self.alpha is not None and not 0 <= self.alpha <= 1:
-            raise ValueError(f"loss.alpha: {self.alpha} is not in [0, 1]; 'none' weighs nothing")
+            raise ValueError(
+                f"loss.alpha: {self.alpha} is not in [0, 1]; write 'none' for no weighting"
+            )
         for name, known in (
             ("classification", CLASS_LOSSES),
             ("box", (*OF_DELTAS, *OF_BOXES)),

@@ -71,7 +71,8 @@ class MatchingConfig:
             )
         if self.crowd_ioa is not None and not 0 < self.crowd_ioa <= 1:
             raise ValueError(
-                f"matching.crowd_ioa: {self.crowd_ioa} is not in (0, 1]; 'none' drops crowds"
+                f"matching.crowd_ioa: {self.crowd_ioa} is not in (0, 1]; "
+                "write 'none' to drop crowds"
             )
 
 

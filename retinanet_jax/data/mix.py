@@ -14,6 +14,12 @@ from retinanet_jax.data.sources import Annotated, Concatenation, IdentifiedSourc
 from retinanet_jax.data.splits import Part, parse_part
 
 
+def load_datasets(data_config: Any) -> tuple[Dataset, Dataset]:
+    """The training set and the evaluation set of a config.DataConfig."""
+    train_set = load_training_set(data_config)
+    return train_set, load_dataset(data_config, data_config.eval_split)
+
+
 def load_training_set(data_config: Any) -> Dataset:
     """The training set of `data_config` (config.DataConfig): train_split and the datasets of `mix`.
 

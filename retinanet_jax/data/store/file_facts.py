@@ -20,6 +20,7 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.check_split import ImageFacts
 from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
 from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
+from retinanet_jax.runtime.cores import available_cores
 
 # Files that may be annotations or images; others, such as logs, do not count as changes.
 _SUFFIXES = (".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".names", ".data")
@@ -159,7 +160,7 @@ def _in_threads(
     waiting: list[tuple[Path, Stamp]],
 ) -> Iterator[tuple[tuple[Path, Stamp], ImageFacts | DataError]]:
     progress = tqdm(total=len(waiting), desc="checking images", unit="image", disable=None, delay=1)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, progress:
+    with ThreadPoolExecutor(min(8, available_cores())) as pool, progress:
         for start in range(0, len(waiting), _AHEAD):
             some = waiting[start : start + _AHEAD]
             for item, found in zip(some, pool.map(_inspect, [p for p, _ in some]), strict=True):
