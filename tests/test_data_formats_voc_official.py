@@ -17,6 +17,7 @@ from retinanet_jax.data.formats import voc_official
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.store import voc_release as voc
 from retinanet_jax.data.store.array_record import read_source_file
+from retinanet_jax.data.store.voc_source import voc_objects
 from retinanet_jax.metrics.voc import voc_average_precision
 
 # COCO's names of VOC's classes.
@@ -139,7 +140,7 @@ def test_round_trip_scores_one(data_dir, tmp_path):
     truth = dataset.ground_truth()
     assert len(truth["images"]) == 29
     assert sum(a["difficult"] for a in truth["annotations"]) > 0
-    objects = voc.voc_objects(truth, dataset.categories)
+    objects = voc_objects(truth, dataset.categories)
     detections, order = [], []
     for i in range(29):
         example = dataset.source[i]

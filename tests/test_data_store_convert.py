@@ -11,7 +11,8 @@ from releases import write_voc
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.store.array_record import TfdsSource, open_builder
 from retinanet_jax.data.store.convert import convert_tfrecord, masked_crc32c, read_tfrecord
-from retinanet_jax.data.store.voc_release import VocSource, prepare_voc
+from retinanet_jax.data.store.voc_release import prepare_voc
+from retinanet_jax.data.store.voc_source import VocSource
 
 # Written by tf.io.TFRecordWriter of TensorFlow 2.21: b"retinanet", then b"".
 BY_TENSORFLOW = bytes.fromhex(

@@ -26,7 +26,8 @@ from retinanet_jax.data.store.coco_release import RELEASES, prepare_coco
 from retinanet_jax.data.store.official_archives import ARCHIVES
 from retinanet_jax.data.store.tfds_bridge import coco_features
 from retinanet_jax.data.store.voc_release import RELEASES as VOC_RELEASES
-from retinanet_jax.data.store.voc_release import VocSource, prepare_voc, voc_features
+from retinanet_jax.data.store.voc_release import prepare_voc, voc_features
+from retinanet_jax.data.store.voc_source import VocSource
 from retinanet_jax.runtime import download as download_lib
 from retinanet_jax.runtime.download import DownloadError
 
@@ -137,7 +138,7 @@ def test_2014_is_the_same_by_another_name(shared_dir, tmp_path):
     assert split_sizes(folder) == {"train": 24, "validation": 40, "test": 5}
     dataset = load_dataset(settings("coco2014", tmp_path / "tfds"), "validation[:7]")
     assert len(dataset.source) == len(dataset.ground_truth()["images"]) == 7
-    with pytest.raises(DataError, match=r"coco/2017; set.*--dataset=coco --source"):
+    with pytest.raises(DataError, match=r"coco/2017; add --download.*--dataset=coco --source"):
         load_dataset(settings("coco", tmp_path / "tfds"), "validation")
 
 

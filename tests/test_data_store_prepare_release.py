@@ -5,7 +5,7 @@ from data_settings import data_settings
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.store import prepare_release
+from retinanet_jax.data.store import prepare_release, voc_release
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,7 @@ def test_download_fetches_into_the_data_directory(tmp_path, monkeypatch):
         calls.append((year, source, data_dir))
         return data_dir / year
 
-    years = {"voc": (prepare, ("2007", "2012"))}
-    monkeypatch.setattr(prepare_release, "_YEARS", years)
+    monkeypatch.setattr(voc_release, "prepare_voc", prepare)
     prepare_release.download_dataset("voc", str(tmp_path))
     assert calls == [(year, tmp_path / "downloads/voc", tmp_path) for year in ("2007", "2012")]
     prepare_release.download_dataset("folder", str(tmp_path))  # has nothing to download

@@ -19,7 +19,7 @@ from retinanet_jax.data.splits import KINDS, parse_split, split_range
 from retinanet_jax.data.store.array_record import TfdsSource, read_source_file
 from retinanet_jax.data.store.folder_index import FolderSource
 from retinanet_jax.data.store.prepare_release import TFDS_DATA_DIR, download_size
-from retinanet_jax.data.store.voc_release import VocSource
+from retinanet_jax.data.store.voc_source import VocSource
 from retinanet_jax.runtime.user_folders import expand_user
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.input_pipeline import eval_batches
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.store.voc_release import voc_objects
+from retinanet_jax.data.store.voc_source import voc_objects
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
 from retinanet_jax.runtime.mesh import fetch, for_this_process, gathered, prefetch_to_device

@@ -9,10 +9,9 @@ import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 from google.protobuf import json_format
 from jaxtyping import Float, Int
 from tqdm import tqdm
@@ -55,6 +54,8 @@ class TfdsSource:
     def __init__(self, folder: Path, split: str, cache_dir: str | Path):
         self.folder, self.split = Path(folder), split
         self._cache_dir = expand_user(cache_dir)
+        import tensorflow_datasets as tfds  # here: a folder read in place does not need it
+
         builder = open_builder(self.folder)
         self.name = parse_split(split)[0]
         if self.name not in builder.info.splits:
@@ -188,12 +189,14 @@ def _orientation(record: dict) -> int:
     return int(record.get("image/orientation", 1))
 
 
-def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.DatasetBuilder:
-    """The read-only builder of a prepared folder.
+def open_builder(folder: Path, file_format: str = "array_record") -> Any:
+    """The read-only tfds.core.DatasetBuilder of a prepared folder.
 
     Raises:
       DataError: it is not a prepared dataset, or its records are in another format.
     """
+    import tensorflow_datasets as tfds
+
     try:
         builder = tfds.builder_from_directory(os.fspath(folder))
     except (OSError, ValueError, KeyError, json_format.Error) as error:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.store.array_record import TfdsSource, open_builder, write_index
 from retinanet_jax.data.store.complete_folder import prepare_once
-from retinanet_jax.data.store.voc_release import VocSource
+from retinanet_jax.data.store.voc_source import VocSource
 
 _INFO = "dataset_info.json"
 

@@ -3,21 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from retinanet_jax.data.store import coco_release, voc_release
-from retinanet_jax.data.store.coco_release import prepare_coco
-from retinanet_jax.data.store.official_archives import ARCHIVES, Release
-from retinanet_jax.data.store.voc_release import prepare_voc
 from retinanet_jax.runtime.user_folders import expand_user
 
 TFDS_DATA_DIR = "~/tensorflow_datasets"  # TFDS's own default
 _YEARS = {
-    "coco": (prepare_coco, ("2017",)),
-    "coco2014": (prepare_coco, ("2014",)),
-    "voc": (prepare_voc, ("2007", "2012")),
-    "voc2007": (prepare_voc, ("2007",)),
-    "voc2012": (prepare_voc, ("2012",)),
+    "coco": ("2017",),
+    "coco2014": ("2014",),
+    "voc": ("2007", "2012"),
+    "voc2007": ("2007",),
+    "voc2012": ("2012",),
 }
-NAMES = tuple(_YEARS)
 
 
 def prepare_dataset(
@@ -38,26 +33,28 @@ def prepare_dataset(
       DataError: names the file, the field and the fix.
       DownloadError: a download failed.
     """
-    prepare, years = _YEARS[name]
-    for year in years:
+    # Imported here: only preparing writes records by TFDS, whose import takes a second.
+    from retinanet_jax.data.store.coco_release import prepare_coco
+    from retinanet_jax.data.store.voc_release import prepare_voc
+
+    prepare = prepare_coco if name.startswith("coco") else prepare_voc
+    for year in _YEARS[name]:
         yield prepare(year, source, data_dir, on_error, splits=splits, download=download)
 
 
 def download_size(name: str) -> int:
     """Bytes of the archives of a dataset with public annotations; the records need as many."""
+    from retinanet_jax.data.store import coco_release, voc_release
+    from retinanet_jax.data.store.official_archives import ARCHIVES
+
+    module = coco_release if name.startswith("coco") else voc_release
     archives = {
         part.archive
-        for release in _releases(name)
-        for split in release.usual
-        for part in release.splits[split]
+        for year in _YEARS[name]
+        for split in module.RELEASES[year].usual
+        for part in module.RELEASES[year].splits[split]
     }
     return sum(ARCHIVES[archive].size for archive in archives)
-
-
-def _releases(name: str) -> list[Release]:
-    prepare, years = _YEARS[name]
-    releases = coco_release.RELEASES if prepare is prepare_coco else voc_release.RELEASES
-    return [releases[year] for year in years]
 
 
 def download_dataset(name: str, root: str) -> None:
@@ -66,7 +63,7 @@ def download_dataset(name: str, root: str) -> None:
     Archives are kept in DATA_DIR/downloads/NAME; a download that was interrupted resumes.
 
     Args:
-      name: one of NAMES; others have nothing to download.
+      name: a `data.name`; others than COCO and VOC have nothing to download.
       root: `data.root`; '' is the default directory.
 
     Raises: as prepare_dataset.

@@ -6,8 +6,6 @@ parsing together, during which no other thread runs Python.
 
 from typing import Any
 
-from tensorflow_datasets.proto import tf_example_pb2
-
 _OBJECTS = "objects/"
 
 
@@ -20,6 +18,9 @@ def parse_record(data: bytes) -> dict[str, Any]:
     Raises:
       google.protobuf.message.DecodeError: it is not a tf.train.Example.
     """
+    # Imported here: a folder read in place does not need TFDS.
+    from tensorflow_datasets.proto import tf_example_pb2
+
     record: dict[str, Any] = {}
     objects: dict[str, list] = {}
     for name, feature in tf_example_pb2.Example.FromString(data).features.feature.items():
