@@ -117,7 +117,7 @@ def test_a_peer_with_another_result_is_an_error(scripts):
 
 
 TINY = """
-from retinanet_jax.config import default_config
+from retinanet_jax.config.settings import default_config
 
 def get_config(variant=""):
     config = default_config()

@@ -205,9 +205,7 @@ def test_the_cache_does_not_grow_with_edits(settings, folder, tmp_path):
     assert sizes[0] == sizes[-1] and len(sizes[0]) == 4
 
 
-def test_a_cache_that_is_broken_or_cannot_be_written_is_done_without(
-    settings, folder, tmp_path, caplog
-):
+def test_a_broken_or_read_only_cache_is_not_needed(settings, folder, tmp_path, caplog):
     expected = load_dataset(settings, "train").ground_truth()
     for path in (tmp_path / "cache").rglob("*.npz"):
         path.write_bytes(path.read_bytes()[:50])

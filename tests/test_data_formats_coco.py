@@ -224,7 +224,7 @@ def test_fatal_errors_stop_in_both_modes(case, on_error, read):
         read(data, on_error)
 
 
-def test_whatever_can_be_read_can_be_told(read):
+def test_errors_of_deeply_nested_values_are_short(read):
     """Lists nested about as deep as Python's own limit: the message must not be what fails."""
     text = json.dumps(content())
     for depth in range(850, 1000):
@@ -235,7 +235,7 @@ def test_whatever_can_be_read_can_be_told(read):
 @pytest.mark.parametrize(
     "text", ["", "[]", "null", '{"images": [', "\x00", "[" * 100_000, "9" * 5000]
 )
-def test_what_is_no_annotation_file(text, read):
+def test_invalid_annotation_files_are_errors(text, read):
     with pytest.raises(DataError, match=r"instances_train\.json"):
         read(text, "skip")
 

@@ -299,7 +299,7 @@ def test_broken_objects_are_listed_together(small):
         ("000009", "missing image"),
     ],
 )
-def test_a_name_that_cannot_be_in_the_image_set_is_named(small, name, reason):
+def test_an_invalid_name_in_the_image_set_is_named(small, name, reason):
     path = small / "ImageSets/Main/test.txt"
     path.write_text(f"000001\n{name} -1\n")
     with pytest.raises(DataError, match=name) as caught:

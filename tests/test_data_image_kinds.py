@@ -283,6 +283,6 @@ def test_every_kind_goes_through_preparation_with_its_pixels(prepared):
         assert prepared.source.image_size(i) == (HEIGHT, WIDTH)
 
 
-def test_animations_are_told(prepared):
+def test_animations_are_counted(prepared):
     assert "5 x animated, the first image taken" in prepared.notes
     assert "tiff of pages.jpg" in prepared.notes

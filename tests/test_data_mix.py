@@ -97,12 +97,12 @@ def test_repeated_images_are_augmented_anew(cells, tmp_path):
     assert len(flips) == 10 and flips.any() and not flips.all()
 
 
-def test_without_a_mixture_the_data_set_is_what_it_was(cells, tmp_path):
+def test_without_a_mixture_the_dataset_is_unchanged(cells, tmp_path):
     dataset = load_training_set(config(cells[0], tmp_path / "c"))
     assert dataset.name.endswith("main train") and len(dataset.source) == 6
 
 
-def test_a_category_that_the_main_data_set_does_not_know_is_named(cells, tmp_path):
+def test_an_unknown_category_is_named(cells, tmp_path):
     main, more = cells
     with pytest.raises(DataError) as caught:
         load_training_set(config(more, tmp_path / "c", f"folder:{main}:train", train="val"))
@@ -111,7 +111,7 @@ def test_a_category_that_the_main_data_set_does_not_know_is_named(cells, tmp_pat
     assert "leave it out of data.mix" in text
 
 
-def test_a_failing_image_and_a_batch_tell_the_data_set(cells, tmp_path):
+def test_errors_and_batches_name_the_dataset(cells, tmp_path):
     main, more = cells
     mixture = load_training_set(config(main, tmp_path / "c", f"folder:{more}:val"))
     batches = batches_of(mixture, 10)
@@ -155,7 +155,7 @@ def test_parts_are_parsed():
         "folder:x:train*-1",
     ],
 )
-def test_what_is_no_part_is_told_with_the_fix(text):
+def test_an_invalid_part_is_an_error_with_the_fix(text):
     with pytest.raises(DataError, match=r"write|take"):
         parse_part(text)
     with pytest.raises(ValueError, match="data"):

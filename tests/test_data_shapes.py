@@ -145,7 +145,7 @@ EASY_IMAGES = [
 ]
 
 
-def test_the_easy_data_set_stays_what_it_was(source):
+def test_the_easy_dataset_is_unchanged(source):
     for index, (pixel, labels, corners) in enumerate(EASY_IMAGES):
         example = source[index]
         assert example.labels.tolist() == labels

@@ -173,7 +173,7 @@ def test_slices_restrict_images_and_ground_truth(folder, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["val[:0]", "val[9:]", "val[", "val+train", "all", "", "../val"])
-def test_splits_that_cannot_be(folder, tmp_path, split):
+def test_invalid_splits_are_errors(folder, tmp_path, split):
     with pytest.raises(DataError):
         load_dataset(data_settings("folder", folder, tmp_path / "cache"), split)
 
@@ -234,7 +234,7 @@ def test_strict_lists_all_images_that_do_not_decode(folder, tmp_path):
     assert all(f"image id {7 * i}" in str(caught.value) for i in (1, 3, 5))
 
 
-def test_a_class_without_a_box_to_learn_from_is_told(folder, tmp_path, caplog):
+def test_a_class_without_a_box_is_logged(folder, tmp_path, caplog):
     """As exports write it that put a group of classes, or a background, first."""
     for path in (folder / "annotations").iterdir():
         content = json.loads(path.read_text())
@@ -282,7 +282,7 @@ prepare_once(data_dir, data_dir / "x", write)
 """
 
 
-def test_two_processes_prepare_one_data_set(folder, tmp_path):
+def test_two_processes_prepare_one_dataset(folder, tmp_path):
     cache_dir = tmp_path / "cache"
     processes = [python(PREPARE, folder, cache_dir) for _ in range(2)]
     printed = {process.communicate(timeout=60)[0].strip() for process in processes}
@@ -305,14 +305,14 @@ def test_a_killed_preparation_leaves_nothing_that_is_used(tmp_path):
     assert not list(tmp_path.glob(".incomplete*"))
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+def test_a_read_only_cache_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file.*set data\.cache_dir"):
         once.prepare_once(tmp_path / "file", tmp_path / "file/x", lambda path: None)
 
 
 @pytest.mark.parametrize("kind", [OSError, RuntimeError])
-def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, kind):
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, kind):
     """ArrayRecord's writer raises RuntimeError with the system's words in it."""
 
     def write(temporary):
@@ -426,7 +426,7 @@ def test_official_annotations_of_a_folder_override_its_own(folder, tmp_path):
         ("images", "id", 100, "id 100 is used twice"),
     ],
 )
-def test_faulty_official_annotations_are_named(folder, tmp_path, section, field, value, named):
+def test_invalid_official_annotations_are_named(folder, tmp_path, section, field, value, named):
     other = tmp_path / "official.json"
     content = json.loads((folder / "annotations/instances_val.json").read_text())
     content[section][2][field] = value

@@ -88,7 +88,7 @@ def test_records_stay_the_same(original, tfrecord, tmp_path):
     assert convert_tfrecord(tfrecord, tmp_path / "new") == folder
 
 
-def test_reading_a_tfrecord_data_set_names_the_command(tfrecord, tmp_path):
+def test_reading_a_tfrecord_dataset_names_the_command(tfrecord, tmp_path):
     with pytest.raises(DataError, match=rf"prepare --convert={tfrecord} --data_dir=NEW"):
         TfdsSource(tfrecord, "test", tmp_path)
 
@@ -104,7 +104,7 @@ def test_both_formats_side_by_side_need_no_conversion(original, tmp_path):
         convert_tfrecord(original, tmp_path / "new")
 
 
-def test_faults_are_named_and_leave_nothing(original, tfrecord, tmp_path):
+def test_errors_are_named_and_leave_nothing(original, tfrecord, tmp_path):
     with pytest.raises(DataError, match="array_record, not tfrecord"):
         convert_tfrecord(original, tmp_path / "new")
     with pytest.raises(DataError, match="is where the TFRecord dataset lies; give another"):

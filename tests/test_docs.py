@@ -164,7 +164,7 @@ RUN = [
     ("docs/your_data.md", "retinanet-jax inspect", ("--config.data.cache_dir=cache",)),
     (
         "docs/your_data.md",
-        "retinanet-jax train --config=experiments/folder.py:small",
+        "retinanet-jax train --config=folder:small",
         (*SHORT, NO_WEIGHTS),
     ),
     ("docs/sweeps.md", "retinanet-jax sweep", ("--print_commands",)),

@@ -81,6 +81,25 @@ def test_a_sweep_that_is_stopped_stops_its_workers_first(tmp_path, in_path, monk
     assert not (tmp_path / "gamma=2/started").exists()
 
 
+def test_ctrl_c_reaches_all_processes_and_the_workers_save(tmp_path, in_path):
+    """A terminal sends SIGINT to the whole group; submitit's process would kill its job then."""
+    program = (
+        "import sys, stand_in_work, sweeps\n"
+        "from retinanet_jax.sweep import workers\n"
+        "workers.Work = stand_in_work.EndlessWork\n"
+        "sys.exit(sweeps.run(*sys.argv[1:]))\n"
+    )
+    words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0", "--launcher=workers"]
+    command = [sys.executable, "-c", program, *words, "--workers=1"]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    wait_for((tmp_path / "gamma=0/started").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == EXIT_CODE, errors
+    assert "stopped by SIGINT; the same command resumes" in errors
+    assert (tmp_path / "gamma=0/saved").exists()
+
+
 def test_a_worker_stops_if_its_sweep_is_killed(tmp_path, in_path):
     (tmp_path / "trial").mkdir()
     owner = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

@@ -16,6 +16,7 @@ from small import small_config
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.mix import load_datasets
 from retinanet_jax.data.sources import Annotated
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.predict import make_predict_fn, read_variables
@@ -26,7 +27,7 @@ from retinanet_jax.training.evaluation import Evaluation, evaluate
 from retinanet_jax.training.loop import DivergenceError
 from retinanet_jax.training.run import evaluate_workdir, train_and_evaluate
 from retinanet_jax.training.run_checks import evaluation_warnings
-from retinanet_jax.training.setup import RunCache, load_datasets
+from retinanet_jax.training.setup import RunCache
 from retinanet_jax.training.step import TrainState
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]

@@ -1,7 +1,7 @@
-"""Zip and tar archives read in place: a member is a path that one can open, as pathlib's are.
+"""Zip and tar archives read in place: a member has the interface of a pathlib.Path.
 
-Nothing is extracted and members are found by their names alone, so that no name in an archive can
-lead out of it. Several threads may read members of one archive.
+Nothing is extracted, and members are found by name alone: a name in an archive cannot lead out of
+it. Several threads may read members of one archive.
 """
 
 import abc
@@ -28,11 +28,11 @@ class OpenArchive(abc.ABC):
 
     @abc.abstractmethod
     def open(self, name: str) -> io.BufferedIOBase:
-        """A member to read; KeyError if it is not there, OSError if it is damaged."""
+        """A member to read; KeyError if it is missing, OSError if it is damaged."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Closes the file; no member can be read any more."""
+        """Closes the file, after which members cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,14 +72,14 @@ class Dataset:
 def load_dataset(data_config: Any, split: str) -> Dataset:
     """The dataset that `data_config` (config.DataConfig) names.
 
-    shapes: 'train' or 'validation', drawn on the fly. folder: the splits of its annotation files,
-    prepared first if they are not yet. coco and coco2014: the splits of TFDS `coco/2017` and
-    `coco/2014`. voc: 'train' (trainval of 2007 and 2012) or 'test' (2007). voc2007 and voc2012: the
-    splits of TFDS `voc/2007` and `voc/2012`, and 'trainval'. Slices such as 'train[:90%]' or
-    'validation[:32]' count in the order of the records.
+    shapes: 'train' or 'validation', drawn on the fly. folder: the splits on disk, or a part of the
+    training split held out for validation (see data/folder.py). coco and coco2014: the splits of
+    TFDS `coco/2017` and `coco/2014`. voc: 'train' (trainval of 2007 and 2012) or 'test' (2007).
+    voc2007 and voc2012: the splits of TFDS `voc/2007` and `voc/2012`, and 'trainval'. Slices such
+    as 'train[:90%]' or 'validation[:32]' count in the order of the records.
 
     Raises:
-      DataError: data are missing or bad; names where, and what fixes it.
+      DataError: data are missing or invalid; names the place and the fix.
     """
     parse_split(split)
     if data_config.name not in LOADERS:
@@ -88,7 +88,7 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
 
 
 def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
-    """Makes a dataset known as `data.name` and as a kind of `data.mix`.
+    """Registers a dataset as a `data.name` and as a kind of `data.mix`.
 
     Args:
       name: of letters, digits and _.
@@ -102,7 +102,7 @@ def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
 def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
     """The part of COCO's instances JSON that belongs to the images of a source.
 
-    Annotation ids are numbered anew if one of them is 0, which pycocotools takes for "no match".
+    Annotation ids are renumbered if one of them is 0, which pycocotools reads as "no match".
 
     Raises:
       DataError: an image of the source is not in the annotations.
@@ -138,7 +138,7 @@ def _image_record(source: TfdsSource, number: int, categories: Categories) -> Im
 
 def _shapes(data_config: Any, split: str) -> Dataset:
     settings, name = data_config.shapes, parse_split(split)[0]
-    # Streams of images that differ in their seeds share no image.
+    # Streams with different seeds have different images.
     streams = {"train": (settings.num_train, 0), "validation": (settings.num_eval, 1)}
     if name not in streams:
         raise DataError("split", "shapes", "", f"has no split {name!r}", "take train or validation")
@@ -217,12 +217,12 @@ def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
     return (
         f"{name}: {len(empty)} of {len(boxes)} classes have no box and are not learned: "
         f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; take out of the categories "
-        "what is no class, such as a background or a group of classes: RetinaNet needs none"
+        "entries that are not classes, such as a background or a group of classes"
     )
 
 
 def _stored(folders: Iterable[Path]) -> tuple[str, Report]:
-    """What was skipped or changed when these were prepared, each told once: notes and report."""
+    """Notes and report of what was skipped or changed when folders were prepared, each once."""
     found = {folder: read_source_file(folder) for folder in folders}
     stored = {folder: file.report for folder, file in found.items() if file}
     notes = [report.notes(str(folder)) for folder, report in stored.items()]
@@ -252,8 +252,8 @@ def _coco(data_config: Any, split: str) -> Dataset:
         )
         return rebuild([source], categories)
 
-    name, told = f"coco/{year} {split}", _stored([folder])
-    return Dataset(source, categories, functools.cache(truth), name, *told)
+    name, counted = f"coco/{year} {split}", _stored([folder])
+    return Dataset(source, categories, functools.cache(truth), name, *counted)
 
 
 def _voc(data_config: Any, split: str) -> Dataset:
@@ -279,8 +279,8 @@ def _voc(data_config: Any, split: str) -> Dataset:
             annotation["difficult"] = annotation["iscrowd"]
         return restrict(content, source, data_config.name)
 
-    name, told = f"{data_config.name} {split}", _stored([part.folder for part in parts])
-    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), name, *told)
+    name, counted = f"{data_config.name} {split}", _stored([part.folder for part in parts])
+    return Dataset(source, VOC_CATEGORIES, functools.cache(truth), name, *counted)
 
 
 def _check_voc_names(source: VocSource) -> None:

@@ -1,7 +1,7 @@
-"""A folder of one's own, in any layout, read in place.
+"""A folder of images in any layout, read in place.
 
-Its annotations are read and its images decoded once. An index of sizes and boxes in the cache then
-stands for both, until a file is added, removed or changed.
+Annotations are read, and images decoded, once. An index of sizes and boxes in the cache replaces
+both at the next start, until a file is added, removed or changed.
 """
 
 import contextlib

@@ -62,7 +62,7 @@ class ExampleSource:
 def dataset_of(
     make: Callable[[int], Example], count: int, categories: Categories, name: str
 ) -> Dataset:
-    """A Dataset of make(0) to make(count - 1), whose ids have to differ; see ExampleSource.
+    """A Dataset of make(0) to make(count - 1), whose ids must differ; see ExampleSource.
 
     It is scored against the boxes of the examples; crowds count neither as found nor as missed.
 

@@ -1,4 +1,4 @@
-"""Several datasets trained on as one: categories joined by name, images repeated."""
+"""Training on several datasets: categories matched by name, images repeated."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,15 +14,21 @@ from retinanet_jax.data.sources import Annotated, Concatenation, IdentifiedSourc
 from retinanet_jax.data.splits import Part, parse_part
 
 
-def load_training_set(data_config: Any) -> Dataset:
-    """What `data_config` (config.DataConfig) says to train on: train_split, and what `mix` adds.
+def load_datasets(data_config: Any) -> tuple[Dataset, Dataset]:
+    """The training set and the evaluation set of a config.DataConfig."""
+    train_set = load_training_set(data_config)
+    return train_set, load_dataset(data_config, data_config.eval_split)
 
-    An epoch has every image of train_split once and of each other dataset as often as it says,
-    each time augmented anew. The categories are those of train_split; the others' are found among
-    them by name, whatever their ids.
+
+def load_training_set(data_config: Any) -> Dataset:
+    """The training set of `data_config` (config.DataConfig): train_split and the datasets of `mix`.
+
+    An epoch has each image of train_split once and each image of another dataset as often as its
+    factor, with new augmentation each time. The categories are those of train_split; those of the
+    others are matched by name.
 
     Raises:
-      DataError: data are missing or bad; or one of the others has a category of another name.
+      DataError: data are missing or invalid, or another dataset has an unknown category.
     """
     main = load_dataset(data_config, data_config.train_split)
     parts = [(main, 1)]
@@ -36,7 +42,7 @@ def load_training_set(data_config: Any) -> Dataset:
 def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
     """Datasets with the same categories as one, each repeated a number of times.
 
-    It is for training: image ids may occur more than once, and there is no ground truth.
+    For training only: image ids may repeat, and there is no ground truth.
     """
     source = Mixture([dataset for dataset, times in parts for _ in range(times)])
     name = " + ".join(
@@ -51,7 +57,7 @@ def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
 
 
 class Mixture(Concatenation):
-    """Several datasets one after the other, which tells of an image where it came from."""
+    """Several datasets one after the other; knows which one an image is from."""
 
     def __init__(self, datasets: Sequence[Dataset]):
         super().__init__([dataset.source for dataset in datasets])
@@ -90,7 +96,7 @@ class Relabelled:
 
 
 def _config_of(part: Part, data_config: Any) -> Any:
-    """The settings that load a part as if it were the whole data."""
+    """The settings that load a part alone."""
     return dataclasses.replace(
         data_config,
         name=part.kind,

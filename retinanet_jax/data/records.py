@@ -59,7 +59,7 @@ class ImageRecord:
       path: of the file.
       height, width: in pixels, after the pixels were turned by `orientation`.
       annotations: the objects.
-      orientation: EXIF orientation by which the decoded pixels have to be turned; 1 is as stored.
+      orientation: EXIF orientation by which the decoded pixels are turned; 1 is as stored.
     """
 
     id: int
@@ -81,7 +81,7 @@ class ImageRecord:
         return np.array([a.label for a in self.annotations], np.int32)
 
     def crowd(self) -> Bool[np.ndarray, " m"]:
-        """True where a box stands for a region of many objects."""
+        """True where a box is a region of many objects."""
         return np.array([a.crowd for a in self.annotations], bool)
 
 

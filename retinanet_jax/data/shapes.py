@@ -26,7 +26,7 @@ MAX_BOX_IOU = 0.35  # between two boxes: well below the thresholds of matching a
 MIN_CONTRAST = 110.0  # distance of a fill from the ground beneath it, of 255 * sqrt(3) at most
 PLACING_TRIES = 8
 UPRIGHT = -np.pi / 2  # the angle at which stars and triangles stand on their feet
-MAX_TILT = np.pi / 12  # to either side: a small network tells upright shapes apart in minutes
+MAX_TILT = np.pi / 12  # to either side: a small network learns upright shapes in minutes
 SUPERSAMPLING = 4  # masks are drawn that much larger; boxes are exact to its reciprocal in pixels
 
 # Eye sensitivity: green counts more than red, red more than blue. Sums to 3.
@@ -53,8 +53,8 @@ class Difficulty:
       size_range: lowest and highest longest side of a shape, over the shorter side of the image.
       imbalance: how many times as often as the last class the first one is drawn; those between
         fall geometrically. 1: all alike.
-      distractors: things in the classes' colours that are no objects (bars, crosses, chevrons, half
-        discs), so many in each image, beneath the shapes.
+      distractors: things in the classes' colours that are not objects (bars, crosses, chevrons,
+        half discs), so many in each image, beneath the shapes.
 
     Raises:
       ValueError: for an impossible value; the message names the field and what to write.
@@ -172,7 +172,7 @@ class ShapesSource:
         return cv2.merge(list((image + np.float32(0.5)).astype(np.uint8))), shapes
 
     def _place(self, index: int) -> tuple[np.random.Generator, np.ndarray, list[Shape]]:
-        """The generator that goes on to paint; the ground, channels first; the shapes, not painted.
+        """The generator for the paint; the background, channels first; the shapes, not painted.
 
         Chance is drawn in this order: ground, places, paint. Objects need no paint.
         """

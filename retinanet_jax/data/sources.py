@@ -1,4 +1,4 @@
-"""What a source of images is, and parts and sequences of sources."""
+"""The protocol of a source of images; slices and concatenations of sources."""
 
 import bisect
 import itertools
@@ -12,10 +12,10 @@ from retinanet_jax.data.pipeline.batch import Example
 
 
 class Annotated(NamedTuple):
-    """What is annotated on one image, without its pixels.
+    """The annotations of one image, without its pixels.
 
-    Boxes are xyxy in pixels of the image as it is stored, `size` is its (height, width); `areas`
-    are those of the objects as annotated, in square pixels.
+    Boxes are xyxy in pixels of the image as its source reads it, `size` is its (height, width);
+    `areas` are those of the objects as annotated, in square pixels.
     """
 
     boxes: Float[np.ndarray, "m 4"]
@@ -45,7 +45,7 @@ class IdentifiedSource(Source, Protocol):
     """A source that knows the ids of its images without decoding them."""
 
     def image_id(self, index: int) -> int:
-        """The id that detections of this image carry."""
+        """The image id of its detections."""
 
 
 class Slice:

@@ -34,13 +34,13 @@ def _match(split: str) -> re.Match | None:
 
 
 def split_range(split: str, length: int) -> range:
-    """The record numbers that a split of `length` records, or a slice of one, stands for.
+    """The record numbers of a split of `length` records, or of a slice of one.
 
     Numbers and percentages count from the end where they are negative; percentages are rounded to
     the closest record, as TFDS does.
 
     Raises:
-      DataError: nothing is left.
+      DataError: the slice is empty.
     """
     _, start, stop = parse_split(split)
     numbers = range(length)[slice(_record(start, length), _record(stop, length))]

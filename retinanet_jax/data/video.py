@@ -27,7 +27,7 @@ def is_video(path: str | Path) -> bool:
 
 
 class Video:
-    """The frames of a video, RGB, upright as its rotation mark says; each iteration reads it anew.
+    """The frames of a video, RGB, upright as its rotation mark says; each iteration reads it again.
 
     Attributes:
       path: the file.

@@ -102,7 +102,7 @@ class Detector:
                 latest where the run was not evaluated.
             batch_size: images at a time of a sequence or stream; by default 8, on a CPU 1.
             canvas: 'few' or 'tight' in place of config.pipeline.eval_canvas. An imported network
-                has 'tight', exact to the last digit and compiled anew for every image size; 'few'
+                has 'tight', exact to the last digit and compiled again for every image size; 'few'
                 compiles twice for any number of sizes.
 
         Raises:
@@ -137,7 +137,7 @@ class Detector:
         return cls(*found[:3], batch_size=batch_size, canvas=canvas)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
-        """The same network with other values in config.postprocess; it compiles anew.
+        """The same network with other values in config.postprocess; it compiles again.
 
         >>> detector.with_postprocess(score_threshold=0.001, max_detections=300)  # doctest: +SKIP
         """

@@ -31,7 +31,7 @@ def keep_best(workdir: Path, step: int, summary: Mapping[str, float | None]) -> 
         return False
     folder = results.parent / "checkpoints"
     target, temporary = folder / str(step), folder / f".{step}"
-    # Renamed when complete; what a killed run left is copied anew.
+    # Renamed when complete; what a killed run left is copied again.
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(workdir / "checkpoints" / str(step), temporary, copy_function=_link)
     shutil.rmtree(target, ignore_errors=True)

@@ -17,11 +17,8 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import UInt32
 
-from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.retinanet import build_model, trainable_mask
-from retinanet_jax.data.dataset import Dataset, load_dataset
-from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.predict import PredictFn, make_predict_fn
@@ -189,6 +186,9 @@ class RunCache:
     """
 
     def __init__(self):
+        # Imported here: a network alone needs no packages for data.
+        from retinanet_jax.data.mix import load_datasets
+
         # Only the latest: runs follow each other, and datasets may be large.
         self.datasets = functools.lru_cache(1)(load_datasets)
         self._functions = functools.lru_cache(1)(compile_functions)
@@ -196,9 +196,3 @@ class RunCache:
     def functions(self, config: Config, num_classes: int, mesh: Mesh) -> CompiledFunctions:
         """`compile_functions`, or those of the last run if they are the same."""
         return self._functions(compilation_key(config), num_classes, mesh)
-
-
-def load_datasets(data_config: DataConfig) -> tuple[Dataset, Dataset]:
-    """The training set and the evaluation set of a config."""
-    train_set = load_training_set(data_config)
-    return train_set, load_dataset(data_config, data_config.eval_split)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.contestants import serve, time_calls
 from retinanet_jax.config.settings import Config
+from retinanet_jax.data.mix import load_datasets
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.compilation_cache import keep_compilations
 from retinanet_jax.runtime.mesh import make_mesh
@@ -17,7 +18,7 @@ from retinanet_jax.training.evaluation import evaluate
 from retinanet_jax.training.loop import Hooks, run_steps
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.run_log import RunLog
-from retinanet_jax.training.setup import RunCache, load_datasets, make_setup
+from retinanet_jax.training.setup import RunCache, make_setup
 
 
 def trials(folder: Path) -> Callable[[], None]:

@@ -27,7 +27,7 @@ SKIPPED_OBJECT = "object of a skipped image"
 
 
 class ImageFacts(NamedTuple):
-    """What an image file says of itself.
+    """Size, orientation and peculiarities of an image file.
 
     size: (height, width) in pixels as stored.
     orientation: EXIF orientation, 1 .. 8.
@@ -189,7 +189,7 @@ class _Checker:
 
 
 def orientation_of(image: RawImage, facts: ImageFacts, exif: str) -> int:
-    """The orientation by which the pixels have to be turned so that the boxes belong to them.
+    """The orientation by which the pixels are turned so that the boxes fit them.
 
     Tools that run in a browser draw boxes on the image as shown, others on the stored one. 'auto'
     takes the reading that the annotated size fits. If both fit (turned by 180 degrees, mirrored,

@@ -1,4 +1,4 @@
-"""The categories of COCO (2014, 2017) and of Pascal VOC, as their annotations list them."""
+"""The categories of COCO (2014, 2017) and Pascal VOC, in the order of their annotations."""
 
 from retinanet_jax.data.records import Categories
 

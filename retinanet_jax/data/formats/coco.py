@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as run_lengths
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.archives import AnyPath
@@ -154,6 +153,8 @@ def outline_box(outline: Any) -> list[float] | None:
     """The bounding box [x, y, width, height] of COCO polygons or run lengths; None if invalid."""
     try:
         if isinstance(outline, dict):
+            from pycocotools import mask as run_lengths  # here: benchmarks of a network lack it
+
             height, width = outline["size"]
             if isinstance(outline["counts"], list):
                 outline = run_lengths.frPyObjects(outline, height, width)

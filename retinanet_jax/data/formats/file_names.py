@@ -15,7 +15,7 @@ BACKSLASHES, FOLDER_IN_NAME = "file name with \\ for /", "file name that include
 def find_image(
     folder: AnyPath, name: str, report: Report, where: str, *, root: Path | None = None
 ) -> AnyPath:
-    r"""The file that a name stands for; folder/name where nothing fits, which need not exist.
+    r"""The image file of a name; folder/name, which may not exist, where nothing fits.
 
     Names are tried as they are, with / for \, and relative to the parents of `folder` up to the
     parent of `root`: 'images/a.jpg' may stand for images/a.jpg in images/.
@@ -66,7 +66,7 @@ def check_name(name: str, path: AnyPath, where: str) -> None:
 
 
 def explain_missing(path: AnyPath) -> str:
-    """What may have been meant by an image file that does not exist; '' if nothing is close."""
+    """A file that an image file that does not exist may mean; '' if none is close."""
     name = path.name
     if "\\" in name:
         plain = path.parent / name.replace("\\", "/")

@@ -51,7 +51,7 @@ class Found(NamedTuple):
 def find_layout(root: Path, layout: str = AUTO) -> Found:
     """The first layout that fits a dataset's folder or file.
 
-    A folder that holds nothing but one folder is looked into.
+    A folder that contains nothing but one folder is searched, too.
 
     Args:
       root: of the dataset.
@@ -64,7 +64,8 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
     if not root.exists():
         raise DataError("missing folder", root, "", "is not there", "set data.root to a folder")
     if layout not in (AUTO, *FINDERS):
-        raise ValueError(f"data.layout: {layout!r} is not one of auto, {', '.join(FINDERS)}")
+        fix = f"write one of auto, {', '.join(FINDERS)}"
+        raise DataError("layout", "data.layout", "", f"is {layout!r}", fix)
     place = root
     for _ in range(3):
         errors: list[DataError] = []

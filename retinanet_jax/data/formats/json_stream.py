@@ -1,4 +1,4 @@
-"""JSON with long lists, read entry by entry: neither text nor entries are whole in memory.
+"""JSON with long lists, read entry by entry: the whole text is never in memory.
 
 COCO's instances_train2017.json is 470 MB, nine tenths of it polygons. `json.load` holds its text
 and all polygons at once; here an entry is cut down as soon as it has been read.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 _CHUNK = 1 << 20  # bytes
-_LONGEST_TAIL = 3  # of a number that goes on in the next chunk: 1|.5, 1|e5, 1.5|e+5
+_LONGEST_TAIL = 3  # of a number that continues in the next chunk: 1|.5, 1|e5, 1.5|e+5
 _decode_value = json.JSONDecoder().raw_decode
 
 
@@ -21,7 +21,7 @@ def load(file: io.BufferedIOBase, keep: Callable[[str, Any], Any]) -> Any:
     Those are the lists that are values of the outermost object, under their names in it.
 
     Raises:
-      ValueError: it is no JSON.
+      ValueError: it is not JSON.
       RecursionError: it is nested too deeply.
     """
     text = _Text(file)
@@ -62,7 +62,7 @@ def _list(text: "_Text", name: str, keep: Callable[[str, Any], Any]) -> list:
 
 
 class _Text:
-    """The text of a file, by and by; `_buffer[_at:]` is what was read and not used yet."""
+    """The text of a file in chunks; `_buffer[_at:]` has been read but not used."""
 
     def __init__(self, file: io.BufferedIOBase):
         self._file = file
@@ -73,7 +73,7 @@ class _Text:
         self._buffer = self._decoder.decode(head)
 
     def peek(self) -> str:
-        """The next character that is no space; empty at the end."""
+        """The next character that is not a space; empty at the end."""
         while True:
             while self._at < len(self._buffer):
                 if self._buffer[self._at] not in " \t\n\r":
@@ -83,7 +83,7 @@ class _Text:
                 return ""
 
     def expect(self, characters: str) -> str:
-        """Takes the next character, which has to be one of these."""
+        """Takes the next character, which must be one of these."""
         found = self.peek()
         if not found or found not in characters:
             raise self.error(f"Expecting {' or '.join(map(repr, characters))}")
@@ -107,11 +107,11 @@ class _Text:
             more = self._read_on()
 
     def error(self, message: str) -> ValueError:
-        """A ValueError that says where."""
+        """A ValueError with the position."""
         return ValueError(f"{message}: char {self._dropped + self._at}")
 
     def _read_on(self) -> bool:
-        # As much again as is left over: what does not fit is scanned anew a few times, not often.
+        # At least as much as is left over, so that a long value is scanned again only a few times.
         data = self._file.read(max(_CHUNK, len(self._buffer) - self._at))
         text = self._decoder.decode(data, final=not data)
         self._dropped += self._at

@@ -19,9 +19,9 @@ class SplitNames(NamedTuple):
 
 
 def find_split(wanted: str, available: Sequence[str]) -> str | None:
-    """The available split that a name stands for: itself, or one with a name of the same meaning.
+    """The available split of a name: itself, or one with a name of the same meaning.
 
-    'val' also stands for val2017 or val_1, if that is the only one.
+    'val' also matches val2017 or val_1, if that is the only one.
     """
     if wanted in available:
         return wanted

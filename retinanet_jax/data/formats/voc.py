@@ -90,7 +90,7 @@ def _image_id(name: str, path: AnyPath) -> int:
     """The digits of an image's name, which is that of a file in JPEGImages."""
     digits = "".join(letter for letter in name if letter.isdecimal())
     if not digits or len(digits) > 18 or "/" in name or "\0" in name:
-        what = f"{name!r} is no image's name"
+        what = f"{name!r} is not the name of an image"
         raise DataError("image set", path, name, what, "name images by number, such as 2008_000008")
     return int(digits)
 

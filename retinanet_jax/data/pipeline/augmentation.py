@@ -1,4 +1,4 @@
-"""Random augmentation of training examples: what there is, what is drawn, how it composes.
+"""Random augmentation of training examples: settings, random draws, composition.
 
 An augmented example is a pure function of its key (seed, epoch, index), never of the batch in which
 it lands. Every number has a place of its own among the draws of a key, so that switching one
@@ -23,7 +23,7 @@ Range = tuple[float | int, float | int]
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationConfig:
-    """What is done to training images. The default is the paper's: flips alone (section 4).
+    """Augmentation of training images. The default is the paper's: flips alone (section 4).
 
     In this order: a mosaic joins four images, or not; of each image the crop takes a window,
     which is resized to one of `scales`, times the scale jitter, and cut where it is larger than
@@ -42,7 +42,7 @@ class AugmentationConfig:
       crop: lowest and highest share of the height, and apart from it of the width, that a random
         window has (detectron2's RandomCrop of type relative_range); (1, 1): the whole image.
       min_visible_share: a box is dropped where cropping left less than this share of its area in
-        sight, for what is left seldom tells what it is. 0 keeps every box that is in sight.
+        sight: the rest seldom shows what it is. 0 keeps every box that is in sight.
       brightness, contrast, saturation: the factor is drawn from 1 - value to 1 + value, value in
         [0, 1]; 0 is off. See data/pipeline/color.py, also for the source and for the next.
       hue: the turn is drawn from -value to value, in whole turns, value in [0, 0.5]; 0 is off.

@@ -28,7 +28,7 @@ class Example(NamedTuple):
     crowd: marks boxes that stand for a region of many objects.
     areas: of the objects in square pixels of `image`; of their boxes where no outline is known.
     original_size: (height, width) in which the image is stored; None: that of `image`.
-    flip, color: what is left for the device to do, see Batch; None: nothing.
+    flip, color: augmentation that the device applies, see Batch; None: nothing.
     """
 
     image: UInt8[np.ndarray, "h w 3"] | Float32[np.ndarray, "h w 3"]
@@ -43,7 +43,7 @@ class Example(NamedTuple):
 
 
 def without_objects(image: UInt8[np.ndarray, "h w 3"], image_id: int = 0) -> Example:
-    """An image of which nothing is known."""
+    """An image without annotations."""
     objects = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0)
     return Example(image, *objects, image_id=image_id)
 
@@ -52,7 +52,7 @@ OBJECT_FIELDS = ("boxes", "labels", "crowd", "areas")  # of an Example: one row 
 
 
 class Batch(NamedTuple):
-    """What goes to the device: b images in the top left corners of equal canvases of zeros.
+    """The arrays sent to the device: b images in the top left corners of equal canvases of zeros.
 
     images: RGB, uint8; float32 up to 255 where resizing must not round (torchvision's).
     image_sizes: (height, width) of the image inside the canvas, in pixels.
@@ -104,7 +104,7 @@ class DroppedBoxes:
             self._by_image[image_id] = max(known, boxes - max_boxes)
         if warn:
             _log.warning(
-                "image %d has %d boxes, the batch holds %d: the largest are kept (said once); "
+                "image %d has %d boxes, the batch holds %d: the largest are kept (logged once); "
                 "raise max_boxes to keep all",
                 image_id,
                 boxes,

@@ -1,4 +1,4 @@
-"""From a dataset to batches of fixed shape: which examples, and what is done to each.
+"""From a dataset to batches of fixed shape: the order of examples and their transforms.
 
 The step is the whole state of the training data: an example is a pure function of (seed, epoch,
 index) and a batch of (seed, step), so that resuming is a number and several processes cut their
@@ -42,8 +42,8 @@ def train_batches(
 ) -> Batches:
     """Augmented batches without end: `batches[step]` is a pure function of (seed, step).
 
-    Every epoch is shuffled anew and has every image exactly once; the batch in which one epoch
-    ends and the next begins holds images of both.
+    Each epoch has its own order and every image exactly once; the batch in which one epoch ends and
+    the next begins has images of both.
 
     Args:
       dataset: see HasSource.
@@ -83,7 +83,7 @@ def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfi
     that nearly all batches have a small canvas. Every process gets the same number of batches on
     the same canvases.
 
-    Raises: as train_batches; of a dataset without images there are no batches.
+    Raises: as train_batches, but a dataset without images has no batches.
     """
     _check_rows(batch_size, settings)
     plans = eval_order(dataset.source, batch_size, settings)
@@ -96,8 +96,8 @@ def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfi
         return padding_batch(canvas, settings.max_boxes, rows, dtype=dtype)
 
     # Detections are scored against the annotations: that a batch holds fewer boxes costs nothing.
-    unsaid, order = DroppedBoxes(warn=False), plans.__getitem__
-    return Batches(dataset, order, prepare, begin, len(plans), batch_size, settings, unsaid)
+    dropped, order = DroppedBoxes(warn=False), plans.__getitem__
+    return Batches(dataset, order, prepare, begin, len(plans), batch_size, settings, dropped)
 
 
 def fit(example: Example, settings: PipelineConfig) -> Example:

@@ -1,4 +1,4 @@
-"""Work on the items of a stream ahead of whoever takes the results, in threads, in order."""
+"""Processes the items of a stream in threads, ahead of the consumer, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +13,8 @@ def read_ahead(
 ) -> Iterator[Any]:
     """`work(item)` of each item, in their order, up to `ahead` of them made in advance.
 
-    The items are taken by one thread of their own, so that a stream that has to be read in order,
-    such as a video, is read in advance too. An error in `work` is raised at its item's turn. When
+    A separate thread takes the items, so that a stream that is read in order, such as a video, is
+    read in advance, too. An error in `work` is raised at its item's turn. When
     the iterator is closed, what has not begun is left out.
     """
     source = iter(items)

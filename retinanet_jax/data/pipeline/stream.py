@@ -1,4 +1,4 @@
-"""Batches by their number: one alone, or a stream of them made ahead by threads of this process."""
+"""Random access to batches, and a stream of them prefetched by threads."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class ExampleError(RuntimeError):
 
 @runtime_checkable
 class HasSource(Protocol):
-    """What of a dataset the pipeline needs."""
+    """A dataset, as far as the pipeline uses it."""
 
     source: Source
     name: str
@@ -123,12 +123,13 @@ class Batches:
         fill_row(host, row, self.example(index, plan.epochs[place]), self._dropped)
 
     def _read(self, index: int) -> Example:
-        # It names what it reads: a mosaic has three images beside its own.
+        # The error names the image that was read: a mosaic reads three more.
         try:
             example = self._dataset.source[index]
-            size, told = example.image.shape[:2], tuple(self._dataset.source.image_size(index))
-            if size != told:
-                what = f"the image is {size} (height, width), its annotation says {told}"
+            size = example.image.shape[:2]
+            expected = tuple(self._dataset.source.image_size(index))
+            if size != expected:
+                what = f"the image is {size} (height, width), the source states {expected}"
                 raise ValueError(what)
         except Exception as error:
             raise self._failure(index, error) from error
@@ -140,14 +141,14 @@ class Batches:
             f"{type(error).__name__}: {error}"
         )
 
-    # Sources may tell both without reading the example; the one that failed cannot be asked.
+    # Both without reading the example, which may be what failed.
     def _image_id(self, index: int) -> str:
-        tell = getattr(self._dataset.source, "image_id", None)
-        return str(tell(index)) if tell else "not told by the source"
+        image_id = getattr(self._dataset.source, "image_id", None)
+        return str(image_id(index)) if image_id else "unknown"
 
     def _part(self, index: int) -> str:
-        tell = getattr(self._dataset.source, "part_name", None)
-        return tell(index) if tell else self._dataset.name
+        part_name = getattr(self._dataset.source, "part_name", None)
+        return part_name(index) if part_name else self._dataset.name
 
 
 class _Rows:

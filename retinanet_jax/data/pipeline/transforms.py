@@ -63,11 +63,11 @@ def resize(example: Example, size: tuple[int, int], how: str = "opencv") -> Exam
 def _interpolate(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
     height, width = size
     if how == "detectron2":
-        picture = Image.fromarray(image)
+        resized = Image.fromarray(image)
         # Columns first, as Pillow has them; of tall images, version 13 has the rows first.
-        for step in ((width, picture.height), (width, height)):
-            picture = picture.resize(step, Image.Resampling.BILINEAR)
-        return np.asarray(picture)
+        for step in ((width, resized.height), (width, height)):
+            resized = resized.resize(step, Image.Resampling.BILINEAR)
+        return np.asarray(resized)
     if how == "torchvision":
         rows, columns = (_torch_taps(*pair) for pair in zip(image.shape[:2], size, strict=True))
         wide = _blend(image, *columns, axis=1)
@@ -103,8 +103,7 @@ def crop(
     """The window of `size` (height, width) from (top, left) on, which lies inside the image.
 
     Boxes are clipped to the window, areas shrink by the share of the box that it shows. A box is
-    kept if that share is at least `min_visible_share`; a crowd if any of it is in sight, for there
-    it goes on telling what to ignore.
+    kept if that share is at least `min_visible_share`; a crowd if any of it is in sight.
     """
     height, width = size
     original_size = example.original_size or example.image.shape[:2]

@@ -49,7 +49,7 @@ class TfdsSource:
     Safe to read from several threads.
 
     Raises:
-      DataError: the folder is no ArrayRecord dataset, or has no such split.
+      DataError: the folder is not an ArrayRecord dataset, or has no such split.
     """
 
     def __init__(self, folder: Path, split: str, cache_dir: str | Path):
@@ -86,27 +86,27 @@ class TfdsSource:
         """Record `index`, see parse_record; the image as encoded bytes.
 
         Raises:
-          IndexError: there is no such record; negative numbers are not counted from the end.
-          DataError: its file has vanished or was cut or changed.
+          IndexError: there is no such record; negative indices are not supported.
+          DataError: its file is missing, truncated or changed.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.folder} {self.split}: no record {index} of {len(self)}")
         place = self._range[index]
         try:
             data = self._records[place]
-        # The reader's own errors have no common class, and there is no other reason to fail here.
+        # The errors of the reader have no common base class.
         except Exception as error:
             raise self._unreadable(place, str(error)) from error
-        # From beyond the end of a file that was cut the reader returns nothing, and no error.
+        # Beyond the end of a truncated file the reader returns nothing, without an error.
         if not data:
-            raise self._unreadable(place, "is not there any more: the file was cut")
+            raise self._unreadable(place, "is missing: the file was truncated")
         return parse_record(data)
 
     def _unreadable(self, place: int, what: str) -> DataError:
         file = self._files[int(np.searchsorted(self._ends, place, side="right"))]
         fix = (
             "put the file back as it was or prepare the data again with `retinanet-jax prepare`; "
-            "the same command goes on from the last checkpoint"
+            "the same command resumes from the last checkpoint"
         )
         return DataError("prepared data", file, f"record {place} of the split", what, fix)
 
@@ -149,8 +149,8 @@ class TfdsSource:
     def index(self) -> RecordIndex:
         """Ids and sizes of all images, in the order of the records.
 
-        They lie beside the records if this package prepared them; else they take one pass over
-        all records and are kept in cache_dir.
+        Stored with the records if this package prepared them; else read once from all records and
+        kept in cache_dir.
         """
         with self._lock:
             if self._index is None:
@@ -192,7 +192,7 @@ def open_builder(folder: Path, file_format: str = "array_record") -> tfds.core.D
     """The read-only builder of a prepared folder.
 
     Raises:
-      DataError: it is no prepared dataset, or its records are not in this format.
+      DataError: it is not a prepared dataset, or its records are in another format.
     """
     try:
         builder = tfds.builder_from_directory(os.fspath(folder))
@@ -231,7 +231,7 @@ def xywh(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
 
 
 class SourceFile(NamedTuple):
-    """What this package wrote beside the records: categories, what was skipped, boxes by class."""
+    """What this package stores with the records: categories, report, boxes by class."""
 
     categories: Categories
     report: Report
@@ -250,18 +250,18 @@ def read_source_file(folder: Path) -> SourceFile | None:
 
 
 def index_file(folder: Path, name: str) -> Path:
-    """Where the index of a whole split lies in a folder that this package prepared."""
+    """The file with the index of a whole split, in a folder that this package prepared."""
     return folder / f"index_{name}.npz"
 
 
 def write_index(source: TfdsSource) -> None:
-    """Reads ids and sizes from the records of a whole split and keeps them beside the records."""
+    """Reads ids and sizes from the records of a whole split and stores them with the records."""
     with open(index_file(source.folder, source.name), "wb") as file:
         np.savez(file, **source.read_index()._asdict())
 
 
 def load_index(path: Path) -> RecordIndex | None:
-    """The index that a file keeps; None if there is none or a broken one."""
+    """The index in a file; None if the file is missing or broken."""
     try:
         with np.load(path) as stored:
             return RecordIndex(stored["ids"], stored["sizes"])
@@ -270,7 +270,7 @@ def load_index(path: Path) -> RecordIndex | None:
 
 
 def cached_index(path: Path, read: Callable[[], RecordIndex]) -> RecordIndex:
-    """The index kept in a file, or a new one; a cache that cannot be written is done without."""
+    """The index in a file, or a new one, which is kept if the cache is writable."""
     index = load_index(path)
     if index is not None:
         return index

@@ -28,6 +28,7 @@ from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.records import Categories, ImageRecord, write_instances
 from retinanet_jax.data.store.array_record import SOURCE_FILE, TfdsSource, write_index
 from retinanet_jax.data.store.tfds_bridge import coco_features, make_builder, without_tensorflow
+from retinanet_jax.runtime.cores import available_cores
 
 _LOOK_AHEAD = 64  # images read ahead of TFDS, which encodes and writes on one thread
 
@@ -108,7 +109,7 @@ def checked_images(
     records = sorted(records, key=lambda record: record.id)
     progress = tqdm(total=len(records), desc="checking and writing images", unit="image")
     left = 0
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, progress:
+    with ThreadPoolExecutor(min(8, available_cores())) as pool, progress:
         for start in range(0, len(records), _LOOK_AHEAD):
             some = records[start : start + _LOOK_AHEAD]
             for record, future in [(r, pool.submit(_read_checked, r)) for r in some]:

@@ -23,7 +23,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes arrays to a file; where that is not possible, they are read anew at every start."""
+    """Writes arrays to a file; logs a warning where that is not possible."""
     temporary = path.with_name(f"{path.stem}.{uuid.uuid4()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
         temporary.replace(path)
     except OSError as error:
         _log.warning(
-            "%s: cannot be written (%s), so the data are read anew at every start; set "
+            "%s: cannot be written (%s), so the data are read again at every start; set "
             "data.cache_dir to a folder that can be written to",
             path,
             error.strerror,

@@ -60,13 +60,13 @@ def prepare_coco(
     Args:
       year: '2014' or '2017'.
       root: the folder with the archives (train2017.zip, annotations_trainval2017.zip ...), or with
-        what was extracted from them (train2017/, annotations/ ...).
-      on_error: 'strict' raises what is faulty; 'skip' leaves the object or image out (the official
+        the files extracted from them (train2017/, annotations/ ...).
+      on_error: 'strict' raises errors; 'skip' leaves the object or image out (the official
         train2017 has a few boxes without width or height).
       splits, download: see `prepare_release`.
 
     Returns:
-      The prepared folder; what was skipped or changed is in its source.json.
+      The prepared folder; the report of what was skipped is in its source.json.
 
     Raises:
       DataError: names the file, the entry's id, the field and the fix.

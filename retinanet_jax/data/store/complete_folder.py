@@ -1,7 +1,7 @@
-"""Folders that appear complete or not at all.
+"""Atomic folders: complete or absent.
 
-A folder is written under a temporary name beside its own and renamed at the end. Several processes
-may want the same folder at once: one of them writes it, the others wait for it.
+A folder is written under a temporary name and renamed at the end. If several processes need the
+same folder at once, one of them writes it and the others wait.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ _HOST = socket.gethostname()
 
 
 def prepare_once(data_dir: Path, prepared: Path, write: Callable[[Path], None]) -> Path:
-    """Makes `prepared`, a folder below data_dir, appear complete or not at all.
+    """Writes `prepared`, a folder below data_dir, unless it exists.
 
-    `write` is given a temporary data_dir and writes the same path below it. A process that was
-    killed leaves only a folder named .incomplete-*, which the next one on this machine removes.
+    `write` gets a temporary data_dir and writes the same path below it. A killed process leaves
+    only a folder named .incomplete-*, which the next process on this machine removes.
 
     Raises:
-      DataError: data_dir cannot be written to, or its disk is full.
+      DataError: data_dir is not writable, or its disk is full.
     """
     if prepared.is_dir():
         return prepared
@@ -51,9 +51,9 @@ def prepare_once(data_dir: Path, prepared: Path, write: Callable[[Path], None]) 
 def _write(write: Callable[[Path], None], temporary: Path) -> None:
     try:
         write(temporary)
-    except (OSError, RuntimeError) as error:  # RuntimeError is what ArrayRecord's writer raises
-        told = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
-        reason = next((words for words in told if words in str(error)), None)
+    except (OSError, RuntimeError) as error:  # ArrayRecord's writer raises RuntimeError
+        messages = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+        reason = next((message for message in messages if message in str(error)), None)
         if reason is None:
             raise
         fix = "make room there or take another folder; nothing half written is left"
@@ -65,7 +65,7 @@ def _move(source: Path, target: Path) -> None:
     try:
         source.rename(target)
     except OSError:
-        # Without working locks (some network file systems) another process can have been first.
+        # Without working locks (some network file systems) another process may have been first.
         if not target.is_dir():
             raise
 
@@ -74,7 +74,7 @@ def _move(source: Path, target: Path) -> None:
 def _lock(data_dir: Path, prepared: Path) -> Iterator[None]:
     name = "-".join(prepared.relative_to(data_dir).parts)
     with open(data_dir / f".{name}.lock", "w") as file:
-        with contextlib.suppress(OSError):  # no locks here: the rename alone has to do
+        with contextlib.suppress(OSError):  # no locks on this file system: the rename is atomic
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

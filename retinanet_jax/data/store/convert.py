@@ -1,8 +1,8 @@
-"""Datasets that TFDS prepared as TFRecord, its default, rewritten as ArrayRecord.
+"""Converts datasets that TFDS prepared as TFRecord, its default, to ArrayRecord.
 
-A record is the same serialized Example in both formats, so it is copied as it is; TensorFlow is not
-needed for that. A TFRecord file is a row of (length, CRC of the length, data, CRC of the data).
-The CRCs of lengths are checked, and every record is parsed once; the CRCs of data are not.
+A record is the same serialized Example in both formats and is copied unchanged, without TensorFlow.
+A TFRecord file is a sequence of (length, CRC of the length, data, CRC of the data). The CRCs of
+lengths are checked, and each record is parsed once; the CRCs of data are not checked.
 """
 
 import json
@@ -26,11 +26,10 @@ _INFO = "dataset_info.json"
 def convert_tfrecord(folder: Path, data_dir: Path) -> Path:
     """Copies a prepared dataset with `coco` or `voc` features to DATA_DIR/NAME/CONFIG/VERSION.
 
-    What is there already is left as it is.
+    An existing target is not changed.
 
     Raises:
-      DataError: it is no TFRecord dataset, a file is missing or broken, or data_dir is where it
-        lies.
+      DataError: it is not a TFRecord dataset, a file is missing or broken, or data_dir is its own.
     """
     builder = open_builder(folder, "tfrecord")
     if file_adapters.FileFormat.ARRAY_RECORD in builder.info.available_file_formats():
@@ -105,7 +104,7 @@ def _broken(path: Path, number: int, what: str) -> DataError:
 
 
 def _copy_description(folder: Path, new: Path) -> None:
-    """Everything but the records; dataset_info.json says array_record then."""
+    """Copies everything but the records, with array_record in dataset_info.json."""
     for path in folder.iterdir():
         if path.is_file() and ".tfrecord-" not in path.name:
             shutil.copyfile(path, new / path.name)

@@ -1,7 +1,7 @@
-"""Files of a folder that is read in place: what is there, and what its images are.
+"""Files of a folder that is read in place, and facts of its images.
 
-An image is decoded once, to find out that it can be; a table in the cache keeps its size and EXIF
-orientation under the file's path, size and modification time. A changed file is decoded again.
+Each image is decoded once, to check it. A table in the cache keeps its size and EXIF orientation by
+the file's path, size and modification time; a changed file is decoded again.
 """
 
 import errno
@@ -20,8 +20,9 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.check_split import ImageFacts
 from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
 from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
+from retinanet_jax.runtime.cores import available_cores
 
-# Files that may be annotations or images; others, such as logs beside them, are not looked at.
+# Files that may be annotations or images; others, such as logs, do not count as changes.
 _SUFFIXES = (".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".names", ".data")
 _SUFFIXES += (".parquet", *IMAGE_SUFFIXES)
 _AHEAD = 256  # images in work at a time
@@ -82,10 +83,10 @@ def is_image_name(path: str) -> bool:
 
 
 def stamp_of(path: Path, stamps: Stamps) -> Stamp:
-    """The stamp of a file, looked up if it is not among those walked.
+    """The stamp of a file, from the file system if it is not among `stamps`.
 
     Raises:
-      DataError: there is no such file.
+      DataError: the file does not exist.
     """
     found = stamps.get(os.fspath(path))
     if found is not None:
@@ -122,7 +123,7 @@ class FactTable:
         return known[1] if known is not None and known[0] == stamp else None
 
     def add_missing(self, paths: Sequence[Path], stamps: Stamps) -> dict[Path, DataError]:
-        """Decodes the images that are not known yet; the errors of those that cannot be decoded."""
+        """Decodes the images that are not known yet; returns errors by path."""
         errors: dict[Path, DataError] = {}
         waiting: list[tuple[Path, Stamp]] = []
         for path in dict.fromkeys(paths):
@@ -159,7 +160,7 @@ def _in_threads(
     waiting: list[tuple[Path, Stamp]],
 ) -> Iterator[tuple[tuple[Path, Stamp], ImageFacts | DataError]]:
     progress = tqdm(total=len(waiting), desc="checking images", unit="image", disable=None, delay=1)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, progress:
+    with ThreadPoolExecutor(min(8, available_cores())) as pool, progress:
         for start in range(0, len(waiting), _AHEAD):
             some = waiting[start : start + _AHEAD]
             for item, found in zip(some, pool.map(_inspect, [p for p, _ in some]), strict=True):

@@ -162,7 +162,7 @@ class FolderSource:
     Safe to read from several threads.
 
     Raises:
-      DataError: a file is missing or cannot be decoded any more, when it is read.
+      DataError: when an image is read whose file is missing or broken by now.
     """
 
     def __init__(self, index: FolderIndex, numbers: range):

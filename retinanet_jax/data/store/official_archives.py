@@ -1,4 +1,4 @@
-"""The official archives of COCO and Pascal VOC: where they come from, and how they are found.
+"""The official archives of COCO and Pascal VOC: addresses, and finding them in a folder.
 
 Addresses, sizes and SHA-256 are those that TFDS 4.9.10 states (url_checksums/coco.txt and voc.txt
 of its package); VOC's come from the mirror that TFDS takes, for the original is often down.
@@ -117,11 +117,11 @@ class Part(NamedTuple):
 
 
 class Release(NamedTuple):
-    """A dataset as its makers give it away.
+    """A dataset as it is published.
 
     Attributes:
       name: name, config and version that TFDS knows it by.
-      splits: what each of TFDS's splits is made of.
+      splits: the parts of each of TFDS's splits.
       usual: the splits with public annotations, which are downloaded if no others are named.
     """
 
@@ -170,7 +170,7 @@ def prepare_release(
     prepare_once(data_dir, prepared, write_found)
     lacking = sorted(set(wanted) - set(open_builder(prepared).info.splits))
     if lacking:
-        fix = "remove it to prepare it anew, or give another --data_dir"
+        fix = "remove it to prepare it again, or give another --data_dir"
         raise DataError("prepared data", prepared, "", f"is there without {lacking[0]!r}", fix)
     return prepared
 
@@ -190,7 +190,7 @@ def download_missing(root: Path, parts: Iterable[Part]) -> None:
             download(url, path, size=size, sha256=sha256)
         elif path.stat().st_size != size:
             what = f"has {path.stat().st_size} bytes, the official one {size}"
-            raise DataError("archive", path, "", what, "delete it to have it downloaded again")
+            raise DataError("archive", path, "", what, "delete it to download it again")
 
 
 def _find_splits(
@@ -213,7 +213,7 @@ def _find_splits(
     if missing and (splits or not found):
         split, part = next(iter(missing.items()))
         what = f"has neither {' nor '.join(part.places)} nor {part.archive}, needed for {split!r}"
-        fix = "put it there, or let --download get it"
+        fix = "put it there, or add --download"
         raise DataError("missing file", root, "", what, fix)
     return found
 

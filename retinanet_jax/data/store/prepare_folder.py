@@ -1,4 +1,4 @@
-"""A folder of one's own, written as ArrayRecord: large files are read faster over a network."""
+"""Writes a folder as ArrayRecord: a few large files are read faster over a network."""
 
 import hashlib
 from pathlib import Path
@@ -21,7 +21,7 @@ def prepare_folder(data_config: Any, data_dir: Path) -> Path:
       data_dir: the TFDS data directory; a changed folder is written to another path in it.
 
     Returns:
-      The prepared folder, which `data.root` may name in the place of the folder itself.
+      The prepared folder, to which `data.root` may be set instead.
 
     Raises:
       DataError: names the file, the entry, the field and the fix.

@@ -1,4 +1,4 @@
-"""The places where TFDS reaches for TensorFlow while it writes, bridged; nothing else knows them.
+"""Replaces the few uses of TensorFlow in TFDS while it writes; all of them are in this module.
 
 TFDS 4.9 reads and writes ArrayRecord without TensorFlow as long as a split can be shuffled in
 memory. Beyond that it spills to a thousand files by `tf.io.gfile`; Python's own do as well.
@@ -18,7 +18,7 @@ from tensorflow_datasets.core import dataset_metadata, registered, shuffle
 
 from retinanet_jax.data.data_errors import DataError
 
-# The shuffler holds this many files open, and this process a few more.
+# The shuffler opens this many files, and this process a few more.
 _FILES_NEEDED = shuffle.BUCKETS_NUMBER + 100
 # TFDS would hold 1000 MiB of records in memory before it spills.
 BUFFER_BYTES = 256 << 20
@@ -26,7 +26,7 @@ _LOCK = threading.RLock()
 
 
 class _NeverRaisedError(Exception):
-    """In the place of tf.errors.ResourceExhaustedError: files of Python's raise OSError."""
+    """Replaces tf.errors.ResourceExhaustedError: Python's files raise OSError."""
 
 
 def _open(path, mode: str):
@@ -89,7 +89,7 @@ def make_builder(
                 tfds.core.BuilderConfig(name=config, version=version, description=description),
             )
 
-            # TFDS would look for checksums and a README beside this module, with a package
+            # TFDS would look for checksums and a README next to this module, with a package
             # (importlib_resources) that it does not declare.
             code_path = None
 

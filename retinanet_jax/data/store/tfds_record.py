@@ -18,7 +18,7 @@ def parse_record(data: bytes) -> dict[str, Any]:
     outside of it come as their first value: none of them is used.
 
     Raises:
-      google.protobuf.message.DecodeError: it is no tf.train.Example.
+      google.protobuf.message.DecodeError: it is not a tf.train.Example.
     """
     record: dict[str, Any] = {}
     objects: dict[str, list] = {}

@@ -5,8 +5,8 @@ as TFDS's own `voc` does, and one reader serves both; it takes 1 from the upper 
 makes them positions: x1 = xmin - 1 is where the first pixel begins, x2 = xmax where the last ends.
 
 Objects marked difficult are kept. In an Example they are `crowd`: anchors on them are ignored, or
-they are dropped, as MatchingConfig.crowd_ioa says. This is what mmdetection does, which publishes a
-RetinaNet for VOC; detectron2 trains on them as on any other, py-faster-rcnn drops them. Scoring
+they are dropped, as MatchingConfig.crowd_ioa sets. mmdetection, which publishes a RetinaNet for
+VOC, does the same; detectron2 trains on them as on any other, py-faster-rcnn drops them. Scoring
 counts them neither as found nor as missed.
 """
 
@@ -137,7 +137,7 @@ def prepare_voc(
       year: '2007' or '2012'.
       root: the folder with the archives (VOCtrainval_06-Nov-2007.tar ...), or with VOCdevkit/, or
         VOCdevkit itself.
-      on_error: 'strict' raises what is faulty; 'skip' leaves the object or image out.
+      on_error: 'strict' raises errors; 'skip' leaves the object or image out.
       splits, download: see `prepare_release`.
 
     Returns:
