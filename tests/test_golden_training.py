@@ -183,16 +183,18 @@ def torch_layout(tree, config):
 
 
 def test_running_statistics(training):
-    """Stored are the live buffers: after the first forward, or after all of the trace."""
+    """The files hold torch's live buffers: the statistics after all forward passes of the trace.
+
+    They differ from those after the first one by .3.
+    """
     golden = training.golden
     keys = [key for key in golden if key.startswith("train/after_forward/")]
-    states = [torch_layout(s, training.config) for s in (training.first_stats, training.last_stats)]
-    if not keys:
-        jax.tree.map(np.testing.assert_array_equal, *states)
+    first, last = (
+        torch_layout(stats, training.config)
+        for stats in (training.first_stats, training.last_stats)
+    )
+    if not keys:  # frozen
+        jax.tree.map(np.testing.assert_array_equal, first, last)
         return
-    distances = [
-        [np.abs(state[key.rpartition("/")[2]] - golden[key]).max() for key in keys]
-        for state in states
-    ]
-    print("DIST", distances, [[np.abs(golden[key]).max() for key in keys]])
-    assert np.min(np.max(distances, axis=1)) <= 5e-3, distances
+    for key in keys:
+        np.testing.assert_allclose(last[key.rpartition("/")[2]], golden[key], atol=1e-3)
