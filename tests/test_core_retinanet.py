@@ -140,7 +140,7 @@ def test_extra_levels_come_from_the_highest_level(source, relu):
 def test_fpn_starts_with_xavier_uniform_kernels():
     """torchvision: kaiming_uniform_(a=1), whose bound is sqrt(3 / fan-in)."""
     fpn = FPN((3, 4), 6, channels=32)
-    features = {level: jnp.zeros((1, 8, 8, 64)) for level in (3, 4)}
+    features = {3: jnp.zeros((1, 8, 8, 64)), 4: jnp.zeros((1, 4, 4, 64))}
     params = jax.jit(fpn.init)(jax.random.key(0), features)["params"]
     assert set(params) == {"lateral3", "lateral4", "output3", "output4", "p5", "p6"}
     for name, layer in params.items():

@@ -264,21 +264,30 @@ fcntl.flock = flock
 CHILD = """
 import sys
 from pathlib import Path
-from retinanet_jax.runtime.download import download
-print(download(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3]))
+from retinanet_jax.runtime import download
+stamp = download._stamp
+def report(path):
+    found = stamp(path)
+    print("begun", flush=True)
+    return found
+download._stamp = report
+print(download.download(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3]))
 """
 
 
 @pytest.mark.parametrize("locks", [True, False])
 def test_two_processes_do_not_spoil_each_other(server, target, locks):
     """Both are in mid-download at once, unless a lock makes one of them wait."""
-    server.meeting = None if locks else threading.Barrier(2)
+    server.meeting = threading.Event() if locks else threading.Barrier(2)
     code = CHILD if locks else WITHOUT_LOCKS + CHILD
     command = [sys.executable, "-c", code, server.url, str(target), sha256(OLD)]
     children = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    outputs = [child.communicate(timeout=120)[0].strip() for child in children]
+    if locks:  # the first answer waits until both have begun
+        assert [child.stdout.readline() for child in children] == ["begun\n"] * 2
+        server.meeting.set()
+    outputs = [child.communicate(timeout=120)[0].split()[-1] for child in children]
     assert [child.returncode for child in children] == [0, 0] and outputs == [sha256(OLD)] * 2
     assert target.read_bytes() == OLD and files(target) == ["train2017.zip"]
     assert len(server.ranges) == (1 if locks else 2)
