@@ -82,7 +82,7 @@ def change(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "is_open", "expected"),
     [
-        (cut, True, "is not there any more: the file was cut"),
+        (cut, True, "is missing: the file was truncated"),
         (change, True, "hash mismatch"),
         (cut, False, ""),
         (Path.unlink, False, "No such file"),
