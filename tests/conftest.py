@@ -1,5 +1,6 @@
 """Shared fixtures: run-time shape checks, the golden folder and the real photographs."""
 
+import ctypes
 import gc
 import os
 import shutil
@@ -43,6 +44,8 @@ def no_programs_of_other_files():
 
     jax.clear_caches()
     gc.collect()
+    if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)  # gives the memory back to the system
 
 
 def _existing(variable: str, default: Path) -> Path:

@@ -177,7 +177,7 @@ def test_no_boxes():
 
 
 def test_needs_an_output():
-    with pytest.raises(ValueError, match="max_outputs is 0"):
+    with pytest.raises(ValueError, match="max_outputs: 0 must be at least 1"):
         nms(
             np.zeros((1, 4), np.float32),
             np.zeros(1, np.float32),

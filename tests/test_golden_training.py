@@ -84,7 +84,8 @@ def training(request, golden_dir, tmp_path_factory):
         state, scalars = step(state, batch, focal)
         losses.append([scalars["class_loss"], scalars["box_loss"]])
         first = first or jax.device_get((state.opt_state[0], state.batch_stats))
-    return Training(golden, config, batch, np.array(losses), *first, state.batch_stats)
+    yield Training(golden, config, batch, np.array(losses), *first, state.batch_stats)
+    jax.clear_caches()
 
 
 def training_batch(folder, golden, config):
