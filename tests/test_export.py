@@ -311,5 +311,5 @@ def test_the_best_checkpoint_is_the_default(trained, tmp_path, capsys):
     assert step_of(2) == (2, f"{tmp_path}: chosen checkpoint, step 2")
     shutil.rmtree(tmp_path / "best")
     assert step_of(None) == (2, f"{tmp_path}: latest checkpoint, step 2")
-    with pytest.raises(CheckpointError, match="no checkpoint 7, but 1, 2"):
+    with pytest.raises(CheckpointError, match="no checkpoint of step 7; has 1, 2"):
         read_trained(tmp_path, 7)
