@@ -19,7 +19,7 @@ from retinanet_jax.data.pipeline.input_pipeline import train_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.training.device_augmentation import as_seen
-from retinanet_jax.training.setup import compile_functions, jit_once, make_setup
+from retinanet_jax.training.setup import compile_functions, make_setup
 from retinanet_jax.training.step import FocalParams, TrainState, accumulate_gradients
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
@@ -303,9 +303,3 @@ def test_a_restored_run_takes_the_shapes_of_the_first_state_alone(plain):
         return x.shape, x.dtype, x.sharding
 
     assert jax.tree.map(kind, like) == jax.tree.map(kind, setup.state)
-
-
-@pytest.mark.parametrize("seed", [0, 7, 2**31 + 5, 2**32 + 3])
-def test_a_seed_is_that_of_a_random_key(seed):
-    compiled = jit_once(lambda seed: jax.random.bits(jax.random.key(seed)))
-    assert compiled(seed) == jax.random.bits(jax.random.key(seed))
