@@ -319,6 +319,25 @@ def test_a_folder_without_a_layout_is_described(tmp_path):
         load_dataset(settings, "train")
 
 
+@pytest.mark.parametrize(
+    "name, fix",
+    [
+        ("export.zip", "extract them and set data.root"),
+        ("train-00000-of-00001.parquet", "retinanet_jax.data.from_huggingface"),
+        ("cells.tfrecord", "export the dataset as COCO"),
+        ("drive.mp4", "extract their frames"),
+    ],
+)
+def test_files_that_are_not_read_are_named_with_a_way_to_read_them(tmp_path, name, fix):
+    path = tmp_path / "data" / name
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    for root in (path, path.parent):
+        settings = data_settings("folder", root, tmp_path / "cache")
+        with pytest.raises(DataError, match=f"are not read; .*{fix}"):
+            load_dataset(settings, "train")
+
+
 def test_links_to_folders_are_followed_once(settings, folder, tmp_path):
     (folder / "images").rename(tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", folder / "images")

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, stem_of, suffix_of
+from retinanet_jax.data.formats.folder_files import (
+    IMAGE_SUFFIXES,
+    relative_name,
+    stem_of,
+    suffix_of,
+)
 from retinanet_jax.data.formats.folder_parts import ImageNames
 
 _KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing)?"}
@@ -49,6 +54,10 @@ class ImageFinder:
         if stated not in self._found:
             self._found[stated] = self._find(stated, path, where)
         return self._found[stated]
+
+    def exists(self, path: str) -> bool:
+        """Whether `find` took an image that is there."""
+        return relative_name(path, self._images.folder) in self._images.names
 
     def _find(self, stated: str, path: Path, where: str) -> str:
         name = re.sub(r"^[a-z0-9]+://[^/]*/|^[A-Za-z]:/+", "/", stated.replace("\\", "/"))

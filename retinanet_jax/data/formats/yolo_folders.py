@@ -11,13 +11,17 @@ from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.class_lists import (
+    CLASS_FILES,
+    checked_class_names,
+    find_class_names,
+    read_class_names,
+)
 from retinanet_jax.data.formats.folder_files import (
     IMAGE_SUFFIXES,
-    checked_class_names,
+    ascii_head,
     is_split_name,
     list_folder,
-    read_class_names,
-    read_head,
     read_text,
     stem_of,
     subfolder,
@@ -27,10 +31,7 @@ from retinanet_jax.data.formats.folder_files import (
 from retinanet_jax.data.formats.yaml_text import load_yaml
 
 # The last is that of Roboflow's Darknet export.
-CLASS_FILES = (
-    *("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt"),
-    "_darknet.labels",
-)
+YOLO_CLASS_FILES = (*CLASS_FILES, "obj.names", "_darknet.labels")
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
 _YAML_BYTES = 1 << 22
 _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
@@ -224,7 +225,7 @@ def _from_darknet(root: Path) -> YoloDataset | None:
     data = next((name for name in files if name.endswith(".data")), None)
     lists = {stem_of(name).lower(): name for name in files if is_split_name(stem_of(name))}
     lists = {split: root / name for split, name in lists.items() if name.endswith(".txt")}
-    names = next((root / n for n in files if n.endswith(".names") or n == CLASS_FILES[0]), None)
+    names = next((root / n for n in files if n.endswith(".names") or n == "classes.txt"), None)
     if data is not None:
         entries = _key_values(read_text(root / data))
         names = locate(entries.pop("names", ""), [root]) or names
@@ -249,7 +250,7 @@ def _lists_images(path: Path) -> bool:
 
 
 def _text_head(path: Path) -> str:
-    head = read_head(path, 4096).replace(b"\0", b"")  # of UTF-16
+    head = ascii_head(path, 4096)
     return head.decode("utf-8", "ignore").lstrip("\ufeff")
 
 
@@ -275,7 +276,8 @@ def _from_folders(root: Path) -> YoloDataset | None:
     if not any(_has_labels(place, place in beside) for place in places):
         return None
     folders = [root, *places, *(folder for paths in splits.values() for folder in paths), *named]
-    class_names = _class_names(root, list(dict.fromkeys(folders)))
+    names = find_class_names(folders, YOLO_CLASS_FILES)
+    class_names = None if names is None else dict(enumerate(names))
     return YoloDataset(root, "YOLO in folders", splits, class_names)
 
 
@@ -288,7 +290,7 @@ def _has_labels(folder: Path, beside: bool) -> bool:
     for listing in walk(folder):
         images = {stem_of(name) for name in listing.images()}
         for name in listing.with_suffix(".txt"):
-            if name.lower() in CLASS_FILES or (beside and stem_of(name) not in images):
+            if name.lower() in YOLO_CLASS_FILES or (beside and stem_of(name) not in images):
                 continue
             head = _text_head(Path(listing.path) / name).strip()
             looked_at += 1
@@ -297,22 +299,3 @@ def _has_labels(folder: Path, beside: bool) -> bool:
             if looked_at >= 1000:
                 return True
     return looked_at > 0
-
-
-def _class_names(root: Path, folders: list[Path]) -> dict[int, str] | None:
-    """The names in classes.txt and the like; None where there is no such file.
-
-    Raises:
-      DataError: there are several files, and they differ.
-    """
-    first: tuple[Path, tuple[str, ...]] | None = None
-    for folder in folders:
-        for file in CLASS_FILES:
-            if not (folder / file).is_file():
-                continue
-            names = read_class_names(folder / file)
-            if first is not None and first[1] != names:
-                what = f"has other class names than {first[0]}"
-                raise DataError("class names", folder / file, "", what, "make them agree")
-            first = first or (folder / file, names)
-    return dict(enumerate(first[1])) if first else None
