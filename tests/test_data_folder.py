@@ -356,3 +356,40 @@ def test_twelve_bits_of_sixteen_are_reported(settings, folder):
     assert "16-bit image with no more than 12 bits in use" in load_dataset(settings, "train").notes
     path.write_bytes(cv2.imencode(".png", pixels * 16)[1].tobytes())
     assert "16-bit" not in load_dataset(settings, "train").notes
+
+
+@pytest.mark.parametrize(
+    "stated", ["C:\\data\\{}", "/home/me/data/{}", "../images/{}", "{}", "old/{}"]
+)
+def test_an_image_is_found_by_its_name_where_its_folder_is_another_one(tmp_path, stated):
+    root = write_coco_folder(tmp_path / "data", count=3)
+    for split in ("train", "val"):
+        for image in (root / "images").glob(f"{split}_*.jpg"):
+            place = root / "images" / split / "cam 1" / image.name.removeprefix(f"{split}_")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            image.rename(place)  # a.jpg is in both splits
+
+        def write_names(content):
+            for number, entry in enumerate(content["images"]):
+                entry["file_name"] = stated.format(f"{'abc'[number]}.jpg")
+
+        edit(root / "annotations" / f"instances_{split}.json", write_names)
+    settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
+    for wanted, split in (("train", "train"), ("auto", "val")):
+        dataset = load_dataset(settings, wanted)
+        assert len(dataset.source) == 3
+        assert dataset.report.counts["images found by name in another folder"] == 3
+        paths = {Path(path) for path in dataset.source._index.paths}
+        assert {path.parent for path in paths} == {root / "images" / split / "cam 1"}
+
+
+@pytest.mark.parametrize("stated", ["../outside.jpg", "/outside.jpg", "C:\\outside.jpg"])
+def test_no_name_leads_out_of_the_folder(tmp_path, stated):
+    root = write_coco_folder(tmp_path / "data", ("train",), count=2)
+    write_image(tmp_path / "outside.jpg", 0)
+    stated = stated.replace("/outside", f"{tmp_path}/outside", 1) if stated[0] == "/" else stated
+    path = root / "annotations" / "instances_train.json"
+    edit(path, lambda content: content["images"][0].update(file_name=stated))
+    settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
+    with pytest.raises(DataError, match="leads out of the image folder"):
+        load_dataset(settings, "train")

@@ -10,7 +10,8 @@ from typing import Any
 from retinanet_jax.data.data_errors import DataError, Report
 from retinanet_jax.data.folder import load_index
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
-from retinanet_jax.data.formats.coco import check_ground_truth, read_categories, read_json
+from retinanet_jax.data.formats.coco_categories import read_categories
+from retinanet_jax.data.formats.coco_json import check_ground_truth, read_json
 from retinanet_jax.data.formats.split_names import resolve_splits
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 from retinanet_jax.data.shapes import ShapesSource

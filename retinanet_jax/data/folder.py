@@ -161,7 +161,7 @@ class _Builder:
         others = self.read_others(wanted.split)
         categories = self.join(wanted.split, raw, others)
         named = {str(image.path) for split in (raw, *others.values()) for image in split.images}
-        raw = _part(raw, wanted, self.config.val_share, self.root)
+        raw = _part(raw, wanted, self.config.val_share, self.root, guard)
         errors = self.table.add_missing([image.path for image in raw.images], self.stamps)
 
         def facts(image: RawImage) -> ImageFacts:
@@ -225,10 +225,11 @@ class _Builder:
         ]
 
 
-def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path) -> RawSplit:
+def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path, guard: Guard) -> RawSplit:
     if wanted.part == "all":
         return raw
     if len(raw.images) < 2:
+        guard.finish(root)  # perhaps because the others are invalid
         what = f"has {len(raw.images)} images, of which none can be held out"
         raise DataError("split", root, wanted.split, what, "set data.eval_split to a split")
     out = held_out([image.file_name for image in raw.images], share)

@@ -76,7 +76,7 @@ def _layout(files: dict[str, Path], root: Path, tool: str) -> Layout:
         path = files[split]
         places = _image_places(root, split, path)
         image_dir = functools.partial(choose_folder, places, root=root)
-        return read_coco(path, image_dir, guard, root=root)
+        return read_coco(path, image_dir, guard, root=root, split=split)
 
     return Layout(NAME, tool, tuple(files), read, (root,))
 

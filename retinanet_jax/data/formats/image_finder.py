@@ -68,7 +68,8 @@ class ImageFinder:
                 return self._images.path(candidate)
             if not has_suffix and len(same := self._images.by_stem.get(candidate, [])) == 1:
                 return self._images.path(same[0])
-        missing = self._images.path(relative[0])
+        leads_out = relative[0].startswith("..")
+        missing = self._images.path(os.path.basename(name) if leads_out else relative[0])
         if "/" in name and any(os.path.dirname(c) in self._folders for c in relative):
             return missing
         by_name = self._by_name if has_suffix else self._by_stem
