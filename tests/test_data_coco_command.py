@@ -17,8 +17,8 @@ from local_server import serving
 from releases import write_coco
 
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.dataset import find_prepared
 from retinanet_jax.data.store.coco_release import prepare_coco
+from retinanet_jax.data.store.find_prepared import find_prepared
 from retinanet_jax.weights import PUBLIC_WEIGHTS
 
 ROOT = Path(__file__).resolve().parent.parent
