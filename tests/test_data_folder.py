@@ -14,9 +14,11 @@ import pytest
 from data_settings import data_settings
 from PIL import Image
 
+from retinanet_jax.data import folder as folder_module
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.formats import json_stream
+from retinanet_jax.data.formats import find_layout, json_stream
+from retinanet_jax.data.mix import load_datasets
 from retinanet_jax.data.store import file_facts
 from retinanet_jax.data.store.prepare_folder import prepare_folder
 
@@ -393,3 +395,21 @@ def test_no_name_leads_out_of_the_folder(tmp_path, stated):
     settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
     with pytest.raises(DataError, match="leads out of the image folder"):
         load_dataset(settings, "train")
+
+
+def test_two_splits_of_one_start_share_the_reading_of_annotations(settings, monkeypatch):
+    read, scanned, settings.mix = [], [], ()
+    coco = find_layout.FINDERS["coco"]
+
+    def counted(root):
+        layout = coco(root)
+        return layout._replace(read=lambda *given: read.append(given[0]) or layout.read(*given))
+
+    stamp_files = file_facts.stamp_files
+    monkeypatch.setitem(find_layout.FINDERS, "coco", counted)
+    monkeypatch.setattr(folder_module, "stamp_files", lambda f: scanned.append(f) or stamp_files(f))
+    train, evaluated = load_datasets(settings)
+    assert read == ["train", "val", "val"] and len(scanned) == 1
+    assert train.categories == evaluated.categories and len(evaluated.source) == 6
+    load_datasets(settings)
+    assert len(read) == 3 and len(scanned) == 2  # the next start looks for changes again

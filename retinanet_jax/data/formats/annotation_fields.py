@@ -4,6 +4,7 @@ With a `report`, numbers of another type are accepted where they are unambiguous
 and 7.0 for 7. Without one they are errors.
 """
 
+import contextlib
 import math
 import reprlib
 from collections.abc import Collection
@@ -101,6 +102,11 @@ def _float_of_text(value: str) -> float | None:
 def box(entry, path: AnyPath, where: str, report: Report | None = None) -> list[float]:
     """`bbox`: four finite numbers."""
     value = entry.get("bbox")
+    if isinstance(value, list) and all(type(v) in (int, float) for v in value):
+        with contextlib.suppress(OverflowError):  # the usual case, of which there are a million
+            numbers = [float(v) for v in value]
+            if len(numbers) == 4 and math.isfinite(sum(numbers)):
+                return numbers
     lenient = report is not None
     numbers = [finite(v, lenient=lenient) for v in value] if isinstance(value, list) else []
     if len(numbers) != 4 or None in numbers:
