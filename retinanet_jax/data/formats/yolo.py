@@ -26,12 +26,8 @@ from retinanet_jax.data.formats.folder_files import (
     walk,
 )
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.formats.yolo_folders import (
-    YOLO_CLASS_FILES,
-    YoloDataset,
-    find_dataset,
-    locate,
-)
+from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES, find_dataset
+from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 
 POLYGON = "polygons or oriented boxes, bounding boxes taken"
 EXTRA_FIELD = "sixth field, ignored"
