@@ -1,6 +1,6 @@
 """Reads damaged datasets in every layout: each gives a dataset or a DataError, in bounded time.
 
-    python scripts/fuzz.py --seconds=300                 all layouts in turn
+    python scripts/fuzz.py --seconds=300
     python scripts/fuzz.py --layouts=cvat,kitti --seed=7
 
 A small valid dataset is damaged at random: annotation files are cut, bits flipped, and values
