@@ -120,6 +120,12 @@ def test_json_min_is_read(folder):
     assert pixels(root) == [pytest.approx(tuple(IMAGE.boxes[0][1:]))]
 
 
+def test_a_task_needs_no_id(folder):
+    without = task(label_studio_result(IMAGE, IMAGE.boxes[0]))
+    del without["id"]
+    assert pixels(folder(without)) == [pytest.approx(tuple(IMAGE.boxes[0][1:]))]
+
+
 @pytest.mark.parametrize(
     "name",
     [

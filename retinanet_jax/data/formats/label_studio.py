@@ -66,8 +66,10 @@ def _parse(path: Path, guard: Guard) -> Content:
     for number, task in enumerate(content):
         with guard:
             where = f"[{number}]"
-            number = fields.field(task, "id", path, where)
-            where = f"task {fields.short(number)}"
+            if not isinstance(task, dict):
+                what = f"is {fields.short(task)}"
+                raise DataError("task", path, where, what, "write a JSON object")
+            where = f"task {fields.short(task['id'])}" if "id" in task else where
             results = _results(task, path, where, notes)
             if results is not None:
                 name = _image_name(task.get("data", task), path, where)
