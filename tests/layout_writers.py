@@ -6,14 +6,16 @@ annotations as the tool of that name does.
 
 import csv
 import json
+import urllib.parse
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import cv2
 import numpy as np
+import pytest
 
 
 class Box(NamedTuple):
@@ -277,6 +279,153 @@ def via_region(box: Box) -> dict:
     }
 
 
+def write_via3(root: Path, splits: Splits) -> None:
+    """<split>/project.json beside the images: VGG Image Annotator 3."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split, image)
+        _write(root / split / "project.json", json.dumps(via3_json(images, names)))
+
+
+def via3_json(images: list[Annotated], names: list[str]) -> dict:
+    """The project of VGG Image Annotator 3, the class a list to choose from."""
+    ids = [str(number) for number in range(1, len(images) + 1)]
+    shapes = [
+        {
+            "vid": number,
+            "flg": 0,
+            "z": [],
+            "xy": [2, b.x, b.y, b.width, b.height],
+            "av": {"1": str(names.index(b.name))},
+        }
+        for number, image in zip(ids, images, strict=True)
+        for b in image.boxes
+    ]
+    options = {str(number): name for number, name in enumerate(names)}
+    attribute = {"aname": "class", "anchor_id": "FILE1_Z0_XY1", "type": 4, "options": options}
+    return {
+        "project": {"pid": "__VIA_PROJECT_ID__", "pname": "cells", "vid_list": ids},
+        "config": {},
+        "attribute": {"1": attribute},
+        "file": {
+            number: {"fid": number, "fname": image.file_name, "type": 2, "loc": 1, "src": ""}
+            for number, image in zip(ids, images, strict=True)
+        },
+        "view": {number: {"fid_list": [number]} for number in ids},
+        "metadata": {f"1_{number:08}": shape for number, shape in enumerate(shapes)},
+    }
+
+
+def write_createml(root: Path, splits: Splits) -> None:
+    """<split>/_annotations.createml.json beside the images: Roboflow."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split, image)
+        content = [
+            {
+                "image": image.file_name,
+                "annotations": [
+                    {"label": b.name, "coordinates": createml_coordinates(b)} for b in image.boxes
+                ],
+            }
+            for image in images
+        ]
+        _write(root / split / "_annotations.createml.json", json.dumps(content))
+
+
+def createml_coordinates(box: Box) -> dict:
+    """The center and size of a box."""
+    center = {"x": box.x + box.width / 2, "y": box.y + box.height / 2}
+    return {**center, "width": box.width, "height": box.height}
+
+
+def write_label_studio(root: Path, splits: Splits) -> None:
+    """<split>.json with tasks, images in <split>/."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split, image)
+        tasks = [label_studio_task(image, number) for number, image in enumerate(images)]
+        _write(root / f"{split}.json", json.dumps(tasks))
+
+
+def label_studio_task(image: Annotated, number: int = 1) -> dict:
+    """A task of Label Studio with one annotation."""
+    results = [label_studio_result(image, box) for box in image.boxes]
+    name = urllib.parse.quote(image.file_name)
+    return {
+        "id": number,
+        "annotations": [{"id": number, "was_cancelled": False, "result": results}],
+        "predictions": [],
+        "data": {"image": f"/data/upload/1/0a1b2c3d-{name}"},
+    }
+
+
+def label_studio_result(image: Annotated, box: Box, **value) -> dict:
+    """A rectangle of Label Studio; `value` adds to it or replaces its fields."""
+    percent = {
+        "x": 100 * box.x / image.width,
+        "y": 100 * box.y / image.height,
+        "width": 100 * box.width / image.width,
+        "height": 100 * box.height / image.height,
+    }
+    return {
+        "type": "rectanglelabels",
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": image.width,
+        "original_height": image.height,
+        "image_rotation": 0,
+        "value": {**percent, "rotation": 0, "rectanglelabels": [box.name], **value},
+    }
+
+
+def write_cvat(root: Path, splits: Splits) -> None:
+    """annotations.xml of a project with subsets, images/<subset>: CVAT for images 1.1."""
+    images = []
+    for split, annotated in splits.items():
+        for image in annotated:
+            write_image(root / "images" / split, image)
+            images.append(cvat_image(image, "".join(map(_cvat_box, image.boxes)), subset=split))
+    _write(root / "annotations.xml", cvat_xml(class_names(splits), images))
+
+
+def cvat_xml(names: list[str], images: list[str]) -> str:
+    """CVAT's XML of some <image>."""
+    labels = "".join(f"<label><name>{escape(name)}</name></label>" for name in names)
+    meta = f"<meta><project><labels>{labels}</labels></project></meta>"
+    body = "<version>1.1</version>" + meta + "\n".join(images)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>{body}</annotations>'
+
+
+def cvat_image(image: Annotated, shapes: str, **attributes: str) -> str:
+    """An <image> of CVAT's XML."""
+    stated = {"name": image.file_name, "width": image.width, "height": image.height, **attributes}
+    listed = "".join(f" {key}={quoteattr(str(value))}" for key, value in stated.items())
+    return f'<image id="0"{listed}>{shapes}</image>'
+
+
+def _cvat_box(b: Box) -> str:
+    corners = zip(
+        ("xtl", "ytl", "xbr", "ybr"), (b.x, b.y, b.x + b.width, b.y + b.height), strict=True
+    )
+    sides = "".join(f' {side}="{value}"' for side, value in corners)
+    return f'<box label={quoteattr(b.name)} source="manual" occluded="0"{sides} z_order="0"></box>'
+
+
+def write_kitti(root: Path, splits: Splits) -> None:
+    """<split>/image_2, <split>/label_2; class names are words without spaces."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split / "image_2", image)
+            lines = [
+                f"{b.name} 0.00 0 -1.57 {b.x} {b.y} {b.x + b.width} "
+                f"{b.y + b.height} 1.5 1.6 3.9 1.8 1.4 8.4 0.01\n"
+                for b in image.boxes
+            ]
+            _write((root / split / "label_2" / image.file_name).with_suffix(".txt"), "".join(lines))
+
+
 def coco_json(images: list[Annotated], names: list[str], first_id: int = 1) -> dict:
     """COCO's instances JSON; categories are numbered from `first_id`."""
     annotations = [
@@ -346,7 +495,28 @@ WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "voc_beside": write_voc_beside,
     "labelme": write_labelme,
     "via": write_via,
+    "via3": write_via3,
+    "createml": write_createml,
+    "label_studio": write_label_studio,
+    "cvat": write_cvat,
     "csv": write_csv,
     "csv_keras": write_csv_keras,
     "imagefolder": write_imagefolder,
 }
+
+
+def globox_annotations(folder: Path, images: list[Annotated]):
+    """Images written to a folder, as the globox library holds them; skips the test without it."""
+    globox = pytest.importorskip("globox")
+    annotations = globox.AnnotationSet()
+    for image in images:
+        write_image(folder, image)
+        found = [
+            globox.BoundingBox(
+                label=b.name, xmin=b.x, ymin=b.y, xmax=b.x + b.width, ymax=b.y + b.height
+            )
+            for b in image.boxes
+        ]
+        size = (image.width, image.height)
+        annotations.add(globox.Annotation(image.file_name, image_size=size, boxes=found))
+    return annotations

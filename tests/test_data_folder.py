@@ -14,9 +14,11 @@ import pytest
 from data_settings import data_settings
 from PIL import Image
 
+from retinanet_jax.data import folder as folder_module
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.formats import json_stream
+from retinanet_jax.data.formats import find_layout, json_stream
+from retinanet_jax.data.mix import load_datasets
 from retinanet_jax.data.store import file_facts
 from retinanet_jax.data.store.prepare_folder import prepare_folder
 
@@ -319,6 +321,25 @@ def test_a_folder_without_a_layout_is_described(tmp_path):
         load_dataset(settings, "train")
 
 
+@pytest.mark.parametrize(
+    "name, fix",
+    [
+        ("export.zip", "extract them and set data.root"),
+        ("train-00000-of-00001.parquet", "retinanet_jax.data.from_huggingface"),
+        ("cells.tfrecord", "export the dataset as COCO"),
+        ("drive.mp4", "extract their frames"),
+    ],
+)
+def test_files_that_are_not_read_are_named_with_a_way_to_read_them(tmp_path, name, fix):
+    path = tmp_path / "data" / name
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    for root in (path, path.parent):
+        settings = data_settings("folder", root, tmp_path / "cache")
+        with pytest.raises(DataError, match=f"are not read; .*{fix}"):
+            load_dataset(settings, "train")
+
+
 def test_links_to_folders_are_followed_once(settings, folder, tmp_path):
     (folder / "images").rename(tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", folder / "images")
@@ -337,3 +358,58 @@ def test_twelve_bits_of_sixteen_are_reported(settings, folder):
     assert "16-bit image with no more than 12 bits in use" in load_dataset(settings, "train").notes
     path.write_bytes(cv2.imencode(".png", pixels * 16)[1].tobytes())
     assert "16-bit" not in load_dataset(settings, "train").notes
+
+
+@pytest.mark.parametrize(
+    "stated", ["C:\\data\\{}", "/home/me/data/{}", "../images/{}", "{}", "old/{}"]
+)
+def test_an_image_is_found_by_its_name_where_its_folder_is_another_one(tmp_path, stated):
+    root = write_coco_folder(tmp_path / "data", count=3)
+    for split in ("train", "val"):
+        for image in (root / "images").glob(f"{split}_*.jpg"):
+            place = root / "images" / split / "cam 1" / image.name.removeprefix(f"{split}_")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            image.rename(place)  # a.jpg is in both splits
+
+        def write_names(content):
+            for number, entry in enumerate(content["images"]):
+                entry["file_name"] = stated.format(f"{'abc'[number]}.jpg")
+
+        edit(root / "annotations" / f"instances_{split}.json", write_names)
+    settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
+    for wanted, split in (("train", "train"), ("auto", "val")):
+        dataset = load_dataset(settings, wanted)
+        assert len(dataset.source) == 3
+        assert dataset.report.counts["images found by name in another folder"] == 3
+        paths = {Path(path) for path in dataset.source._index.paths}
+        assert {path.parent for path in paths} == {root / "images" / split / "cam 1"}
+
+
+@pytest.mark.parametrize("stated", ["../outside.jpg", "/outside.jpg", "C:\\outside.jpg"])
+def test_no_name_leads_out_of_the_folder(tmp_path, stated):
+    root = write_coco_folder(tmp_path / "data", ("train",), count=2)
+    write_image(tmp_path / "outside.jpg", 0)
+    stated = stated.replace("/outside", f"{tmp_path}/outside", 1) if stated[0] == "/" else stated
+    path = root / "annotations" / "instances_train.json"
+    edit(path, lambda content: content["images"][0].update(file_name=stated))
+    settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
+    with pytest.raises(DataError, match="leads out of the image folder"):
+        load_dataset(settings, "train")
+
+
+def test_two_splits_of_one_start_share_the_reading_of_annotations(settings, monkeypatch):
+    read, scanned, settings.mix = [], [], ()
+    coco = find_layout.FINDERS["coco"]
+
+    def counted(root):
+        layout = coco(root)
+        return layout._replace(read=lambda *given: read.append(given[0]) or layout.read(*given))
+
+    stamp_files = file_facts.stamp_files
+    monkeypatch.setitem(find_layout.FINDERS, "coco", counted)
+    monkeypatch.setattr(folder_module, "stamp_files", lambda f: scanned.append(f) or stamp_files(f))
+    train, evaluated = load_datasets(settings)
+    assert read == ["train", "val", "val"] and len(scanned) == 1
+    assert train.categories == evaluated.categories and len(evaluated.source) == 6
+    load_datasets(settings)
+    assert len(read) == 3 and len(scanned) == 2  # the next start looks for changes again

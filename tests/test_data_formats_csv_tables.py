@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layout_writers import SMALL, Annotated, Box, write_csv, write_csv_keras, write_image
+from layout_writers import (
+    SMALL,
+    Annotated,
+    Box,
+    globox_annotations,
+    write_csv,
+    write_csv_keras,
+    write_image,
+)
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError
@@ -298,18 +306,7 @@ def test_boxes_and_names_come_back(tmp_path_factory, found):
 
 
 def test_files_written_by_globox_for_open_images_read_back_equal(tmp_path):
-    globox = pytest.importorskip("globox")
-    annotations = globox.AnnotationSet()
-    for image in SMALL["train"]:
-        write_image(tmp_path, image)
-        found = [
-            globox.BoundingBox(
-                label=b.name, xmin=b.x, ymin=b.y, xmax=b.x + b.width, ymax=b.y + b.height
-            )
-            for b in image.boxes
-        ]
-        size = (image.width, image.height)
-        annotations.add(globox.Annotation(image.file_name, image_size=size, boxes=found))
+    annotations = globox_annotations(tmp_path, SMALL["train"])
     annotations.save_openimage(tmp_path / "train-annotations-bbox.csv")
     with (tmp_path / "train-annotations-bbox.csv").open(newline="") as file:
         assert "IsGroupOf" in next(csv.reader(file))

@@ -5,11 +5,21 @@ import json
 from pathlib import Path
 
 import pytest
-from layout_writers import SMALL, Annotated, via_json, via_region, write_image
+from layout_writers import (
+    SMALL,
+    Annotated,
+    globox_annotations,
+    via3_json,
+    via_json,
+    via_region,
+    write_image,
+    write_via3,
+)
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import via
+from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 
 def region(name="rect", attributes=None, **shape) -> dict:
@@ -102,7 +112,7 @@ def test_boxes_of_all_shapes(folder):
     found = [o.box for o in content.images[0].objects]
     assert found[:3] == [(1, 2, 6, 7), (5, 15, 10, 10), (5, 18, 10, 4)]
     assert found[3] == pytest.approx((8, 15, 4, 10))
-    assert len(found) == 4 and reasons(content) == {via.OUTLINE: 1, via.NO_BOX: 1}
+    assert len(found) == 4 and reasons(content) == {OUTLINE: 1, NO_BOX: 1}
 
 
 @pytest.mark.parametrize(
@@ -128,9 +138,12 @@ def test_the_attribute_that_is_the_class(folder, attributes, wanted):
         (region("polygon", all_points_x=[1, 2], all_points_y=[1, 2]), "all_points_x is [1, 2]"),
         (region("polygon", all_points_x=[1, 2, 3], all_points_y=[1, 2, 3, 4]), "region 1: shape"),
         (region("star"), "draw it as a rectangle"),
-        (region(attributes={}, x=1, y=2, width=3, height=4), "region 1: class is None"),
-        (region(attributes={"class": {}}, x=1, y=2, width=3, height=4), "region 1: class is {}"),
-        (region(attributes=[], x=1, y=2, width=3, height=4), "region 1: class is None"),
+        (region(attributes={}, x=1, y=2, width=3, height=4), "region 1: the class is None"),
+        (
+            region(attributes={"class": {}}, x=1, y=2, width=3, height=4),
+            "region 1: the class is {}",
+        ),
+        (region(attributes=[], x=1, y=2, width=3, height=4), "region 1: the class is None"),
         ({"shape_attributes": 3}, "region 1: shape_attributes is 3"),
     ],
 )
@@ -150,7 +163,7 @@ def test_a_bad_region_is_an_error_that_names_it(folder, bad, message):
         ('{"_via_img_metadata": 3}', "is 3"),
         ('{"_via_img_metadata": {"a": 3}}', "'a': is 3"),
         ('{"_via_img_metadata": {"a": {"filename": "a.png", "regions": [3]}}}', "regions is [3]"),
-        ('{"_via_img_metadata": {"a": {"filename": 3}}}', "filename is 3"),
+        ('{"_via_img_metadata": {"a": {"filename": 3}}}', "the name of the image is 3"),
     ],
 )
 def test_a_broken_file_is_an_error_that_names_it(folder, text, message):
@@ -169,17 +182,88 @@ def test_attributes_none_of_which_is_the_class_are_an_error(folder):
 
 
 def test_files_written_by_globox_read_back_equal(tmp_path):
-    globox = pytest.importorskip("globox")
-    annotations = globox.AnnotationSet()
-    for image in SMALL["train"]:
-        write_image(tmp_path, image)
-        found = [
-            globox.BoundingBox(
-                label=b.name, xmin=b.x, ymin=b.y, xmax=b.x + b.width, ymax=b.y + b.height
-            )
-            for b in image.boxes
-        ]
-        size = (image.width, image.height)
-        annotations.add(globox.Annotation(image.file_name, image_size=size, boxes=found))
+    annotations = globox_annotations(tmp_path, SMALL["train"])
     annotations.save_via_json(tmp_path / "via.json", image_folder=tmp_path)
     assert boxes(read(via.find, tmp_path)) == expected(SMALL)
+
+
+def project3(*shapes: dict, kind: int = 4, options=None, file_type: int = 2) -> dict:
+    """A project of version 3 with a.png and an attribute 'animal'."""
+    content = via3_json([Annotated("a.png", 64, 48)], [])
+    attribute = {"aname": "animal", "anchor_id": "FILE1_Z0_XY1", "type": kind}
+    content["attribute"] = {"1": attribute | {"options": options or {}}}
+    content["metadata"] = {f"1_{number}": shape for number, shape in enumerate(shapes)}
+    content["file"]["1"]["type"] = file_type
+    return content
+
+
+def shape3(*xy, value="cat") -> dict:
+    return {"vid": "1", "flg": 0, "z": [], "xy": list(xy), "av": {"1": value}}
+
+
+@pytest.fixture
+def folder3(tmp_path):
+    def write(*shapes, **fields):
+        write_image(tmp_path, Annotated("a.png", 64, 48))
+        text = json.dumps(project3(*shapes, **fields))
+        (tmp_path / "project.json").write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+def test_projects_of_version_3_are_read(tmp_path):
+    write_via3(tmp_path, SMALL)
+    assert set(via.find(tmp_path).splits) == {"train", "val"}
+    for split in SMALL:
+        assert boxes(read(via.find, tmp_path, split)) == expected(SMALL, split)
+
+
+def test_shapes_of_version_3(folder3):
+    root = folder3(
+        shape3(2, 1, 2, 3, 4),
+        shape3(3, 10, 20, 5),
+        shape3(4, 10, 20, 5, 2),
+        shape3(7, 1, 9, 5, 2, 7, 8),
+        shape3(8, 1, 5, 4, 2, 7, 6, 3, 8),  # left, top, right and bottom of an object
+        shape3(1, 1, 2),
+        shape3(5, 1, 2, 3, 4),
+        shape3(6, 1, 2, 3, 4, 5, 6),
+        shape3(value="a note on the whole image"),
+    )
+    content = read(via.find, root)
+    assert [o.box for o in content.images[0].objects] == [
+        *((1, 2, 3, 4), (5, 15, 10, 10), (5, 18, 10, 4), (1, 2, 6, 7), (1, 2, 6, 6)),
+    ]
+    assert reasons(content) == {OUTLINE: 1, NO_BOX: 1}
+
+
+@pytest.mark.parametrize("value, options", [("dog", {}), ("k", {"k": "dog", "c": "cat"})])
+def test_the_class_of_version_3_is_a_text_or_an_option(folder3, value, options):
+    root = folder3(shape3(2, 1, 2, 3, 4, value=value), options=options)
+    assert read(via.find, root).images[0].objects[0].class_name == "dog"
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (shape3(9, 1, 2, 3, 4, 5, 6), "shape_attributes is [9, 1, 2, 3, 4, 5, ..."),
+        (shape3(2, 1, 2, 3), "shape_attributes is [2, 1, 2, 3]"),
+        (shape3(2, 1, 2, "x", 4), "write numbers for x, y, width, height"),
+        (shape3(7, 1, 2, 3), "all_points_x is [1, 3]"),
+        (shape3(2, 1, 2, 3, 4, value={}), "the class is {}"),
+        ({"vid": "1"}, "has no field 'xy'"),
+        (3, "metadata '1_1': is 3"),
+    ],
+)
+def test_a_bad_shape_of_version_3_is_an_error_that_names_it(folder3, bad, message):
+    root = folder3(shape3(2, 1, 2, 3, 4), bad)
+    with pytest.raises(DataError) as error:
+        read(via.find, root)
+    assert message in str(error.value) and "project.json" in str(error.value)
+    assert len(read(via.find, root, on_error="skip").images[0].objects) == 1
+
+
+def test_a_video_is_an_error(folder3):
+    with pytest.raises(DataError, match="extract its frames"):
+        read(via.find, folder3(file_type=4))

@@ -216,7 +216,7 @@ def test_rotated_boxes_and_polygons_become_bounding_boxes(folder):
 @pytest.mark.parametrize(
     "objects, message",
     [
-        (f"<object>{BOX}</object>", "object 1: name is ''"),
+        (f"<object>{BOX}</object>", "object 1: the class is ''"),
         ("<object><name>cat</name></object>", "object 1: has no bndbox"),
         (f"<object><name>cat</name>{BOX.replace('11', 'x')}</object>", "bndbox has xmax 'x'"),
         (f"<object><name>cat</name>{BOX.replace('11', 'nan')}</object>", "bndbox has xmax 'nan'"),
@@ -258,7 +258,7 @@ def test_class_names_come_from_their_file_and_others_are_errors(folder):
     (root / "classes.txt").write_text("dog\ncat\n")
     assert read(voc_folder.find, root).class_names == ("dog", "cat")
     (root / "classes.txt").write_text("cat\n")
-    with pytest.raises(DataError, match=r"name is 'dog'; .* add it to the list of classes"):
+    with pytest.raises(DataError, match=r"the class is 'dog'; .* add it to the list of classes"):
         read(voc_folder.find, root)
     (root / "classes.txt").unlink()
     (root / "labelmap.txt").write_text(

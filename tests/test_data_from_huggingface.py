@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from layout_writers import SMALL, write_image, write_imagefolder
+from PIL import Image
 from raw_reading import boxes, expected, read
 
 from retinanet_jax.data.data_errors import DataError
@@ -103,3 +104,38 @@ def test_errors_name_the_row_and_the_fix(tmp_path):
     with pytest.raises(DataError, match="row 0: category is 1; take one of 1 classes"):
         few.source[0]
     assert from_huggingface(numbers, class_names=NAMES).source[0].labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "bbox, box_format, message",
+    [
+        ([30, 8, 0, 9], "xywh", r"box 1 is \[30.0, 8.0, 30.0, 17.0\]; x1 < x2"),
+        ([30, 8, 20, 40], "xyxy", r"box 1 is .*; x1 < x2 and y1 < y2"),
+        ([30, 8, 40, 9], "xywh", "box 1, .*, leaves its image of 64 x 48; clip it"),
+        ([-9, 8, 40, 9], "xywh", "box 1, .*, leaves its image"),
+    ],
+)
+def test_an_invalid_box_is_an_error_that_names_its_row(tmp_path, bbox, box_format, message):
+    content = rows(tmp_path, as_list=True, box_format=box_format)
+    content["objects"][0][1]["bbox"] = bbox
+    table = datasets.Dataset.from_dict(content, features=features(True))
+    source = from_huggingface(table, box_format=box_format, name="cells").source
+    source[1]
+    for read_one in (source.__getitem__, source.annotated, source.image_size):
+        with pytest.raises(DataError, match=f"cells: row 0: {message}"):
+            read_one(0)
+
+
+def test_images_are_turned_as_by_the_library(tmp_path):
+    content = rows(tmp_path, as_list=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    path = tmp_path / "turned.png"
+    Image.fromarray(pixels).save(path, exif=exif)
+    content["image"][2] = str(path)
+    table = datasets.Dataset.from_dict(content, features=features(True))
+    source = from_huggingface(table).source
+    wanted = np.asarray(table[2]["image"].convert("RGB"))
+    np.testing.assert_array_equal(source[2].image, wanted)
+    assert wanted.shape[:2] == source.image_size(2) == (40, 30)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retinanet_jax.data import shapes
+from retinanet_jax.data import shapes, shapes_drawing
 from retinanet_jax.data.shapes import Difficulty, ShapesSource
 
 
@@ -46,15 +46,15 @@ def test_types_and_sizes(source):
 
 def test_an_upright_rectangle_is_filled_exactly():
     outline = np.array([[3, 5], [10, 5], [10, 9], [3, 9]], float)
-    shape = shapes._rasterize([outline], (20, 20), label=2)
-    np.testing.assert_allclose(shape.box, (3, 5, 10, 9), atol=1 / shapes.SUPERSAMPLING)
+    shape = shapes_drawing.rasterize([outline], (20, 20), label=2)
+    np.testing.assert_allclose(shape.box, (3, 5, 10, 9), atol=1 / shapes_drawing.SUPERSAMPLING)
     np.testing.assert_allclose(shape.area, 7 * 4, rtol=0.05)
     assert (shape.top, shape.left) == (5, 3) and shape.coverage.min() > 0.9
 
 
 def test_a_hole_is_left_open_and_the_area_is_the_discs_difference():
-    ring = [30 * outline + 40 for outline in shapes._outlines("ring", 0.0)]
-    shape = shapes._rasterize(ring, (80, 80), label=1)
+    ring = [30 * outline + 40 for outline in shapes_drawing.outlines_of("ring", 0.0)]
+    shape = shapes_drawing.rasterize(ring, (80, 80), label=1)
     np.testing.assert_allclose(shape.area, np.pi * 30**2 * (1 - 0.55**2), rtol=0.03)
     assert shape.coverage[30, 30] == 0 and shape.coverage[30, 3] == 1
 
@@ -200,9 +200,9 @@ def test_distractors_are_painted_and_leave_the_objects_alone():
 
 def test_every_distractor_can_be_drawn():
     rng = np.random.default_rng(0)
-    for outline in shapes._DISTRACTORS:
-        placed = shapes._put_anywhere(rng, [outline], (64, 64), 30.0)
-        shape = shapes._rasterize(placed, (64, 64), label=0)
+    for outline in shapes_drawing.DISTRACTORS:
+        placed = shapes_drawing.put_anywhere(rng, [outline], (64, 64), 30.0)
+        shape = shapes_drawing.rasterize(placed, (64, 64), label=0)
         longest = max(shape.box[2] - shape.box[0], shape.box[3] - shape.box[1])
         assert longest == pytest.approx(30, abs=0.5)
         assert 0.2 < shape.area / (shape.coverage.shape[0] * shape.coverage.shape[1]) < 1

@@ -9,6 +9,7 @@ from typing import Any
 
 ON_ERROR = ("strict", "skip")
 NAMED_PER_REASON = 5  # in a summary
+MAX_CHARACTERS = 5000  # of a part of a message: annotations may state names of any length
 # Kept by a report. A dataset may have a million objects, and as many reasons to name one.
 MAX_NAMES = 1000
 
@@ -22,8 +23,16 @@ class DataError(ValueError):
 
     def __init__(self, reason: str, path, where: str, what: str, fix: str):
         self.reason = reason
-        self.where = f"{path}: {where}" if where else str(path)
+        path, where, what = (_bounded(str(part)) for part in (path, where, what))
+        self.where = f"{path}: {where}" if where else path
         super().__init__(f"{self.where}: {what}; {fix}")
+
+
+def _bounded(text: str) -> str:
+    """A part of a message without its middle, if that is longer than any path or list should be."""
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[: MAX_CHARACTERS // 2]} ... {text[-MAX_CHARACTERS // 2 :]}"
 
 
 class Report:

@@ -3,22 +3,24 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.data_errors import DataError, Report
 from retinanet_jax.data.folder import load_index
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
-from retinanet_jax.data.formats.coco import check_ground_truth, read_categories, read_json
+from retinanet_jax.data.formats.coco_categories import read_categories
+from retinanet_jax.data.formats.coco_json import read_json
 from retinanet_jax.data.formats.split_names import resolve_splits
-from retinanet_jax.data.records import Categories, ImageRecord, instances
+from retinanet_jax.data.ground_truth import read_truth, rebuild, restrict
+from retinanet_jax.data.records import Categories, instances
 from retinanet_jax.data.shapes import ShapesSource
-from retinanet_jax.data.sources import Concatenation, IdentifiedSource, Slice, Source
+from retinanet_jax.data.sources import Concatenation, Slice, Source
 from retinanet_jax.data.splits import KINDS, parse_split, split_range
 from retinanet_jax.data.store.array_record import TfdsSource, read_source_file
+from retinanet_jax.data.store.find_prepared import find_prepared, stored_reports
 from retinanet_jax.data.store.folder_index import FolderSource
-from retinanet_jax.data.store.prepare_release import TFDS_DATA_DIR, download_size
 from retinanet_jax.data.store.voc_source import VocSource
 from retinanet_jax.runtime.user_folders import expand_user
 
@@ -99,43 +101,6 @@ def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
     LOADERS[name] = load
 
 
-def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
-    """The part of COCO's instances JSON that belongs to the images of a source.
-
-    Annotation ids are renumbered if one of them is 0, which pycocotools reads as "no match".
-
-    Raises:
-      DataError: an image of the source is not in the annotations.
-    """
-    ids = {source.image_id(i) for i in range(len(source))}
-    images = [image for image in content["images"] if image["id"] in ids]
-    missing = ids - {image["id"] for image in images}
-    if missing:
-        what = f"lacks {len(missing)} of {len(ids)} images of the split, such as id {min(missing)}"
-        fix = "set data.annotations to the file that belongs to data.eval_split"
-        raise DataError("annotation file", origin, "", what, fix)
-    annotations = [a for a in content["annotations"] if a["image_id"] in ids]
-    if any(a["id"] == 0 for a in annotations):
-        annotations = [{**a, "id": i} for i, a in enumerate(annotations, 1)]
-    return {"images": images, "annotations": annotations, "categories": content["categories"]}
-
-
-def rebuild(sources: Sequence[TfdsSource], categories: Categories) -> dict:
-    """COCO's instances JSON from records: float32 boxes, areas cut to integers by TFDS."""
-    numbered = ((source, i) for source in sources for i in range(len(source)))
-    return instances((_image_record(source, i, categories) for source, i in numbered), categories)
-
-
-def _image_record(source: TfdsSource, number: int, categories: Categories) -> ImageRecord:
-    record, size = source.record(number), source.image_size(number)
-    annotations = tuple(
-        dataclasses.replace(a, category_id=categories.ids[a.label])
-        for a in source.annotations(record, size)
-    )
-    file_name = record["image/filename"].decode(errors="replace")
-    return ImageRecord(source.image_id(number), file_name, Path(file_name), *size, annotations)
-
-
 def _shapes(data_config: Any, split: str) -> Dataset:
     settings, name = data_config.shapes, parse_split(split)[0]
     # Streams with different seeds have different images.
@@ -166,7 +131,7 @@ def _folder(data_config: Any, split: str) -> Dataset:
 
     def truth() -> dict:
         if official is not None:
-            return _read_truth(official, source, index.categories)
+            return read_truth(official, source, index.categories)
         whole = instances(index.records(), index.categories)
         return restrict(whole, source, data_config.root)
 
@@ -193,7 +158,7 @@ def _prepared_folder(data_config: Any, split: str, root: Path) -> Dataset:
     source = TfdsSource(root, split.replace(wanted, name, 1), data_config.cache_dir)
     notes = _notes(data_config, wanted, stored.report, stored.boxes[name])
     official = _official(data_config, wanted) or root / f"ground_truth_{name}.json"
-    truth = functools.cache(lambda: _read_truth(official, source, stored.categories))
+    truth = functools.cache(lambda: read_truth(official, source, stored.categories))
     fields = truth, f"{root} {split}", notes, stored.report
     return Dataset(source, stored.categories, *fields)
 
@@ -221,14 +186,6 @@ def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
     )
 
 
-def _stored(folders: Iterable[Path]) -> tuple[str, Report]:
-    """Notes and report of what was skipped or changed when folders were prepared, each once."""
-    found = {folder: read_source_file(folder) for folder in folders}
-    stored = {folder: file.report for folder, file in found.items() if file}
-    notes = [report.notes(str(folder)) for folder, report in stored.items()]
-    return "\n".join(filter(None, notes)), Report.joined(stored.values())
-
-
 def _coco(data_config: Any, split: str) -> Dataset:
     year = "2014" if data_config.name == "coco2014" else "2017"
     folder = find_prepared(data_config.root, f"coco/{year}", data_config.name)
@@ -242,7 +199,7 @@ def _coco(data_config: Any, split: str) -> Dataset:
 
     def truth() -> dict:
         if official is not None:
-            return _read_truth(official, source, categories)
+            return read_truth(official, source, categories)
         _log.warning(
             "%s: no official annotations, so the ground truth is rebuilt from the records: areas "
             "cut to integers move objects across 32^2 and 96^2 pixels (APs, APm, APl); set "
@@ -252,7 +209,7 @@ def _coco(data_config: Any, split: str) -> Dataset:
         )
         return rebuild([source], categories)
 
-    name, counted = f"coco/{year} {split}", _stored([folder])
+    name, counted = f"coco/{year} {split}", stored_reports([folder])
     return Dataset(source, categories, functools.cache(truth), name, *counted)
 
 
@@ -279,7 +236,7 @@ def _voc(data_config: Any, split: str) -> Dataset:
             annotation["difficult"] = annotation["iscrowd"]
         return restrict(content, source, data_config.name)
 
-    name, counted = f"{data_config.name} {split}", _stored([part.folder for part in parts])
+    name, counted = f"{data_config.name} {split}", stored_reports([part.folder for part in parts])
     return Dataset(source, VOC_CATEGORIES, functools.cache(truth), name, *counted)
 
 
@@ -291,36 +248,6 @@ def _check_voc_names(source: VocSource) -> None:
         raise DataError("categories", source.folder, "", what, fix)
 
 
-def find_prepared(root: str, name: str, dataset: str) -> Path:
-    """The latest version of a TFDS dataset, such as 'coco/2017', that is prepared below `root`.
-
-    `root` is the TFDS data directory ('' is ~/tensorflow_datasets) or the prepared folder itself.
-    `dataset` is what `retinanet-jax prepare` calls it.
-
-    Raises:
-      DataError: names the folder, what a download would take, and the flag and the command.
-    """
-    data_dir = expand_user(root or TFDS_DATA_DIR)
-    if (data_dir / "dataset_info.json").is_file():
-        return data_dir
-    versions = [p.parent for p in (data_dir / name).glob("*/dataset_info.json")]
-    if versions:
-        return max(versions, key=_version)
-    gigabytes = download_size(dataset) / 1e9
-    what = f"there is no prepared dataset in {data_dir / name}"
-    fix = (
-        f"add --download to download {gigabytes:.1f} GB of archives and prepare them there "
-        f"({2 * gigabytes:.0f} GB of disk, archives and records), set data.root to a folder that "
-        f"has it, or prepare archives that you have: retinanet-jax prepare --dataset={dataset} "
-        f"--source=FOLDER --data_dir={data_dir}"
-    )
-    raise DataError("missing data", data_dir, "", what, fix)
-
-
-def _version(folder: Path) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else -1 for part in folder.name.split("."))
-
-
 def _official(data_config: Any, split: str) -> Path | None:
     """data.annotations, which is for the evaluation split, not for the training split."""
     evaluated = parse_split(data_config.eval_split)[0]
@@ -328,17 +255,6 @@ def _official(data_config: Any, split: str) -> Path | None:
     if not data_config.annotations or (split == trained and split != evaluated):
         return None
     return expand_user(data_config.annotations)
-
-
-def _read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> dict:
-    content = read_json(path)
-    stated = check_ground_truth(content, path)
-    if dict(zip(stated.ids, stated.names, strict=True)) != dict(
-        zip(categories.ids, categories.names, strict=True)
-    ):
-        what = f"its categories are not those of the data: {_differences(stated, categories)}"
-        raise DataError("categories", path, "", what, "take the file of this dataset")
-    return restrict(content, source, str(path))
 
 
 def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) -> Categories:
@@ -355,14 +271,6 @@ def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) ->
         what = f"has categories that {official or 'COCO'} does not know: {', '.join(unknown[:5])}"
         raise DataError("categories", folder, "", what, "set data.annotations to its own file")
     return Categories(tuple(names), tuple(known.ids[known.names.index(n)] for n in names))
-
-
-def _differences(stated: Categories, expected: Categories) -> str:
-    pairs = set(zip(stated.ids, stated.names, strict=True))
-    others = set(zip(expected.ids, expected.names, strict=True))
-    if pairs == others:
-        return "another order"
-    return f"{sorted(pairs - others)[:3]} against {sorted(others - pairs)[:3]}"
 
 
 LOADERS = {

@@ -1,9 +1,10 @@
-"""Checks of an example that a user's function has made."""
+"""Checks of examples of a user's own function or of a dataset of the `datasets` library."""
 
 import numpy as np
 
 from retinanet_jax.data.formats.check_boxes import OUTSIDE_TOLERANCE
 from retinanet_jax.data.pipeline.batch import Example
+from retinanet_jax.data.sources import Annotated
 
 Problem = tuple[str, str]  # what is wrong, and how to fix it
 
@@ -15,10 +16,22 @@ def example_problem(example: Example, num_classes: int | None) -> Problem | None
       example: with boxes in pixels of its image.
       num_classes: labels are below it; None does not check them.
     """
-    image, boxes = np.asarray(example.image), np.asarray(example.boxes)
-    labels = np.asarray(example.labels)
+    image = np.asarray(example.image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         return f"image is {_kind(image)}", "give uint8, RGB, of shape (height, width, 3)"
+    return objects_problem(example, image.shape[:2], num_classes)
+
+
+def objects_problem(
+    objects: Example | Annotated, size: tuple[int, int], num_classes: int | None
+) -> Problem | None:
+    """What is wrong with the objects of an image of `size` (height, width); None if they are valid.
+
+    Args:
+      objects: `boxes`, `labels`, `crowd` and `areas` are read.
+      num_classes: as for `example_problem`.
+    """
+    boxes, labels = np.asarray(objects.boxes), np.asarray(objects.labels)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.issubdtype(boxes.dtype, np.floating):
         return f"boxes are {_kind(boxes)}", "give float32 of shape (m, 4): x1, y1, x2, y2 in pixels"
     shape = boxes.shape[:1]
@@ -27,13 +40,13 @@ def example_problem(example: Example, num_classes: int | None) -> Problem | None
         ("crowd", np.bool_, "bool"),
         ("areas", np.floating, "float"),
     ):
-        value = np.asarray(getattr(example, field))
+        value = np.asarray(getattr(objects, field))
         if value.shape != shape or not np.issubdtype(value.dtype, kind):
             return f"{field} are {_kind(value)}", f"give {wanted} of shape {shape}, one per box"
     if num_classes is not None and not ((labels >= 0) & (labels < num_classes)).all():
         wrong = int(labels[(labels < 0) | (labels >= num_classes)][0])
         return f"a label is {wrong}", f"labels are 0 to {num_classes - 1}"
-    return _box_problem(boxes, image.shape[1], image.shape[0])
+    return _box_problem(boxes, width=size[1], height=size[0])
 
 
 def _box_problem(boxes: np.ndarray, width: int, height: int) -> Problem | None:

@@ -10,10 +10,17 @@ from jaxtyping import UInt8
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.example_checks import objects_problem
 from retinanet_jax.data.formats.annotation_fields import finite, short
 from retinanet_jax.data.formats.imagefolder import CLASS_FIELDS, object_entries
 from retinanet_jax.data.from_function import dataset_of_source
-from retinanet_jax.data.images import decode, image_size, read_file
+from retinanet_jax.data.images import (
+    decode,
+    exif_orientation,
+    image_size,
+    read_file,
+    turned_size,
+)
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.sources import Annotated
@@ -161,11 +168,14 @@ class HuggingFaceSource:
         return read_file(Path(value["path"]))
 
     def _pixels(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return decode(self._bytes(index), f"{self._name}: {_row(index)}")
+        data = self._bytes(index)
+        return decode(data, f"{self._name}: {_row(index)}", exif_orientation(data))
 
     def _read_annotated(self, index: int) -> Annotated:
         row, where = self._dataset[index], _row(index)
-        size = image_size(self._bytes(index), f"{self._name}: {where}")
+        data = self._bytes(index)
+        stored = image_size(data, f"{self._name}: {where}")
+        size = turned_size(stored, exif_orientation(data))  # as the library decodes it
         entries = object_entries(row[self._objects] or [], Path(self._name), where)
         boxes = np.array([self._corners(e, where) for e in entries], np.float32).reshape(-1, 4)
         labels = np.array([self._label(e, where) for e in entries], np.int32)
@@ -173,7 +183,10 @@ class HuggingFaceSource:
         of_boxes = (boxes[:, 2:] - boxes[:, :2]).prod(1, dtype=np.float64)
         stated = [finite(entry.get("area")) for entry in entries]
         areas = [b if s is None else s for b, s in zip(of_boxes, stated, strict=True)]
-        return Annotated(boxes, labels, crowd, np.array(areas, np.float64), size)
+        annotated = Annotated(boxes, labels, crowd, np.array(areas, np.float64), size)
+        if (problem := objects_problem(annotated, size, len(self._class_names))) is not None:
+            raise DataError("example", self._name, where, *problem)
+        return annotated
 
     def _corners(self, entry: dict, where: str) -> list[float]:
         box = entry.get("bbox")

@@ -8,6 +8,7 @@ import numpy as np
 
 from retinanet_jax.data.data_errors import DataError, Report
 from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.folder import sharing_reading
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.sources import Annotated, Concatenation, IdentifiedSource
@@ -16,8 +17,9 @@ from retinanet_jax.data.splits import Part, parse_part
 
 def load_datasets(data_config: Any) -> tuple[Dataset, Dataset]:
     """The training set and the evaluation set of a config.DataConfig."""
-    train_set = load_training_set(data_config)
-    return train_set, load_dataset(data_config, data_config.eval_split)
+    with sharing_reading():
+        train_set = load_training_set(data_config)
+        return train_set, load_dataset(data_config, data_config.eval_split)
 
 
 def load_training_set(data_config: Any) -> Dataset:

@@ -1,47 +1,36 @@
-"""A dataset that needs no files: coloured shapes on textured ground, drawn on the fly.
+"""A dataset that needs no files: colored shapes on textured ground, drawn on the fly.
 
 Example i is a pure function of (seed, i). What is drawn: 5 classes over three octaves of size, a
-little tilted, overlaps that leave most of every shape in sight, a family of colours for each class
+little tilted, overlaps that leave most of every shape in sight, a family of colors for each class
 on muted grounds, and one image in twenty without any shape. `Difficulty` makes it harder.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.shapes_background import slope, textured_ground
+from retinanet_jax.data.shapes_background import textured_ground
+from retinanet_jax.data.shapes_drawing import (
+    CLASSES,
+    SIZE_RANGE,
+    Shape,
+    outlines_of,
+    paint,
+    put_anywhere,
+    random_distractor,
+    rasterize,
+)
 from retinanet_jax.data.sources import Annotated
 
-CLASSES = ("circle", "ring", "square", "triangle", "star")
-
 EMPTY_SHARE = 0.05  # of the images
-SIZE_RANGE = (7 / 64, 7 / 8)  # longest side of a box over the shorter side of the image
 MIN_VISIBLE = 0.7  # share of a shape that the shapes drawn later must leave in sight
 MAX_BOX_IOU = 0.35  # between two boxes: well below the thresholds of matching and NMS
-MIN_CONTRAST = 110.0  # distance of a fill from the ground beneath it, of 255 * sqrt(3) at most
 PLACING_TRIES = 8
 UPRIGHT = -np.pi / 2  # the angle at which stars and triangles stand on their feet
 MAX_TILT = np.pi / 12  # to either side: a small network learns upright shapes in minutes
-SUPERSAMPLING = 4  # masks are drawn that much larger; boxes are exact to its reciprocal in pixels
-
-# Eye sensitivity: green counts more than red, red more than blue. Sums to 3.
-_CHANNEL_WEIGHTS = np.array([0.9, 1.4, 0.7], np.float32)
-
-
-class Shape(NamedTuple):
-    """A shape in place: coverage in [0, 1] of the pixels from (top, left) on, and its box."""
-
-    coverage: np.ndarray
-    top: int
-    left: int
-    box: tuple[float, float, float, float]
-    label: int
-    area: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +42,7 @@ class Difficulty:
       size_range: lowest and highest longest side of a shape, over the shorter side of the image.
       imbalance: how many times as often as the last class the first one is drawn; those between
         fall geometrically. 1: all alike.
-      distractors: things in the classes' colours that are not objects (bars, crosses, chevrons,
+      distractors: things in the classes' colors that are not objects (bars, crosses, chevrons,
         half discs), so many in each image, beneath the shapes.
 
     Raises:
@@ -166,9 +155,9 @@ class ShapesSource:
         # A stream of their own: distractors leave the objects as they are.
         others = np.random.default_rng([self._seed, int(index), 1])
         for _ in range(self._difficulty.distractors):
-            _paint(others, image, _random_distractor(others, self._image_size))
+            paint(others, image, random_distractor(others, self._image_size))
         for shape in shapes:
-            _paint(rng, image, shape)
+            paint(rng, image, shape)
         return cv2.merge(list((image + np.float32(0.5)).astype(np.uint8))), shapes
 
     def _place(self, index: int) -> tuple[np.random.Generator, np.ndarray, list[Shape]]:
@@ -209,7 +198,7 @@ def _place_shapes(
             label, outlines = _random_outlines(rng, size, side, difficulty.imbalance)
             if _near_duplicate(outlines[0], shapes):
                 continue
-            shape = _rasterize(outlines, size, label)
+            shape = rasterize(outlines, size, label)
             if _claim(shape, shapes, owner, visible):
                 shapes.append(shape)
                 break
@@ -256,8 +245,8 @@ def _random_outlines(
 ) -> tuple[int, list[np.ndarray]]:
     """A random label, and its outlines turned and placed at random, the longest side `side`."""
     label = _random_label(rng, imbalance)
-    outlines = _outlines(CLASSES[label], UPRIGHT + rng.uniform(-MAX_TILT, MAX_TILT))
-    return label, _put_anywhere(rng, outlines, size, side)
+    outlines = outlines_of(CLASSES[label], UPRIGHT + rng.uniform(-MAX_TILT, MAX_TILT))
+    return label, put_anywhere(rng, outlines, size, side)
 
 
 def _random_label(rng: np.random.Generator, imbalance: float | int) -> int:
@@ -265,124 +254,3 @@ def _random_label(rng: np.random.Generator, imbalance: float | int) -> int:
         return int(rng.integers(len(CLASSES)))
     shares = np.geomspace(imbalance, 1, len(CLASSES))
     return int(rng.choice(len(CLASSES), p=shares / shares.sum()))
-
-
-def _put_anywhere(
-    rng: np.random.Generator, outlines: list[np.ndarray], size: tuple[int, int], side: float
-) -> list[np.ndarray]:
-    """Outlines scaled to the longest side `side` and moved to a random place in the image."""
-    low, high = outlines[0].min(0), outlines[0].max(0)
-    zoom = side / (high - low).max()
-    extent = (high - low) * zoom
-    corner = rng.uniform(0, 1, 2) * (np.array(size[::-1]) - extent)
-    return [(outline - low) * zoom + corner for outline in outlines]
-
-
-def _random_distractor(rng: np.random.Generator, size: tuple[int, int]) -> Shape:
-    """Something in the colours of a random class that is none of them, turned at random."""
-    outline = _DISTRACTORS[rng.integers(len(_DISTRACTORS))]
-    angle = rng.uniform(0, 2 * np.pi)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    side = min(size) * np.exp(rng.uniform(np.log(SIZE_RANGE[0]), np.log(0.35)))
-    outlines = _put_anywhere(rng, [outline @ turn], size, side)
-    return _rasterize(outlines, size, int(rng.integers(len(CLASSES))))
-
-
-def _rasterize(outlines: list[np.ndarray], size: tuple[int, int], label: int) -> Shape:
-    """Fills outlines (xy in pixels; the second one is a hole) at SUPERSAMPLING times the size."""
-    fine = SUPERSAMPLING
-    left, top = np.floor(outlines[0].min(0)).astype(int)
-    right, bottom = np.minimum(np.ceil(outlines[0].max(0)).astype(int), size[::-1])
-    mask = np.zeros(((bottom - top) * fine, (right - left) * fine), np.uint8)
-    # A pixel of the mask is a square around its centre; the outline runs on the squares' corners.
-    points = [np.rint((o - (left, top)) * fine - 0.5).astype(np.int32) for o in outlines]
-    cv2.fillPoly(mask, points, 255)
-    x, y, width, height = cv2.boundingRect(mask)
-    x1, y1 = left + x / fine, top + y / fine
-    coverage = cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
-    return Shape(
-        coverage=coverage * np.float32(1 / 255),
-        top=int(top),
-        left=int(left),
-        box=(x1, y1, x1 + width / fine, y1 + height / fine),
-        label=label,
-        area=cv2.countNonZero(mask) / fine**2,
-    )
-
-
-def _outlines(name: str, angle: float) -> list[np.ndarray]:
-    """Closed outlines [points 2] around the origin, the first one the outermost."""
-    if name in ("circle", "ring"):
-        outer = _polygon(64, angle)
-        return [outer] if name == "circle" else [outer, 0.55 * outer]
-    if name == "star":
-        outline = _polygon(10, angle)
-        outline[1::2] *= 0.42
-        return [outline]
-    if name == "square":
-        return [_polygon(4, angle + np.pi / 4)]
-    return [_polygon(3, angle)]
-
-
-def _polygon(corners: int, angle: float) -> np.ndarray:
-    angles = angle + np.arange(corners) * (2 * np.pi / corners)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-
-
-_BAR = np.array([[-4, -1], [4, -1], [4, 1], [-4, 1]], float)
-_CHEVRON = np.array([[-3, -2], [0, 1], [3, -2], [3, 0], [0, 3], [-3, 0]], float)
-_HALF_DISC = _polygon(64, 0.0)[:33]
-_CROSS = np.array(
-    [
-        *([-1, -3], [1, -3], [1, -1], [3, -1], [3, 1], [1, 1]),
-        *([1, 3], [-1, 3], [-1, 1], [-3, 1], [-3, -1], [-1, -1]),
-    ],
-    float,
-)
-_DISTRACTORS = (_BAR, _CHEVRON, _HALF_DISC, _CROSS)
-
-
-def _paint(rng: np.random.Generator, image: Float[np.ndarray, "3 h w"], shape: Shape) -> None:
-    """Blends the shape, lit from a random side, into the image in place."""
-    height, width = shape.coverage.shape
-    region = image[:, shape.top : shape.top + height, shape.left : shape.left + width]
-    fill = _contrasting_colour(_family(rng, shape.label), _sample(region, shape.coverage))
-    light = 1 + slope(rng, (height, width)) * np.float32(rng.uniform(0.0, 0.3))
-    colour = np.minimum(light * fill[:, None, None], 255)
-    colour -= region
-    colour *= shape.coverage
-    region += colour
-
-
-def _sample(region: Float[np.ndarray, "3 h w"], coverage: np.ndarray) -> Float[np.ndarray, "n 3"]:
-    """Pixels beneath the shape on a grid of at most 12 x 12: enough to know their colours."""
-    down, right = (max(1, side // 12) for side in coverage.shape)
-    return region[:, ::down, ::right][:, coverage[::down, ::right] > 0].T
-
-
-def _family(rng: np.random.Generator, label: int) -> Float[np.ndarray, "n 3"]:
-    """Random colours, RGB in 0 .. 255, of the family that the class has.
-
-    Shape and colour both tell the class; without the colour
-    a network that starts from nothing needs an hour of a CPU instead of minutes.
-    """
-    middle = 360 / len(CLASSES) * label
-    hue = (middle + rng.uniform(-0.35, 0.35, 24) * 360 / len(CLASSES)) % 360
-    saturation, value = rng.uniform(0.45, 1, 24), rng.uniform(0.35, 1, 24)
-    colours = np.stack([hue, saturation, value], axis=-1).astype(np.float32)
-    return cv2.cvtColor(colours[None], cv2.COLOR_HSV2RGB)[0] * 255
-
-
-def _contrasting_colour(
-    candidates: Float[np.ndarray, "c 3"], ground: Float[np.ndarray, "n 3"]
-) -> np.ndarray:
-    """The first of the candidates that is far from nearly all of the ground, or the farthest."""
-    # |c - g|^2 = |c|^2 - 2 c.g + |g|^2 as one matrix product.
-    squares = [(colours**2 @ _CHANNEL_WEIGHTS) for colours in (candidates, ground)]
-    cross = (candidates * _CHANNEL_WEIGHTS) @ ground.T
-    distance = squares[0][:, None] - 2 * cross + squares[1]
-    # The tenth percentile: a few pixels that agree do not hide a shape.
-    low = len(ground) // 10
-    contrast = np.partition(distance, low, axis=1)[:, low]
-    enough = np.flatnonzero(contrast > MIN_CONTRAST**2)
-    return candidates[enough[0] if len(enough) else np.argmax(contrast)]

@@ -4,6 +4,7 @@ With a `report`, numbers of another type are accepted where they are unambiguous
 and 7.0 for 7. Without one they are errors.
 """
 
+import contextlib
 import math
 import reprlib
 from collections.abc import Collection
@@ -18,7 +19,7 @@ _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 3, 60, 60
 
 
-def field(entry, name: str, path: AnyPath, where: str):
+def field(entry, name: str, path: AnyPath | str, where: str):
     """The value of an entry's field."""
     if not isinstance(entry, dict):
         raise DataError("entry", path, where, f"is {short(entry)}", "write a JSON object")
@@ -54,7 +55,7 @@ def as_integer(value) -> int | None:
     return None
 
 
-def text(entry, name: str, path: AnyPath, where: str) -> str:
+def text(entry, name: str, path: AnyPath | str, where: str) -> str:
     """A string that UTF-8 can encode, of one line (TFDS keeps class names one a line)."""
     value = field(entry, name, path, where)
     plain = isinstance(value, str) and value.strip() != "" and len(value.splitlines()) == 1
@@ -62,6 +63,20 @@ def text(entry, name: str, path: AnyPath, where: str) -> str:
         what = f"{name} is {short(value)}"
         raise DataError("wrong type", path, where, what, "write a string of one line")
     return value
+
+
+def class_name(value, known: Collection[str] | None, path: AnyPath | str, where: str) -> str:
+    """The name of an object's class without spaces around it; `known` None allows any."""
+    fix = "write the name of its class"
+    if known is not None:
+        fix += ", or add it to the list of classes"
+    try:
+        name = text({"class": value}, "class", path, where).strip()
+    except DataError:
+        name = ""
+    if not name or (known is not None and name not in known):
+        raise DataError("class name", path, where, f"the class is {short(value)}", fix)
+    return name
 
 
 def finite(value, *, lenient: bool = False) -> float | None:
@@ -87,6 +102,11 @@ def _float_of_text(value: str) -> float | None:
 def box(entry, path: AnyPath, where: str, report: Report | None = None) -> list[float]:
     """`bbox`: four finite numbers."""
     value = entry.get("bbox")
+    if isinstance(value, list) and all(type(v) in (int, float) for v in value):
+        with contextlib.suppress(OverflowError):  # the usual case, of which there are a million
+            numbers = [float(v) for v in value]
+            if len(numbers) == 4 and math.isfinite(sum(numbers)):
+                return numbers
     lenient = report is not None
     numbers = [finite(v, lenient=lenient) for v in value] if isinstance(value, list) else []
     if len(numbers) != 4 or None in numbers:

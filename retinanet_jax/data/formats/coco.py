@@ -11,28 +11,26 @@ missing sizes, polygons or run lengths without `bbox`, backslashes.
 
 import collections
 import dataclasses
-import sys
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats import json_stream
 from retinanet_jax.data.formats.check_split import SKIPPED_OBJECT, ImageFacts, check_split
-from retinanet_jax.data.formats.coco_categories import read_categories, usable_categories
-from retinanet_jax.data.formats.file_names import check_name, find_image
+from retinanet_jax.data.formats.coco_categories import usable_categories
+from retinanet_jax.data.formats.coco_json import OUTLINE_FIELD, read_json
+from retinanet_jax.data.formats.file_names import check_name, find_image, leads_out
+from retinanet_jax.data.formats.image_finder import ImageFinder
 from retinanet_jax.data.formats.join_categories import join_categories
 from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 
 OUTLINE_BOX = "no bbox, that of the polygon or mask taken"
+OTHER_FOLDER = "images found by name in another folder"
 SIZE_FROM_FILE = "no width or height, the file's taken"
-_OUTLINE = "box of the outline"  # a field of our own: entries are kept without their polygons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,119 +87,21 @@ def read_coco(
     *,
     annotated: bool = True,
     root: Path | None = None,
+    split: str = "",
 ) -> RawSplit:
-    """The images and objects of an instances JSON; see `read_annotations`, and `find_image`.
+    """The images and objects of an instances JSON; see `read_annotations`.
 
     Args:
       image_dir: the folder that `file_name` is relative to, or a function that chooses it, given
         all names.
+      root: of a dataset whose images may also be in other folders: those of its splits, see
+        `find_image`, or any folder that has one image of this name, see `ImageFinder`.
+      split: that the file annotates; images in folders of other splits are not taken.
 
     Raises:
       DataError: the file cannot be read, or its categories are invalid.
     """
-    return _Reader(path, image_dir, guard, root).read(annotated)
-
-
-def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
-    """The instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
-
-    Polygons and masks (`segmentation`) are dropped; they would be most of it. Where there is no
-    box, theirs is kept. Without `annotated`, the list `annotations` may be missing.
-
-    Raises:
-      DataError: the file is missing or not JSON, not an object, or a field is missing or not a
-        list.
-    """
-    try:
-        with path.open("rb") as file:
-            content = json_stream.load(file, _without_outline)
-    except OSError as error:
-        fix = "write it there, or fix data.root, the split or data.annotations"
-        raise DataError("annotation file", path, "", error.strerror or str(error), fix) from error
-    except (ValueError, RecursionError) as error:
-        fix = "export the annotations again as COCO instances JSON"
-        raise DataError("annotation file", path, "", f"is not JSON ({error})", fix) from error
-    if not isinstance(content, dict):
-        fix = "export it as COCO JSON"
-        raise DataError("annotation file", path, "", "is not a JSON object", fix)
-    if not annotated:
-        content.setdefault("annotations", [])
-    for field in ("images", "annotations", "categories"):
-        if not isinstance(content.get(field), list):
-            fix = f"a COCO instances file has {field!r}, a list (empty if there are none)"
-            raise DataError("annotation file", path, "", f"has no list {field!r}", fix)
-    return content
-
-
-def _without_outline(name: str, entry: Any) -> Any:
-    if not isinstance(entry, dict):
-        return entry
-    kept = {sys.intern(field): v for field, v in entry.items() if field != "segmentation"}
-    if name == "annotations" and _is_empty(kept.get("bbox")):
-        kept[_OUTLINE] = outline_box(entry.get("segmentation"))
-    return kept
-
-
-def _is_empty(bbox: Any) -> bool:
-    """Whether an entry states no box: none, null, [], or four zeros or nulls."""
-    if bbox is None or bbox == []:
-        return True
-    return isinstance(bbox, list) and all(v is None or v == 0 for v in bbox)
-
-
-def outline_box(outline: Any) -> list[float] | None:
-    """The bounding box [x, y, width, height] of COCO polygons or run lengths; None if invalid."""
-    try:
-        if isinstance(outline, dict):
-            from pycocotools import mask as run_lengths  # here: benchmarks of a network lack it
-
-            height, width = outline["size"]
-            if isinstance(outline["counts"], list):
-                outline = run_lengths.frPyObjects(outline, height, width)
-            box = run_lengths.toBbox(outline).tolist()
-            return box if min(box[2:]) > 0 else None
-        points = np.concatenate([np.array(p, np.float64).reshape(-1, 2) for p in outline])
-        low, high = points.min(axis=0), points.max(axis=0)
-        return [*low.tolist(), *(high - low).tolist()] if np.isfinite(points).all() else None
-    except Exception:  # anything may stand there, and the entry is then one without a box
-        return None
-
-
-def check_ground_truth(content: dict, path: AnyPath) -> Categories:
-    """Checks a file to score against, whose images need not exist; its categories.
-
-    Boxes may be flat or outside their image, as some official ones are; COCO's evaluation accepts
-    them.
-
-    Raises:
-      DataError: an id is missing, of the wrong type or used twice; a box is not four numbers or an
-        area not a number.
-    """
-    categories = read_categories(content["categories"], path)
-    guard = Guard("strict", Report())
-    seen: dict[str, set[int]] = {"images": set(), "annotations": set()}
-    for section, ids in seen.items():
-        for place, entry in enumerate(content[section]):
-            with guard:
-                where = f"{section}[{place}]"
-                entry_id = fields.integer(entry, "id", path, where)
-                if entry_id in ids:
-                    what, fix = f"id {entry_id} is used twice", "give each its own"
-                    raise DataError("id used twice", path, where, what, fix)
-                ids.add(entry_id)
-                if section == "annotations":
-                    _check_object(entry, path, f"{where} (id {entry_id})", categories)
-    guard.finish(path)
-    return categories
-
-
-def _check_object(entry: dict, path: AnyPath, where: str, categories: Categories) -> None:
-    fields.integer(entry, "image_id", path, where)
-    fields.category(entry, categories.ids, path, where)
-    fields.box(entry, path, where)
-    fields.field(entry, "area", path, where)
-    fields.area(entry, path, where)
-    fields.flag(entry, "iscrowd", path, where)
+    return _Reader(path, image_dir, guard, root, split).read(annotated)
 
 
 class _Reader:
@@ -213,8 +113,9 @@ class _Reader:
         image_dir: AnyPath | Callable[[list[str]], AnyPath],
         guard: Guard,
         root: Path | None,
+        split: str,
     ):
-        self.path, self.image_dir, self.root = path, image_dir, root
+        self.path, self.image_dir, self.root, self.split = path, image_dir, root, split
         self.guard, self.report = guard, guard.report
         self.image_ids: set[int] = set()  # of all entries, also of invalid ones
         self.annotation_ids: set[int] = set()
@@ -262,11 +163,28 @@ class _Reader:
             place = f"{where} (images[{place}])"
             raise DataError("image id used twice", self.path, place, what, fix)
         name = fields.text(entry, "file_name", self.path, where)
-        check_name(name, self.path, where)
-        full = f"{self.path}: {where}"
-        path = find_image(self.image_dir, name, self.report, full, root=self.root)
-        size = self.read_size(entry, where)
+        path, size = self.find_image(name, where), self.read_size(entry, where)
         return RawImage(name, path, self.path, (), where, size, id=image_id)
+
+    def find_image(self, name: str, where: str) -> AnyPath:
+        """The path of an image, which may be missing."""
+        full = f"{self.path}: {where}"
+        if self.root is None or not leads_out(name):
+            check_name(name, self.path, where)
+            path = find_image(self.image_dir, name, self.report, full, root=self.root)
+            if self.root is None or path is not None:
+                return path or self.image_dir / name
+        elsewhere = self.finder.find(name, self.path, where)
+        if not self.finder.exists(elsewhere):
+            check_name(name, self.path, where)
+            return self.image_dir / name
+        self.report.add(OTHER_FOLDER, full)
+        return Path(elsewhere)
+
+    @functools.cached_property
+    def finder(self) -> ImageFinder:
+        """All images of the dataset by name."""
+        return ImageFinder(self.root, self.split, [self.image_dir])
 
     def read_size(self, entry: dict, where: str) -> tuple[int, int] | None:
         if not entry.get("height") or not entry.get("width"):
@@ -308,7 +226,7 @@ class _Reader:
         self.report.add(SKIPPED_OBJECT, f"{self.path}: {where}")
 
     def read_box(self, entry: dict, where: str) -> tuple[float, float, float, float]:
-        if entry.get(_OUTLINE) is not None:
+        if entry.get(OUTLINE_FIELD) is not None:
             self.report.add(OUTLINE_BOX, f"{self.path}: {where}")
-            return tuple(entry[_OUTLINE])
+            return tuple(entry[OUTLINE_FIELD])
         return tuple(fields.box(entry, self.path, where, self.report))

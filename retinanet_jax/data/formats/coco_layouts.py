@@ -14,7 +14,7 @@ NAME = "coco"
 _ROBOFLOW = "_annotations.coco.json"
 # The first key of a COCO file; labelme, VIA projects and others begin with other keys.
 _HEAD = re.compile(r'\s*\{\s*"(info|licenses?|images|annotations|categories|type|contributor)"\s*:')
-_HEAD_BYTES = 4096
+_HEAD_BYTES = 1 << 16
 # A folder with more JSON files has one for each image.
 _MAX_FILES = 20
 _PREFIXES = ("instances_", "annotations_", "coco_")
@@ -50,14 +50,18 @@ def find(root: Path) -> Layout | None:
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a JSON file begins as one in COCO's format."""
+    """Whether a JSON file begins as one in COCO's format, and has images if it is short.
+
+    Label Studio's notes.json has categories alone.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return False
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return bool(_HEAD.match(head.decode(encoding, errors="ignore")))
+    text = head.decode(encoding, errors="ignore")
+    return bool(_HEAD.match(text)) and (len(head) == _HEAD_BYTES or '"images"' in text)
 
 
 def split_name(stem: str) -> str:
@@ -72,7 +76,7 @@ def _layout(files: dict[str, Path], root: Path, tool: str) -> Layout:
         path = files[split]
         places = _image_places(root, split, path)
         image_dir = functools.partial(choose_folder, places, root=root)
-        return read_coco(path, image_dir, guard, root=root)
+        return read_coco(path, image_dir, guard, root=root, split=split)
 
     return Layout(NAME, tool, tuple(files), read, (root,))
 

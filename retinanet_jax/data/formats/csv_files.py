@@ -10,12 +10,11 @@ from typing import NamedTuple, TextIO
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.class_lists import checked_class_names, find_class_names
 from retinanet_jax.data.formats.csv_columns import Columns, recognize
 from retinanet_jax.data.formats.folder_files import (
-    checked_class_names,
     is_split_name,
     list_folder,
-    read_class_names,
     read_head,
     stem_of,
     text_encoding,
@@ -26,7 +25,6 @@ _DELIMITERS = ",;\t|"
 _HEAD, _ROWS = 1 << 16, 50  # bytes and rows that a table is recognised by
 _FOLDERS = ("annotations", "labels", "csv", "csv_folder")
 _CLASS_TABLES = ("classes.csv", "class_mapping.csv", "class_map.csv", "labels.csv")
-_CLASS_LISTS = ("classes.txt", "labels.txt")
 
 
 class Table(NamedTuple):
@@ -155,10 +153,7 @@ def listed_class_names(folders: dict[Path, None]) -> tuple[str, ...] | None:
         for path in (folder / name for name in _CLASS_TABLES):
             if path.is_file() and (names := _class_table(path)):
                 return names
-        for path in (folder / name for name in _CLASS_LISTS):
-            if path.is_file():
-                return read_class_names(path)
-    return None
+    return find_class_names(folders)
 
 
 def _class_table(path: Path) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.annotation_fields import class_name, short
 from retinanet_jax.data.formats.csv_columns import Columns, is_number
 from retinanet_jax.data.formats.csv_files import (
     Table,
@@ -137,10 +137,7 @@ def _object(
         if not name:
             what, fix = f"class {short(code)} has no name", "add it to class-descriptions"
             raise DataError("class name", path, where, what, fix)
-    if not name or (dataset.class_names is not None and name not in dataset.class_names):
-        fix = "write the name of its class"
-        fix += "" if dataset.class_names is None else ", or add it to the list of classes"
-        raise DataError("class name", path, where, f"the class is {short(name)}", fix)
+    name = class_name(name, dataset.class_names, path, where)
     crowd = columns.crowd is not None and columns.crowd < len(row)
     crowd = crowd and row[columns.crowd].strip().lower() in ("1", "1.0", "true")
     return RawObject(name, box, where, crowd=crowd)

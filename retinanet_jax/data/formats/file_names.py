@@ -14,8 +14,8 @@ BACKSLASHES, FOLDER_IN_NAME = "file name with \\ for /", "file name that include
 
 def find_image(
     folder: AnyPath, name: str, report: Report, where: str, *, root: Path | None = None
-) -> AnyPath:
-    r"""The image file of a name; folder/name, which may not exist, where nothing fits.
+) -> AnyPath | None:
+    r"""The image file of a name; None where nothing fits.
 
     Names are tried as they are, with / for \, and relative to the parents of `folder` up to the
     parent of `root`: 'images/a.jpg' may stand for images/a.jpg in images/.
@@ -36,7 +36,7 @@ def find_image(
         if "\\" in name and _is_file(base / name.replace("\\", "/")):
             report.add(BACKSLASHES, where)
             return base / name.replace("\\", "/")
-    return path
+    return None
 
 
 def _bases(folder: AnyPath, root: Path | None) -> Iterator[AnyPath]:
@@ -58,11 +58,17 @@ def _is_file(path: AnyPath) -> bool:
 
 def check_name(name: str, path: AnyPath, where: str) -> None:
     """Raises DataError for a file name that leads out of the image folder."""
-    absolute = name.startswith("/") or PureWindowsPath(name).drive
-    upwards = ".." in PurePosixPath(name).parts or ".." in PureWindowsPath(name).parts
-    if absolute or upwards or "\0" in name:
+    if leads_out(name) or "\0" in name:
         what = f"file_name {short(name)} leads out of the image folder"
         raise DataError("file_name", path, where, what, "write it relative to the image folder")
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file name is absolute or has a part '..'."""
+    absolute = name.startswith("/") or PureWindowsPath(name).drive
+    return (
+        bool(absolute) or ".." in PurePosixPath(name).parts or ".." in PureWindowsPath(name).parts
+    )
 
 
 def explain_missing(path: AnyPath) -> str:

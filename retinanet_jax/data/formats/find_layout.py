@@ -9,8 +9,12 @@ from typing import NamedTuple
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import (
     coco_layouts,
+    createml,
     csv_tables,
+    cvat,
     imagefolder,
+    kitti,
+    label_studio,
     labelme,
     via,
     voc_folder,
@@ -26,6 +30,10 @@ FINDERS: dict[str, Finder] = {
     "voc": voc_folder.find,
     "labelme": labelme.find,
     "via": via.find,
+    "createml": createml.find,
+    "label_studio": label_studio.find,
+    "cvat": cvat.find,
+    "kitti": kitti.find,
     "csv": csv_tables.find,
     "imagefolder": imagefolder.find,
 }
@@ -36,9 +44,32 @@ _UNDERSTOOD = """\
   voc          Annotations/ + JPEGImages/, or XML beside the images
   labelme      one JSON file per image
   via          VGG Image Annotator's JSON or CSV
+  createml     CreateML's JSON
+  label_studio Label Studio's JSON
+  cvat         CVAT's annotations.xml ('CVAT for images')
+  kitti        label_2/ + image_2/
   csv          a CSV file with columns for file, box and class
   imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)"""
 _SHOWN = 8
+_UNPACK = ("archives", "extract them and set data.root to the folder")
+# Files of formats that are not read, and how to read their content.
+_OTHER_FORMATS = {
+    ".zip": _UNPACK,
+    ".tar": _UNPACK,
+    ".gz": _UNPACK,
+    ".7z": _UNPACK,
+    ".rar": _UNPACK,
+    ".parquet": (
+        "Parquet files, as on the Hugging Face hub",
+        "read them with retinanet_jax.data.from_huggingface, or save them as an imagefolder",
+    ),
+    ".arrow": (
+        "files of the datasets library",
+        "read them with retinanet_jax.data.from_huggingface, or save them as an imagefolder",
+    ),
+    ".tfrecord": ("TFRecord files", "export the dataset as COCO, YOLO or Pascal VOC"),
+    ".mp4": ("videos", "extract their frames and export the annotations of the frames as COCO"),
+}
 
 
 class Found(NamedTuple):
@@ -113,20 +144,25 @@ def _only_folder(place: Path) -> Path | None:
 
 def _unrecognized(root: Path, layout: str) -> DataError:
     what = "no layout fits" if layout == AUTO else f"it is not in the layout {layout!r}"
+    folders, kinds = _content(root)
+    for suffix, (kind, fix) in _OTHER_FORMATS.items():
+        if kinds[suffix]:
+            return DataError("layout", root, "", f"{what}; {kind} are not read", fix)
     fix = f"arrange it as one of these, or set data.layout:\n{_UNDERSTOOD}"
-    return DataError("layout", root, "", f"{what}; there {_content(root)}", fix)
+    named = ", ".join(f"{name}/" for name in folders) or "no folders"
+    counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common(_SHOWN)) or "no files"
+    there = "there is a single file" if root.is_file() else f"there are {named} and {counted}"
+    return DataError("layout", root, "", f"{what}; {there}", fix)
 
 
-def _content(root: Path) -> str:
-    """What a folder has, in a few words."""
+def _content(root: Path) -> tuple[list[str], collections.Counter[str]]:
+    """Names of the first few folders, and the number of files by their suffix."""
     if root.is_file():
-        return "is a single file"
+        return [], collections.Counter([root.suffix.lower()])
     folders, kinds = [], collections.Counter()
     for _, inner, files in os.walk(root):
         folders += [name for name in sorted(inner) if not name.startswith(".")]
         kinds.update(Path(name).suffix.lower() or "no suffix" for name in files)
         if len(folders) > _SHOWN:
             break
-    named = ", ".join(f"{name}/" for name in folders[:_SHOWN]) or "no folders"
-    counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common(_SHOWN)) or "no files"
-    return f"are {named} and {counted}"
+    return folders[:_SHOWN], kinds

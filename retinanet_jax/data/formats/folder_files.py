@@ -1,12 +1,13 @@
 """Files of a dataset's folder: found by name in one scan, read as bytes or text."""
 
 import codecs
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -148,6 +149,11 @@ def read_head(path: str | Path, size: int) -> bytes:
         return b""
 
 
+def ascii_head(path: str | Path, size: int) -> bytes:
+    """The first bytes of a text file without the zeros of UTF-16, to search it for plain ASCII."""
+    return read_head(path, size).replace(b"\0", b"")
+
+
 def text_encoding(head: bytes) -> str:
     """The encoding that the byte order mark of a text file states; UTF-8 without one."""
     return next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8")
@@ -174,6 +180,19 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
       DataError: as read_bytes and decode_text.
     """
     return decode_text(read_bytes(path, limit), path)
+
+
+def parse_json(text: str, path: str | Path, where: str = "") -> Any:
+    """The content of JSON text, which may nest a thousand lists and objects.
+
+    Raises:
+      DataError: it is not JSON; `path` and `where` name it.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        what, fix = f"is not JSON ({str(error)[:200]})", "export the annotations again"
+        raise DataError("annotation file", path, where, what, fix) from error
 
 
 def read_many(paths: Sequence[str | Path]) -> Iterator[bytes | DataError]:
@@ -203,35 +222,3 @@ def _read_chunk(paths: Sequence[str | Path]) -> list[bytes | DataError]:
         except DataError as error:
             contents.append(error)
     return contents
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """The class names of a text file with one name a line, in the order of the labels.
-
-    Raises:
-      DataError: it cannot be read, has no name, an empty line between names or a name twice.
-    """
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
-    return checked_class_names(lines, path)
-
-
-def checked_class_names(names: list[str], path: Path) -> tuple[str, ...]:
-    """Class names as a tuple.
-
-    Raises:
-      DataError: there is none, one is empty or there twice; `path` names their file.
-    """
-    if not names:
-        raise DataError("class names", path, "", "has no class name", "write one name a line")
-    seen: dict[str, int] = {}
-    for number, name in enumerate(names, 1):
-        if not name:
-            what = "is empty, which would shift the labels of the classes after it"
-            raise DataError("class names", path, f"class {number}", what, "write its name")
-        if name in seen:
-            what = f"{name!r} is also class {seen[name]}"
-            raise DataError("class names", path, f"class {number}", what, "name each class once")
-        seen[name] = number
-    return tuple(names)

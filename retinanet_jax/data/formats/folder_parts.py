@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.class_lists import find_class_names
 from retinanet_jax.data.formats.folder_files import (
     is_split_name,
     list_folder,
-    read_class_names,
     relative_name,
     stem_of,
     subfolder,
     walk,
 )
 
-CLASS_FILES = ("classes.txt", "labels.txt", "predefined_classes.txt")
-_IMAGES = ("JPEGImages", "images", "image", "imgs", "img")
+_IMAGES = ("JPEGImages", "images", "image_2", "image", "imgs", "img", "data")
 _LOOKED_AT = 20  # files that a folder is judged by
 
 
@@ -41,6 +41,14 @@ class Kind(NamedTuple):
     suffix: str
     is_one: Callable[[Path], bool]
     folders: Sequence[str]
+
+
+class PartsDataset(NamedTuple):
+    """Where the parts of a dataset are, and the class names, where a file lists them."""
+
+    root: Path
+    splits: dict[str, Part]
+    class_names: tuple[str, ...] | None
 
 
 def find_part(folder: Path, kind: Kind) -> Part | None:
@@ -77,17 +85,15 @@ def _has_annotations(folder: Path, kind: Kind) -> bool:
     return False
 
 
-def class_names_of(root: Path, parts: dict[str, Part]) -> tuple[str, ...] | None:
-    """The names in classes.txt and the like; None where there is no such file.
+def class_names_of(
+    root: Path, parts: dict[str, Part], left_out: Sequence[str] = ()
+) -> tuple[str, ...] | None:
+    """The names in classes.txt and the like without some; None where there is no such file.
 
     Raises:
-      DataError: the file is broken.
+      DataError: the file is broken, or several files differ.
     """
-    for folder in searched_folders(root, parts):
-        for name in CLASS_FILES:
-            if (folder / name).is_file():
-                return read_class_names(folder / name)
-    return None
+    return find_class_names(searched_folders(root, parts), left_out=left_out)
 
 
 def searched_folders(root: Path, parts: dict[str, Part]) -> list[Path]:
@@ -123,3 +129,16 @@ class ImageNames:
     def path(self, name: str) -> str:
         """The path of an image by its name."""
         return os.path.join(self.folder, name)
+
+    def only(self, stem: str, path: Path | str, field: str = "") -> str | None:
+        """The path of the one image of a stem; None where there is none.
+
+        Raises:
+          DataError: there are several; `path` and `field` name what should choose one of them.
+        """
+        found = self.by_stem.get(stem, [])
+        if len(found) > 1:
+            what = f"may be for {' or '.join(found)}"
+            fix = f"name one of them in {field}" if field else "rename the others"
+            raise DataError("ambiguous image", path, field, what, fix)
+        return self.path(found[0]) if found else None

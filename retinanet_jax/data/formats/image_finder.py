@@ -9,7 +9,12 @@ from pathlib import Path
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, stem_of, suffix_of
+from retinanet_jax.data.formats.folder_files import (
+    IMAGE_SUFFIXES,
+    relative_name,
+    stem_of,
+    suffix_of,
+)
 from retinanet_jax.data.formats.folder_parts import ImageNames
 
 _KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing)?"}
@@ -50,6 +55,10 @@ class ImageFinder:
             self._found[stated] = self._find(stated, path, where)
         return self._found[stated]
 
+    def exists(self, path: str) -> bool:
+        """Whether `find` took an image that is there."""
+        return relative_name(path, self._images.folder) in self._images.names
+
     def _find(self, stated: str, path: Path, where: str) -> str:
         name = re.sub(r"^[a-z0-9]+://[^/]*/|^[A-Za-z]:/+", "/", stated.replace("\\", "/"))
         relative = [os.path.normpath(os.path.join(base, name.lstrip("/"))) for base in self._bases]
@@ -59,7 +68,8 @@ class ImageFinder:
                 return self._images.path(candidate)
             if not has_suffix and len(same := self._images.by_stem.get(candidate, [])) == 1:
                 return self._images.path(same[0])
-        missing = self._images.path(relative[0])
+        leads_out = relative[0].startswith("..")
+        missing = self._images.path(os.path.basename(name) if leads_out else relative[0])
         if "/" in name and any(os.path.dirname(c) in self._folders for c in relative):
             return missing
         by_name = self._by_name if has_suffix else self._by_stem

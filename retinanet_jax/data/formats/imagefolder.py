@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.class_lists import find_class_names
 from retinanet_jax.data.formats.folder_files import (
     is_split_name,
     list_folder,
-    read_class_names,
     read_head,
     read_text,
     relative_name,
@@ -144,9 +144,8 @@ def _file_field(entry: Any) -> str | None:
 
 def _class_names(root: Path) -> tuple[str, ...] | None:
     """Of classes.txt; else of the one `class_label` in the header of README.md."""
-    for name in ("classes.txt", "labels.txt"):
-        if (root / name).is_file():
-            return read_class_names(root / name)
+    if (listed := find_class_names([root])) is not None:
+        return listed
     readme = root / "README.md"
     if not readme.is_file():
         return None

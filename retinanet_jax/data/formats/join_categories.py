@@ -22,7 +22,7 @@ def join_categories(splits: Sequence[RawSplit]) -> Categories:
     ids: list[int] = []
     folded: dict[str, str] = {}
     for split in splits:
-        new = [pair for pair in _stated(split) if pair[0] not in names]
+        new = [pair for pair in stated_categories(split) if pair[0] not in names]
         for name, category_id in new:
             if (other := folded.get(_fold(name))) is not None:
                 _refuse(name, other, split)
@@ -37,7 +37,7 @@ def join_categories(splits: Sequence[RawSplit]) -> Categories:
     return Categories(tuple(names), tuple(ids))
 
 
-def _stated(split: RawSplit) -> list[tuple[str, int | None]]:
+def stated_categories(split: RawSplit) -> list[tuple[str, int | None]]:
     """(name, id) of a split's classes, in its order."""
     if split.class_names is not None:
         ids = split.category_ids or [None] * len(split.class_names)

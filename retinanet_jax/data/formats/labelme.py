@@ -7,31 +7,27 @@ have the same form.
 """
 
 import functools
-import json
 import math
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.folder_files import (
-    checked_class_names,
+    ascii_head,
     decode_text,
-    read_head,
+    parse_json,
     read_many,
-    read_text,
     relative_name,
 )
 from retinanet_jax.data.formats.folder_parts import (
-    CLASS_FILES,
     ImageNames,
     Kind,
-    Part,
+    PartsDataset,
     annotation_files,
+    class_names_of,
     find_parts,
-    searched_folders,
 )
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 
@@ -49,14 +45,6 @@ _HEAD = 1 << 16
 Corners = tuple[float, float, float, float]
 
 
-class LabelmeFolder(NamedTuple):
-    """Where the parts of a dataset are, and the class names, where a file lists them."""
-
-    root: Path
-    splits: dict[str, Part]
-    class_names: tuple[str, ...] | None
-
-
 def find(root: Path) -> Layout | None:
     """The dataset in a folder.
 
@@ -66,27 +54,17 @@ def find(root: Path) -> Layout | None:
     splits = find_parts(root, Kind(".json", _is_labelme, _FOLDERS))
     if not splits:
         return None
-    dataset = LabelmeFolder(root, splits, _class_names(root, splits))
+    dataset = PartsDataset(root, splits, class_names_of(root, splits, _NO_CLASSES))
     read = functools.partial(read_split, dataset)
     return Layout("labelme", "labelme JSON", tuple(splits), read, (root,))
 
 
 def _is_labelme(path: Path) -> bool:
-    head = read_head(path, _HEAD).replace(b"\0", b"")  # of UTF-16
+    head = ascii_head(path, _HEAD)
     return re.search(rb'"shapes"\s*:\s*\[', head) is not None
 
 
-def _class_names(root: Path, splits: dict[str, Part]) -> tuple[str, ...] | None:
-    for folder in searched_folders(root, splits):
-        for path in (folder / name for name in CLASS_FILES):
-            if path.is_file():
-                lines = (line.strip() for line in read_text(path).splitlines())
-                names = [line for line in lines if line and line not in _NO_CLASSES]
-                return checked_class_names(names, path)
-    return None
-
-
-def read_split(dataset: LabelmeFolder, split: str, guard: Guard) -> RawSplit:
+def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
     names = ImageNames(part.images)
@@ -111,13 +89,7 @@ def read_split(dataset: LabelmeFolder, split: str, guard: Guard) -> RawSplit:
 
 def _parse(data: bytes, path: Path) -> dict | None:
     """The content of a file; None where it is JSON of another kind."""
-    try:
-        content = json.loads(decode_text(data, path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        what = f"is not JSON ({str(error)[:200]})"
-        raise DataError("annotation file", path, "", what, "save it again in labelme") from error
+    content = parse_json(decode_text(data, path), path)
     if not isinstance(content, dict) or "shapes" not in content:
         return None
     if not isinstance(content["shapes"], list):
@@ -143,11 +115,7 @@ def _image_of(content: dict, stem: str, names: ImageNames, root: Path, path: Pat
     base = os.path.join(os.path.dirname(stem), os.path.basename(stated))
     if base in names.names:
         return names.path(base)
-    same_stem = names.by_stem.get(stem, [])
-    if len(same_stem) > 1:
-        what = f"may be for {' or '.join(same_stem)}"
-        raise DataError("ambiguous image", path, "imagePath", what, "name one of them in imagePath")
-    return names.path(same_stem[0] if same_stem else base)
+    return names.only(stem, path, "imagePath") or names.path(base)
 
 
 def _size(content: dict) -> tuple[int, int] | None:

@@ -79,9 +79,9 @@ class RawSplit(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A folder whose layout was recognised.
+    """A folder whose layout was recognized.
 
-    name: 'coco', 'yolo', 'voc', 'labelme', 'via', 'csv', 'imagefolder', as `data.layout` has it.
+    name: 'coco', 'yolo', 'voc', ..., as `data.layout` has it; see find_layout.FINDERS.
     tool: who writes such folders, for the line that reports what was found: 'COCO JSON as exported
         by Roboflow'.
     splits: the names of the splits as they are on disk.

@@ -1,4 +1,4 @@
-"""VGG Image Annotator (VIA 1 and 2): its own JSON, its projects and its CSV.
+"""VGG Image Annotator: JSON, project and CSV of versions 1 and 2, project JSON of version 3.
 
 Read are rectangles, and the bounding boxes of polygons, circles and ellipses. The class is the one
 attribute of the regions, or of several the one that is called class, label or similar.
@@ -7,43 +7,31 @@ attribute of the regions, or of several the one that is called class, label or s
 import csv
 import functools
 import io
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.csv_files import split_of_file
-from retinanet_jax.data.formats.folder_files import (
-    is_split_name,
-    list_folder,
-    read_head,
-    read_text,
-    relative_name,
+from retinanet_jax.data.formats import via_project3
+from retinanet_jax.data.formats.folder_files import ascii_head, parse_json, read_text
+from retinanet_jax.data.formats.outlines import Box, around_ellipse, around_points
+from retinanet_jax.data.formats.raw import Layout
+from retinanet_jax.data.formats.split_files import (
+    NO_BOX,
+    OUTLINE,
+    Content,
+    ImageEntry,
+    Region,
+    SplitFileFormat,
+    find_layout_of,
 )
-from retinanet_jax.data.formats.image_finder import ImageFinder
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 
-OUTLINE = "polygons, circles or ellipses, bounding boxes taken"
-NO_BOX = "points and lines, left out"
 _CLASS_ATTRIBUTES = (
     *("class", "class_name", "label", "category", "name", "object", "object_name", "type"),
 )
 _WITHOUT_BOX = ("point", "polyline", "line")
-_MAX_FILES = 20  # a folder with more JSON files has one for each image
 _HEAD = 1 << 14
-
-Box = tuple[float, float, float, float]
-
-
-class Region(NamedTuple):
-    """A shape of an image: `shape` and `attributes` as VIA's JSON has them."""
-
-    where: str
-    shape: Any
-    attributes: Any
 
 
 def find(root: Path) -> Layout | None:
@@ -52,69 +40,35 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: several files may be meant.
     """
-    folder = root if root.is_dir() else root.parent
-    paths = [path for path in _candidates(root) if _is_via(path)]
-    if not paths:
-        return None
-    splits: dict[str, Path] = {}
-    for path in paths:
-        split = split_of_file(path, folder) or "train"
-        if split in splits:
-            what = f"both {splits[split].name} and {path.name} annotate {split!r}"
-            raise DataError("ambiguous file", root, "", what, "set data.root to one of the files")
-        splits[split] = path
-    read = functools.partial(read_split, folder, splits)
-    return Layout("via", "VGG Image Annotator", tuple(splits), read, (folder,))
-
-
-def _candidates(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root] if root.suffix.lower() in (".json", ".csv") else []
-    names = [name for name in list_folder(root).folders if is_split_name(name)]
-    folders = [root, *(root / name for name in [*names, "annotations"])]
-    found = [[f / n for n in list_folder(f).with_suffix(".json", ".csv")] for f in folders]
-    return [path for paths in found if len(paths) <= _MAX_FILES for path in paths]
+    return find_layout_of(_FORMAT, root)
 
 
 def _is_via(path: Path) -> bool:
-    head = read_head(path, _HEAD).replace(b"\0", b"")  # of UTF-16
+    head = ascii_head(path, _HEAD)
     if path.suffix.lower() == ".csv":
         return b"region_shape_attributes" in head.partition(b"\n")[0]
     regions = b'"regions"' in head and b'"filename"' in head
-    return b'"_via_' in head or regions or b'"shape_attributes"' in head
+    is_project = b'"_via_' in head or via_project3.is_one(head)
+    return is_project or regions or b'"shape_attributes"' in head
 
 
-def read_split(root: Path, splits: dict[str, Path], split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout."""
-    path, notes, images = splits[split], [], []
-    entries = list(_csv_entries(path) if path.suffix.lower() == ".csv" else _json_entries(path))
-    attribute = _class_attribute([region for _, regions in entries for region in regions], path)
-    bases = (path.parent, root, root / "images", root / split, root / "images" / split)
-    finder = ImageFinder(root, split if len(splits) > 1 else "", bases)
-    for name, regions in entries:
-        with guard:
-            where = f"image {fields.short(name)}"
-            if not isinstance(name, str) or not name.strip() or "\0" in name:
-                what = f"filename is {fields.short(name)}"
-                raise DataError("filename", path, where, what, "write the name of the image")
-            image = finder.find(name.strip(), path, where)
-            found: set[str] = set()
-            objects = []
-            for region in regions:
-                with guard:
-                    box = _box(region, path, f"{where}: {region.where}", found)
-                    if box is not None:
-                        label = _class_name(region, attribute, path, f"{where}: {region.where}")
-                        objects.append(RawObject(label, box, region.where))
-            notes.extend((reason, f"{path}: {where}") for reason in sorted(found))
-            name = relative_name(image, root)
-            images.append(RawImage(name, Path(image), path, tuple(objects), where))
-    return RawSplit(tuple(images), notes=tuple(notes))
+def _parse(path: Path, guard: Guard) -> Content:
+    """The images of a file; the label of a region is its attribute that is the class."""
+    if path.suffix.lower() == ".csv":
+        entries = list(_csv_entries(path))
+    else:
+        content = parse_json(read_text(path), path)
+        if via_project3.is_project(content):
+            entries = via_project3.entries(content, path, guard)
+        else:
+            entries = list(_json_entries(content, path))
+    attribute = _class_attribute([r.label for entry in entries for r in entry.regions], path)
+    labelled = functools.partial(_labelled, attribute)
+    return Content([e._replace(regions=list(map(labelled, e.regions))) for e in entries])
 
 
-def _json_entries(path: Path) -> Iterator[tuple[Any, list[Region]]]:
-    """(file name, regions) of the images of a JSON file or project."""
-    content = _json(read_text(path), path, "")
+def _json_entries(content: Any, path: Path) -> Iterator[ImageEntry]:
+    """The images of a JSON file or project; attributes are the labels of the regions."""
     if isinstance(content, dict) and "_via_img_metadata" in content:
         content = content["_via_img_metadata"]
     if not isinstance(content, dict):
@@ -129,17 +83,16 @@ def _json_entries(path: Path) -> Iterator[tuple[Any, list[Region]]]:
         if not isinstance(regions, list) or not all(isinstance(r, dict) for r in regions):
             what = f"regions is {fields.short(regions)}"
             raise DataError("regions", path, fields.short(key), what, "write a list of regions")
-        yield (
-            entry.get("filename"),
-            [
-                Region(f"region {n}", r.get("shape_attributes"), r.get("region_attributes"))
-                for n, r in enumerate(regions)
-            ],
-        )
+        name = entry.get("filename")
+        shapes = [
+            Region(f"region {n}", r.get("region_attributes"), r.get("shape_attributes"))
+            for n, r in enumerate(regions)
+        ]
+        yield ImageEntry([name], f"image {fields.short(name)}", shapes)
 
 
-def _csv_entries(path: Path) -> Iterator[tuple[Any, list[Region]]]:
-    """(file name, regions) of the images of a CSV file, whose rows are regions."""
+def _csv_entries(path: Path) -> Iterator[ImageEntry]:
+    """The images of a CSV file, whose rows are regions."""
     images: dict[str, list[Region]] = {}
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:
@@ -147,34 +100,27 @@ def _csv_entries(path: Path) -> Iterator[tuple[Any, list[Region]]]:
             where = f"line {reader.line_num}"
             name = row.get("filename") or row.get("#filename") or ""
             regions = images.setdefault(name, [])
-            shape = _json(row.get("region_shape_attributes") or "{}", path, where)
+            shape = parse_json(row.get("region_shape_attributes") or "{}", path, where)
             if shape:
-                attributes = _json(row.get("region_attributes") or "{}", path, where)
-                regions.append(Region(where, shape, attributes))
+                attributes = parse_json(row.get("region_attributes") or "{}", path, where)
+                regions.append(Region(where, attributes, shape))
     except csv.Error as error:
         what, fix = f"cannot be read as CSV ({error})", "export the annotations again"
         raise DataError("annotation file", path, "", what, fix) from error
-    yield from images.items()
+    for name, regions in images.items():
+        yield ImageEntry([name], f"image {fields.short(name)}", regions)
 
 
-def _json(text: str, path: Path, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        what, fix = f"is not JSON ({str(error)[:200]})", "export the annotations again"
-        raise DataError("annotation file", path, where, what, fix) from error
-
-
-def _class_attribute(regions: list[Region], path: Path) -> str:
+def _class_attribute(attributes: Sequence[Any], path: Path) -> str:
     """The name of the attribute that is the class.
 
     Raises:
       DataError: the regions have several attributes, none of which is called class or similar.
     """
     found: dict[str, None] = {}
-    for region in regions:
-        if isinstance(region.attributes, dict):
-            found.update(dict.fromkeys(n for n, value in region.attributes.items() if value))
+    for attribute in attributes:
+        if isinstance(attribute, dict):
+            found.update(dict.fromkeys(n for n, value in attribute.items() if value))
     by_name = {name.strip().lower().replace(" ", "_"): name for name in found}
     named = next((by_name[name] for name in _CLASS_ATTRIBUTES if name in by_name), None)
     if named is None and len(found) > 1:
@@ -184,47 +130,41 @@ def _class_attribute(regions: list[Region], path: Path) -> str:
     return named or next(iter(found), "class")
 
 
-def _class_name(region: Region, attribute: str, path: Path, where: str) -> str:
-    attributes = region.attributes if isinstance(region.attributes, dict) else {}
+def _labelled(attribute: str, region: Region) -> Region:
+    attributes = region.label if isinstance(region.label, dict) else {}
     value = attributes.get(attribute)
     if isinstance(value, dict):  # of a checkbox
         checked = [name for name, is_set in value.items() if is_set]
         value = checked[0] if len(checked) == 1 else value
-    if not isinstance(value, str) or not value.strip():
-        what = f"{attribute} is {fields.short(value)}"
-        raise DataError("class name", path, where, what, "set one class for the region")
-    return value.strip()
+    return region._replace(label=value)
 
 
-def _box(region: Region, path: Path, where: str, found: set[str]) -> Box | None:
-    """x, y, width, height around a shape; None for one without a box."""
-    shape = region.shape if isinstance(region.shape, dict) else {}
-    kind = shape.get("name")
+def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
+    content = shape if isinstance(shape, dict) else {}
+    kind = content.get("name")
     if kind in _WITHOUT_BOX:
         found.add(NO_BOX)
         return None
+    numbers = functools.partial(_numbers, content, path, where)
     if kind == "rect":
-        return tuple(_numbers(shape, ("x", "y", "width", "height"), path, where))
+        return tuple(numbers("x", "y", "width", "height"))
     if kind in ("polygon", "circle", "ellipse"):
         found.add(OUTLINE)
     if kind == "polygon":
-        xs, ys = (_list(shape, name, path, where) for name in ("all_points_x", "all_points_y"))
+        xs, ys = (_list(content, name, path, where) for name in ("all_points_x", "all_points_y"))
         if len(xs) == len(ys):
-            return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+            return around_points(xs, ys)
     if kind == "circle":
-        x, y, r = _numbers(shape, ("cx", "cy", "r"), path, where)
-        return x - r, y - r, 2 * r, 2 * r
+        x, y, radius = numbers("cx", "cy", "r")
+        return around_ellipse(x, y, radius, radius)
     if kind == "ellipse":
-        x, y, rx, ry = _numbers(shape, ("cx", "cy", "rx", "ry"), path, where)
-        angle = fields.finite(shape.get("theta", 0)) or 0.0  # in radians
-        w = math.hypot(rx * math.cos(angle), ry * math.sin(angle))
-        h = math.hypot(rx * math.sin(angle), ry * math.cos(angle))
-        return x - w, y - h, 2 * w, 2 * h
-    what = f"shape_attributes is {fields.short(region.shape)}"
+        angle = fields.finite(content.get("theta", 0)) or 0.0  # in radians
+        return around_ellipse(*numbers("cx", "cy", "rx", "ry"), angle)
+    what = f"shape_attributes is {fields.short(shape)}"
     raise DataError("shape", path, where, what, "draw it as a rectangle or a polygon")
 
 
-def _numbers(shape: dict, names: tuple[str, ...], path: Path, where: str) -> list[float]:
+def _numbers(shape: dict, path: Path, where: str, *names: str) -> list[float]:
     numbers = [fields.finite(shape.get(name)) for name in names]
     if None in numbers:
         what = f"shape_attributes is {fields.short(shape)}"
@@ -239,3 +179,6 @@ def _list(shape: dict, name: str, path: Path, where: str) -> list[float]:
         what = f"{name} is {fields.short(value)}"
         raise DataError("shape", path, where, what, "write a number for each of its points")
     return numbers
+
+
+_FORMAT = SplitFileFormat("via", "VGG Image Annotator", (".json", ".csv"), _is_via, _parse, _box)

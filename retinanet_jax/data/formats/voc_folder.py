@@ -9,15 +9,14 @@ import functools
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.class_lists import checked_class_names
 from retinanet_jax.data.formats.folder_files import (
-    checked_class_names,
+    ascii_head,
     list_folder,
-    read_head,
     read_many,
     read_text,
     relative_name,
@@ -29,6 +28,7 @@ from retinanet_jax.data.formats.folder_parts import (
     ImageNames,
     Kind,
     Part,
+    PartsDataset,
     annotation_files,
     class_names_of,
     find_parts,
@@ -40,14 +40,6 @@ from retinanet_jax.data.formats.voc_xml import parse_xml, read_objects, stated_s
 OTHER_FILE_NAME = "filename of another image, the image of the XML's own name taken"
 NO_XML = "listed image without an XML file, taken as without objects"
 _ANNOTATIONS = ("Annotations", "xmls", "xml", "labels", "label")
-
-
-class VocFolder(NamedTuple):
-    """Where the parts of a dataset are, and the class names, where a file lists them."""
-
-    root: Path
-    splits: dict[str, Part]
-    class_names: tuple[str, ...] | None
 
 
 def find(root: Path) -> Layout | None:
@@ -66,14 +58,14 @@ def find(root: Path) -> Layout | None:
     part = splits.get("train")
     if lists := _image_sets(folder) if part else []:
         splits = {stem_of(path.name): part._replace(image_set=path) for path in lists}
-    dataset = VocFolder(root, splits, _class_names(folder, splits))
+    dataset = PartsDataset(root, splits, _class_names(folder, splits))
     beside = all(part.annotations == part.images for part in splits.values())
     tool = "Pascal VOC XML beside the images" if beside else "Pascal VOC XML"
     return Layout("voc", tool, tuple(splits), functools.partial(read_split, dataset), (root,))
 
 
 def _is_voc_xml(path: Path) -> bool:
-    head = read_head(path, 2000).replace(b"\0", b"")  # of UTF-16
+    head = ascii_head(path, 2000)
     return re.search(rb"<annotation[\s>]", head) is not None
 
 
@@ -99,7 +91,7 @@ def _class_names(root: Path, splits: dict[str, Part]) -> tuple[str, ...] | None:
     return class_names_of(root, splits)
 
 
-def read_split(dataset: VocFolder, split: str, guard: Guard) -> RawSplit:
+def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
     part, notes = dataset.splits[split], []
     names = ImageNames(part.images)
@@ -176,13 +168,10 @@ def _image_of(
     named = next((name for name in (stated, beside) if name in images.names), None)
     if named is not None and (named in same_stem or not same_stem):
         return images.path(named)
-    if len(same_stem) > 1:
-        what = f"may be for {' or '.join(same_stem)}"
-        raise DataError("ambiguous image", path, "filename", what, "name one of them in filename")
-    if same_stem:
+    if (only := images.only(stem, path, "filename")) is not None:
         if named is not None:
             notes.append((OTHER_FILE_NAME, path))
-        return images.path(same_stem[0])
+        return only
     # Suffix wrong or missing.
     by_stated = images.by_stem.get(stem_of(beside)) or images.by_stem.get(beside) or []
     if len(by_stated) == 1 and beside:

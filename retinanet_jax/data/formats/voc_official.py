@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.class_names import VOC_CATEGORIES
+from retinanet_jax.data.formats.voc_xml import parse_xml
 from retinanet_jax.data.records import ImageRecord
 
 POSES = ("frontal", "rear", "left", "right", "unspecified")
@@ -65,10 +66,11 @@ def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[Voc
         the memory.
     """
     try:
-        root = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_Tree()))
-    except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         fix = "extract VOC's annotations again"
         raise DataError("annotation file", path, "", f"cannot be read ({error})", fix) from error
+    root = parse_xml(data, path)
     stated = tuple(root.findtext(f"size/{side}", "").strip() for side in ("height", "width"))
     if stated != tuple(map(str, size)):
         guard.report.add("size disagrees, the file's taken", str(path))
@@ -77,13 +79,6 @@ def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[Voc
         with guard:
             objects.append(_read_object(element, path, f"object[{place}]", size, guard.report))
     return objects
-
-
-class _Tree(ElementTree.TreeBuilder):
-    """Refuses a document type before any of its entities is expanded."""
-
-    def doctype(self, name: str, public_id: str | None, system: str | None) -> None:
-        raise ValueError("it has a DOCTYPE, which no annotation needs")
 
 
 def _image_id(name: str, path: AnyPath) -> int:

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.annotation_fields import class_name, short
+from retinanet_jax.data.formats.outlines import Box, around_points, around_rotated
 from retinanet_jax.data.formats.raw import RawObject
 
 ROTATED = "rotated boxes, bounding boxes taken"
@@ -67,11 +68,7 @@ def read_objects(
             if _flag(element, "deleted", path, where):  # LabelMe's
                 found.add(DELETED)
                 continue
-            name = element.findtext("name", "").strip()
-            if not name or (class_names is not None and name not in class_names):
-                fix = "write the name of its class"
-                fix += "" if class_names is None else ", or add it to the list of classes"
-                raise DataError("class name", path, where, f"name is {short(name)}", fix)
+            name = class_name(element.findtext("name", ""), class_names, path, where)
             crowd = _flag(element, "difficult", path, where)
             box = _box(element, path, where, found)
             objects.append(RawObject(name, box, where, crowd=crowd))
@@ -86,9 +83,7 @@ def _flag(element: ElementTree.Element, name: str, path: str, where: str) -> boo
     return text in _TRUE
 
 
-def _box(
-    element: ElementTree.Element, path: str, where: str, found: set[str]
-) -> tuple[float, float, float, float]:
+def _box(element: ElementTree.Element, path: str, where: str, found: set[str]) -> Box:
     """x, y, width, height of `bndbox`, or around what stands in its place."""
     bndbox = element.find("bndbox")
     if bndbox is not None:
@@ -98,13 +93,13 @@ def _box(
         if angle:
             found.add(ROTATED)
             center = (x1 + x2) / 2, (y1 + y2) / 2
-            return _around_rotated(*center, x2 - x1, y2 - y1, math.radians(angle))
+            return around_rotated(*center, x2 - x1, y2 - y1, math.radians(angle))
         return x1, y1, x2 - x1, y2 - y1
     rotated = element.find("robndbox")  # roLabelImg's; the angle in radians
     if rotated is not None:
         found.add(ROTATED)
         sides = "cx", "cy", "w", "h", "angle"
-        return _around_rotated(*(_number(rotated, side, path, where) for side in sides))
+        return around_rotated(*(_number(rotated, side, path, where) for side in sides))
     polygon = element.find("polygon")
     if polygon is None:
         raise DataError("bndbox", path, where, "has no bndbox", "add xmin, ymin, xmax, ymax")
@@ -112,18 +107,7 @@ def _box(
     return _around_polygon(polygon, path, where)
 
 
-def _around_rotated(
-    x: float, y: float, width: float, height: float, angle: float
-) -> tuple[float, float, float, float]:
-    """The box around a box that is turned about its centre (x, y)."""
-    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
-    w, h = width * cos + height * sin, width * sin + height * cos
-    return x - w / 2, y - h / 2, w, h
-
-
-def _around_polygon(
-    polygon: ElementTree.Element, path: str, where: str
-) -> tuple[float, float, float, float]:
+def _around_polygon(polygon: ElementTree.Element, path: str, where: str) -> Box:
     """Around <x1> <y1> <x2> ... (Roboflow's) or <pt><x> <y></pt> ... (LabelMe's)."""
     numbers: dict[str, list[float]] = {"x": [], "y": []}
     for parent in (polygon, *polygon.findall("pt")):
@@ -134,7 +118,7 @@ def _around_polygon(
     if len(xs) < 3 or len(xs) != len(ys):
         what = f"polygon has {len(xs)} x and {len(ys)} y"
         raise DataError("polygon", path, where, what, "write three points or more")
-    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+    return around_points(xs, ys)
 
 
 def _rotation(element: ElementTree.Element, path: str, where: str) -> float:

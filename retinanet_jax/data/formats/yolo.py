@@ -26,12 +26,8 @@ from retinanet_jax.data.formats.folder_files import (
     walk,
 )
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.formats.yolo_folders import (
-    CLASS_FILES,
-    YoloDataset,
-    find_dataset,
-    locate,
-)
+from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES, find_dataset
+from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 
 POLYGON = "polygons or oriented boxes, bounding boxes taken"
 EXTRA_FIELD = "sixth field, ignored"
@@ -128,7 +124,7 @@ def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[_P
     present = {
         stem_of(name): name
         for name in list_folder(label_folder).with_suffix(".txt")
-        if name.lower() not in CLASS_FILES
+        if name.lower() not in YOLO_CLASS_FILES
     }
     stems = collections.Counter(map(stem_of, list_folder(folder).images()))
     for name in names:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -23,18 +22,18 @@ from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack
 from retinanet_jax.runtime.cores import available_cores
 
 # Files that may be annotations or images; others, such as logs, do not count as changes.
-_SUFFIXES = (".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".names", ".data")
-_SUFFIXES += (".parquet", *IMAGE_SUFFIXES)
+_SUFFIXES = IMAGE_SUFFIXES | frozenset(
+    (
+        *(".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml"),
+        *(".names", ".data", ".labels"),
+    )
+)
 _AHEAD = 256  # images in work at a time
 
 
-class Stamp(NamedTuple):
-    """By which a changed file is recognized: bytes, and nanoseconds of its modification time."""
-
-    size: int
-    mtime: int
-
-
+# By which a changed file is recognized: bytes, and nanoseconds of its modification time. A plain
+# tuple: there may be a million of them at every start.
+Stamp = tuple[int, int]
 Stamps = dict[str, Stamp]
 
 
@@ -53,7 +52,7 @@ def stamp_files(folders: Iterable[Path]) -> Stamps:
                 except OSError:  # a dead link, or gone meanwhile
                     continue
                 if not entry.is_dir():
-                    found[entry.path] = Stamp(status.st_size, status.st_mtime_ns)
+                    found[entry.path] = status.st_size, status.st_mtime_ns
                 elif not entry.is_symlink() or _is_new(status, seen):
                     waiting.append(entry.path)
     return found
@@ -68,10 +67,10 @@ def _is_new(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
 def fingerprint(stamps: Stamps) -> str:
     """A digest of all files that may be images or annotations."""
     lines = [
-        f"{path}\0{stamp[0]}\0{stamp[1]}"
-        for path, stamp in stamps.items()
-        # endswith, for 100,000 files at every start; a name without a dot may be an image.
-        if path.lower().endswith(_SUFFIXES) or path.find(".", path.rfind(os.sep)) < 0
+        f"{path}\0{size}\0{mtime}"
+        for path, (size, mtime) in stamps.items()
+        # A name without a dot may be an image.
+        if path[path.rfind(".") :].lower() in _SUFFIXES or path.find(".", path.rfind(os.sep)) < 0
     ]
     text = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=16).hexdigest()
@@ -98,7 +97,7 @@ def stamp_of(path: Path, stamps: Stamps) -> Stamp:
         status = path.stat()
     except (OSError, ValueError) as error:
         raise images_lib.missing_image(path, error) from error
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return status.st_size, status.st_mtime_ns
 
 
 class FactTable:
@@ -115,7 +114,7 @@ class FactTable:
                 names, changes, numbers, strict=True
             ):
                 facts = ImageFacts((h, w), turn, tuple(filter(None, change.split("|"))))
-                self._rows[name] = Stamp(size, mtime), facts
+                self._rows[name] = (size, mtime), facts
 
     def get(self, path: Path, stamp: Stamp) -> ImageFacts | None:
         """The facts of a file with this stamp; None if they are not known."""

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from retinanet_jax.config.settings import Config, check_batch_size
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.dataset import Dataset, load_dataset, restrict
+from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.ground_truth import restrict
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.sources import Slice
 from retinanet_jax.inference.predict import describe, read_variables

@@ -1,0 +1,67 @@
+"""Lists of class names beside annotations: classes.txt, labels.txt and the like."""
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.folder_files import read_text
+
+CLASS_FILES = ("classes.txt", "labels.txt", "predefined_classes.txt")
+
+
+def find_class_names(
+    folders: Iterable[Path],
+    files: Sequence[str] = CLASS_FILES,
+    left_out: Collection[str] = (),
+) -> tuple[str, ...] | None:
+    """The names in the lists of some folders; None where there is no list.
+
+    Args:
+      files: the names that lists may have.
+      left_out: names that are not classes.
+
+    Raises:
+      DataError: a list is broken, or there are several lists and they differ.
+    """
+    first: tuple[Path, tuple[str, ...]] | None = None
+    for path in (folder / file for folder in dict.fromkeys(folders) for file in files):
+        if not path.is_file():
+            continue
+        names = read_class_names(path, left_out)
+        if first is not None and first[1] != names:
+            what = f"has other class names than {first[0]}"
+            raise DataError("class names", path, "", what, "make them agree")
+        first = first or (path, names)
+    return first[1] if first else None
+
+
+def read_class_names(path: Path, left_out: Collection[str] = ()) -> tuple[str, ...]:
+    """The class names of a text file with one name a line, in the order of the labels.
+
+    Raises:
+      DataError: it cannot be read, has no name, an empty line between names or a name twice.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    return checked_class_names([line for line in lines if line not in left_out], path)
+
+
+def checked_class_names(names: list[str], path: Path) -> tuple[str, ...]:
+    """Class names as a tuple.
+
+    Raises:
+      DataError: there is none, one is empty or there twice; `path` names their file.
+    """
+    if not names:
+        raise DataError("class names", path, "", "has no class name", "write one name a line")
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            what = "is empty, which would shift the labels of the classes after it"
+            raise DataError("class names", path, f"class {number}", what, "write its name")
+        if name in seen:
+            what = f"{name!r} is also class {seen[name]}"
+            raise DataError("class names", path, f"class {number}", what, "name each class once")
+        seen[name] = number
+    return tuple(names)

@@ -1,0 +1,78 @@
+"""CreateML's JSON: a list of images with boxes, each by its center and size in pixels."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.folder_files import ascii_head, parse_json, read_text
+from retinanet_jax.data.formats.outlines import Box
+from retinanet_jax.data.formats.raw import Layout
+from retinanet_jax.data.formats.split_files import (
+    Content,
+    ImageEntry,
+    Region,
+    SplitFileFormat,
+    find_layout_of,
+)
+
+_IMAGE_FIELDS = ("image", "imagefilename", "filename")
+_OBJECTS_FIELDS = ("annotations", "annotation")
+_HEAD = 1 << 14
+
+
+def find(root: Path) -> Layout | None:
+    """CreateML's files in a folder and its split folders, or one such file.
+
+    Raises:
+      DataError: several files may be meant.
+    """
+    return find_layout_of(_FORMAT, root)
+
+
+def _is_createml(path: Path) -> bool:
+    head = ascii_head(path, _HEAD)
+    names_image = re.search(rb'"(image|imagefilename|filename)"\s*:\s*"', head)
+    objects = re.search(rb'"annotations?"\s*:\s*\[\s*(\]|\{\s*"(label|coordinates)")', head)
+    return bool(re.match(rb"[^\[{]*\[\s*\{", head) and names_image and objects)
+
+
+def _parse(path: Path, guard: Guard) -> Content:
+    content = parse_json(read_text(path), path)
+    if not isinstance(content, list):
+        what = f"is {fields.short(content)}"
+        raise DataError("annotation file", path, "", what, "write a list of images")
+    entries = []
+    for number, entry in enumerate(content):
+        with guard:
+            where = f"image {number}"
+            named = isinstance(entry, dict) and [f for f in _IMAGE_FIELDS if f in entry]
+            name = fields.field(entry, named[0] if named else "image", path, where)
+            listed = [entry[f] for f in _OBJECTS_FIELDS if entry.get(f)]
+            objects = listed[0] if listed else []
+            if not isinstance(objects, list):
+                what = f"annotations is {fields.short(objects)}"
+                raise DataError("annotations", path, where, what, "write a list of objects")
+            regions = [_region(n, found) for n, found in enumerate(objects)]
+            entries.append(ImageEntry([name], f"image {fields.short(name)}", regions))
+    return Content(entries)
+
+
+def _region(number: int, found: Any) -> Region:
+    entry = found if isinstance(found, dict) else {}
+    return Region(f"object {number}", entry.get("label"), entry.get("coordinates"))
+
+
+def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box:
+    coordinates = shape if isinstance(shape, dict) else {}
+    names = "x", "y", "width", "height"
+    numbers = [fields.finite(coordinates.get(name)) for name in names]
+    if None in numbers:
+        what = f"coordinates is {fields.short(shape)}"
+        raise DataError("coordinates", path, where, what, f"write numbers for {', '.join(names)}")
+    x, y, width, height = numbers
+    return x - width / 2, y - height / 2, width, height
+
+
+_FORMAT = SplitFileFormat("createml", "CreateML JSON", (".json",), _is_createml, _parse, _box)

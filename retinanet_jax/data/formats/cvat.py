@@ -1,0 +1,138 @@
+"""CVAT's own XML, 'CVAT for images 1.1': an <image> with shapes for each image.
+
+Read are boxes, and the bounding boxes of rotated boxes, polygons, ellipses, masks and cuboids.
+Points, lines and skeletons have no box and are left out.
+"""
+
+import math
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.class_lists import checked_class_names
+from retinanet_jax.data.formats.folder_files import ascii_head, read_bytes
+from retinanet_jax.data.formats.outlines import Box, around_ellipse, around_points, around_rotated
+from retinanet_jax.data.formats.raw import Layout
+from retinanet_jax.data.formats.split_files import (
+    NO_BOX,
+    OUTLINE,
+    Content,
+    ImageEntry,
+    Region,
+    SplitFileFormat,
+    find_layout_of,
+)
+from retinanet_jax.data.formats.voc_xml import parse_xml
+
+_SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid", "points", "polyline", "skeleton")
+# Types of labels; those of tags, lines and skeletons have no boxes.
+_BOX_TYPES = ("", "any", "rectangle", "bbox", "polygon", "ellipse", "mask", "cuboid")
+_DEFAULT = "default"  # the split of images without one
+_MAX_BYTES = 1 << 30
+
+
+def find(root: Path) -> Layout | None:
+    """CVAT's annotations.xml in a folder and its split folders, or one such file.
+
+    Raises:
+      DataError: several files may be meant, or the file is 'CVAT for video'.
+    """
+    return find_layout_of(_FORMAT, root)
+
+
+def _is_cvat(path: Path) -> bool:
+    head = ascii_head(path, 4096)
+    return re.search(rb"<annotations[\s>]", head) is not None
+
+
+def _inner_splits(path: Path) -> list[str]:
+    """The subsets of the images of a project; none of a task."""
+    found = re.findall(rb'<image\s[^>]*?\bsubset="([^"<]+)"', read_bytes(path, _MAX_BYTES))
+    return list(dict.fromkeys(name.decode("utf-8", "replace") for name in found))
+
+
+def _parse(path: Path, guard: Guard) -> Content:
+    root = parse_xml(read_bytes(path, _MAX_BYTES), path)
+    if root.find("track") is not None:
+        what, fix = "is 'CVAT for video'", "export the task as 'CVAT for images 1.1', with images"
+        raise DataError("annotation file", path, "", what, fix)
+    subsets = any(image.get("subset") for image in root.iter("image"))
+    entries = []
+    for image in root.findall("image"):
+        name, size = image.get("name"), _size(image)
+        shapes = [shape for shape in image if shape.tag in _SHAPES]
+        regions = [
+            Region(f"{shape.tag} {n}", shape.get("label"), shape) for n, shape in enumerate(shapes)
+        ]
+        split = image.get("subset") or (_DEFAULT if subsets else None)
+        entries.append(ImageEntry([name], f"image {fields.short(name)}", regions, size, split))
+    return Content(entries, _class_names(root, path))
+
+
+def _class_names(root: ElementTree.Element, path: Path) -> tuple[str, ...] | None:
+    labels = [
+        label
+        for label in root.findall("meta/*/labels/label")
+        if label.find("parent") is None and label.findtext("type", "").strip() in _BOX_TYPES
+    ]
+    names = [label.findtext("name", "").strip() for label in labels]
+    return checked_class_names(names, path) if names else None
+
+
+def _size(image: ElementTree.Element) -> tuple[int, int] | None:
+    sides = [image.get(side, "") for side in ("height", "width")]
+    if not all(re.fullmatch(r"[1-9]\d{0,5}", side) for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])
+
+
+def _box(shape: ElementTree.Element, path: Path, where: str, found: set[str]) -> Box | None:
+    if shape.tag in ("points", "polyline", "skeleton"):
+        found.add(NO_BOX)
+        return None
+    angle = math.radians(_number(shape, "rotation", path, where) if shape.get("rotation") else 0)
+    if shape.tag == "box":
+        x1, y1, x2, y2 = (_number(shape, n, path, where) for n in ("xtl", "ytl", "xbr", "ybr"))
+        if not angle:
+            return x1, y1, x2 - x1, y2 - y1
+        box = around_rotated((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, angle)
+    elif shape.tag == "ellipse":
+        sides = (_number(shape, name, path, where) for name in ("cx", "cy", "rx", "ry"))
+        box = around_ellipse(*sides, angle)
+    elif shape.tag == "mask":
+        box = tuple(_number(shape, n, path, where) for n in ("left", "top", "width", "height"))
+    else:
+        box = around_points(*_points(shape, path, where))
+    found.add(OUTLINE)
+    return box
+
+
+def _points(shape: ElementTree.Element, path: Path, where: str) -> tuple[list[float], list[float]]:
+    """x and y of 'x,y;x,y;...', or of the corners of a cuboid: xtl1, ytl1, xbl1, ..."""
+    if shape.tag == "cuboid":
+        names = [f"{corner}{side}" for corner in ("tl", "bl", "tr", "br") for side in (1, 2)]
+        xs, ys = ([_number(shape, axis + n, path, where) for n in names] for axis in "xy")
+        return xs, ys
+    stated = shape.get("points", "")
+    pairs = [pair.split(",") for pair in stated.strip().rstrip(";").split(";")]
+    numbers = [[fields.finite(v, lenient=True) for v in pair] for pair in pairs]
+    if len(pairs) < 3 or any(len(pair) != 2 or None in pair for pair in numbers):
+        what = f"points is {fields.short(stated)}"
+        raise DataError("points", path, where, what, "write three points or more: x,y;x,y;x,y")
+    return [pair[0] for pair in numbers], [pair[1] for pair in numbers]
+
+
+def _number(shape: ElementTree.Element, name: str, path: Path, where: str) -> float:
+    number = fields.finite(shape.get(name), lenient=True)
+    if number is None:
+        what = f"{name} is {fields.short(shape.get(name))}"
+        raise DataError(shape.tag, path, where, what, "write a number, in pixels")
+    return number
+
+
+_FORMAT = SplitFileFormat(
+    *("cvat", "CVAT for images", (".xml",), _is_cvat, _parse, _box),
+    inner_splits=_inner_splits,
+)

@@ -1,0 +1,174 @@
+"""Layouts with one annotation file per split, which lists images by name with their shapes.
+
+A module of such a layout parses its file into entries and computes the box of a shape. Finding the
+files and the images, and the checks of names, are shared.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.csv_files import split_of_file
+from retinanet_jax.data.formats.folder_files import (
+    is_split_name,
+    list_folder,
+    relative_name,
+)
+from retinanet_jax.data.formats.image_finder import ImageFinder
+from retinanet_jax.data.formats.outlines import Box
+from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+
+OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
+NO_BOX = "points and lines, left out"
+_FOLDERS = ("annotations", "labels")
+_MAX_FILES = 20  # a folder with more files has one for each image
+
+
+class Region(NamedTuple):
+    """A shape of an image; `label` and `shape` as the file states them, unchecked."""
+
+    where: str
+    label: Any
+    shape: Any
+
+
+class ImageEntry(NamedTuple):
+    """An image of an annotation file.
+
+    names: as stated, unchecked, and variants of it; the first that exists is taken.
+    where: the entry in the file, for messages.
+    regions: of the image.
+    size: (height, width) as annotated.
+    split: of the image, where one file has several.
+    """
+
+    names: Sequence[Any]
+    where: str
+    regions: Sequence[Region]
+    size: tuple[int, int] | None = None
+    split: str | None = None
+
+
+class Content(NamedTuple):
+    """An annotation file; `class_names` None takes those that occur, `notes` as in RawSplit."""
+
+    entries: list[ImageEntry]
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+class SplitFileFormat(NamedTuple):
+    """A layout with one annotation file per split.
+
+    name, tool: see raw.Layout.
+    suffixes: of the annotation files.
+    is_one: whether a file is of this format, by its first bytes.
+    parse: the content of a file; errors of single entries are for the guard.
+    box: x, y, width, height around a shape, or None for a shape without a box; arguments are the
+        shape, the file and entry for messages, and a set to which notes are added.
+    inner_splits: the names of the splits in a file; none where it is one split.
+    normalized: whether boxes are shares of the image's size.
+    """
+
+    name: str
+    tool: str
+    suffixes: tuple[str, ...]
+    is_one: Callable[[Path], bool]
+    parse: Callable[[Path, Guard], Content]
+    box: Callable[[Any, Path, str, set[str]], Box | None]
+    inner_splits: Callable[[Path], Sequence[str]] = lambda path: ()
+    normalized: bool = False
+
+
+def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
+    """Files of a format in a folder and its split folders, or one such file.
+
+    Raises:
+      DataError: several files may be meant.
+    """
+    folder = root if root.is_dir() else root.parent
+    paths = [path for path in _candidates(kind, root) if kind.is_one(path)]
+    if not paths:
+        return None
+    files: dict[str, Path] = {}
+    for path in paths:
+        named = split_of_file(path, folder) or "train"
+        inner = kind.inner_splits(path) if len(paths) == 1 else ()
+        for split in inner or [named]:
+            if split in files:
+                what = f"both {files[split].name} and {path.name} annotate {split!r}"
+                fix = "set data.root to one of the files"
+                raise DataError("ambiguous file", root, "", what, fix)
+            files[split] = path
+    read = functools.partial(_read_split, kind, folder, files)
+    return Layout(kind.name, kind.tool, tuple(files), read, (folder,))
+
+
+def _candidates(kind: SplitFileFormat, root: Path) -> list[Path]:
+    if root.is_file():
+        return [root] if root.suffix.lower() in kind.suffixes else []
+    names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
+    folders = [root, *(root / name for name in names)]
+    found = [[f / n for n in list_folder(f).with_suffix(*kind.suffixes)] for f in folders]
+    return [path for paths in found if len(paths) <= _MAX_FILES for path in paths]
+
+
+def _read_split(
+    kind: SplitFileFormat, root: Path, files: dict[str, Path], split: str, guard: Guard
+) -> RawSplit:
+    """The images of a split with their objects; see raw.Layout."""
+    path = files[split]
+    content = kind.parse(path, guard)
+    notes, images = list(content.notes), []
+    bases = (path.parent, root, root / "images", root / split, root / "images" / split)
+    # A file with a column of splits may name images of any folder.
+    alone = len(files) == 1 or len(set(files.values())) < len(files)
+    finder = ImageFinder(root, "" if alone else split, bases)
+    for entry in content.entries:
+        if entry.split not in (None, split):
+            continue
+        with guard:
+            image = _image_of(entry, finder, path)
+            found: set[str] = set()
+            objects = []
+            for region in entry.regions:
+                with guard:
+                    objects += _objects(region, kind, content.class_names, entry, path, found)
+            notes.extend((reason, f"{path}: {entry.where}") for reason in sorted(found))
+            place = relative_name(image, root), Path(image), path
+            fields_of_image = tuple(objects), entry.where, entry.size, kind.normalized
+            images.append(RawImage(*place, *fields_of_image))
+    return RawSplit(tuple(images), content.class_names, notes=tuple(notes))
+
+
+def _image_of(entry: ImageEntry, finder: ImageFinder, path: Path) -> str:
+    """The path of the image of an entry; it is missing where no name fits."""
+    found = []
+    for name in entry.names:
+        if not isinstance(name, str) or not name.strip() or "\0" in name:
+            what = f"the name of the image is {fields.short(name)}"
+            raise DataError("file name", path, entry.where, what, "write it as text")
+        found.append(finder.find(name.strip(), path, entry.where))
+        if len(entry.names) > 1 and finder.exists(found[-1]):
+            return found[-1]
+    return found[0]
+
+
+def _objects(
+    region: Region,
+    kind: SplitFileFormat,
+    class_names: tuple[str, ...] | None,
+    entry: ImageEntry,
+    path: Path,
+    found: set[str],
+) -> list[RawObject]:
+    """The object of a region; none for a shape without a box."""
+    where = f"{entry.where}: {region.where}"
+    box = kind.box(region.shape, path, where, found)
+    if box is None:
+        return []
+    name = fields.class_name(region.label, class_names, path, where)
+    return [RawObject(name, box, region.where)]

@@ -1,0 +1,191 @@
+"""The YAML file of a YOLO dataset, data.yaml, as Ultralytics reads it and as tools write it."""
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.class_lists import checked_class_names
+from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of
+from retinanet_jax.data.formats.yaml_text import load_yaml
+
+_ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
+_YAML_BYTES = 1 << 22
+_YAML_SPLITS = ("train", "val", "valid", "validation", "test")
+
+
+class YoloDataset(NamedTuple):
+    """A YOLO dataset.
+
+    tool: who writes or reads this form.
+    splits: by name, the folders of images and the text files that list images.
+    class_names: by their number; None where no file names them.
+    keypoints: whether label lines have keypoints behind the box.
+    notes: (reason, where) pairs.
+    """
+
+    root: Path
+    tool: str
+    splits: dict[str, tuple[Path, ...]]
+    class_names: dict[int, str] | None
+    keypoints: bool = False
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def yaml_file(root: Path) -> tuple[Path, dict] | None:
+    """The YAML file that describes a dataset, with its content; None if there is none.
+
+    Raises:
+      DataError: there are several, or the file is not YAML.
+    """
+    if root.is_file():
+        names = [root.name]
+    else:
+        names = list_folder(root).with_suffix(".yaml", ".yml")
+        names.sort(key=lambda name: stem_of(name).lower() not in ("data", "dataset"))
+    folder, found = root if root.is_dir() else root.parent, []
+    for name in names:
+        if name.lower().endswith((".yaml", ".yml")) and (content := _load_yaml(folder / name)):
+            found.append((folder / name, content))
+            if stem_of(name).lower() in ("data", "dataset"):
+                break
+    found = [pair for pair in found if has_splits(pair[1])] or found
+    if len(found) > 1:
+        what = f"has several: {', '.join(path.name for path, _ in found)}"
+        fix = "set data.root to one of these files"
+        raise DataError("dataset YAML", root, "", what, fix)
+    return found[0] if found else None
+
+
+def has_splits(content: dict) -> bool:
+    """Whether a YAML file names the folder of any split."""
+    return any(split in content for split in _YAML_SPLITS)
+
+
+def _load_yaml(path: Path) -> dict | None:
+    """The content of a YAML file that has class names; None for any other."""
+    if path.stat().st_size > _YAML_BYTES:
+        return None
+    text = read_text(path)
+    if not re.search(r"^\s*[\"']?(names|nc)[\"']?\s*:", text, re.M):
+        return None
+    try:
+        content = load_yaml(text)
+    except ValueError as error:
+        what = f"is not YAML ({error})"
+        raise DataError("dataset YAML", path, "", what, "fix its syntax") from error
+    is_dataset = isinstance(content, dict) and ("names" in content or "nc" in content)
+    return content if is_dataset else None
+
+
+def from_yaml(path: Path, content: dict) -> YoloDataset:
+    """The dataset that a YAML file with splits describes.
+
+    Raises:
+      DataError: its class names or folders are missing or ambiguous.
+    """
+    names = yaml_names(content, path)
+    splits, notes = {}, []
+    for split in _YAML_SPLITS:
+        entries = content.get(split)
+        entries = entries if isinstance(entries, list) else [entries]
+        entries = [entry for entry in entries if entry not in (None, "", "null", "~")]
+        places = [_locate(entry, content.get("path"), path, split) for entry in entries]
+        if None not in places:
+            splits |= {split: dict(zip(places, entries, strict=True))} if entries else {}
+            continue
+        missing = short(entries[places.index(None)])
+        if split == "train":
+            fix = f"write the folder of its images, relative to {path.parent}"
+            raise DataError("missing folder", path, split, f"{missing} does not exist", fix)
+        notes.append(("split without its folder, left out", f"{path}: {split}: {missing}"))
+    if not splits:
+        fix = f"write the folder of its images as 'train', relative to {path.parent}"
+        raise DataError("missing folder", path, "", "names no folder that exists", fix)
+    _check_places(splits, path)
+    tool = "YOLO as exported by Roboflow" if "roboflow" in content else "YOLO with a YAML file"
+    folders = {split: tuple(places) for split, places in splits.items()}
+    return YoloDataset(path.parent, tool, folders, names, "kpt_shape" in content, tuple(notes))
+
+
+def _check_places(splits: dict[str, dict[Path, str]], path: Path) -> None:
+    """Raises DataError where different paths of a YAML file were taken for one folder."""
+    first: dict[Path, str] = {}
+    for split, places in splits.items():
+        for place, entry in places.items():
+            other = first.setdefault(place, entry)
+            if _end(other) != _end(entry):
+                what = f"{short(entry)} and {short(other)} both lead to {place}"
+                raise DataError("ambiguous folder", path, split, what, "correct these paths")
+
+
+def _end(entry: str) -> list[str]:
+    """The last two parts of a path, without . and .., to compare what paths mean."""
+    return [part for part in re.split(r"[/\\]", entry) if part not in ("", ".", "..")][-2:]
+
+
+def yaml_names(content: dict, path: Path) -> dict[int, str]:
+    """`names` by number: a list, or a dict from numbers; without it, class_0 to class_(nc - 1).
+
+    Raises:
+      DataError: they are broken; `path` names the file.
+    """
+    names, count = content.get("names"), content.get("nc")
+    if count is not None and not (isinstance(count, str) and re.fullmatch(r"\d{1,5}", count)):
+        raise DataError("nc", path, "", f"nc is {short(count)}", "write the number of classes")
+    if names is None and count is not None:
+        return {number: f"class_{number}" for number in range(int(count))}
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+        fix = "write a list of class names, or a dict from numbers to names"
+        raise DataError("class names", path, "names", f"is {short(names)}", fix)
+    if bad := [key for key in names if not re.fullmatch(r"\d{1,6}", str(key))]:
+        what = f"has the key {short(bad[0])}"
+        raise DataError("class names", path, "names", what, "number the classes from 0")
+    by_number = {int(key): name.strip() for key, name in names.items()}
+    by_number = dict(sorted(by_number.items()))
+    checked_class_names(list(by_number.values()), path)
+    if count is not None and int(count) != len(by_number):
+        what = f"nc is {count}, but names has {len(by_number)} classes"
+        raise DataError("class names", path, "", what, "make them agree")
+    return by_number
+
+
+def _locate(entry, base, path: Path, split: str) -> Path | None:
+    """A folder or list of images that a YAML file names; None where nothing fits.
+
+    Relative to `path` of the file, or to the file itself: Roboflow's begin with a wrong '../'.
+    """
+    if not isinstance(entry, str) or "\0" in entry:
+        what, fix = f"is {short(entry)}", "write a folder, a text file or a list of these"
+        raise DataError("dataset YAML", path, split, what, fix)
+    bases = [path.parent]
+    if isinstance(base, str) and base.strip() and "\0" not in base:
+        bases.insert(0, path.parent / os.path.expanduser(base.replace("\\", "/")))
+    return locate(os.path.expanduser(entry), bases)
+
+
+def locate(stated: str, bases: list[Path]) -> Path | None:
+    """The file or folder below one of `bases` that a stated path means; None if there is none.
+
+    In this order: the path as it is; without leading '../'; its end, for a path that was written on
+    another machine.
+    """
+    stated = stated.strip().replace("\\", "/")
+    parts = [part for part in stated.split("/") if part not in ("", ".", "..")]
+    candidates = [base / stated for base in bases]
+    for start in range(1 if stated.startswith("../") else len(parts)):
+        # An end such as 'images' alone could be that of another split.
+        if start and len(parts) - start == 1 and parts[-1].lower() in _ANY_SPLIT:
+            bases = [base for base in bases if base.name == parts[start - 1]]
+        candidates += [base.joinpath(*parts[start:]) for base in bases]
+    for candidate in candidates:
+        try:
+            if candidate.exists():
+                return Path(os.path.normpath(candidate))
+        except OSError:  # a name that is too long
+            continue
+    return None

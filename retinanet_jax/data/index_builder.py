@@ -1,0 +1,160 @@
+"""Reads and checks one split of a folder, to make its index."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retinanet_jax.data.data_errors import DataError, Guard, Report
+from retinanet_jax.data.formats.check_split import ImageFacts, check_split
+from retinanet_jax.data.formats.join_categories import join_categories, stated_categories
+from retinanet_jax.data.formats.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.formats.split_names import SplitNames
+from retinanet_jax.data.records import Categories, ImageRecord
+from retinanet_jax.data.store.file_facts import FactTable, Stamps, is_image_name, stamp_of
+from retinanet_jax.data.store.folder_index import FolderIndex
+from retinanet_jax.data.val_share import held_out
+
+_NAMED = 5
+
+
+class SharedReading(NamedTuple):
+    """What the splits of one start share.
+
+    stamps: by the folders that were scanned.
+    splits: by root, layout and name: the classes and file names of splits that were read, without
+        objects.
+    """
+
+    stamps: dict[tuple[Path, ...], Stamps]
+    splits: dict[tuple[Path, str, str], RawSplit]
+
+
+class Wanted(NamedTuple):
+    """A split of a folder as asked for.
+
+    split: its name on disk.
+    part: 'all' of it, or what is left to 'train' on, or what is held 'out' for evaluation.
+    """
+
+    split: str
+    part: str = "all"
+
+
+class IndexBuilder:
+    """Makes the indices of a folder; see folder.load_index for the arguments."""
+
+    def __init__(
+        self,
+        data_config: Any,
+        root: Path,
+        layout: Layout,
+        names: SplitNames,
+        shared: SharedReading,
+        cache: Path,
+    ):
+        self.config, self.root, self.layout, self.names = data_config, root, layout, names
+        self.stamps = shared.stamps[layout.folders or (root,)]
+        self.read_splits, self.table = shared.splits, FactTable(cache / "images.npz")
+
+    def build(self, wanted: Wanted, line: str, key: str) -> FolderIndex:
+        """The index of a split, with `key`; `line` describes the folder.
+
+        Raises:
+          DataError: the split is invalid; names the file, the entry, the field and the fix.
+        """
+        guard = Guard(self.config.on_error, Report())
+        raw = self.layout.read(wanted.split, guard)
+        self.read_splits[self.key(wanted.split)] = _without_objects(raw)
+        others = self.read_others(wanted.split)
+        categories = self.join(wanted.split, raw, others)
+        named = {str(image.path) for split in (raw, *others.values()) for image in split.images}
+        raw = _part(raw, wanted, self.config.val_share, self.root, guard)
+        errors = self.table.add_missing([image.path for image in raw.images], self.stamps)
+
+        def facts(image: RawImage) -> ImageFacts:
+            if image.path in errors:
+                raise errors[image.path]
+            return self.table.get(image.path, stamp_of(image.path, self.stamps))
+
+        records = check_split(raw, facts, categories, guard, path=self.root, exif=self.config.exif)
+        lines = [line, *self.describe(wanted, records, categories)]
+        unnamed = self.unnamed(raw, named)
+        if unnamed:
+            names = ", ".join(Path(path).name for path in unnamed[:_NAMED])
+            more = ", ..." if len(unnamed) > _NAMED else ""
+            lines.append(f"  {len(unnamed):,} image files that no annotation names: {names}{more}")
+        return FolderIndex.of(records, categories, guard.report, "\n".join(lines), key)
+
+    def read_others(self, split: str) -> dict[str, RawSplit]:
+        """The other splits, for their categories and file names; errors are reported elsewhere."""
+        found = {}
+        for other in self.layout.splits:
+            if other != split and self.key(other) not in self.read_splits:
+                with contextlib.suppress(DataError):
+                    raw = self.layout.read(other, Guard("skip", Report()))
+                    self.read_splits[self.key(other)] = _without_objects(raw)
+            if other != split and self.key(other) in self.read_splits:
+                found[other] = self.read_splits[self.key(other)]
+        return found
+
+    def key(self, split: str) -> tuple[Path, str, str]:
+        """Of a split in what is shared."""
+        return self.root, self.layout.name, split
+
+    def join(self, split: str, raw: RawSplit, others: dict[str, RawSplit]) -> Categories:
+        """The categories: those of the training split first, then of the evaluation split."""
+        splits = {split: raw, **others}
+        order = dict.fromkeys([*self.names, split])
+        return join_categories([splits[name] for name in order if name in splits])
+
+    def describe(
+        self, wanted: Wanted, records: Sequence[ImageRecord], categories: Categories
+    ) -> Iterator[str]:
+        """What a split holds, in lines for a person."""
+        counts = dict.fromkeys(categories.names, 0)
+        for record in records:
+            for found in record.annotations:
+                counts[categories.names[found.label]] += 1
+        empty = sum(not record.annotations for record in records)
+        name = wanted.split
+        if wanted.part == "train":
+            name += f" without the {self.config.val_share:.0%} held out for validation by file name"
+        elif wanted.part == "out":
+            name = f"held out of {name}"
+        by_class = sorted(counts.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{name} {count:,}" for name, count in by_class[:20])
+        more = f" and {len(by_class) - 20} more classes" if len(by_class) > 20 else ""
+        yield (
+            f"  {name}: {len(records):,} images, {empty:,} of them without boxes, "
+            f"{sum(counts.values()):,} boxes: {shown}{more}"
+        )
+
+    def unnamed(self, raw: RawSplit, named: set[str]) -> list[str]:
+        """Image files in the folders of a split that no annotation of any split names."""
+        folders = {str(image.path.parent) for image in raw.images}
+        return [
+            path
+            for path in sorted(self.stamps)
+            if path not in named and is_image_name(path) and str(Path(path).parent) in folders
+        ]
+
+
+def _without_objects(raw: RawSplit) -> RawSplit:
+    """The classes and file names of a split, which need less memory than its objects."""
+    names = tuple(name for name, _ in stated_categories(raw))
+    images = tuple(image._replace(objects=()) for image in raw.images)
+    return raw._replace(images=images, class_names=names, notes=())
+
+
+def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path, guard: Guard) -> RawSplit:
+    if wanted.part == "all":
+        return raw
+    if len(raw.images) < 2:
+        guard.finish(root)  # perhaps because the others are invalid
+        what = f"has {len(raw.images)} images, of which none can be held out"
+        raise DataError("split", root, wanted.split, what, "set data.eval_split to a split")
+    out = held_out([image.file_name for image in raw.images], share)
+    keep = wanted.part == "out"
+    images = tuple(im for im, is_out in zip(raw.images, out, strict=True) if is_out is keep)
+    return raw._replace(images=images)

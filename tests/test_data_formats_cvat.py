@@ -1,0 +1,136 @@
+"""CVAT's XML: shapes, subsets, the list of labels, errors that name the shape."""
+
+import math
+
+import pytest
+from layout_writers import (
+    SMALL,
+    Annotated,
+    cvat_image,
+    cvat_xml,
+    globox_annotations,
+    write_cvat,
+    write_image,
+)
+from raw_reading import boxes, expected, read, reasons
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats import cvat
+from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
+
+IMAGE = Annotated("a.png", 64, 48)
+GOOD = '<box label="cat" xtl="4" ytl="6" xbr="24" ybr="18"/>'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that writes images/a.png and annotations.xml with some shapes."""
+
+    def write(*shapes: str, names=("cat",)):
+        write_image(tmp_path / "images", IMAGE)
+        text = cvat_xml(list(names), [cvat_image(IMAGE, "".join(shapes))])
+        (tmp_path / "annotations.xml").write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+def test_subsets_are_splits(tmp_path):
+    write_cvat(tmp_path, SMALL)
+    layout = cvat.find(tmp_path)
+    assert (layout.tool, layout.splits) == ("CVAT for images", ("train", "val"))
+    for split in SMALL:
+        content = read(cvat.find, tmp_path, split)
+        assert boxes(content) == expected(SMALL, split)
+        assert content.class_names == ("cat", "dog")
+        assert [image.size for image in content.images] == [
+            (image.height, image.width) for image in SMALL[split]
+        ]
+        assert all(image.path.is_file() for image in content.images)
+
+
+def test_a_task_is_one_split(folder):
+    assert cvat.find(folder(GOOD)).splits == ("train",)
+
+
+def test_boxes_of_all_shapes(folder):
+    root = folder(
+        '<box label="cat" xtl="10" ytl="20" xbr="30" ybr="24" rotation="90.0"/>',
+        '<polygon label="cat" points="1.5,9;5,2;7,8"/>',
+        '<ellipse label="cat" cx="10" cy="20" rx="5" ry="2" rotation="90"/>',
+        '<mask label="cat" rle="1, 2" left="3" top="4" width="5" height="6"/>',
+        '<cuboid label="cat" xtl1="1" ytl1="2" xbl1="1" ybl1="9" xtr1="5" ytr1="2" xbr1="5" '
+        'ybr1="9" xtl2="3" ytl2="1" xbl2="3" ybl2="8" xtr2="7" ytr2="1" xbr2="7" ybr2="8"/>',
+        '<points label="cat" points="1,2"/>',
+        '<polyline label="cat" points="1,2;3,4"/>',
+        '<skeleton label="cat"><points label="eye" points="1,2"/></skeleton>',
+        '<tag label="cat"/>',
+    )
+    content = read(cvat.find, root)
+    wanted = [(18, 12, 4, 20), (1.5, 2, 5.5, 7), (8, 15, 4, 10), (3, 4, 5, 6), (1, 1, 6, 8)]
+    assert [o.box for o in content.images[0].objects] == list(map(pytest.approx, wanted))
+    assert reasons(content) == {OUTLINE: 1, NO_BOX: 1}
+    eighth = folder('<box label="cat" xtl="10" ytl="10" xbr="20" ybr="20" rotation="45"/>')
+    side = 10 * math.sqrt(2)
+    box = read(cvat.find, eighth).images[0].objects[0].box
+    assert box == pytest.approx((15 - side / 2, 15 - side / 2, side, side))
+
+
+def test_labels_without_boxes_are_not_classes(folder):
+    root = folder(GOOD)
+    text = (root / "annotations.xml").read_text(encoding="utf-8")
+    more = "<label><name>blurred</name><type>tag</type></label></labels>"
+    (root / "annotations.xml").write_text(text.replace("</labels>", more), encoding="utf-8")
+    assert read(cvat.find, root).class_names == ("cat",)
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        ('<box label="dog" xtl="4" ytl="6" xbr="24" ybr="18"/>', "box 1: the class is 'dog'"),
+        ('<box label="cat" xtl="4" ytl="6" xbr="24"/>', "box 1: ybr is None"),
+        ('<box label="cat" xtl="4" ytl="6" xbr="24" ybr="nan"/>', "box 1: ybr is 'nan'"),
+        ('<box xtl="4" ytl="6" xbr="24" ybr="18"/>', "box 1: the class is None"),
+        ('<polygon label="cat" points="1,2;3,4"/>', "polygon 1: points is '1,2;3,4'"),
+        ('<polygon label="cat" points="1,2;3;4,5"/>', "write three points"),
+    ],
+)
+def test_a_bad_shape_is_an_error_that_names_it(folder, bad, message):
+    root = folder(GOOD, bad)
+    with pytest.raises(DataError) as error:
+        read(cvat.find, root)
+    assert message in str(error.value) and "image 'a.png'" in str(error.value)
+    assert len(read(cvat.find, root, on_error="skip").images[0].objects) == 1
+
+
+def test_tracks_of_a_video_name_the_export_that_is_read(folder):
+    root = folder()
+    track = '<annotations><track id="0" label="cat"><box frame="0"/></track></annotations>'
+    (root / "annotations.xml").write_text(track, encoding="utf-8")
+    with pytest.raises(DataError, match=r"is 'CVAT for video'; export .* 'CVAT for images 1\.1'"):
+        read(cvat.find, root)
+
+
+def test_files_written_by_globox_read_back_equal(tmp_path):
+    annotations = globox_annotations(tmp_path / "images", SMALL["train"])
+    annotations.save_cvat(tmp_path / "annotations.xml")
+    assert boxes(read(cvat.find, tmp_path)) == expected(SMALL)
+
+
+def test_files_written_by_datumaro_read_back_equal(tmp_path):
+    datumaro = pytest.importorskip("datumaro")
+    items = []
+    for image in SMALL["train"]:
+        path = write_image(tmp_path / "source", image)
+        found = [
+            datumaro.Bbox(b.x, b.y, b.width, b.height, label=("cat", "dog").index(b.name))
+            for b in image.boxes
+        ]
+        media = datumaro.Image.from_file(path=str(path))
+        item = datumaro.DatasetItem(id=path.stem, subset="train", media=media, annotations=found)
+        items.append(item)
+    made = datumaro.Dataset.from_iterable(items, categories=["cat", "dog"])
+    made.export(str(tmp_path / "out"), "cvat", save_media=True)
+    content = read(cvat.find, tmp_path / "out")
+    assert boxes(content) == expected(SMALL)
+    assert all(image.path.is_file() for image in content.images)
