@@ -10,11 +10,15 @@ run the whole suite before, or use --check, which first runs each selection of t
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
+import importlib
+import multiprocessing
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +29,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_suffix(".toml")
 RESULTS = Path(__file__).with_suffix(".csv")
+LIBRARIES = (
+    *("jax", "flax.linen", "optax", "orbax.checkpoint", "cv2", "PIL.Image", "pytest", "hypothesis"),
+    *("jaxtyping", "beartype", "ml_collections", "absl.app", "rich.progress", "tensorboardX"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,38 +121,56 @@ def copy_code(target: Path) -> None:
             shutil.copy2(ROOT / name, target / name)
 
 
+def import_libraries() -> None:
+    """Imports what all tests use, so that the processes of the tests need not."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 def run_tests(code: Path, tests: str, limit_s: float) -> tuple[str, float]:
     """The first test that fails, '' if all pass, and the seconds.
 
     Raises:
       ValueError: there are no such tests.
     """
-    shared = os.environ.get("RETINANET_SHARED", str(ROOT.parent / "shared"))
-    environment = os.environ | {
-        "PYTHONPATH": str(code),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "RETINANET_SHARED": shared,
-        "RETINANET_GOLDEN": os.environ.get("RETINANET_GOLDEN", f"{shared}/golden"),
-    }
-    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *options, *shlex.split(tests)]
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=code, env=environment, stdout=subprocess.PIPE, text=True, process_group=0
+    output = code.parent / "output.txt"
+    arguments = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *shlex.split(tests)]
+    process = multiprocessing.get_context("fork").Process(
+        target=run_pytest, args=(code, arguments, output)
     )
-    try:
-        output = process.communicate(timeout=limit_s)[0]
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.communicate()
+    start = time.perf_counter()
+    process.start()
+    process.join(limit_s)
+    if process.is_alive():
+        os.killpg(process.pid, signal.SIGKILL)  # with the processes that tests have started
+        process.join()
         return "time limit", time.perf_counter() - start
     seconds = time.perf_counter() - start
-    if process.returncode == 0:
+    if process.exitcode == 0:
         return "", seconds
-    if process.returncode == 5:
+    if process.exitcode == 5:
         raise ValueError(f"{LIST.name}: no tests are chosen by {tests}")
-    failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return (failed[0].split(" - ")[0].split()[1] if failed else output[-200:]), seconds
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return (failed[0].split(" - ")[0].split()[1] if failed else lines[-1]), seconds
+
+
+def run_pytest(code: Path, arguments: list[str], output: Path) -> None:
+    """Runs pytest on a copy of the code; in a forked process, whose output goes to a file."""
+    os.setpgid(0, 0)
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    shared = os.environ.setdefault("RETINANET_SHARED", str(ROOT.parent / "shared"))
+    os.environ.setdefault("RETINANET_GOLDEN", f"{shared}/golden")
+    os.environ["PYTHONPATH"] = str(code)
+    os.chdir(code)
+    sys.path.insert(0, str(code))
+    import pytest
+
+    os._exit(pytest.main(arguments))
 
 
 def chosen(mutations: list[Mutation], options: argparse.Namespace) -> list[Mutation]:
@@ -168,6 +194,7 @@ def main() -> None:
     parser.add_argument("--limit_s", type=float, default=600.0, help="of the tests of a mistake")
     options = parser.parse_args()
     mutations = read_mutations()
+    import_libraries()
     with tempfile.TemporaryDirectory(prefix="mutations_") as folder:
         code = Path(folder) / "code"
         copy_code(code)
