@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,6 +174,19 @@ def run_pytest(code: Path, arguments: list[str], output: Path) -> None:
     os._exit(pytest.main(arguments))
 
 
+def table(results: Iterable[Result]) -> str:
+    """Mistakes and noticed ones by folder, as Markdown; and those that were not noticed."""
+    folders: dict[str, list[Result]] = {}
+    for result in results:
+        folders.setdefault(result.file.split("/")[1], []).append(result)
+    folders["all"] = [result for folder in folders.values() for result in folder]
+    lines = ["| folder | mistakes | noticed |", "|---|---|---|"]
+    for name, rows in folders.items():
+        lines.append(f"| {name} | {len(rows)} | {sum(row.noticed == 'yes' for row in rows)} |")
+    missed = [f"not noticed: {row.name}" for row in folders["all"] if row.noticed == "no"]
+    return "\n".join([*lines, *missed])
+
+
 def chosen(mutations: list[Mutation], options: argparse.Namespace) -> list[Mutation]:
     """The mistakes that the command line names."""
     results = read_results()
@@ -213,9 +227,7 @@ def main() -> None:
                 f"{noticed:>3} {seconds:4.0f} s  {mutation.file}: {mutation.name}  {by}", flush=True
             )
             write_results(read_results() | {mutation.name: result}, mutations)
-    results = read_results()
-    missed = [name for name, result in results.items() if result.noticed == "no"]
-    print(f"{len(results)} mistakes, {len(results) - len(missed)} noticed; not noticed: {missed}")
+    print(table(read_results().values()))
 
 
 if __name__ == "__main__":
