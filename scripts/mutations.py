@@ -30,6 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_suffix(".toml")
 RESULTS = Path(__file__).with_suffix(".csv")
+TIME_LIMIT = "time limit"
 LIBRARIES = (
     *("jax", "flax.linen", "optax", "orbax.checkpoint", "cv2", "PIL.Image", "pytest", "hypothesis"),
     *("jaxtyping", "beartype", "ml_collections", "absl.app", "rich.progress", "tensorboardX"),
@@ -147,7 +148,7 @@ def run_tests(code: Path, tests: str, limit_s: float) -> tuple[str, float]:
     if process.is_alive():
         os.killpg(process.pid, signal.SIGKILL)  # with the processes that tests have started
         process.join()
-        return "time limit", time.perf_counter() - start
+        return TIME_LIMIT, time.perf_counter() - start
     seconds = time.perf_counter() - start
     if process.exitcode == 0:
         return "", seconds
@@ -221,7 +222,7 @@ def main() -> None:
             path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
             by, seconds = run_tests(code, mutation.tests, options.limit_s)
             path.write_text(text, encoding="utf-8")
-            noticed = "yes" if by else "no"
+            noticed = "no" if by in ("", TIME_LIMIT) else "yes"
             result = Result(mutation.file, mutation.name, noticed, by, round(seconds))
             print(
                 f"{noticed:>3} {seconds:4.0f} s  {mutation.file}: {mutation.name}  {by}", flush=True
