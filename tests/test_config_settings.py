@@ -27,7 +27,7 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 STORED = Path(__file__).parent / "config_before_words.json"
 VARIANTS = {
     "shapes": ("", "tiny"),
-    "folder": ("", "small"),
+    "folder": ("", "resnet50", "small"),
     "coco": ("", "flips", "r50_3x", "r101", "x101", "r50_500", "lsj", *RECIPES),
     "voc": ("", "r101"),
     "paper/table1a": ("", "small"),

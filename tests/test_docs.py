@@ -89,10 +89,10 @@ def test_invalid_commands_are_found():
         "python -m retinanet_jax.main --config=experiments/shapes.py:big --workdir=w": "'big'",
         "python scripts/scaling.py --chip=8": "--chip",
         "python scripts/benchmark.py nms --boxs=1": "--boxs",
-        "retinanet-jax analyze --workdr=w": "required: --workdir",
+        "retinanet-jax analyze --workdr=w": "required: --model/--workdir",
         "retinanet-jax analyze --workdir=w --config=experiments/gone.py": "no file",
         "retinanet-jax report": "--workdir",
-        "retinanet-jax evaluate": "--workdir is missing",
+        "retinanet-jax evaluate": "required: --model/--workdir",
         "python scripts/gone.py": "gone.py",
         "python other.py": "unknown command",
     }
@@ -164,7 +164,7 @@ RUN = [
     ("docs/your_data.md", "retinanet-jax inspect", ("--config.data.cache_dir=cache",)),
     (
         "docs/your_data.md",
-        "retinanet-jax train --config=folder:small",
+        "retinanet-jax train --data=FOLDER --name=mine",
         (*SHORT, NO_WEIGHTS),
     ),
     ("docs/sweeps.md", "retinanet-jax sweep", ("--print_commands",)),

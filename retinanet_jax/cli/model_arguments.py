@@ -14,6 +14,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_workdir_arguments(parser: argparse.ArgumentParser) -> None:
+    """--model, here only the workdir of a run, and --step."""
+    # --workdir is the flag of `train` for the same folder.
+    parser.add_argument("--model", "--workdir", required=True, help="workdir of a run")
+    parser.add_argument(
+        "--step", type=int, help="of the checkpoint; default: the best, else the latest"
+    )
+
+
 def read_model(arguments: argparse.Namespace):
     """The network that the flags name, as inference/predict.py::Trained; prints which checkpoint.
 

@@ -55,12 +55,12 @@ class StepHooks(NamedTuple):
 
     is_due: whether `save_and_evaluate` is called after a step. All processes must agree.
     save_and_evaluate: called with a step and its state, once the metrics of all steps so far are
-        known to be finite.
+        known to be finite; returns whether the run ends here.
     beat: called with the name of the stage that begins ('data' or 'step'), for the watchdog.
     """
 
     is_due: Callable[[int], bool]
-    save_and_evaluate: Callable[[int, TrainState], None]
+    save_and_evaluate: Callable[[int, TrainState], bool | None]
     beat: Callable[[str], None] = lambda stage: None
 
 
@@ -81,7 +81,7 @@ def run_steps(
     hooks: StepHooks,
     dropped: DroppedBoxes,
 ) -> TrainState:
-    """Runs `train_step` from the state's step to the last one; returns the final state.
+    """Runs `train_step` from the state's step to the last one, or until a hook ends the run.
 
     The metrics of a step are read while the devices run the next one, so that the devices never
     wait for the host. Before `hooks.save_and_evaluate`, all of them are read.
@@ -95,6 +95,9 @@ def run_steps(
         hooks: called around the steps.
         dropped: counts the boxes that do not fit into a batch.
 
+    Returns:
+        The final state.
+
     Raises:
         DivergenceError: more than config.train.max_skipped updates in a row were not finite.
     """
@@ -102,16 +105,19 @@ def run_steps(
     batches = make_batches(dataset, config, for_this_process(config.pipeline), dropped)
     meter = Meter(config, log, batches.describe)
     stream = prefetch_to_device(batches.iterate(first), lambda host: host.batch, mesh)
-    for step in range(first + 1, config.train.steps + 1):
-        hooks.beat("data")
-        with meter.waiting():
-            batch = next(stream)
-        hooks.beat("step")
-        state, metrics = setup.step_fn(state, batch, setup.focal)
-        meter.add(step, metrics)
-        if hooks.is_due(step):
-            with meter.pausing():
-                hooks.save_and_evaluate(step, state)
+    with contextlib.closing(stream):
+        for step in range(first + 1, config.train.steps + 1):
+            hooks.beat("data")
+            with meter.waiting():
+                batch = next(stream)
+            hooks.beat("step")
+            state, metrics = setup.step_fn(state, batch, setup.focal)
+            meter.add(step, metrics)
+            if hooks.is_due(step):
+                with meter.pausing():
+                    ends = hooks.save_and_evaluate(step, state)
+                if ends:
+                    break
     return state
 
 

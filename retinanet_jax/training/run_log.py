@@ -158,6 +158,14 @@ class RunLog:
         return lives
 
 
+def log_lines(log: RunLog, texts: list[str]) -> str:
+    """Logs texts, each once and without the empty ones; returns them as one."""
+    text = "\n".join(dict.fromkeys(filter(None, texts)))
+    if text:
+        log.message(text)
+    return text
+
+
 def _entries(path: Path) -> Iterator[tuple[str, dict]]:
     """The lines of metrics.jsonl, as text and parsed."""
     if path.exists():
