@@ -56,7 +56,7 @@ from retinanet_jax.runtime.processes import joined
 from retinanet_jax.runtime.terminal import print_any_text
 from retinanet_jax.runtime.user_folders import expand_user
 from retinanet_jax.runtime.workdir import WorkdirError
-from retinanet_jax.training.loop import DivergenceError
+from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.replay import replay_step
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.workdir_evaluation import evaluate_workdir

@@ -24,7 +24,7 @@ from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training import loop, run
 from retinanet_jax.training.evaluation import Evaluation, evaluate
-from retinanet_jax.training.loop import DivergenceError
+from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.run_checks import evaluation_warnings
 from retinanet_jax.training.setup import RunCache

@@ -128,6 +128,10 @@ class TrainConfig:
             it at the first one.
         watchdog_minutes: minutes without progress after which the log says where the run hangs;
             'none' switches the watchdog off.
+        loggers: of metrics, images and settings, beside metrics.jsonl: 'tensorboard', 'wandb',
+            'mlflow' (training/loggers.py).
+        profile_steps: first and last step of a trace, such as (10, 15), which is written to
+            WORKDIR/profile for Perfetto or TensorBoard; () writes none.
     """
 
     steps: int | str = 90_000
@@ -141,8 +145,20 @@ class TrainConfig:
     patience: int | None = None
     max_skipped: int = 0
     watchdog_minutes: float | None = 10.0
+    loggers: tuple[str, ...] = ("tensorboard",)
+    profile_steps: tuple[int, ...] = ()
 
     def __post_init__(self):
+        for name in self.loggers:
+            _one_of("train.loggers", name, ("tensorboard", "wandb", "mlflow"))
+        first_and_last = len(self.profile_steps) == 2 and list(self.profile_steps) == sorted(
+            self.profile_steps
+        )
+        if self.profile_steps and not (first_and_last and self.profile_steps[0] >= 1):
+            raise ValueError(
+                f"train.profile_steps: {self.profile_steps} must be the first and the last step, "
+                "such as (10, 15)"
+            )
         for field in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
             value = getattr(self, field)
             if value != "auto" and value < 1:

@@ -10,6 +10,7 @@ in the data). docs/reliability.md lists what can fail, and what is lost then.
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from retinanet_jax.runtime.workdir import check_shared, disk_errors, locked, wri
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
 from retinanet_jax.training.evaluation import Evaluation, evaluate, score, subsample
+from retinanet_jax.training.loggers import Logger, open_loggers
 from retinanet_jax.training.loop import StepHooks, run_steps
 from retinanet_jax.training.run_checks import (
     check_has_objects,
@@ -46,13 +48,21 @@ from retinanet_jax.training.step import TrainState
 from retinanet_jax.training.workdir_evaluation import evaluate_and_log
 
 
-def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = None) -> Evaluation:
+def train_and_evaluate(
+    config: Config,
+    workdir: Path,
+    cache: RunCache | None = None,
+    *,
+    loggers: Iterable[Logger | Callable[[int, dict[str, float]], object]] = (),
+) -> Evaluation:
     """Trains, or resumes from the latest checkpoint in `workdir`, and evaluates at the end.
 
     Args:
         config: of the run.
         workdir: folder of the run; created if missing.
         cache: datasets and compiled functions, shared by the runs of one process.
+        loggers: further ones beside config.train.loggers: objects with the methods of
+            loggers.py::Logger, or functions of (step, scalars).
 
     Raises:
         ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the fix.
@@ -81,13 +91,14 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         )
         first = checkpoints.latest_step() or 0
         check_same("run", facts_of_run(config, first, train_set, eval_set))
-        log = stack.enter_context(
-            RunLog(workdir, first, config.train.steps, jax.process_index() == 0)
-        )
+        active = jax.process_index() == 0
+        opened = open_loggers(config.train.loggers, workdir, first, loggers) if active else ()
+        log = stack.enter_context(RunLog(workdir, first, config.train.steps, active, opened))
         if first:
             check_resumes_same_run(checkpoints, config, train_set.categories, log)
         if log.active:
             write_whole(workdir / "config.json", to_json(config))
+            log.config(dataclasses.asdict(config))
         functions = cache.functions(config, train_set.categories.num_classes, mesh)
         # In a thread: compiling, or reading the compilation cache, leaves Python idle.
         thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="coverage"))

@@ -1,5 +1,6 @@
 """From a folder of images to a detector in one call."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def train(
     name: str | None = None,
     workdir: str | Path | None = None,
     config: str = "folder",
+    loggers: Iterable[Any] = (),
     **fields: Any,
 ) -> Detector:
     """Trains a detector on a folder of images, and returns its best checkpoint.
@@ -47,6 +49,7 @@ def train(
         name: the run is in runs/NAME; by default the name of the folder of the data.
         workdir: folder of the run, in place of a name.
         config: experiment, by name or file, with a variant if it has any: 'folder:small'.
+        loggers: see train_and_evaluate; a function of (step, scalars), for example.
         fields: others of the config, as SECTION__FIELD: loss__gamma=1.5.
 
     Raises:
@@ -74,5 +77,5 @@ def train(
     settings = load_config(config, **short, **fields)
     keep_compilations(settings.data.cache_dir)
     workdir = expand_user(workdir or Path("runs") / (name or run_name(data)))
-    train_and_evaluate(settings, workdir)
+    train_and_evaluate(settings, workdir, loggers=loggers)
     return Detector.from_checkpoint(workdir)

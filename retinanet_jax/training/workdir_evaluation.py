@@ -17,6 +17,7 @@ from retinanet_jax.runtime.processes import from_first
 from retinanet_jax.runtime.workdir import disk_errors
 from retinanet_jax.training.evaluation import Evaluation, evaluate
 from retinanet_jax.training.evaluation_files import write_evaluation
+from retinanet_jax.training.loggers import TensorBoardLogger
 from retinanet_jax.training.run_checks import (
     check_same_classes,
     evaluation_warnings,
@@ -53,7 +54,9 @@ def evaluate_workdir(config: Config | None, workdir: Path, step: int | None = No
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
     variables = to_each_device(read_variables(checkpoints, step), mesh)
     # start_step None: a run may be training here, so no line is removed from its log.
-    with RunLog(workdir, None, step, jax.process_index() == 0) as log, disk_errors(workdir):
+    active = jax.process_index() == 0
+    loggers = [TensorBoardLogger(workdir, None)] if active else []
+    with RunLog(workdir, None, step, active, loggers) as log, disk_errors(workdir):
         log.message(f"{kind} checkpoint, step {step}")
         log_lines(log, evaluation_warnings(dataset, config))
         predict_fn = make_predict_fn(model, config, mesh)
