@@ -19,11 +19,13 @@ from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.video import Video, is_video
-from retinanet_jax.inference.predict import make_predict_fn, read_trained
+from retinanet_jax.inference.hub import download_detector, is_hub_name, upload_detector
+from retinanet_jax.inference.predict import Trained, make_predict_fn, read_trained
 from retinanet_jax.inference.results import ImageDetections, labels_of
 from retinanet_jax.inference.streaming import Seen, Stream
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge, views_of
 from retinanet_jax.weights import load_detector
+from retinanet_jax.weights.locations import is_location
 
 # On an accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much slower
 # at 512 x 512 (docs/performance.md), and would be a second function to compile.
@@ -124,17 +126,53 @@ class Detector:
         """A public RetinaNet by name, downloaded once; `retinanet-jax weights` lists the names.
 
         >>> Detector.from_pretrained("torchvision/retinanet_resnet50_fpn_v2")   # doctest: +SKIP
+        >>> Detector.from_pretrained("me/cells")  # after push_to_hub            # doctest: +SKIP
 
         Args:
-            name: of public weights; or a path, https URL or hf://owner/name/file.
+            name: of public weights; or of a repository of the Hugging Face Hub, OWNER/NAME, that
+                `push_to_hub` wrote; or a path, https URL or hf://owner/name/file.
             class_names: for a file of unknown classes: names in the order of the labels, or 'coco'.
             batch_size, canvas: see from_checkpoint.
 
         Raises:
             WeightsError: no weights have this name, or they cannot be downloaded or read.
         """
-        found = load_detector(name, class_names)
+        if is_hub_name(str(name)) and not is_location(name):
+            found = download_detector(str(name))
+        else:
+            found = load_detector(name, class_names)
         return cls(*found[:3], batch_size=batch_size, canvas=canvas)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        metrics: Mapping[str, float | None] | None = None,
+        description: str = "",
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Uploads the detector to the Hugging Face Hub; returns the address of the repository.
+
+        >>> detector.push_to_hub("me/cells", description="Blood cells.")    # doctest: +SKIP
+
+        The repository has the weights (safetensors), the config, the classes, and a model card.
+        `Detector.from_pretrained("me/cells")` reads it.
+
+        Args:
+            name: OWNER/NAME; the repository is made if it is missing.
+            metrics: for the model card, such as "summary" of WORKDIR/best/results.json.
+            description: of the model card: what was photographed, how, for what.
+            private: whether a new repository is private.
+            token: of the Hub; by default that of `hf auth login`, or HF_TOKEN.
+
+        Raises:
+            WeightsError: the name is invalid, the token is refused, the Hub cannot be reached, or
+                the extra `[hub]` is not installed.
+        """
+        trained = Trained(self.variables, self.config, self.categories)
+        options = {"description": description, "private": private, "token": token}
+        return upload_detector(trained, name, metrics=metrics, **options)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
         """The same network with other values in config.postprocess; it compiles again.
