@@ -61,6 +61,8 @@ class DataConfig:
         eval_split: likewise; of a folder also 'auto', its validation or test split.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
             the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
+        classes: of all splits, by name; others are left out, and NAME=TARGET merges a class into
+            another or a new one: ('car', 'van=car'). (): all (see data/class_selection.py).
         mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
             a `name`; their images come N times an epoch, their categories are found by name among
             those of train_split (see data/mix.py).
@@ -77,6 +79,7 @@ class DataConfig:
     train_split: str = "train"
     eval_split: str = "validation"
     annotations: str = ""
+    classes: tuple[str, ...] = ()
     mix: tuple[str, ...] = ()
     on_error: str = "strict"
     shapes: ShapesConfig = ShapesConfig()

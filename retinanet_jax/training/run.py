@@ -157,6 +157,10 @@ class Run:
     watchdog: Watchdog
     stopped: Evaluation | None = None
 
+    def on_batch(self, done: int, total: int) -> None:
+        """Called after each batch of an evaluation."""
+        self.watchdog.beat("evaluation")
+
     def is_due(self, step: int) -> bool:
         """Whether `save_and_evaluate` is called after a step; the same on all processes."""
         return bool(self.preemption.agreed()) or self.config.train.saves_after(step)
@@ -232,7 +236,8 @@ def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:
     keep_if_best(run, step, compared)
     if state.average is not None:
         last = {"params": state.params, "batch_stats": state.batch_stats}
-        raw = evaluate(run.predict_fn, last, run.eval_set, run.config, run.mesh).summary
+        parts = run.eval_set, run.config, run.mesh
+        raw = evaluate(run.predict_fn, last, *parts, on_batch=run.on_batch).summary
         run.log.scalars(step, "eval_raw", raw)
         (metric, value), *_ = raw.items()
         if value is not None:
@@ -255,7 +260,7 @@ def evaluate_state(
         run.mesh,
         run.log,
         step,
-        on_batch=lambda done, total: run.watchdog.beat("evaluation"),
+        on_batch=run.on_batch,
         tables=tables,
     )
 
