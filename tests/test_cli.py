@@ -41,7 +41,7 @@ def test_help_has_a_line_for_each_command_and_an_example_in_each(capsys):
     for name in app.COMMANDS:
         assert exit_of(name, "--help") == 0
         said = capsys.readouterr().out
-        assert f"    retinanet-jax {name} " in said
+        assert re.search(rf"(?m)^ {{4}}retinanet-jax {name}( |$)", said)
         (line,) = (line for line in table.splitlines() if line.startswith(f"  {name} "))
         assert line.split(name, 1)[1].strip() in said
 

@@ -1,6 +1,6 @@
 """Show versions, devices, memory, caches, and what each extra lacks.
 
-    retinanet-jax doctor > report.txt
+    retinanet-jax doctor
 
 Add the output to a report of a problem. The exit code is 1 if a required package is missing, or if
 JAX does not start.
