@@ -158,7 +158,7 @@ RUN = [
     ("README.md", "retinanet-jax train --config=shapes", SHORT),
     ("docs/running.md", "retinanet-jax evaluate", ()),
     ("docs/get_started.md", "retinanet-jax detect", ()),
-    ("README.md", "retinanet-jax detect", ()),
+    ("README.md", "retinanet-jax detect photos/ clip.mp4", ()),
     ("docs/export.md", "retinanet-jax export --format=stablehlo", ()),
     ("docs/export.md", "retinanet-jax export --format=onnx", ()),
     ("docs/your_data.md", "retinanet-jax inspect", ("--config.data.cache_dir=cache",)),

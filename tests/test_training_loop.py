@@ -12,6 +12,7 @@ from small import small_config
 
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import make_mesh, prefetch_to_device
+from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.training import meter
 from retinanet_jax.training.loop import StepHooks, run_steps
 from retinanet_jax.training.meter import DivergenceError, Meter
@@ -193,7 +194,7 @@ def test_some_steps_are_traced(tmp_path, monkeypatch):
         assert seen == expected and str(tmp_path / "profile") in log.messages[-1]
     (tmp_path / "file").write_text("", encoding="utf-8")
     log.workdir = tmp_path / "file"
-    with pytest.raises(OSError):
+    with pytest.raises(WorkdirError, match="profile: not writable: Not a directory; leave out"):
         StepTrace((2, 3), log)
 
 

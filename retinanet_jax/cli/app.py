@@ -20,6 +20,7 @@ from retinanet_jax.runtime.terminal import print_any_text
 # PASSES_ON = True, arguments that the parser does not know are in arguments.passed_on.
 COMMANDS = {
     "train": "train",
+    "find_lr": "find_lr",
     "evaluate": "evaluate",
     "analyze": "analyze",
     "detect": "detect",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 
+from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.training.run_log import RunLog
 
 
@@ -18,7 +19,7 @@ class StepTrace:
         log: of the run.
 
     Raises:
-        OSError: the folder cannot be written; before the first step.
+        WorkdirError: the folder cannot be made; before the first step.
     """
 
     def __init__(self, steps: tuple[int, ...], log: RunLog):
@@ -27,7 +28,13 @@ class StepTrace:
         self._folder = Path()
         if self._steps:
             self._folder = log.workdir / "profile"
-            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                fix = "leave out config.train.profile_steps, or use another workdir"
+                raise WorkdirError(
+                    f"{self._folder}: not writable: {error.strerror}; {fix}"
+                ) from error
 
     def __enter__(self) -> "StepTrace":
         return self
