@@ -24,6 +24,7 @@ from retinanet_jax.inference.predict import Trained, make_predict_fn, read_train
 from retinanet_jax.inference.results import ImageDetections, labels_of
 from retinanet_jax.inference.streaming import Seen, Stream
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge, views_of
+from retinanet_jax.inference.tiles import OVERLAP, check_tile, see_tiles
 from retinanet_jax.weights import load_detector
 from retinanet_jax.weights.locations import is_location
 
@@ -192,6 +193,8 @@ class Detector:
         max_detections: int | None = None,
         flip: bool = False,
         scales: Sequence[float | int] = (1.0,),
+        tile: int | None = None,
+        overlap: float | int = OVERLAP,
     ) -> ImageDetections | list[ImageDetections]:
         """Detections of one image, or a list of them for a sequence of images.
 
@@ -208,6 +211,9 @@ class Detector:
             max_detections: keep this many, the best.
             flip: detect in the mirrored image as well, and merge by NMS: test-time augmentation.
             scales: likewise at the size of the config times each of these. A new scale compiles.
+            tile: side in pixels of square tiles, in which large images are seen as well as whole;
+                merged by NMS. In place of flip and scales.
+            overlap: of neighbouring tiles, as a share of their side.
 
         Returns:
             Detections by falling score, boxes in pixels of the image as shown: turned as its EXIF
@@ -220,8 +226,12 @@ class Detector:
         views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
         one = is_one_image(images)
         images = [images] if one else list(images)
-        rows = 1 if len(images) == 1 else self.batch_size
-        found = [self._result(seen, chosen) for seen in self._see(enumerate(images), views, rows)]
+        if tile is not None:
+            stream = self._see_tiles(enumerate(images), views, tile, overlap)
+        else:
+            rows = 1 if len(images) == 1 else self.batch_size
+            stream = self._see(enumerate(images), views, rows)
+        found = [self._result(seen, chosen) for seen in stream]
         return found[0] if one else found
 
     def stream(
@@ -233,6 +243,8 @@ class Detector:
         max_detections: int | None = None,
         flip: bool = False,
         scales: Sequence[float | int] = (1.0,),
+        tile: int | None = None,
+        overlap: float | int = OVERLAP,
         on_error: Callable[[Any, DataError], object] | None = None,
     ) -> Iterator[tuple[Any, ImageDetections]]:
         """Detections of any number of images, in order, as soon as they are ready.
@@ -255,7 +267,11 @@ class Detector:
             DataError, ConfigError: as a call; errors in the arguments are raised at once.
         """
         views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
-        return self._results(self._see(_items(source), views, self.batch_size), chosen, on_error)
+        if tile is not None:
+            stream = self._see_tiles(_items(source), views, tile, overlap)
+        else:
+            stream = self._see(_items(source), views, self.batch_size)
+        return self._results(stream, chosen, on_error)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
         """Compiles now for images of these (height, width), single and in batches.
@@ -283,6 +299,21 @@ class Detector:
     def _see(self, items: Iterable, views: tuple[View, ...], rows: int) -> Iterator[Seen]:
         _check_process()
         return Stream(self._launch, views, self.config.pipeline, rows).run(items)
+
+    def _see_tiles(
+        self, items: Iterable, views: tuple[View, ...], tile: int, overlap: float | int
+    ) -> Iterator[Seen]:
+        check_tile(tile, overlap)
+        if views != PLAIN:
+            raise ConfigError("tile: not supported together with flip or scales; leave these out")
+
+        def see(crops: Iterable) -> Iterator[Seen]:
+            return self._see(crops, PLAIN, self.batch_size)
+
+        return (
+            see_tiles(see, key, image, tile, overlap, self.config.postprocess)
+            for key, image in items
+        )
 
     def _launch(self, batch: Batch) -> Detections:
         return self.predict_fn(self.variables, batch)
