@@ -36,16 +36,32 @@ def pytest_unconfigure():
         shutil.rmtree(OWN_CACHE, ignore_errors=True)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_programs_of_other_files():
-    """Compiled programs take gigabytes over all files; none is used by two of them."""
-    yield
+def release_memory():
+    """Drops what tests have cached, compiled programs above all, and returns it to the system."""
+    import golden_models
     import jax
 
+    golden_models.forget_state_dicts()
     jax.clear_caches()
     gc.collect()
     if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)  # gives the memory back to the system
+        library.malloc_trim(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_memory_of_other_files():
+    """No two files use the same compiled programs, which take gigabytes in total."""
+    yield
+    release_memory()
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory():
+    """Keeps a process small within a file as well; programs come back from the session's cache."""
+    yield
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    if pages * os.sysconf("SC_PAGE_SIZE") > 1.5e9:
+        release_memory()
 
 
 def _existing(variable: str, default: Path) -> Path:

@@ -37,7 +37,7 @@ def state_dict(folder: Path, name: str) -> dict[str, np.ndarray]:
     return dict(_state_dict(folder, name))
 
 
-@functools.lru_cache(maxsize=4)  # the two detectors and two small ones are asked for again
+@functools.lru_cache(maxsize=2)
 def _state_dict(folder: Path, name: str) -> dict[str, np.ndarray]:
     wanted = json.loads((folder / "state_dict" / f"{name}.crc32.json").read_text())
     state = recipe(folder).state(shapes(folder, name))
@@ -46,6 +46,11 @@ def _state_dict(folder: Path, name: str) -> dict[str, np.ndarray]:
     for value in state.values():
         value.flags.writeable = False  # several tests share it
     return state
+
+
+def forget_state_dicts() -> None:
+    """Releases the arrays that `state_dict` keeps for its next call."""
+    _state_dict.cache_clear()
 
 
 def load_detector(folder: Path, scratch: Path, version: str) -> LoadedCheckpoint:

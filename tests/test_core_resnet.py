@@ -33,9 +33,13 @@ def as_resnet(variables):
 
 # MMDetection and timm have weights of the other one, torchvision has not.
 TORCHVISION = [name for name in ARCHITECTURES if name != "resnext101_32x4d"]
+DEEP = {"resnet101", "resnet152", "resnext101_32x8d", "resnext101_64x4d"}  # more of the same blocks
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in TORCHVISION],
+)
 def test_backbone_equals_torchvision(golden_dir, name):
     golden = np.load(golden_dir / "backbones.npz")
     state = golden_models.state_dict(golden_dir, name)
@@ -236,7 +240,7 @@ def test_frozen_stages_have_no_gradient_and_keep_their_statistics(frozen_stages)
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_activations_of_a_fresh_network_are_of_order_one(norm):
-    model, images, _ = small_resnet(norm=norm)
+    model, images, _ = small_resnet(norm=norm, top_level=4)
     key = jax.random.key(0, impl="rbg")  # compiles faster than the default
     variables = jax.jit(lambda key: model.init(key, images, train=False))(key)
     levels, _ = jax.jit(lambda v: model.apply(v, images, train=True, mutable=["batch_stats"]))(
