@@ -2,7 +2,7 @@
 
 import jax
 
-from retinanet_jax.runtime.launch import Launch
+from retinanet_jax.runtime.launch import Launch, ProcessesError
 
 
 def has_accelerator() -> bool:
@@ -11,4 +11,8 @@ def has_accelerator() -> bool:
     The question starts JAX's devices, and processes can no longer connect after that. One of
     several processes is therefore assumed to have an accelerator.
     """
-    return Launch().find() is not None or jax.default_backend() != "cpu"
+    try:
+        several = Launch().find() is not None
+    except ProcessesError:  # raised again when the processes connect
+        several = True
+    return several or jax.default_backend() != "cpu"
