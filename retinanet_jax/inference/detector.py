@@ -144,36 +144,22 @@ class Detector:
             found = load_detector(name, class_names)
         return cls(*found[:3], batch_size=batch_size, canvas=canvas)
 
-    def push_to_hub(
-        self,
-        name: str,
-        *,
-        metrics: Mapping[str, float | None] | None = None,
-        description: str = "",
-        private: bool = False,
-        token: str | None = None,
-    ) -> str:
+    def push_to_hub(self, name: str, **options: Any) -> str:
         """Uploads the detector to the Hugging Face Hub; returns the address of the repository.
 
         >>> detector.push_to_hub("me/cells", description="Blood cells.")    # doctest: +SKIP
 
-        The repository has the weights (safetensors), the config, the classes, and a model card.
-        `Detector.from_pretrained("me/cells")` reads it.
+        `Detector.from_pretrained("me/cells")` reads it. The extra `[hub]` has to be installed.
 
         Args:
             name: OWNER/NAME; the repository is made if it is missing.
-            metrics: for the model card, such as "summary" of WORKDIR/best/results.json.
-            description: of the model card: what was photographed, how, for what.
-            private: whether a new repository is private.
-            token: of the Hub; by default that of `hf auth login`, or HF_TOKEN.
+            options: description, metrics, private, token; see hub.upload_detector.
 
         Raises:
-            WeightsError: the name is invalid, the token is refused, the Hub cannot be reached, or
-                the extra `[hub]` is not installed.
+            WeightsError: an invalid name, a refused token, or no connection.
         """
         trained = Trained(self.variables, self.config, self.categories)
-        options = {"description": description, "private": private, "token": token}
-        return upload_detector(trained, name, metrics=metrics, **options)
+        return upload_detector(trained, name, **options)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
         """The same network with other values in config.postprocess; it compiles again.

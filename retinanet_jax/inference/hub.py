@@ -148,6 +148,14 @@ def upload_detector(
 ) -> str:
     """Uploads a detector to a repository OWNER/NAME, made if missing; returns its address.
 
+    Args:
+        trained: the detector.
+        name: of the repository.
+        metrics: for the model card, such as "summary" of WORKDIR/best/results.json.
+        description: of the model card: what was photographed, how, for what.
+        private: whether a new repository is private.
+        token: of the Hub; by default that of `hf auth login`, or HF_TOKEN.
+
     Raises:
         WeightsError: the name is invalid, the token is refused, or the Hub cannot be reached.
     """
