@@ -1,7 +1,5 @@
 """Shared fixtures: run-time shape checks, the golden folder and the real photographs."""
 
-import ctypes
-import gc
 import os
 import shutil
 import subprocess
@@ -25,7 +23,8 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("retinanet_jax", "beartype.beartype")
 
-import pytest  # noqa: E402  (the hook must be there before the package is imported)
+import process_memory  # noqa: E402  (the hook must be there before the package is imported)
+import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,32 +35,19 @@ def pytest_unconfigure():
         shutil.rmtree(OWN_CACHE, ignore_errors=True)
 
 
-def release_memory():
-    """Drops what tests have cached, compiled programs above all, and returns it to the system."""
-    import golden_models
-    import jax
-
-    golden_models.forget_state_dicts()
-    jax.clear_caches()
-    gc.collect()
-    if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def no_memory_of_other_files():
     """No two files use the same compiled programs, which take gigabytes in total."""
     yield
-    release_memory()
+    process_memory.release()
 
 
 @pytest.fixture(autouse=True)
 def bounded_memory():
     """Keeps a process small within a file as well; programs come back from the session's cache."""
     yield
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    if pages * os.sysconf("SC_PAGE_SIZE") > 1.5e9:
-        release_memory()
+    if process_memory.resident_bytes() > 1.2e9:
+        process_memory.release()
 
 
 def _existing(variable: str, default: Path) -> Path:
