@@ -58,9 +58,11 @@ setup(
         "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
         "hub": ["huggingface_hub>=1.0"],
+        "mlflow": ["mlflow>=3.0"],
         "onnx": ["onnx>=1.17"],
         "serve": ["gradio>=6.0,<7"],
         "tpu": ["jax[tpu]>=0.10"],
+        "wandb": ["wandb>=0.20"],
         "test": [
             "beartype>=0.19",
             "furo>=2025.9",

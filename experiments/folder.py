@@ -4,10 +4,20 @@ COCO JSON, YOLO, Pascal VOC XML, labelme, VIA, CSV and Hugging Face's imagefolde
 The folder is read in place; its index is kept in config.data.cache_dir. Without a validation split,
 config.data.val_share of the training images are held out.
 
+`retinanet-jax train --data=FOLDER` and `retinanet_jax.train("FOLDER")` are this experiment, with
+runs/FOLDER as workdir.
+
 Variants:
-    (none)   ResNet-50 at 800/1333, 16 images a step, for a GPU.
-    small    for a few hundred photographs on a laptop's CPU: ResNet-18 up to layer3, heads of two
-             convolutions with 64 channels, 256x192 pixels.
+    (none)     small on a CPU, resnet50 on a GPU or TPU. A run whose processes are started with
+               --coordinator has to name one of them.
+    resnet50   ResNet-50 at 800/1333, 16 images a step, for a GPU.
+    small      for a few hundred photographs on a laptop's CPU: ResNet-18 up to layer3, heads of two
+               convolutions with 64 channels, 256x192 pixels.
+
+Length: by the number of images, since 400 steps of 4 fit 200 photographs and not 5,000. small takes
+8 epochs and at least 400 steps, resnet50 16 epochs and at least 2,000 (config.train.auto_steps).
+--epochs=20 or --steps=1000 (config.train.epochs, config.train.steps) set another length. The run
+is evaluated after each epoch, at most ten times.
 
 Weights: model.pretrained='imagenet', torchvision's V1 of the backbone, downloaded once (98 MiB,
 small 45 MiB). --config.model.pretrained=none starts from random weights, with a lower AP. A
@@ -15,8 +25,8 @@ RetinaNet of COCO or a run of yours is a start as well: a name of `retinanet-jax
 a workdir; other classes get a new class output.
 
 Commands:
-    python -m retinanet_jax.main --config=experiments/folder.py --workdir=runs/mine \\
-        --config.data.root=FOLDER
+    retinanet-jax train --data=FOLDER
+    python -m retinanet_jax.main --config=experiments/folder.py --data=FOLDER
     python -m retinanet_jax.main --config=experiments/folder.py:small --workdir=runs/mine \\
         --config.data.root=FOLDER \\
         [--config.pipeline.min_side=240 --config.pipeline.max_side=320] [--config.train.steps=2000]
@@ -28,10 +38,13 @@ from ml_collections import ConfigDict
 
 from retinanet_jax.config.experiment_files import choose_variant
 from retinanet_jax.config.settings import default_config
+from retinanet_jax.runtime.accelerator import has_accelerator
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' for a GPU, 'small' for a CPU."""
+    """'resnet50' for a GPU, 'small' for a CPU, '' for the device at hand."""
+    if not variant:
+        variant = "resnet50" if has_accelerator() else "small"
     config = default_config()
     config.data.name = "folder"
     config.data.train_split = "train"
@@ -39,20 +52,21 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.pretrained = "imagenet"
     config.model.norm = "auto"
     config.model.frozen_stages = "auto"
-    return choose_variant({"": _gpu, "small": _small}, variant)(config)
+    return choose_variant({"resnet50": _resnet50, "small": _small}, variant)(config)
 
 
-def _gpu(config: ConfigDict) -> ConfigDict:
+def _resnet50(config: ConfigDict) -> ConfigDict:
     """detectron2's recipe, shorter: a folder has fewer images than COCO's 118,000."""
     config.model.backbone = "resnet50"
     config.model.dtype = "bfloat16"
     config.optimizer.learning_rate = 0.01
     config.optimizer.warmup_steps = 500
     config.optimizer.gradient_clip = 10.0
-    config.train.steps = 5_000
+    config.train.steps = "auto"
+    config.train.auto_steps = (16.0, 2_000)
     config.train.batch_size = 16
     config.train.checkpoint_every = 500
-    config.train.evaluate_every = 1_000
+    config.train.evaluate_every = "auto"
     return config
 
 
@@ -81,9 +95,11 @@ def _small(config: ConfigDict) -> ConfigDict:
     config.optimizer.ema_decay = 0.99
     config.optimizer.backbone_factor = "auto"
 
-    config.train.steps = 400
+    config.train.steps = "auto"
+    config.train.auto_steps = (8.0, 400)
     config.train.batch_size = 4
     config.train.log_every = 20
     config.train.checkpoint_every = 200
+    config.train.evaluate_every = "auto"
     config.evaluation.batch_size = 8
     return config

@@ -1,7 +1,8 @@
 """RetinaNet in JAX and Flax: exact, fast, at home on CPU, GPU and TPU.
 
->>> from retinanet_jax import Detector                                      # doctest: +SKIP
->>> detections = Detector.from_checkpoint("runs/shapes")("photo.jpg")       # doctest: +SKIP
+>>> import retinanet_jax                                                    # doctest: +SKIP
+>>> detector = retinanet_jax.train("my_data/", epochs=20)                   # doctest: +SKIP
+>>> detections = detector("photo.jpg")                                      # doctest: +SKIP
 
 The functions of the paper are in `retinanet_jax.core`.
 """
@@ -16,8 +17,9 @@ _PUBLIC = {
     "ConfigError": "retinanet_jax.config.settings",
     "Detector": "retinanet_jax.inference.detector",
     "ImageDetections": "retinanet_jax.inference.results",
-    "evaluate_workdir": "retinanet_jax.training.run",
+    "evaluate_workdir": "retinanet_jax.training.workdir_evaluation",
     "load_config": "retinanet_jax.config.experiment_files",
+    "train": "retinanet_jax.training.train_detector",
     "train_and_evaluate": "retinanet_jax.training.run",
 }
 __all__ = list(_PUBLIC)

@@ -1,14 +1,18 @@
 """Trains or evaluates a RetinaNet; the command line of one run.
 
+    python -m retinanet_jax.main --data=FOLDER --epochs=20
     python -m retinanet_jax.main --config=shapes
     python -m retinanet_jax.main --config=experiments/coco.py:r101 --workdir=runs/r101
     python -m retinanet_jax.main --workdir=runs/shapes --mode=evaluate
     python -m retinanet_jax.main --config=shapes --replay=120
 
---config is an experiment file or the name of one in experiments/, with a variant after a colon.
-Any field can be set: --config.optimizer.learning_rate=0.02. --workdir is runs/NAME by default.
-An evaluation without --config uses that of the run. --replay repeats one step of a run and reports
-each part of its loss.
+--config is an experiment file or the name of one in experiments/, with a variant after a colon; by
+default it is folder, the experiment for --data. Any field can be set:
+--config.optimizer.learning_rate=0.02. Short flags: --data, --epochs, --steps, --batch_size,
+--image_size, --weights, --lr (config/short_settings.py). --workdir is runs/NAME by default: of
+--name, of the folder of --data, or of the experiment. An evaluation without --config uses that of
+the run, and its best checkpoint unless --step names another. --replay repeats one step of a run and
+reports each part of its loss.
 
 A run of several processes, on one or several hosts: start the same command for each process. srun,
 mpirun, a Kubernetes Job and TPU VMs connect them; elsewhere give the address of process 0:
@@ -19,6 +23,7 @@ Exit codes: 0 done; 1 an error with a one-line message; 75 stopped by SIGTERM or
 command resumes. A second signal ends the process at once.
 """
 
+import logging as std_logging
 import sys
 from pathlib import Path
 
@@ -38,6 +43,7 @@ from retinanet_jax.config.experiment_files import (
 )
 from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import ConfigError, from_config_dict
+from retinanet_jax.config.short_settings import SHORT_SETTINGS, expand_short_flags, run_name
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.prefetch import ExampleError
 from retinanet_jax.data.store.prepare_release import download_dataset
@@ -50,13 +56,15 @@ from retinanet_jax.runtime.processes import joined
 from retinanet_jax.runtime.terminal import print_any_text
 from retinanet_jax.runtime.user_folders import expand_user
 from retinanet_jax.runtime.workdir import WorkdirError
-from retinanet_jax.training.loop import DivergenceError
+from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.replay import replay_step
-from retinanet_jax.training.run import evaluate_workdir, train_and_evaluate
+from retinanet_jax.training.run import train_and_evaluate
+from retinanet_jax.training.workdir_evaluation import evaluate_workdir
 from retinanet_jax.weights.weights_error import WeightsError
 
 # The arguments being parsed. config_flags finds --config.FIELD in them; by default in sys.argv.
 _ARGUMENTS: list[str] = []
+_SHORT: dict[str, str] = {}  # the short flags among them
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
@@ -66,7 +74,9 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of checkpoints, logs and images; default: runs/NAME of the experiment."
 )
+NAME = flags.DEFINE_string("name", None, "Name of the run: --workdir=runs/NAME.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+STEP = flags.DEFINE_integer("step", None, "Of the checkpoint to evaluate; default: the best.")
 REPLAY = flags.DEFINE_integer("replay", None, "Step of the run to repeat and report on.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several.")
 NUM_PROCESSES = flags.DEFINE_integer(
@@ -116,8 +126,12 @@ def main(argv: list[str]) -> None:
     """Trains, evaluates or replays a step, as the flags say."""
     check_flags(argv[1:])
     logging.set_verbosity(logging.WARNING)  # Orbax logs every action at INFO
+    plain = std_logging.Formatter("warning: %(message)s")  # without time, process and line
+    logging.get_absl_handler().setFormatter(plain)
     try:
         config = from_config_dict(CONFIG.value) if CONFIG.value is not None else None
+        if "data" in _SHORT and config.data.name == "shapes":
+            raise ConfigError("--data: the images of 'shapes' are drawn; leave out --config")
         launch = Launch(
             COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
         )
@@ -129,7 +143,7 @@ def main(argv: list[str]) -> None:
             if REPLAY.value is not None:
                 replay_step(config, workdir, REPLAY.value)
             elif MODE.value == "evaluate":
-                evaluate_workdir(config, workdir)
+                evaluate_workdir(config, workdir, STEP.value)
             else:
                 train_and_evaluate(config, workdir)
     except (Preempted, Exception) as error:
@@ -147,18 +161,24 @@ def check_flags(rest: list[str]) -> None:
         sys.exit(f"unknown arguments: {' '.join(rest)}{hint}")
     evaluates = MODE.value == "evaluate" and REPLAY.value is None
     if CONFIG.value is None and not evaluates:
-        sys.exit("--config is missing: name an experiment, such as --config=shapes")
-    if CONFIG.value is None and WORKDIR.value is None:
+        sys.exit("--data or --config is missing: name a folder, or an experiment such as shapes")
+    if WORKDIR.value is not None and NAME.value is not None:
+        sys.exit("--workdir and --name: set one of them")
+    if CONFIG.value is None and WORKDIR.value is None and NAME.value is None:
         sys.exit("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
 
 
 def choose_workdir() -> Path:
-    """--workdir, or runs/NAME of the experiment."""
+    """--workdir, or runs/NAME: --name, the name of the folder of --data, or of the experiment."""
     if WORKDIR.value is not None:
         return expand_user(WORKDIR.value)
-    workdir = Path("runs") / experiment_name(
-        config_flags.get_config_filename(flags.FLAGS["config"])
-    )
+    if NAME.value is not None:
+        name = NAME.value
+    elif "data" in _SHORT:
+        name = run_name(_SHORT["data"])
+    else:
+        name = experiment_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    workdir = Path("runs") / name
     if jax.process_index() == 0:
         print(f"workdir: {workdir}")
     return workdir
@@ -169,13 +189,16 @@ def parse_flags(argv: list[str]) -> list[str]:
     for name in [name for name in flags.FLAGS if name.startswith("config.")]:
         delattr(flags.FLAGS, name)  # of an earlier command in this process
     try:
-        _ARGUMENTS[:] = with_config_file(argv)
+        words, short = expand_short_flags(argv)
+        _ARGUMENTS[:] = with_config_file(words)
+        _SHORT.clear()
+        _SHORT.update(short)
         return flags.FLAGS(list(_ARGUMENTS))
     except ConfigError as error:
         sys.exit(f"ConfigError: {error}")
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
-        sys.exit(f"--{name}: no such flag{explain_flag(name, flags.FLAGS)}")
+        sys.exit(f"--{name}: no such flag{explain_flag(name, [*SHORT_SETTINGS, *flags.FLAGS])}")
     except flags.Error as error:
         sys.exit(str(error))
     except (AttributeError, KeyError):
@@ -194,8 +217,12 @@ def with_config_file(argv: list[str]) -> list[str]:
         flag, equals, location = word.partition("=")
         if flag in ("--config", "-config"):
             location = location if equals else next(rest, "")
-            load_experiment(location)
             path, variant = find_experiment(location)
+            if not variant and path.name == "folder.py" and "--coordinator" in " ".join(argv):
+                raise ConfigError(
+                    f"--config={location}: with --coordinator, add :resnet50 or :small"
+                )
+            load_experiment(location)
             word = f"--config={path}:{variant}" if variant else f"--config={path}"
         words.append(word)
     return words

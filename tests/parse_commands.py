@@ -20,6 +20,7 @@ from retinanet_jax.config.settings import from_config_dict
 from retinanet_jax.reports.analysis import analyze_checkpoint as analyze
 from retinanet_jax.reports.inspection import inspection_page as page
 from retinanet_jax.sweep import command
+from retinanet_jax.training import learning_rate_test as rates
 
 parse_args = argparse.ArgumentParser.parse_args
 
@@ -53,7 +54,7 @@ def parse_flags_and_stop(main, argv=None, flags_parser=None):
 def replace_the_work() -> None:
     app.run = parse_flags_and_stop
     argparse.ArgumentParser.parse_args = parse_and_stop
-    page.inspect_data = analyze.analyze_workdir = stop
+    page.inspect_data = analyze.analyze_workdir = rates.learning_rate_test = stop
     # A sweep checks its trials before it writes the plan. The launcher depends on the machine.
     command.write_plan = command.read_plan = stop
     command._launcher = lambda *_: None

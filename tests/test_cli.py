@@ -1,5 +1,7 @@
-"""`retinanet-jax`: its help, how commands are found, what they hand on, what errors look like."""
+"""`retinanet-jax`: help, commands and their other names, flags passed on, errors."""
 
+import platform
+import re
 import subprocess
 import sys
 
@@ -39,7 +41,7 @@ def test_help_has_a_line_for_each_command_and_an_example_in_each(capsys):
     for name in app.COMMANDS:
         assert exit_of(name, "--help") == 0
         said = capsys.readouterr().out
-        assert f"    retinanet-jax {name} " in said
+        assert re.search(rf"(?m)^ {{4}}retinanet-jax {name}( |$)", said)
         (line,) = (line for line in table.splitlines() if line.startswith(f"  {name} "))
         assert line.split(name, 1)[1].strip() in said
 
@@ -53,25 +55,53 @@ def test_unknown_commands_and_arguments_are_usage_errors(capsys):
     assert "'pdf' is not one of images, coco, csv" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_runs_are_handed_on_with_all_their_flags(command, monkeypatch):
+def handed_on(monkeypatch, *arguments) -> list[str]:
+    """What retinanet_jax.main gets from a command."""
     got = []
     monkeypatch.setattr(flags_of_runs, "run", got.append)
-    app.main(
-        [command, "--config", "e.py:small", "--config.train.steps=3", "--workdir=W", "--new=1"]
+    app.main(arguments)
+    return got[0]
+
+
+def test_train_passes_all_flags_to_main(monkeypatch):
+    words = handed_on(
+        monkeypatch,
+        *("train", "--config", "e.py:small", "--config.train.steps=3", "--workdir=W", "--new=1"),
+        *("--lr=1", "--data=d", "--name=n"),
     )
-    ((name, *flags),) = got
-    assert name == f"retinanet-jax {command}"
-    assert flags == [
-        "--config=e.py:small",
-        "--workdir=W",
-        f"--mode={command}",
-        "--config.train.steps=3",
-        "--new=1",
+    assert words[0] == "retinanet-jax train"
+    assert words[1:-2] == [
+        *("--config=e.py:small", "--workdir=W", "--name=n", "--data=d", "--lr=1", "--mode=train"),
     ]
+    assert words[-2:] == ["--config.train.steps=3", "--new=1"]
 
 
-def test_what_a_person_can_mend_is_a_line_and_a_fault_a_traceback(monkeypatch):
+@pytest.mark.parametrize("command", ["evaluate", "eval", "val"])
+@pytest.mark.parametrize("flag", ["--model", "--workdir"])
+def test_evaluate_has_other_names(monkeypatch, command, flag):
+    words = handed_on(monkeypatch, command, f"{flag}=W", "--step=3", "--config=e", "--new=1")
+    expected = ["--config=e", "--workdir=W", "--step=3", "--mode=evaluate", "--new=1"]
+    assert words == ["retinanet-jax evaluate", *expected]
+
+
+def test_predict_is_detect(monkeypatch):
+    got = []
+    monkeypatch.setattr(detect, "run", got.append)
+    app.main(["predict", "x.jpg", "--model=m", "--out=o"])
+    assert got[0].inputs == ["x.jpg"]
+
+
+def test_version_and_doctor(capsys):
+    assert exit_of("--version") == 0
+    assert "retinanet_jax " in capsys.readouterr().out
+    app.main(["doctor"])
+    report = capsys.readouterr().out
+    assert f"python: {platform.python_version()}" in report and "device 0: cpu" in report
+    assert re.search(r"packages: jax \d", report) and "cache of weights: " in report
+    assert "extra tpu: missing libtpu; pip install 'retinanet_jax[tpu]'" in report
+
+
+def test_expected_errors_are_one_line_and_others_a_traceback(monkeypatch):
     def fail(error):
         def run(_):
             raise error
@@ -88,10 +118,10 @@ def test_what_a_person_can_mend_is_a_line_and_a_fault_a_traceback(monkeypatch):
     assert exit_of("inspect") == "interrupted"
 
 
-def test_what_is_missing_or_wrong_of_inspect_and_analyze_is_told():
+def test_invalid_arguments_of_inspect_and_analyze_are_errors():
     assert "name an experiment" in exit_of("inspect")
     assert "--max_images: 0 is not 1" in exit_of("inspect", "--config=e.py", "--max_images=0")
-    analyze = ("analyze", "--workdir=w")
+    analyze = ("analyze", "--model=w")
     assert "--max_images: 0 is not 1" in exit_of(*analyze, "--max_images=0")
     assert "name an experiment" in exit_of(*analyze, "--config.data.root=d")
     assert "e.py" in exit_of(*analyze, "--config=e.py")

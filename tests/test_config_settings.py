@@ -22,12 +22,13 @@ from retinanet_jax.config.settings import (
     from_json,
     to_json,
 )
+from retinanet_jax.runtime import accelerator
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 STORED = Path(__file__).parent / "config_before_words.json"
 VARIANTS = {
     "shapes": ("", "tiny"),
-    "folder": ("", "small"),
+    "folder": ("", "resnet50", "small"),
     "coco": ("", "flips", "r50_3x", "r101", "x101", "r50_500", "lsj", *RECIPES),
     "voc": ("", "r101"),
     "paper/table1a": ("", "small"),
@@ -256,6 +257,16 @@ def test_a_config_stored_before_the_words_opens():
             now = found[section][field]
             assert now == ({**now, **value} if isinstance(value, dict) else expected), field
     assert found["loss"]["alpha"] is None and found["matching"]["crowd_ioa"] is None
+
+
+def test_the_folder_experiment_fits_the_device(monkeypatch):
+    assert load_experiment("folder").model.backbone == "resnet18"  # a CPU
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")  # one of several processes: JAX is not asked
+    monkeypatch.setattr(accelerator.jax, "default_backend", lambda: pytest.fail("JAX started"))
+    assert load_experiment("folder").model.backbone == "resnet50"
+    monkeypatch.delenv("OMPI_COMM_WORLD_SIZE")
+    monkeypatch.setattr(accelerator.jax, "default_backend", lambda: "tpu")
+    assert load_experiment("folder").model.backbone == "resnet50"
 
 
 def test_missing_experiment_and_unknown_variant():

@@ -108,3 +108,13 @@ def test_pandas(monkeypatch):
 def test_repr():
     assert repr(detections()) == "ImageDetections(3 in 60 x 80: dog 0.90, cat 0.75, dog 0.50)"
     assert repr(nothing()) == "ImageDetections(0 in 60 x 80)"
+
+
+def test_supervision_gets_the_same_objects():
+    supervision = pytest.importorskip("supervision")
+    found = detections().to_supervision()
+    assert isinstance(found, supervision.Detections) and len(found) == 3
+    np.testing.assert_array_equal(found.xyxy[1], [0, 0, 8, 8])
+    assert found["class_name"].tolist() == ["dog", "cat", "dog"]
+    assert found.class_id.tolist() == [3, 2, 3]
+    assert len(nothing().to_supervision()) == 0

@@ -30,7 +30,13 @@ for arguments in json.load(sys.stdin):
 """
 
 CASES = [
-    ([], "--config is missing: name an experiment"),
+    ([], "--data or --config is missing: name a folder, or an experiment"),
+    (["--data=nowhere", "--epochs=2", "--steps=3"], "--epochs=2 and --steps=3: a run has one"),
+    (["--data=nowhere", "--workdir=W"], "nowhere"),
+    (["--data=nowhere", "--workdir=W", "--name=a"], "--workdir and --name: set one of them"),
+    (["--data=nowhere", "--workdir=W", "--epoch=2"], "--epoch: no such flag; did you mean --epoch"),
+    (["--config=shapes", "--data=d", "--workdir=W"], "the images of 'shapes' are drawn"),
+    (["--data=d", "--coordinator=h:1"], "with --coordinator, add :resnet50 or :small"),
     (["--mode=evaluate"], "--workdir is missing"),
     (["--config=nowhere.py", "--workdir=W"], f"there is no file nowhere.py in {ROOT}"),
     (
@@ -56,7 +62,7 @@ CASES = [
     (["--workdir=W", "--config.train.steps=3"], "set --config=EXPERIMENT before its fields"),
     (
         ["--config=shapes", "--workdir=W", "--config.train.steps=abc"],
-        "--config.train.steps=abc: invalid literal for int",
+        "config.train.steps: 'abc' is invalid; write a whole number or 'auto'",
     ),
     (["--config=shapes:big", "--workdir=W"], "variant 'big' is not one of"),
     (

@@ -1,10 +1,12 @@
-"""An installed package has what it needs beside its modules."""
+"""An installed package is complete; the Dockerfile and the workflows name real files."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 # In an interpreter that sees the built package instead of the clone.
@@ -49,3 +51,16 @@ def test_every_file_of_the_package_is_installed(built):
     files = [p for p in (ROOT / "retinanet_jax").rglob("*") if p.suffix in kept]
     missing = [p for p in files if not (built / p.relative_to(ROOT)).is_file()]
     assert not missing
+
+
+def test_workflows_and_the_image_name_files_and_extras_that_exist():
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    for workflow in ROOT.glob(".github/workflows/*.yml"):
+        (job,) = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"].values()
+        assert all("uses" in step or "run" in step for step in job["steps"])
+        for name in re.findall(r"\.ci/\w+|\w+\.txt", workflow.read_text(encoding="utf-8")):
+            assert (ROOT / name).is_file(), name
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for names in re.findall(r"EXTRAS=([\w,]+)", image):
+        assert all(f'"{name}": [' in text for name in names.split(","))
+    assert (ROOT / "constraints.txt").is_file() and "retinanet-jax=" in text

@@ -3,6 +3,7 @@
 import time
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from small import small_config
 
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import make_mesh, prefetch_to_device
-from retinanet_jax.training import loop
-from retinanet_jax.training.loop import DivergenceError, Meter, StepHooks, run_steps
+from retinanet_jax.runtime.workdir import WorkdirError
+from retinanet_jax.training import meter
+from retinanet_jax.training.loop import StepHooks, run_steps
+from retinanet_jax.training.meter import DivergenceError, Meter
+from retinanet_jax.training.profiling import StepTrace
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
 from retinanet_jax.training.step import FocalParams, TrainState
@@ -24,6 +28,7 @@ class Log(RunLog):
     """Keeps what a RunLog would write."""
 
     def __init__(self):
+        self.active = True
         self.means, self.lines, self.messages = [], [], []
 
     def advance(self, step):
@@ -32,7 +37,7 @@ class Log(RunLog):
     def scalars(self, step, kind, values):
         self.means.append(values)
 
-    def progress_line(self, step, text):
+    def progress_line(self, step, text, seconds_left=0.0):
         self.lines.append(text)
 
     def message(self, text):
@@ -69,8 +74,8 @@ def clock(monkeypatch):
         values = {name: float(value) for name, value in metrics.items()}
         return values, values.pop("ready")
 
-    monkeypatch.setattr(loop, "time", clock)
-    monkeypatch.setattr(loop, "_wait_for", wait_for)
+    monkeypatch.setattr(meter, "time", clock)
+    monkeypatch.setattr(meter, "_wait_for", wait_for)
     return clock
 
 
@@ -84,18 +89,18 @@ def metered(
     """The log of 12 steps with these times on the device, and of waiting for each batch."""
     config = small_config(train__steps=12, train__log_every=6, **fields)
     log, device = Log(), Device(clock, step_seconds)
-    meter = Meter(config, log, str)
+    measured = Meter(config, log, str)
     for step in range(1, 13):
-        with meter.waiting():
+        with measured.waiting():
             clock.now += data_seconds
         before = device.free
-        meter.add(step, device.step())
+        measured.add(step, device.step())
         clock.now = max(clock.now, before)  # it has read the metrics of the step before
         if step == pause_after:
             clock.now = device.free
-            with meter.pausing():
+            with measured.pausing():
                 clock.now += 500
-    with meter.pausing():
+    with measured.pausing():
         pass
     return log
 
@@ -147,6 +152,50 @@ def test_pauses_count_neither_as_waiting_nor_as_training(clock):
     log = metered(clock, step_seconds=0.02, data_seconds=0.0, pause_after=4)
     assert [means["images_per_second"] for means in log.means] == pytest.approx([4 / 0.02] * 2)
     assert all(means["data_wait_share"] == 0 for means in log.means)
+
+
+def test_compilation_and_the_first_batch_are_not_counted(clock):
+    """A first batch after 100 s and 30 s of compilation, then steps of 1 s, the last one of 3 s."""
+    config = small_config(train__steps=4, train__log_every=4)
+    log, device = Log(), Device(clock, 1.0)
+    measured = Meter(config, log, str)
+    for step in range(1, 5):
+        with measured.waiting():
+            clock.now += 100 if step == 1 else 0
+        with measured.calling((64, 96)):
+            clock.now += 30 if step == 1 else 0
+        device._seconds = 3.0 if step == 4 else 1.0
+        measured.add(step, device.step())
+        clock.now = device.free
+    with measured.pausing():
+        pass
+    (means,) = log.means
+    assert means["images_per_second"] == pytest.approx(4 * 4 / 6)
+    assert means["step_seconds_p50"] == pytest.approx(1.0)
+    assert means["step_seconds_p95"] == pytest.approx(1 + 2 * 0.85)  # between 1 s and 3 s
+    assert log.messages == ["compiled the step for 64x96 pixels in 30.0 s"]
+
+
+def test_some_steps_are_traced(tmp_path, monkeypatch):
+    """The trace starts before the first of its steps and ends after the last, or with the run."""
+    for last, expected in ((3, ["start 2", "stop", "step 3"]), (9, ["start 2", "step 3", "stop"])):
+        log, seen = Log(), []
+        log.workdir = tmp_path
+        monkeypatch.setattr(
+            jax.profiler, "start_trace", lambda _, seen=seen: seen.append("start 2")
+        )
+        monkeypatch.setattr(jax.profiler, "stop_trace", lambda seen=seen: seen.append("stop"))
+        with StepTrace((2, last), log) as trace:
+            for step in (1, 2, 3):
+                trace.start_before(step)
+                if trace.ends_with(step):
+                    trace.stop()
+                seen += ["step 3"] * (step == 3)
+        assert seen == expected and str(tmp_path / "profile") in log.messages[-1]
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    log.workdir = tmp_path / "file"
+    with pytest.raises(WorkdirError, match="profile: not writable: Not a directory; leave out"):
+        StepTrace((2, 3), log)
 
 
 def test_one_batch_is_prefetched_and_no_more():

@@ -18,7 +18,8 @@ from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import prefetch_to_device
 from retinanet_jax.training import loop, replay, run
 from retinanet_jax.training.evaluation import Evaluation
-from retinanet_jax.training.loop import DivergenceError, make_batches
+from retinanet_jax.training.loop import make_batches
+from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import make_setup
 

@@ -24,11 +24,12 @@ from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training import loop, run
 from retinanet_jax.training.evaluation import Evaluation, evaluate
-from retinanet_jax.training.loop import DivergenceError
-from retinanet_jax.training.run import evaluate_workdir, train_and_evaluate
+from retinanet_jax.training.meter import DivergenceError
+from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.run_checks import evaluation_warnings
 from retinanet_jax.training.setup import RunCache
 from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.workdir_evaluation import evaluate_workdir
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 NAMES += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -58,6 +59,8 @@ def test_a_run_writes_its_files(finished):
     assert [line["step"] for line in lines(workdir, "train")] == [1, 2, 3, 4]
     (line,) = lines(workdir, "eval")
     assert line["AP"] == pytest.approx(found.summary["AP"]) and set(NAMES) <= set(line)
+    (raw,) = lines(workdir, "eval_raw")  # of the weights without the moving average
+    assert raw["step"] == 4 and set(NAMES) <= set(raw)
     assert (workdir / "images" / "detections_000004.png").stat().st_size > 1000
     assert json.loads((workdir / "results.json").read_text())["step"] == 4
     assert isinstance(json.loads((workdir / "detections.json").read_text()), list)
@@ -96,7 +99,7 @@ def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
 
     def no_steps(*arguments):
         arguments[-1].add(image_id=7, boxes=103, max_boxes=100)
-        return mock.Mock(spec=TrainState)
+        return mock.Mock(spec=TrainState, average=None)
 
     # Without what compiles.
     monkeypatch.setattr(run, "make_setup", mock.Mock())
@@ -322,6 +325,31 @@ def test_an_interrupted_evaluation_is_made_up_at_the_next_start(tmp_path, monkey
             train_and_evaluate(config, tmp_path)
         assert Checkpoints(tmp_path / "checkpoints").latest_step() == 2
     assert evaluated == [2, 2]
+
+
+def test_patience_ends_a_run_that_then_does_not_resume(tmp_path, monkeypatch, capsys):
+    """APs of .1, .3, .2, .3: with a patience of 2, the run ends at the fourth evaluation."""
+    config = small_config(
+        train__steps=8, train__evaluate_every=1, train__patience=2, evaluation__limit=2
+    )
+    values, images = iter((0.1, 0.3, 0.2, 0.3, 0.2)), []
+
+    def evaluated(predict_fn, variables, dataset, *_, **__):
+        images.append(len(dataset.source))
+        return Evaluation({"AP": next(values)}, {}, [])
+
+    monkeypatch.setattr(run, "evaluate_and_log", evaluated)
+    assert train_and_evaluate(config, tmp_path).summary == {"AP": 0.3}
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
+    assert Checkpoints(tmp_path / "best/checkpoints").latest_step() == 2
+    assert images == [2] * 4  # of 5, by evaluation.limit: image 0 and 3
+    assert "ends early, after step 4: the AP of step 2 is the best" in capsys.readouterr().out
+
+    monkeypatch.setattr(run.RunLog, "has_evaluation", lambda *_: True)
+    monkeypatch.setattr(run, "run_steps", mock.Mock(side_effect=AssertionError("trained on")))
+    train_and_evaluate(config, tmp_path)
+    assert images[4:] == [5]  # evaluates on all images at the end
+    assert "ends early, after step 4" in capsys.readouterr().out
 
 
 def test_evaluating_an_empty_workdir_is_an_error(tmp_path):

@@ -1,11 +1,15 @@
-"""The log of a run: what it writes, and that a continued run repeats no step."""
+"""The log of a run: files, loggers, and that a resumed run repeats no step."""
 
 import json
+import sys
 from unittest import mock
 
 import numpy as np
 import pytest
+from small import small_config
 
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.training.loggers import open_loggers
 from retinanet_jax.training.run_log import RunLog
 
 
@@ -14,14 +18,93 @@ def lines(workdir):
 
 
 def test_scalars_go_to_json_lines_and_tensorboard(tmp_path):
-    with RunLog(tmp_path, 0, 10) as log:
+    with RunLog(tmp_path, 0, 10, True, open_loggers(["tensorboard"], tmp_path, 0)) as log:
         log.scalars(5, "train", {"loss": 1.5, "AP": float("nan")})
     (line,) = lines(tmp_path)
     assert (line["step"], line["kind"], line["loss"], line["AP"]) == (5, "train", 1.5, None)
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_a_continued_run_drops_the_lines_after_its_start(tmp_path):
+class Recorder:
+    """A logger that keeps what it gets, and fails at one step."""
+
+    def __init__(self, fails_at=None):
+        self.got, self._fails_at = [], fails_at
+
+    def log_scalars(self, step, scalars):
+        if step == self._fails_at:
+            raise ConnectionError("no route to the server")
+        self.got.append((step, dict(scalars)))
+
+    def log_images(self, step, images):
+        self.got.append((step, {name: image.shape for name, image in images.items()}))
+
+    def log_config(self, config):
+        self.got.append(config)
+
+    def close(self):
+        self.got.append("closed")
+
+
+def test_a_logger_that_raises_is_switched_off_and_the_run_continues(tmp_path, capsys):
+    works, fails, calls = Recorder(), Recorder(fails_at=2), []
+    own = [works, fails, lambda step, scalars: calls.append((step, scalars))]
+    with RunLog(tmp_path, 0, 3, True, open_loggers([], tmp_path, 0, own)) as log:
+        log.config({"seed": 1})
+        for step in (1, 2, 3):
+            log.scalars(step, "train", {"loss": float(step), "AP": None})
+        log.image(3, "drawn", np.zeros((4, 5, 3), np.uint8))
+    scalars = [(step, {"train/loss": float(step)}) for step in (1, 2, 3)]
+    assert works.got == [{"seed": 1}, *scalars, (3, {"drawn": (4, 5, 3)}), "closed"]
+    assert calls == scalars
+    assert fails.got == [{"seed": 1}, *scalars[:1]]
+    output = capsys.readouterr().out
+    assert output.count("warning: Recorder is switched off, the run continues") == 1
+    assert "ConnectionError: no route to the server" in output
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+
+
+def test_loggers_that_cannot_be_used_are_errors(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"'wandb' is not installed; .*retinanet_jax\[wandb\]"):
+        open_loggers(["wandb"], tmp_path, 0)
+    with pytest.raises(ConfigError, match="7 is not a logger; give a function of"):
+        open_loggers([], tmp_path, 0, [7])
+    with pytest.raises(ConfigError, match=r"train\.loggers: 'csv' is not one of tensorboard"):
+        small_config(train__loggers=("csv",))
+
+
+def test_wandb_offline_keeps_its_run_when_it_resumes(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for first in (0, 2):
+        with RunLog(tmp_path, first, 4, True, open_loggers(["wandb"], tmp_path, first)) as log:
+            log.config({"seed": 1})
+            log.scalars(first + 1, "train", {"loss": 0.5})
+    folders = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2 and len({folder.name[-8:] for folder in folders}) == 1
+    assert all(list(folder.glob("*.wandb")) for folder in folders)
+
+
+def test_mlflow_keeps_its_run_when_it_resumes(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for first in (0, 2):
+        with RunLog(tmp_path, first, 4, True, open_loggers(["mlflow"], tmp_path, first)) as log:
+            log.config({"seed": 1})
+            log.scalars(first + 1, "train", {"loss": 0.5 - first / 10, "loss/of_boxes": 0.1})
+            log.image(first + 1, "drawn", np.zeros((4, 5, 3), np.uint8))
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("retinanet_jax").experiment_id])
+    found = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert found == [(1, 0.5), (3, 0.3)] and run.data.metrics["train/loss_of_boxes"] == 0.1
+    assert run.info.status == "FINISHED"
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert names == {"config.json", "drawn_000001.png", "drawn_000003.png"}
+
+
+def test_a_resumed_run_removes_the_lines_after_its_start(tmp_path):
     with RunLog(tmp_path, 0, 10) as log:
         for step in (2, 4, 6):
             log.scalars(step, "train", {"loss": 0.0})
@@ -32,13 +115,13 @@ def test_a_continued_run_drops_the_lines_after_its_start(tmp_path):
     assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(2, 0), (4, 0), (6, 1)]
 
 
-def test_beside_a_run_nothing_is_taken_out_and_nothing_goes_astray(tmp_path):
+def test_an_evaluation_during_a_run_keeps_all_lines(tmp_path):
     with RunLog(tmp_path, 0, 10) as log:
         log.scalars(6, "train", {"loss": 0.0})
         with RunLog(tmp_path, None, 4) as beside:
             beside.scalars(4, "eval", {"AP": 0.5})
         assert beside.has_evaluation(4) and not beside.has_evaluation(6)
-        # Another process puts a new file there, as a run that is continued does.
+        # Another process puts a new file there, as a run that resumes does.
         with RunLog(tmp_path, 6, 10):
             log.scalars(8, "train", {"loss": 0.0})
     assert [line["step"] for line in lines(tmp_path)] == [6, 4, 8]
@@ -56,15 +139,16 @@ def test_a_line_that_a_crash_cut_does_not_swallow_the_next(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_tensorboard_does_not_stop_the_run(tmp_path, capsys):
-    with RunLog(tmp_path, 0, 10) as log:
-        worker = log._tensorboard.file_writer.event_writer._worker
+    loggers = open_loggers(["tensorboard"], tmp_path, 0)
+    with RunLog(tmp_path, 0, 10, True, loggers) as log:
+        worker = loggers[0]._writer.file_writer.event_writer._worker
         worker._record_writer.write_event = mock.Mock(side_effect=OSError("the disk is gone"))
         log.scalars(1, "train", {"loss": 0.0})
         worker.join(30)
         for step in range(2, 40):
             log.scalars(step, "train", {"loss": 0.0})
     assert len(lines(tmp_path)) == 39
-    assert capsys.readouterr().out.count("cannot write TensorBoard's file") == 1
+    assert capsys.readouterr().out.count("TensorBoardLogger is switched off") == 1
 
 
 def test_images_are_files_with_the_right_colours(tmp_path):

@@ -1,7 +1,7 @@
 """Analyze a trained network: one HTML page with its errors, calibration and loss.
 
-    retinanet-jax analyze --workdir=runs/shapes
-    retinanet-jax analyze --workdir=runs/coco --config=experiments/coco.py \\
+    retinanet-jax analyze --model=runs/shapes
+    retinanet-jax analyze --model=runs/coco --config=experiments/coco.py \\
         --config.data.root=TFDS --step=90000 --out=coco.html --figures
 
 The page is self-contained. It shows the kinds of errors as in COCO's analysis, precision over
@@ -16,16 +16,17 @@ import json
 import sys
 from pathlib import Path
 
+from retinanet_jax.cli.model_arguments import add_workdir_arguments
+
 PASSES_ON = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command. Fields of the config are passed on."""
+    add_workdir_arguments(parser)
     add = parser.add_argument
-    add("--workdir", required=True, type=Path, help="of the run")
     add("--config", help="experiment file for other data than the run's; and --config.x=y")
-    add("--step", type=int, help="of the checkpoint; default: the latest")
-    add("--out", type=Path, help="HTML file to write; default: WORKDIR/analysis.html")
+    add("--out", type=Path, help="HTML file to write; default: analysis.html in the workdir")
     add("--max_images", type=int, default=5000, help="analyze at most so many images")
     add("--figures", action="store_true", help="also write each plot as an SVG file")
 
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = None
     if arguments.config or arguments.passed_on:
         config = from_config_dict(read_config("analyze", arguments))
-    workdir = arguments.workdir.expanduser()
+    workdir = Path(arguments.model).expanduser()
     out = (arguments.out or workdir / "analysis.html").expanduser()
     if arguments.out or workdir.is_dir():
         check_page_path(out)

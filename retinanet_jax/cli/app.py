@@ -1,7 +1,7 @@
 """RetinaNet in JAX: train a detector, evaluate it, and detect objects in images and videos.
 
-retinanet-jax train --config=shapes
-retinanet-jax detect photo.jpg --model=runs/shapes --out=found
+retinanet-jax train --data=FOLDER --name=mine
+retinanet-jax detect photo.jpg --model=runs/mine --out=found
 retinanet-jax COMMAND --help
 """
 
@@ -10,6 +10,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from retinanet_jax.runtime.terminal import print_any_text
@@ -19,6 +20,7 @@ from retinanet_jax.runtime.terminal import print_any_text
 # PASSES_ON = True, arguments that the parser does not know are in arguments.passed_on.
 COMMANDS = {
     "train": "train",
+    "find_lr": "find_lr",
     "evaluate": "evaluate",
     "analyze": "analyze",
     "detect": "detect",
@@ -30,7 +32,10 @@ COMMANDS = {
     "prepare": "prepare_data",
     "sweep": "sweep",
     "report": "report",
+    "doctor": "doctor",
 }
+# Names of other projects for the same.
+ALIASES = {"val": "evaluate", "eval": "evaluate", "predict": "detect"}
 
 EPILOG = """exit codes:
   0   done
@@ -44,14 +49,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that the arguments name, by default sys.argv."""
     print_any_text()
     parser = _parser("retinanet-jax", f"{__doc__}\ncommands:\n{_table()}", EPILOG)
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
+    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument(
+        "command", choices=[*COMMANDS, *ALIASES], metavar="COMMAND", help="one of the above"
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see COMMAND --help")
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help(sys.stderr)
         sys.exit(2)
     given = parser.parse_args(argv)
-    module = importlib.import_module(f"{__package__}.{COMMANDS[given.command]}")
-    command = _parser(f"retinanet-jax {given.command}", module.__doc__)
+    name = ALIASES.get(given.command, given.command)
+    module = importlib.import_module(f"{__package__}.{COMMANDS[name]}")
+    command = _parser(f"retinanet-jax {name}", module.__doc__)
     module.add_arguments(command)
     arguments, unknown = command.parse_known_args(given.arguments)
     if unknown and not getattr(module, "PASSES_ON", False):
@@ -86,4 +95,16 @@ def _table() -> str:
         source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
         first = ast.get_docstring(ast.parse(source)).splitlines()[0]
         lines.append(f"  {name:10}{first}")
+    lines += [f"  {alias:10}is {name}" for alias, name in ALIASES.items()]
     return "\n".join(lines)
+
+
+def _version() -> str:
+    """Versions of this package and of JAX, without importing it."""
+    versions = []
+    for name in ("retinanet_jax", "jax"):
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:  # a clone that is not installed
+            versions.append(f"{name}, not installed")
+    return ", ".join(versions)

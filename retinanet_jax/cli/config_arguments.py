@@ -18,9 +18,11 @@ def read_config(command: str, arguments: argparse.Namespace) -> ConfigDict:
     from retinanet_jax.config.settings import ConfigError
     from retinanet_jax.main import CONFIG, parse_flags
 
-    if arguments.config is None:
-        raise ConfigError("--config: name an experiment, such as folder:small")
-    words = [f"retinanet-jax {command}", f"--config={arguments.config}", *arguments.passed_on]
+    words = [f"retinanet-jax {command}", *arguments.passed_on]
+    if arguments.config is not None:
+        words.insert(1, f"--config={arguments.config}")
+    elif not any(word.startswith("--data") for word in words):
+        raise ConfigError("--config: name an experiment, such as folder:small, or --data=FOLDER")
     if len(rest := parse_flags(words)) > 1:
         raise ConfigError(f"unknown arguments: {' '.join(rest[1:])}")
     return CONFIG.value

@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", type=_formats, default=FORMATS, help="default: images,coco,csv")
     add("--flip", action="store_true", help="also detect in the mirrored image, and merge")
     add("--scales", type=numbers, default=(1.0,), help="sizes to detect at, and merge: 1,1.5")
+    add("--tile", type=int, help="also detect in square tiles of so many pixels, and merge: 640")
+    add("--overlap", type=float, default=0.2, help="of tiles, a share of their side; default 0.2")
     add("--batch_size", type=int, help="images at a time; default 8, on a CPU 1")
     add(
         "--canvas",
@@ -75,6 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
             "max_detections": arguments.max,
             "flip": arguments.flip,
             "scales": arguments.scales,
+            "tile": arguments.tile,
+            "overlap": arguments.overlap,
         },
     )
     if failed := detect(_with_limits(detector, arguments), job):

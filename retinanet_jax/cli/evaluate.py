@@ -1,21 +1,31 @@
-"""Evaluate the latest checkpoint of a run: average precision, images, detections.json.
+"""Evaluate a run: average precision, images, detections.json.
 
-    retinanet-jax evaluate --workdir=runs/shapes
-    retinanet-jax evaluate --workdir=runs/shapes --config=shapes \\
+    retinanet-jax evaluate --model=runs/shapes
+    retinanet-jax evaluate --model=runs/shapes --step=400 --config=shapes \\
         --config.data.shapes.num_eval=1000
 
 The network is that of the checkpoint. Data and thresholds are those of the run, or of --config with
-any --config.SECTION.FIELD=VALUE. --helpfull lists further flags.
+any --config.SECTION.FIELD=VALUE, or --data=FOLDER. The results are written into the workdir.
+--helpfull lists further flags.
 """
 
 import argparse
 
-from retinanet_jax.cli import train
+from retinanet_jax.cli.model_arguments import add_workdir_arguments
 
 PASSES_ON = True
-add_arguments = train.add_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The main flags; retinanet_jax.main has further ones."""
+    add_workdir_arguments(parser)
+    parser.add_argument("--config", help="experiment for other data than the run's")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Passes the flags to retinanet_jax.main."""
-    train.run(arguments, "evaluate")
+    from retinanet_jax import main
+
+    given = {"config": arguments.config, "workdir": arguments.model, "step": arguments.step}
+    flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    main.run(["retinanet-jax evaluate", *flags, "--mode=evaluate", *arguments.passed_on])

@@ -1,13 +1,16 @@
 """Train a detector, or resume a run.
 
+    retinanet-jax train --data=FOLDER
+    retinanet-jax train --data=FOLDER --epochs=20 --image_size=480x640 --name=cells
     retinanet-jax train --config=shapes
-    retinanet-jax train --config=folder:small --workdir=runs/mine \\
-        --config.data.root=FOLDER --config.train.steps=1000
+    retinanet-jax train --config=folder:small --data=FOLDER --config.optimizer.weight_decay=0.01
 
---config names an experiment, or a file such as experiments/shapes.py. --workdir is runs/NAME of the
-experiment by default. The same command resumes a run that was stopped. Any field of the config can
-be set: --config.SECTION.FIELD=VALUE; WORKDIR/config.json lists all of them. --helpfull lists
-further flags.
+--data is a folder of images and annotations. Its layout is found, and network and image size fit
+the device: a small ResNet-18 on a CPU, a ResNet-50 on a GPU or TPU, from ImageNet weights. It is
+the experiment experiments/folder.py; --config names another one, or a file. The run is in
+runs/NAME, and its best checkpoint in runs/NAME/best. The same command resumes a run that was
+stopped. Any field of the config can be set: --config.SECTION.FIELD=VALUE; config.json in the
+workdir lists all of them. --helpfull lists further flags.
 """
 
 import argparse
@@ -15,16 +18,34 @@ import argparse
 PASSES_ON = True
 
 
+# By name; see config/short_settings.py.
+SHORT_FLAGS = {
+    "data": "folder of images and annotations, in any layout of docs/your_data.md",
+    "epochs": "passes over the training images; default: by their number",
+    "steps": "number of updates, in place of --epochs",
+    "batch_size": "images per update",
+    "image_size": "pixels: 640, a square into which images are fitted; or the short and the long "
+    "side of the images, 480x640",
+    "weights": "'imagenet' (the default), 'none', a name of `retinanet-jax weights`, a file, an "
+    "address, or the workdir of a run",
+    "lr": "learning rate",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The main flags; retinanet_jax.main has the others."""
+    """The main flags; retinanet_jax.main reads them, and has further ones."""
+    for name, text in SHORT_FLAGS.items():
+        parser.add_argument(f"--{name}", help=text)
     parser.add_argument("--config", help="experiment: NAME or FILE.py, with :VARIANT")
-    parser.add_argument("--workdir", help="folder of the run; default: runs/NAME")
+    parser.add_argument("--name", help="of the run: its workdir is runs/NAME")
+    parser.add_argument("--workdir", help="folder of the run, in place of --name")
 
 
-def run(arguments: argparse.Namespace, mode: str = "train") -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Passes the flags to retinanet_jax.main."""
     from retinanet_jax import main
 
-    own = {"config": arguments.config, "workdir": arguments.workdir, "mode": mode}
-    flags = [f"--{name}={value}" for name, value in own.items() if value is not None]
-    main.run([f"retinanet-jax {mode}", *flags, *arguments.passed_on])
+    names = ("config", "workdir", "name", *SHORT_FLAGS)
+    given = {name: getattr(arguments, name) for name in names} | {"mode": "train"}
+    flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    main.run(["retinanet-jax train", *flags, *arguments.passed_on])

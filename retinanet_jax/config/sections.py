@@ -19,7 +19,7 @@ def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
 def _above_zero_or_none(section: object, name: str, *fields: str) -> None:
     for field in fields:
         value = getattr(section, field)
-        if value is not None and value <= 0:
+        if value not in (None, "auto") and value <= 0:
             fix = "write 'none' or a number above 0"
             raise ValueError(f"{name}.{field}: {value} is invalid; {fix}")
 
@@ -61,6 +61,8 @@ class DataConfig:
         eval_split: likewise; of a folder also 'auto', its validation or test split.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
             the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
+        classes: of all splits, by name; others are left out, and NAME=TARGET merges a class into
+            another or a new one: ('car', 'van=car'). (): all (see data/class_selection.py).
         mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
             a `name`; their images come N times an epoch, their categories are found by name among
             those of train_split (see data/mix.py).
@@ -77,6 +79,7 @@ class DataConfig:
     train_split: str = "train"
     eval_split: str = "validation"
     annotations: str = ""
+    classes: tuple[str, ...] = ()
     mix: tuple[str, ...] = ()
     on_error: str = "strict"
     shapes: ShapesConfig = ShapesConfig()
@@ -105,37 +108,84 @@ class DataConfig:
 class TrainConfig:
     """Length of the run, and what happens how often.
 
+    What depends on the number of training images, 'auto' here, becomes a number once the dataset
+    is read (training/run_length.py); the run logs it and stores it in its config.json.
+
     Attributes:
-        steps: number of updates (paper, section 4: 90k).
+        steps: number of updates (paper, section 4: 90k); 'auto': from `epochs`.
+        epochs: passes over the training images, for steps='auto'; 'auto': `auto_steps`.
+        auto_steps: (epochs, least number of updates) of a run whose `steps` and `epochs` are
+            'auto': as many passes over the images, but not fewer updates (12 epochs: the 1x
+            schedule of detectron2 and MMDetection).
         batch_size: images per update over all devices (paper: 16).
         log_every: updates between two lines of the log.
         checkpoint_every: updates between two checkpoints. Another one is written at the end and
             before each evaluation.
         keep_checkpoints: number of latest checkpoints to keep.
-        evaluate_every: updates between two evaluations; 'none' evaluates at the end only.
+        evaluate_every: updates between two evaluations; 'none' evaluates at the end only; 'auto'
+            after each epoch, but at most ten times.
+        patience: evaluations in a row without a better AP (the first metric) that end the run
+            early; 'none' runs all steps. WORKDIR/best/ has the best checkpoint either way.
         max_skipped: number of consecutive updates with a non-finite loss or gradient that are
             skipped; one more ends the run. 0, as in detectron2 and torchvision's references, ends
             it at the first one.
         watchdog_minutes: minutes without progress after which the log says where the run hangs;
             'none' switches the watchdog off.
+        loggers: of metrics, images and settings, beside metrics.jsonl: 'tensorboard', 'wandb',
+            'mlflow' (training/loggers.py).
+        profile_steps: first and last step of a trace, such as (10, 15), which is written to
+            WORKDIR/profile for Perfetto or TensorBoard; () writes none.
     """
 
-    steps: int = 90_000
+    steps: int | str = 90_000
+    epochs: float | str = "auto"
+    auto_steps: tuple[float, int] = (12.0, 1_000)
     batch_size: int = 16
     log_every: int = 50
     checkpoint_every: int = 5_000
     keep_checkpoints: int = 3
-    evaluate_every: int | None = None
+    evaluate_every: int | str | None = None
+    patience: int | None = None
     max_skipped: int = 0
     watchdog_minutes: float | None = 10.0
+    loggers: tuple[str, ...] = ("tensorboard",)
+    profile_steps: tuple[int, ...] = ()
 
     def __post_init__(self):
+        for name in self.loggers:
+            _one_of("train.loggers", name, ("tensorboard", "wandb", "mlflow"))
+        first_and_last = len(self.profile_steps) == 2 and list(self.profile_steps) == sorted(
+            self.profile_steps
+        )
+        if self.profile_steps and not (first_and_last and self.profile_steps[0] >= 1):
+            raise ValueError(
+                f"train.profile_steps: {self.profile_steps} must be the first and the last step, "
+                "such as (10, 15)"
+            )
         for field in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"train.{field}: {getattr(self, field)} must be at least 1")
+            value = getattr(self, field)
+            if value != "auto" and value < 1:
+                raise ValueError(f"train.{field}: {value} must be at least 1")
+        if self.epochs != "auto" and self.epochs <= 0:
+            raise ValueError(f"train.epochs: {self.epochs} must be above 0")
+        if self.epochs != "auto" and self.steps != "auto":
+            raise ValueError(
+                f"train.epochs: {self.epochs:g} and train.steps: {self.steps} are both set; write "
+                "'auto' for one of them"
+            )
+        if len(self.auto_steps) != 2 or min(self.auto_steps) <= 0:
+            raise ValueError(
+                f"train.auto_steps: {self.auto_steps} must be epochs and the least number of "
+                "steps, such as (12.0, 1000)"
+            )
         if self.max_skipped < 0:
             raise ValueError(f"train.max_skipped: {self.max_skipped} must be 0 or more")
-        _above_zero_or_none(self, "train", "evaluate_every", "watchdog_minutes")
+        _above_zero_or_none(self, "train", "evaluate_every", "patience", "watchdog_minutes")
+        if self.patience is not None and self.evaluate_every is None:
+            raise ValueError(
+                f"train.patience: {self.patience} needs evaluations during the run; write a number "
+                "or 'auto' into train.evaluate_every"
+            )
 
     def saves_after(self, step: int) -> bool:
         """Whether a checkpoint is due after update `step`; each evaluated state is saved first."""
@@ -157,6 +207,8 @@ class EvaluationConfig:
         backend: of 'coco': 'pycocotools', the official one, or 'hotcoco', which gives the same
             numbers in a thirtieth of the time (pip install 'retinanet_jax[fast]').
         batch_size: images per batch over all devices.
+        limit: evaluations during training take at most so many images, evenly spread; that at the
+            end takes all. 'none': all images.
         example_images: number of images drawn with ground truth beside detections.
         example_min_score: lowest score of the detections drawn; AP counts all detections.
     """
@@ -164,12 +216,14 @@ class EvaluationConfig:
     metric: str = "coco"
     backend: str = "pycocotools"
     batch_size: int = 16
+    limit: int | None = None
     example_images: int = 8
     example_min_score: float = 0.4
 
     def __post_init__(self):
         _one_of("evaluation.metric", self.metric, ("coco", "voc"))
         check_backend(self.backend)
+        _above_zero_or_none(self, "evaluation", "limit")
         if self.batch_size < 1:
             raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")
         if self.example_images < 0:

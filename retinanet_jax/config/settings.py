@@ -8,7 +8,7 @@ PipelineConfig, AugmentationConfig, MeshConfig, and those of sections.py.
 
 Two words stand for what a number does not express. 'none' switches a field off: a field whose type
 allows None is written 'none' in the tree and on the command line. 'auto' leaves the choice to
-`_choose_auto`.
+`_choose_auto`, or, for fields that depend on the number of images, to training/run_length.py.
 """
 
 import copy
@@ -60,8 +60,10 @@ class Config:
 
 # Fields that are computed from other fields; an experiment does not set them.
 _DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
-# Fields that take 'auto', by default or on demand; see `_choose_auto`.
+# Fields that take 'auto', by default or on demand: see `_choose_auto`, and for those of the second
+# line training/run_length.py.
 _AUTO = ("model.norm", "model.frozen_stages", "optimizer.backbone_factor")
+_AUTO_BY_IMAGES = ("train.steps", "train.epochs", "train.evaluate_every")
 
 
 def default_config() -> ConfigDict:
@@ -90,7 +92,8 @@ def _to_config_dict(section: Any, name: str = "") -> ConfigDict:
 
 def _takes_word(field: str, kind: Any) -> bool:
     """Whether a field holds a number or a word."""
-    return types.NoneType in typing.get_args(kind) or (field in _AUTO and kind is not str)
+    takes_auto = field in (*_AUTO, *_AUTO_BY_IMAGES)
+    return types.NoneType in typing.get_args(kind) or (takes_auto and kind is not str)
 
 
 def from_config_dict(tree: ConfigDict) -> Config:
@@ -178,8 +181,10 @@ def _read_word(field: str, value: Any, kind: Any) -> Any:
     kinds = typing.get_args(kind) or (kind,)
     if types.NoneType in kinds and value in (None, "none"):
         return None
+    if field in _AUTO_BY_IMAGES and value == "auto":
+        return value
     word = "none" if types.NoneType in kinds else "auto"
-    if str in kinds:
+    if str in kinds and field not in _AUTO_BY_IMAGES:
         if not value or not isinstance(value, str):
             raise ValueError(f"{field}: {value!r} is invalid; write a path, a URL or '{word}'")
         return value
@@ -195,11 +200,11 @@ def _check_together(config: Config) -> None:
         with_largest_scale(config.pipeline, config.augmentation)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from error
-    if config.optimizer.warmup_steps >= config.train.steps:
+    steps, warmup = config.train.steps, config.optimizer.warmup_steps
+    if steps != "auto" and warmup >= steps:
         raise ConfigError(
-            f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not below "
-            f"config.train.steps ({config.train.steps}), so the warm-up would never end; write a "
-            "smaller number"
+            f"config.optimizer.warmup_steps: {warmup} is not below config.train.steps ({steps}), "
+            f"so the warm-up would never end; write a smaller number, such as {steps // 10}"
         )
     if config.train.batch_size % config.optimizer.accumulate_steps:
         raise ConfigError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from retinanet_jax.data.class_selection import select_classes
 from retinanet_jax.data.data_errors import DataError, Report
 from retinanet_jax.data.folder import load_index
 from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
@@ -86,7 +87,7 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
     parse_split(split)
     if data_config.name not in LOADERS:
         raise ValueError(f"data.name: {data_config.name!r} is not one of {', '.join(LOADERS)}")
-    return LOADERS[data_config.name](data_config, split)
+    return select_classes(LOADERS[data_config.name](data_config, split), data_config.classes)
 
 
 def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:

@@ -19,11 +19,14 @@ from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.video import Video, is_video
-from retinanet_jax.inference.predict import make_predict_fn, read_trained
+from retinanet_jax.inference.hub import download_detector, is_hub_name, upload_detector
+from retinanet_jax.inference.predict import Trained, make_predict_fn, read_trained
 from retinanet_jax.inference.results import ImageDetections, labels_of
 from retinanet_jax.inference.streaming import Seen, Stream
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge, views_of
+from retinanet_jax.inference.tiles import OVERLAP, check_tile, see_tiles
 from retinanet_jax.weights import load_detector
+from retinanet_jax.weights.locations import is_location
 
 # On an accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much slower
 # at 512 x 512 (docs/performance.md), and would be a second function to compile.
@@ -124,17 +127,39 @@ class Detector:
         """A public RetinaNet by name, downloaded once; `retinanet-jax weights` lists the names.
 
         >>> Detector.from_pretrained("torchvision/retinanet_resnet50_fpn_v2")   # doctest: +SKIP
+        >>> Detector.from_pretrained("me/cells")  # after push_to_hub            # doctest: +SKIP
 
         Args:
-            name: of public weights; or a path, https URL or hf://owner/name/file.
+            name: of public weights; or of a repository of the Hugging Face Hub, OWNER/NAME, that
+                `push_to_hub` wrote; or a path, https URL or hf://owner/name/file.
             class_names: for a file of unknown classes: names in the order of the labels, or 'coco'.
             batch_size, canvas: see from_checkpoint.
 
         Raises:
             WeightsError: no weights have this name, or they cannot be downloaded or read.
         """
-        found = load_detector(name, class_names)
+        if is_hub_name(str(name)) and not is_location(name):
+            found = download_detector(str(name))
+        else:
+            found = load_detector(name, class_names)
         return cls(*found[:3], batch_size=batch_size, canvas=canvas)
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Uploads the detector to the Hugging Face Hub; returns the address of the repository.
+
+        >>> detector.push_to_hub("me/cells", description="Blood cells.")    # doctest: +SKIP
+
+        `Detector.from_pretrained("me/cells")` reads it. The extra `[hub]` has to be installed.
+
+        Args:
+            name: OWNER/NAME; the repository is made if it is missing.
+            options: description, metrics, private, token; see hub.upload_detector.
+
+        Raises:
+            WeightsError: an invalid name, a refused token, or no connection.
+        """
+        trained = Trained(self.variables, self.config, self.categories)
+        return upload_detector(trained, name, **options)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
         """The same network with other values in config.postprocess; it compiles again.
@@ -154,6 +179,8 @@ class Detector:
         max_detections: int | None = None,
         flip: bool = False,
         scales: Sequence[float | int] = (1.0,),
+        tile: int | None = None,
+        overlap: float | int = OVERLAP,
     ) -> ImageDetections | list[ImageDetections]:
         """Detections of one image, or a list of them for a sequence of images.
 
@@ -170,6 +197,9 @@ class Detector:
             max_detections: keep this many, the best.
             flip: detect in the mirrored image as well, and merge by NMS: test-time augmentation.
             scales: likewise at the size of the config times each of these. A new scale compiles.
+            tile: side in pixels of square tiles, in which large images are seen as well as whole;
+                merged by NMS. In place of flip and scales.
+            overlap: of neighbouring tiles, as a share of their side.
 
         Returns:
             Detections by falling score, boxes in pixels of the image as shown: turned as its EXIF
@@ -182,8 +212,12 @@ class Detector:
         views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
         one = is_one_image(images)
         images = [images] if one else list(images)
-        rows = 1 if len(images) == 1 else self.batch_size
-        found = [self._result(seen, chosen) for seen in self._see(enumerate(images), views, rows)]
+        if tile is not None:
+            stream = self._see_tiles(enumerate(images), views, tile, overlap)
+        else:
+            rows = 1 if len(images) == 1 else self.batch_size
+            stream = self._see(enumerate(images), views, rows)
+        found = [self._result(seen, chosen) for seen in stream]
         return found[0] if one else found
 
     def stream(
@@ -195,6 +229,8 @@ class Detector:
         max_detections: int | None = None,
         flip: bool = False,
         scales: Sequence[float | int] = (1.0,),
+        tile: int | None = None,
+        overlap: float | int = OVERLAP,
         on_error: Callable[[Any, DataError], object] | None = None,
     ) -> Iterator[tuple[Any, ImageDetections]]:
         """Detections of any number of images, in order, as soon as they are ready.
@@ -217,7 +253,11 @@ class Detector:
             DataError, ConfigError: as a call; errors in the arguments are raised at once.
         """
         views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
-        return self._results(self._see(_items(source), views, self.batch_size), chosen, on_error)
+        if tile is not None:
+            stream = self._see_tiles(_items(source), views, tile, overlap)
+        else:
+            stream = self._see(_items(source), views, self.batch_size)
+        return self._results(stream, chosen, on_error)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
         """Compiles now for images of these (height, width), single and in batches.
@@ -245,6 +285,21 @@ class Detector:
     def _see(self, items: Iterable, views: tuple[View, ...], rows: int) -> Iterator[Seen]:
         _check_process()
         return Stream(self._launch, views, self.config.pipeline, rows).run(items)
+
+    def _see_tiles(
+        self, items: Iterable, views: tuple[View, ...], tile: int, overlap: float | int
+    ) -> Iterator[Seen]:
+        check_tile(tile, overlap)
+        if views != PLAIN:
+            raise ConfigError("tile: not supported together with flip or scales; leave these out")
+
+        def see(crops: Iterable) -> Iterator[Seen]:
+            return self._see(crops, PLAIN, self.batch_size)
+
+        return (
+            see_tiles(see, key, image, tile, overlap, self.config.postprocess)
+            for key, image in items
+        )
 
     def _launch(self, batch: Batch) -> Detections:
         return self.predict_fn(self.variables, batch)

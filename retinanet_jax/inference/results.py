@@ -148,6 +148,24 @@ class ImageDetections:
         columns = ("class", "score", "x1", "y1", "x2", "y2")
         return pandas.DataFrame(self.to_rows(), columns=columns)
 
+    def to_supervision(self):
+        """A supervision.Detections, for its trackers, zones and annotators.
+
+        Raises:
+          ImportError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            fix = "run pip install supervision"
+            raise ImportError(f"to_supervision: needs supervision; {fix}") from error
+        return supervision.Detections(
+            xyxy=self.boxes.reshape(-1, 4),
+            confidence=self.scores,
+            class_id=self.labels.astype(int),
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
     def __repr__(self) -> str:
         shown = [f"{name} {score:.2f}" for _, score, _, name in self[:5]]
         more = [f"{len(self) - 5} more"] if len(self) > 5 else []

@@ -43,6 +43,14 @@ def keep_best(workdir: Path, step: int, summary: Mapping[str, float | None]) -> 
     return True
 
 
+def best_step(workdir: Path) -> int | None:
+    """The step of the best evaluation of a run; None if there is none."""
+    try:
+        return json.loads((workdir / "best/results.json").read_text(encoding="utf-8"))["step"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _best_so_far(results: Path, metric: str) -> float:
     """The value in results.json; -inf if there is none or it is undefined."""
     try:

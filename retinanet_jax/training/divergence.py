@@ -16,7 +16,8 @@ from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
 from retinanet_jax.inference.drawing import draw_boxes
 from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.training.device_augmentation import as_seen
-from retinanet_jax.training.loop import DivergenceError, make_batches
+from retinanet_jax.training.loop import make_batches
+from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.optimizer import published_learning_rate, scaled_learning_rate
 
 COLUMNS = 4

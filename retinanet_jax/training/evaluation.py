@@ -1,5 +1,7 @@
 """Average precision of a predict function on a dataset."""
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,8 +12,10 @@ from jax.sharding import Mesh
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.ground_truth import restrict
 from retinanet_jax.data.pipeline.input_pipeline import eval_batches
 from retinanet_jax.data.records import Categories
+from retinanet_jax.data.sources import Slice
 from retinanet_jax.data.store.voc_source import voc_objects
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
@@ -75,6 +79,17 @@ def evaluate(
     if pending is not None:
         results += _to_results(*fetch(pending), dataset)
     return score(results, dataset, config)
+
+
+def subsample(dataset: Dataset, max_images: int | None) -> Dataset:
+    """The dataset; of a larger one, at most `max_images` evenly spread images."""
+    total = len(dataset.source)
+    every = 1 if max_images is None else -(-total // max_images)
+    if every <= 1:
+        return dataset
+    source = Slice(dataset.source, range(0, total, every))
+    truth = functools.cache(lambda: restrict(dataset.ground_truth(), source, dataset.name))
+    return dataclasses.replace(dataset, source=source, ground_truth=truth)
 
 
 def _to_results(

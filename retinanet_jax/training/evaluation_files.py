@@ -16,12 +16,20 @@ SHOWN_CLASSES = 20
 
 
 def write_evaluation(
-    found: Evaluation, dataset: Dataset, config: Config, log: RunLog, step: int
+    found: Evaluation, dataset: Dataset, config: Config, log: RunLog, step: int, *, tables: bool
 ) -> None:
-    """Logs metrics and tables; writes detections.json, results.json and an image of examples."""
+    """Logs metrics; writes detections.json, results.json and an image of examples.
+
+    `tables` shows all metrics, also by class; otherwise one line shows the first three.
+    """
     log.scalars(step, "eval", found.summary)
-    log.table(f"step {step}, {dataset.name}", found.summary)
-    log.table(*class_table(found.per_class))
+    if tables:
+        log.table(f"step {step}, {dataset.name}", found.summary)
+        log.table(*class_table(found.per_class))
+    else:
+        shown = list(found.summary.items())[:3]
+        values = (f"{name} {'-' if x is None else f'{x:.4f}'}" for name, x in shown)
+        log.message(f"step {step}: {', '.join(values)}")
     image = draw_examples(found.results, dataset, config)
     if image is not None:
         log.message(f"ground truth and detections: {log.image(step, 'detections', image)}")

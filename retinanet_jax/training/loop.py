@@ -1,53 +1,21 @@
 """The training loop: fetch a batch, run `train_step`, log its metrics, save when it is due."""
 
 import contextlib
-import math
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
-from retinanet_jax.data.pipeline.batch import ArrayLike, DroppedBoxes
+from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.data.pipeline.input_pipeline import PipelineConfig, train_batches
-from retinanet_jax.data.pipeline.prefetch import Batches, HasSource, thread_count
-from retinanet_jax.runtime.cores import available_cores
+from retinanet_jax.data.pipeline.prefetch import Batches, HasSource
 from retinanet_jax.runtime.mesh import for_this_process, prefetch_to_device
+from retinanet_jax.training.meter import Meter
+from retinanet_jax.training.profiling import StepTrace
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
 from retinanet_jax.training.step import TrainState
-
-STARVED_SHARE = 0.1  # of the time the devices wait for data: above it, the log says what helps
-
-
-class DivergenceError(RuntimeError):
-    """A loss or a gradient that is not finite. The last checkpoint is from before that step.
-
-    Attributes:
-        everywhere: all processes of the run raise it at the same step.
-        step: whose update was left out.
-        values: the metrics of that step, by name.
-        images: the image ids of the batch, by dataset.
-    """
-
-    everywhere = True
-
-    def __init__(self, step: int, values: dict[str, float], images: str):
-        self.step, self.values, self.images = step, values, images
-        parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        super().__init__(
-            f"step {step}: the loss or the gradient is not finite ({parts}). Image ids of the "
-            f"batch: {images}. The last checkpoint is from an earlier step. divergence/ in the "
-            f"workdir shows the batch; --replay={step} repeats the step and reports each part of "
-            "its loss. Try a lower config.optimizer.learning_rate, more "
-            "config.optimizer.warmup_steps, or config.optimizer.gradient_clip=10. With pretrained "
-            "weights, check that config.model and config.pixels match them. "
-            "config.train.max_skipped=3 skips up to three such updates in a row"
-        )
 
 
 class StepHooks(NamedTuple):
@@ -55,21 +23,13 @@ class StepHooks(NamedTuple):
 
     is_due: whether `save_and_evaluate` is called after a step. All processes must agree.
     save_and_evaluate: called with a step and its state, once the metrics of all steps so far are
-        known to be finite.
+        known to be finite; returns whether the run ends here.
     beat: called with the name of the stage that begins ('data' or 'step'), for the watchdog.
     """
 
     is_due: Callable[[int], bool]
-    save_and_evaluate: Callable[[int, TrainState], None]
+    save_and_evaluate: Callable[[int, TrainState], bool | None]
     beat: Callable[[str], None] = lambda stage: None
-
-
-class _Running(NamedTuple):
-    """A step that the devices may still be running."""
-
-    step: int
-    wait: tuple[float, float]  # start and end of the host's wait for its batch
-    metrics: Future
 
 
 def run_steps(
@@ -81,7 +41,7 @@ def run_steps(
     hooks: StepHooks,
     dropped: DroppedBoxes,
 ) -> TrainState:
-    """Runs `train_step` from the state's step to the last one; returns the final state.
+    """Runs `train_step` from the state's step to the last one, or until a hook ends the run.
 
     The metrics of a step are read while the devices run the next one, so that the devices never
     wait for the host. Before `hooks.save_and_evaluate`, all of them are read.
@@ -95,6 +55,9 @@ def run_steps(
         hooks: called around the steps.
         dropped: counts the boxes that do not fit into a batch.
 
+    Returns:
+        The final state.
+
     Raises:
         DivergenceError: more than config.train.max_skipped updates in a row were not finite.
     """
@@ -102,16 +65,25 @@ def run_steps(
     batches = make_batches(dataset, config, for_this_process(config.pipeline), dropped)
     meter = Meter(config, log, batches.describe)
     stream = prefetch_to_device(batches.iterate(first), lambda host: host.batch, mesh)
-    for step in range(first + 1, config.train.steps + 1):
-        hooks.beat("data")
-        with meter.waiting():
-            batch = next(stream)
-        hooks.beat("step")
-        state, metrics = setup.step_fn(state, batch, setup.focal)
-        meter.add(step, metrics)
-        if hooks.is_due(step):
-            with meter.pausing():
-                hooks.save_and_evaluate(step, state)
+    trace = StepTrace(config.train.profile_steps, log)
+    with contextlib.closing(stream), trace:
+        for step in range(first + 1, config.train.steps + 1):
+            hooks.beat("data")
+            with meter.waiting():
+                batch = next(stream)
+            hooks.beat("step")
+            trace.start_before(step)
+            with meter.calling(batch.images.shape[1:3]):
+                state, metrics = setup.step_fn(state, batch, setup.focal)
+            meter.add(step, metrics)
+            if trace.ends_with(step):
+                with meter.pausing():
+                    trace.stop()
+            if hooks.is_due(step):
+                with meter.pausing():
+                    ends = hooks.save_and_evaluate(step, state)
+                if ends:
+                    break
     return state
 
 
@@ -131,126 +103,4 @@ def make_batches(
         settings=settings,
         augmentation=config.augmentation,
         dropped=dropped,
-    )
-
-
-class Meter:
-    """Reads the metrics of the steps, one step late, and logs their means.
-
-    Skipped updates (not finite) are logged and counted, and left out of the means; too many in a
-    row raise a DivergenceError.
-
-    `data_wait_share` is the share of the time in which the devices were idle because the next batch
-    was not ready. The host's wait while the devices still run the previous step does not count, nor
-    does the wait for the first batch.
-
-    Args:
-        config: of the run.
-        log: of the run.
-        describe: gives the image ids of a batch from its index, which is its step less 1.
-    """
-
-    def __init__(self, config: Config, log: RunLog, describe: Callable[[int], str]):
-        self._config, self._log, self._describe = config, log, describe
-        self._pending: deque[_Running] = deque()
-        self._sums: dict[str, float] = {}
-        self._count, self._skipped, self._in_a_row = 0, 0, 0
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="metrics")
-        self._since, self._done, self._idle = time.perf_counter(), math.inf, 0.0
-        self._warned = False
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Measures the time inside as the wait for the batch of the next step."""
-        start = time.perf_counter()
-        yield
-        self._wait = start, time.perf_counter()
-
-    @contextlib.contextmanager
-    def pausing(self) -> Iterator[None]:
-        """Reads the metrics of all steps so far; the time inside is not counted."""
-        while self._pending:
-            self._read(self._pending.popleft())
-        start = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - start
-
-    def add(self, step: int, metrics: dict[str, ArrayLike]) -> None:
-        """Takes the metrics of a step that may still be running; reads those of the step before."""
-        arrived = self._reader.submit(_wait_for, metrics)
-        self._pending.append(_Running(step, self._wait, arrived))
-        while len(self._pending) > 1:
-            self._read(self._pending.popleft())
-
-    def _read(self, running: _Running) -> None:
-        values, done = running.metrics.result()
-        if values.pop("skipped"):
-            self._skip(running.step, values)
-        else:
-            self._in_a_row = 0
-            for name, value in values.items():
-                self._sums[name] = self._sums.get(name, 0.0) + value
-        start, end = running.wait
-        self._idle += max(0.0, end - max(start, self._done))
-        self._done = done
-        self._count += 1
-        self._log.advance(running.step)
-        if running.step % self._config.train.log_every == 0 or (
-            running.step == self._config.train.steps
-        ):
-            self._log_means(running.step, values["learning_rate"])
-
-    def _skip(self, step: int, values: dict[str, float]) -> None:
-        self._skipped, self._in_a_row = self._skipped + 1, self._in_a_row + 1
-        allowed = self._config.train.max_skipped
-        if self._in_a_row > allowed:
-            raise DivergenceError(step, values, self._describe(step - 1))
-        self._log.message(
-            f"warning: step {step} skipped: loss {values['loss']:g}, gradient norm "
-            f"{values['gradient_norm']:g}; {self._in_a_row} in a row, config.train.max_skipped="
-            f"{allowed}; image ids: {self._describe(step - 1)}"
-        )
-
-    def _log_means(self, step: int, learning_rate: float) -> None:
-        elapsed = self._done - self._since
-        finite = self._count - self._skipped
-        means = {name: total / finite for name, total in self._sums.items()}
-        if not finite:
-            means = dict.fromkeys(("loss", "class_loss", "box_loss"), math.nan)
-        means["skipped"] = self._skipped
-        means["learning_rate"] = learning_rate
-        means["images_per_second"] = self._count * self._config.train.batch_size / elapsed
-        means["data_wait_share"] = share = self._idle / elapsed
-        self._log.scalars(step, "train", means)
-        starved = share > STARVED_SHARE
-        self._log.progress_line(
-            step,
-            f"{means['images_per_second']:.1f} images/s  loss {means['loss']:.3f}  "
-            f"(class {means['class_loss']:.3f}, box {means['box_loss']:.3f})  "
-            f"lr {learning_rate:.2g}" + (f"  data wait {share:.0%}" if starved else ""),
-        )
-        if starved and not self._warned:
-            self._warned = True
-            self._log.message(_starvation(share, self._config.pipeline))
-        self._sums, self._count, self._skipped = {}, 0, 0
-        self._since, self._idle = self._done, 0.0
-
-
-def _wait_for(metrics: dict[str, ArrayLike]) -> tuple[dict[str, float], float]:
-    """The metrics of a step, and the time at which the devices finished it."""
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    return values, time.perf_counter()
-
-
-def _starvation(share: float, settings: PipelineConfig) -> str:
-    threads, cores = thread_count(settings), available_cores()
-    fix = "set config.pipeline.num_threads=0 for one thread per core"
-    if threads >= cores:
-        fix = (
-            "use more cores, or store the images smaller, close to config.pipeline.min_side and "
-            "max_side; or lower these"
-        )
-    return (
-        f"the devices wait {share:.0%} of the time for data ({threads} threads on {cores} cores): "
-        f"{fix}. Logged once; data_wait_share in metrics.jsonl has the current value"
     )

@@ -22,6 +22,7 @@ from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.run_checks import changed_fields
+from retinanet_jax.training.run_length import with_run_length
 from retinanet_jax.training.setup import TrainingSetup, make_setup
 from retinanet_jax.training.step import TrainState, assign_targets, normalizer
 
@@ -45,9 +46,10 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     """
     mesh = make_mesh()
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
+    dataset = load_training_set(config.data)
+    config, _ = with_run_length(config, len(dataset.source))
     if not 1 <= step <= config.train.steps:
         raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
-    dataset = load_training_set(config.data)
     log_message = print if jax.process_index() == 0 else lambda text: None
     setup = make_setup(config, dataset.categories, mesh, log_message)
     setup = _restored(setup, workdir, before=step)

@@ -1,7 +1,7 @@
 """A run from start to end: data, model, the steps, checkpoints, evaluations.
 
 `train_and_evaluate` calls loop.py::run_steps, which calls step.py::train_step. A checkpoint is
-written in `save_and_evaluate` below, by runtime/checkpoints.py.
+written in `save_and_evaluate` below, by runtime/checkpoints.py, and evaluated there.
 
 The workdir then holds config.json, checkpoints/, best/, metrics.jsonl, tensorboard/, images/,
 detections.json (COCO results format), results.json and data_notes.txt (what was skipped or changed
@@ -9,52 +9,60 @@ in the data). docs/reliability.md lists what can fail, and what is lost then.
 """
 
 import contextlib
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, check_batch_size, to_json
-from retinanet_jax.core.retinanet import build_model
-from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.data.records import Categories
-from retinanet_jax.inference.predict import PredictFn, describe, make_predict_fn, read_variables
-from retinanet_jax.runtime.best_checkpoint import keep_best
+from retinanet_jax.inference.predict import PredictFn
+from retinanet_jax.runtime.best_checkpoint import best_step, keep_best
 from retinanet_jax.runtime.checkpoints import Checkpoints
-from retinanet_jax.runtime.mesh import make_mesh, to_each_device
+from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.runtime.preemption import Preempted, Preemption
 from retinanet_jax.runtime.processes import check_same, from_first, to_first
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import check_shared, disk_errors, locked, write_whole
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
-from retinanet_jax.training.evaluation import Evaluation, evaluate
-from retinanet_jax.training.evaluation_files import write_evaluation
+from retinanet_jax.training.evaluation import Evaluation, evaluate, score, subsample
+from retinanet_jax.training.loggers import Logger, open_loggers
 from retinanet_jax.training.loop import StepHooks, run_steps
 from retinanet_jax.training.run_checks import (
     check_has_objects,
     check_resumes_same_run,
-    check_same_classes,
-    evaluation_warnings,
     facts_of_run,
-    with_conventions_of,
 )
-from retinanet_jax.training.run_log import RunLog
-from retinanet_jax.training.setup import RunCache, TrainingSetup, make_setup
+from retinanet_jax.training.run_length import with_run_length
+from retinanet_jax.training.run_log import RunLog, log_lines
+from retinanet_jax.training.setup import RunCache, make_setup
+from retinanet_jax.training.start_log import log_start
 from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.workdir_evaluation import evaluate_and_log
 
 
-def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = None) -> Evaluation:
+def train_and_evaluate(
+    config: Config,
+    workdir: Path,
+    cache: RunCache | None = None,
+    *,
+    loggers: Iterable[Logger | Callable[[int, dict[str, float]], object]] = (),
+) -> Evaluation:
     """Trains, or resumes from the latest checkpoint in `workdir`, and evaluates at the end.
 
     Args:
         config: of the run.
         workdir: folder of the run; created if missing.
         cache: datasets and compiled functions, shared by the runs of one process.
+        loggers: further ones beside config.train.loggers: objects with the methods of
+            loggers.py::Logger, or functions of (step, scalars).
 
     Raises:
         ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the fix.
@@ -75,6 +83,7 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         preemption = stack.enter_context(Preemption())
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
+        config, length = with_run_length(config, len(train_set.source))
         watchdog = stack.enter_context(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
@@ -83,13 +92,14 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         )
         first = checkpoints.latest_step() or 0
         check_same("run", facts_of_run(config, first, train_set, eval_set))
-        log = stack.enter_context(
-            RunLog(workdir, first, config.train.steps, jax.process_index() == 0)
-        )
+        active = jax.process_index() == 0
+        opened = open_loggers(config.train.loggers, workdir, first, loggers) if active else ()
+        log = stack.enter_context(RunLog(workdir, first, config.train.steps, active, opened))
         if first:
             check_resumes_same_run(checkpoints, config, train_set.categories, log)
         if log.active:
             write_whole(workdir / "config.json", to_json(config))
+            log.config(dataclasses.asdict(config))
         functions = cache.functions(config, train_set.categories.num_classes, mesh)
         # In a thread: compiling, or reading the compilation cache, leaves Python idle.
         thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="coverage"))
@@ -100,6 +110,7 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         if first:
             setup = setup._replace(state=checkpoints.restore(setup.state))
         log_start(log, config, train_set, eval_set, mesh, setup, first)
+        log_lines(log, [length])
         if coverage and (finding := coverage.result()):
             log.message(f"warning: {finding}")
 
@@ -115,19 +126,25 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
             preemption=preemption,
             watchdog=watchdog,
         )
+        state, last, dropped = setup.state, first, DroppedBoxes()
         if first:
-            make_up_evaluation(run, first, setup.state)
-        hooks = StepHooks(run.is_due, run.save_and_evaluate, watchdog.beat)
-        dropped = DroppedBoxes()
-        with preemption.deferred(), reporting_divergence(train_set, config, workdir):
-            state = run_steps(setup, train_set, config, mesh, log, hooks, dropped)
-        found = evaluate_and_keep_best(run, max(first, config.train.steps), state)
+            make_up_evaluation(run, first, state)
+        if not (first and run.is_over(first)):
+            hooks = StepHooks(run.is_due, run.save_and_evaluate, watchdog.beat)
+            with preemption.deferred(), reporting_divergence(train_set, config, workdir):
+                state = run_steps(setup, train_set, config, mesh, log, hooks, dropped)
+            last = max(first, config.train.steps)
+        found = run.stopped or evaluate_at_end(run, last, state)
         write_data_notes(run, train_set, dropped)
         return found
 
 
-class Run(NamedTuple):
-    """The parts of a run that its checkpoints and evaluations need."""
+@dataclasses.dataclass
+class Run:
+    """The parts of a run that its checkpoints and evaluations need.
+
+    stopped: the evaluation that ended the run early (config.train.patience), once there is one.
+    """
 
     config: Config
     workdir: Path
@@ -139,13 +156,21 @@ class Run(NamedTuple):
     log: RunLog
     preemption: Preemption
     watchdog: Watchdog
+    stopped: Evaluation | None = None
+
+    def on_batch(self, done: int, total: int) -> None:
+        """Called after each batch of an evaluation."""
+        self.watchdog.beat("evaluation")
 
     def is_due(self, step: int) -> bool:
         """Whether `save_and_evaluate` is called after a step; the same on all processes."""
         return bool(self.preemption.agreed()) or self.config.train.saves_after(step)
 
-    def save_and_evaluate(self, step: int, state: TrainState) -> None:
+    def save_and_evaluate(self, step: int, state: TrainState) -> bool:
         """Writes a checkpoint, and evaluates it where an evaluation is due.
+
+        Returns:
+            Whether the run ends here, because config.train.patience is used up.
 
         Raises:
             Preempted: a signal asked to stop; the checkpoint is written.
@@ -162,32 +187,97 @@ class Run(NamedTuple):
                 self.checkpoints.wait()  # no process can finish it without the others
             # The checkpoint is saved: a signal may interrupt the evaluation.
             with self.preemption.deferred(False):
-                evaluate_and_keep_best(self, step, state)
+                found = evaluate_in_between(self, step, state)
+            if self.is_over(step):
+                self.stopped = found
+        return self.stopped is not None
+
+    def is_over(self, step: int) -> bool:
+        """Whether config.train.patience is used up after the evaluation of a step, which is logged.
+
+        Evaluations are config.train.evaluate_every steps apart, so that the best step is enough to
+        count those after it, also in a run that is started again.
+        """
+        patience = self.config.train.patience
+        if patience is None or not self.config.train.evaluates_after(step):
+            return False
+        best = from_first(f"best step at {step}", best_step(self.workdir))
+        every = self.config.train.evaluate_every
+        if best is None or step // every - best // every < patience:
+            return False
+        self.log.message(
+            f"ends early, after step {step}: the AP of step {best} is the best of the last "
+            f"{patience + 1} evaluations (config.train.patience={patience})"
+        )
+        return True
 
 
-def evaluate_and_keep_best(run: Run, step: int, state: TrainState) -> Evaluation:
-    """Evaluates the state of a step; copies its checkpoint to WORKDIR/best/ if it is the best."""
-    found = evaluate_and_log(
+def evaluate_in_between(run: Run, step: int, state: TrainState) -> Evaluation:
+    """Evaluates the state of a step on config.evaluation.limit images; keeps it if it is the best.
+
+    The best so far is in WORKDIR/best/.
+    """
+    dataset = subsample(run.eval_set, run.config.evaluation.limit)
+    found = evaluate_state(run, step, state, dataset, tables=False)
+    keep_if_best(run, step, found)
+    return found
+
+
+def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:
+    """Evaluates the last state on all images; keeps it if it is the best.
+
+    With config.evaluation.limit, the images of the other evaluations decide which is the best. With
+    a moving average of the weights, the weights themselves are evaluated as well, and logged.
+    """
+    found = compared = evaluate_state(run, step, state, run.eval_set, tables=True)
+    fewer = subsample(run.eval_set, run.config.evaluation.limit)
+    if fewer is not run.eval_set:
+        ids = {fewer.source.image_id(i) for i in range(len(fewer.source))}
+        compared = score([r for r in found.results if r["image_id"] in ids], fewer, run.config)
+    keep_if_best(run, step, compared)
+    if state.average is not None:
+        last = {"params": state.params, "batch_stats": state.batch_stats}
+        parts = run.eval_set, run.config, run.mesh
+        raw = evaluate(run.predict_fn, last, *parts, on_batch=run.on_batch).summary
+        run.log.scalars(step, "eval_raw", raw)
+        (metric, value), *_ = raw.items()
+        if value is not None:
+            run.log.message(
+                f"{metric} {found.summary[metric]:.4f} with the averaged weights, {value:.4f} "
+                "with those of the last step (eval_raw in metrics.jsonl)"
+            )
+    return found
+
+
+def evaluate_state(
+    run: Run, step: int, state: TrainState, dataset: Dataset, *, tables: bool
+) -> Evaluation:
+    """Evaluates the state of a step, and writes the results into the workdir."""
+    return evaluate_and_log(
         run.predict_fn,
         state.variables(),
-        run.eval_set,
+        dataset,
         run.config,
         run.mesh,
         run.log,
         step,
-        on_batch=lambda done, total: run.watchdog.beat("evaluation"),
+        on_batch=run.on_batch,
+        tables=tables,
     )
+
+
+def keep_if_best(run: Run, step: int, found: Evaluation) -> None:
+    """Copies the checkpoint of a step to WORKDIR/best/ if its evaluation is the best so far."""
     run.checkpoints.wait()
     if run.log.active and keep_best(run.workdir, step, found.summary):
         run.log.message(f"best so far, kept in {run.workdir / 'best'}")
-    return found
 
 
 def make_up_evaluation(run: Run, step: int, state: TrainState) -> None:
     """Evaluates the restored step if the run ended between its checkpoint and its evaluation."""
     evaluated = from_first("evaluated", run.log.has_evaluation(step))
     if run.config.train.evaluates_after(step) and not evaluated:
-        evaluate_and_keep_best(run, step, state)
+        evaluate_in_between(run, step, state)
 
 
 def checkpoint_metadata(config: Config, categories: Categories) -> dict[str, Any]:
@@ -197,82 +287,6 @@ def checkpoint_metadata(config: Config, categories: Categories) -> dict[str, Any
         "names": list(categories.names),
         "ids": list(categories.ids),
     }
-
-
-def evaluate_workdir(config: Config | None, workdir: Path) -> Evaluation:
-    """Evaluates the latest checkpoint of `workdir` on `config.data.eval_split`.
-
-    The network and its conventions are those of the checkpoint. Data, thresholds and batch size are
-    those of `config`, or of the run if `config` is None. Safe while a run trains in `workdir`.
-    """
-    workdir, mesh = Path(workdir), make_mesh()
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    # Asked once, by one process: a run in training may add another checkpoint meanwhile.
-    step = from_first("evaluated step", checkpoints.latest_step())
-    stored, categories = describe(checkpoints, step)
-    config = with_conventions_of(stored, config or stored)
-    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
-    dataset = load_dataset(config.data, config.data.eval_split)
-    check_same_classes(categories, dataset.categories, workdir)
-    model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
-    variables = to_each_device(read_variables(checkpoints, step), mesh)
-    # start_step None: a run may be training here, so no line is removed from its log.
-    with RunLog(workdir, None, step, jax.process_index() == 0) as log, disk_errors(workdir):
-        log_lines(log, evaluation_warnings(dataset, config))
-        predict_fn = make_predict_fn(model, config, mesh)
-        found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
-        log_lines(log, [dataset.notes])
-        return found
-
-
-def evaluate_and_log(
-    predict_fn: PredictFn,
-    variables: dict[str, Any],
-    dataset: Dataset,
-    config: Config,
-    mesh: Mesh,
-    log: RunLog,
-    step: int,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> Evaluation:
-    """Evaluates, logs the metrics, and writes results and example images into the workdir."""
-    log.message(f"evaluating step {step} on {len(dataset.source)} images of {dataset.name}")
-    found = evaluate(predict_fn, variables, dataset, config, mesh, on_batch=on_batch)
-    write_evaluation(found, dataset, config, log, step)
-    return found
-
-
-def log_start(
-    log: RunLog,
-    config: Config,
-    train_set: Dataset,
-    eval_set: Dataset,
-    mesh: Mesh,
-    setup: TrainingSetup,
-    first: int,
-) -> None:
-    """Logs what the run will do, so that a wrong setting is noticed early."""
-    if first:
-        log.message(f"resumes at step {first}, found in {log.workdir}")
-    if first >= config.train.steps:
-        log.message(
-            f"config.train.steps={config.train.steps} is reached: evaluates only; set a larger "
-            "--config.train.steps to train on"
-        )
-    log_lines(log, f"{train_set.found}\n{eval_set.found}".splitlines())
-    parameters = sum(x.size for x in jax.tree.leaves(setup.state.params))
-    categories = train_set.categories
-    names = ", ".join(categories.names[:8]) + (" ..." if categories.num_classes > 8 else "")
-    device = mesh.devices.flat[0].device_kind
-    log.message(
-        f"{len(train_set.source)} training images, {len(eval_set.source)} evaluation images, "
-        f"{categories.num_classes} classes: {names}\n"
-        f"{config.model.backbone}, norm {config.model.norm}, {config.model.frozen_stages} frozen "
-        f"stages, {parameters / 1e6:.1f} M parameters, {config.model.dtype}\n"
-        f"{mesh.devices.size} x {device}, batch size {config.train.batch_size}, "
-        f"{config.train.steps} steps; the first step compiles, unless the compilation is cached"
-    )
-    log_lines(log, evaluation_warnings(eval_set, config))
 
 
 def write_data_notes(run: Run, train_set: Dataset, dropped: DroppedBoxes) -> None:
@@ -286,11 +300,3 @@ def write_data_notes(run: Run, train_set: Dataset, dropped: DroppedBoxes) -> Non
     if run.log.active:
         notes = notes or "nothing was skipped or changed"
         write_whole(run.workdir / "data_notes.txt", notes + "\n")
-
-
-def log_lines(log: RunLog, texts: list[str]) -> str:
-    """Logs texts, each once and without the empty ones; returns them as one."""
-    text = "\n".join(dict.fromkeys(filter(None, texts)))
-    if text:
-        log.message(text)
-    return text

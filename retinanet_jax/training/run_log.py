@@ -1,19 +1,21 @@
-"""The log of a run: progress bar, metrics.jsonl, TensorBoard, example images, final table."""
+"""The log of a run: progress bar, metrics.jsonl, loggers, example images, final table."""
 
 import contextlib
+import datetime
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
-from tensorboardX import SummaryWriter
 
 from retinanet_jax.runtime.workdir import write_whole
+from retinanet_jax.training.loggers import Logger
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -30,23 +32,30 @@ class RunLog:
     """Writes the log of one run; a context manager.
 
     On a terminal it shows a progress bar, elsewhere one line of text per logged step. Only one
-    process of a run has an active log; on the others the methods do nothing.
+    process of a run has an active log; on the others the methods do nothing. A logger that raises
+    is switched off with one warning; the run continues.
 
     Args:
-        workdir: gets metrics.jsonl, tensorboard/ and images/.
+        workdir: gets metrics.jsonl and images/.
         start_step: step at which this run starts. Lines of later steps, left by a run that ended
             without a checkpoint, are removed, so that the file has each step once. None keeps all
             lines, for an evaluation while another process trains in `workdir`.
         total_steps: the last step.
         active: True on the first process.
+        loggers: get scalars, images and the config as well; see loggers.py. Closed at the end.
     """
 
     def __init__(
-        self, workdir: Path, start_step: int | None, total_steps: int, active: bool = True
+        self,
+        workdir: Path,
+        start_step: int | None,
+        total_steps: int,
+        active: bool = True,
+        loggers: Iterable[Logger] = (),
     ):
         self.workdir, self.active = Path(workdir), active
         self.console = Console(quiet=not active, soft_wrap=True)
-        self._total, self._warned = total_steps, False
+        self._total, self._loggers = total_steps, list(loggers)
         if not active:
             return
         self._path = self.workdir / METRICS_FILE
@@ -54,11 +63,6 @@ class RunLog:
             _end_last_line(self._path)
         else:
             _remove_later_steps(self._path, start_step)
-        self._tensorboard = SummaryWriter(
-            str(self.workdir / "tensorboard"),
-            purge_step=None if start_step is None else start_step + 1,
-            flush_secs=10,
-        )
         self._progress = _TwoLines(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -80,8 +84,7 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         if self.active:
             self._progress.stop()
-            if self._tensorboard_lives():
-                self._tensorboard.close()
+            self._to_loggers(lambda logger: getattr(logger, "close", lambda: None)())
 
     def advance(self, step: int) -> None:
         """Moves the progress bar to `step`."""
@@ -89,13 +92,13 @@ class RunLog:
             self._progress.update(self._task, completed=step)
 
     def scalars(self, step: int, kind: str, values: Mapping[str, float | None]) -> None:
-        """Writes one line of metrics.jsonl and the same scalars for TensorBoard.
+        """Writes one line of metrics.jsonl, and passes the same scalars to the loggers.
 
         Args:
             step: updates done.
-            kind: 'train' or 'eval'; the prefix in TensorBoard.
+            kind: 'train' or 'eval'; the prefix of the names in the loggers.
             values: by name; None (undefined) and numbers that are not finite become null in the
-                file. TensorBoard gets no None.
+                file. The loggers get no None.
         """
         if not self.active:
             return
@@ -106,29 +109,38 @@ class RunLog:
         # Opened for each line: another process may have replaced the file.
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        for name, value in defined.items():
-            if self._tensorboard_lives():
-                self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        scalars = {f"{kind}/{name}": float(value) for name, value in defined.items()}
+        self._to_loggers(lambda logger: logger.log_scalars(step, scalars))
+
+    def config(self, config: Mapping[str, Any]) -> None:
+        """Passes the settings, as nested dicts, to the loggers."""
+        self._to_loggers(lambda logger: logger.log_config(config))
 
     def has_evaluation(self, step: int) -> bool:
         """Whether metrics.jsonl holds an evaluation of `step`."""
         entries = _entries(self.workdir / METRICS_FILE)
         return any(entry["kind"] == "eval" and entry["step"] == step for _, entry in entries)
 
-    def progress_line(self, step: int, text: str) -> None:
-        """Shows the metrics of a step: below the bar, or as a line without a terminal."""
+    def progress_line(self, step: int, text: str, seconds_left: float = 0.0) -> None:
+        """Shows the metrics of a step: below the bar, or as a line without a terminal.
+
+        `seconds_left` is shown in the line; the bar has an estimate of its own.
+        """
         if not self.active:
             return
         self._progress.update(self._task, completed=step, text=text)
         if not self.console.is_terminal:
-            self.console.print(f"step {step}/{self._total}  {text}")
+            left = f"  {datetime.timedelta(seconds=round(seconds_left))} left"
+            self.console.print(
+                f"step {step}/{self._total}  {text}{left if seconds_left else ''}", highlight=False
+            )
 
     def message(self, text: str) -> None:
         """Prints a message."""
         self.console.print(text, highlight=False, markup=False)
 
     def image(self, step: int, name: str, image: np.ndarray) -> Path:
-        """Writes an RGB image [h, w, 3] to images/ and to TensorBoard; returns its path."""
+        """Writes an RGB image [h, w, 3] to images/ and to the loggers; returns its path."""
         path = self.workdir / "images" / f"{name}_{step:06d}.png"
         if self.active:
             import cv2
@@ -136,8 +148,7 @@ class RunLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
                 raise OSError(f"{path}: the image could not be written")
-            if self._tensorboard_lives():
-                self._tensorboard.add_image(name, image, step, dataformats="HWC")
+            self._to_loggers(lambda logger: logger.log_images(step, {name: image}))
         return path
 
     def table(self, title: str, rows: Mapping[str, float | None]) -> None:
@@ -149,13 +160,27 @@ class RunLog:
             table.add_row(name, "-" if value is None else f"{value:.4f}")
         self.console.print(table)
 
-    def _tensorboard_lives(self) -> bool:
-        # A failed write ends tensorboardX's thread; later writes would then block forever.
-        lives = self._tensorboard.file_writer.event_writer._worker.is_alive()
-        if not lives and not self._warned:
-            self._warned = True
-            self.message("warning: cannot write TensorBoard's file; metrics.jsonl has all metrics")
-        return lives
+    def _to_loggers(self, call: Callable[[Logger], object]) -> None:
+        """Calls each logger; one that raises gets no further calls."""
+        if not self.active:
+            return
+        for logger in tuple(self._loggers):
+            try:
+                call(logger)
+            except Exception as error:
+                self._loggers.remove(logger)
+                self.message(
+                    f"warning: {type(logger).__name__} is switched off, the run continues "
+                    f"({type(error).__name__}: {error}); {METRICS_FILE} has all metrics"
+                )
+
+
+def log_lines(log: RunLog, texts: list[str]) -> str:
+    """Logs texts, each once and without the empty ones; returns them as one."""
+    text = "\n".join(dict.fromkeys(filter(None, texts)))
+    if text:
+        log.message(text)
+    return text
 
 
 def _entries(path: Path) -> Iterator[tuple[str, dict]]:

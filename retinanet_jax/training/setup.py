@@ -21,7 +21,7 @@ from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.predict import PredictFn, make_predict_fn
 from retinanet_jax.runtime.mesh import replicated, state_sharding
-from retinanet_jax.training.optimizer import make_optimizer, make_schedule
+from retinanet_jax.training.optimizer import Schedule, make_optimizer, make_schedule
 from retinanet_jax.training.step import (
     FocalParams,
     TrainState,
@@ -51,12 +51,18 @@ class CompiledFunctions(NamedTuple):
     predict_fn: PredictFn
 
 
-def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledFunctions:
-    """The functions for a config; they do not depend on its seed and focusing parameters."""
+def compile_functions(
+    config: Config, num_classes: int, mesh: Mesh, schedule: Schedule | None = None
+) -> CompiledFunctions:
+    """The functions for a config; they do not depend on its seed and focusing parameters.
+
+    `schedule` replaces that of config.optimizer.
+    """
     config = compilation_key(config)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
     initializer = Initializer(model)
-    schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
+    if schedule is None:
+        schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
     # Traced once, for its shapes and for the first state.
     init = jax.jit(initializer.variables)
     trainable = trainable_mask(jax.eval_shape(init, initializer.shapes())["params"], config.model)

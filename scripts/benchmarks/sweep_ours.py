@@ -15,7 +15,7 @@ from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.sweep.run_trial import run_trial
 from retinanet_jax.sweep.trials import FINISHED, read_plan
 from retinanet_jax.training.evaluation import evaluate
-from retinanet_jax.training.loop import Hooks, run_steps
+from retinanet_jax.training.loop import StepHooks, run_steps
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import RunCache, make_setup
@@ -47,7 +47,7 @@ def compiled(config: Config, workdir: Path) -> RunCache:
     functions = cache.functions(config, train_set.categories.num_classes, mesh)
     setup = make_setup(config, train_set.categories, mesh, print, functions)
     once = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=1))
-    nothing = Hooks(due=lambda step: False, after=lambda step, state: None)
+    nothing = StepHooks(is_due=lambda step: False, save_and_evaluate=lambda step, state: None)
     with RunLog(workdir, 0, 1) as log:
         state = run_steps(setup, train_set, once, mesh, log, nothing, DroppedBoxes())
     evaluate(setup.predict_fn, state.variables(), eval_set, config, mesh)

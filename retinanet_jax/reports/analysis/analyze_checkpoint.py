@@ -1,7 +1,6 @@
 """Evaluates a checkpoint and computes all numbers of the analysis page."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from retinanet_jax.config.settings import Config, check_batch_size
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset, load_dataset
-from retinanet_jax.data.ground_truth import restrict
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.sources import Slice
 from retinanet_jax.inference.predict import describe, read_variables
 from retinanet_jax.reports.analysis.calibration import Calibration, calibrate
 from retinanet_jax.reports.analysis.confusion_matrix import confusion_matrix
@@ -30,10 +27,10 @@ from retinanet_jax.reports.analysis.detection_outcomes import (
 from retinanet_jax.reports.analysis.error_curves import error_curves, find_similar
 from retinanet_jax.reports.analysis.level_losses import LossStatistics, PredictAndRecord
 from retinanet_jax.reports.analysis.precision_curves import precision_curves
-from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh, replicated
-from retinanet_jax.training.evaluation import evaluate
-from retinanet_jax.training.run import check_same_classes, with_conventions_of
+from retinanet_jax.training.evaluation import evaluate, subsample
+from retinanet_jax.training.run_checks import check_same_classes, with_conventions_of
+from retinanet_jax.weights.run_weights import choose_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +89,7 @@ def analyze_workdir(
       workdir: of the run. Nothing is written into it.
       config: for the data (its eval_split) and the thresholds, as for `evaluate_workdir`. Network,
         matching and loss are those of the checkpoint. None: the config of the checkpoint.
-      step: of the checkpoint. None: the latest.
+      step: of the checkpoint. None: the best, or the latest where none was evaluated.
       max_images: of a larger split, so many evenly spread images are analyzed.
       on_batch: called with the number of images done and of all images.
 
@@ -101,8 +98,7 @@ def analyze_workdir(
       DataError: the data are missing or invalid, or have no objects.
     """
     mesh = make_mesh()
-    checkpoints = Checkpoints(Path(workdir) / "checkpoints")
-    step = checkpoints.latest_step() if step is None else step
+    checkpoints, step, _ = choose_checkpoint(Path(workdir), step)
     stored, categories = describe(checkpoints, step)
     config = analysis_config(stored, config or stored)
     check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
@@ -139,17 +135,6 @@ def analysis_config(stored: Config, config: Config) -> Config:
     return dataclasses.replace(
         config, evaluation=scored, matching=stored.matching, loss=stored.loss
     )
-
-
-def subsample(dataset: Dataset, max_images: int) -> Dataset:
-    """The dataset; of a larger one, at most `max_images` evenly spread images."""
-    total = len(dataset.source)
-    every = -(-total // max_images)
-    if every <= 1:
-        return dataset
-    source = Slice(dataset.source, range(0, total, every))
-    truth = functools.cache(lambda: restrict(dataset.ground_truth(), source, dataset.name))
-    return dataclasses.replace(dataset, source=source, ground_truth=truth)
 
 
 def check_has_objects(dataset: Dataset) -> None:

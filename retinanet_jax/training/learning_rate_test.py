@@ -1,0 +1,120 @@
+"""A range test of the learning rate (Smith 2017, arXiv 1506.01186, section 3.3)."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
+from retinanet_jax.data.mix import load_training_set
+from retinanet_jax.data.pipeline.batch import DroppedBoxes
+from retinanet_jax.runtime.mesh import for_this_process, make_mesh, prefetch_to_device
+from retinanet_jax.training.loop import make_batches
+from retinanet_jax.training.optimizer import scaled_learning_rate
+from retinanet_jax.training.run_checks import check_has_objects
+from retinanet_jax.training.run_length import with_run_length
+from retinanet_jax.training.setup import compile_functions, make_setup
+
+SMOOTHING = 0.9  # decay of the moving average of the losses
+DIVERGED = 4.0  # times the lowest smoothed loss
+
+
+class RangeTest(NamedTuple):
+    """The losses of a run whose learning rate rises.
+
+    Attributes:
+        rates: values of config.optimizer.learning_rate, one per step.
+        losses: of these steps.
+        smoothed: their moving average.
+        suggestion: a tenth of the rate with the lowest smoothed loss, rounded to one digit; None if
+            the loss did not fall.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    suggestion: float | None
+
+
+def learning_rate_test(
+    config: Config,
+    *,
+    steps: int = 100,
+    lowest: float = 1e-6,
+    highest: float = 1.0,
+    log: Callable[[str], None] = print,
+) -> RangeTest:
+    """Trains with a learning rate that rises by equal factors, until the loss diverges.
+
+    Args:
+        config: of a run; its warm-up, schedule and length are not used. Nothing is written.
+        steps: number of updates, at least 10.
+        lowest, highest: values of config.optimizer.learning_rate.
+        log: called with messages.
+
+    Raises:
+        ConfigError: invalid limits.
+        DataError, WeightsError: as of a run.
+    """
+    if steps < 10 or not 0 < lowest < highest:
+        raise ConfigError(
+            f"steps {steps}, rates {lowest:g} to {highest:g}: write 10 steps or more, and two "
+            "rising rates above 0"
+        )
+    mesh = make_mesh()
+    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
+    dataset = load_training_set(config.data)
+    check_has_objects(dataset)
+    config, _ = with_run_length(config, len(dataset.source))
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
+    # The rate of a batch of this size, by the rate in the config.
+    scaling = scaled_learning_rate(config.optimizer, config.train.batch_size)
+    scaling /= config.optimizer.learning_rate
+    factor = (highest / lowest) ** (1 / (steps - 1))
+
+    def schedule(step: jax.Array | int) -> jax.Array:
+        return jnp.asarray(scaling * lowest * factor**step, jnp.float32)
+
+    functions = compile_functions(config, dataset.categories.num_classes, mesh, schedule)
+    setup = make_setup(config, dataset.categories, mesh, log, functions)
+    batches = make_batches(dataset, config, for_this_process(config.pipeline), DroppedBoxes())
+    state, losses = setup.state, []
+    stream = prefetch_to_device(batches.iterate(), lambda host: host.batch, mesh)
+    with contextlib.closing(stream):
+        for step in range(steps):
+            state, metrics = setup.step_fn(state, next(stream), setup.focal)
+            losses.append(float(metrics["loss"]))
+            if step % 10 == 9:
+                log(f"step {step + 1}/{steps}: rate {lowest * factor**step:.2g}, {losses[-1]:.3f}")
+            if not np.isfinite(losses[-1]) or has_diverged(losses):
+                break
+    finite = [loss for loss in losses if np.isfinite(loss)]
+    rates = [lowest * factor**step for step in range(len(finite))]
+    smoothed = smooth(finite)
+    return RangeTest(rates, finite, smoothed, suggest(rates, smoothed))
+
+
+def smooth(losses: Sequence[float]) -> list[float]:
+    """The moving average of the losses so far, without a bias to its start."""
+    total, found = 0.0, []
+    for step, loss in enumerate(losses, 1):
+        total = SMOOTHING * total + (1 - SMOOTHING) * loss
+        found.append(total / (1 - SMOOTHING**step))
+    return found
+
+
+def has_diverged(losses: Sequence[float]) -> bool:
+    """Whether the smoothed loss has risen far above its lowest value."""
+    smoothed = smooth(losses)
+    return smoothed[-1] > DIVERGED * min(smoothed)
+
+
+def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
+    """A tenth of the rate with the lowest smoothed loss; None if that is hardly below the first."""
+    if not smoothed or min(smoothed) > 0.95 * smoothed[0]:
+        return None
+    return float(f"{rates[int(np.argmin(smoothed))] / 10:.0e}")

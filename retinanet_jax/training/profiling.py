@@ -1,0 +1,64 @@
+"""A trace of some steps, for Perfetto or TensorBoard: config.train.profile_steps."""
+
+from pathlib import Path
+
+import jax
+
+from retinanet_jax.runtime.workdir import WorkdirError
+from retinanet_jax.training.run_log import RunLog
+
+
+class StepTrace:
+    """Traces the steps from the first to the last of `steps` with JAX's profiler.
+
+    The trace is written to WORKDIR/profile, by the first process. A context manager, which ends a
+    trace that an error cuts short.
+
+    Args:
+        steps: (first, last), or () for none.
+        log: of the run.
+
+    Raises:
+        WorkdirError: the folder cannot be made; before the first step.
+    """
+
+    def __init__(self, steps: tuple[int, ...], log: RunLog):
+        self._steps = steps if log.active else ()
+        self._log, self._running = log, False
+        self._folder = Path()
+        if self._steps:
+            self._folder = log.workdir / "profile"
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                fix = "leave out config.train.profile_steps, or use another workdir"
+                raise WorkdirError(
+                    f"{self._folder}: not writable: {error.strerror}; {fix}"
+                ) from error
+
+    def __enter__(self) -> "StepTrace":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start_before(self, step: int) -> None:
+        """Starts the trace if `step` is the first one of it."""
+        if self._steps and step == self._steps[0]:
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+
+    def ends_with(self, step: int) -> bool:
+        """Whether the running trace ends after `step`; call `stop` once the step is done."""
+        return self._running and step == self._steps[1]
+
+    def stop(self) -> None:
+        """Writes the trace, if one runs."""
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
+            first, last = self._steps
+            self._log.message(
+                f"trace of the steps {first} to {last}: {self._folder}; open *.trace.json.gz in "
+                "ui.perfetto.dev, or the folder in TensorBoard with the plugin xprof"
+            )

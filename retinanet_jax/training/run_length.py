@@ -1,0 +1,51 @@
+"""The length of a run from the number of its training images: config.train.steps='auto'."""
+
+import dataclasses
+import math
+
+from retinanet_jax.config.settings import Config
+
+MOST_EVALUATIONS = 10  # of evaluate_every='auto'
+
+
+def with_run_length(config: Config, num_images: int) -> tuple[Config, str]:
+    """`config` with numbers in place of 'auto', and a line for the log; '' if nothing was 'auto'.
+
+    train.steps is train.epochs times the images over the batch size, rounded up. With 'auto' for
+    both, train.auto_steps has the number of epochs and the least number of updates. A warm-up
+    longer than a tenth of a run of computed length is cut to that.
+
+    Args:
+        config: of the run; without 'auto' it comes back unchanged.
+        num_images: of the training set, as an epoch counts them.
+    """
+    train, optimizer = config.train, config.optimizer
+    if "auto" not in (train.steps, train.evaluate_every):
+        return config, ""
+    steps, lines = train.steps, []
+    if steps == "auto":
+        steps, rule = _computed_steps(config, num_images)
+        lines.append(rule)
+        warmup = min(optimizer.warmup_steps, steps // 10)
+        optimizer = dataclasses.replace(optimizer, warmup_steps=warmup)
+    evaluate_every = train.evaluate_every
+    if evaluate_every == "auto":
+        epoch = math.ceil(num_images / train.batch_size)
+        evaluate_every = max(epoch, math.ceil(steps / MOST_EVALUATIONS))
+        when = f"every {evaluate_every} steps and " if evaluate_every < steps else ""
+        lines.append(f"evaluates {when}at the end")
+    # A stored number of epochs beside the steps would be a conflict when the config is read.
+    length = {"steps": steps, "epochs": "auto", "evaluate_every": evaluate_every}
+    train = dataclasses.replace(train, **length)
+    return dataclasses.replace(config, train=train, optimizer=optimizer), "; ".join(lines)
+
+
+def _computed_steps(config: Config, num_images: int) -> tuple[int, str]:
+    """The number of updates, and the rule it follows from."""
+    train = config.train
+    epochs, least = (train.epochs, 1) if train.epochs != "auto" else train.auto_steps
+    images = f"{num_images} images, {train.batch_size} a step"
+    steps = math.ceil(epochs * num_images / train.batch_size)
+    if steps < least:
+        return least, f"{least} steps: the least for {images} (config.train.auto_steps)"
+    return steps, f"{steps} steps: {epochs:g} epochs of {images}"

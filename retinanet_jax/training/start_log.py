@@ -1,0 +1,43 @@
+"""What a run logs before its first step."""
+
+import jax
+from jax.sharding import Mesh
+
+from retinanet_jax.config.settings import Config
+from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.training.run_checks import evaluation_warnings
+from retinanet_jax.training.run_log import RunLog, log_lines
+from retinanet_jax.training.setup import TrainingSetup
+
+
+def log_start(
+    log: RunLog,
+    config: Config,
+    train_set: Dataset,
+    eval_set: Dataset,
+    mesh: Mesh,
+    setup: TrainingSetup,
+    first: int,
+) -> None:
+    """Logs what the run will do, so that a wrong setting is noticed early."""
+    if first:
+        log.message(f"resumes at step {first}, found in {log.workdir}")
+    if first >= config.train.steps:
+        log.message(
+            f"config.train.steps={config.train.steps} is reached: evaluates only; set a larger "
+            "--config.train.steps to train on, or another workdir for another run"
+        )
+    log_lines(log, f"{train_set.found}\n{eval_set.found}".splitlines())
+    parameters = sum(x.size for x in jax.tree.leaves(setup.state.params))
+    categories = train_set.categories
+    names = ", ".join(categories.names[:8]) + (" ..." if categories.num_classes > 8 else "")
+    device = mesh.devices.flat[0].device_kind
+    log.message(
+        f"{len(train_set.source)} training images, {len(eval_set.source)} evaluation images, "
+        f"{categories.num_classes} classes: {names}\n"
+        f"{config.model.backbone}, norm {config.model.norm}, {config.model.frozen_stages} frozen "
+        f"stages, {parameters / 1e6:.1f} M parameters, {config.model.dtype}\n"
+        f"{mesh.devices.size} x {device}, batch size {config.train.batch_size}, "
+        f"{config.train.steps} steps; the first step compiles, unless the compilation is cached"
+    )
+    log_lines(log, evaluation_warnings(eval_set, config))

@@ -1,0 +1,81 @@
+"""From a folder of images to a detector in one call."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from retinanet_jax.config.experiment_files import load_config
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.config.short_settings import check_set_once, run_name, short_settings
+from retinanet_jax.inference.detector import Detector
+from retinanet_jax.runtime.compilation_cache import keep_compilations
+from retinanet_jax.runtime.user_folders import expand_user
+from retinanet_jax.training.run import train_and_evaluate
+
+
+def train(
+    data: str | Path,
+    *,
+    epochs: float | int | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    image_size: int | tuple[int, int] | str | None = None,
+    weights: str | Path | None = None,
+    lr: float | int | None = None,
+    name: str | None = None,
+    workdir: str | Path | None = None,
+    config: str = "folder",
+    loggers: Iterable[Any] = (),
+    **fields: Any,
+) -> Detector:
+    """Trains a detector on a folder of images, and returns its best checkpoint.
+
+    >>> detector = train("my_data/", epochs=20)                             # doctest: +SKIP
+    >>> detector("photo.jpg").plot("drawn.png")                             # doctest: +SKIP
+
+    It is the run of `retinanet-jax train --data=my_data`, that is of experiments/folder.py: the
+    layout of the folder is found, and network and image size fit the device. The same call resumes
+    a run that was stopped; a finished one is not trained again.
+
+    Args:
+        data: images and annotations, in any layout of docs/your_data.md.
+        epochs, steps: length of the run, by one of them; by default from the number of images.
+        batch_size: images per update.
+        image_size: in pixels: 640, a square into which images are fitted, or (480, 640), the short
+            and the long side of the images.
+        weights: to start from: 'imagenet', the default; 'none', for random weights; a name of
+            `retinanet-jax weights`, a file, an address, or the workdir of a run.
+        lr: config.optimizer.learning_rate.
+        name: the run is in runs/NAME; by default the name of the folder of the data.
+        workdir: folder of the run, in place of a name.
+        config: experiment, by name or file, with a variant if it has any: 'folder:small'.
+        loggers: see train_and_evaluate; a function of (step, scalars), for example.
+        fields: others of the config, as SECTION__FIELD: loss__gamma=1.5.
+
+    Raises:
+        ConfigError, DataError, WeightsError, CheckpointError, WorkdirError: before the first step.
+        DivergenceError, Preempted: see train_and_evaluate.
+    """
+    if name is not None and workdir is not None:
+        raise ConfigError(f"name={name!r} and workdir={str(workdir)!r}: set one of them")
+    given = {
+        "data": data,
+        "epochs": epochs,
+        "steps": steps,
+        "batch_size": batch_size,
+        "image_size": image_size,
+        "weights": weights,
+        "lr": lr,
+    }
+    given = {
+        setting: str(value) if isinstance(value, Path) else value
+        for setting, value in given.items()
+        if value is not None
+    }
+    check_set_once(given, {field.replace("__", ".") for field in fields})
+    short = {field.replace(".", "__"): value for field, value in short_settings(given).items()}
+    settings = load_config(config, **short, **fields)
+    keep_compilations(settings.data.cache_dir)
+    workdir = expand_user(workdir or Path("runs") / (name or run_name(data)))
+    train_and_evaluate(settings, workdir, loggers=loggers)
+    return Detector.from_checkpoint(workdir)

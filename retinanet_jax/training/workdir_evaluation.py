@@ -1,0 +1,83 @@
+"""Evaluates a checkpoint and writes the results into its workdir."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from retinanet_jax.config.settings import Config, check_batch_size
+from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.inference.predict import PredictFn, describe, make_predict_fn, read_variables
+from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.runtime.mesh import make_mesh, to_each_device
+from retinanet_jax.runtime.processes import from_first
+from retinanet_jax.runtime.workdir import disk_errors
+from retinanet_jax.training.evaluation import Evaluation, evaluate
+from retinanet_jax.training.evaluation_files import write_evaluation
+from retinanet_jax.training.loggers import TensorBoardLogger
+from retinanet_jax.training.run_checks import (
+    check_same_classes,
+    evaluation_warnings,
+    with_conventions_of,
+)
+from retinanet_jax.training.run_log import RunLog, log_lines
+from retinanet_jax.weights.run_weights import choose_checkpoint
+
+
+def evaluate_workdir(config: Config | None, workdir: Path, step: int | None = None) -> Evaluation:
+    """Evaluates a checkpoint of `workdir` on `config.data.eval_split`.
+
+    The network and its conventions are those of the checkpoint. Data, thresholds and batch size are
+    those of `config`, or of the run if `config` is None. Safe while a run trains in `workdir`.
+
+    Args:
+        config: of the data and the thresholds, or None.
+        workdir: of a run.
+        step: of the checkpoint; None: the best, or the latest where none was evaluated.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or the data have other classes.
+    """
+    workdir, mesh = Path(workdir), make_mesh()
+    # Asked once, by one process: a run in training may add another checkpoint meanwhile.
+    step, kind = from_first("evaluated step", choose_checkpoint(workdir, step)[1:])
+    folder = workdir / "best" if kind == "best" else workdir
+    checkpoints = Checkpoints(folder / "checkpoints")
+    stored, categories = describe(checkpoints, step)
+    config = with_conventions_of(stored, config or stored)
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
+    dataset = load_dataset(config.data, config.data.eval_split)
+    check_same_classes(categories, dataset.categories, workdir)
+    model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
+    variables = to_each_device(read_variables(checkpoints, step), mesh)
+    # start_step None: a run may be training here, so no line is removed from its log.
+    active = jax.process_index() == 0
+    loggers = [TensorBoardLogger(workdir, None)] if active else []
+    with RunLog(workdir, None, step, active, loggers) as log, disk_errors(workdir):
+        log.message(f"{kind} checkpoint, step {step}")
+        log_lines(log, evaluation_warnings(dataset, config))
+        predict_fn = make_predict_fn(model, config, mesh)
+        found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
+        log_lines(log, [dataset.notes])
+        return found
+
+
+def evaluate_and_log(
+    predict_fn: PredictFn,
+    variables: dict[str, Any],
+    dataset: Dataset,
+    config: Config,
+    mesh: Mesh,
+    log: RunLog,
+    step: int,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+    tables: bool = True,
+) -> Evaluation:
+    """Evaluates, logs the metrics, and writes results and example images into the workdir."""
+    log.message(f"evaluating step {step} on {len(dataset.source)} images of {dataset.name}")
+    found = evaluate(predict_fn, variables, dataset, config, mesh, on_batch=on_batch)
+    write_evaluation(found, dataset, config, log, step, tables=tables)
+    return found

@@ -1,0 +1,67 @@
+"""The range test of the learning rate, with a stand-in for the network."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import small_config
+
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.reports.learning_rate_plot import draw_range_test
+from retinanet_jax.training import learning_rate_test as tested
+from retinanet_jax.training.setup import TrainingSetup
+from retinanet_jax.training.step import FocalParams, TrainState
+
+
+@pytest.fixture
+def run_test(monkeypatch):
+    """Runs the test of a loss that is a function of the rate of the step."""
+
+    def run(loss_of_rate, **fields):
+        config = small_config(**fields)
+        used = []
+
+        def compiled(config, num_classes, mesh, schedule):
+            def step_fn(state, batch, focal):
+                rate = float(schedule(state.step))
+                used.append(rate)
+                return state.replace(step=state.step + 1), {"loss": np.float32(loss_of_rate(rate))}
+
+            return step_fn
+
+        def setup(config, categories, mesh, log, step_fn):
+            focal = FocalParams(jnp.float32(2), None)
+            return TrainingSetup(step_fn, lambda *_: None, focal, TrainState(0, {}, {}, {}))
+
+        monkeypatch.setattr(tested, "compile_functions", compiled)
+        monkeypatch.setattr(tested, "make_setup", setup)
+        limits = {"steps": 61, "lowest": 1e-6, "highest": 1.0, "log": lambda text: None}
+        return tested.learning_rate_test(config, **limits), used
+
+    return run
+
+
+def test_the_suggestion_is_a_tenth_of_the_rate_with_the_lowest_loss(run_test):
+    # The loss falls up to a rate of .01 and is a hundred times higher above it.
+    def loss(rate):
+        return 2 - 100 * rate if rate < 0.0101 else 100.0
+
+    found, used = run_test(loss, train__batch_size=4)
+    # For sgd, the rate of a batch of 4 is a quarter of that in the config, for 16 images.
+    np.testing.assert_allclose(used, np.array(found.rates) / 4, rtol=1e-4)
+    assert found.suggestion == pytest.approx(4 * 0.01 / 10, rel=0.4)
+    assert len(used) < 61 and found.losses[-1] == 100  # it ends where the loss diverges
+    assert draw_range_test(found).axes[0].get_xscale() == "log"
+
+
+def test_a_loss_that_never_falls_gives_no_suggestion(run_test):
+    found, used = run_test(lambda rate: 1.5)
+    assert found.suggestion is None and len(used) == 61
+    assert found.rates[0] == pytest.approx(1e-6) and found.rates[-1] == pytest.approx(1.0)
+
+
+def test_the_moving_average_has_no_bias_and_nan_ends_the_test(run_test):
+    assert tested.smooth([3.0, 3.0, 3.0]) == pytest.approx([3.0, 3.0, 3.0])
+    found, used = run_test(lambda rate: 1.0 if rate < 1e-4 else np.nan)
+    assert np.isfinite(found.losses).all() and len(used) == len(found.losses) + 1
+    with pytest.raises(ConfigError, match="write 10 steps or more"):
+        tested.learning_rate_test(small_config(), steps=5)
