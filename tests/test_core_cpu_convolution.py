@@ -146,3 +146,20 @@ def test_layers_occupy_no_more_memory_than_plain_ones():
 
     ours, theirs = (temporary(each, 7) - temporary(each, 3) for each in (convolve, plain))
     assert ours < 1.2 * theirs
+
+
+@pytest.mark.parametrize("name", ["few channels", "3x3, stride 2", "7x7, stride 2"])
+def test_gradients_are_fast_in_loops_too(name):
+    """In loops XLA runs only convolutions in this order by Eigen, and others number by number."""
+    arrays, options = drawn(name)
+
+    def part(_, arrays):
+        x, kernel, gradient = arrays
+        return None, jax.vjp(functools.partial(convolve, **options), x, kernel)[1](gradient)
+
+    loop = jax.jit(lambda arrays: lax.scan(part, None, arrays))
+    compiled = loop.lower(jax.tree.map(lambda x: jnp.stack([x, x]), arrays)).compile().as_text()
+    lines = [line for line in compiled.splitlines() if " convolution(" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert "dim_labels=b01f_01io->b01f" in line and "rhs_reversal" not in line

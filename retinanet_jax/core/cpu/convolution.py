@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.cpu.direct import direct_convolve
 from retinanet_jax.core.cpu.winograd import winograd_convolve
 
 Function = Callable[[Array, Array], Array]
@@ -57,7 +58,7 @@ def convolve(
         return _by_platform(x, kernel, functools.partial(_matrix_product, stride=stride), plain)
     if kernel.shape[0] == 3 and stride == 1 and _winograd_pays(x.shape, kernel.shape):
         return _by_platform(x, kernel, winograd_convolve, plain)
-    return plain(x, kernel)
+    return _by_platform(x, kernel, functools.partial(direct_convolve, stride=stride), plain)
 
 
 def _winograd_pays(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
