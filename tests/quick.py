@@ -1,8 +1,8 @@
 """Flags with which XLA compiles quickly for CPUs: most programs of the tests run a few times only.
 
-They switch off LLVM's optimizations and generate fusions by XLA's older, simpler emitters. XLA's own
-passes stay. A training step of the small network compiles in a fifth of the time, and its numbers
-differ by rounding.
+They switch off LLVM's optimizations and generate fusions by XLA's older, simpler emitters. XLA's
+own passes stay. A training step of the small network compiles in a fifth of the time, and its
+numbers differ by rounding.
 """
 
 FLAGS = (

@@ -9,7 +9,7 @@ import pytest
 
 from retinanet_jax import core
 from retinanet_jax.core import boxes
-from retinanet_jax.core.box_losses import box_losses
+from retinanet_jax.core.box_losses import BOX_LOSSES, box_losses
 from retinanet_jax.core.focal import Focusing, class_losses
 from retinanet_jax.core.matching import IGNORE, NEGATIVE
 
@@ -188,7 +188,6 @@ TORCHVISION = {
     ),
 }
 OVERLAPS = tuple(map(jax.jit, (boxes.iou, boxes.distance_iou, boxes.complete_iou)))
-BOX_LOSSES = {name: getattr(core, f"{name}_loss") for name in TORCHVISION}
 
 
 @pytest.mark.parametrize("name", list(TORCHVISION))

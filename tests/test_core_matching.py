@@ -156,6 +156,19 @@ def test_crowds_ignore_the_negatives_inside():
     np.testing.assert_array_equal(without, only_box)
 
 
+def test_two_crowds_do_not_ignore_an_anchor_together():
+    """30% of the anchor lies in each of them, and one alone must have half of it."""
+    anchor = np.array([[0, 0, 100, 100]], np.float32)
+    crowds = np.array([[0, 0, 30, 100], [70, 0, 100, 100]], np.float32)
+    labels, crowd = np.zeros(2, np.int32), np.ones(2, bool)
+    found = assign(anchor, crowds, labels, crowd, MatchingConfig())
+    assert found.labels.tolist() == [NEGATIVE]
+    half = crowds.copy()
+    half[0, 2] = 50
+    found = assign(anchor, half, labels, crowd, MatchingConfig())
+    assert found.labels.tolist() == [IGNORE]
+
+
 @pytest.mark.parametrize("num_boxes", [0, 3])
 @pytest.mark.parametrize("low_quality", ["own_box", "that_box", "one_anchor", "none"])
 def test_without_boxes_all_is_negative(num_boxes, low_quality):

@@ -311,6 +311,13 @@ def test_one_file_as_root_and_a_folder_in_a_folder(folder, tmp_path):
     assert len(dataset.source) == 6 and "in inner: COCO" in dataset.found
 
 
+def test_the_layout_that_a_folder_has_is_named_if_another_is_set(folder, tmp_path):
+    settings = data_settings("folder", folder, tmp_path / "cache", layout="yolo")
+    expected = "is not in the layout 'yolo' but in 'coco'; set data.layout=coco"
+    with pytest.raises(DataError, match=expected):
+        load_dataset(settings, "train")
+
+
 def test_a_folder_without_a_layout_is_described(tmp_path):
     write_image(tmp_path / "data/pictures/a.jpg", 0)
     write_image(tmp_path / "data/b.png", 0)

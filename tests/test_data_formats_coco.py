@@ -377,6 +377,13 @@ def test_a_name_that_differs_in_case_or_unicode_form_is_shown(read, image_dir):
             read(data)
 
 
+def test_a_name_with_a_folder_too_many_is_shown(read, image_dir):
+    data = content()
+    data["images"][0]["file_name"] = "photos/2026/a.png"
+    with pytest.raises(DataError, match=rf"there is {image_dir}/a.png: leave photos/2026/ out of"):
+        read(data)
+
+
 def test_utf_16_is_read(tmp_path, image_dir):
     path = tmp_path / "instances_train.json"
     for encoding in ("utf-16", "utf-16-le", "utf-8-sig"):

@@ -6,6 +6,7 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
+from image_data import Images
 
 from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.data.data_errors import DataError
@@ -13,7 +14,8 @@ from retinanet_jax.data.mix import Relabelled, load_training_set
 from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import ExampleError, PipelineConfig, train_batches
 from retinanet_jax.data.pipeline.order import TrainOrder
-from retinanet_jax.data.splits import Part, parse_part
+from retinanet_jax.data.sources import Slice
+from retinanet_jax.data.splits import Part, parse_part, split_range
 
 SQUARE = PipelineConfig(min_side=32, max_side=32, max_boxes=4, num_threads=2)
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -132,11 +134,34 @@ def test_errors_and_batches_name_the_dataset(cells, tmp_path):
         batches[0]
 
 
+def test_a_slice_has_the_ids_sizes_and_objects_of_its_images():
+    whole = Images(10)
+    part = Slice(whole, range(4, 8))
+    assert [part.image_id(i) for i in range(len(part))] == [104, 105, 106, 107]
+    assert part[1].image_id == 105 and part.image_size(2) == whole.image_size(6)
+    np.testing.assert_array_equal(part.annotated(3).boxes, whole[7].boxes)
+
+
 def test_parts_are_parsed():
     assert parse_part("folder:~/cells:train*3") == Part("folder", "~/cells", "train", 3)
     assert parse_part("coco:~/tfds:train[:10%]") == Part("coco", "~/tfds", "train[:10%]", 1)
     assert parse_part("voc::test") == Part("voc", "", "test", 1)
     assert parse_part("folder:a:b:val[2:5]*12") == Part("folder", "a:b", "val[2:5]", 12)
+
+
+@pytest.mark.parametrize(
+    ("split", "numbers"),
+    [
+        ("train", range(16)),
+        ("train[3:-2]", range(3, 14)),
+        ("train[:10%]", range(2)),  # 1.6 images
+        ("train[90%:]", range(14, 16)),  # from 14.4 on
+        ("train[-10%:]", range(14, 16)),
+        ("train[20%:40%]", range(3, 6)),  # 3.2 to 6.4
+    ],
+)
+def test_percentages_are_rounded_to_the_closest_image(split, numbers):
+    assert split_range(split, 16) == numbers
 
 
 @pytest.mark.parametrize(

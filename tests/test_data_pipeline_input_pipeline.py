@@ -104,16 +104,35 @@ def test_every_epoch_has_every_image_once(images, batch_size, seed):
     assert (batches[1:].min(1) >= batches[:-1].max(1)).all()
 
 
-def test_epochs_differ_in_order_and_in_augmentation_and_seeds_differ():
+def test_each_epoch_and_each_seed_has_its_own_batches_and_augmentation():
+    """60 square images in 15 batches of 4; by chance, hardly any batch has the same four again."""
     square = PipelineConfig(min_side=32, max_side=32, num_threads=2, max_boxes=4)
-    batches = taken(12, Images(24, [(40, 40)]), settings=square)
-    first, second = (np.concatenate([h.image_ids for h in batches[s : s + 6]]) for s in (0, 6))
-    assert (first != second).any() and sorted(first) == sorted(second) == list(range(100, 124))
-    flips = [np.concatenate([h.batch.flip for h in batches[s : s + 6]]) for s in (0, 6)]
-    same = [(a[first == i] == b[second == i]).all() for i in first for a, b in [flips]]
-    assert 4 < sum(same) < 20  # the flip is drawn anew: about half are the same
-    other = taken(6, Images(24, [(40, 40)]), settings=square, seed=6)
-    assert (np.concatenate([h.image_ids for h in other]) != first).any()
+    source = Images(60, [(40, 40)])
+    two_epochs = taken(30, source, settings=square)
+    first, second = two_epochs[:15], two_epochs[15:]
+    for other in (second, taken(15, source, settings=square, seed=6)):
+        compositions = [{frozenset(h.image_ids.tolist()) for h in part} for part in (first, other)]
+        assert len(compositions[0] & compositions[1]) < 3
+        ours, theirs = (
+            {i: f for h in part for i, f in zip(h.image_ids.tolist(), h.batch.flip, strict=True)}
+            for part in (first, other)
+        )
+        assert sorted(ours) == sorted(theirs) == list(range(100, 160))
+        assert 15 < sum(ours[i] == theirs[i] for i in ours) < 45  # half are flipped alike
+
+
+def test_batches_of_a_window_come_in_an_order_of_the_seed():
+    square = PipelineConfig(min_side=32, max_side=32, num_threads=2, max_boxes=4)
+
+    def places(seed: int) -> list[int]:
+        plan = order.TrainOrder(Images(64, [(40, 40)]), 2, seed, square)
+        grouped = plan._shuffled(0).reshape(-1, 2).tolist()
+        return [grouped.index(plan(step).indices) for step in range(32)]
+
+    ours, others = places(5), places(6)
+    assert sorted(ours) == sorted(others) == list(range(32))
+    assert sum(one == other for one, other in zip(ours, others, strict=True)) < 8
+    assert sum(one == place for place, one in enumerate(ours)) < 8
 
 
 def test_an_example_does_not_depend_on_the_batch_it_lands_in():
@@ -346,7 +365,7 @@ def test_a_stream_that_is_given_up_leaves_no_thread():
     started = set(threading.enumerate()) - before
     assert started
     del stream
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 300
     while started & set(threading.enumerate()) and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.05)

@@ -285,7 +285,7 @@ prepare_once(data_dir, data_dir / "x", write)
 def test_two_processes_prepare_one_dataset(folder, tmp_path):
     cache_dir = tmp_path / "cache"
     processes = [python(PREPARE, folder, cache_dir) for _ in range(2)]
-    printed = {process.communicate(timeout=60)[0].strip() for process in processes}
+    printed = {process.communicate(timeout=300)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     assert len(printed) == 1
     assert len(TfdsSource(Path(printed.pop()), "train", cache_dir)) == 6
@@ -294,7 +294,7 @@ def test_two_processes_prepare_one_dataset(folder, tmp_path):
 
 def test_a_killed_preparation_leaves_nothing_that_is_used(tmp_path):
     process = python(KILLED_WHILE_WRITING, tmp_path)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "x").exists() and list(tmp_path.glob(".incomplete*"))
 

@@ -100,8 +100,11 @@ SIZES = [(64, 96), (190, 301), (96, 64), (33, 50), (401, 270)]  # kept, shrunk, 
 
 
 @pytest.mark.parametrize("rows", [1, 5])
-def test_a_file_equals_the_detector_to_the_last_bit(trained, stablehlo, tmp_path, rows):
-    """Without the package; one image, and five of different shapes in one array."""
+def test_a_file_equals_the_detector(trained, stablehlo, tmp_path, rows):
+    """Without the package; one image, and five of different shapes in one array.
+
+    To the last bit with JAX's own flags, up to rounding with those of tests/quick.py.
+    """
     _, _, variables, config = trained
     detector = Detector(variables, config, CATEGORIES, batch_size=1)
     images = [noise(1, *size)[0] for size in SIZES[:rows]]
@@ -112,8 +115,9 @@ def test_a_file_equals_the_detector_to_the_last_bit(trained, stablehlo, tmp_path
     for row, image in enumerate(images):
         wanted, valid = detector(image), found["valid"][row]
         assert len(wanted) > 5
-        for name in ("boxes", "scores", "labels"):
-            np.testing.assert_array_equal(found[name][row][valid], getattr(wanted, name))
+        np.testing.assert_array_equal(found["labels"][row][valid], wanted.labels)
+        for name in ("boxes", "scores"):
+            np.testing.assert_allclose(found[name][row][valid], getattr(wanted, name), rtol=3e-6)
     assert [c["name"] for c in classes] == NAMES
     assert [c["category_id"] for c in classes] == [11, 12, 13, 14, 15]
 

@@ -136,9 +136,9 @@ def test_threshold_classes_and_number_select_among_all_detections(detector):
     assert_same(detector(image, classes=name), only)
     for wrong, says in (
         ({"threshold": 0.001}, r"with_postprocess\(score_threshold=0.001\)"),
-        ({"threshold": 1.5}, "and 1"),
+        ({"threshold": 1.5}, "threshold: 1.5 is not between 0 and 1"),
         ({"max_detections": 101}, r"with_postprocess\(max_detections=101\)"),
-        ({"max_detections": 0}, "between 1 and"),
+        ({"max_detections": 0}, "max_detections: 0 must be 1 or more"),
         ({"classes": ["cta"]}, "no class 'cta'; did you mean cat?"),
         ({"scales": (0,)}, "not a list of positive"),
     ):

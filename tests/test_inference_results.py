@@ -49,6 +49,8 @@ def test_select():
     assert found.select(threshold=0.75).scores.tolist() == [np.float32(0.9)]  # strictly above
     assert found.select(classes=["dog"], max_detections=1).boxes.tolist() == [[10, 20, 30, 50]]
     assert found.select(classes="cat").labels.tolist() == [2]
+    assert found.select(classes=["cat"], max_detections=1).labels.tolist() == [2]
+    assert found.select(classes=["cat"], threshold=0.75).labels.tolist() == []
     assert len(found.select(classes=[])) == 0
     with pytest.raises(ConfigError, match="no class 'dgo'; did you mean dog"):
         found.select(classes=["dgo"])

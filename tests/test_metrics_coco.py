@@ -174,6 +174,15 @@ def test_categories_with_the_same_name():
     assert metrics.per_class == {"mouse (2)": 0.0, "mouse (3)": -1.0}
 
 
+def test_the_ap_of_a_class_does_not_depend_on_the_order_of_the_categories():
+    """pycocotools sorts them by id."""
+    boxes = [(1, 1, (50, 50, 40, 40)), (2, 7, (10, 10, 40, 40)), (2, 4, (90, 90, 40, 40))]
+    truth = ground_truth(boxes, categories=((7, "dog"), (1, "cat"), (4, "eel")))
+    metrics = coco_average_precision(truth, [result(2, 7, (10, 10, 40, 40), 0.9)])
+    assert metrics.per_class == {"dog": pytest.approx(1), "cat": 0, "eel": 0}
+    assert list(metrics.per_class) == ["dog", "cat", "eel"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

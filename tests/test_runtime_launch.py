@@ -35,7 +35,7 @@ def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedP
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -18,6 +18,7 @@ from retinanet_jax.runtime.processes import check_same, joined
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "TPU_ML_PLATFORM")
 LAUNCHERS += ("OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")
+LAUNCHERS += ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES")
 ENTRIES = ("params", "batch_stats", "opt_state", "step")
 
 
@@ -198,6 +199,9 @@ def environment(monkeypatch):
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1"}, True),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
         ({"TPU_ML_PLATFORM": "JAX"}, True),
+        ({"TPU_ML_PLATFORM": "JAX", "TPU_SKIP_MDS_QUERY": "1"}, False),  # Colab
+        ({"TPU_ML_PLATFORM": "JAX", "TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_ML_PLATFORM": "JAX", "TPU_WORKER_HOSTNAMES": "a.b,c.b"}, True),
     ],
 )
 def test_launchers_of_several_processes_are_recognized(variables, together, environment):

@@ -110,6 +110,11 @@ def test_only_errors_of_the_workdir_s_disk_are_converted(tmp_path):
         disk_errors(tmp_path),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "metrics.jsonl"))
+    with (
+        pytest.raises(WorkdirError, match="use a --workdir that can be created"),
+        disk_errors(tmp_path / "w"),
+    ):
+        (tmp_path / "w/deleted/results.json").write_text("")
     for error in (PermissionError(errno.EACCES, "no", "/elsewhere/a.jpg"), OSError("odd")):
         with pytest.raises(type(error)) as raised, disk_errors(tmp_path):
             raise error

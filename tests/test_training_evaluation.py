@@ -2,12 +2,18 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from small import small_config
 
+from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.training.evaluation import score
-from retinanet_jax.training.evaluation_files import draw_examples
+from retinanet_jax.data.records import Categories
+from retinanet_jax.runtime.checkpoints import CheckpointError
+from retinanet_jax.runtime.mesh import make_mesh
+from retinanet_jax.training.evaluation import evaluate, score
+from retinanet_jax.training.evaluation_files import class_table, draw_examples
+from retinanet_jax.training.run_checks import check_same_classes
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +26,44 @@ def perfect(dataset):
         {key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9}
         for a in dataset.ground_truth()["annotations"]
     ]
+
+
+def see_everything(variables, batch):
+    """A predict function that detects the objects of a batch, and one more in each padding row."""
+    factors = np.asarray(batch.original_sizes / batch.image_sizes)[:, None, [1, 0, 1, 0]]
+    labels = np.where(batch.valid[:, None], batch.gt_labels, 0).astype(np.int32)
+    return Detections(
+        np.asarray(batch.gt_boxes * factors, np.float32),
+        np.full(labels.shape, 0.9, np.float32),
+        labels,
+        labels >= 0,
+    )
+
+
+def test_every_image_is_evaluated_once_and_padding_is_not():
+    """14 images in batches of 4: the last has two rows of padding."""
+    config = small_config(data__shapes__num_eval=14, pipeline__min_side=48)
+    dataset = load_dataset(config.data, "validation")
+    done = []
+    found = evaluate(
+        see_everything, {}, dataset, config, make_mesh(), on_batch=lambda *one: done.append(one)
+    )
+    assert found.summary["AP"] == pytest.approx(1)
+    assert len(found.results) == len(dataset.ground_truth()["annotations"])
+    assert done == [(4, 14), (8, 14), (12, 14), (14, 14)]
+
+
+def test_voc_counts_edges_and_not_inclusive_pixels(dataset):
+    """Boxes of 49% of the height; with sides of x2 - x1 + 1 their IoU would be above .5."""
+    config = small_config(evaluation__metric="voc")
+    results = perfect(dataset)
+    for result in results:
+        x, y, width, height = result["bbox"]
+        result["bbox"] = [x, y, width, 0.49 * height]
+    assert score(results, dataset, config).summary["AP_allpoint"] < 0.01
+    for result in results:
+        result["bbox"][3] *= 0.51 / 0.49
+    assert score(results, dataset, config).summary["AP_allpoint"] > 0.99
 
 
 def test_the_ground_truth_scores_one_in_both_metrics(dataset):
@@ -67,3 +111,26 @@ def test_example_images_show_detections_above_the_threshold(dataset):
     assert with_boxes.shape == without.shape and (with_boxes != without).any()
     assert (without == draw_examples([], dataset, config)).all()
     assert draw_examples([], dataset, small_config(evaluation__example_images=0)) is None
+
+
+def test_the_table_of_very_many_classes_is_short():
+    few = {str(i): i / 100 for i in range(100)}
+    assert class_table(few) == ("AP by class", few)
+    title, rows = class_table({str(i): (i * 5 % 1204) / 1204 if i else None for i in range(1204)})
+    assert title.endswith("all 1,204 classes")
+    assert [round(1204 * value) for value in rows.values()] == [*range(1, 21)]
+
+
+def test_other_classes_are_named_by_their_difference(tmp_path):
+    names = tuple(f"class {i}" for i in range(1204))
+    stored = Categories(names, tuple(range(1204)))
+    check_same_classes(stored, stored, tmp_path)
+    other = Categories(("cat", *names[9:]), tuple(range(1196)))
+    with pytest.raises(
+        CheckpointError,
+        match=r"class 0, class 1, class 2, class 3, class 4 and 4 more only in the checkpoint, "
+        r"cat only in the data; use another",
+    ):
+        check_same_classes(stored, other, tmp_path)
+    with pytest.raises(CheckpointError, match="the same names in another order"):
+        check_same_classes(stored, Categories(names[::-1], stored.ids), tmp_path)

@@ -1,6 +1,7 @@
 """The train step: what it leaves alone, what it sums, that it compiles once."""
 
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,9 @@ from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
 from retinanet_jax.data.pipeline.input_pipeline import train_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
+from retinanet_jax.training import run
 from retinanet_jax.training.device_augmentation import as_seen
-from retinanet_jax.training.setup import compile_functions, jit_once, make_setup
+from retinanet_jax.training.setup import compile_functions, make_setup
 from retinanet_jax.training.step import FocalParams, TrainState, accumulate_gradients
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
@@ -290,6 +292,16 @@ def test_rematerialisation_gives_the_same_update(plain):
 def test_batch_that_devices_cannot_share_says_what_to_write():
     with pytest.raises(ConfigError, match=r"train\.batch_size: 12 .* a multiple of 8, such as 16"):
         check_batch_size(12, 8, "train.batch_size")
+    with pytest.raises(ConfigError, match=r"16 images in 4 parts .* multiple of 32, such as 32"):
+        check_batch_size(16, 8, "train.batch_size", parts=4)
+    check_batch_size(32, 8, "train.batch_size", parts=4)
+
+
+def test_a_run_refuses_parts_that_devices_cannot_share(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "make_mesh", lambda: types.SimpleNamespace(size=8))
+    config = small_config(train__batch_size=16, optimizer__accumulate_steps=4)
+    with pytest.raises(ConfigError, match=r"config\.train\.batch_size: 16 images in 4 parts"):
+        run.train_and_evaluate(config, tmp_path)
 
 
 def test_a_restored_run_takes_the_shapes_of_the_first_state_alone(plain):
@@ -303,9 +315,3 @@ def test_a_restored_run_takes_the_shapes_of_the_first_state_alone(plain):
         return x.shape, x.dtype, x.sharding
 
     assert jax.tree.map(kind, like) == jax.tree.map(kind, setup.state)
-
-
-@pytest.mark.parametrize("seed", [0, 7, 2**31 + 5, 2**32 + 3])
-def test_a_seed_is_that_of_a_random_key(seed):
-    compiled = jit_once(lambda seed: jax.random.bits(jax.random.key(seed)))
-    assert compiled(seed) == jax.random.bits(jax.random.key(seed))

@@ -22,7 +22,10 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.weights.locations import cached_path, default_cache_dir
     from retinanet_jax.weights.public_weights import PUBLIC_WEIGHTS
 
-    found = [w for w in PUBLIC_WEIGHTS.values() if all(part in w.name for part in arguments.filter)]
+    parts = [part.lower() for part in arguments.filter]
+    found = [w for w in PUBLIC_WEIGHTS.values() if all(part in w.name.lower() for part in parts)]
+    if not found:
+        print(f"no name has {' and '.join(parts)} in it; without words, all names are listed")
     for title, kind in (
         ("ImageNet backbones, for --config.model.pretrained", [w for w in found if not w.recipe]),
         ("RetinaNets of COCO, also for --model", [w for w in found if w.recipe]),

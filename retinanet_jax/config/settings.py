@@ -218,13 +218,15 @@ def _check_together(config: Config) -> None:
         )
 
 
-def check_batch_size(batch_size: int, devices: int, field: str) -> None:
-    """Raises ConfigError where a batch does not divide over the devices."""
-    if batch_size % devices:
-        nearest = max(1, round(batch_size / devices)) * devices
+def check_batch_size(batch_size: int, devices: int, field: str, parts: int = 1) -> None:
+    """Raises ConfigError where a batch, or a part of it, does not divide over the devices."""
+    multiple = devices * parts
+    if batch_size % multiple:
+        nearest = max(1, round(batch_size / multiple)) * multiple
+        divided = f" in {parts} parts (config.optimizer.accumulate_steps)" if parts > 1 else ""
         raise ConfigError(
-            f"{field}: {batch_size} images do not divide over {devices} devices; "
-            f"write a multiple of {devices}, such as {nearest}"
+            f"{field}: {batch_size} images{divided} do not divide over {devices} devices; "
+            f"write a multiple of {multiple}, such as {nearest}"
         )
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.initialization import XAVIER_UNIFORM
 from retinanet_jax.core.layers import Conv, relu
 
 
@@ -52,7 +53,7 @@ class FPN(nn.Module):
             Conv,
             self.channels,
             use_bias=True,
-            kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "uniform"),
+            kernel_init=XAVIER_UNIFORM,
             dtype=self.dtype,
             precision=self.precision,
         )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.initialization import KernelInit
 from retinanet_jax.core.layers import Conv, Norm, relu
 
 
@@ -40,7 +41,7 @@ class Head(nn.Module):
         new_conv = functools.partial(
             Conv,
             kernel_size=3,
-            kernel_init=nn.initializers.normal(0.01),
+            kernel_init=KernelInit("normal", 0.01),
             dtype=self.dtype,
             precision=self.precision,
         )
@@ -55,7 +56,7 @@ class Head(nn.Module):
         self.output = new_conv(
             self.anchors_per_location * self.values_per_anchor,
             use_bias=True,
-            kernel_init=nn.initializers.normal(self.output_std),
+            kernel_init=KernelInit("normal", self.output_std),
             bias_init=nn.initializers.constant(self.output_bias),
             float32_result=True,
         )

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, UInt8
 
 from retinanet_jax.core.cpu.convolution import convolve
+from retinanet_jax.core.initialization import HE_NORMAL
 
 ArrayLike = Array | np.ndarray
 Triple = tuple[float | int, float | int, float | int]
@@ -91,7 +92,7 @@ class Conv(nn.Module):
     stride: int = 1
     groups: int = 1
     use_bias: bool = False
-    kernel_init: Any = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+    kernel_init: Any = HE_NORMAL
     bias_init: Any = nn.initializers.zeros
     dtype: Any = jnp.float32
     precision: str = "default"

@@ -1,5 +1,6 @@
 """Videos as streams of frames, read and written by OpenCV."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from jaxtyping import UInt8
 from retinanet_jax.data.data_errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
+# FFmpeg prints a line for each damaged block, hundreds for one video; OpenCV reads the variable
+# when it opens the first one. 8: errors that end FFmpeg's work.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")
+
 _CODECS = {
     ".avi": "mp4v",
     ".mp4": "mp4v",

@@ -272,19 +272,23 @@ class Detector:
         limits = self.config.postprocess
         if threshold is not None and not isinstance(threshold, numbers.Real):
             raise ConfigError(f"threshold: {threshold!r} is not a number; write e.g. 0.5")
-        if threshold is not None and not limits.score_threshold <= threshold <= 1:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold: {threshold} is not between 0 and 1")
+        if threshold is not None and threshold < limits.score_threshold:
             fix = f"detector.with_postprocess(score_threshold={threshold})"
             raise ConfigError(
-                f"threshold: {threshold} is not between config.postprocess.score_threshold, "
-                f"{limits.score_threshold}, and 1; for a lower one use {fix}"
+                f"threshold: {threshold} is below config.postprocess.score_threshold, "
+                f"{limits.score_threshold}; use {fix}"
             )
         if max_detections is not None and not isinstance(max_detections, numbers.Integral):
             raise ConfigError(f"max_detections: {max_detections!r} is not an integer")
-        if max_detections is not None and not 1 <= max_detections <= limits.max_detections:
+        if max_detections is not None and max_detections < 1:
+            raise ConfigError(f"max_detections: {max_detections} must be 1 or more")
+        if max_detections is not None and max_detections > limits.max_detections:
             fix = f"detector.with_postprocess(max_detections={max_detections})"
             raise ConfigError(
-                f"max_detections: {max_detections} is not between 1 and "
-                f"config.postprocess.max_detections, {limits.max_detections}; for more use {fix}"
+                f"max_detections: {max_detections} is above config.postprocess.max_detections, "
+                f"{limits.max_detections}; use {fix}"
             )
         if classes is not None:
             labels_of(classes, self.categories)

@@ -256,7 +256,9 @@ class Checkpoints:
         step = self.latest_step() if step is None else step
         steps = self._steps()
         if step is None or not steps:
-            raise CheckpointError(f"{self.directory}: no checkpoint; train first")
+            workdir = self.directory.parent
+            exists = "" if workdir.is_dir() else f", or fix the path: no folder {workdir}"
+            raise CheckpointError(f"{self.directory}: no checkpoint; train first{exists}")
         if step not in steps:
             existing = ", ".join(map(str, sorted(steps)))
             raise CheckpointError(f"{self.directory}: no checkpoint of step {step}; has {existing}")

@@ -4,9 +4,11 @@ import contextlib
 import hashlib
 import os
 import platform
+import tempfile
 from pathlib import Path
 
 import jax
+from absl import logging
 from filelock import FileLock, Timeout
 
 from retinanet_jax.runtime.user_folders import expand_user
@@ -20,12 +22,22 @@ def keep_compilations(cache_dir: str | Path) -> None:
 
     A folder set by JAX_COMPILATION_CACHE_DIR is left as it is. JAX's key of a program has its
     content, versions and flags, but not the CPU model, and machine code of one CPU may crash on
-    another. Home directories are shared between machines, so each model has a folder of its own. In
-    a folder that is not writable nothing is kept, and the run compiles.
+    another. Home directories are shared between machines, so each model has a folder of its own. If
+    the folder is not writable, a warning is logged, and each start compiles.
     """
     if jax.config.jax_compilation_cache_dir:
         return
     folder = expand_user(cache_dir) / "compilations" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        logging.warning(
+            "%s: not writable (%s), so each start compiles; set config.data.cache_dir, or "
+            "JAX_COMPILATION_CACHE_DIR, to a writable folder",
+            *(folder, error.strerror),
+        )
+        return
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     if _has_account():
         remove_incomplete(folder)

@@ -72,5 +72,10 @@ def _launched_with_others() -> bool:
         return int(environment.get("SLURM_NTASKS", 1)) > 1
     if "JOB_COMPLETION_INDEX" in environment and "KUBERNETES_SERVICE_HOST" in environment:
         return importlib.util.find_spec("kubernetes") is not None
-    # Set by JAX on import if there is a TPU. On a single-host VM the run has one process.
-    return environment.get("TPU_ML_PLATFORM") == "JAX"
+    if environment.get("TPU_ML_PLATFORM") != "JAX":  # JAX sets it on import if there is a TPU
+        return False
+    # JAX finds the hosts of a TPU in this list (GKE), or asks the metadata server (Cloud TPU VMs);
+    # where neither exists, as on Colab, it would raise an error.
+    if hosts := environment.get("TPU_WORKER_HOSTNAMES"):
+        return "," in hosts or int(environment.get("MEGASCALE_NUM_SLICES", 1)) > 1
+    return "TPU_SKIP_MDS_QUERY" not in environment

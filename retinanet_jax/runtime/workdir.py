@@ -25,6 +25,7 @@ _FIXES = {
     errno.EROFS: "use a --workdir on a writable file system",
     errno.EACCES: "use a --workdir with write permission",
     errno.EPERM: "use a --workdir with write permission",
+    errno.ENOENT: "use a --workdir that can be created; nothing may delete it during a run",
     errno.ENOTDIR: "use a --workdir whose parents are folders",
     errno.EEXIST: "use a --workdir that is a folder or does not exist yet",
 }

@@ -11,6 +11,9 @@ from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.training.evaluation import Evaluation, detection_arrays, results_by_image
 from retinanet_jax.training.run_log import RunLog
 
+MAX_CLASSES = 100  # in the table of classes; of more, the ones with the lowest AP
+SHOWN_CLASSES = 20
+
 
 def write_evaluation(
     found: Evaluation, dataset: Dataset, config: Config, log: RunLog, step: int
@@ -18,7 +21,7 @@ def write_evaluation(
     """Logs metrics and tables; writes detections.json, results.json and an image of examples."""
     log.scalars(step, "eval", found.summary)
     log.table(f"step {step}, {dataset.name}", found.summary)
-    log.table("AP by class", found.per_class)
+    log.table(*class_table(found.per_class))
     image = draw_examples(found.results, dataset, config)
     if image is not None:
         log.message(f"ground truth and detections: {log.image(step, 'detections', image)}")
@@ -26,6 +29,15 @@ def write_evaluation(
         write_whole(log.workdir / "detections.json", json.dumps(found.results))
         results = {"step": step, "summary": found.summary, "per_class": found.per_class}
         write_whole(log.workdir / "results.json", json.dumps(results, indent=2))
+
+
+def class_table(per_class: dict[str, float | None]) -> tuple[str, dict[str, float | None]]:
+    """Title and rows of the table of AP by class, of at most MAX_CLASSES rows."""
+    if len(per_class) <= MAX_CLASSES:
+        return "AP by class", per_class
+    defined = [(value, name) for name, value in per_class.items() if value is not None]
+    lowest = {name: value for value, name in sorted(defined)[:SHOWN_CLASSES]}
+    return f"lowest AP by class; results.json has all {len(per_class):,} classes", lowest
 
 
 def draw_examples(results: list[dict], dataset: Dataset, config: Config) -> np.ndarray | None:

@@ -64,7 +64,8 @@ def train_and_evaluate(config: Config, workdir: Path, cache: RunCache | None = N
         Preempted: stopped by a signal; the state reached is saved.
     """
     workdir, cache, mesh = Path(workdir), cache or RunCache(), make_mesh()
-    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
+    parts = config.optimizer.accumulate_steps
+    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size", parts)
     check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:

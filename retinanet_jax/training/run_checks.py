@@ -92,11 +92,24 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def check_same_classes(stored: Categories, found: Categories, workdir: Path) -> None:
     """Raises CheckpointError if a checkpoint was trained on other classes than the data has."""
-    if stored != found:
-        raise CheckpointError(
-            f"{workdir}: was trained on the classes {', '.join(stored.names)}, the data has "
-            f"{', '.join(found.names)}; use another workdir or the same data"
-        )
+    if stored == found:
+        return
+    lost = [name for name in stored.names if name not in found.names]
+    new = [name for name in found.names if name not in stored.names]
+    parts = [
+        f"{_few(names)} only in {where}"
+        for names, where in ((lost, "the checkpoint"), (new, "the data"))
+        if names
+    ]
+    difference = ", ".join(parts) or "the same names in another order or with other ids"
+    raise CheckpointError(
+        f"{workdir}: was trained on other classes than the data has: {difference}; use another "
+        "workdir or the same data"
+    )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def with_conventions_of(stored: Config, config: Config) -> Config:

@@ -11,13 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import UInt32
 
 from retinanet_jax.config.settings import Config
+from retinanet_jax.core.initialization import Drawn, Initializer
 from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
 from retinanet_jax.data.records import Categories
@@ -34,8 +32,6 @@ from retinanet_jax.training.step import (
 from retinanet_jax.weights.pretrained import load_pretrained
 
 Variables = dict[str, Any]
-Seed = UInt32[jax.Array | np.ndarray, ""]
-ANY_SEED = np.zeros((), np.uint32)  # shapes do not depend on it
 
 
 class CompiledFunctions(NamedTuple):
@@ -59,26 +55,30 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
     """The functions for a config; they do not depend on its seed and focusing parameters."""
     config = compilation_key(config)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
-    init = initializer(model)
+    initializer = Initializer(model)
     schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
-    trainable = trainable_mask(jax.eval_shape(init, ANY_SEED)["params"], config.model)
+    # Traced once, for its shapes and for the first state.
+    init = jax.jit(initializer.variables)
+    trainable = trainable_mask(jax.eval_shape(init, initializer.shapes())["params"], config.model)
     optimizer = make_optimizer(config.optimizer, schedule, trainable)
 
-    def first_state(seed_or_variables: Seed | Variables) -> TrainState:
-        given = isinstance(seed_or_variables, Mapping)
+    def first_state(start: Drawn | Variables) -> TrainState:
         return create_state(
-            seed_or_variables if given else init(seed_or_variables),
+            start if isinstance(start, Mapping) else init(start),
             optimizer=optimizer,
             keep_average=config.optimizer.ema_decay is not None,
             keep_positives=config.loss.normalizer == "running",
         )
 
-    shapes = jax.eval_shape(first_state, ANY_SEED)
+    shapes = jax.eval_shape(first_state, initializer.shapes())
     sharding = state_sharding(shapes, mesh, config.mesh)
+    # One program, where a program per shape of a parameter would take seconds to compile.
+    compiled = jit_once(first_state, out_shardings=sharding)
     return CompiledFunctions(
-        init_fn=jit_once(init),
-        # One program, where a program per shape of a parameter would take seconds to compile.
-        first_state_fn=jit_once(first_state, out_shardings=sharding),
+        init_fn=lambda seed: jit_once(init)(initializer.draw(seed)),
+        first_state_fn=lambda start: compiled(
+            initializer.draw(start) if isinstance(start, int) else start
+        ),
         state_shapes=jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
         step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
         predict_fn=make_predict_fn(model, config, mesh),
@@ -98,30 +98,17 @@ def compilation_key(config: Config) -> Config:
 
 def init_variables(model: nn.Module, seed: int) -> Variables:
     """Random variables of a model, float32, equal on all platforms."""
-    return jit_once(initializer(model))(seed)
-
-
-def initializer(model: nn.Module) -> Callable[[Seed], Variables]:
-    """A function from a seed to random variables, traced once."""
-
-    @jax.jit
-    def init(seed: Seed) -> Variables:
-        # Parameters do not depend on the size of the image.
-        return model.init(jax.random.key(seed), jnp.zeros((1, 64, 64, 3)), train=False)
-
-    return init
+    initializer = Initializer(model)
+    return jit_once(initializer.variables)(initializer.draw(seed))
 
 
 def jit_once(function: Callable, **options: Any) -> Callable:
-    """`jax.jit` for a function of a seed or a tree that runs once: compiles fast, runs slower."""
+    """`jax.jit` for a function that runs once: compiles fast, runs slower."""
     # On the CPU, LLVM's optimization would take ten seconds and gain nothing.
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     if jax.default_backend() == "cpu":
         options["compiler_options"] = quick
-    compiled = jax.jit(function, **options)
-    # jax.random.key uses the lowest 32 bits of an int. To make the key outside would compile three
-    # more functions.
-    return lambda x: compiled(np.array(x & 0xFFFFFFFF, np.uint32) if isinstance(x, int) else x)
+    return jax.jit(function, **options)
 
 
 class TrainingSetup(NamedTuple):

@@ -45,8 +45,8 @@ def winograd_convolve(
 ) -> Float[Array, "b h w d"]:
     """The convolution, padded by 1 on every side; reverse mode only (`jax.custom_vjp`)."""
     rows, bands = _split(x)
-    zero = _zero(after=x)
-    squares, places = _squares(x, rows * bands), _transform(G, kernel, zero)
+    places = _transform(G, kernel, _zero(after=x))
+    squares = _squares(x, rows * bands)
 
     def fill_band(band: Index, carry: tuple[Places, Squares]) -> tuple[Places, Squares]:
         def multiply(place: Index, products: Places) -> Places:
@@ -57,7 +57,7 @@ def winograd_convolve(
         products = lax.fori_loop(0, 16, multiply, products)
         return products, _fill(y, products, rows * band)
 
-    start = _zeros(x, kernel.shape[3], rows, bands, zero)
+    start = _zeros(x, kernel.shape[3], rows, bands, _zero(after=places))
     _, y = lax.fori_loop(0, bands, fill_band, start)
     return _crop(y, x.shape)
 
@@ -71,8 +71,8 @@ def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arr
     """Both gradients in one loop, which compiles faster than two."""
     x, kernel = saved
     rows, bands = _split(x)
-    zero = _zero(after=gradient)
-    turned = _transform(G[:, ::-1], kernel, zero)
+    turned = _transform(G[:, ::-1], kernel, _zero(after=gradient))
+    zero = _zero(after=turned)
     squares, dy = _squares(x, rows * bands), _squares(gradient, rows * bands)
 
     def add_band(band: Index, carry: tuple[Places, Squares, Places]):
@@ -115,8 +115,11 @@ def _zero(after: Array) -> Array:
 
     Otherwise everything that depends on weights and constants alone would be computed at the start
     of a step for all layers, and occupy memory until it is used.
+
+    XLA compiles equal kernels once, but makes what computes `after` part of the kernels that use
+    zero, and these differ then. The result of a matrix product stays apart.
     """
-    return jnp.minimum(jnp.isnan(after[0, 0, 0, 0]), 0).astype(after.dtype)
+    return jnp.minimum(jnp.isnan(after[(0,) * after.ndim]), 0).astype(after.dtype)
 
 
 def _zeros(x: Array, channels: int, rows: int, bands: int, zero: Array) -> tuple[Places, Squares]:

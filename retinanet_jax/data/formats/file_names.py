@@ -77,12 +77,19 @@ def explain_missing(path: AnyPath) -> str:
     if "\\" in name:
         plain = path.parent / name.replace("\\", "/")
         return f"neither {path} nor {plain} exists"
-    if not isinstance(path, Path) or not path.parent.is_dir():
+    if not isinstance(path, Path):
         return ""
-    folded = _names_in(path.parent, path.parent.stat().st_mtime_ns)
+    folder = next((parent for parent in path.parents if parent.is_dir()), None)
+    if folder is None:
+        return ""
+    folded = _names_in(folder, folder.stat().st_mtime_ns)
     other = folded.get(_fold(name))
     if other is None:
         return ""
+    if folder != path.parent:
+        return (
+            f"there is {folder / other}: leave {path.parent.relative_to(folder)}/ out of the name"
+        )
     if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name):
         return f"there is {other!r}, whose Unicode form differs (NFC or NFD): rename the file"
     return f"there is {other!r}, which differs in upper and lower case: rename one of them"

@@ -109,7 +109,7 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
         if inner is None:
             break
         place = inner
-    raise _unrecognized(root, layout)
+    raise _unrecognized(root, layout, place)
 
 
 def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
@@ -142,7 +142,11 @@ def _only_folder(place: Path) -> Path | None:
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
 
 
-def _unrecognized(root: Path, layout: str) -> DataError:
+def _unrecognized(root: Path, layout: str, place: Path) -> DataError:
+    others = [] if layout == AUTO else [name for name in FINDERS if name != layout]
+    if found := next(_fitting(others, place, []), None):
+        what = f"is not in the layout {layout!r} but in {found.name!r}"
+        return DataError("layout", root, "", what, f"set data.layout={found.name}")
     what = "no layout fits" if layout == AUTO else f"it is not in the layout {layout!r}"
     folders, kinds = _content(root)
     for suffix, (kind, fix) in _OTHER_FORMATS.items():
