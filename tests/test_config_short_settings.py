@@ -55,7 +55,11 @@ def test_a_run_has_the_name_of_its_folder(tmp_path, monkeypatch):
 def test_train_runs_the_experiment_of_the_command_line(tmp_path, monkeypatch):
     started, opened = [], []
     best = object.__new__(Detector)
-    monkeypatch.setattr(train_detector, "train_and_evaluate", lambda *run: started.append(run))
+
+    def started_with(config, workdir, loggers):
+        started.append((config, workdir))
+
+    monkeypatch.setattr(train_detector, "train_and_evaluate", started_with)
     monkeypatch.setattr(Detector, "from_checkpoint", lambda path: opened.append(str(path)) or best)
     monkeypatch.setattr(train_detector, "keep_compilations", lambda folder: None)
     monkeypatch.chdir(tmp_path)
