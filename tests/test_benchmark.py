@@ -56,7 +56,7 @@ def test_a_contestant_works_on_request_and_a_missing_one_is_named(scripts, tmp_p
         ("postprocess", ["--shrink=16", "--classes=3"], ""),
         ("nms", ["--boxes=50", "--outputs=7"], "NumPy"),
         ("eval", ["--images=5"], "pycocotools"),
-        ("infer", ["--cases=64x1", "--backbone=resnet18"], ""),
+        pytest.param("infer", ["--cases=64x1", "--backbone=resnet18"], "", marks=pytest.mark.slow),
         pytest.param(
             "detect",
             ["--count=2", "--size=64", "--backbone=resnet18"],

@@ -92,6 +92,7 @@ def assert_same_end(workdir: Path, other: Path) -> None:
     assert losses[0] == losses[1] and len(losses[0]) == STEPS
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all_a_kill_ends_all_and_a_restart_resumes(straight):
     workdir = straight.with_name("stopped")
     processes = launch(workdir, 2, 2)

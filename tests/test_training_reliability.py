@@ -112,6 +112,7 @@ def test_killed_many_times(straight, seed):
     assert_same_run(workdir, straight)
 
 
+@pytest.mark.slow
 def test_a_second_run_an_evaluation_meanwhile_and_a_stop_by_the_scheduler(straight):
     workdir = straight.with_name("stopped")
     process = start(workdir)

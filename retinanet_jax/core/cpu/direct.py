@@ -9,7 +9,6 @@ number at a time.
 import functools
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -43,7 +42,10 @@ def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple
     side = kernel.shape[0]
     before = side // 2
     # What the last window leaves over at the end of each side, its padding included.
-    rest = [n + before - (m - 1) * stride for n, m in zip(x.shape[1:3], gradient.shape[1:3])]
+    rest = [
+        n + before - (m - 1) * stride
+        for n, m in zip(x.shape[1:3], gradient.shape[1:3], strict=True)
+    ]
     of_x = _convolve(
         gradient,
         kernel[::-1, ::-1].swapaxes(2, 3),
