@@ -1,7 +1,7 @@
 """Your own images: a folder in any layout that docs/your_data.md lists.
 
-COCO JSON, YOLO, Pascal VOC XML, labelme, VIA, CSV and Hugging Face's imagefolder are recognized.
-The folder is read in place; its index is kept in config.data.cache_dir. Without a validation split,
+COCO JSON, YOLO, Pascal VOC XML, labelme, VIA, CVAT, Label Studio, CreateML, KITTI, CSV and Hugging
+Face's imagefolder are recognized. The folder is read in place; its index is kept in config.data.cache_dir. Without a validation split,
 config.data.val_share of the training images are held out.
 
 `retinanet-jax train --data=FOLDER` and `retinanet_jax.train("FOLDER")` are this experiment, with
@@ -20,7 +20,7 @@ Length: by the number of images, since 400 steps of 4 fit 200 photographs and no
 is evaluated after each epoch, at most ten times.
 
 Weights: model.pretrained='imagenet', torchvision's V1 of the backbone, downloaded once (98 MiB,
-small 45 MiB). --config.model.pretrained=none starts from random weights, with a lower AP. A
+small 45 MiB). --weights=none starts from random weights, with a lower AP. A
 RetinaNet of COCO or a run of yours is a start as well: a name of `retinanet-jax weights`, a file or
 a workdir; other classes get a new class output.
 

@@ -152,7 +152,7 @@ SHORT = (
     *("--config.data.shapes.image_size=(64, 64)", "--config.data.shapes.num_eval=4"),
     "--config.data.cache_dir=cache",
 )
-NO_WEIGHTS = "--config.model.pretrained=none"  # the tests have no connection
+NO_WEIGHTS = "--weights=none"  # the tests have no connection
 # The commands that are run, in this order: document, first words, further arguments.
 RUN = [
     ("README.md", "retinanet-jax train --config=shapes", SHORT),

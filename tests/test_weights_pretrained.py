@@ -87,7 +87,7 @@ def test_a_backbone_gives_the_backbone(folder):
             "--config.pixels.scale=1.0",
         ),
         ("torchvision.npz", {"model__relu_before_p7": False}, "--config.model.relu_before_p7=True"),
-        ("nowhere.npz", {}, "--config.model.pretrained=none"),
+        ("nowhere.npz", {}, "--weights=none"),
     ],
 )
 def test_another_network_is_refused_with_the_flags_to_write(folder, file, fields, flags):

@@ -115,7 +115,7 @@ def test_without_a_connection_the_message_says_which_file_goes_where(hosts, monk
         Detector.from_pretrained(V1)
     config, variables = run_of(model__backbone="resnet50")
     backbone = cached_path(PUBLIC_WEIGHTS["torchvision/resnet50.imagenet1k_v1"])
-    with pytest.raises(WeightsError, match=rf"at {backbone}; --config.model.pretrained=none"):
+    with pytest.raises(WeightsError, match=rf"at {backbone}; --weights=none"):
         load_pretrained("imagenet", variables, config)
     digest = hashlib.sha256(content).hexdigest()[:8]
     mib = round(len(content) / 2**20, 3)

@@ -255,6 +255,7 @@ class OptimizerConfig:
             preserves pretrained features under adamw (DETR, arXiv 2005.12872, section 4: 0.1).
             'auto': 0.1 with pretrained weights, else 1.
         accumulate_steps: number of parts that a batch is processed in: less memory, same update.
+            train.batch_size is a multiple of it times the number of devices.
         ema_decay: decay of an exponential moving average of the weights, which evaluation then
             uses, or 'none'. The first updates use min(decay, (1 + step) / (10 + step)).
     """

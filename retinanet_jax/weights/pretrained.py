@@ -31,7 +31,7 @@ from retinanet_jax.weights.weights_error import WeightsError
 
 IMAGENET = ("imagenet", "imagenet_v2")
 _CLASS_OUTPUT = ("class_head", "output")
-_RANDOM_START = "; --config.model.pretrained=none starts from random weights"
+_RANDOM_START = "; --weights=none starts from random weights"
 
 
 def load_pretrained(
