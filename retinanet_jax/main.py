@@ -24,6 +24,7 @@ command resumes. A second signal ends the process at once.
 """
 
 import logging as std_logging
+import re
 import sys
 from pathlib import Path
 
@@ -190,7 +191,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         delattr(flags.FLAGS, name)  # of an earlier command in this process
     try:
         words, short = expand_short_flags(argv)
-        _ARGUMENTS[:] = with_config_file(words)
+        _ARGUMENTS[:] = with_config_file(with_joined_values(words))
         _SHORT.clear()
         _SHORT.update(short)
         return flags.FLAGS(list(_ARGUMENTS))
@@ -208,6 +209,21 @@ def parse_flags(argv: list[str]) -> list[str]:
             if "no such field" in problem or "has no field" in problem:
                 sys.exit(f"ConfigError: {problem}")
         raise
+
+
+def with_joined_values(argv: list[str]) -> list[str]:
+    """Arguments with `--config.FIELD VALUE` as one word, --config.FIELD=VALUE.
+
+    ml_collections takes a field that also accepts 'auto' or 'none' for a switch without a value.
+    """
+    words: list[str] = []
+    for word in argv:
+        field = words[-1] if words else ""
+        if re.fullmatch(r"--?config(\.\w+)+", field) and not word.startswith("--"):
+            words[-1] = f"{field}={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def with_config_file(argv: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ def data_settings(name: str, root="", cache_dir="", **fields) -> types.SimpleNam
         "val_share": 0.1,
         "exif": "auto",
         "cache_dir": str(cache_dir),
+        "classes": (),
         "train_split": "train",
         "eval_split": "val" if name == "folder" else "validation",
         "annotations": "",

@@ -3,7 +3,7 @@
 Whole runs are saved and restored on meshes of several sizes, their state whole or divided. The
 results are in FOLDER/result.json.
 
-python sharded_runs.py FOLDER
+python sharded_runs.py FOLDER {compiled,runs}
 """
 
 import contextlib
@@ -158,25 +158,35 @@ def restored_everywhere() -> list[str]:
     return wrong
 
 
-keep_compilations(str(FOLDER / "cache"))
-result = {"devices": jax.device_count(), "wrongly_restored": restored_everywhere()}
-result |= {name: compiled_collectives(name == "divided") for name in ("whole", "divided")}
+def compiled_parts() -> dict:
+    """What needs no run."""
+    found = {"devices": jax.device_count(), "wrongly_restored": restored_everywhere()}
+    return found | {name: compiled_collectives(name == "divided") for name in ("whole", "divided")}
 
-runs = {
-    "whole": train("whole", 8, False, steps=4, evaluates=True),
-    "divided": train("divided", 8, True, steps=4, evaluates=True),
-    "begun": train("stopped", 8, True, steps=2),
-}
-shutil.copytree(FOLDER / "stopped", FOLDER / "on_2")
-runs["stopped"] = train("stopped", 8, True, steps=4)
-runs["on_2"] = train("on_2", 2, False, steps=4)
-result["runs"] = runs
-result["differences"] = {name: largest_difference(name, "whole") for name in ("divided", "on_2")}
-result["stopped_is_straight"] = all(
-    np.array_equal(x, y) for x, y in pairs("stopped", "divided", PARTS)
-)
-found, expected = (
-    np.sort([one["score"] for one in detections(name)]) for name in ("divided", "whole")
-)
-result["detections"] = len(expected), float(np.abs(found - expected).max())
-(FOLDER / "result.json").write_text(json.dumps(result))
+
+def compared_runs() -> dict:
+    """Runs with the state whole and divided, stopped, and continued on fewer devices."""
+    runs = {
+        "whole": train("whole", 8, False, steps=4, evaluates=True),
+        "divided": train("divided", 8, True, steps=4, evaluates=True),
+        "begun": train("stopped", 8, True, steps=2),
+    }
+    shutil.copytree(FOLDER / "stopped", FOLDER / "on_2")
+    runs["stopped"] = train("stopped", 8, True, steps=4)
+    runs["on_2"] = train("on_2", 2, False, steps=4)
+    scores, expected = (
+        np.sort([one["score"] for one in detections(name)]) for name in ("divided", "whole")
+    )
+    return {
+        "runs": runs,
+        "differences": {name: largest_difference(name, "whole") for name in ("divided", "on_2")},
+        "stopped_is_straight": all(
+            np.array_equal(x, y) for x, y in pairs("stopped", "divided", PARTS)
+        ),
+        "detections": (len(expected), float(np.abs(scores - expected).max())),
+    }
+
+
+keep_compilations(str(FOLDER / "cache"))
+result = compared_runs() if sys.argv[2] == "runs" else compiled_parts()
+(FOLDER / "result.json").write_text(json.dumps(result), encoding="utf-8")

@@ -122,7 +122,7 @@ def test_only_the_chosen_formats_and_classes_are_written(detect, folder, tmp_pat
         (["IN/*.xyz"], "does not exist"),
         (["IN/a/x.png", "--classes=bat"], "no class 'bat'; did you mean cat?"),
         (["IN/a/x.png", "--threshold=2"], "threshold: 2.0 is not between"),
-        (["IN/a/x.png", "--max=0"], "max_detections: 0 is not between"),
+        (["IN/a/x.png", "--max=0"], "max_detections: 0 must be 1 or more"),
         (["IN/a/x.png", "--out=IN/notes.txt"], "notes.txt"),
         (["EMPTY"], "none of 0 files is an image"),
     ],

@@ -366,6 +366,7 @@ def probe_accuracy(features, labels, groups, ridge=0.1):
     return ((predicted > 0)[labels].mean() + (predicted < 0)[~labels].mean()) / 2
 
 
+@pytest.mark.slow
 def test_imagenet_features_tell_people_from_other_objects(shared_dir):
     """Linear probe of C4 on real photographs: trained weights see what random ones do not."""
     model, variables, report, _ = imagenet_import(shared_dir)

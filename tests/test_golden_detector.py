@@ -38,7 +38,7 @@ class Run(NamedTuple):
     box_deltas: tuple
 
 
-@pytest.fixture(scope="module", params=["v1", "v2"])
+@pytest.fixture(scope="module", params=[pytest.param("v1", marks=pytest.mark.slow), "v2"])
 def run(request, golden_dir, tmp_path_factory):
     """All of it once for each model: one compilation, one pass over the three images."""
     golden = dict(np.load(golden_dir / f"{request.param}.npz"))

@@ -1,7 +1,9 @@
 """torchvision's two RetinaNets in training: losses, every gradient, statistics, three SGD steps."""
 
+import concurrent.futures
 import dataclasses
 import functools
+import multiprocessing
 from typing import NamedTuple
 
 import golden_models
@@ -47,11 +49,17 @@ def record_gradients() -> optax.GradientTransformation:
     ids=lambda param: f"{param[0]}-{param[1]}",
 )
 def training(request, golden_dir, tmp_path_factory):
-    """Of a version of the detector and a number of updates; the whole trace takes minutes."""
-    version, updates = request.param
+    """In a process of its own, which takes two gigabytes."""
+    folder = tmp_path_factory.mktemp("golden")
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        yield pool.submit(train, *request.param, golden_dir, folder).result()
+
+
+def train(version: str, updates: int, golden_dir, folder) -> Training:
+    """A version of the detector and some of the golden updates; all of them take minutes."""
     golden = dict(np.load(golden_dir / f"{version}.npz"))
     golden["train/sgd_trace"] = golden["train/sgd_trace"][: updates + 1]
-    folder = tmp_path_factory.mktemp("golden")
     loaded = golden_models.load_detector(golden_dir, folder, version)
     golden_models.forget_state_dicts()
     config = golden_models.with_golden_sides(loaded.config, golden_dir, golden)
@@ -96,8 +104,8 @@ def training(request, golden_dir, tmp_path_factory):
         state, scalars = step(state, batch, focal)
         losses.append([scalars["class_loss"], scalars["box_loss"]])
         first = first or jax.device_get((state.opt_state[0], state.batch_stats))
-    yield Training(golden, config, batch, np.array(losses), *first, state.batch_stats)
-    jax.clear_caches()
+    last_stats = jax.device_get(state.batch_stats)
+    return Training(golden, config, batch, np.array(losses), *first, last_stats)
 
 
 def training_batch(folder, golden, config):

@@ -65,6 +65,7 @@ def straight(tmp_path_factory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_results_of_one(straight):
     alone = straight.with_name("alone")
     run(alone, 1, 4)

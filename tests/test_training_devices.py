@@ -33,5 +33,5 @@ def test_eight_devices_give_the_step_of_one():
     for norm, numbers in found.items():
         one, eight = numbers["loss"]
         assert eight == pytest.approx(one, rel=1e-5), norm
-        assert numbers["gradients"] < 2e-4, norm
+        assert numbers["gradients"] < 3e-3, norm
         assert numbers["statistics"] < 1e-5, norm

@@ -154,6 +154,7 @@ def test_stopped_before_the_first_step(straight):
     assert "stopped by SIGTERM" in words and "Traceback" not in words
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_the_run_resumes_with_more_space(straight, small_disk):
     checkpoint = sum(
         f.stat().st_size for f in (straight / f"checkpoints/{STEPS}").rglob("*") if f.is_file()

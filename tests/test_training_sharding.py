@@ -28,7 +28,17 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict:
-    """What sharded_runs.py found on eight simulated devices."""
+    """Compiled functions and restored checkpoints on eight simulated devices."""
+    return results_of("compiled", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> dict:
+    """Whole runs on eight simulated devices."""
+    return results_of("runs", tmp_path_factory)
+
+
+def results_of(part: str, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("sharded")
     environment = {
         **os.environ,
@@ -36,7 +46,7 @@ def found(tmp_path_factory) -> dict:
         "XLA_FLAGS": xla_flags(devices=8),
         "PYTHONPATH": f"{HERE.parent}:{HERE}",
     }
-    command = [sys.executable, str(HERE / "sharded_runs.py"), str(folder)]
+    command = [sys.executable, str(HERE / "sharded_runs.py"), str(folder), part]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "result.json").read_text())
@@ -101,14 +111,15 @@ def test_the_largest_axis_that_the_devices_divide_is_divided():
         assert tuple(state_sharding(array, mesh, MeshConfig()).spec) == ()
 
 
-def test_the_same_run_whole_and_divided(found):
-    whole, divided = found["runs"]["whole"], found["runs"]["divided"]
+@pytest.mark.slow
+def test_the_same_run_whole_and_divided(compared):
+    whole, divided = compared["runs"]["whole"], compared["runs"]["divided"]
     assert divided["losses"] == pytest.approx(whole["losses"], rel=1e-5)
     assert len(set(whole["losses"])) == 4
     assert divided["examples"] == whole["examples"]
     # Four updates carry rounding as far as from eight devices to two: see the test below.
-    assert found["differences"]["divided"] < 1e-4
-    count, largest_difference_of_scores = found["detections"]
+    assert compared["differences"]["divided"] < 1e-4
+    count, largest_difference_of_scores = compared["detections"]
     assert count == 5 * 100 and largest_difference_of_scores < 1e-4
 
 
@@ -116,17 +127,19 @@ def test_a_checkpoint_opens_on_any_number_of_devices_whole_or_divided(found):
     assert found["wrongly_restored"] == []
 
 
-def test_stopped_and_continued_on_the_same_devices_to_the_last_bit(found):
-    assert found["stopped_is_straight"]
-    assert found["runs"]["stopped"]["losses"] == found["runs"]["divided"]["losses"]
+@pytest.mark.slow
+def test_stopped_and_continued_on_the_same_devices_to_the_last_bit(compared):
+    assert compared["stopped_is_straight"]
+    assert compared["runs"]["stopped"]["losses"] == compared["runs"]["divided"]["losses"]
 
 
-def test_stopped_and_continued_on_other_devices_with_the_same_examples(found):
+@pytest.mark.slow
+def test_stopped_and_continued_on_other_devices_with_the_same_examples(compared):
     """Begun on eight with the state divided, continued on two with the state whole."""
-    whole, continued = found["runs"]["whole"], found["runs"]["on_2"]
+    whole, continued = compared["runs"]["whole"], compared["runs"]["on_2"]
     assert continued["examples"] == whole["examples"][2:]
     assert continued["losses"] == pytest.approx(whole["losses"], rel=1e-4)
-    assert found["differences"]["on_2"] < 1e-3
+    assert compared["differences"]["on_2"] < 1e-3
 
 
 def expected_collectives(shard_state: bool) -> Counter:
