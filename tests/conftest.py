@@ -25,6 +25,7 @@ install_import_hook("retinanet_jax", "beartype.beartype")
 
 import process_memory  # noqa: E402  (the hook must be there before the package is imported)
 import pytest  # noqa: E402
+from absl import logging  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +41,14 @@ def no_memory_of_other_files():
     """No two files use the same compiled programs, which take gigabytes in total."""
     yield
     process_memory.release()
+
+
+@pytest.fixture(autouse=True)
+def verbosity_of_a_new_process():
+    """Commands that a test calls in this process choose what absl logs."""
+    before = logging.get_verbosity()
+    yield
+    logging.set_verbosity(before)
 
 
 @pytest.fixture(autouse=True)

@@ -141,6 +141,7 @@ def test_a_second_run_an_evaluation_meanwhile_and_a_stop_by_the_scheduler(straig
     assert_same_run(workdir, straight)
 
 
+@pytest.mark.slow
 def test_stopped_before_the_first_step(straight):
     workdir = straight.with_name("early")
     process = start(workdir)
@@ -149,8 +150,8 @@ def test_stopped_before_the_first_step(straight):
         time.sleep(0.02)
     time.sleep(0.2)
     process.terminate()
-    assert process.wait(300) == 75
-    words = workdir.with_suffix(".txt").read_text()
+    code, words = process.wait(300), workdir.with_suffix(".txt").read_text()
+    assert code == 75, words
     assert "stopped by SIGTERM" in words and "Traceback" not in words
 
 
