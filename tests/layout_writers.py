@@ -520,3 +520,20 @@ def globox_annotations(folder: Path, images: list[Annotated]):
         size = (image.width, image.height)
         annotations.add(globox.Annotation(image.file_name, image_size=size, boxes=found))
     return annotations
+
+
+def datumaro_export(folder: Path, images: list[Annotated], format_name: str) -> None:
+    """FOLDER/out, as the datumaro library writes cats and dogs; skips the test without it."""
+    datumaro = pytest.importorskip("datumaro")
+    items = []
+    for image in images:
+        path = write_image(folder / "source", image)
+        found = [
+            datumaro.Bbox(b.x, b.y, b.width, b.height, label=("cat", "dog").index(b.name))
+            for b in image.boxes
+        ]
+        media = datumaro.Image.from_file(path=str(path))
+        item = datumaro.DatasetItem(id=path.stem, subset="train", media=media, annotations=found)
+        items.append(item)
+    made = datumaro.Dataset.from_iterable(items, categories=["cat", "dog"])
+    made.export(str(folder / "out"), format_name, save_media=True)

@@ -8,6 +8,7 @@ from layout_writers import (
     Annotated,
     cvat_image,
     cvat_xml,
+    datumaro_export,
     globox_annotations,
     write_cvat,
     write_image,
@@ -118,19 +119,7 @@ def test_files_written_by_globox_read_back_equal(tmp_path):
 
 
 def test_files_written_by_datumaro_read_back_equal(tmp_path):
-    datumaro = pytest.importorskip("datumaro")
-    items = []
-    for image in SMALL["train"]:
-        path = write_image(tmp_path / "source", image)
-        found = [
-            datumaro.Bbox(b.x, b.y, b.width, b.height, label=("cat", "dog").index(b.name))
-            for b in image.boxes
-        ]
-        media = datumaro.Image.from_file(path=str(path))
-        item = datumaro.DatasetItem(id=path.stem, subset="train", media=media, annotations=found)
-        items.append(item)
-    made = datumaro.Dataset.from_iterable(items, categories=["cat", "dog"])
-    made.export(str(tmp_path / "out"), "cvat", save_media=True)
+    datumaro_export(tmp_path, SMALL["train"], "cvat")
     content = read(cvat.find, tmp_path / "out")
     assert boxes(content) == expected(SMALL)
     assert all(image.path.is_file() for image in content.images)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from layout_writers import SMALL, Annotated, write_image, write_kitti
+from layout_writers import SMALL, Annotated, datumaro_export, write_image, write_kitti
 from raw_reading import boxes, expected, read
 
 from retinanet_jax.data.data_errors import DataError
@@ -75,19 +75,7 @@ def test_labels_in_yolo_format_are_not_kitti(tmp_path):
 
 
 def test_files_written_by_datumaro_read_back_equal(tmp_path):
-    datumaro = pytest.importorskip("datumaro")
-    items = []
-    for image in SMALL["train"]:
-        path = write_image(tmp_path / "source", image)
-        found = [
-            datumaro.Bbox(b.x, b.y, b.width, b.height, label=("cat", "dog").index(b.name))
-            for b in image.boxes
-        ]
-        media = datumaro.Image.from_file(path=str(path))
-        item = datumaro.DatasetItem(id=path.stem, subset="train", media=media, annotations=found)
-        items.append(item)
-    made = datumaro.Dataset.from_iterable(items, categories=["cat", "dog"])
-    made.export(str(tmp_path / "out"), "kitti_detection", save_media=True)
+    datumaro_export(tmp_path, SMALL["train"], "kitti_detection")
     content = read(kitti.find, tmp_path / "out")
     wanted = {name: found for name, found in expected(SMALL).items() if found}
     read_back = {name: found for name, found in boxes(content).items() if found}
