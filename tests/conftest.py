@@ -28,6 +28,7 @@ import pytest  # noqa: E402
 from absl import logging  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+VERBOSITY = logging.get_verbosity()
 
 
 def pytest_unconfigure():
@@ -45,10 +46,8 @@ def no_memory_of_other_files():
 
 @pytest.fixture(autouse=True)
 def verbosity_of_a_new_process():
-    """Commands that a test calls in this process choose what absl logs."""
-    before = logging.get_verbosity()
-    yield
-    logging.set_verbosity(before)
+    """Commands that tests and fixtures of any scope call in this process choose what absl logs."""
+    logging.set_verbosity(VERBOSITY)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from absl import logging
 from PIL import Image
 from pycocotools.coco import COCO
 from small_detector import TALL, WIDE, small_detector
@@ -30,7 +29,6 @@ def detect(network, monkeypatch):
     """Runs the command with the small network; returns the exit code."""
     monkeypatch.setattr(detect_command, "make_detector", lambda _: network)
     monkeypatch.setattr(compilation, "keep_compilations", lambda _: None)
-    verbosity = logging.get_verbosity()
 
     def run(*arguments) -> int | str:
         try:
@@ -39,8 +37,7 @@ def detect(network, monkeypatch):
             return stopped.code
         return 0
 
-    yield run
-    logging.set_verbosity(verbosity)
+    return run
 
 
 def write_image(path: Path, seed: int, size=WIDE) -> Path:
