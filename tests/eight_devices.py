@@ -76,7 +76,8 @@ def one_step(devices: int, norm: str):
     # One image without boxes and one full of them: positives differ from device to device.
     batch.gt_labels[0] = -1
     batch = batch._replace(flip=np.arange(8) % 3 == 0, color=COLORS)
-    state, metrics = setup.step_fn(setup.state, to_devices(batch, mesh), setup.focal)
+    batch, rate = to_devices(batch, mesh), setup.schedule(0)
+    state, metrics = setup.step_fn(setup.state, batch, setup.focal, rate)
     gradients = jax.tree.map(lambda b, a: np.asarray(b) - np.asarray(a), before, state.params)
     return jax.device_get(metrics), gradients, jax.device_get(state.batch_stats)
 

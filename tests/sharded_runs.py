@@ -71,7 +71,7 @@ def compiled_collectives(shard_state: bool) -> dict:
     setup = setup_of(8, shard_state)
     batch = to_devices(small_batch(rows=8), mesh_of(8))
     images = batch.images, batch.image_sizes, batch.original_sizes
-    step = setup.step_fn.lower(setup.state, batch, setup.focal)
+    step = setup.step_fn.lower(setup.state, batch, setup.focal, setup.schedule(0))
     predict = setup.predict_fn.compiled.lower(setup.state.variables(), *images)
     found = {
         name: [[*key, count] for key, count in collectives(lowered.compile().as_text()).items()]

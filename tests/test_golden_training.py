@@ -19,7 +19,7 @@ from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.data.pipeline.batch import collate, without_objects
 from retinanet_jax.data.pipeline.input_pipeline import fit
 from retinanet_jax.runtime.mesh import make_mesh
-from retinanet_jax.training.optimizer import make_optimizer, make_schedule
+from retinanet_jax.training.optimizer import make_optimizer
 from retinanet_jax.training.step import FocalParams, assign_targets, create_state, train_step
 from retinanet_jax.weights.torchvision import detector_key
 
@@ -69,17 +69,11 @@ def train(version: str, updates: int, golden_dir, folder) -> Training:
         config.optimizer,
         name="sgd",  # the recipe of v2 has AdamW
         decay="all",
-        learning_rate=rate,
-        base_batch_size=len(batch.images),
         momentum=momentum,
         weight_decay=decay,
-        schedule="constant",
-        warmup_steps=0,
     )
     mask = trainable_mask(loaded.variables["params"], config.model)
-    steps = len(golden["train/sgd_trace"])
-    schedule = make_schedule(settings, len(batch.images), steps)
-    optimizer = optax.chain(record_gradients(), make_optimizer(settings, schedule, mask))
+    optimizer = optax.chain(record_gradients(), make_optimizer(settings, mask))
     model = build_model(
         config.model, loaded.categories.num_classes, config.anchors.anchors_per_location
     )
@@ -88,7 +82,6 @@ def train(version: str, updates: int, golden_dir, folder) -> Training:
             train_step,
             model=model,
             optimizer=optimizer,
-            schedule=schedule,
             config=config,
             mesh=make_mesh(jax.devices()[:1]),
         ),
@@ -98,10 +91,10 @@ def train(version: str, updates: int, golden_dir, folder) -> Training:
     del loaded  # a second copy of the parameters
     focal = FocalParams(jnp.float32(config.loss.gamma), jnp.float32(config.loss.alpha))
     losses, first = [], None
-    step = step.lower(state, batch, focal).compile()
+    step = step.lower(state, batch, focal, jnp.float32(rate)).compile()
     process_memory.trim()  # of the compiler
-    for _ in range(steps):
-        state, scalars = step(state, batch, focal)
+    for _ in golden["train/sgd_trace"]:
+        state, scalars = step(state, batch, focal, jnp.float32(rate))
         losses.append([scalars["class_loss"], scalars["box_loss"]])
         first = first or jax.device_get((state.opt_state[0], state.batch_stats))
     last_stats = jax.device_get(state.batch_stats)

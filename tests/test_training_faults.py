@@ -112,7 +112,7 @@ def test_an_open_file_is_readable_after_it_was_deleted(prepared):
 def setup_that(acts) -> TrainingSetup:
     """Its state is a fold over all images so far; `acts(step)` is called in each step."""
 
-    def step_fn(state, batch, focal):
+    def step_fn(state, batch, focal, learning_rate):
         acts(int(state.step) + 1)
         seen = 0.5 * state.params["seen"] + jnp.mean(jnp.asarray(batch.images, jnp.float32))
         names = ("loss", "class_loss", "box_loss", "gradient_norm", "learning_rate")
@@ -120,7 +120,8 @@ def setup_that(acts) -> TrainingSetup:
         return TrainState(state.step + 1, {"seen": seen}, {}, {}), metrics
 
     state = TrainState(jnp.int32(0), {"seen": jnp.zeros(())}, {}, {})
-    return TrainingSetup(step_fn, lambda *_: None, FocalParams(jnp.float32(2), None), state)
+    focal = FocalParams(jnp.float32(2), None)
+    return TrainingSetup(step_fn, lambda *_: None, focal, lambda step: np.float32(0.1), state)
 
 
 def train(config, workdir: Path, acts=lambda step: None) -> float:

@@ -106,14 +106,15 @@ def metered(
 
 
 def test_batches_are_prepared_while_the_device_works():
-    read, steps, batch_size = [], 5, 4
+    read, rates, steps, batch_size = [], [], 5, 4
 
     class Watched(Images):
         def __getitem__(self, index):
             read.append(index)
             return super().__getitem__(index)
 
-    def step_fn(state, batch, focal):
+    def step_fn(state, batch, focal, learning_rate):
+        rates.append(learning_rate)
         step = int(state.step) + 1
         deadline = time.monotonic() + 300
         # Ends only if the images of the next batch are read before this step ends.
@@ -125,9 +126,11 @@ def test_batches_are_prepared_while_the_device_works():
 
     config = small_config(train__steps=steps, train__batch_size=batch_size)
     state = TrainState(0, {}, {}, {})
-    setup = TrainingSetup(step_fn, lambda *_: None, FocalParams(jnp.float32(2), None), state)
+    focal = FocalParams(jnp.float32(2), None)
+    setup = TrainingSetup(step_fn, lambda *_: None, focal, lambda step: 0.1 * step, state)
     hooks = StepHooks(lambda step: False, lambda step, state: None)
     run_steps(setup, dataset(Watched(50)), config, make_mesh(), Log(), hooks, DroppedBoxes())
+    assert rates == [0.1 * step for step in range(steps)]
 
 
 def test_only_idle_devices_count_as_waiting(clock):

@@ -15,10 +15,12 @@ from retinanet_jax.training.optimizer import (
 )
 
 
-def run(optimizer, params, gradients):
+def run(optimizer, params, gradients, rate):
+    """The parameters after each update; `rate` is a number, or a function of the updates done."""
     state, trace = optimizer.init(params), []
-    for gradient in gradients:
-        updates, state = optimizer.update(gradient, state, params)
+    for step, gradient in enumerate(gradients):
+        now = rate(step) if callable(rate) else rate
+        updates, state = optimizer.update(gradient, state, params, learning_rate=now)
         params = jax.tree.map(lambda p, u: p + u, params, updates)
         trace.append(params)
     return trace
@@ -55,9 +57,9 @@ def test_rate_follows_the_batch():
 def test_sgd_is_torchs(golden_dir, nesterov):
     golden = np.load(golden_dir / "units.npz")
     config = OptimizerConfig(momentum=0.9, nesterov=nesterov, weight_decay=0.05)
-    optimizer = make_optimizer(config, lambda step: jnp.where(step < 3, 0.1, 0.01), {"w": True})
+    optimizer, start = make_optimizer(config, {"w": True}), {"w": jnp.asarray(golden["sgd/start"])}
     gradients = [{"w": jnp.asarray(g)} for g in golden["sgd/grads"]]
-    trace = run(optimizer, {"w": jnp.asarray(golden["sgd/start"])}, gradients)
+    trace = run(optimizer, start, gradients, lambda step: 0.1 if step < 3 else 0.01)
     ours = np.stack([step["w"] for step in trace])
     np.testing.assert_allclose(ours, golden[f"sgd/nesterov_{nesterov}"], rtol=1e-5, atol=1e-6)
 
@@ -66,14 +68,13 @@ def test_adamw_follows_its_formulas(golden_dir):
     """Loshchilov and Hutter (arXiv 1711.05101), algorithm 2, in float64, with the constants of
     torch.optim.AdamW: beta1 .9, beta2 .999, epsilon 1e-8, decay multiplied by the rate."""
     golden = np.load(golden_dir / "units.npz")
-    optimizer = make_optimizer(
-        OptimizerConfig(name="adamw", weight_decay=0.05), lambda step: 0.1, {"w": True}
-    )
+    optimizer = make_optimizer(OptimizerConfig(name="adamw", weight_decay=0.05), {"w": True})
     gradients = np.tile(golden["sgd/grads"], (3, 1)) * np.linspace(1, 0.2, 18)[:, None]
     trace = run(
         optimizer,
         {"w": jnp.asarray(golden["sgd/start"])},
         [{"w": jnp.asarray(g, jnp.float32)} for g in gradients],
+        0.1,
     )
     w, m, v = golden["sgd/start"].astype(np.float64), 0.0, 0.0
     for step, (gradient, ours) in enumerate(zip(gradients, trace, strict=True), start=1):
@@ -85,10 +86,8 @@ def test_adamw_follows_its_formulas(golden_dir):
 
 def test_frozen_parameters_neither_move_nor_decay_nor_cost_memory():
     params = {"frozen": jnp.ones((2, 2)), "free": jnp.ones((3,))}
-    optimizer = make_optimizer(
-        OptimizerConfig(weight_decay=0.5), lambda step: 0.1, {"frozen": False, "free": True}
-    )
-    after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)])[-1]
+    optimizer = make_optimizer(OptimizerConfig(weight_decay=0.5), {"frozen": False, "free": True})
+    after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)], 0.1)[-1]
     np.testing.assert_array_equal(after["frozen"], params["frozen"])
     np.testing.assert_allclose(after["free"], 1 - 0.1 * 1.5, rtol=1e-6)
     assert sum(x.size for x in jax.tree.leaves(optimizer.init(params))) < 6
@@ -100,7 +99,7 @@ def test_decay_of_kernels_leaves_biases_alone(name):
     zero = jax.tree.map(jnp.zeros_like, params)
     config = OptimizerConfig(name=name, weight_decay=0.1, decay="kernels")
     trainable = jax.tree.map(lambda _: True, params)
-    after = run(make_optimizer(config, lambda step: 1.0, trainable), params, [zero])[-1]
+    after = run(make_optimizer(config, trainable), params, [zero], 1.0)[-1]
     np.testing.assert_allclose(after["kernel"], 0.9, rtol=1e-6)
     np.testing.assert_array_equal(after["bias"], params["bias"])
     assert kernels_only(params) == {"kernel": True, "bias": False}
@@ -110,8 +109,8 @@ def test_the_backbone_may_move_slower():
     params = {"backbone": {"w": jnp.zeros(2)}, "fpn": {"w": jnp.zeros(2)}}
     config = OptimizerConfig(backbone_factor=0.1, weight_decay=0.0)
     trainable = jax.tree.map(lambda _: True, params)
-    optimizer = make_optimizer(config, lambda step: 1.0, trainable)
-    after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)])[-1]
+    optimizer = make_optimizer(config, trainable)
+    after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)], 1.0)[-1]
     np.testing.assert_allclose(after["backbone"]["w"], -0.1, rtol=1e-6)
     np.testing.assert_allclose(after["fpn"]["w"], -1.0, rtol=1e-6)
 
@@ -119,20 +118,20 @@ def test_the_backbone_may_move_slower():
 def test_clipping_bounds_the_norm():
     params = {"a": jnp.zeros(4)}
     config = OptimizerConfig(gradient_clip=1.0, weight_decay=0.0)
-    optimizer = make_optimizer(config, lambda step: 1.0, {"a": True})
-    after = run(optimizer, params, [{"a": jnp.full(4, 100.0)}])[-1]
+    optimizer = make_optimizer(config, {"a": True})
+    after = run(optimizer, params, [{"a": jnp.full(4, 100.0)}], 1.0)[-1]
     np.testing.assert_allclose(jnp.linalg.norm(after["a"]), 1.0, rtol=1e-6)
 
 
 def test_clipping_is_of_the_gradient_alone():
     """Momentum adds clipped gradients, and weight decay is not clipped: torch's clip_grad_norm_."""
     config = OptimizerConfig(gradient_clip=1.0, weight_decay=0.0, momentum=0.9)
-    optimizer = make_optimizer(config, lambda step: 1.0, {"a": True})
-    after = run(optimizer, {"a": jnp.zeros(4)}, [{"a": jnp.full(4, 100.0)}] * 2)[-1]
+    optimizer = make_optimizer(config, {"a": True})
+    after = run(optimizer, {"a": jnp.zeros(4)}, [{"a": jnp.full(4, 100.0)}] * 2, 1.0)[-1]
     np.testing.assert_allclose(jnp.linalg.norm(after["a"]), 1 + 1.9, rtol=1e-6)
     decaying = OptimizerConfig(gradient_clip=1.0, weight_decay=0.1)
-    optimizer = make_optimizer(decaying, lambda step: 1.0, {"a": True})
-    after = run(optimizer, {"a": jnp.full(4, 10.0)}, [{"a": jnp.zeros(4)}])[-1]
+    optimizer = make_optimizer(decaying, {"a": True})
+    after = run(optimizer, {"a": jnp.full(4, 10.0)}, [{"a": jnp.zeros(4)}], 1.0)[-1]
     np.testing.assert_allclose(after["a"], 9.0, rtol=1e-6)
 
 

@@ -1,5 +1,6 @@
 """Replay of one step; a NaN in one image is found, and does not end the run."""
 
+import dataclasses
 import json
 from pathlib import Path
 from unittest import mock
@@ -20,22 +21,26 @@ from retinanet_jax.training import loop, replay, run
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.meter import DivergenceError
+from retinanet_jax.training.optimizer import make_schedule
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import make_setup
 
 # Group norm: no image sees another. Four steps of four images: each comes once.
-CONFIG = small_config(model__norm="group", train__max_skipped=1)
+CONFIG = small_config(model__norm="group", optimizer__schedule="cosine", train__max_skipped=1)
 
 
 class CompiledOnce:
-    """`make_setup`, with one compiled step for all runs of this file."""
+    """`make_setup`, with one compiled step for all runs of this file, and each run's schedule."""
 
     def __init__(self):
         self._setup = None
 
-    def __call__(self, *arguments, **keywords):
-        self._setup = self._setup or make_setup(*arguments, **keywords)
-        return self._setup._replace(state=jax.tree.map(jnp.copy, self._setup.state))
+    def __call__(self, config, *arguments, **keywords):
+        self._setup = self._setup or make_setup(config, *arguments, **keywords)
+        return self._setup._replace(
+            schedule=make_schedule(config.optimizer, config.train.batch_size, config.train.steps),
+            state=jax.tree.map(jnp.copy, self._setup.state),
+        )
 
 
 def sick_image(step: int) -> int:
@@ -147,7 +152,8 @@ def test_a_replay_without_checkpoints_starts_from_the_first_state(finished, tmp_
 
 
 def test_changed_settings_are_logged_with_old_and_new_value(finished, capsys):
-    changed = small_config(model__norm="group", train__max_skipped=1, optimizer__momentum=0.5)
+    changed = dataclasses.replace(CONFIG.optimizer, momentum=0.5)
+    changed = dataclasses.replace(CONFIG, optimizer=changed)
     replay.replay_step(changed, finished, 1)
     output = capsys.readouterr().out
     assert "warning: changed settings:\nconfig.optimizer.momentum was 0.9 and is 0.5\n" in output

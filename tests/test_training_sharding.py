@@ -20,7 +20,7 @@ from retinanet_jax.config.settings import from_config_dict
 from retinanet_jax.core.cpu.convolution import LEAST_CHANNELS
 from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.runtime.mesh import MeshConfig, state_sharding
-from retinanet_jax.training.optimizer import make_optimizer, make_schedule
+from retinanet_jax.training.optimizer import make_optimizer
 from retinanet_jax.training.step import create_state
 
 HERE = Path(__file__).parent
@@ -58,8 +58,7 @@ def shapes_of_state(config, num_classes: int):
     images = jnp.zeros((1, 64, 64, 3))
     variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
     trainable = trainable_mask(variables["params"], config.model)
-    schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
-    optimizer = make_optimizer(config.optimizer, schedule, trainable)
+    optimizer = make_optimizer(config.optimizer, trainable)
     first_state = partial(create_state, optimizer=optimizer, keep_average=False)
     return jax.eval_shape(first_state, variables)
 

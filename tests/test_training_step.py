@@ -21,7 +21,7 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.training import run
 from retinanet_jax.training.device_augmentation import as_seen
-from retinanet_jax.training.setup import compile_functions, make_setup
+from retinanet_jax.training.setup import compilation_key, compile_functions, make_setup
 from retinanet_jax.training.step import FocalParams, TrainState, accumulate_gradients
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
@@ -61,7 +61,7 @@ def test_a_batch_is_learned_by_heart(plain):
     setup, mesh = plain
     batch, state, losses = to_devices(small_batch(), mesh), copy_of(setup.state), []
     for _ in range(12):
-        state, metrics = setup.step_fn(state, batch, setup.focal)
+        state, metrics = setup.step_fn(state, batch, setup.focal, setup.schedule(0))
         losses.append(float(metrics["loss"]))
     assert losses[-1] < 0.6 * losses[0]
     assert int(state.step) == 12
@@ -73,13 +73,13 @@ def assert_only_counters_advanced(before, after, by):
         counts = np.issubdtype(old.dtype, np.integer)
         counters += counts
         np.testing.assert_array_equal(new, old + by if counts else old)
-    assert counters >= 2  # the state's step, and the schedule's in the optimizer
+    assert counters >= 2  # the state's step, and AdamW's in the optimizer
 
 
 def test_an_update_that_is_not_finite_advances_only_counters(plain):
     setup, mesh = plain
     batch = to_devices(small_batch(), mesh)
-    state, metrics = setup.step_fn(copy_of(setup.state), batch, setup.focal)
+    state, metrics = setup.step_fn(copy_of(setup.state), batch, setup.focal, setup.schedule(0))
     assert float(metrics["skipped"]) == 0
     norms = [float(value) for name, value in metrics.items() if "gradient_norm/" in name]
     assert len(norms) == 4 and np.linalg.norm(norms) == pytest.approx(
@@ -87,16 +87,16 @@ def test_an_update_that_is_not_finite_advances_only_counters(plain):
     )
     before = jax.device_get(state)
     infinite = jax.device_put(setup.focal._replace(gamma=jnp.float32(np.nan)), replicated(mesh))
-    state, metrics = setup.step_fn(state, batch, infinite)
+    state, metrics = setup.step_fn(state, batch, infinite, setup.schedule(0))
     assert float(metrics["skipped"]) == 1 and np.isnan(float(metrics["loss"]))
     assert_only_counters_advanced(before, state, by=1)
     # The loss is finite, but the squares of its gradients are not: they overflow.
     steep = jax.device_put(setup.focal._replace(alpha=jnp.float32(1e30)), replicated(mesh))
-    state, metrics = setup.step_fn(state, batch, steep)
+    state, metrics = setup.step_fn(state, batch, steep, setup.schedule(0))
     assert np.isfinite(float(metrics["loss"])) and np.isinf(float(metrics["gradient_norm"]))
     assert float(metrics["skipped"]) == 1
     assert_only_counters_advanced(before, state, by=2)
-    state, metrics = setup.step_fn(state, batch, setup.focal)
+    state, metrics = setup.step_fn(state, batch, setup.focal, setup.schedule(0))
     assert float(metrics["skipped"]) == 0 and np.isfinite(float(metrics["loss"]))
     assert not np.array_equal(jax.tree.leaves(state.params)[0], jax.tree.leaves(before.params)[0])
 
@@ -105,6 +105,7 @@ def test_steps_of_all_kinds_compile_once_per_canvas(plain):
     setup, mesh = plain
     state, programs = copy_of(setup.state), setup.step_fn._cache_size()
     gammas = (0.0, 0.5, 2.0)
+    rates = map(np.float32, itertools.count(1e-3, 1e-4))
     for canvas in ((64, 64), (64, 96), (64, 64), (64, 96)):
         for gamma in gammas:
             focal = FocalParams(jnp.float32(gamma), jnp.float32(0.1 * gamma), jnp.float32(0))
@@ -112,7 +113,7 @@ def test_steps_of_all_kinds_compile_once_per_canvas(plain):
             batch = small_batch(int(10 * gamma), canvas=canvas)
             ragged = batch._replace(valid=np.array([True, True, True, False]))
             for rows in (batch, ragged):
-                state, _ = setup.step_fn(state, to_devices(rows, mesh), focal)
+                state, _ = setup.step_fn(state, to_devices(rows, mesh), focal, next(rates))
     # Two canvases; other tests may have run the step on the first of them.
     assert 1 <= setup.step_fn._cache_size() - programs <= 2
 
@@ -138,14 +139,14 @@ def test_training_with_every_augmentation_compiles_once_and_stays_finite(plain):
     state, programs = copy_of(setup.state), setup.step_fn._cache_size()
     for host in itertools.islice(batches, 6):
         before, batch = copy_of(state), to_devices(host.batch, mesh)
-        state, metrics = setup.step_fn(state, batch, setup.focal)
+        state, metrics = setup.step_fn(state, batch, setup.focal, setup.schedule(0))
         assert np.isfinite(float(metrics["loss"])) and float(metrics["positives"]) > 0
     # The marks of a batch tell what the model sees: the same loss without marks, on the result.
     assert host.batch.flip.any() and host.batch.color.std(0).any()
     identity = np.broadcast_to(IDENTITY_COLOR, host.batch.color.shape).astype(np.float32)
     unmarked = {"flip": np.zeros_like(host.batch.flip), "color": identity}
     seen = as_seen(host.batch)._replace(**unmarked)
-    _, again = setup.step_fn(before, to_devices(seen, mesh), setup.focal)
+    _, again = setup.step_fn(before, to_devices(seen, mesh), setup.focal, setup.schedule(0))
     assert setup.step_fn._cache_size() == programs + 1
     assert float(again["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-5)
 
@@ -153,9 +154,10 @@ def test_training_with_every_augmentation_compiles_once_and_stays_finite(plain):
 def test_nothing_leaves_the_device_during_a_step(plain):
     setup, mesh = plain
     state, batch = copy_of(setup.state), to_devices(small_batch(), mesh)
-    state, _ = setup.step_fn(state, batch, setup.focal)
+    state, _ = setup.step_fn(state, batch, setup.focal, setup.schedule(0))
+    rate = jnp.asarray(setup.schedule(1))
     with jax.transfer_guard("disallow"):
-        setup.step_fn(state, batch, setup.focal)
+        setup.step_fn(state, batch, setup.focal, rate)
 
 
 def test_padding_images_change_nothing(group):
@@ -165,18 +167,35 @@ def test_padding_images_change_nothing(group):
     padded = batch._replace(valid=valid, gt_labels=np.where(valid[:, None], batch.gt_labels, -1))
     other = padded._replace(images=np.concatenate([batch.images[:6], junk.images[6:]]))
     after = [
-        setup.step_fn(copy_of(setup.state), to_devices(b, mesh), setup.focal)[0].params
+        setup.step_fn(copy_of(setup.state), to_devices(b, mesh), setup.focal, setup.schedule(0))
         for b in (padded, other)
     ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), *after)
+    params = (state.params for state, _ in after)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), *params)
+
+
+def test_the_learning_rate_is_an_argument(group):
+    """Three times the rate gives three times the update, by the same compiled step."""
+    setup, mesh = group
+    batch, before = to_devices(small_batch(rows=8), mesh), jax.device_get(setup.state.params)
+    programs, updates = setup.step_fn._cache_size(), []
+    for rate in np.float32([0.01, 0.03]):
+        state, metrics = setup.step_fn(copy_of(setup.state), batch, setup.focal, rate)
+        assert metrics["learning_rate"] == rate
+        updates.append(jax.tree.map(lambda new, old: np.asarray(new) - old, state.params, before))
+    assert setup.step_fn._cache_size() - programs <= 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(3 * a, b, rtol=1e-3, atol=1e-6), *updates)
+    fields = {"learning_rate": 0.5, "schedule": "cosine", "warmup_steps": 2, "decay_at": (0.5,)}
+    other = small_config(**GROUP, **{f"optimizer__{name}": v for name, v in fields.items()})
+    assert compilation_key(other) == compilation_key(small_config(**GROUP))
 
 
 def test_accumulation_gives_the_update_of_the_whole_batch(group):
     whole, mesh = group
     parts, _ = setup_of(**GROUP, optimizer__accumulate_steps=4)
     batch = to_devices(small_batch(rows=8), mesh)
-    state_a, a = whole.step_fn(copy_of(whole.state), batch, whole.focal)
-    state_b, b = parts.step_fn(parts.state, batch, parts.focal)
+    state_a, a = whole.step_fn(copy_of(whole.state), batch, whole.focal, whole.schedule(0))
+    state_b, b = parts.step_fn(parts.state, batch, parts.focal, parts.schedule(0))
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=2e-4, err_msg=name)
     jax.tree.map(
@@ -194,7 +213,7 @@ def test_a_running_normalizer_and_hard_examples_work_in_parts_too():
     assert float(state.positives) == FIRST_POSITIVES
     expected, class_losses = FIRST_POSITIVES, []
     for _ in range(3):
-        state, metrics = setup.step_fn(state, batch, setup.focal)
+        state, metrics = setup.step_fn(state, batch, setup.focal, setup.schedule(0))
         expected = 0.9 * expected + 0.1 * float(metrics["positives"])
         assert float(state.positives) == pytest.approx(expected, rel=1e-5)
         class_losses.append(float(metrics["class_loss"]))
@@ -243,7 +262,7 @@ def test_the_average_is_kept_and_predicted_with(plain):
     setup, mesh = plain
     before = jax.device_get({"params": setup.state.params, "batch_stats": setup.state.batch_stats})
     state = copy_of(setup.state)
-    state, _ = setup.step_fn(state, to_devices(small_batch(), mesh), setup.focal)
+    state, _ = setup.step_fn(state, to_devices(small_batch(), mesh), setup.focal, setup.schedule(0))
     after = {"params": state.params, "batch_stats": state.batch_stats}
     largest = max(np.abs(a - b).max() for a, b in zip(*map(leaves, (before, after)), strict=True))
     assert largest > 1e-2
@@ -267,7 +286,7 @@ def test_a_batch_without_boxes_still_teaches(plain):
     batch = small_batch()
     empty = batch._replace(gt_labels=np.full_like(batch.gt_labels, -1))
     state = copy_of(setup.state)
-    _, metrics = setup.step_fn(state, to_devices(empty, mesh), setup.focal)
+    _, metrics = setup.step_fn(state, to_devices(empty, mesh), setup.focal, setup.schedule(0))
     assert float(metrics["class_loss"]) > 0 and float(metrics["box_loss"]) == 0
     assert float(metrics["positives"]) == 0 and np.isfinite(float(metrics["gradient_norm"]))
 
@@ -276,7 +295,7 @@ def test_bfloat16_stays_near_float32(plain):
     losses = []
     for setup, mesh in (plain, setup_of(**PLAIN, model__dtype="bfloat16")):
         batch = to_devices(small_batch(), mesh)
-        state, metrics = setup.step_fn(copy_of(setup.state), batch, setup.focal)
+        state, metrics = setup.step_fn(copy_of(setup.state), batch, setup.focal, setup.schedule(0))
         assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(state.params))
         losses.append(float(metrics["loss"]))
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
@@ -285,7 +304,7 @@ def test_bfloat16_stays_near_float32(plain):
 def test_rematerialisation_gives_the_same_update(plain):
     setups = [setup for setup, _ in (plain, setup_of(**PLAIN, model__remat="all"))]
     batch = to_devices(small_batch(), plain[1])
-    results = [one.step_fn(copy_of(one.state), batch, one.focal) for one in setups]
+    results = [one.step_fn(copy_of(one.state), batch, one.focal, one.schedule(0)) for one in setups]
 
     # Rounding may put a ReLU on the other side of zero, which changes single numbers by more.
     def assert_close(ours, theirs):

@@ -1,12 +1,9 @@
 """A range test of the learning rate (Smith 2017, arXiv 1506.01186, section 3.3)."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
@@ -17,7 +14,7 @@ from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.optimizer import scaled_learning_rate
 from retinanet_jax.training.run_checks import check_has_objects
 from retinanet_jax.training.run_length import with_run_length
-from retinanet_jax.training.setup import compile_functions, make_setup
+from retinanet_jax.training.setup import make_setup
 
 SMOOTHING = 0.9  # decay of the moving average of the losses
 DIVERGED = 4.0  # times the lowest smoothed loss
@@ -70,31 +67,25 @@ def learning_rate_test(
     dataset = load_training_set(config.data)
     check_has_objects(dataset)
     config, _ = with_run_length(config, len(dataset.source))
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
     # The rate of a batch of this size, by the rate in the config.
     scaling = scaled_learning_rate(config.optimizer, config.train.batch_size)
     scaling /= config.optimizer.learning_rate
-    factor = (highest / lowest) ** (1 / (steps - 1))
-
-    def schedule(step: jax.Array | int) -> jax.Array:
-        return jnp.asarray(scaling * lowest * factor**step, jnp.float32)
-
-    functions = compile_functions(config, dataset.categories.num_classes, mesh, schedule)
-    setup = make_setup(config, dataset.categories, mesh, log, functions)
+    rates = np.geomspace(lowest, highest, steps)
+    setup = make_setup(config, dataset.categories, mesh, log)
     batches = make_batches(dataset, config, for_this_process(config.pipeline), DroppedBoxes())
     state, losses = setup.state, []
     stream = prefetch_to_device(batches.iterate(), lambda host: host.batch, mesh)
     with contextlib.closing(stream):
-        for step in range(steps):
-            state, metrics = setup.step_fn(state, next(stream), setup.focal)
+        for step, rate in enumerate(rates, 1):
+            scaled = np.float32(scaling * rate)
+            state, metrics = setup.step_fn(state, next(stream), setup.focal, scaled)
             losses.append(float(metrics["loss"]))
-            if step % 10 == 9:
-                log(f"step {step + 1}/{steps}: rate {lowest * factor**step:.2g}, {losses[-1]:.3f}")
+            if step % 10 == 0:
+                log(f"step {step}/{steps}: rate {rate:.2g}, {losses[-1]:.3f}")
             if not np.isfinite(losses[-1]) or has_diverged(losses):
                 break
     finite = [loss for loss in losses if np.isfinite(loss)]
-    rates = [lowest * factor**step for step in range(len(finite))]
-    smoothed = smooth(finite)
+    rates, smoothed = rates[: len(finite)].tolist(), smooth(finite)
     return RangeTest(rates, finite, smoothed, suggest(rates, smoothed))
 
 

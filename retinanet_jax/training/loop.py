@@ -74,7 +74,8 @@ def run_steps(
             hooks.beat("step")
             trace.start_before(step)
             with meter.calling(batch.images.shape[1:3]):
-                state, metrics = setup.step_fn(state, batch, setup.focal)
+                rate = setup.schedule(step - 1)
+                state, metrics = setup.step_fn(state, batch, setup.focal, rate)
             meter.add(step, metrics)
             if trace.ends_with(step):
                 with meter.pausing():

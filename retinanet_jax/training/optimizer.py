@@ -1,16 +1,24 @@
 """Learning-rate schedules; SGD and AdamW with frozen parameters; averaging of the weights."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from retinanet_jax.config.sections import OptimizerConfig
 
 Params = Any  # a pytree of arrays, as flax's init returns it
-Schedule = Callable[[jax.Array | int], jax.Array]
+Schedule = Callable[[int], np.float32]
+
+SCHEDULE_FIELDS = (
+    *("learning_rate", "base_batch_size", "schedule", "decay_at", "decay_factor"),
+    *("warmup_steps", "warmup_factor"),
+)
+"""The fields of OptimizerConfig that determine the learning rate; no compiled step has them."""
 
 
 def scaled_learning_rate(config: OptimizerConfig, batch_size: int) -> float:
@@ -30,7 +38,10 @@ def published_learning_rate(name: str, batch_size: int) -> float:
 
 
 def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) -> Schedule:
-    """Learning rate as a function of the number of updates done.
+    """Learning rate as a function of the number of updates done, computed on the host.
+
+    It is an argument of the compiled step. As a part of the step, XLA would fuse it into the update
+    of every parameter, and compile it again for each shape.
 
     A linear warm-up multiplies the schedule and does not delay it, as in detectron2.
 
@@ -40,21 +51,18 @@ def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) ->
         total_steps: updates of the whole run; `decay_at` are fractions of it.
     """
     peak = scaled_learning_rate(config, batch_size)
-    if config.schedule == "cosine":
-        main = optax.cosine_decay_schedule(peak, total_steps)
-    elif config.schedule == "step":
-        main = optax.piecewise_constant_schedule(
-            peak, {round(at * total_steps): config.decay_factor for at in config.decay_at}
-        )
-    else:
-        main = optax.constant_schedule(peak)
+    boundaries = [round(at * total_steps) for at in config.decay_at]
 
-    def schedule(step: jax.Array | int) -> jax.Array:
-        progress = jnp.minimum(jnp.asarray(step, jnp.float32) / max(config.warmup_steps, 1), 1.0)
-        if config.warmup_steps == 0:
-            return jnp.asarray(main(step), jnp.float32)
-        warmup = config.warmup_factor * (1 - progress) + progress
-        return jnp.asarray(main(step) * warmup, jnp.float32)
+    def schedule(step: int) -> np.float32:
+        rate = peak
+        if config.schedule == "cosine":
+            rate *= (1 + math.cos(math.pi * min(step / total_steps, 1))) / 2
+        elif config.schedule == "step":
+            rate *= config.decay_factor ** sum(step >= boundary for boundary in boundaries)
+        if step < config.warmup_steps:
+            progress = step / config.warmup_steps
+            rate *= config.warmup_factor * (1 - progress) + progress
+        return np.float32(rate)
 
     return schedule
 
@@ -73,13 +81,12 @@ def backbone_only(params: Params) -> Params:
 
 
 def make_optimizer(
-    config: OptimizerConfig, schedule: Schedule, trainable: Params
-) -> optax.GradientTransformation:
-    """The gradient transformation of a run.
+    config: OptimizerConfig, trainable: Params
+) -> optax.GradientTransformationExtraArgs:
+    """The gradient transformation of a run; `update` takes the keyword `learning_rate`.
 
     Args:
-        config: see OptimizerConfig.
-        schedule: learning rate by update, from `make_schedule`.
+        config: see OptimizerConfig; SCHEDULE_FIELDS are not read.
         trainable: pytree of bool like the parameters. Parameters with False have no updates, no
             decay and no optimizer state.
     """
@@ -95,13 +102,22 @@ def make_optimizer(
     else:
         parts.append(optax.scale_by_adam())
         parts.append(optax.add_decayed_weights(config.weight_decay, mask))
-    parts.append(optax.scale_by_learning_rate(schedule))
+    parts.append(scale_by_given_rate())
     if config.backbone_factor != 1:
         parts.append(optax.masked(optax.scale(config.backbone_factor), backbone_only))
     labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable)
     return optax.multi_transform(
         {"train": optax.chain(*parts), "freeze": optax.set_to_zero()}, labels
     )
+
+
+def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
+    """Multiplies by -learning_rate, which `update` takes as a keyword."""
+
+    def update(updates, state, params=None, *, learning_rate, **unused):
+        return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
 def update_average(average: Params, params: Params, step: jax.Array, decay: float) -> Params:

@@ -92,15 +92,15 @@ def _replay_to(
     with contextlib.closing(
         prefetch_to_device(batches.iterate(first), lambda host: host.batch, mesh)
     ) as stream:
-        for _ in range(first, step - 1):
-            state, _ = setup.step_fn(state, next(stream), setup.focal)
+        for done in range(first, step - 1):
+            state, _ = setup.step_fn(state, next(stream), setup.focal, setup.schedule(done))
         batch = next(stream)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
     split_loss = jax.jit(
         functools.partial(loss_by_level_and_image, model=model, config=config, mesh=mesh)
     )
     parts = fetch(split_loss(state, batch))
-    _, metrics = setup.step_fn(state, batch, setup.focal)
+    _, metrics = setup.step_fn(state, batch, setup.focal, setup.schedule(step - 1))
     return parts, {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 

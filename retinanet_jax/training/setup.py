@@ -1,8 +1,8 @@
 """Compiled functions and first state of a run.
 
 A compiled step belongs to its function object: building the same function again compiles again.
-The seed and the focusing parameters are arguments of the compiled functions (step.FocalParams), so
-that a sweep over gamma, alpha and seeds compiles once.
+The seed, the focusing parameters (step.FocalParams) and the learning rate are arguments of the
+compiled functions, so that a sweep over them compiles once.
 """
 
 import dataclasses
@@ -14,16 +14,22 @@ import jax
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from retinanet_jax.config.sections import OptimizerConfig
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.initialization import Drawn, Initializer
 from retinanet_jax.core.retinanet import build_model, trainable_mask
-from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.predict import PredictFn, make_predict_fn
 from retinanet_jax.runtime.mesh import replicated, state_sharding
-from retinanet_jax.training.optimizer import Schedule, make_optimizer, make_schedule
+from retinanet_jax.training.optimizer import (
+    SCHEDULE_FIELDS,
+    Schedule,
+    make_optimizer,
+    make_schedule,
+)
 from retinanet_jax.training.step import (
     FocalParams,
+    StepFn,
     TrainState,
     create_state,
     focal_params,
@@ -47,26 +53,19 @@ class CompiledFunctions(NamedTuple):
     init_fn: Callable[[int], Variables]
     first_state_fn: Callable[[int | Variables], TrainState]
     state_shapes: TrainState
-    step_fn: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    step_fn: StepFn
     predict_fn: PredictFn
 
 
-def compile_functions(
-    config: Config, num_classes: int, mesh: Mesh, schedule: Schedule | None = None
-) -> CompiledFunctions:
-    """The functions for a config; they do not depend on its seed and focusing parameters.
-
-    `schedule` replaces that of config.optimizer.
-    """
+def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledFunctions:
+    """The functions for a config; they depend on its `compilation_key` alone."""
     config = compilation_key(config)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
     initializer = Initializer(model)
-    if schedule is None:
-        schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
     # Traced once, for its shapes and for the first state.
     init = jax.jit(initializer.variables)
     trainable = trainable_mask(jax.eval_shape(init, initializer.shapes())["params"], config.model)
-    optimizer = make_optimizer(config.optimizer, schedule, trainable)
+    optimizer = make_optimizer(config.optimizer, trainable)
 
     def first_state(start: Drawn | Variables) -> TrainState:
         return create_state(
@@ -86,7 +85,7 @@ def compile_functions(
             initializer.draw(start) if isinstance(start, int) else start
         ),
         state_shapes=jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
-        step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
+        step_fn=make_train_step(model, optimizer, config, mesh, sharding),
         predict_fn=make_predict_fn(model, config, mesh),
     )
 
@@ -99,7 +98,9 @@ def compilation_key(config: Config) -> Config:
     config to use instead.
     """
     loss = dataclasses.replace(config.loss, gamma=1.0, alpha=None, star_beta=0.0)
-    return dataclasses.replace(config, seed=0, loss=loss)
+    constants = {field: getattr(OptimizerConfig, field) for field in SCHEDULE_FIELDS}
+    optimizer = dataclasses.replace(config.optimizer, **constants)
+    return dataclasses.replace(config, seed=0, loss=loss, optimizer=optimizer)
 
 
 def init_variables(model: nn.Module, seed: int) -> Variables:
@@ -118,11 +119,12 @@ def jit_once(function: Callable, **options: Any) -> Callable:
 
 
 class TrainingSetup(NamedTuple):
-    """What the loop starts from: the compiled functions and the first state."""
+    """What the loop starts from: the compiled functions, their arguments and the first state."""
 
-    step_fn: Callable[[TrainState, Batch, FocalParams], tuple[TrainState, dict[str, ArrayLike]]]
+    step_fn: StepFn
     predict_fn: PredictFn
     focal: FocalParams
+    schedule: Schedule
     state: TrainState  # or its shapes, if it will be restored
 
 
@@ -153,6 +155,7 @@ def make_setup(
         step_fn=functions.step_fn,
         predict_fn=functions.predict_fn,
         focal=jax.device_put(focal_params(config.loss), replicated(mesh)),
+        schedule=make_schedule(config.optimizer, config.train.batch_size, config.train.steps),
         state=state,
     )
 

@@ -99,29 +99,36 @@ def focal_params(config: LossConfig) -> FocalParams:
     return FocalParams(jnp.float32(config.gamma), alpha, jnp.float32(config.star_beta))
 
 
+StepFn = Callable[
+    [TrainState, Batch, FocalParams, jax.typing.ArrayLike],
+    tuple[TrainState, dict[str, jax.Array]],
+]
+"""`train_step` for a run: from state, batch, focusing parameters and learning rate."""
+
+
 def train_step(
     state: TrainState,
     batch: Batch,
     focal: FocalParams,
+    learning_rate: jax.Array,
     *,
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    schedule: Callable[[jax.Array], jax.Array],
+    optimizer: optax.GradientTransformationExtraArgs,
     config: Config,
     mesh: Mesh,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of the model on one batch.
 
     If the loss or the gradient is not finite, the update is skipped: parameters, statistics and
-    averages keep their values; step counters, and so the schedule, still advance.
+    averages keep their values; counters of steps still advance.
 
     Args:
         state: before the update.
         batch: b images with their boxes, over all devices.
         focal: parameters of the class loss (paper, section 3 and appendix A).
+        learning_rate: of this update, from `make_schedule`; a float32 scalar.
         model: from `build_model`.
         optimizer: from `make_optimizer`.
-        schedule: learning rate by step, for the metrics; the optimizer applies it.
         config: sections loss, matching, anchors, optimizer and model.remat are read.
         mesh: of the devices that hold the batch and the state.
 
@@ -160,7 +167,9 @@ def train_step(
     losses, batch_stats, gradients = accumulate_gradients(
         loss_fn, whole, (batch, targets, divisor), config.optimizer.accumulate_steps
     )
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(
+        gradients, state.opt_state, state.params, learning_rate=learning_rate
+    )
     params = optax.apply_updates(state.params, updates)
     average = state.average
     if average is not None:
@@ -176,7 +185,7 @@ def train_step(
         "positives": losses.num_positives / batch.images.shape[0],
         "gradient_norm": norm,
         **{f"gradient_norm/{name}": value for name, value in norms.items()},
-        "learning_rate": schedule(state.step),
+        "learning_rate": learning_rate,
         "skipped": 1.0 - finite,
     }
     updated = TrainState(state.step + 1, params, batch_stats, opt_state, average, positives)
@@ -194,21 +203,18 @@ def keep_finite(finite: jax.Array, updated: TrainState, state: TrainState) -> Tr
 
 def make_train_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    schedule: Callable[[jax.Array], jax.Array],
+    optimizer: optax.GradientTransformationExtraArgs,
     config: Config,
     mesh: Mesh,
     sharding: TrainState,
-) -> Callable[[TrainState, Batch, FocalParams], tuple[TrainState, dict[str, jax.Array]]]:
+) -> StepFn:
     """`train_step` compiled for a mesh; it donates its input state.
 
     The batch is split over the mesh's data axis, the state according to `sharding` (from
     `mesh.state_sharding`). The compiler sums losses, gradients and batch statistics over the
     devices, so the results do not depend on their number. One compilation per canvas.
     """
-    step = functools.partial(
-        train_step, model=model, optimizer=optimizer, schedule=schedule, config=config, mesh=mesh
-    )
+    step = functools.partial(train_step, model=model, optimizer=optimizer, config=config, mesh=mesh)
     return jax.jit(step, donate_argnums=0, out_shardings=(sharding, replicated(mesh)))
 
 

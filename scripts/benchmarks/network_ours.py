@@ -64,7 +64,7 @@ def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], 
 
     def step() -> dict[str, jax.Array]:
         nonlocal state
-        state, metrics = setup.step_fn(state, batch, setup.focal)
+        state, metrics = setup.step_fn(state, batch, setup.focal, setup.schedule(0))
         return metrics
 
     return {"": step}
