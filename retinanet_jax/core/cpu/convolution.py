@@ -21,6 +21,9 @@ from retinanet_jax.core.cpu.winograd import winograd_convolve
 
 Function = Callable[[Array, Array], Array]
 
+# Equal functions are one object, so that JAX traces each of them once per shape and not per layer.
+_partial = functools.cache(functools.partial)
+
 # Below these sizes, Winograd's transforms cost more than the multiplications that they save.
 LEAST_CHANNELS, LEAST_TILES = 128, 64
 
@@ -48,17 +51,17 @@ def convolve(
         x.dtype. Otherwise the result has x.dtype.
     """
     precision = None if precision == "default" else precision  # None: JAX's own default
-    plain = functools.partial(_plain, stride=stride, groups=groups, precision=precision)
+    plain = _partial(_plain, stride=stride, groups=groups, precision=precision)
     if float32_result and x.dtype != jnp.float32:
         return _with_float32_result(x, kernel, plain)
     known = all(isinstance(size, int) for size in x.shape)  # no symbolic shapes of jax.export
     if not known or x.size == 0 or x.dtype != jnp.float32 or groups > 1:
         return plain(x, kernel)
     if kernel.shape[0] == 1:
-        return _by_platform(x, kernel, functools.partial(_matrix_product, stride=stride), plain)
+        return _by_platform(x, kernel, _partial(_matrix_product, stride=stride), plain)
     if kernel.shape[0] == 3 and stride == 1 and _winograd_pays(x.shape, kernel.shape):
         return _by_platform(x, kernel, winograd_convolve, plain)
-    return _by_platform(x, kernel, functools.partial(direct_convolve, stride=stride), plain)
+    return _by_platform(x, kernel, _partial(direct_convolve, stride=stride), plain)
 
 
 def _winograd_pays(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
@@ -130,12 +133,14 @@ def _forward(
 def _backward(
     on_cpu: Function, elsewhere: Function, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
-    def gradients(function: Function) -> Callable[..., tuple[Array, Array]]:
-        return lambda x, kernel, gradient: jax.vjp(function, x, kernel)[1](gradient)
-
     return lax.platform_dependent(
-        *saved, gradient, cpu=gradients(on_cpu), default=gradients(elsewhere)
+        *saved, gradient, cpu=_gradients_of(on_cpu), default=_gradients_of(elsewhere)
     )
+
+
+@functools.cache
+def _gradients_of(function: Function) -> Callable[..., tuple[Array, Array]]:
+    return lambda x, kernel, gradient: jax.vjp(function, x, kernel)[1](gradient)
 
 
 # Differentiating platform_dependent itself would save, on each platform, the residuals of all.
