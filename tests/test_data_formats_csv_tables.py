@@ -68,7 +68,7 @@ def test_one_column_with_a_box_and_none_with_a_class_are_read(folder):
     (root / "classes.txt").write_text("wheat head\n", encoding="utf-8")
     assert [name for name, *_ in objects(root)] == ["wheat head"] * 2
     (root / "train.csv").write_text('image_id,bbox,label\na,"3 4 20",x\n', encoding="utf-8")
-    with pytest.raises(DataError, match="line 2.*the box is '?3 4 20"):
+    with pytest.raises(DataError, match=r"line 2.*the box is '?3 4 20"):
         objects(root)
 
 

@@ -1,10 +1,10 @@
 """Tables of boxes: CSV files with a row for each object.
 
-Read are tables with a header that has the image's file, the class and the box in the usual names;
-and tables without one as keras-retinanet, AutoML and makesense.ai write them. A table without a
-column of classes has one class: that of classes.txt, or `object`. A single column `bbox` has x, y, width and height, as on Kaggle.
-Boxes are pixels, save in tables of Open Images and AutoML, whose boxes are shares of the image's
-size. The delimiter is a comma, a semicolon or a tab.
+A table has a header with the usual names of the columns for file, class and box, or is one of those
+without a header that keras-retinanet, AutoML and makesense.ai write. Without a column of classes
+all objects are of one class: that of classes.txt, or `object`. A single column `bbox` has x, y,
+width and height, as on Kaggle. Boxes are pixels, except in tables of Open Images and AutoML, whose
+boxes are shares of the image's size. The delimiter is a comma, a semicolon or a tab.
 """
 
 import functools
