@@ -3,7 +3,7 @@
     retinanet-jax weights
     retinanet-jax weights resnet50
 
-Names stand wherever weights are expected: --model=torchvision/retinanet_resnet50_fpn_v2 in detect,
+A name works wherever weights are expected: --model=torchvision/retinanet_resnet50_fpn_v2 in detect,
 serve, evaluate and export, --config.model.pretrained=timm/resnet50.a1_in1k in train. The size is
 what the project publishes, '-' where it publishes none. 'hash' says whether the file's SHA-256 is
 known (its first eight digits); other files are checked by their format alone.
