@@ -139,6 +139,11 @@ def _wanted(split: str, names: SplitNames, data_config: Any, layout: Layout, roo
     elif (found := find_split(split, layout.splits)) is not None:
         return Wanted(found)
     fix = f"take one of {', '.join(layout.splits)}"
+    if split == train and len(layout.splits) > 1:
+        first, *others = layout.splits
+        mixed = ", ".join(f"'folder:{root}:{name}'" for name in others)
+        fix += f"; all of them are --config.data.train_split={first}"
+        fix += f' --config.data.mix="({mixed},)"'
     if names.evaluation is None and split == evaluation:
         fix += ", or set data.val_share=0.1 and data.eval_split=auto to hold some images out"
     raise DataError("split", root, "", f"has no split {split!r}", fix)
