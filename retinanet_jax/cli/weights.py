@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.weights.locations import cached_path, default_cache_dir
     from retinanet_jax.weights.public_weights import PUBLIC_WEIGHTS
 
+    cache = default_cache_dir() / "weights"
     parts = [part.lower() for part in arguments.filter]
     found = [w for w in PUBLIC_WEIGHTS.values() if all(part in w.name.lower() for part in parts)]
     if not found:
@@ -38,4 +39,4 @@ def run(arguments: argparse.Namespace) -> None:
             cached = "yes" if cached_path(weights).is_file() else ""
             row = f"  {weights.name:54} {size:>6}  {weights.license:13} {known:5} {cached}"
             print(row.rstrip())
-    print(f"cache: {default_cache_dir() / 'weights'}")
+    print(f"cache: {cache}")
