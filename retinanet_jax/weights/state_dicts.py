@@ -1,4 +1,4 @@
-"""State dicts in the forms that occur: nested, prefixed, with a moving average beside the weights."""
+"""State dicts in the forms that occur: nested, prefixed, with a moving average beside them."""
 
 import re
 from collections.abc import Iterable, Mapping
