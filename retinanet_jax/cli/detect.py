@@ -1,4 +1,4 @@
-"""Detect objects in images, folders and videos; write them drawn, as COCO JSON and as CSV.
+"""Detect objects in images, folders and videos; write them drawn, as COCO JSON, CSV, YOLO or VOC.
 
     retinanet-jax detect photo.jpg --model=runs/shapes --out=found
     retinanet-jax detect photos/ clip.mp4 --model=runs/mine --out=found --threshold=0.5
@@ -10,6 +10,8 @@ writes to the folder --out:
     images/               each image and video with its boxes, in the folders of the originals
     detections.coco.json  a COCO dataset, with a score for each annotation
     detections.csv        file, class, score, x1, y1, x2, y2 in pixels; of a video, the frame from 0
+    yolo/, voc/           with --format=yolo,voc: a copy of the images with YOLO labels or Pascal
+                          VOC XML, to correct in an annotation tool or to train on
 
 Boxes are in pixels of the image as shown: turned as its EXIF orientation says. Of a workdir, the
 best checkpoint is used. The first image of each shape takes longer, since the network is compiled;
@@ -23,7 +25,8 @@ from pathlib import Path
 
 from retinanet_jax.cli.model_arguments import add_model_arguments, read_model
 
-FORMATS = ("images", "coco", "csv")
+FORMATS = ("images", "coco", "csv", "yolo", "voc")
+DEFAULT_FORMATS = FORMATS[:3]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="most detections of an image; default: the model's, mostly 100",
     )
-    add("--format", type=_formats, default=FORMATS, help="default: images,coco,csv")
+    add(
+        "--format",
+        type=_formats,
+        default=DEFAULT_FORMATS,
+        help="default: images,coco,csv; also yolo and voc",
+    )
     add("--flip", action="store_true", help="also detect in the mirrored image, and merge")
     add("--scales", type=numbers, default=(1.0,), help="sizes to detect at, and merge: 1,1.5")
     add("--tile", type=int, help="also detect in square tiles of so many pixels, and merge: 640")
@@ -57,14 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Loads the model and detects."""
+    from retinanet_jax.cli.dataset_outputs import check_new
     from retinanet_jax.cli.detect_files import Job, detect
     from retinanet_jax.cli.inputs import find_inputs
     from retinanet_jax.cli.outputs import check_writable
     from retinanet_jax.runtime.compilation_cache import keep_compilations
 
     out = arguments.out.expanduser()
-    inputs = find_inputs(arguments.inputs, without=out / "images")
+    inputs = find_inputs(arguments.inputs, *(out / name for name in ("images", "yolo", "voc")))
     check_writable(out)
+    check_new(out, arguments.format)
     detector = make_detector(arguments)
     keep_compilations(detector.config.data.cache_dir)
     job = Job(

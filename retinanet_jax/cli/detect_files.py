@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from retinanet_jax.cli.inputs import Inputs, drawn_paths
-from retinanet_jax.cli.outputs import WRITERS, writing_to
+from retinanet_jax.cli.dataset_outputs import DATASET_WRITERS, DatasetWriter
+from retinanet_jax.cli.inputs import Inputs, common_folder, drawn_paths
+from retinanet_jax.cli.outputs import WRITERS, DetectionFile, writing_to
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.prefetch import thread_count
 from retinanet_jax.data.pipeline.read_ahead import read_ahead
+from retinanet_jax.data.records import Categories
 from retinanet_jax.data.video import Video, VideoWriter
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.label_fonts import missing_letters, missing_letters_note
@@ -23,7 +25,7 @@ from retinanet_jax.inference.results import ImageDetections
 class Job(NamedTuple):
     """Inputs and outputs.
 
-    formats: of 'images', 'coco' and 'csv'.
+    formats: of 'images', 'coco', 'csv', 'yolo' and 'voc'.
     options: keyword arguments of Detector.stream.
     """
 
@@ -54,8 +56,7 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
     counts, objects = collections.Counter(), collections.Counter()
     with contextlib.ExitStack() as stack:
         stack.enter_context(writing_to(job.out))
-        names = [name for name in job.formats if name in WRITERS]
-        writers = [stack.enter_context(WRITERS[n](job.out, detector.categories)) for n in names]
+        writers = [stack.enter_context(w) for w in _writers(job, detector.categories)]
         total = len(images) + sum(video.length for video in opened)
         bar = stack.enter_context(tqdm(total=total, unit="image", disable=None))
 
@@ -76,6 +77,16 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
     if targets and (missing := missing_letters(detector.categories.names)):
         print(missing_letters_note(missing, "names with them are drawn as `class N`"))
     return failed
+
+
+def _writers(job: Job, categories: Categories) -> list[DetectionFile | DatasetWriter]:
+    root = common_folder([*job.inputs.images, *job.inputs.videos])
+    files = [WRITERS[name](job.out, categories) for name in job.formats if name in WRITERS]
+    return files + [
+        DATASET_WRITERS[name](job.out / name, categories, root)
+        for name in job.formats
+        if name in DATASET_WRITERS
+    ]
 
 
 def _images(

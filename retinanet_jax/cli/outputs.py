@@ -44,7 +44,7 @@ def writing_to(place: Path) -> Iterator[None]:
         raise DataError("output", place, "", what, fix) from error
 
 
-class _DetectionFile:
+class DetectionFile:
     """A file that is written as detections come in; a context.
 
     After another error, the file has the detections before it. When writing fails, because the disk
@@ -78,7 +78,7 @@ class _DetectionFile:
         pass
 
 
-class CsvWriter(_DetectionFile):
+class CsvWriter(DetectionFile):
     """DIR/detections.csv: a line per detection; `frame` is empty for images."""
 
     def __init__(self, folder: Path, categories: Categories):
@@ -96,7 +96,7 @@ class CsvWriter(_DetectionFile):
             self._rows.writerow(of | row | texts | {"score": f"{row['score']:.4f}"})
 
 
-class CocoWriter(_DetectionFile):
+class CocoWriter(DetectionFile):
     """DIR/detections.coco.json: a COCO dataset whose annotations have a `score`.
 
     Like `instances_*.json` it has images, annotations and categories, so that annotation tools open

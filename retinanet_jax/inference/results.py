@@ -13,6 +13,7 @@ from PIL import Image
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, read_image
 from retinanet_jax.data.records import Categories
+from retinanet_jax.inference.annotation_files import voc_xml, yolo_labels
 from retinanet_jax.inference.drawing import draw_boxes
 from retinanet_jax.inference.selection import labels_of
 from retinanet_jax.metrics.coco import to_coco_results
@@ -125,6 +126,14 @@ class ImageDetections:
         """COCO's results format, one dict per detection, with the category ids of the dataset."""
         parts = self.boxes, self.scores, self.labels
         return to_coco_results(image_id, *parts, self.categories)
+
+    def to_yolo(self) -> str:
+        """The text of a YOLO label file; see annotation_files.yolo_labels."""
+        return yolo_labels(self.boxes, self.labels, self.size)
+
+    def to_voc(self, file_name: str) -> str:
+        """The Pascal VOC XML of the image file of that name; see annotation_files.voc_xml."""
+        return voc_xml(self.boxes, self.names, self.size, file_name)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict per detection: class, score, x1, y1, x2, y2."""
