@@ -95,7 +95,7 @@ def test_every_epoch_has_every_image_once(images, batch_size, seed):
     plan = order.TrainOrder(Images(images), batch_size, seed, SMALL)
     steps = -(-3 * images // batch_size)
     stream = [row for step in range(steps) for row in plan(step).indices]
-    epochs = [row for step in range(steps) for row in plan(step).epochs]
+    epochs = [row for step in range(steps) for row in plan(step).repeats]
     for epoch in range(3):
         members = [i for i, e in zip(stream, epochs, strict=True) if e == epoch]
         assert sorted(members) == list(range(images))
@@ -126,7 +126,7 @@ def test_batches_of_a_window_come_in_an_order_of_the_seed():
 
     def places(seed: int) -> list[int]:
         plan = order.TrainOrder(Images(64, [(40, 40)]), 2, seed, square)
-        grouped = plan._shuffled(0).reshape(-1, 2).tolist()
+        grouped = plan._shuffled(0)[0].reshape(-1, 2).tolist()
         return [grouped.index(plan(step).indices) for step in range(32)]
 
     ours, others = places(5), places(6)

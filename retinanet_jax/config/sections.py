@@ -66,6 +66,9 @@ class DataConfig:
         mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
             a `name`; their images come N times an epoch, their categories are found by name among
             those of train_split (see data/mix.py).
+        repeat_threshold: t of repeat-factor sampling (LVIS, arXiv 1908.03195): training images of
+            a class that less than this share of the images has come more often, sqrt(t / share)
+            times an epoch. LVIS: 0.001. 'none': each image once.
         on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
             out, and says which and how many, at the start and at the end.
     """
@@ -81,6 +84,7 @@ class DataConfig:
     annotations: str = ""
     classes: tuple[str, ...] = ()
     mix: tuple[str, ...] = ()
+    repeat_threshold: float | None = None
     on_error: str = "strict"
     shapes: ShapesConfig = ShapesConfig()
 
@@ -92,6 +96,12 @@ class DataConfig:
             raise ValueError(f"data.val_share: {self.val_share} must be between 0 and 0.5")
         for text in self.mix:
             parse_part(text)
+        _above_zero_or_none(self, "data", "repeat_threshold")
+        if self.repeat_threshold is not None and self.repeat_threshold > 1:
+            raise ValueError(
+                f"data.repeat_threshold: {self.repeat_threshold} must be a share of the images, "
+                "at most 1, such as 0.01"
+            )
         if self.annotations and self.name.startswith(("voc", "shapes")):
             raise ValueError(
                 f"data.annotations: not supported for {self.name}, which is evaluated on its own "

@@ -69,7 +69,7 @@ def learning_rate_test(
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
     dataset = load_training_set(config.data)
     check_has_objects(dataset)
-    config, _ = with_run_length(config, len(dataset.source))
+    config, _ = with_run_length(config, dataset.epoch_size)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
     # The rate of a batch of this size, by the rate in the config.
     scaling = scaled_learning_rate(config.optimizer, config.train.batch_size)

@@ -47,7 +47,7 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     mesh = make_mesh()
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
     dataset = load_training_set(config.data)
-    config, _ = with_run_length(config, len(dataset.source))
+    config, _ = with_run_length(config, dataset.epoch_size)
     if not 1 <= step <= config.train.steps:
         raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
     log_message = print if jax.process_index() == 0 else lambda text: None

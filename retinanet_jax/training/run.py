@@ -83,7 +83,7 @@ def train_and_evaluate(
         preemption = stack.enter_context(Preemption())
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
-        config, length = with_run_length(config, len(train_set.source))
+        config, length = with_run_length(config, train_set.epoch_size)
         watchdog = stack.enter_context(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )

@@ -1,8 +1,8 @@
 """From a dataset to batches of fixed shape: the order of examples and their transforms.
 
-The step is the whole state of the training data: an example is a pure function of (seed, epoch,
-index) and a batch of (seed, step), so that resuming is a number and several processes cut their
-rows out of the same global batch.
+The step is the whole state of the training data: an example is a pure function of (seed, index, how
+often the image has come before) and a batch of (seed, step), so that resuming is a number and
+several processes cut their rows out of the same global batch.
 """
 
 import sys
@@ -13,6 +13,7 @@ from retinanet_jax.data.pipeline import transforms
 from retinanet_jax.data.pipeline.augmentation import AugmentationConfig, augment, with_largest_scale
 from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, padding_batch
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, canvases, eval_size
+from retinanet_jax.data.pipeline.epochs import RepeatedEpochs
 from retinanet_jax.data.pipeline.order import TrainOrder, eval_order
 from retinanet_jax.data.pipeline.prefetch import Batches, ExampleError, HasSource, Read
 
@@ -42,8 +43,8 @@ def train_batches(
 ) -> Batches:
     """Augmented batches without end: `batches[step]` is a pure function of (seed, step).
 
-    Each epoch has its own order and every image exactly once; the batch in which one epoch ends and
-    the next begins has images of both.
+    Each epoch has its own order and every image once, or as often as `dataset.repeats` has it; the
+    batch in which one epoch ends and the next begins has images of both.
 
     Args:
       dataset: see HasSource.
@@ -62,10 +63,12 @@ def train_batches(
         raise ValueError(f"train_batches: seed {seed} is negative")
     _check_rows(batch_size, settings)
     settings = with_largest_scale(settings, augmentation)
-    order = TrainOrder(dataset.source, batch_size, seed, settings)
+    repeats = getattr(dataset, "repeats", None)
+    epochs = None if repeats is None else RepeatedEpochs(repeats, seed)
+    order = TrainOrder(dataset.source, batch_size, seed, settings, epochs)
 
-    def prepare(read: Read, index: int, epoch: int) -> Example:
-        key = (seed, _EXAMPLES_KEY, epoch, index)
+    def prepare(read: Read, index: int, repeat: int) -> Example:
+        key = (seed, _EXAMPLES_KEY, repeat, index)
         return augment(read, index, len(dataset.source), key, settings, augmentation)
 
     def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
@@ -88,7 +91,7 @@ def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfi
     _check_rows(batch_size, settings)
     plans = eval_order(dataset.source, batch_size, settings)
 
-    def prepare(read: Read, index: int, epoch: int) -> Example:
+    def prepare(read: Read, index: int, repeat: int) -> Example:
         return fit(read(index), settings)
 
     def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
