@@ -172,6 +172,28 @@ def test_a_canvas_holds_all_that_its_images_may_become(sizes, batch_size, sides)
             assert (np.array(batch.canvas) >= bound).all() and (np.array(bound) >= fitted).all()
 
 
+def test_the_last_epochs_have_neither_mosaic_nor_mixup():
+    """30 images in batches of 4 and 30 steps, four epochs: from step 19 on, the last 1.5 epochs."""
+    mixing = dataclasses.replace(ALL_ON, mosaic=1.0, mixup=0.5, close_mosaic=1.5)
+    options = {"batch_size": 4, "seed": 5, "settings": SMALL, "total_steps": 30}
+    closing, single, always = (
+        train_batches(dataset(Images(30)), augmentation=augmentation, **options)
+        for augmentation in (
+            mixing,
+            dataclasses.replace(mixing, mosaic=0.0, mixup=0.0),
+            dataclasses.replace(mixing, close_mosaic=0.0),
+        )
+    )
+    for step in range(30):
+        wanted = always if step < 19 else single
+        assert_equal([closing[step]], [wanted[step]])
+        assert not np.array_equal(always[step].batch.images, single[step].batch.images)
+    endless = train_batches(
+        dataset(Images(30)), augmentation=mixing, **options | {"total_steps": None}
+    )
+    assert_equal([endless[29]], [always[29]])
+
+
 def test_nearly_all_batches_have_a_small_canvas_and_none_loses_its_image():
     plan = order.TrainOrder(Images(2000, [(48, 80), (80, 48)]), 8, 0, SMALL)
     chosen = [plan(step).canvas for step in range(250)]

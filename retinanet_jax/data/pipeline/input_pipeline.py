@@ -5,6 +5,7 @@ often the image has come before) and a batch of (seed, step), so that resuming i
 several processes cut their rows out of the same global batch.
 """
 
+import math
 import sys
 
 import numpy as np
@@ -39,6 +40,7 @@ def train_batches(
     seed: int,
     settings: PipelineConfig,
     augmentation: AugmentationConfig,
+    total_steps: int | None = None,
     dropped: DroppedBoxes | None = None,
 ) -> Batches:
     """Augmented batches without end: `batches[step]` is a pure function of (seed, step).
@@ -52,6 +54,7 @@ def train_batches(
       seed: 0 or more.
       settings: all of it is used but eval_resizing and eval_canvas.
       augmentation: its flips and colours are drawn here, for augment.augment_on_device to do.
+      total_steps: of the run, for augmentation.close_mosaic; None: no end.
       dropped: where boxes that max_boxes leaves out are counted.
 
     Raises:
@@ -67,9 +70,16 @@ def train_batches(
     epochs = None if repeats is None else RepeatedEpochs(repeats, seed)
     order = TrainOrder(dataset.source, batch_size, seed, settings, epochs)
 
-    def prepare(read: Read, index: int, repeat: int) -> Example:
+    count, single = len(dataset.source), augmentation.of_single_images()
+    epoch = count if repeats is None else repeats.sum()
+    closing = math.inf
+    if total_steps is not None:
+        closing = total_steps - augmentation.close_mosaic * epoch / batch_size
+
+    def prepare(read: Read, index: int, repeat: int, step: int) -> Example:
         key = (seed, _EXAMPLES_KEY, repeat, index)
-        return augment(read, index, len(dataset.source), key, settings, augmentation)
+        config = augmentation if step < closing else single
+        return augment(read, index, count, key, settings, config)
 
     def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
         marks = {"flips": augmentation.flip, "colors": augmentation.changes_colors()}
@@ -91,7 +101,7 @@ def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfi
     _check_rows(batch_size, settings)
     plans = eval_order(dataset.source, batch_size, settings)
 
-    def prepare(read: Read, index: int, repeat: int) -> Example:
+    def prepare(read: Read, index: int, repeat: int, step: int) -> Example:
         return fit(read(index), settings)
 
     def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
