@@ -4,8 +4,9 @@
 written in `save_and_evaluate` below, by runtime/checkpoints.py, and evaluated there.
 
 The workdir then holds config.json, checkpoints/, best/, metrics.jsonl, tensorboard/, images/,
-detections.json (COCO results format), results.json and data_notes.txt (what was skipped or changed
-in the data). docs/reliability.md lists what can fail, and what is lost then.
+detections.json (COCO results format), results.json, data_notes.txt (what was skipped or changed in
+the data), and learning_rate.json with config.optimizer.learning_rate='auto'. docs/reliability.md
+lists what can fail, and what is lost then.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ from retinanet_jax.runtime.preemption import Preempted, Preemption
 from retinanet_jax.runtime.processes import check_same, from_first, to_first
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import check_shared, disk_errors, locked, write_whole
+from retinanet_jax.training.auto_batch_size import with_batch_size
+from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
 from retinanet_jax.training.evaluation import Evaluation, evaluate, score, subsample
@@ -72,9 +75,7 @@ def train_and_evaluate(
         Preempted: stopped by a signal; the state reached is saved.
     """
     workdir, cache, mesh = Path(workdir), cache or RunCache(), make_mesh()
-    parts = config.optimizer.accumulate_steps
-    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size", parts)
-    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
+    check_batch_sizes(config, mesh)
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(locked(workdir))
@@ -83,7 +84,10 @@ def train_and_evaluate(
         preemption = stack.enter_context(Preemption())
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
+        classes = train_set.categories.num_classes
+        config = with_batch_size(config, classes, mesh, print_first, workdir)
         config, length = with_run_length(config, train_set.epoch_size)
+        config = with_learning_rate(config, train_set, workdir, print_first)
         watchdog = stack.enter_context(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
@@ -100,7 +104,7 @@ def train_and_evaluate(
         if log.active:
             write_whole(workdir / "config.json", to_json(config))
             log.config(dataclasses.asdict(config))
-        functions = cache.functions(config, train_set.categories.num_classes, mesh)
+        functions = cache.functions(config, classes, mesh)
         # In a thread: compiling, or reading the compilation cache, leaves Python idle.
         thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="coverage"))
         coverage = thread.submit(check_coverage, train_set, config) if log.active else None
@@ -137,6 +141,20 @@ def train_and_evaluate(
         found = run.stopped or evaluate_at_end(run, last, state)
         write_data_notes(run, train_set, dropped)
         return found
+
+
+def check_batch_sizes(config: Config, mesh: Mesh) -> None:
+    """Raises ConfigError where a batch does not divide over the devices."""
+    if config.train.batch_size != "auto":
+        parts = config.optimizer.accumulate_steps
+        check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size", parts)
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
+
+
+def print_first(message: str) -> None:
+    """Prints a message, before the log of the run is open, on the first process alone."""
+    if jax.process_index() == 0:
+        print(message, flush=True)
 
 
 @dataclasses.dataclass
