@@ -34,7 +34,9 @@ def run_test(monkeypatch):
 
         def setup(config, categories, mesh, log, step_fn):
             focal = FocalParams(jnp.float32(2), None)
-            return TrainingSetup(step_fn, lambda *_: None, focal, TrainState(0, {}, {}, {}))
+            return TrainingSetup(
+                step_fn, lambda *_: None, lambda *_: None, focal, TrainState(0, {}, {}, {})
+            )
 
         monkeypatch.setattr(tested, "compile_functions", compiled)
         monkeypatch.setattr(tested, "make_setup", setup)

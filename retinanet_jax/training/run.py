@@ -11,6 +11,7 @@ lists what can fail, and what is lost then.
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,6 @@ from retinanet_jax.config.settings import Config, check_batch_size, to_json
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.data.records import Categories
-from retinanet_jax.inference.predict import PredictFn
 from retinanet_jax.runtime.best_checkpoint import best_step, keep_best
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh
@@ -48,6 +48,7 @@ from retinanet_jax.training.run_log import RunLog, log_lines
 from retinanet_jax.training.setup import RunCache, make_setup
 from retinanet_jax.training.start_log import log_start
 from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.validation_loss import MeasuredPrediction
 from retinanet_jax.training.workdir_evaluation import evaluate_and_log
 
 
@@ -124,7 +125,7 @@ def train_and_evaluate(
             categories=train_set.categories,
             eval_set=eval_set,
             mesh=mesh,
-            predict_fn=setup.predict_fn,
+            measured=functools.partial(MeasuredPrediction, setup.measure_fn, setup.focal),
             checkpoints=checkpoints,
             log=log,
             preemption=preemption,
@@ -161,6 +162,7 @@ def print_first(message: str) -> None:
 class Run:
     """The parts of a run that its checkpoints and evaluations need.
 
+    measured: makes the predict function of an evaluation.
     stopped: the evaluation that ended the run early (config.train.patience), once there is one.
     """
 
@@ -169,7 +171,7 @@ class Run:
     categories: Categories
     eval_set: Dataset
     mesh: Mesh
-    predict_fn: PredictFn
+    measured: Callable[[], MeasuredPrediction]
     checkpoints: Checkpoints
     log: RunLog
     preemption: Preemption
@@ -256,8 +258,9 @@ def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:
     if state.average is not None:
         last = {"params": state.params, "batch_stats": state.batch_stats}
         parts = run.eval_set, run.config, run.mesh
-        raw = evaluate(run.predict_fn, last, *parts, on_batch=run.on_batch).summary
-        run.log.scalars(step, "eval_raw", raw)
+        measured = run.measured()
+        raw = evaluate(measured, last, *parts, on_batch=run.on_batch).summary
+        run.log.scalars(step, "eval_raw", raw | measured.losses(run.config.loss))
         (metric, value), *_ = raw.items()
         if value is not None:
             run.log.message(
@@ -272,7 +275,7 @@ def evaluate_state(
 ) -> Evaluation:
     """Evaluates the state of a step, and writes the results into the workdir."""
     return evaluate_and_log(
-        run.predict_fn,
+        run.measured(),
         state.variables(),
         dataset,
         run.config,

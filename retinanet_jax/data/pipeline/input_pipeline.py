@@ -108,7 +108,7 @@ def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfi
         dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
         return padding_batch(canvas, settings.max_boxes, rows, dtype=dtype)
 
-    # Detections are scored against the annotations: that a batch holds fewer boxes costs nothing.
+    # Detections are scored against the annotations: fewer boxes in a batch change the loss alone.
     dropped, order = DroppedBoxes(warn=False), plans.__getitem__
     return Batches(dataset, order, prepare, begin, len(plans), batch_size, settings, dropped)
 
