@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from camera_server import camera
 from data_settings import data_settings
 from PIL import ExifTags, Image
 from pycocotools.coco import COCO
@@ -15,9 +16,10 @@ from small_detector import TALL, WIDE, small_detector
 from retinanet_jax.cli import app
 from retinanet_jax.cli import detect as detect_command
 from retinanet_jax.cli.inputs import drawn_paths, find_inputs
+from retinanet_jax.cli.outputs import CsvWriter
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.video import VideoWriter
+from retinanet_jax.data.video import Video, VideoWriter
 from retinanet_jax.runtime import compilation_cache as compilation
 
 
@@ -189,6 +191,42 @@ def test_mistakes_are_reported_in_a_line(detect, folder, tmp_path, arguments, sa
         given = [argument.replace(name, path) for argument in given]
     message = detect(*given)
     assert isinstance(message, str) and says in message and "\n" not in message
+
+
+def test_cameras_are_drawn_and_recorded(detect, network, tmp_path, capsys):
+    out = tmp_path / "out"
+    with camera() as address:
+        missing = address.replace("video", "none")
+        arguments = address, missing, f"--out={out}", "--threshold=0.1", "--frames=7"
+        assert detect(*arguments, "--format=images,csv,yolo") == 3
+        printed = capsys.readouterr()
+        assert "7 frames: " in printed.out and f"{missing}: cannot be opened" in printed.err
+        stream = network.stream(address, threshold=0.1)
+        assert [next(stream)[0] for _ in range(3)] == [0, 1, 2]
+        stream.close()
+    (drawn,) = (out / "images").iterdir()
+    assert drawn.name.startswith("http_127_0_0_1_") and len(list(Video(drawn))) == 7
+    with (out / "detections.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["file"] for row in rows} == {address}
+    assert {row["frame"] for row in rows} <= set(map(str, range(7)))
+    assert len(list((out / "yolo/images/train").iterdir())) == 7
+
+
+def test_ctrl_c_ends_a_camera_and_keeps_what_was_found(detect, tmp_path, capsys, monkeypatch):
+    out, add = tmp_path / "out", CsvWriter.add
+
+    def interrupted(self, file, found, frame=None):
+        add(self, file, found, frame)
+        if frame == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(CsvWriter, "add", interrupted)
+    with camera() as address:
+        assert detect(address, f"--out={out}", "--threshold=0.1", "--format=images,csv") == 0
+    assert "4 frames: " in capsys.readouterr().out
+    (drawn,) = (out / "images").iterdir()
+    assert len(list(Video(drawn))) == 5
 
 
 def test_unreadable_videos_are_listed(detect, tmp_path, capsys):

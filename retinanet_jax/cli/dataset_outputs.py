@@ -4,6 +4,7 @@ Annotation tools open them for correction, and `retinanet-jax train --data` read
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import read_image
 from retinanet_jax.data.images import exif_orientation, read_file
+from retinanet_jax.data.live_video import is_live
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.results import ImageDetections, save_image
 
@@ -61,18 +63,23 @@ class DatasetWriter:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def add(self, file: Path, found: ImageDetections, frame: int | None = None) -> None:
-        """Adds an image, or a frame (from 0) of a video, with its detections."""
-        inside = Path(os.path.abspath(file)).relative_to(self._root)
-        stem = self._free_stem("_".join(inside.with_suffix("").parts), frame)
-        image = self._images / (stem + _suffix(file, frame))
+    def add(self, file: Path | str, found: ImageDetections, frame: int | None = None) -> None:
+        """Adds an image, or a frame (from 0) of a video, a webcam or a URL, with its detections."""
+        stem = self._free_stem(self._stem(file), frame)
+        image = self._images / (stem + _suffix(Path(file), frame))
         try:
-            _save_upright(file, found, frame, image)
+            _save_upright(Path(file), found, frame, image)
             self._write_annotation(image, found)
         except OSError:  # such as a full disk: no half of a pair is left
             image.unlink(missing_ok=True)
             self._annotation(stem).unlink(missing_ok=True)
             raise
+
+    def _stem(self, file: Path | str) -> str:
+        if is_live(file):
+            return re.sub(r"\W+", "_", str(file))
+        inside = Path(os.path.abspath(file)).relative_to(self._root)
+        return "_".join(inside.with_suffix("").parts)
 
     def _free_stem(self, stem: str, frame: int | None) -> str:
         """The stem, or the first free one of STEM_2, STEM_3, ...; also where case is ignored."""

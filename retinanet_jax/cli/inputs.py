@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import files_below, is_image
+from retinanet_jax.data.live_video import is_live
 from retinanet_jax.data.video import is_video
 
 # Formats that a drawn image keeps; all others become PNG.
@@ -15,29 +16,34 @@ _KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class Inputs(NamedTuple):
-    """Distinct files, in the order in which they were named.
+    """Distinct inputs, in the order in which they were named.
 
     left_out: files of folders that are neither images nor videos.
+    live: numbers of webcams, and URLs.
     """
 
     images: list[Path]
     videos: list[Path]
     left_out: list[Path]
+    live: list[str]
 
 
 def find_inputs(named: Sequence[str], *without: Path) -> Inputs:
     """The named files, those in named folders, and those that match patterns.
 
     Args:
-      named: files, folders and patterns such as 'photos/**/*.jpg'. A file named itself counts as an
-        image unless it has the suffix of a video.
+      named: files, folders and patterns such as 'photos/**/*.jpg'; numbers of webcams and URLs. A
+        file named itself counts as an image unless it has the suffix of a video.
       without: folders that are skipped inside of other folders: the results of an earlier command.
 
     Raises:
       DataError: a name does not exist and is not a pattern that matches anything.
     """
-    inputs, seen = Inputs([], [], []), set()
+    inputs, seen = Inputs([], [], [], []), set()
     for name in named:
+        if is_live(name) and not Path(name).exists():
+            inputs.live.append(name)
+            continue
         for path, is_named in _files(name, without):
             if os.path.abspath(path) in seen:
                 continue

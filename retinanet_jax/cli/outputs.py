@@ -88,7 +88,7 @@ class CsvWriter(DetectionFile):
         self._rows = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         self._rows.writeheader()
 
-    def add(self, file: Path, found: ImageDetections, frame: int | None = None) -> None:
+    def add(self, file: Path | str, found: ImageDetections, frame: int | None = None) -> None:
         """Adds the detections of an image, or of a frame (from 0) of a video."""
         of = {"file": str(file)} if frame is None else {"file": str(file), "frame": frame}
         for row in found.to_rows():
@@ -112,7 +112,7 @@ class CocoWriter(DetectionFile):
         self._image_lines = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         file.write('{"annotations": [')
 
-    def add(self, file: Path, found: ImageDetections, frame: int | None = None) -> None:
+    def add(self, file: Path | str, found: ImageDetections, frame: int | None = None) -> None:
         """Adds the detections of an image, or of a frame (from 0) of a video."""
         self._images += 1
         height, width = found.size

@@ -15,9 +15,11 @@ from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, is_one_image
+from retinanet_jax.data.live_video import LiveVideo
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.data.records import Categories
+from retinanet_jax.data.video import Video
 from retinanet_jax.inference.forked_process import check_not_forked, is_forked
 from retinanet_jax.inference.hub import download_detector, is_hub_name, upload_detector
 from retinanet_jax.inference.predict import Trained, make_predict_fn, read_trained
@@ -217,7 +219,7 @@ class Detector:
 
     def stream(
         self,
-        source: str | Path | Iterable[ImageLike],
+        source: str | Path | int | Video | LiveVideo | Iterable[ImageLike],
         *,
         threshold: float | int | None = None,
         classes: Sequence[str] | None = None,
@@ -234,7 +236,8 @@ class Detector:
 
         Args:
             source: paths or images, from a list or a generator, which runs in another thread; or a
-                folder, with its subfolders; or a video.
+                folder, with its subfolders; a video; the number of a webcam; or a URL that OpenCV
+                reads, such as rtsp://HOST/PATH or http://HOST/video.mjpg.
             threshold: this and the other arguments as of a call.
             on_error: called with (item, DataError) for an image that cannot be read, and for a
                 video that ends early; the stream continues. None: the error is raised after the
