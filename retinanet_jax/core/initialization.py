@@ -65,7 +65,7 @@ class Drawn(NamedTuple):
     """What the initial variables of a model are made of."""
 
     seed: UInt32[ArrayLike, ""]
-    """Of initializers that are no KernelInit, as a backbone of one's own may have."""
+    """For initializers other than KernelInit, which a custom backbone may have."""
     kernels: tuple[Float32[ArrayLike, "..."], ...]
     """In the order in which the modules of the model are called."""
 
