@@ -1,4 +1,4 @@
-"""Initial values of the kernels: their distributions, and a way to draw all of them at once.
+"""Initial kernels: their distributions, and drawing all of them at once.
 
 In Flax's `init`, JAX draws each kernel by code of its own; compiling it took a fifth of the CPU
 time until the first step of a ResNet-50. `Initializer` draws from the same distributions with

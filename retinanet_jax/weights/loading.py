@@ -1,4 +1,4 @@
-"""Public checkpoints: the weights, and all that makes the project's detections of them."""
+"""Loads public checkpoints: weights, config and categories that give the project's detections."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Which columns of a table are the image, the class and the box: by header, or by first rows."""
+"""Finds the columns of image, class and box, by the header or the first rows."""
 
 import re
 from collections.abc import Iterable, Sequence
