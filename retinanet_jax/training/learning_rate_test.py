@@ -1,15 +1,18 @@
 """A range test of the learning rate (Smith 2017, arXiv 1506.01186, section 3.3)."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
+from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import for_this_process, make_mesh, prefetch_to_device
+from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.optimizer import scaled_learning_rate
 from retinanet_jax.training.run_checks import check_has_objects
@@ -40,6 +43,7 @@ class RangeTest(NamedTuple):
 def learning_rate_test(
     config: Config,
     *,
+    dataset: Dataset | None = None,
     steps: int = 100,
     lowest: float = 1e-6,
     highest: float = 1.0,
@@ -48,7 +52,9 @@ def learning_rate_test(
     """Trains with a learning rate that rises by equal factors, until the loss diverges.
 
     Args:
-        config: of a run; its warm-up, schedule and length are not used. Nothing is written.
+        config: of a run; its learning rate, warm-up, schedule and length are not used. Nothing is
+            written.
+        dataset: to train on; None: the one of the config.
         steps: number of updates, at least 10.
         lowest, highest: values of config.optimizer.learning_rate.
         log: called with messages.
@@ -63,13 +69,15 @@ def learning_rate_test(
             "rising rates above 0"
         )
     mesh = make_mesh()
+    dataset = load_training_set(config.data) if dataset is None else dataset
+    config = with_batch_size(config, dataset.categories.num_classes, mesh, log)
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
-    dataset = load_training_set(config.data)
     check_has_objects(dataset)
-    config, _ = with_run_length(config, len(dataset.source))
+    config, _ = with_run_length(config, dataset.epoch_size)
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
+    config = dataclasses.replace(config, optimizer=optimizer)
     # The rate of a batch of this size, by the rate in the config.
-    scaling = scaled_learning_rate(config.optimizer, config.train.batch_size)
-    scaling /= config.optimizer.learning_rate
+    scaling = scaled_learning_rate(optimizer, config.train.batch_size)
     rates = np.geomspace(lowest, highest, steps)
     setup = make_setup(config, dataset.categories, mesh, log)
     batches = make_batches(dataset, config, for_this_process(config.pipeline), DroppedBoxes())

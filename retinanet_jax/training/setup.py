@@ -35,6 +35,7 @@ from retinanet_jax.training.step import (
     focal_params,
     make_train_step,
 )
+from retinanet_jax.training.validation_loss import MeasureFn, make_measure_fn
 from retinanet_jax.weights.pretrained import load_pretrained
 
 Variables = dict[str, Any]
@@ -48,6 +49,7 @@ class CompiledFunctions(NamedTuple):
     state_shapes: that state as ShapeDtypeStructs with shardings.
     step_fn: `train_step`.
     predict_fn: `predict`.
+    measure_fn: `predict` with the losses of each image, for evaluations during the run.
     """
 
     init_fn: Callable[[int], Variables]
@@ -55,6 +57,7 @@ class CompiledFunctions(NamedTuple):
     state_shapes: TrainState
     step_fn: StepFn
     predict_fn: PredictFn
+    measure_fn: MeasureFn
 
 
 def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledFunctions:
@@ -87,6 +90,7 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
         state_shapes=jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
         step_fn=make_train_step(model, optimizer, config, mesh, sharding),
         predict_fn=make_predict_fn(model, config, mesh),
+        measure_fn=make_measure_fn(model, config, mesh),
     )
 
 
@@ -123,6 +127,7 @@ class TrainingSetup(NamedTuple):
 
     step_fn: StepFn
     predict_fn: PredictFn
+    measure_fn: MeasureFn
     focal: FocalParams
     schedule: Schedule
     state: TrainState  # or its shapes, if it will be restored
@@ -154,6 +159,7 @@ def make_setup(
     return TrainingSetup(
         step_fn=functions.step_fn,
         predict_fn=functions.predict_fn,
+        measure_fn=functions.measure_fn,
         focal=jax.device_put(focal_params(config.loss), replicated(mesh)),
         schedule=make_schedule(config.optimizer, config.train.batch_size, config.train.steps),
         state=state,
