@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from retinanet_jax.core import boxes
+from retinanet_jax.core import box_coder, boxes
 from retinanet_jax.core.box_losses import box_losses
 from retinanet_jax.core.focal import Focusing, class_losses
 from retinanet_jax.core.hard_examples import hardest
@@ -64,7 +64,7 @@ def anchor_losses(
 
 def _quality(deltas, anchors, target_boxes):
     """IoU of predicted and matched boxes [b n], without gradient: it is a target."""
-    return boxes.iou(boxes.decode(anchors, jax.lax.stop_gradient(deltas)), target_boxes)
+    return boxes.iou(box_coder.decode(anchors, jax.lax.stop_gradient(deltas)), target_boxes)
 
 
 def _class_losses(class_logits, labels, quality, sizes, config, focusing):

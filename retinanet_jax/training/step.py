@@ -21,9 +21,9 @@ from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
-from retinanet_jax.core.matching import Targets, assign
+from retinanet_jax.core.matching import Targets, assign_batch
 from retinanet_jax.data.pipeline.batch import Batch
-from retinanet_jax.runtime.mesh import gathered, map_images, replicated
+from retinanet_jax.runtime.mesh import gathered, map_images, on_own_rows, replicated
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.optimizer import update_average
 
@@ -219,8 +219,8 @@ def assign_targets(
 
     With a mesh, each device matches its own images.
     """
-    match = functools.partial(assign, np.concatenate(anchors), config=config.matching)
-    return map_images(match, mesh)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
+    match = functools.partial(assign_batch, np.concatenate(anchors), config=config.matching)
+    return on_own_rows(match, mesh)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
 
 
 def normalizer(
