@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
-from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.anchors import anchors_for_image, feature_shapes
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
@@ -130,7 +130,8 @@ def train_step(
         image), gradient_norm, gradient_norm/MODULE, learning_rate, skipped (1 or 0).
     """
     batch = augment_on_device(batch)
-    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    canvas = batch.images.shape[1:3]
+    anchors = anchors_for_image(canvas, config.anchors)
     targets = assign_targets(anchors, batch, config, mesh)
     positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
 
@@ -142,6 +143,7 @@ def train_step(
             mutable=["batch_stats"],
         )
         options = focal._asdict() | {"divisor": divisor}
+        options["grids"] = tuple(feature_shapes(canvas, config.anchors))
         options["map_images"] = functools.partial(map_images, mesh=mesh)
 
         def loss(predictions):
