@@ -125,7 +125,7 @@ def by_anchor(outputs: list, values: int) -> tuple:
 
 
 def matching(batch: int, mesh: Mesh) -> tuple[Callable, tuple, int]:
-    """Function, shapes and number of pairs of an image."""
+    """Function, shapes and number of pairs of an image: the loop over images counts once."""
     anchors = np.concatenate(anchors_for_image(CANVAS, AnchorConfig()))
     match = functools.partial(assign_batch, anchors, config=MatchingConfig())
     shapes = [
@@ -137,7 +137,7 @@ def matching(batch: int, mesh: Mesh) -> tuple[Callable, tuple, int]:
 
 
 def loss(batch: int, mesh: Mesh) -> tuple[Callable, tuple, int]:
-    """Function, shapes and number of logits of an image."""
+    """Function, shapes and number of logits of a chip."""
     anchors = anchors_for_image(CANVAS, AnchorConfig())
     grids = tuple(feature_shapes(CANVAS, AnchorConfig()))
     total = sum(map(len, anchors))
@@ -155,11 +155,15 @@ def loss(batch: int, mesh: Mesh) -> tuple[Callable, tuple, int]:
 
     logits, deltas = heads(batch)
     labels, boxes = ((batch, total), np.int32), ((batch, total, 4), np.float32)
-    return jax.value_and_grad(class_loss), (logits, labels, deltas, boxes), total * CLASSES
+    return (
+        jax.value_and_grad(class_loss),
+        (logits, labels, deltas, boxes),
+        total * CLASSES * batch // mesh.size,
+    )
 
 
 def postprocess(batch: int, mesh: Mesh) -> tuple[Callable, tuple, int]:
-    """Function, shapes and number of logits of an image."""
+    """Function, shapes and number of logits of a chip."""
     anchors = anchors_for_image(CANVAS, AnchorConfig())
 
     def one_image(logits, deltas, image_size):
@@ -170,7 +174,7 @@ def postprocess(batch: int, mesh: Mesh) -> tuple[Callable, tuple, int]:
         return map_images(one_image, mesh)(*outputs, image_sizes)
 
     shapes = (*heads(batch), ((batch, 2), np.float32))
-    return detections, shapes, sum(map(len, anchors)) * CLASSES
+    return detections, shapes, sum(map(len, anchors)) * CLASSES * batch // mesh.size
 
 
 FUNCTIONS = {"matching": matching, "loss": loss, "postprocess": postprocess}
@@ -180,7 +184,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", choices=[*FUNCTIONS, []], default=[])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="matching, loss, postprocess")
     parser.add_argument("--chip", default="v5e:2x4")
     parser.add_argument("--topology", default="1x8x1", help="of GPUs; default 1x8x1")
     parser.add_argument("--images", type=int, default=2, help="on each chip; default 2")
@@ -192,7 +196,7 @@ def main():
         function, shapes, count = FUNCTIONS[name](arguments.images * mesh.size, mesh)
         found = plan(function, shapes, mesh)
         memory = found.temporary / 2**20 / arguments.images
-        moved = found.moved / arguments.images / count
+        moved = found.moved / count
         print(
             f"| {name} | {memory:.1f} | {moved:.1f} | {found.cycles:,} | {found.collectives} ",
             f"{found.seconds:.0f} s |",
