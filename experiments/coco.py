@@ -14,29 +14,29 @@ Expected AP on val2017, as published (not measured here):
     x101     ResNeXt-101-64x4d, 90k steps: Detectron 39.8 (on minival 2014)
     r50_500  ResNet-50 at 500 pixels, 90k steps: paper, Table 1e: 32.5 (on test-dev)
     lsj      ResNet-50 at 1024x1024, 270k steps, large scale jitter (arXiv 2012.07177): no
-             published figure of a RetinaNet is known here
+             published result of a RetinaNet is known
 
-Further variants are the recipes of public projects, whole (retinanet_jax/config/recipes.py): paper,
+Further variants are the recipes of public projects (retinanet_jax/config/recipes.py): paper,
 detectron2, torchvision_v1, torchvision_v2, mmdetection, tf_vision. Weights have to fit: the first
-two expect pixels in BGR and strides on the 1x1 convolutions. A part of a recipe, such as its
-matching, is laid over any config by with_recipe(config, NAME, only=("matching",)).
+two expect pixels in BGR and strides on the 1x1 convolutions. with_recipe(config, NAME,
+only=("matching",)) applies a part of a recipe, such as its matching, to any config.
 
-Hardware: made for 8 accelerators, runs on one; about 16 GB of accelerator memory for 16 images in
-bfloat16 has not been measured here yet, nor has the time.
+Hardware: one accelerator or several; 16 images have to divide over them. Memory and time have not
+been measured yet.
 
 Data: TFDS `coco/2017` in config.data.root ('' is ~/tensorflow_datasets). --download downloads and
 prepares it there (20 GB of archives, 41 GB of disk). From archives that you have in COCO/:
     retinanet-jax prepare --dataset=coco --source=COCO --data_dir=TFDS
-For 2014 take --dataset=coco2014 there and --config.data.name=coco2014 below.
-Weights: model.pretrained='imagenet', the backbone's own, downloaded once: torchvision's V1, and
-MSRA's for the recipes with strides on 1x1 convolutions and BGR (paper, detectron2,
-mmdetection_caffe). Others by --config.model.pretrained=imagenet_v2, a name of `retinanet-jax
-weights`, a file or a run; none starts from random weights.
+For COCO 2014, use --dataset=coco2014 there and --config.data.name=coco2014 below.
+Weights: model.pretrained='imagenet', ImageNet weights of the backbone, downloaded once:
+torchvision's V1, or MSRA's for the recipes with strides on 1x1 convolutions and BGR (paper,
+detectron2, mmdetection_caffe). --config.model.pretrained also takes imagenet_v2, a name of
+`retinanet-jax weights`, a file or a run; none starts from random weights.
 
 Command:
     python -m retinanet_jax.main --config=experiments/coco.py --workdir=runs/coco \\
         --config.data.root=TFDS
-A coco/2017 that TFDS itself has prepared has areas cut to integers; add
+TFDS's own coco/2017 has areas cut to integers; with it, add
     --config.data.annotations=COCO/annotations/instances_val2017.json
 """
 
@@ -64,7 +64,7 @@ VARIANTS = {
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The variants are listed above; every other field can be set on the command line."""
+    """The variants are listed above; every field can be set on the command line."""
     config = default_config()
     config.data.name = "coco"
     config.data.train_split = "train"

@@ -1,7 +1,7 @@
 """Your own images: a folder in any layout that docs/your_data.md lists.
 
-COCO JSON, YOLO, Pascal VOC XML, labelme, VIA, CVAT, Label Studio, CreateML, KITTI, CSV and Hugging
-Face's imagefolder are recognized. The folder is read in place; its index is kept in
+COCO JSON, YOLO, Pascal VOC XML, labelme, Supervisely, VIA, CVAT, Label Studio, CreateML, KITTI, CSV
+and Hugging Face's imagefolder are recognized. The folder is read in place; its index is kept in
 config.data.cache_dir. Without a validation split, config.data.val_share of the training images are
 held out.
 
@@ -12,18 +12,17 @@ Variants:
     (none)     small on a CPU, resnet50 on a GPU or TPU. A run whose processes are started with
                --coordinator has to name one of them.
     resnet50   ResNet-50 at 800/1333, 16 images a step, for a GPU.
-    small      for a few hundred photographs on a laptop's CPU: ResNet-18 up to layer3, heads of two
+    small      for a few hundred photographs on a laptop's CPU: ResNet-18 up to C4, heads of two
                convolutions with 64 channels, 256x192 pixels.
 
-Length: by the number of images, since 400 steps of 4 fit 200 photographs and not 5,000. small takes
-8 epochs and at least 400 steps, resnet50 16 epochs and at least 2,000 (config.train.auto_steps).
---epochs=20 or --steps=1000 (config.train.epochs, config.train.steps) set another length. The run
-is evaluated after each epoch, at most ten times.
+Length: by the number of images. small runs 8 epochs and at least 400 steps, resnet50 16 epochs and
+at least 2,000 steps (config.train.auto_steps). --epochs=20 or --steps=1000 (config.train.epochs,
+config.train.steps) set another length. The run evaluates after each epoch, at most ten times.
 
 Weights: model.pretrained='imagenet', torchvision's V1 of the backbone, downloaded once (98 MiB,
-small 45 MiB). --weights=none starts from random weights, with a lower AP. A
-RetinaNet of COCO or a run of yours is a start as well: a name of `retinanet-jax weights`, a file or
-a workdir; other classes get a new class output.
+small 45 MiB). --weights=none starts from random weights, with a lower AP. --weights also takes a
+RetinaNet of COCO or an earlier run: a name of `retinanet-jax weights`, a file or a workdir. Other
+classes get a new class output.
 
 Commands:
     retinanet-jax train --data=FOLDER

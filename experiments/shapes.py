@@ -1,11 +1,12 @@
-"""The built-in dataset: a detector from nothing in minutes, on any computer.
+"""The built-in dataset: a detector in minutes on any computer, without files.
 
-What: five kinds of shapes on textured ground, drawn on the fly at 128x128, over three octaves of
-size; 20,000 images to train on, 200 others to evaluate on. A ResNet-18 up to its second stage
-without pretrained weights, heads of two convolutions, 700 steps of 8 images.
+Data: five classes of shapes on textured ground, drawn on the fly at 128x128, over three octaves of
+size; 20,000 images for training, 200 others for evaluation.
 
-Expected: AP about .67, AP50 about .95 in 4 to 5 minutes on two CPU cores, compilation included;
-what was measured stands in experiments/README.md.
+Network: a ResNet-18 up to C3 from random weights, heads of two convolutions, 700 steps of 8 images.
+
+Expected: AP about .68, AP50 about .95 in 3 to 4 minutes on two idle CPU cores, with compilation.
+experiments/README.md has all measured numbers.
 
 Command:
     python -m retinanet_jax.main --config=experiments/shapes.py --workdir=runs/shapes
@@ -18,7 +19,7 @@ from retinanet_jax.config.settings import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' is the run above; 'tiny' only shows that everything works."""
+    """'' is the run above; 'tiny' only checks that everything works."""
     config = default_config()
     config.data.name = "shapes"
     config.data.shapes.image_size = (128, 128)

@@ -1,4 +1,4 @@
-"""RetinaNet in JAX and Flax: exact, fast, at home on CPU, GPU and TPU.
+"""RetinaNet in JAX and Flax for CPU, GPU and TPU.
 
 >>> import retinanet_jax                                                    # doctest: +SKIP
 >>> detector = retinanet_jax.train("my_data/", epochs=20)                   # doctest: +SKIP

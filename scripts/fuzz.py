@@ -141,7 +141,7 @@ def check(layout: str, seed: int, folder: Path) -> str:
 
 
 def fuzz(layouts: list[str], seed: int, count: int, seconds: float) -> int:
-    """Prints what became of `count` datasets of each layout; the number of failures."""
+    """Reads `count` random datasets of each layout, prints the results, counts the failures."""
     failures = 0
     for layout in layouts:
         results = {"read": 0, "refused": 0}

@@ -21,13 +21,21 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook("retinanet_jax", "beartype.beartype")
+ROOT = Path(__file__).resolve().parent.parent
+# Only where shapes are annotated: checking each argument of the whole package costs 20 s a process.
+install_import_hook(
+    [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "retinanet_jax").rglob("*.py")
+        if "jaxtyping" in path.read_text(encoding="utf-8")
+    ],
+    "beartype.beartype",
+)
 
 import process_memory  # noqa: E402  (the hook must be there before the package is imported)
 import pytest  # noqa: E402
 from absl import logging  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 VERBOSITY = logging.get_verbosity()
 
 

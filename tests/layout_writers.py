@@ -426,6 +426,35 @@ def write_kitti(root: Path, splits: Splits) -> None:
             _write((root / split / "label_2" / image.file_name).with_suffix(".txt"), "".join(lines))
 
 
+def write_supervisely(root: Path, splits: Splits) -> None:
+    """meta.json, and a dataset of each split."""
+    names = class_names(splits)
+    classes = [{"title": name, "shape": "rectangle", "color": "#FF0000"} for name in names]
+    _write(root / "meta.json", json.dumps({"classes": classes, "tags": []}))
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split / "img", image)
+            objects = [
+                {
+                    "classTitle": b.name,
+                    "geometryType": "rectangle",
+                    "tags": [],
+                    "points": {
+                        "exterior": [[b.x, b.y], [b.x + b.width, b.y + b.height]],
+                        "interior": [],
+                    },
+                }
+                for b in image.boxes
+            ]
+            content = {
+                "description": "",
+                "tags": [],
+                "size": {"height": image.height, "width": image.width},
+                "objects": objects,
+            }
+            _write(root / split / "ann" / f"{image.file_name}.json", json.dumps(content))
+
+
 def coco_json(images: list[Annotated], names: list[str], first_id: int = 1) -> dict:
     """COCO's instances JSON; categories are numbered from `first_id`."""
     annotations = [
@@ -494,6 +523,7 @@ WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "voc": write_voc,
     "voc_beside": write_voc_beside,
     "labelme": write_labelme,
+    "supervisely": write_supervisely,
     "via": write_via,
     "via3": write_via3,
     "createml": write_createml,

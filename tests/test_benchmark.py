@@ -134,6 +134,7 @@ def get_config(variant=""):
 """
 
 
+@pytest.mark.slow
 def test_the_second_start_is_measured_until_its_first_step(scripts, tmp_path, monkeypatch):
     from benchmarks import startup
 

@@ -189,13 +189,13 @@ def check_annotations(root: Path, content: bytes):
 def test_damaged_trees(root):
     rng = np.random.default_rng(0)
     read, whole = 0, 0
-    for _ in range(1500):
+    for _ in range(600):
         tree = copy.deepcopy(TREE)
         mutate(rng, tree)
         found = check_annotations(root, json.dumps(tree).encode())
         read += found is not None
         whole += found is not None and not errors(found.report.counts)
-    assert 40 < whole < read < 1400  # all outcomes were seen
+    assert 40 < whole < read < 560  # all outcomes were seen
 
 
 def test_damaged_bytes(root):

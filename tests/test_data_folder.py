@@ -1,7 +1,10 @@
 """A folder read in place: splits, categories, the index, and what is noticed when files change."""
 
+import ast
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,11 +17,12 @@ import pytest
 from data_settings import data_settings
 from PIL import Image
 
+from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.data import folder as folder_module
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.formats import find_layout, json_stream
-from retinanet_jax.data.mix import load_datasets
+from retinanet_jax.data.mix import load_datasets, load_training_set
 from retinanet_jax.data.store import file_facts
 from retinanet_jax.data.store.prepare_folder import prepare_folder
 
@@ -305,10 +309,22 @@ def test_one_file_as_root_and_a_folder_in_a_folder(folder, tmp_path):
     total = sum(len(load_dataset(settings, split).source) for split in ("train", "auto"))
     assert total == 6
     (tmp_path / "outer").mkdir()
+    (tmp_path / "outer/README.md").write_text("An archive has texts beside its folder.")
     shutil.move(folder, tmp_path / "outer/inner")
     settings = data_settings("folder", tmp_path / "outer", tmp_path / "cache", eval_split="auto")
     dataset = load_dataset(settings, "train")
     assert len(dataset.source) == 6 and "in inner: COCO" in dataset.found
+
+
+def test_splits_of_other_names_are_joined_by_the_flags_of_the_message(tmp_path):
+    root = write_coco_folder(tmp_path / "data", splits=("first", "second", "third"))
+    config = DataConfig("folder", str(root), cache_dir=str(tmp_path / "cache"))
+    message = "has no split 'train'; take one of first, second, third; .*train_split=first"
+    with pytest.raises(DataError, match=message) as error:
+        load_training_set(config)
+    (mix,) = re.findall('--config.data.mix="(.*)"', str(error.value))
+    joined = dataclasses.replace(config, train_split="first", mix=ast.literal_eval(mix))
+    assert len(load_training_set(joined).source) == 3 * 6 - 1  # one is held out
 
 
 def test_the_layout_that_a_folder_has_is_named_if_another_is_set(folder, tmp_path):
@@ -322,8 +338,11 @@ def test_a_folder_without_a_layout_is_described(tmp_path):
     write_image(tmp_path / "data/pictures/a.jpg", 0)
     write_image(tmp_path / "data/b.png", 0)
     settings = data_settings("folder", tmp_path / "data", tmp_path / "cache")
+    with pytest.raises(DataError, match="there are 2 images, and no annotations"):
+        load_dataset(settings, "train")
+    (tmp_path / "data/notes.md").write_text("a note")
     with pytest.raises(
-        DataError, match=r"(?s)no layout fits; there are pictures/ and 1 x \.png.*coco"
+        DataError, match=r"(?s)no layout fits; there are pictures/ and 1 x \.md, 1 x \.png.*coco"
     ):
         load_dataset(settings, "train")
 

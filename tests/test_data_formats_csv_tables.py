@@ -57,6 +57,21 @@ def test_tables_with_a_header_are_read(tmp_path):
         assert content.class_names is None and not content.notes
 
 
+def test_one_column_with_a_box_and_none_with_a_class_are_read(folder):
+    """Tables of Kaggle: names without a suffix; a row without a box is an image without objects."""
+    rows = 'a,64,48,"[3.0, 4, 20, 10.5]",usask\na,64,48,"[1, 2, 9, 8]",usask\nb,64,48,,ethz\n'
+    root = folder(f"image_id,width,height,bbox,source\n{rows}", "train.csv")
+    content = read(csv_tables.find, root)
+    wanted = [("object", 3.0, 4.0, 20.0, 10.5), ("object", 1.0, 2.0, 9.0, 8.0)]
+    assert boxes(content) == {"a.png": wanted, "b.png": []}
+    assert reasons(content) == {csv_tables.NO_CLASSES: 1}
+    (root / "classes.txt").write_text("wheat head\n", encoding="utf-8")
+    assert [name for name, *_ in objects(root)] == ["wheat head"] * 2
+    (root / "train.csv").write_text('image_id,bbox,label\na,"3 4 20",x\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 2.*the box is '?3 4 20"):
+        objects(root)
+
+
 def test_tables_of_keras_retinanet_are_read(tmp_path):
     write_csv_keras(tmp_path, SMALL)
     layout = csv_tables.find(tmp_path)

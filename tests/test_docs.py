@@ -259,6 +259,7 @@ def site(tmp_path_factory):
     return site
 
 
+@pytest.mark.slow
 def test_the_site_has_a_page_for_each_document_and_the_api(site):
     names = {path.stem for path in (ROOT / "docs").glob("*.md")}
     assert names <= {path.stem for path in site.glob("*.html")}
@@ -266,6 +267,7 @@ def test_the_site_has_a_page_for_each_document_and_the_api(site):
     assert "focal_loss" in api and "Focusing parameter" in api
 
 
+@pytest.mark.slow
 def test_links_and_images_of_the_site_exist(site):
     pages = {path: path.read_text(encoding="utf-8") for path in site.glob("*.html")}
     names = {path: set(re.findall(r' id="([^"]+)"', text)) for path, text in pages.items()}

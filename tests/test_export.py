@@ -146,7 +146,7 @@ ONNX_CONFIGS = {
         "model__head_norm": "group",
         "model__head_channels": 32,
     },
-    "nothing found": {"postprocess__score_threshold": 1.0},
+    "nothing found": {"postprocess__score_threshold": 1.0, "postprocess__pre_nms_top_k": 50},
 }
 
 
@@ -165,7 +165,10 @@ def doubles_of_the_network(content: bytes) -> list[str]:
     return sorted(double & of_network)
 
 
-@pytest.mark.parametrize("name", ONNX_CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    ["default", pytest.param("detectron2", marks=pytest.mark.slow), "nothing found"],
+)
 def test_onnxruntime_detects_the_same(name, capfd):
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")

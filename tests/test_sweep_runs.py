@@ -92,6 +92,7 @@ def test_a_killed_sweep_resumes_and_has_the_same_report(tmp_path, cache, straigh
     assert (workdir / "gamma=0,seed=0" / "metrics.jsonl").stat().st_mtime_ns == first
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_results(tmp_path, cache, straight):
     """Up to rounding: a worker has fewer cores, and XLA on the CPU splits sums by threads."""
     workdir, count = tmp_path / "sweep", min(2, len(os.sched_getaffinity(0)))

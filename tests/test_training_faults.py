@@ -135,8 +135,7 @@ def train(config, workdir: Path, acts=lambda step: None) -> float:
     return float(Checkpoints(workdir / "checkpoints").read_part(("params",))["params"]["seen"])
 
 
-@pytest.mark.parametrize("kind", ["config", "prepared"])
-@pytest.mark.parametrize("damage", [cut, change])
+@pytest.mark.parametrize(("kind", "damage"), [("config", cut), ("prepared", change)])
 def test_a_run_ends_on_damaged_data_and_resumes_once_they_are_restored(
     request, tmp_path, kind, damage
 ):

@@ -61,6 +61,7 @@ def to_torchvision_order(variables):
     return jax.tree_util.tree_map_with_path(permute, variables)
 
 
+@pytest.mark.slow
 def test_detectron2_gives_the_golden_detections(golden_dir, state, reference, tmp_path):
     """All but the anchors' order is torchvision's here: the same network, the same detections.
 

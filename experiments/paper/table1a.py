@@ -3,15 +3,15 @@
 ResNet-50, 600 pixels, gamma 0. Published (minival): AP 0.0 at alpha .10, 10.8 at .25, 30.2 at
 .50, 31.1 at .75 (the best), falling to 25.1 at .999.
 
-Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1a"] of
+Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
+the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1a"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table1a.py --workdir=runs/table1a \\
-        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+        --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table1a.py:small \\
-        --workdir=runs/table1a \\
+        --workdir=runs/table1a_small \\
         --config.loss.alpha=0.75
 """
 

@@ -5,15 +5,15 @@ NMS at .5), 36.0 for focal loss (the base). The paper does not define the mined 
 cross entropy, anchors are counted per image, and their sum is divided by the number of positives.
 core/hard_examples.py defines the selection.
 
-Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1d"] of
+Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
+the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1d"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table1d.py --workdir=runs/table1d \\
-        --config.data.root=TFDS --config.model.pretrained=resnet101.safetensors
+        --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table1d.py:small \\
-        --workdir=runs/table1d \\
+        --workdir=runs/table1d_small \\
         --config.loss.classification=cross_entropy --config.loss.alpha=none \\
         --config.loss.hard_examples=128 --config.loss.hard_examples_iou=0.5
 """

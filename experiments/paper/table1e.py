@@ -4,17 +4,17 @@ Published (test-dev): AP 30.5 in 64 ms (ResNet-50, 400 pixels) to 37.8 in 198 ms
 pixels) on an M40 GPU. The base is ResNet-50 at 600 pixels. `small` uses ResNet-18 and ResNet-34 on
 images of 64 to 128 pixels.
 
-Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1e"] of
+Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
+the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1e"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table1e.py --workdir=runs/table1e \\
-        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+        --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table1e.py:small \\
-        --workdir=runs/table1e \\
-        --config.model.backbone=resnet101 --config.pipeline.min_side=800 \\
-        --config.pipeline.max_side=1333
+        --workdir=runs/table1e_small \\
+        --config.model.backbone=resnet34 --config.pipeline.min_side=128 \\
+        --config.pipeline.max_side=128
 """
 
 from ml_collections import ConfigDict

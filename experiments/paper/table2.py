@@ -4,16 +4,16 @@ Published (test-dev): AP 39.1 with ResNet-101-FPN, 40.8 with ResNeXt-101-FPN (32
 135k updates. The paper does not state the range of the jitter; here it is detectron2's, short sides
 from 640 to 800. `small` uses ResNet-18 and ResNeXt-50.
 
-Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["2"] of
+Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
+the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["2"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table2.py --workdir=runs/table2 \\
-        --config.data.root=TFDS --config.model.pretrained=resnet101.safetensors
+        --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table2.py:small \\
-        --workdir=runs/table2 \\
-        --config.model.backbone=resnext101_32x8d
+        --workdir=runs/table2_small \\
+        --config.model.backbone=resnext50_32x4d
 """
 
 from ml_collections import ConfigDict

@@ -4,15 +4,15 @@ ResNet-50, 600 pixels. Published (minival): AP 33.8 at gamma 2 and beta 1, 33.9 
 0; focal loss (the base) 34.0, cross entropy 31.1. The paper does not state the alpha of FL*; here
 it is that of focal loss, .25.
 
-Variants: none, on COCO 2017 (data and weights as for experiments/coco.py); small, on the built-in
-dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["3"] of
+Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
+the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["3"] of
 retinanet_jax/config/paper_tables.py.
 
 Commands, for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table3.py --workdir=runs/table3 \\
-        --config.data.root=TFDS --config.model.pretrained=resnet50.safetensors
+        --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table3.py:small \\
-        --workdir=runs/table3 \\
+        --workdir=runs/table3_small \\
         --config.loss.classification=focal_star --config.loss.gamma=4 \\
         --config.loss.star_beta=0
 """

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def write(analysis, out: Path, *, figures: bool) -> None:
-    """Writes the page at `out`, and next to it the numbers and, if asked for, the plots.
+    """Writes the page at `out`, and next to it the numbers and, on request, the plots.
 
     Raises:
         ConfigError: a file cannot be written.

@@ -17,7 +17,7 @@ PASSES_ON = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The main flags; retinanet_jax.main has further ones."""
+    """The main flags; retinanet_jax.main has more."""
     add_workdir_arguments(parser)
     parser.add_argument("--config", help="experiment for other data than the run's")
 

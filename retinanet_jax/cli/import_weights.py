@@ -5,7 +5,7 @@
         --image=photo.jpg
 
 Reads RetinaNets of torchvision, detectron2 and MMDetection: a name of `retinanet-jax weights`, a
-path, an https URL or hf://owner/name/file. Prints what became of each array, and writes a
+path, an https URL or hf://owner/name/file. Prints how each array was used, and writes a
 checkpoint with the conventions of that project. The workdir is like that of a training:
 Detector.from_checkpoint(WORKDIR) reads it.
 """

@@ -1,4 +1,4 @@
-"""The files of `inspect` and `analyze`: --out is checked before the work, and written after it."""
+"""Output files of `inspect` and `analyze`: checked before the work, written at its end."""
 
 import contextlib
 import tempfile

@@ -33,7 +33,7 @@ SHORT_FLAGS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The main flags; retinanet_jax.main reads them, and has further ones."""
+    """The main flags; retinanet_jax.main reads them, and has more."""
     for name, text in SHORT_FLAGS.items():
         parser.add_argument(f"--{name}", help=text)
     parser.add_argument("--config", help="experiment: NAME or FILE.py, with :VARIANT")

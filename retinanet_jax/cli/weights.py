@@ -3,7 +3,7 @@
     retinanet-jax weights
     retinanet-jax weights resnet50
 
-Names stand wherever weights are expected: --model=torchvision/retinanet_resnet50_fpn_v2 in detect,
+A name works wherever weights are expected: --model=torchvision/retinanet_resnet50_fpn_v2 in detect,
 serve, evaluate and export, --config.model.pretrained=timm/resnet50.a1_in1k in train. The size is
 what the project publishes, '-' where it publishes none. 'hash' says whether the file's SHA-256 is
 known (its first eight digits); other files are checked by their format alone.
@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.weights.locations import cached_path, default_cache_dir
     from retinanet_jax.weights.public_weights import PUBLIC_WEIGHTS
 
+    cache = default_cache_dir() / "weights"
     parts = [part.lower() for part in arguments.filter]
     found = [w for w in PUBLIC_WEIGHTS.values() if all(part in w.name.lower() for part in parts)]
     if not found:
@@ -38,4 +39,4 @@ def run(arguments: argparse.Namespace) -> None:
             cached = "yes" if cached_path(weights).is_file() else ""
             row = f"  {weights.name:54} {size:>6}  {weights.license:13} {known:5} {cached}"
             print(row.rstrip())
-    print(f"cache: {default_cache_dir() / 'weights'}")
+    print(f"cache: {cache}")

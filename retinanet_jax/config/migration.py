@@ -1,4 +1,4 @@
-"""Stored configurations of earlier versions, rewritten with the fields of this one."""
+"""Converts stored configurations of earlier versions to the current fields."""
 
 from typing import Any
 

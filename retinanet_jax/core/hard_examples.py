@@ -1,4 +1,4 @@
-"""Online hard example mining (OHEM): training on the anchors of the highest loss alone.
+"""Online hard example mining (OHEM): training only on the anchors with the highest loss.
 
 Shrivastava et al. 2016 (arXiv 1604.03540): score each example by its loss, remove those that
 overlap a harder one by NMS, keep the hardest. RetinaNet's paper (section 5.1) compares it with

@@ -1,4 +1,4 @@
-"""Initial values of the kernels: their distributions, and a way to draw all of them at once.
+"""Initial kernels: their distributions, and drawing all of them at once.
 
 In Flax's `init`, JAX draws each kernel by code of its own; compiling it took a fifth of the CPU
 time until the first step of a ResNet-50. `Initializer` draws from the same distributions with
@@ -65,7 +65,7 @@ class Drawn(NamedTuple):
     """What the initial variables of a model are made of."""
 
     seed: UInt32[ArrayLike, ""]
-    """Of initializers that are no KernelInit, as a backbone of one's own may have."""
+    """For initializers other than KernelInit, which a custom backbone may have."""
     kernels: tuple[Float32[ArrayLike, "..."], ...]
     """In the order in which the modules of the model are called."""
 

@@ -8,7 +8,6 @@ import contextlib
 import contextvars
 import fcntl
 import hashlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +28,6 @@ from retinanet_jax.runtime.user_folders import expand_user
 # Part of the key of an index: raise it when what is kept changes.
 FORMAT_VERSION = "1"
 _MAX_INDICES = 12  # of one folder, for different splits and settings
-
-_log = logging.getLogger(__name__)
 
 
 _shared: contextvars.ContextVar[SharedReading | None] = contextvars.ContextVar(
@@ -139,6 +136,11 @@ def _wanted(split: str, names: SplitNames, data_config: Any, layout: Layout, roo
     elif (found := find_split(split, layout.splits)) is not None:
         return Wanted(found)
     fix = f"take one of {', '.join(layout.splits)}"
+    if split == train and len(layout.splits) > 1:
+        first, *others = layout.splits
+        mixed = ", ".join(f"'folder:{root}:{name}'" for name in others)
+        fix += f"; all of them are --config.data.train_split={first}"
+        fix += f' --config.data.mix="({mixed},)"'
     if names.evaluation is None and split == evaluation:
         fix += ", or set data.val_share=0.1 and data.eval_split=auto to hold some images out"
     raise DataError("split", root, "", f"has no split {split!r}", fix)
@@ -167,6 +169,3 @@ def _clean(cache: Path) -> None:
         indices = [path for path in cache.glob("*-*.npz") if path.name != "images.npz"]
         for path in sorted(indices, key=lambda p: p.stat().st_mtime)[:-_MAX_INDICES]:
             path.unlink()
-    old = cache.parent.parent / "folder"
-    if old.is_dir():
-        _log.warning("%s: prepared by an older version and not used any more; delete it", old)

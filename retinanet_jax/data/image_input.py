@@ -1,7 +1,7 @@
 """Images as a user passes them (a path, a Pillow image, an array), read as 8-bit RGB.
 
-Unlike images of a dataset (see data/images.py), these are turned as their EXIF orientation says: as
-viewers show them. Detections are in pixels of the image as shown.
+EXIF orientation is applied, as in image viewers; for datasets see `data.exif` and data/images.py.
+Detections are in pixels of the image as shown.
 """
 
 import re

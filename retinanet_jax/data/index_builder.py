@@ -31,7 +31,7 @@ class SharedReading(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A split of a folder as asked for.
+    """A requested split of a folder.
 
     split: its name on disk.
     part: 'all' of it, or what is left to 'train' on, or what is held 'out' for evaluation.

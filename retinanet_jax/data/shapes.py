@@ -1,8 +1,8 @@
 """A dataset that needs no files: colored shapes on textured ground, drawn on the fly.
 
-Example i is a pure function of (seed, i). What is drawn: 5 classes over three octaves of size, a
-little tilted, overlaps that leave most of every shape in sight, a family of colors for each class
-on muted grounds, and one image in twenty without any shape. `Difficulty` makes it harder.
+Example i is a pure function of (seed, i). Images show 5 classes over three octaves of size,
+slightly rotated, each with its own family of colors, on muted backgrounds. Most of each shape is
+visible; one image in twenty is empty. `Difficulty` makes it harder.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Textured grounds of the built-in dataset: muted colours, so that shapes stand out."""
+"""Textured backgrounds of the built-in dataset, in muted colours, so that shapes stand out."""
 
 import cv2
 import numpy as np

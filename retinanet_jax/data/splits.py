@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 
-# Names of datasets. Their loaders stand in dataset.py, which is not imported to check a name.
+# Names of datasets. Their loaders are in dataset.py, which is not imported to check a name.
 KINDS = ["shapes", "folder", "coco", "coco2014", "voc", "voc2007", "voc2012"]
 
 # A root may hold colons; so may a split, but only inside its brackets.

@@ -1,4 +1,4 @@
-"""A validation split where a folder has none: some of the training images, by their names."""
+"""Holds out training images by a hash of their names, for folders without a validation split."""
 
 import collections
 import hashlib

@@ -1,4 +1,4 @@
-"""Text of labels in any script: the fonts that have its letters.
+"""Finds fonts for labels in any script.
 
 DejaVu Sans, which comes with matplotlib, has Latin, Cyrillic, Greek, Arabic, Hebrew and more. For
 other scripts, such as Chinese or Thai, the fonts of the system are searched. A name with letters

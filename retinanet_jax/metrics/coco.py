@@ -2,7 +2,8 @@
 
 The metric is defined at https://cocodataset.org/#detection-eval. This module checks the input and
 avoids two traps of pycocotools: COCOeval interprets an annotation with id 0 as "no match", so
-annotations are renumbered from 1. COCO and COCOeval modify their input, so they get copies.
+annotations are renumbered from 1. COCO and COCOeval modify their input, so they get copies. Crowd
+boxes are passed on as `iscrowd`; the backend ignores detections on them.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""Devices, processes and files: what a run stands on, and nothing about detection."""
+"""Devices, processes and files of a run; independent of detection."""

@@ -1,4 +1,4 @@
-"""Downloads a file: resumes, checks size and hash, and never leaves half a file under its name.
+"""Resumable downloads with checks of size and hash; a file gets its name when complete.
 
 What has arrived is kept beside the target (partial_file.py). The next try, of this process or of a
 later one, asks for the rest; if the file has changed on the server, the download starts again.

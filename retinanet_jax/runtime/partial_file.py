@@ -1,4 +1,4 @@
-"""A file during its download: TARGET.part, and a note of what it is a part of.
+"""A partial download, TARGET.part, and a record of its URL and version.
 
 TARGET.part.json keeps the URL and the server's mark of the version (RFC 9110: ETag or
 Last-Modified), so that this process or a later one can ask for the rest of the same version.

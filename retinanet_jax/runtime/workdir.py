@@ -1,4 +1,4 @@
-"""The folder of a run: a lock for one run at a time, whole files only, disk errors with the fix."""
+"""The folder of a run: its lock, atomic writes, and disk errors that name the fix."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Checks of a dataset before training: problems that a person should know, and their fixes."""
+"""Checks of a dataset before training: problems the user should know about, and fixes."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Public checkpoints as trees of variables, with the recipes by which they detect; and export.
+"""Public checkpoints as trees of variables with their recipes; export to torchvision.
 
 loaded = load_checkpoint("torchvision/retinanet_resnet50_fpn_v2")
 loaded.variables, loaded.config, loaded.categories, loaded.report.summary()

@@ -1,4 +1,4 @@
-"""Conventions under which weights of the same shapes are another network, compared with a run's."""
+"""Compares a checkpoint's conventions with a run's; they determine what the weights compute."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Public checkpoints: the weights, and all that makes the project's detections of them."""
+"""Loads public checkpoints: weights, config and categories that give the project's detections."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ class LoadedCheckpoint(NamedTuple):
     variables: {'params', 'batch_stats'}, numpy float32; of a backbone those of 'backbone' alone.
     config: the network, and the recipe by which the checkpoint detects.
     categories: names and ids by label; None for a backbone.
-    report: what became of each array; `report.summary()` is for the terminal.
+    report: how each array was used; `report.summary()` is for the terminal.
     recipe: its name in retinanet_jax.config.recipes, or 'backbone'.
     """
 

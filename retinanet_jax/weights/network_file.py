@@ -1,4 +1,4 @@
-"""The network in a checkpoint file: whose it is, its arrays, and the class names that are known."""
+"""Reads a checkpoint file: its project, its arrays, and its class names if known."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What stands for the names in a pickle: inert objects, and constructors of tensors and arrays.
+"""Replacements for the names in a pickle: inert objects, and constructors of tensors and arrays.
 
 None of them is the class or function of that name: nothing is imported for a pickle. Each defines
 __setstate__, without which the unpickler would set attributes of it.
@@ -40,7 +40,7 @@ class Inert:
 
 
 class Known(Inert):
-    """A name that stands for one of the constructors of this module."""
+    """A name in a pickle that maps to a constructor of this module."""
 
     __slots__ = ("build",)
 

@@ -1,4 +1,4 @@
-"""State dicts as people have them: wrapped, prefixed, with copies of the weights beside them."""
+"""State dicts in the forms that occur: nested, prefixed, with a moving average beside them."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""torch's file formats, without torch: the zip file of today, and the one before it.
+"""torch's file formats, read without torch: the zip format and the older one.
 
 Layouts as torch.save writes them (torch/serialization.py): since 1.6 a zip file with `data.pkl` and
 a record for each storage; before that a sequence of pickles, followed by the storages.

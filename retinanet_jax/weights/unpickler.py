@@ -80,7 +80,7 @@ class Unpickler(pickle._Unpickler):
             ) from error
 
     def find_class(self, module: str, name: str) -> Inert:
-        """What stands for a global name; nothing is imported."""
+        """Replacement for a global name; nothing is imported."""
         found = self._constructors.get((module, name))
         full = f"{module}.{name}"
         if found is None:
@@ -88,7 +88,7 @@ class Unpickler(pickle._Unpickler):
         return DtypeStub(full, found) if isinstance(found, np.dtype) else Known(full, found)
 
     def persistent_load(self, saved_id: object) -> object:
-        """What stands for a persistent id."""
+        """Replacement for a persistent id."""
         return self._persistent_load(saved_id) if self._persistent_load else Inert("persistent id")
 
     def get_extension(self, code: int) -> None:

@@ -1,4 +1,4 @@
-"""Direct convolution for CPUs whose gradients are fast inside loops as well.
+"""Direct convolution on CPUs, with gradients that stay fast inside loops.
 
 XLA runs a convolution by Eigen if its dimensions are in the order batch, space, channels. It brings
 others into this order, but outside of loops only (its pass ConvCanonicalization). JAX's own

@@ -4,9 +4,9 @@ A file is a JSON object with `images` (id, file_name, width, height), `annotatio
 category_id, bbox [x, y, width, height] in pixels; area and iscrowd are optional) and `categories`
 (id, name). Ids are any integers, with gaps.
 
-Exports of many tools deviate from this. What has one meaning only is read and counted: ids and
-numbers as text, repeated categories, a root category without boxes, missing annotation ids,
-missing sizes, polygons or run lengths without `bbox`, backslashes.
+Exports of many tools deviate from this. Unambiguous deviations are read and counted: ids and
+numbers as text, repeated categories, a root category without boxes, missing annotation ids, missing
+sizes, polygons or run lengths without `bbox`, backslashes.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Which columns of a table are the image, the class and the box: by header, or by first rows."""
+"""Finds the columns of image, class and box, by the header or the first rows."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -29,6 +29,7 @@ _CENTERS = (
     *("xcenter ycenter width height", "centerx centery width height", "cx cy width height"),
     *("cx cy w h", "xc yc w h", "xcenter ycenter w h"),
 )
+_ONE_CELL = ("bbox", "boundingbox")
 _IMAGE_SIZES = ("imageheight imagewidth", "imgheight imgwidth", "height width")
 _CROWD = ("isgroupof", "iscrowd", "difficult")
 _SPLIT = ("split", "set", "subset", "mluse")
@@ -38,6 +39,8 @@ AUTOML_SETS = ("train", "training", "validation", "validate", "test", "unassigne
 class Columns(NamedTuple):
     """The numbers of the columns; None for those that a table lacks.
 
+    class_name: None for a table of one class.
+    box: four columns, or one whose cells have all four numbers.
     form: 'corners' x1, y1, x2, y2; 'size' x, y, width, height; 'center' with x, y of the centre.
     size: of the image: height, width.
     normalized: whether the boxes are shares of the image's size.
@@ -47,7 +50,7 @@ class Columns(NamedTuple):
 
     tool: str
     file: int
-    class_name: int
+    class_name: int | None
     box: tuple[int, ...]
     form: str = "corners"
     size: tuple[int, ...] | None = None
@@ -71,7 +74,7 @@ def _by_header(header: Sequence[str]) -> Columns | None:
     file = _first(names, _FILE)
     class_name = _first(names, _CLASS)
     box, form = _box(names)
-    if file is None or class_name is None or box is None:
+    if file is None or box is None:
         return None
     size = next((c for c in map(_all(names), _IMAGE_SIZES) if c and not set(c) & set(box)), None)
     split, crowd = _first(names, _SPLIT), _first(names, _CROWD)
@@ -101,7 +104,8 @@ def _box(names: Sequence[str]) -> tuple[tuple[int, ...] | None, str]:
         for columns in map(_all(names), wanted):
             if columns:
                 return columns, form
-    return None, ""
+    one = _first(names, _ONE_CELL)
+    return (None, "") if one is None else ((one,), "size")
 
 
 def _automl(rows: Sequence[Sequence[str]]) -> Columns | None:

@@ -1,4 +1,4 @@
-"""Which tables of boxes a folder has, by their splits, and the lists of classes beside them."""
+"""Finds the tables of boxes in a folder, their splits, and the class lists beside them."""
 
 import csv
 import io

@@ -1,9 +1,10 @@
 """Tables of boxes: CSV files with a row for each object.
 
-Read are tables with a header that has the image's file, the class and the box in the usual names;
-and tables without one as keras-retinanet, AutoML and makesense.ai write them. Boxes are pixels,
-save in tables of Open Images and AutoML, whose boxes are shares of the image's size. The delimiter
-is a comma, a semicolon or a tab.
+A table has a header with the usual names of the columns for file, class and box, or is one of those
+without a header that keras-retinanet, AutoML and makesense.ai write. Without a column of classes
+all objects are of one class: that of classes.txt, or `object`. A single column `bbox` has x, y,
+width and height, as on Kaggle. Boxes are pixels, except in tables of Open Images and AutoML, whose
+boxes are shares of the image's size. The delimiter is a comma, a semicolon or a tab.
 """
 
 import functools
@@ -28,6 +29,8 @@ from retinanet_jax.data.formats.folder_files import relative_name
 from retinanet_jax.data.formats.image_finder import ImageFinder
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 
+ONE_CLASS = "object"
+NO_CLASSES = "table without a column of classes, read as one class"
 ZERO_BOX = "row with a box of zeros, taken as image without objects"
 _LARGEST_SHARE = 1.5  # above it, a number is a pixel
 
@@ -72,6 +75,8 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
     columns = table.columns
     bases = (table.path.parent, root, root / "images", root / split, root / "images" / split)
     finder = ImageFinder(root, split if len(dataset.splits) > 1 else "", bases)
+    if columns.class_name is None:
+        notes.append((NO_CLASSES, str(table.path)))
     images: dict[str, tuple[str, tuple[int, int] | None, list[RawObject]]] = {}
     for number, row in rows_of(table):
         if columns.split is not None and split_of_row(row, columns.split) != split:
@@ -124,19 +129,23 @@ def _object(
 ) -> RawObject | None:
     """The object of a row; None for a row that stands for an image without objects."""
     columns, path = table.columns, table.path
-    name = _cell(row, columns.class_name, table, where)
     cells = [_cell(row, column, table, where) for column in columns.box]
+    if len(cells) == 1:
+        cells = re.sub(r"[][(),;]", " ", cells[0]).split()
+    name = _cell(row, columns.class_name, table, where) if columns.class_name is not None else ""
     if not any(cells) and not name:
         return None
     box = _box(cells, table, where)
     if columns.zero_is_empty and not any(box):
         notes.append((ZERO_BOX, f"{path}: {where}"))
         return None
-    if dataset.display_names:
+    if dataset.display_names and columns.class_name is not None:
         code, name = name, dataset.display_names.get(name, "")
         if not name:
             what, fix = f"class {short(code)} has no name", "add it to class-descriptions"
             raise DataError("class name", path, where, what, fix)
+    if columns.class_name is None:
+        name = dataset.class_names[0] if len(dataset.class_names or ()) == 1 else ONE_CLASS
     name = class_name(name, dataset.class_names, path, where)
     crowd = columns.crowd is not None and columns.crowd < len(row)
     crowd = crowd and row[columns.crowd].strip().lower() in ("1", "1.0", "true")
@@ -148,7 +157,7 @@ def _box(cells: list[str], table: Table, where: str) -> tuple[float, float, floa
     if table.delimiter != ",":
         cells = [cell.replace(",", ".") for cell in cells]  # decimal commas
     numbers = [float(cell) if is_number(cell) else math.nan for cell in cells]
-    if not math.isfinite(sum(numbers)):
+    if len(numbers) != 4 or not math.isfinite(sum(numbers)):
         what = f"the box is {short(' '.join(cells))}"
         raise DataError("box", table.path, where, what, "write four numbers")
     if table.columns.normalized and max(map(abs, numbers)) > _LARGEST_SHARE:

@@ -1,6 +1,6 @@
 """CVAT's own XML, 'CVAT for images 1.1': an <image> with shapes for each image.
 
-Read are boxes, and the bounding boxes of rotated boxes, polygons, ellipses, masks and cuboids.
+Boxes are read, and the bounding boxes of rotated boxes, polygons, ellipses, masks and cuboids.
 Points, lines and skeletons have no box and are left out.
 """
 

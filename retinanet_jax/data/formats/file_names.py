@@ -1,4 +1,4 @@
-"""From the file names in annotations to image files."""
+"""Maps file names in annotations to image files."""
 
 import functools
 import unicodedata

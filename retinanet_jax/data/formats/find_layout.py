@@ -16,10 +16,12 @@ from retinanet_jax.data.formats import (
     kitti,
     label_studio,
     labelme,
+    supervisely,
     via,
     voc_folder,
     yolo,
 )
+from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, list_folder
 from retinanet_jax.data.formats.raw import Finder, Layout
 
 AUTO = "auto"
@@ -29,6 +31,7 @@ FINDERS: dict[str, Finder] = {
     "yolo": yolo.find,
     "voc": voc_folder.find,
     "labelme": labelme.find,
+    "supervisely": supervisely.find,
     "via": via.find,
     "createml": createml.find,
     "label_studio": label_studio.find,
@@ -43,6 +46,7 @@ _UNDERSTOOD = """\
   yolo         data.yaml, or images/ + labels/
   voc          Annotations/ + JPEGImages/, or XML beside the images
   labelme      one JSON file per image
+  supervisely  meta.json, and img/ + ann/ in each dataset
   via          VGG Image Annotator's JSON or CSV
   createml     CreateML's JSON
   label_studio Label Studio's JSON
@@ -82,7 +86,7 @@ class Found(NamedTuple):
 def find_layout(root: Path, layout: str = AUTO) -> Found:
     """The first layout that fits a dataset's folder or file.
 
-    A folder that contains nothing but one folder is searched, too.
+    The one folder in a folder without images, as archives often have it, is searched, too.
 
     Args:
       root: of the dataset.
@@ -135,11 +139,10 @@ def _fitting(names: list[str], place: Path, errors: list[DataError]) -> Iterator
 
 
 def _only_folder(place: Path) -> Path | None:
-    """The one folder in a folder without other content."""
-    if not place.is_dir():
-        return None
-    entries = [e for e in place.iterdir() if not e.name.startswith((".", "__MACOSX"))]
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
+    """The one folder in a folder without images."""
+    listing = list_folder(place)
+    alone = len(listing.folders) == 1 and not listing.images()
+    return place / listing.folders[0] if alone else None
 
 
 def _unrecognized(root: Path, layout: str, place: Path) -> DataError:
@@ -152,6 +155,10 @@ def _unrecognized(root: Path, layout: str, place: Path) -> DataError:
     for suffix, (kind, fix) in _OTHER_FORMATS.items():
         if kinds[suffix]:
             return DataError("layout", root, "", f"{what}; {kind} are not read", fix)
+    if root.is_dir() and set(kinds) <= IMAGE_SUFFIXES:
+        number = f"{kinds.total()} images" if kinds else "no files"
+        what = f"there are {number}, and no annotations"
+        return DataError("layout", root, "", what, "add the files of the annotation tool")
     fix = f"arrange it as one of these, or set data.layout:\n{_UNDERSTOOD}"
     named = ", ".join(f"{name}/" for name in folders) or "no folders"
     counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common(_SHOWN)) or "no files"

@@ -1,6 +1,6 @@
 """Datasets with one annotation file for each image: where the files and their images are.
 
-They are beside the images or in a folder of their own, and in split folders or not.
+Annotation files are beside the images or in a folder of their own, with or without split folders.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Which split of a folder is meant: names differ between tools (val, valid, validation)."""
+"""Names of splits, which differ between tools (val, valid, validation)."""
 
 import re
 from collections.abc import Sequence

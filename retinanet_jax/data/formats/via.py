@@ -1,6 +1,6 @@
 """VGG Image Annotator: JSON, project and CSV of versions 1 and 2, project JSON of version 3.
 
-Read are rectangles, and the bounding boxes of polygons, circles and ellipses. The class is the one
+Rectangles are read, and the bounding boxes of polygons, circles and ellipses. The class is the one
 attribute of the regions, or of several the one that is called class, label or similar.
 """
 

@@ -1,4 +1,4 @@
-"""The project JSON of VGG Image Annotator 3, in the terms of version 2.
+"""The project JSON of VGG Image Annotator 3, converted to the form of version 2.
 
 `file` lists the images, `view` the files that are shown, `metadata` the shapes of the views, and
 `attribute` the names of attributes and of their options.

@@ -1,4 +1,4 @@
-"""Pascal VOC's XML in folders of one's own: own classes, one XML file for each image.
+"""Folders of Pascal VOC's XML with their own classes, one XML file for each image.
 
 Recognised: Annotations/ with JPEGImages/ and ImageSets/Main/; annotations/ with images/; XML files
 beside the images; each of these also in split folders such as train/ and test/. The official

@@ -1,9 +1,9 @@
 """Colour jitter as one affine map of RGB: brightness, contrast, saturation and hue.
 
 Sources: ColorJitter of torchvision and the photometric distortions of SSD (Liu et al. 2016, arXiv
-1512.02325). What differs from torchvision: hue turns in the YIQ plane instead of HSV, which keeps
-the luma and is linear; values are clipped once, at the end, so that the order of the four is
-immaterial (all of them commute) and none is drawn.
+1512.02325). Unlike torchvision, hue rotates in the YIQ plane instead of HSV, which keeps the luma
+and is linear; and values are clipped once, at the end, so the order does not matter and is not
+drawn.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""Resizing and cropping of examples on the host, in uint8 but for torchvision's resizing.
+"""Resizing and cropping of examples on the host, in uint8 except for torchvision's resizing.
 
 Pure functions. Boxes and areas are scaled by the true ratio of the rounded sizes, so that pixels
-and boxes stay together to the last bit; labels and crowd marks are carried along.
+and boxes stay together to the last bit; labels and crowd flags are kept.
 """
 
 import math

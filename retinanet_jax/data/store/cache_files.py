@@ -1,4 +1,4 @@
-"""Arrays in files of the cache: written whole or not at all; a broken file reads as none."""
+"""Arrays in cache files: written atomically; a damaged file counts as missing."""
 
 import contextlib
 import logging

@@ -1,7 +1,7 @@
-"""Files of a folder that is read in place, and facts of its images.
+"""Size and EXIF orientation of the images of a folder, checked once and cached.
 
-Each image is decoded once, to check it. A table in the cache keeps its size and EXIF orientation by
-the file's path, size and modification time; a changed file is decoded again.
+Each image is decoded once, to check it. A table in the cache keeps the result by the file's path,
+size and modification time; a changed file is decoded again.
 """
 
 import errno

@@ -1,7 +1,8 @@
 """The official archives of COCO and Pascal VOC: addresses, and finding them in a folder.
 
 Addresses, sizes and SHA-256 are those that TFDS 4.9.10 states (url_checksums/coco.txt and voc.txt
-of its package); VOC's come from the mirror that TFDS takes, for the original is often down.
+of its package); VOC's come from the mirror that TFDS uses, because the original server is often
+down.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Replaces the few uses of TensorFlow in TFDS while it writes; all of them are in this module.
 
 TFDS 4.9 reads and writes ArrayRecord without TensorFlow as long as a split can be shuffled in
-memory. Beyond that it spills to a thousand files by `tf.io.gfile`; Python's own do as well.
+memory. Larger splits spill to a thousand files by `tf.io.gfile`; Python's files replace it here.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Pascal VOC: its XML annotations into TFDS's `voc` features, and back to boxes.
 
-VOC's corners are the first and the last pixel of an object, counted from 1. Records keep them so,
-as TFDS's own `voc` does, and one reader serves both; it takes 1 from the upper left corner, which
-makes them positions: x1 = xmin - 1 is where the first pixel begins, x2 = xmax where the last ends.
+VOC's corners are the first and the last pixel of an object, counted from 1. Records keep them, as
+TFDS's `voc` does. The reader subtracts 1 from the upper left corner, so that corners are edges: x1
+= xmin - 1 is where the first pixel begins, x2 = xmax where the last ends.
 
 Objects marked difficult are kept. In an Example they are `crowd`: anchors on them are ignored, or
 they are dropped, as MatchingConfig.crowd_ioa sets. mmdetection, which publishes a RetinaNet for

@@ -1,0 +1,172 @@
+"""Supervisely's projects: meta.json, and datasets with img/ and ann/, a JSON file for each image.
+
+Rectangles are read, and the bounding boxes of polygons and masks. Points, lines and other shapes
+have no box and are left out. A rectangle is its two corners, as in Supervisely's own conversions
+from and to COCO.
+"""
+
+import base64
+import binascii
+import functools
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.class_lists import checked_class_names
+from retinanet_jax.data.formats.folder_files import (
+    ascii_head,
+    decode_text,
+    is_split_name,
+    list_folder,
+    parse_json,
+    read_many,
+    relative_name,
+)
+from retinanet_jax.data.formats.folder_parts import (
+    ImageNames,
+    Kind,
+    PartsDataset,
+    annotation_files,
+    find_part,
+)
+from retinanet_jax.data.formats.outlines import Box, around_points
+from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+
+OUTLINE = "polygons or masks, bounding boxes taken"
+NO_BOX = "points, lines and other shapes without a box, left out"
+_FOLDERS = ("ann",)
+_HEAD = 1 << 16
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def find(root: Path) -> Layout | None:
+    """A project or one of its datasets; a dataset is a split of its name.
+
+    Raises:
+      DataError: meta.json is broken.
+    """
+    kind = Kind(".json", _is_supervisely, _FOLDERS)
+    if (part := find_part(root, kind)) is not None:
+        parts = {"train": part}
+    else:
+        named = ((name, find_part(root / name, kind)) for name in list_folder(root).folders)
+        parts = {name: part for name, part in named if part is not None}
+        if len(parts) == 1 and not is_split_name(*parts):
+            parts = dict(zip(("train",), parts.values(), strict=True))
+    if not parts:
+        return None
+    dataset = PartsDataset(root, parts, _class_names(root) or _class_names(root.parent))
+    read = functools.partial(_read_split, dataset)
+    return Layout("supervisely", "Supervisely project", tuple(parts), read, (root,))
+
+
+def _is_supervisely(path: Path) -> bool:
+    head = ascii_head(path, _HEAD)
+    return all(name in head for name in (b'"size"', b'"objects"', b'"tags"', b'"height"'))
+
+
+def _class_names(folder: Path) -> tuple[str, ...] | None:
+    """The classes of meta.json; None where there is no such file."""
+    path = folder / "meta.json"
+    if not path.is_file():
+        return None
+    content = parse_json(decode_text(path.read_bytes(), path), path)
+    classes = fields.field(content, "classes", path, "")
+    if not isinstance(classes, list):
+        what = f"classes is {fields.short(classes)}"
+        raise DataError("class names", path, "", what, "write a list")
+    titles = [fields.text(c, "title", path, f"classes[{i}]") for i, c in enumerate(classes)]
+    return checked_class_names(titles, path)
+
+
+def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
+    """The images of a split with their objects; see raw.Layout."""
+    part = dataset.splits[split]
+    names, files = ImageNames(part.images), annotation_files(part.annotations, ".json")
+    images, notes = [], []
+    for (name, file), data in zip(files.items(), read_many(list(files.values())), strict=True):
+        path = Path(file)
+        with guard:
+            if isinstance(data, DataError):
+                raise data
+            content = parse_json(decode_text(data, path), path)
+            if not isinstance(content, dict) or "objects" not in content:
+                continue  # another JSON file of the folder
+            image = names.path(name)
+            if name not in names.names:  # a.json instead of a.jpg.json
+                image = names.only(name, path) or image
+            objects = _objects(content["objects"], path, dataset.class_names, guard, notes)
+            place = relative_name(image, dataset.root), Path(image), path
+            images.append(RawImage(*place, objects, size=_size(content.get("size"))))
+    return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes))
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    """(height, width) as stated; None where it is missing or not a size."""
+    stated = value if isinstance(value, dict) else {}
+    sides = [fields.as_integer(stated.get(side)) for side in ("height", "width")]
+    if any(side is None or not 1 <= side < 1e6 for side in sides):
+        return None
+    return sides[0], sides[1]
+
+
+def _objects(
+    entries: Any,
+    path: Path,
+    class_names: tuple[str, ...] | None,
+    guard: Guard,
+    notes: list[tuple[str, str]],
+) -> tuple[RawObject, ...]:
+    """The objects of an image; errors of single objects are for the guard."""
+    if not isinstance(entries, list):
+        what = f"objects is {fields.short(entries)}"
+        raise DataError("annotation file", path, "", what, "write a list")
+    objects, found = [], set()
+    for number, entry in enumerate(entries):
+        with guard:
+            where = f"objects[{number}]"
+            kind = fields.text(entry, "geometryType", path, where)
+            box = _box(entry, kind, path, where)
+            if kind != "rectangle":
+                found.add(NO_BOX if box is None else OUTLINE)
+            if box is not None:
+                name = fields.class_name(entry.get("classTitle"), class_names, path, where)
+                objects.append(RawObject(name, box, where))
+    notes.extend((reason, str(path)) for reason in sorted(found))
+    return tuple(objects)
+
+
+def _box(entry: dict, kind: str, path: Path, where: str) -> Box | None:
+    """The box around an object; None for a shape without one."""
+    if kind in ("rectangle", "polygon"):
+        points = entry.get("points")
+        corners = points.get("exterior") if isinstance(points, dict) else None
+        pairs = [p if isinstance(p, list) and len(p) == 2 else (None, None) for p in corners or ()]
+        numbers = [(fields.finite(x), fields.finite(y)) for x, y in pairs]
+        if len(numbers) < 2 or any(None in pair for pair in numbers):
+            what = f"points.exterior is {fields.short(corners)}"
+            fix = "write [x, y] pairs of numbers, in pixels"
+            raise DataError("points", path, where, what, fix)
+        return around_points(*zip(*numbers, strict=True))
+    if kind in ("bitmap", "alpha_mask"):
+        return _box_of_mask(entry.get("bitmap"), path, where)
+    return None
+
+
+def _box_of_mask(mask: Any, path: Path, where: str) -> Box:
+    """The mask is a PNG, cropped to the object, whose first pixel is at `origin`."""
+    try:
+        x, y = map(fields.finite, mask["origin"])
+        data = base64.b64decode(mask["data"])
+        if not data.startswith(_PNG):
+            data = zlib.decompressobj().decompress(data, 24)
+        if not data.startswith(_PNG) or x is None or y is None:
+            raise ValueError
+        width, height = struct.unpack(">II", data[16:24])
+    except (TypeError, ValueError, KeyError, binascii.Error, zlib.error, struct.error):
+        what, fix = f"bitmap is {fields.short(mask)}", "write origin and data, a mask as a PNG"
+        raise DataError("mask", path, where, what, fix) from None
+    return x, y, float(width), float(height)
