@@ -42,6 +42,7 @@ def test_loss_on_a_tpu(plans, monkeypatch):
     assert found.moved <= 20 * logits
 
 
+@pytest.mark.slow
 def test_postprocessing_needs_no_collective_on_a_tpu(plans, monkeypatch):
     monkeypatch.setattr(plans, "CANVAS", (200, 336))
     mesh = plans.mesh_of("v5e:2x4")
