@@ -62,8 +62,10 @@ setup(
         "onnx": ["onnx>=1.17"],
         "serve": ["gradio>=6.0,<7"],
         "tpu": ["jax[tpu]>=0.10"],
+        "video": ["av>=14"],
         "wandb": ["wandb>=0.20"],
         "test": [
+            "av>=14",
             "beartype>=0.19",
             "furo>=2025.9",
             "gradio>=6.0,<7",

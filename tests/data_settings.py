@@ -18,6 +18,7 @@ def data_settings(name: str, root="", cache_dir="", **fields) -> types.SimpleNam
         "exif": "auto",
         "cache_dir": str(cache_dir),
         "classes": (),
+        "repeat_threshold": None,
         "train_split": "train",
         "eval_split": "val" if name == "folder" else "validation",
         "annotations": "",

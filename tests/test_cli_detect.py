@@ -7,15 +7,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from camera_server import camera
+from data_settings import data_settings
+from PIL import ExifTags, Image
 from pycocotools.coco import COCO
 from small_detector import TALL, WIDE, small_detector
 
 from retinanet_jax.cli import app
 from retinanet_jax.cli import detect as detect_command
 from retinanet_jax.cli.inputs import drawn_paths, find_inputs
+from retinanet_jax.cli.outputs import CsvWriter
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.video import VideoWriter
+from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.video import Video, VideoWriter
 from retinanet_jax.runtime import compilation_cache as compilation
 
 
@@ -112,6 +116,61 @@ def test_only_the_chosen_formats_and_classes_are_written(detect, folder, tmp_pat
     assert "0 objects; a lower --threshold shows less certain ones" in capsys.readouterr().out
 
 
+def labelled_inputs(root: Path) -> dict[str, Path]:
+    """Files of one name in two folders and formats, a turned one, a video; by expected name."""
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    (root / "b").mkdir(parents=True)
+    pixels = np.random.default_rng(5).integers(0, 256, (*WIDE, 3), np.uint8)
+    Image.fromarray(pixels).save(root / "b/turned.jpg", exif=turned, quality=95)
+    with VideoWriter(root / "clip.avi", 5) as writer:
+        writer.write(pixels)
+    return {
+        "a_x.png": write_image(root / "a/x.png", 0),
+        "a_x_2.bmp": write_image(root / "a_x.bmp", 1, TALL),
+        "b_y.png": write_image(root / "b/y.tif", 2),
+        "b_turned.jpg": root / "b/turned.jpg",
+        "clip_000000.jpg": root / "clip.avi",
+    }
+
+
+def test_datasets_of_detections_are_read_back(detect, network, tmp_path):
+    files, out = labelled_inputs(tmp_path / "in"), tmp_path / "out"
+    arguments = tmp_path / "in", f"--out={out}", "--threshold=0.1", "--format=yolo,voc"
+    assert detect(*arguments) == 0
+    image_folders = {"yolo": out / "yolo/images/train", "voc": out / "voc/JPEGImages"}
+    for layout, folder in image_folders.items():
+        assert set(files) == {path.name for path in folder.iterdir()}
+        assert (folder / "a_x.png").read_bytes() == files["a_x.png"].read_bytes()
+        settings = data_settings("folder", out / layout, tmp_path / "cache", val_share=0.0)
+        dataset = load_dataset(settings, "train")
+        assert dataset.categories.names == network.categories.names
+        assert len(dataset.source) == len(files)
+        truth = {
+            Path(image["file_name"]).name: image["id"] for image in dataset.ground_truth()["images"]
+        }
+        examples = {
+            example.image_id: example for example in map(dataset.source.__getitem__, range(5))
+        }
+        for name, file in files.items():
+            example = examples[truth[name]]
+            if name == "clip_000000.jpg":
+                ((_, wanted),) = network.stream(file, threshold=0.1)
+            else:
+                wanted = network(file, threshold=0.1)
+            assert example.image.shape[:2] == wanted.size and len(wanted) > 5
+            np.testing.assert_allclose(example.boxes, wanted.boxes, atol=1e-4)
+            np.testing.assert_array_equal(example.labels, wanted.labels)
+    upright = Image.open(image_folders["yolo"] / "b_turned.jpg")
+    assert upright.size == TALL[::-1] and not upright.getexif()
+
+    message = detect(*arguments)
+    assert "yolo: exists and would be overwritten; delete it" in message
+    assert detect(tmp_path, f"--out={out}", "--format=csv") == 0  # no results among the inputs
+    with (out / "detections.csv").open() as file:
+        assert {Path(row["file"]) for row in csv.DictReader(file)} == set(files.values())
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -132,6 +191,42 @@ def test_mistakes_are_reported_in_a_line(detect, folder, tmp_path, arguments, sa
         given = [argument.replace(name, path) for argument in given]
     message = detect(*given)
     assert isinstance(message, str) and says in message and "\n" not in message
+
+
+def test_cameras_are_drawn_and_recorded(detect, network, tmp_path, capsys):
+    out = tmp_path / "out"
+    with camera() as address:
+        missing = address.replace("video", "none")
+        arguments = address, missing, f"--out={out}", "--threshold=0.1", "--frames=7"
+        assert detect(*arguments, "--format=images,csv,yolo") == 3
+        printed = capsys.readouterr()
+        assert "7 frames: " in printed.out and f"{missing}: cannot be opened" in printed.err
+        stream = network.stream(address, threshold=0.1)
+        assert [next(stream)[0] for _ in range(3)] == [0, 1, 2]
+        stream.close()
+    (drawn,) = (out / "images").iterdir()
+    assert drawn.name.startswith("http_127_0_0_1_") and len(list(Video(drawn))) == 7
+    with (out / "detections.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["file"] for row in rows} == {address}
+    assert {row["frame"] for row in rows} <= set(map(str, range(7)))
+    assert len(list((out / "yolo/images/train").iterdir())) == 7
+
+
+def test_ctrl_c_ends_a_camera_and_keeps_what_was_found(detect, tmp_path, capsys, monkeypatch):
+    out, add = tmp_path / "out", CsvWriter.add
+
+    def interrupted(self, file, found, frame=None):
+        add(self, file, found, frame)
+        if frame == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(CsvWriter, "add", interrupted)
+    with camera() as address:
+        assert detect(address, f"--out={out}", "--threshold=0.1", "--format=images,csv") == 0
+    assert "4 frames: " in capsys.readouterr().out
+    (drawn,) = (out / "images").iterdir()
+    assert len(list(Video(drawn))) == 5
 
 
 def test_unreadable_videos_are_listed(detect, tmp_path, capsys):

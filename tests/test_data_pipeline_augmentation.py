@@ -156,6 +156,42 @@ def test_quadrants_cover_the_canvas(key, down, right):
         assert min(min(room) for room in rooms) >= 1
 
 
+def test_mixup_is_the_mean_of_two_images_with_the_boxes_of_both():
+    """A red and a blue box on black; the second image is narrower, with grey beside it."""
+    first = painted((96, 150), [[10, 20, 60, 70]], labels=[0])._replace(image_id=1)
+    second = painted((96, 96), [[40, 30, 90, 80]], labels=[2], crowd=[True])._replace(image_id=2)
+    asked = []
+
+    def read(index):
+        asked.append(index)
+        return (first, second)[(len(asked) - 1) % 2]
+
+    config = AugmentationConfig(mixup=1.0, flip=False)
+    for place in range(1, 301):
+        result = augment(read, 7, 50, (0, 3, 0, place), SMALL, config)
+    assert result.image.shape == (96, 150, 3)
+    for pixel, color in (
+        ((25, 20), [125, 0, 0]),
+        ((75, 80), [0, 0, 125]),
+        ((50, 50), [125, 0, 125]),
+        ((50, 140), [mosaic.FILL / 2] * 3),
+    ):
+        np.testing.assert_array_equal(result.image[pixel], color)
+    np.testing.assert_array_equal(result.boxes, [[10, 20, 60, 70], [40, 30, 90, 80]])
+    assert result.labels.tolist() == [0, 2] and result.crowd.tolist() == [False, True]
+    assert result.image_id == 1 and result.original_size == (96, 150)
+    assert set(asked[::2]) == {7} and set(asked[1::2]) == set(range(50))
+
+
+@quick
+@hypothesis.given(st.lists(st.tuples(sides, sides), min_size=2, max_size=2), keys)
+def test_mixed_images_fit_every_canvas_the_first_may_meet(sizes, key):
+    images = iter([np.zeros((*size, 3), np.uint8) for size in sizes])
+    config = AugmentationConfig(mixup=1.0, scale_jitter=(0.5, 2.0))
+    result = augment(lambda index: without_objects(next(images)), 0, 9, key, SMALL, config)
+    assert (np.array(result.image.shape[:2]) <= jitter_bound(sizes[0], SMALL)).all()
+
+
 def test_an_example_depends_on_its_key_alone():
     rng = np.random.default_rng(0)
     images = [
@@ -336,6 +372,8 @@ def test_images_without_boxes_pass():
         ({"scale_jitter": (0.0, 1.0)}, "scale_jitter"),
         ({"crop": (0.5, 1.5)}, r"crop: \(0.5, 1.5\) is not \(low, high\), 0 < low <= high <= 1"),
         ({"mosaic": 1.5}, "mosaic: 1.5 is not 0 to 1"),
+        ({"mixup": -0.5}, "mixup: -0.5 is not 0 to 1"),
+        ({"close_mosaic": -1.0}, "close_mosaic: -1.0 is not 0 epochs or more"),
         ({"hue": 0.6}, "hue: 0.6 is not 0 to 0.5"),
         ({"brightness": -0.1}, "brightness: -0.1 is not 0 to 1"),
         ({"min_visible_share": 2.0}, "min_visible_share"),

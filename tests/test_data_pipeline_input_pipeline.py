@@ -95,7 +95,7 @@ def test_every_epoch_has_every_image_once(images, batch_size, seed):
     plan = order.TrainOrder(Images(images), batch_size, seed, SMALL)
     steps = -(-3 * images // batch_size)
     stream = [row for step in range(steps) for row in plan(step).indices]
-    epochs = [row for step in range(steps) for row in plan(step).epochs]
+    epochs = [row for step in range(steps) for row in plan(step).repeats]
     for epoch in range(3):
         members = [i for i, e in zip(stream, epochs, strict=True) if e == epoch]
         assert sorted(members) == list(range(images))
@@ -126,7 +126,7 @@ def test_batches_of_a_window_come_in_an_order_of_the_seed():
 
     def places(seed: int) -> list[int]:
         plan = order.TrainOrder(Images(64, [(40, 40)]), 2, seed, square)
-        grouped = plan._shuffled(0).reshape(-1, 2).tolist()
+        grouped = plan._shuffled(0)[0].reshape(-1, 2).tolist()
         return [grouped.index(plan(step).indices) for step in range(32)]
 
     ours, others = places(5), places(6)
@@ -170,6 +170,28 @@ def test_a_canvas_holds_all_that_its_images_may_become(sizes, batch_size, sides)
             (fitted,) = fitted_sizes([sizes[index]], settings)
             bound = jitter_bound(sizes[index], settings)
             assert (np.array(batch.canvas) >= bound).all() and (np.array(bound) >= fitted).all()
+
+
+def test_the_last_epochs_have_neither_mosaic_nor_mixup():
+    """30 images in batches of 4 and 30 steps, four epochs: from step 19 on, the last 1.5 epochs."""
+    mixing = dataclasses.replace(ALL_ON, mosaic=1.0, mixup=0.5, close_mosaic=1.5)
+    options = {"batch_size": 4, "seed": 5, "settings": SMALL, "total_steps": 30}
+    closing, single, always = (
+        train_batches(dataset(Images(30)), augmentation=augmentation, **options)
+        for augmentation in (
+            mixing,
+            dataclasses.replace(mixing, mosaic=0.0, mixup=0.0),
+            dataclasses.replace(mixing, close_mosaic=0.0),
+        )
+    )
+    for step in range(30):
+        wanted = always if step < 19 else single
+        assert_equal([closing[step]], [wanted[step]])
+        assert not np.array_equal(always[step].batch.images, single[step].batch.images)
+    endless = train_batches(
+        dataset(Images(30)), augmentation=mixing, **options | {"total_steps": None}
+    )
+    assert_equal([endless[29]], [always[29]])
 
 
 def test_nearly_all_batches_have_a_small_canvas_and_none_loses_its_image():

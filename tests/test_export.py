@@ -1,6 +1,7 @@
 """Exported files: the detections of the Detector, without the package, at any size and batch."""
 
 import argparse
+import functools
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from small import small_config
 from retinanet_jax.cli import app
 from retinanet_jax.cli import export as command
 from retinanet_jax.config.settings import to_json
+from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
@@ -24,10 +26,10 @@ from retinanet_jax.data.pipeline import transforms
 from retinanet_jax.data.pipeline.batch import without_objects
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, eval_size
 from retinanet_jax.data.records import Categories
-from retinanet_jax.export.program import Trained, describe_program, make_program
+from retinanet_jax.export.program import Trained, describe_program, make_program, program_arguments
 from retinanet_jax.export.resizing import fitted_sizes, resize
 from retinanet_jax.inference.detector import Detector
-from retinanet_jax.inference.predict import read_trained
+from retinanet_jax.inference.predict import predict, read_trained
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.training.step import TrainState
 
@@ -178,7 +180,7 @@ def test_onnxruntime_detects_the_same(name, capfd):
     _, variables = variables_for(config)
     trained = Trained(variables, config, CATEGORIES)
     program = make_program(trained, [(64, 64)])
-    content = to_onnx(program, describe_program(trained, [(64, 64)], "small"))
+    content = to_onnx(program, program_arguments(), describe_program(trained, [(64, 64)], "small"))
     session = onnxruntime.InferenceSession(content)
     assert "[W:onnxruntime" not in capfd.readouterr().err
     assert not doubles_of_the_network(content)
@@ -194,6 +196,81 @@ def test_onnxruntime_detects_the_same(name, capfd):
         assert_same(dict(zip(outputs, found, strict=True)), wanted, pixels=1e-4)
 
 
+@pytest.fixture(scope="module")
+def plain(trained):
+    """Files of the network without resizing, by whether they have NMS."""
+    pytest.importorskip("onnx")
+    paths = {}
+    for nms in ("class", "none"):
+        paths[nms] = trained[0] / f"plain_{nms}.onnx"
+        arguments = "--format=onnx", f"--model={trained[0]}", f"--out={paths[nms]}"
+        run_command(*arguments, "--canvas=64x96", "--preprocess=none", f"--nms={nms}")
+    return paths
+
+
+def detections_of(trained, images) -> Detections:
+    _, model, variables, config = trained
+    sizes = np.tile(np.float32([64, 96]), (len(images), 1))
+    run = jax.jit(functools.partial(predict, model=model, config=config))
+    return jax.device_get(run(variables, images, sizes, sizes))
+
+
+def test_the_plain_network_has_what_the_detector_chooses_from(trained, plain):
+    """Any batch size; the boxes and scores of the detections are among those of all anchors."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    sessions = {nms: onnxruntime.InferenceSession(path) for nms, path in plain.items()}
+    images = noise(3, 64, 96)
+    wanted, inputs = detections_of(trained, images), {"images": images.astype(np.float32)}
+    assert [(x.name, x.shape[1:]) for x in sessions["none"].get_inputs()] == [
+        ("images", [64, 96, 3])
+    ]
+    names = [output.name for output in sessions["class"].get_outputs()]
+    found = dict(zip(names, sessions["class"].run(names, inputs), strict=True))
+    assert wanted.valid.any()
+    assert_same(found, wanted, pixels=1e-3)
+
+    boxes, scores = sessions["none"].run(["boxes", "scores"], inputs)
+    count = sum(map(len, anchors_for_image((64, 96), trained[3].anchors)))
+    assert boxes.shape == (3, count, 4) and scores.shape == (3, count, len(NAMES))
+    for row in range(3):
+        for box, score, label, valid in zip(*(part[row] for part in wanted), strict=True):
+            distance = np.abs(boxes[row] - box).max(1) + np.abs(scores[row, :, label] - score)
+            assert not valid or distance.min() < 1e-3
+        np.testing.assert_allclose(scores[row].max(), wanted.scores[row].max(), atol=1e-5)
+    described = sessions["none"].get_modelmeta().custom_metadata_map
+    assert f"float32 [batch, {count}, 5]" in json.loads(described["outputs"])["scores"]
+    doubles = onnx_types(plain["none"])
+    assert "double" not in doubles and "NonMaxSuppression" not in doubles
+
+
+def onnx_types(path) -> str:
+    """Types of the constants, and operators of a file."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    types = {onnx.TensorProto.DataType.Name(x.data_type).lower() for x in graph.initializer}
+    return " ".join(sorted(types | {node.op_type for node in graph.node}))
+
+
+def test_openvino_runs_the_plain_network(trained, plain):
+    openvino = pytest.importorskip("openvino")
+    images = noise(2, 64, 96)
+    compiled = openvino.Core().compile_model(str(plain["none"]), "CPU")
+    boxes, scores = (compiled([images.astype(np.float32)])[name] for name in ("boxes", "scores"))
+    wanted = detections_of(trained, images)
+    for row in range(2):
+        np.testing.assert_allclose(scores[row].max(), wanted.scores[row].max(), atol=1e-4)
+        best = np.unravel_index(scores[row].argmax(), scores[row].shape)
+        np.testing.assert_allclose(boxes[row, best[0]], wanted.boxes[row, 0], atol=1e-2)
+
+
+def test_nms_is_left_out_of_the_plain_network_only(trained, tmp_path):
+    with pytest.raises(DataError, match=r"--nms.* needs the network without resizing; add --prep"):
+        run_command(
+            "--format=onnx", f"--model={trained[0]}", f"--out={tmp_path / 'x'}", "--nms=none"
+        )
+
+
 def test_unstacked_arrays_become_onnx():
     """jax 0.12 unstacks boxes by a primitive that 0.10 does not use."""
     pytest.importorskip("onnx")
@@ -204,7 +281,7 @@ def test_unstacked_arrays_become_onnx():
         height, width = jnp.unstack(sizes, axis=-1)
         return {"height": height, "width": width + images.max((1, 2, 3))}
 
-    session = onnxruntime.InferenceSession(to_onnx(program, {"classes": []}))
+    session = onnxruntime.InferenceSession(to_onnx(program, program_arguments(), {"classes": []}))
     images, sizes = np.full((2, 4, 5, 3), 7, np.uint8), np.int32([[1, 2], [3, 4]])
     height, width = session.run(["height", "width"], {"images": images, "sizes": sizes})
     assert height.tolist() == [1, 3] and width.tolist() == [9, 11]

@@ -3,6 +3,7 @@
 import json
 import sys
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -88,6 +89,22 @@ def test_coco_results():
     }
     assert [result["category_id"] for result in results] == [11, 7, 11]
     assert nothing().to_coco(7) == []
+
+
+def test_yolo_labels_and_voc_xml():
+    """Against the formats' definitions, and without the box that has no area."""
+    found = detections()
+    found.boxes[2] = [40, 5, 40, 55]
+    assert found.to_yolo() == "3 0.25 0.583333333 0.25 0.5\n2 0.05 0.0666666667 0.1 0.133333333\n"
+    root = ElementTree.fromstring(found.to_voc("a & b.jpg"))
+    assert root.findtext("filename") == "a & b.jpg"
+    assert [root.findtext(f"size/{side}") for side in ("width", "height", "depth")] == [
+        *("80", "60", "3")
+    ]
+    boxes = [[float(corner.text) for corner in box] for box in root.findall("object/bndbox")]
+    assert boxes == [[10, 20, 30, 50], [0, 0, 8, 8]]
+    assert [name.text for name in root.findall("object/name")] == ["dog", "cat"]
+    assert nothing().to_yolo() == "" and "<object>" not in nothing().to_voc("a.jpg")
 
 
 def test_pandas(monkeypatch):

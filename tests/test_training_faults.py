@@ -120,7 +120,9 @@ def setup_that(acts) -> TrainingSetup:
         return TrainState(state.step + 1, {"seen": seen}, {}, {}), metrics
 
     state = TrainState(jnp.int32(0), {"seen": jnp.zeros(())}, {}, {})
-    return TrainingSetup(step_fn, lambda *_: None, FocalParams(jnp.float32(2), None), state)
+    return TrainingSetup(
+        step_fn, lambda *_: None, lambda *_: None, FocalParams(jnp.float32(2), None), state
+    )
 
 
 def train(config, workdir: Path, acts=lambda step: None) -> float:

@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 from small import small_config
 
-from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.config.settings import ConfigError, from_json, to_json
+from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.reports.learning_rate_plot import draw_range_test
+from retinanet_jax.training import auto_learning_rate
 from retinanet_jax.training import learning_rate_test as tested
+from retinanet_jax.training.learning_rate_test import RangeTest
+from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import TrainingSetup
 from retinanet_jax.training.step import FocalParams, TrainState
 
@@ -30,7 +34,9 @@ def run_test(monkeypatch):
 
         def setup(config, categories, mesh, log, step_fn):
             focal = FocalParams(jnp.float32(2), None)
-            return TrainingSetup(step_fn, lambda *_: None, focal, TrainState(0, {}, {}, {}))
+            return TrainingSetup(
+                step_fn, lambda *_: None, lambda *_: None, focal, TrainState(0, {}, {}, {})
+            )
 
         monkeypatch.setattr(tested, "compile_functions", compiled)
         monkeypatch.setattr(tested, "make_setup", setup)
@@ -65,3 +71,56 @@ def test_the_moving_average_has_no_bias_and_nan_ends_the_test(run_test):
     assert np.isfinite(found.losses).all() and len(used) == len(found.losses) + 1
     with pytest.raises(ConfigError, match="write 10 steps or more"):
         tested.learning_rate_test(small_config(), steps=5)
+
+
+AUTO = {"optimizer__learning_rate": "auto"}
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """Stands in for the test: what it finds, and how often it runs."""
+    results = []
+
+    def give(config, *, dataset, log):
+        assert dataset is not None
+        return results.pop()
+
+    monkeypatch.setattr(auto_learning_rate, "learning_rate_test", give)
+    return results
+
+
+def test_the_rate_of_the_first_start_is_kept(found, tmp_path):
+    config, log = small_config(**AUTO), []
+    dataset = load_training_set(config.data)
+    found.append(RangeTest([1e-3, 1e-1], [2.0, 1.0], [2.0, 1.0], 0.01))
+    first = auto_learning_rate.with_learning_rate(config, dataset, tmp_path, log.append)
+    assert first == small_config(optimizer__learning_rate=0.01) and found == []
+    # Another test would be an IndexError.
+    for known in (dataset, None):
+        again = auto_learning_rate.with_learning_rate(config, known, tmp_path, log.append)
+        assert again == first
+    assert len(log) == 4 and "learning rate 0.01, by the range test in" in log[-1]
+    number = small_config(optimizer__learning_rate=0.5)
+    assert auto_learning_rate.with_learning_rate(number, None, tmp_path, log.append) is number
+
+
+def test_a_run_without_a_rate_at_which_the_loss_falls_ends_before_its_first_step(found, tmp_path):
+    found.append(RangeTest([1e-3, 1e-1], [1.0, 2.0], [1.0, 2.0], None))
+    with pytest.raises(ConfigError, match=r"learning_rate: 'auto' found no rate .* within 2 steps"):
+        train_and_evaluate(small_config(**AUTO), tmp_path)
+    assert not (tmp_path / "learning_rate.json").exists()
+
+
+def test_a_damaged_or_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"learning_rate\.json is not there"):
+        auto_learning_rate.with_learning_rate(small_config(**AUTO), None, tmp_path, print)
+    (tmp_path / "learning_rate.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"learning_rate\.json: is not readable .* delete it"):
+        auto_learning_rate.with_learning_rate(small_config(**AUTO), None, tmp_path, print)
+
+
+def test_the_word_auto_passes_through_the_config():
+    config = small_config(**AUTO)
+    assert from_json(to_json(config)).optimizer.learning_rate == "auto"
+    with pytest.raises(ConfigError, match=r"learning_rate: 'fast' is invalid; .* or 'auto'"):
+        small_config(optimizer__learning_rate="fast")

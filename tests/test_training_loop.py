@@ -125,7 +125,9 @@ def test_batches_are_prepared_while_the_device_works():
 
     config = small_config(train__steps=steps, train__batch_size=batch_size)
     state = TrainState(0, {}, {}, {})
-    setup = TrainingSetup(step_fn, lambda *_: None, FocalParams(jnp.float32(2), None), state)
+    setup = TrainingSetup(
+        step_fn, lambda *_: None, lambda *_: None, FocalParams(jnp.float32(2), None), state
+    )
     hooks = StepHooks(lambda step: False, lambda step, state: None)
     run_steps(setup, dataset(Watched(50)), config, make_mesh(), Log(), hooks, DroppedBoxes())
 

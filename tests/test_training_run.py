@@ -28,7 +28,7 @@ from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.run_checks import evaluation_warnings
 from retinanet_jax.training.setup import RunCache
-from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.step import TrainState, focal_params
 from retinanet_jax.training.workdir_evaluation import evaluate_workdir
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
@@ -102,7 +102,8 @@ def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
         return mock.Mock(spec=TrainState, average=None)
 
     # Without what compiles.
-    monkeypatch.setattr(run, "make_setup", mock.Mock())
+    setup = mock.Mock(focal=focal_params(config.loss))
+    monkeypatch.setattr(run, "make_setup", lambda *_, **__: setup)
     monkeypatch.setattr(run, "log_start", mock.Mock())
     monkeypatch.setattr(run, "run_steps", no_steps)
     monkeypatch.setattr(run, "evaluate_and_log", lambda *_, **__: found)
@@ -144,7 +145,17 @@ def test_a_stopped_and_resumed_run_ends_as_an_uninterrupted_one(finished, tmp_pa
 
 def test_evaluate_workdir_gives_the_same_metrics(finished):
     _, workdir, found = finished
-    assert evaluate_workdir(None, workdir).summary == found.summary
+    again = evaluate_workdir(None, workdir)
+    assert again.summary == found.summary and again.losses == pytest.approx(found.losses)
+
+
+def test_the_loss_of_an_evaluation_is_logged(finished):
+    _, workdir, found = finished
+    assert list(found.losses) == ["loss", "class_loss", "box_loss"]
+    assert 0 < found.losses["class_loss"] < found.losses["loss"] < 100
+    line, *_ = (line for line in lines(workdir, "eval") if line["step"] == 4)
+    assert {name: line[name] for name in found.losses} == found.losses
+    assert json.loads((workdir / "results.json").read_text())["losses"] == found.losses
 
 
 def test_evaluation_uses_the_network_of_the_checkpoint(finished):

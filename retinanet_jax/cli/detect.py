@@ -1,20 +1,24 @@
-"""Detect objects in images, folders and videos; write them drawn, as COCO JSON and as CSV.
+"""Detect objects in images, folders and videos; write them drawn, as COCO JSON, CSV, YOLO or VOC.
 
     retinanet-jax detect photo.jpg --model=runs/shapes --out=found
     retinanet-jax detect photos/ clip.mp4 --model=runs/mine --out=found --threshold=0.5
     retinanet-jax detect 'photos/**/*.jpg' --model=retinanet_resnet50_fpn_coco-eeacb38b.pth \\
         --out=found --classes=person,dog --format=csv
+    retinanet-jax detect rtsp://192.168.0.20/live --model=runs/mine --out=found --frames=500
 
 writes to the folder --out:
 
     images/               each image and video with its boxes, in the folders of the originals
     detections.coco.json  a COCO dataset, with a score for each annotation
     detections.csv        file, class, score, x1, y1, x2, y2 in pixels; of a video, the frame from 0
+    yolo/, voc/           with --format=yolo,voc: a copy of the images with YOLO labels or Pascal
+                          VOC XML, to correct in an annotation tool or to train on
 
 Boxes are in pixels of the image as shown: turned as its EXIF orientation says. Of a workdir, the
 best checkpoint is used. The first image of each shape takes longer, since the network is compiled;
-the next start finds it in the cache. Files that cannot be read are listed at the end, with the
-reasons, and the exit code is 3; all others are done.
+the next start finds it in the cache. An input can also be the number of a webcam, such as 0, or a
+URL that OpenCV reads (RTSP, HTTP); Ctrl-C or --frames ends it. Inputs that cannot be read are
+listed at the end, with the reasons, and the exit code is 3; all others are done.
 """
 
 import argparse
@@ -23,13 +27,14 @@ from pathlib import Path
 
 from retinanet_jax.cli.model_arguments import add_model_arguments, read_model
 
-FORMATS = ("images", "coco", "csv")
+FORMATS = ("images", "coco", "csv", "yolo", "voc")
+DEFAULT_FORMATS = FORMATS[:3]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Inputs, model, outputs and thresholds."""
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="image, video, folder, or 'pattern'")
+    add("inputs", nargs="+", metavar="INPUT", help="image, video, folder, 'pattern', URL, webcam")
     add_model_arguments(parser)
     add("--out", type=Path, required=True, help="folder to write")
     add("--threshold", type=float, default=0.4, help="lowest score, default 0.4")
@@ -39,11 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="most detections of an image; default: the model's, mostly 100",
     )
-    add("--format", type=_formats, default=FORMATS, help="default: images,coco,csv")
+    add(
+        "--format",
+        type=_formats,
+        default=DEFAULT_FORMATS,
+        help="default: images,coco,csv; also yolo and voc",
+    )
     add("--flip", action="store_true", help="also detect in the mirrored image, and merge")
     add("--scales", type=numbers, default=(1.0,), help="sizes to detect at, and merge: 1,1.5")
     add("--tile", type=int, help="also detect in square tiles of so many pixels, and merge: 640")
     add("--overlap", type=float, default=0.2, help="of tiles, a share of their side; default 0.2")
+    add("--frames", type=_count, help="most frames of each video, URL and webcam; default all")
     add("--batch_size", type=int, help="images at a time; default 8, on a CPU 1")
     add(
         "--canvas",
@@ -57,14 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Loads the model and detects."""
+    from retinanet_jax.cli.dataset_outputs import check_new
     from retinanet_jax.cli.detect_files import Job, detect
     from retinanet_jax.cli.inputs import find_inputs
     from retinanet_jax.cli.outputs import check_writable
     from retinanet_jax.runtime.compilation_cache import keep_compilations
 
     out = arguments.out.expanduser()
-    inputs = find_inputs(arguments.inputs, without=out / "images")
+    inputs = find_inputs(arguments.inputs, *(out / name for name in ("images", "yolo", "voc")))
     check_writable(out)
+    check_new(out, arguments.format)
     detector = make_detector(arguments)
     keep_compilations(detector.config.data.cache_dir)
     job = Job(
@@ -80,6 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
             "tile": arguments.tile,
             "overlap": arguments.overlap,
         },
+        frames=arguments.frames,
     )
     if failed := detect(_with_limits(detector, arguments), job):
         raise SystemExit(_report(failed))
@@ -113,6 +127,12 @@ def _report(failed: list[Exception]) -> int:
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
 
 
 def numbers(text: str) -> tuple[float, ...]:

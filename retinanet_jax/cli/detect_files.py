@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,12 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from retinanet_jax.cli.inputs import Inputs, drawn_paths
-from retinanet_jax.cli.outputs import WRITERS, writing_to
+from retinanet_jax.cli.dataset_outputs import DATASET_WRITERS, DatasetWriter
+from retinanet_jax.cli.inputs import Inputs, common_folder, drawn_paths
+from retinanet_jax.cli.outputs import WRITERS, DetectionFile, writing_to
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.h264 import open_video_writer
+from retinanet_jax.data.live_video import LiveVideo
 from retinanet_jax.data.pipeline.prefetch import thread_count
 from retinanet_jax.data.pipeline.read_ahead import read_ahead
-from retinanet_jax.data.video import Video, VideoWriter
+from retinanet_jax.data.records import Categories
+from retinanet_jax.data.video import Video
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.label_fonts import missing_letters, missing_letters_note
 from retinanet_jax.inference.results import ImageDetections
@@ -23,18 +28,20 @@ from retinanet_jax.inference.results import ImageDetections
 class Job(NamedTuple):
     """Inputs and outputs.
 
-    formats: of 'images', 'coco' and 'csv'.
+    formats: of 'images', 'coco', 'csv', 'yolo' and 'voc'.
     options: keyword arguments of Detector.stream.
+    frames: most frames of each video, camera and URL; None: all.
     """
 
     inputs: Inputs
     out: Path
     formats: Sequence[str]
     options: Mapping[str, Any]
+    frames: int | None = None
 
 
 def detect(detector: Detector, job: Job) -> list[DataError]:
-    """Does the job, with a progress bar, and prints a summary.
+    """Does the job, with a progress bar, and prints a summary. Ctrl-C ends cameras and URLs.
 
     Returns:
       The errors of files that could not be read; all others are done.
@@ -43,23 +50,27 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
       ConfigError: an option is invalid.
       DataError: there is no image or video, or `out` cannot be written.
     """
-    images, videos, left_out = job.inputs
-    if not images and not videos:
+    images, videos, left_out, live = job.inputs
+    if not images and not videos and not live:
         what = f"none of {len(left_out)} files is an image or a video"
         raise DataError("no input", "inputs", "", what, "name an image itself")
     targets = drawn_paths(job.inputs, job.out / "images") if "images" in job.formats else {}
-    _make_folders({job.out, *(target.parent for target in targets.values())})
+    folders = {job.out / "images"} if live and "images" in job.formats else set()
+    _make_folders({job.out, *folders, *(target.parent for target in targets.values())})
     failed: list[DataError] = []
-    opened = _opened(videos, failed)
+    opened = [*_opened(Video, videos, failed), *_opened(LiveVideo, live, failed)]
     counts, objects = collections.Counter(), collections.Counter()
     with contextlib.ExitStack() as stack:
         stack.enter_context(writing_to(job.out))
-        names = [name for name in job.formats if name in WRITERS]
-        writers = [stack.enter_context(WRITERS[n](job.out, detector.categories)) for n in names]
-        total = len(images) + sum(video.length for video in opened)
+        writers = [stack.enter_context(w) for w in _writers(job, detector.categories)]
+        lengths = [video.length for video in opened]
+        total = len(images) + sum(lengths) if all(lengths) and job.frames is None else None
         bar = stack.enter_context(tqdm(total=total, unit="image", disable=None))
 
-        def record(kind: str, file: Path, found: ImageDetections, frame: int | None = None):
+        if live:
+            stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+
+        def record(kind: str, file: Path | str, found: ImageDetections, frame: int | None = None):
             for writer in writers:
                 writer.add(file, found, frame)
             counts[kind] += 1
@@ -69,13 +80,27 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
         for file, found in _images(detector, images, targets, job.options, failed.append):
             record("image", file, found)
         for video in opened:
-            for frame, found in _frames(detector, video, targets, job.options, failed.append):
-                record("frame", video.path, found, frame)
-    places = [job.out / "images"] if targets else []
+            target = _target(video, job, targets)
+            frames = _frames(detector, video, target, job.options, failed.append)
+            with contextlib.closing(frames):
+                for frame, found in itertools.islice(frames, job.frames):
+                    record("frame", video.name, found, frame)
+    places = [job.out / "images"] if targets or folders else []
     print(_summary(counts, objects, left_out, [*places, *(writer.path for writer in writers)]))
-    if targets and (missing := missing_letters(detector.categories.names)):
+    if places and (missing := missing_letters(detector.categories.names)):
         print(missing_letters_note(missing, "names with them are drawn as `class N`"))
     return failed
+
+
+def _writers(job: Job, categories: Categories) -> list[DetectionFile | DatasetWriter]:
+    files = [*job.inputs.images, *job.inputs.videos]
+    root = common_folder(files) if files else Path.cwd()
+    tables = [WRITERS[name](job.out, categories) for name in job.formats if name in WRITERS]
+    return tables + [
+        DATASET_WRITERS[name](job.out / name, categories, root)
+        for name in job.formats
+        if name in DATASET_WRITERS
+    ]
 
 
 def _images(
@@ -99,15 +124,21 @@ def _images(
     return _in_threads(detector.stream(images, on_error=failed, **options), draw, detector)
 
 
+def _target(video: Video | LiveVideo, job: Job, targets: Mapping[Path, Path]) -> Path | None:
+    """Where a video is drawn."""
+    if isinstance(video, Video):
+        return targets.get(video.path)
+    return job.out / "images" / f"{video.stem}.mp4" if "images" in job.formats else None
+
+
 def _frames(
     detector: Detector,
-    video: Video,
-    targets: Mapping[Path, Path],
+    video: Video | LiveVideo,
+    target: Path | None,
     options: Mapping[str, Any],
     on_error: Callable[[DataError], None],
 ) -> Iterator[tuple[int, ImageDetections]]:
     """Each frame's number and detections, drawn into another video where there is a target."""
-    target = targets.get(video.path)
 
     def draw(pair: tuple[int, ImageDetections]) -> tuple[int, ImageDetections, np.ndarray | None]:
         found = pair[1]
@@ -118,8 +149,8 @@ def _frames(
     def failed(_: int, error: DataError) -> None:
         on_error(error)
 
-    stream = detector.stream(video.path, on_error=failed, **options)
-    with VideoWriter(target, video.rate) if target else contextlib.nullcontext() as writer:
+    stream = detector.stream(video, on_error=failed, **options)
+    with open_video_writer(target, video.rate) if target else contextlib.nullcontext() as writer:
         for frame, found, drawn in _in_threads(stream, draw, detector):
             if writer:
                 writer.write(drawn)
@@ -132,11 +163,13 @@ def _in_threads(stream: Iterable[Any], work: Callable[[Any], Any], detector: Det
     return read_ahead(stream, work, threads=threads, ahead=2 * threads)
 
 
-def _opened(paths: Sequence[Path], failed: list[DataError]) -> list[Video]:
+def _opened(
+    kind: type[Video | LiveVideo], sources: Sequence[Path | str], failed: list[DataError]
+) -> list[Video | LiveVideo]:
     videos = []
-    for path in paths:
+    for source in sources:
         try:
-            videos.append(Video(path))
+            videos.append(kind(source))
         except DataError as error:
             failed.append(error)
     return videos

@@ -2,9 +2,13 @@
 
     retinanet-jax export --format=stablehlo --model=runs/shapes --out=shapes.stablehlo
     retinanet-jax export --format=onnx --model=runs/shapes --out=shapes.onnx --canvas=128x128
+    retinanet-jax export --format=onnx --model=runs/shapes --out=network.onnx --preprocess=none \\
+        --nms=none
 
 StableHLO runs with JAX alone on CPU, CUDA and TPU, ONNX with onnxruntime; both take images of any
 size. docs/export.md has the code that runs them. Of a workdir, the best checkpoint is exported.
+--preprocess=none leaves out resizing, --nms=none also the choice of the best boxes: the plain
+network that TensorRT, OpenVINO and LiteRT take.
 """
 
 import argparse
@@ -28,6 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="input of the network in pixels, into which images are fitted; default: those of the "
         "Detector, one for landscapes and one for portraits",
     )
+    parser.add_argument(
+        "--preprocess",
+        choices=("resize", "none"),
+        default="resize",
+        help="none: the input is float32 of the size of one canvas, already resized",
+    )
+    parser.add_argument(
+        "--nms",
+        choices=("class", "none"),
+        default="class",
+        help="none, with --preprocess=none: the output has boxes and scores of all anchors",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,15 +55,24 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from retinanet_jax.cli.outputs import check_writable
     from retinanet_jax.data.data_errors import DataError
+    from retinanet_jax.export.plain_network import (
+        describe_network,
+        make_network_program,
+        network_arguments,
+    )
     from retinanet_jax.export.program import (
         choose_canvases,
         describe_program,
         largest_of,
         make_program,
+        program_arguments,
     )
     from retinanet_jax.runtime.workdir import write_whole
 
     write = _writer(arguments.format)
+    if arguments.nms == "none" and arguments.preprocess != "none":
+        what, fix = "needs the network without resizing", "add --preprocess=none"
+        raise DataError("nms", "--nms", "'none'", what, fix)
     path = arguments.out.expanduser()
     if path.is_dir():
         raise DataError("out", "--out", str(path), "is a folder", "name a file in it")
@@ -56,10 +81,16 @@ def run(arguments: argparse.Namespace) -> None:
     canvases = choose_canvases(arguments.canvas, trained.config)
     if arguments.format == "onnx":  # its runtimes would hold one network per canvas
         canvases = [largest_of(canvases)]
-    source = Path(arguments.model).name
-    described = describe_program(trained, canvases, source)
+    source, nms = Path(arguments.model).name, arguments.nms != "none"
     try:
-        content = write(make_program(trained, canvases), described)
+        if arguments.preprocess == "none":
+            canvases = [largest_of(canvases)]
+            described = describe_network(trained, canvases[0], source, nms=nms)
+            program = make_network_program(trained, canvases[0], nms=nms)
+            content = write(program, network_arguments(canvases[0]), described)
+        else:
+            described = describe_program(trained, canvases, source)
+            content = write(make_program(trained, canvases), program_arguments(), described)
     except NotImplementedError as error:
         what = f"does not support this network ({error})"
         raise DataError("format", "--format", "'onnx'", what, "use stablehlo") from error
@@ -69,7 +100,8 @@ def run(arguments: argparse.Namespace) -> None:
         what, fix = f"cannot be written: {error.strerror}", "name a file that you may write"
         raise DataError("out", "--out", str(path), what, fix) from error
     shapes = " or ".join(f"{height}x{width}" for height, width in canvases)
-    print(f"{path}: {len(content) / 1e6:.1f} MB; images are fitted into {shapes} pixels")
+    fitted = "are" if arguments.preprocess == "none" else "are fitted into"
+    print(f"{path}: {len(content) / 1e6:.1f} MB; images {fitted} {shapes} pixels")
     if arguments.format == "stablehlo":
         from retinanet_jax.export.stablehlo import READABLE_WITH
 

@@ -5,7 +5,8 @@
 
 takes the flags of `train`, and 100 updates (--tries) from --lowest to --highest, or fewer if the
 loss diverges. The suggestion is a tenth of the rate with the lowest loss: a point to start from,
-below the rate at which the loss rises. Nothing but the plot is written.
+below the rate at which the loss rises. Nothing but the plot is written. `train --lr=auto` does this
+test before its first step, and trains with the suggestion.
 """
 
 import argparse
@@ -51,4 +52,4 @@ def run(arguments: argparse.Namespace) -> None:
         print("the loss did not fall; try more --tries, or a higher --highest")
     else:
         now = config.optimizer.learning_rate
-        print(f"suggestion: --lr={found.suggestion:g} (now {now:g})")
+        print(f"suggestion: --lr={found.suggestion:g} (now {now})")

@@ -2,12 +2,13 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import files_below, is_image
+from retinanet_jax.data.live_video import is_live
 from retinanet_jax.data.video import is_video
 
 # Formats that a drawn image keeps; all others become PNG.
@@ -15,29 +16,34 @@ _KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class Inputs(NamedTuple):
-    """Distinct files, in the order in which they were named.
+    """Distinct inputs, in the order in which they were named.
 
     left_out: files of folders that are neither images nor videos.
+    live: numbers of webcams, and URLs.
     """
 
     images: list[Path]
     videos: list[Path]
     left_out: list[Path]
+    live: list[str]
 
 
-def find_inputs(named: Sequence[str], without: Path) -> Inputs:
+def find_inputs(named: Sequence[str], *without: Path) -> Inputs:
     """The named files, those in named folders, and those that match patterns.
 
     Args:
-      named: files, folders and patterns such as 'photos/**/*.jpg'. A file named itself counts as an
-        image unless it has the suffix of a video.
-      without: a folder that is skipped inside of other folders: the results of an earlier command.
+      named: files, folders and patterns such as 'photos/**/*.jpg'; numbers of webcams and URLs. A
+        file named itself counts as an image unless it has the suffix of a video.
+      without: folders that are skipped inside of other folders: the results of an earlier command.
 
     Raises:
       DataError: a name does not exist and is not a pattern that matches anything.
     """
-    inputs, seen = Inputs([], [], []), set()
+    inputs, seen = Inputs([], [], [], []), set()
     for name in named:
+        if is_live(name) and not Path(name).exists():
+            inputs.live.append(name)
+            continue
         for path, is_named in _files(name, without):
             if os.path.abspath(path) in seen:
                 continue
@@ -50,7 +56,7 @@ def find_inputs(named: Sequence[str], without: Path) -> Inputs:
     return inputs
 
 
-def _files(name: str, without: Path) -> list[tuple[Path, bool]]:
+def _files(name: str, without: Sequence[Path]) -> list[tuple[Path, bool]]:
     """The files of a name, each with whether the name is that of the file itself."""
     path = Path(name).expanduser()
     if not path.exists() and glob.has_magic(name):
@@ -65,9 +71,10 @@ def _files(name: str, without: Path) -> list[tuple[Path, bool]]:
         if not path.is_dir():
             files.append((path, True))
             continue
-        below = os.path.abspath(without)
-        inside = (file for file in files_below(path))
-        files += [(file, False) for file in inside if not _is_below(file, below)]
+        skipped = [os.path.abspath(folder) for folder in without]
+        for file in files_below(path):
+            if not any(_is_below(file, folder) for folder in skipped):
+                files.append((file, False))
     return files
 
 
@@ -84,8 +91,7 @@ def drawn_paths(inputs: Inputs, folder: Path) -> dict[Path, Path]:
     files = [*inputs.images, *inputs.videos]
     if not files:
         return {}
-    places = {path: Path(os.path.abspath(path)) for path in files}
-    root = os.path.commonpath([place.parent for place in places.values()])
+    places, root = {path: Path(os.path.abspath(path)) for path in files}, common_folder(files)
     originals = {place.resolve() for place in places.values()}
     targets: dict[Path, Path] = {}
     taken: set[Path] = set()
@@ -97,6 +103,11 @@ def drawn_paths(inputs: Inputs, folder: Path) -> dict[Path, Path]:
         taken.add(target)
         targets[path] = target
     return targets
+
+
+def common_folder(files: Iterable[Path]) -> Path:
+    """The innermost folder that all files are in."""
+    return Path(os.path.commonpath([Path(os.path.abspath(file)).parent for file in files]))
 
 
 def _drawn_name(path: Path, video: bool) -> Path:

@@ -44,7 +44,7 @@ def writing_to(place: Path) -> Iterator[None]:
         raise DataError("output", place, "", what, fix) from error
 
 
-class _DetectionFile:
+class DetectionFile:
     """A file that is written as detections come in; a context.
 
     After another error, the file has the detections before it. When writing fails, because the disk
@@ -78,7 +78,7 @@ class _DetectionFile:
         pass
 
 
-class CsvWriter(_DetectionFile):
+class CsvWriter(DetectionFile):
     """DIR/detections.csv: a line per detection; `frame` is empty for images."""
 
     def __init__(self, folder: Path, categories: Categories):
@@ -88,7 +88,7 @@ class CsvWriter(_DetectionFile):
         self._rows = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         self._rows.writeheader()
 
-    def add(self, file: Path, found: ImageDetections, frame: int | None = None) -> None:
+    def add(self, file: Path | str, found: ImageDetections, frame: int | None = None) -> None:
         """Adds the detections of an image, or of a frame (from 0) of a video."""
         of = {"file": str(file)} if frame is None else {"file": str(file), "frame": frame}
         for row in found.to_rows():
@@ -96,7 +96,7 @@ class CsvWriter(_DetectionFile):
             self._rows.writerow(of | row | texts | {"score": f"{row['score']:.4f}"})
 
 
-class CocoWriter(_DetectionFile):
+class CocoWriter(DetectionFile):
     """DIR/detections.coco.json: a COCO dataset whose annotations have a `score`.
 
     Like `instances_*.json` it has images, annotations and categories, so that annotation tools open
@@ -112,7 +112,7 @@ class CocoWriter(_DetectionFile):
         self._image_lines = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         file.write('{"annotations": [')
 
-    def add(self, file: Path, found: ImageDetections, frame: int | None = None) -> None:
+    def add(self, file: Path | str, found: ImageDetections, frame: int | None = None) -> None:
         """Adds the detections of an image, or of a frame (from 0) of a video."""
         self._images += 1
         height, width = found.size

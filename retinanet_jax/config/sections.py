@@ -66,6 +66,9 @@ class DataConfig:
         mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
             a `name`; their images come N times an epoch, their categories are found by name among
             those of train_split (see data/mix.py).
+        repeat_threshold: t of repeat-factor sampling (LVIS, arXiv 1908.03195): training images of
+            a class that less than this share of the images has come more often, sqrt(t / share)
+            times an epoch. LVIS: 0.001. 'none': each image once.
         on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
             out, and says which and how many, at the start and at the end.
     """
@@ -81,6 +84,7 @@ class DataConfig:
     annotations: str = ""
     classes: tuple[str, ...] = ()
     mix: tuple[str, ...] = ()
+    repeat_threshold: float | None = None
     on_error: str = "strict"
     shapes: ShapesConfig = ShapesConfig()
 
@@ -92,6 +96,12 @@ class DataConfig:
             raise ValueError(f"data.val_share: {self.val_share} must be between 0 and 0.5")
         for text in self.mix:
             parse_part(text)
+        _above_zero_or_none(self, "data", "repeat_threshold")
+        if self.repeat_threshold is not None and self.repeat_threshold > 1:
+            raise ValueError(
+                f"data.repeat_threshold: {self.repeat_threshold} must be a share of the images, "
+                "at most 1, such as 0.01"
+            )
         if self.annotations and self.name.startswith(("voc", "shapes")):
             raise ValueError(
                 f"data.annotations: not supported for {self.name}, which is evaluated on its own "
@@ -117,7 +127,10 @@ class TrainConfig:
         auto_steps: (epochs, least number of updates) of a run whose `steps` and `epochs` are
             'auto': as many passes over the images, but not fewer updates (12 epochs: the 1x
             schedule of detectron2 and MMDetection).
-        batch_size: images per update over all devices (paper: 16).
+        batch_size: images per update over all devices (paper: 16). 'auto': as many as fit, at most
+            16 per device, by the compiler's memory plan (training/auto_batch_size.py).
+        memory_limit: of each device in GiB, for batch_size='auto'; 'auto': what the device, or of
+            a CPU the machine, has.
         log_every: updates between two lines of the log.
         checkpoint_every: updates between two checkpoints. Another one is written at the end and
             before each evaluation.
@@ -140,7 +153,8 @@ class TrainConfig:
     steps: int | str = 90_000
     epochs: float | str = "auto"
     auto_steps: tuple[float, int] = (12.0, 1_000)
-    batch_size: int = 16
+    batch_size: int | str = 16
+    memory_limit: float | str = "auto"
     log_every: int = 50
     checkpoint_every: int = 5_000
     keep_checkpoints: int = 3
@@ -166,8 +180,10 @@ class TrainConfig:
             value = getattr(self, field)
             if value != "auto" and value < 1:
                 raise ValueError(f"train.{field}: {value} must be at least 1")
-        if self.epochs != "auto" and self.epochs <= 0:
-            raise ValueError(f"train.epochs: {self.epochs} must be above 0")
+        for field in ("epochs", "memory_limit"):
+            value = getattr(self, field)
+            if value != "auto" and value <= 0:
+                raise ValueError(f"train.{field}: {value} must be above 0")
         if self.epochs != "auto" and self.steps != "auto":
             raise ValueError(
                 f"train.epochs: {self.epochs:g} and train.steps: {self.steps} are both set; write "
@@ -238,7 +254,8 @@ class OptimizerConfig:
         name: 'sgd' (momentum as torch.optim.SGD, which the public baselines use) or 'adamw'.
         learning_rate: rate for a batch of `base_batch_size` images; the rate used is
             learning_rate * batch / base_batch_size for sgd (linear scaling, Goyal et al. 2017) and
-            learning_rate * sqrt(batch / base_batch_size) for adamw (Malladi et al. 2022).
+            learning_rate * sqrt(batch / base_batch_size) for adamw (Malladi et al. 2022). 'auto':
+            that of a range test before the first step (training/learning_rate_test.py).
         base_batch_size: images per update that `learning_rate` was chosen for (paper: 16).
         momentum: of sgd; adamw uses beta1 .9, beta2 .999.
         nesterov: Nesterov momentum, sgd only.
@@ -261,7 +278,7 @@ class OptimizerConfig:
     """
 
     name: str = "sgd"
-    learning_rate: float = 0.01
+    learning_rate: float | str = 0.01
     base_batch_size: int = 16
     momentum: float = 0.9
     nesterov: bool = False
@@ -293,6 +310,8 @@ class OptimizerConfig:
             ("decay_factor", 0, 1, "between 0 and 1"),
         ):
             value = getattr(self, field)
+            if value == "auto":
+                continue
             if value <= low or (high is not None and value >= high):
                 raise ValueError(f"optimizer.{field}: {value} must be {rule}")
         for field in ("weight_decay", "warmup_steps", "warmup_factor", "backbone_factor"):

@@ -8,7 +8,8 @@ PipelineConfig, AugmentationConfig, MeshConfig, and those of sections.py.
 
 Two words stand for what a number does not express. 'none' switches a field off: a field whose type
 allows None is written 'none' in the tree and on the command line. 'auto' leaves the choice to
-`_choose_auto`, or, for fields that depend on the number of images, to training/run_length.py.
+`_choose_auto`, or, for fields that depend on data and devices, to training/run_length.py,
+auto_batch_size.py and auto_learning_rate.py.
 """
 
 import copy
@@ -61,9 +62,16 @@ class Config:
 # Fields that are computed from other fields; an experiment does not set them.
 _DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
 # Fields that take 'auto', by default or on demand: see `_choose_auto`, and for those of the second
-# line training/run_length.py.
+# line training/run_length.py, auto_batch_size.py and auto_learning_rate.py.
 _AUTO = ("model.norm", "model.frozen_stages", "optimizer.backbone_factor")
-_AUTO_BY_IMAGES = ("train.steps", "train.epochs", "train.evaluate_every")
+_AUTO_AT_START = (
+    "train.steps",
+    "train.epochs",
+    "train.evaluate_every",
+    "train.batch_size",
+    "train.memory_limit",
+    "optimizer.learning_rate",
+)
 
 
 def default_config() -> ConfigDict:
@@ -92,7 +100,7 @@ def _to_config_dict(section: Any, name: str = "") -> ConfigDict:
 
 def _takes_word(field: str, kind: Any) -> bool:
     """Whether a field holds a number or a word."""
-    takes_auto = field in (*_AUTO, *_AUTO_BY_IMAGES)
+    takes_auto = field in (*_AUTO, *_AUTO_AT_START)
     return types.NoneType in typing.get_args(kind) or (takes_auto and kind is not str)
 
 
@@ -181,10 +189,10 @@ def _read_word(field: str, value: Any, kind: Any) -> Any:
     kinds = typing.get_args(kind) or (kind,)
     if types.NoneType in kinds and value in (None, "none"):
         return None
-    if field in _AUTO_BY_IMAGES and value == "auto":
+    if field in _AUTO_AT_START and value == "auto":
         return value
     word = "none" if types.NoneType in kinds else "auto"
-    if str in kinds and field not in _AUTO_BY_IMAGES:
+    if str in kinds and field not in _AUTO_AT_START:
         if not value or not isinstance(value, str):
             raise ValueError(f"{field}: {value!r} is invalid; write a path, a URL or '{word}'")
         return value
@@ -206,7 +214,8 @@ def _check_together(config: Config) -> None:
             f"config.optimizer.warmup_steps: {warmup} is not below config.train.steps ({steps}), "
             f"so the warm-up would never end; write a smaller number, such as {steps // 10}"
         )
-    if config.train.batch_size % config.optimizer.accumulate_steps:
+    batch_size = config.train.batch_size
+    if batch_size != "auto" and batch_size % config.optimizer.accumulate_steps:
         raise ConfigError(
             f"config.optimizer.accumulate_steps: {config.optimizer.accumulate_steps} does not "
             f"divide config.train.batch_size ({config.train.batch_size}); write a divisor of it"

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retinanet_jax.data.class_selection import select_classes
 from retinanet_jax.data.data_errors import DataError, Report
 from retinanet_jax.data.folder import load_index
@@ -61,6 +63,7 @@ class Dataset:
         text; '' if there is nothing of this.
       report: what was skipped or changed, counted; of COCO and Pascal VOC, in all splits.
       found: what a folder was found to hold: its layout, images, boxes by class, as text.
+      repeats: of a training set, how often each image comes in an epoch, on average; None: once.
     """
 
     source: Source
@@ -70,6 +73,12 @@ class Dataset:
     notes: str = ""
     report: Report = dataclasses.field(default_factory=Report)
     found: str = ""
+    repeats: np.ndarray | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def epoch_size(self) -> int:
+        """The number of images of an epoch; with `repeats`, on average."""
+        return len(self.source) if self.repeats is None else round(float(self.repeats.sum()))
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:

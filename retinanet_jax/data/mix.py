@@ -11,6 +11,12 @@ from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.folder import sharing_reading
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
+from retinanet_jax.data.repeat_factors import (
+    class_shares,
+    describe,
+    labels_by_image,
+    repeat_factors,
+)
 from retinanet_jax.data.sources import Annotated, Concatenation, IdentifiedSource
 from retinanet_jax.data.splits import Part, parse_part
 
@@ -26,8 +32,9 @@ def load_training_set(data_config: Any) -> Dataset:
     """The training set of `data_config` (config.DataConfig): train_split and the datasets of `mix`.
 
     An epoch has each image of train_split once and each image of another dataset as often as its
-    factor, with new augmentation each time. The categories are those of train_split; those of the
-    others are matched by name.
+    factor, with new augmentation each time; with data_config.repeat_threshold, images of rare
+    classes more often. The categories are those of train_split; those of the others are matched by
+    name.
 
     Raises:
       DataError: data are missing or invalid, or another dataset has an unknown category.
@@ -38,7 +45,20 @@ def load_training_set(data_config: Any) -> Dataset:
         part = parse_part(text)
         dataset = load_dataset(_config_of(part, data_config), part.split)
         parts.append((_relabelled(dataset, main, text), part.times))
-    return main if len(parts) == 1 else mixed(parts)
+    whole = main if len(parts) == 1 else mixed(parts)
+    return with_repeats(whole, data_config.repeat_threshold)
+
+
+def with_repeats(dataset: Dataset, threshold: float | None) -> Dataset:
+    """The dataset with images of rare classes repeated; see repeat_factors.py. None: as it is."""
+    if threshold is None:
+        return dataset
+    labels = labels_by_image(dataset.source)
+    shares = class_shares(labels, dataset.categories.num_classes)
+    factors = repeat_factors(labels, shares, threshold)
+    line = describe(factors, shares, dataset.categories)
+    found = "\n".join(filter(None, [dataset.found, line]))
+    return dataclasses.replace(dataset, repeats=factors, found=found)
 
 
 def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:

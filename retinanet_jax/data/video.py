@@ -36,6 +36,7 @@ class Video:
 
     Attributes:
       path: the file.
+      name: its path as text.
       rate: frames per second.
       length: number of frames that the file declares, which may be an estimate; 0: unknown.
 
@@ -46,17 +47,18 @@ class Video:
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser()
+        self.name = str(self.path)
         capture = self._open()
-        self.rate = _rate(capture)
+        self.rate = _rate_of_file(capture)
         self.length = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         capture.release()
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         capture, count = self._open(), 0
         try:
-            while (frame := capture.read()[1]) is not None:
+            for frame in rgb_frames(capture):
                 count += 1
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                yield frame
         finally:
             capture.release()
         # The declared length may be off by a few frames.
@@ -76,7 +78,19 @@ class Video:
         return capture
 
 
-def _rate(capture: cv2.VideoCapture) -> float:
+def rgb_frames(capture: cv2.VideoCapture) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The frames until the end."""
+    while (frame := capture.read()[1]) is not None:
+        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def frame_rate(capture: cv2.VideoCapture) -> float:
+    """Frames per second as declared, or where that is implausible, a default."""
+    declared = capture.get(cv2.CAP_PROP_FPS)
+    return declared if 0 < declared <= _PLAUSIBLE_RATE else _DEFAULT_RATE
+
+
+def _rate_of_file(capture: cv2.VideoCapture) -> float:
     """Frames per second: as declared, or, where that is implausible, by the timestamps."""
     declared = capture.get(cv2.CAP_PROP_FPS)
     if 0 < declared <= _PLAUSIBLE_RATE:

@@ -15,29 +15,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-from jax import export
 from onnx import helper
 
 from retinanet_jax.export.onnx_graph import OPSET, Graph, Value, declare, tensor_type
 from retinanet_jax.export.onnx_primitives import translate
-from retinanet_jax.export.program import Program
+from retinanet_jax.export.program import Arguments, Program
 
 
-def to_onnx(program: Program, metadata: dict[str, Any]) -> bytes:
+def to_onnx(program: Program, arguments: Arguments, metadata: dict[str, Any]) -> bytes:
     """The content of the file.
 
     Args:
-        program: from `make_program`; batch size, height and width stay open.
+        program: from `make_program` or `make_network_program`.
+        arguments: its inputs.
         metadata: from `describe_program`; stored as the model's properties, each value as JSON.
 
     Raises:
         NotImplementedError: an operation of the network has no translation to ONNX.
     """
-    batch, height, width = export.symbolic_shape("batch, height, width")
-    arguments = {
-        "images": jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8),
-        "sizes": jax.ShapeDtypeStruct((batch, 2), jnp.int32),
-    }
     closed, shapes = jax.make_jaxpr(program, return_shape=True)(*arguments.values())
     graph = Graph()
     for name, argument in arguments.items():

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jaxtyping import Array
 
 from retinanet_jax.config.settings import Config
@@ -18,7 +19,8 @@ from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.export.resizing import fitted_sizes, resize
 from retinanet_jax.inference.predict import Trained, predict
 
-Program = Callable[[Any, Any], dict[str, Array]]
+Program = Callable[..., dict[str, Array]]
+Arguments = Mapping[str, jax.ShapeDtypeStruct]  # of a program, by name, in order
 Size = tuple[int, int]
 
 
@@ -50,6 +52,15 @@ def choose_canvases(text: str, config: Config) -> list[Size]:
 def largest_of(canvases: Sequence[Size]) -> Size:
     """The smallest canvas that holds each of them."""
     return max(height for height, _ in canvases), max(width for _, width in canvases)
+
+
+def program_arguments() -> dict[str, jax.ShapeDtypeStruct]:
+    """The inputs of the program by name; batch size, height and width stay open."""
+    batch, height, width = export.symbolic_shape("batch, height, width")
+    return {
+        "images": jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8),
+        "sizes": jax.ShapeDtypeStruct((batch, 2), jnp.int32),
+    }
 
 
 def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:

@@ -10,28 +10,24 @@ import zipfile
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import export
 
-from retinanet_jax.export.program import Program
+from retinanet_jax.export.program import Arguments, Program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # "Compatibility guarantees" in JAX's documentation of jax.export.
 READABLE_WITH = f"JAX {jax.__version__} and any JAX released in the 6 months after it"
 
 
-def to_stablehlo(program: Program, metadata: dict[str, Any]) -> bytes:
+def to_stablehlo(program: Program, arguments: Arguments, metadata: dict[str, Any]) -> bytes:
     """The content of the file.
 
     Args:
-        program: from `make_program`; batch size, height and width stay open.
+        program: from `make_program` or `make_network_program`.
+        arguments: its inputs.
         metadata: from `describe_program`.
     """
-    batch, height, width = export.symbolic_shape("batch, height, width")
-    exported = export.export(jax.jit(program), platforms=PLATFORMS)(
-        jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8),
-        jax.ShapeDtypeStruct((batch, 2), jnp.int32),
-    )
+    exported = export.export(jax.jit(program), platforms=PLATFORMS)(*arguments.values())
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         described = metadata | {

@@ -1,8 +1,8 @@
 """The Detector: a trained network that is called on images, folders and videos."""
 
 import dataclasses
+import functools
 import numbers
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,28 +14,27 @@ from retinanet_jax.config.settings import Config, ConfigError
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.image_input import ImageLike, files_below, is_image, is_one_image
+from retinanet_jax.data.image_input import ImageLike, is_one_image
+from retinanet_jax.data.live_video import LiveVideo
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.video import Video, is_video
+from retinanet_jax.data.video import Video
+from retinanet_jax.inference.forked_process import check_not_forked, is_forked
 from retinanet_jax.inference.hub import download_detector, is_hub_name, upload_detector
 from retinanet_jax.inference.predict import Trained, make_predict_fn, read_trained
-from retinanet_jax.inference.results import ImageDetections, labels_of
-from retinanet_jax.inference.streaming import Seen, Stream
-from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge, views_of
-from retinanet_jax.inference.tiles import OVERLAP, check_tile, see_tiles
+from retinanet_jax.inference.results import ImageDetections
+from retinanet_jax.inference.selection import check_selection
+from retinanet_jax.inference.stream_sources import items_of
+from retinanet_jax.inference.streaming import Seen, Stream, report_errors, to_result
+from retinanet_jax.inference.test_time_augmentation import PLAIN, View, views_of
+from retinanet_jax.inference.tiles import OVERLAP, see_in_tiles
 from retinanet_jax.weights import load_detector
 from retinanet_jax.weights.locations import is_location
 
 # On an accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much slower
 # at 512 x 512 (docs/performance.md), and would be a second function to compile.
 BATCH_SIZE = 8
-_FORK = (
-    "Detector: this process was forked from one that had used JAX, and would hang; start processes "
-    "by multiprocessing.get_context('spawn'), or use threads"
-)
-_started_in: int | None = None  # the process that used JAX; a forked child inherits the number
 
 
 class Detector:
@@ -70,7 +69,7 @@ class Detector:
         canvas: str | None = None,
     ):
         """From variables in memory; see from_checkpoint for the arguments."""
-        _check_process()
+        check_not_forked()
         _check_types((variables, Mapping), (config, Config), (categories, Categories))
         if canvas is not None:
             pipeline = dataclasses.replace(config.pipeline, eval_canvas=canvas)
@@ -209,20 +208,18 @@ class Detector:
             DataError: a file that is missing or not an image, or an array of another type or shape.
             ConfigError: an unknown class, or an invalid threshold, number or scale.
         """
-        views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
+        views = views_of(flip, scales)
+        selection = self._check_selection(threshold, classes, max_detections)
         one = is_one_image(images)
         images = [images] if one else list(images)
-        if tile is not None:
-            stream = self._see_tiles(enumerate(images), views, tile, overlap)
-        else:
-            rows = 1 if len(images) == 1 else self.batch_size
-            stream = self._see(enumerate(images), views, rows)
-        found = [self._result(seen, chosen) for seen in stream]
+        rows = 1 if len(images) == 1 else self.batch_size
+        stream = self._detect(enumerate(images), views, rows, tile, overlap)
+        found = [self._result(seen, selection) for seen in stream]
         return found[0] if one else found
 
     def stream(
         self,
-        source: str | Path | Iterable[ImageLike],
+        source: str | Path | int | Video | LiveVideo | Iterable[ImageLike],
         *,
         threshold: float | int | None = None,
         classes: Sequence[str] | None = None,
@@ -239,7 +236,8 @@ class Detector:
 
         Args:
             source: paths or images, from a list or a generator, which runs in another thread; or a
-                folder, with its subfolders; or a video.
+                folder, with its subfolders; a video; the number of a webcam; or a URL that OpenCV
+                reads, such as rtsp://HOST/PATH or http://HOST/video.mjpg.
             threshold: this and the other arguments as of a call.
             on_error: called with (item, DataError) for an image that cannot be read, and for a
                 video that ends early; the stream continues. None: the error is raised after the
@@ -252,12 +250,11 @@ class Detector:
         Raises:
             DataError, ConfigError: as a call; errors in the arguments are raised at once.
         """
-        views, chosen = views_of(flip, scales), self._chosen(threshold, classes, max_detections)
-        if tile is not None:
-            stream = self._see_tiles(_items(source), views, tile, overlap)
-        else:
-            stream = self._see(_items(source), views, self.batch_size)
-        return self._results(stream, chosen, on_error)
+        views = views_of(flip, scales)
+        selection = self._check_selection(threshold, classes, max_detections)
+        stream = self._detect(items_of(source), views, self.batch_size, tile, overlap)
+        stream = report_errors(stream, on_error) if on_error else stream
+        return ((seen.key, self._result(seen, selection)) for seen in stream)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
         """Compiles now for images of these (height, width), single and in batches.
@@ -277,86 +274,31 @@ class Detector:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if _started_in in (None, os.getpid()):
-            self.__init__(**state)
-        else:  # a pool would hang if unpickling raised; the first call raises
+        if is_forked():  # a pool would hang if unpickling raised; the first call raises
             self.__dict__.update(state)
+        else:
+            self.__init__(**state)
 
     def _see(self, items: Iterable, views: tuple[View, ...], rows: int) -> Iterator[Seen]:
-        _check_process()
+        check_not_forked()
         return Stream(self._launch, views, self.config.pipeline, rows).run(items)
 
-    def _see_tiles(
-        self, items: Iterable, views: tuple[View, ...], tile: int, overlap: float | int
+    def _detect(
+        self, items: Iterable, views: tuple[View, ...], rows: int, tile: Any, overlap: Any
     ) -> Iterator[Seen]:
-        check_tile(tile, overlap)
-        if views != PLAIN:
-            raise ConfigError("tile: not supported together with flip or scales; leave these out")
+        if tile is None:
+            return self._see(items, views, rows)
+        see = functools.partial(self._see, views=PLAIN, rows=self.batch_size)
+        return see_in_tiles(see, items, views, tile, overlap, self.config.postprocess)
 
-        def see(crops: Iterable) -> Iterator[Seen]:
-            return self._see(crops, PLAIN, self.batch_size)
-
-        return (
-            see_tiles(see, key, image, tile, overlap, self.config.postprocess)
-            for key, image in items
-        )
+    def _check_selection(self, *selection: Any) -> dict[str, Any]:
+        return check_selection(self.config.postprocess, self.categories, *selection)
 
     def _launch(self, batch: Batch) -> Detections:
         return self.predict_fn(self.variables, batch)
 
-    def _results(self, stream: Iterator[Seen], chosen: dict[str, Any], on_error):
-        for seen in stream:
-            if seen.error is not None and on_error is not None:
-                on_error(seen.key, seen.error)
-            else:
-                yield seen.key, self._result(seen, chosen)
-
-    def _result(self, seen: Seen, chosen: dict[str, Any]) -> ImageDetections:
-        """The result of an image; its error, if it has one, is raised."""
-        if seen.error is not None:
-            raise seen.error
-        views = seen.found
-        found = views[0] if len(views) == 1 else merge(views, self.config.postprocess)
-        boxes, scores, labels, valid = (np.asarray(part) for part in found)
-        parts = boxes[valid], scores[valid], labels[valid]
-        whole = ImageDetections(*parts, self.categories, seen.image, seen.size)
-        return whole.select(**chosen)
-
-    def _chosen(self, threshold, classes, max_detections) -> dict[str, Any]:
-        """The arguments of ImageDetections.select, checked."""
-        limits = self.config.postprocess
-        if threshold is not None and not isinstance(threshold, numbers.Real):
-            raise ConfigError(f"threshold: {threshold!r} is not a number; write e.g. 0.5")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ConfigError(f"threshold: {threshold} is not between 0 and 1")
-        if threshold is not None and threshold < limits.score_threshold:
-            fix = f"detector.with_postprocess(score_threshold={threshold})"
-            raise ConfigError(
-                f"threshold: {threshold} is below config.postprocess.score_threshold, "
-                f"{limits.score_threshold}; use {fix}"
-            )
-        if max_detections is not None and not isinstance(max_detections, numbers.Integral):
-            raise ConfigError(f"max_detections: {max_detections!r} is not an integer")
-        if max_detections is not None and max_detections < 1:
-            raise ConfigError(f"max_detections: {max_detections} must be 1 or more")
-        if max_detections is not None and max_detections > limits.max_detections:
-            fix = f"detector.with_postprocess(max_detections={max_detections})"
-            raise ConfigError(
-                f"max_detections: {max_detections} is above config.postprocess.max_detections, "
-                f"{limits.max_detections}; use {fix}"
-            )
-        if classes is not None:
-            labels_of(classes, self.categories)
-        return {"threshold": threshold, "classes": classes, "max_detections": max_detections}
-
-
-def _check_process() -> None:
-    """Raises in a child of a process that has used JAX: JAX's threads do not run in it."""
-    global _started_in
-    if _started_in is None:
-        _started_in = os.getpid()
-    if _started_in != os.getpid():
-        raise RuntimeError(_FORK)
+    def _result(self, seen: Seen, selection: Mapping[str, Any]) -> ImageDetections:
+        return to_result(seen, self.categories, self.config.postprocess).select(**selection)
 
 
 def _check_types(*given: tuple[Any, type]) -> None:
@@ -366,26 +308,3 @@ def _check_types(*given: tuple[Any, type]) -> None:
                 f"Detector: got {type(value).__name__} for {kind.__name__}; for a workdir, a file "
                 "or a URL use Detector.from_checkpoint(location)"
             )
-
-
-def _items(source: str | Path | Iterable[ImageLike]) -> Iterable[tuple[Any, ImageLike]]:
-    """The images of a source, each with its key."""
-    if not isinstance(source, str | Path):
-        source = [source] if is_one_image(source) else source
-        return ((image, image) for image in source)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return ((file, file) for file in files_below(path) if is_image(file))
-    if is_video(path):
-        return _frames(Video(path))
-    return [(path, path)]
-
-
-def _frames(video: Video) -> Iterator[tuple[int, Any]]:
-    """Numbered frames; where the video ends early, an error takes the place of the next one."""
-    number = -1
-    try:
-        for number, frame in enumerate(video):
-            yield number, frame
-    except DataError as error:
-        yield number + 1, error

@@ -1,9 +1,8 @@
 """The detections of one image: arrays, a drawing, and formats for other tools."""
 
 import dataclasses
-import difflib
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, read_image
 from retinanet_jax.data.records import Categories
+from retinanet_jax.inference.annotation_files import voc_xml, yolo_labels
 from retinanet_jax.inference.drawing import draw_boxes
+from retinanet_jax.inference.selection import labels_of
 from retinanet_jax.metrics.coco import to_coco_results
 
 
@@ -127,6 +127,14 @@ class ImageDetections:
         parts = self.boxes, self.scores, self.labels
         return to_coco_results(image_id, *parts, self.categories)
 
+    def to_yolo(self) -> str:
+        """The text of a YOLO label file; see annotation_files.yolo_labels."""
+        return yolo_labels(self.boxes, self.labels, self.size)
+
+    def to_voc(self, file_name: str) -> str:
+        """The Pascal VOC XML of the image file of that name; see annotation_files.voc_xml."""
+        return voc_xml(self.boxes, self.names, self.size, file_name)
+
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict per detection: class, score, x1, y1, x2, y2."""
         corners = ("x1", "y1", "x2", "y2")
@@ -172,30 +180,6 @@ class ImageDetections:
         height, width = self.size
         listed = f": {', '.join(shown + more)}" if shown else ""
         return f"ImageDetections({len(self)} in {height} x {width}{listed})"
-
-
-def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
-    """The labels of class names.
-
-    Raises:
-      ConfigError: there is no such class.
-    """
-    if not isinstance(classes, Iterable):
-        raise ConfigError(f"classes: {classes!r} is not a list of class names")
-    classes = (classes,) if isinstance(classes, str) else tuple(classes)
-    known = {name: label for label, name in enumerate(categories.names)}
-    for name in classes:
-        if name not in known:
-            raise ConfigError(
-                f"classes: there is no class {name!r}; {_near(str(name), list(known))}"
-            )
-    return [label for label, name in enumerate(categories.names) if name in classes]
-
-
-def _near(name: str, names: list[str]) -> str:
-    if close := difflib.get_close_matches(name, names, n=1):
-        return f"did you mean {close[0]}?"
-    return f"the classes are {', '.join(names[:20])}{', ...' * (len(names) > 20)}"
 
 
 def save_image(image: Image.Image, path: Path) -> None:

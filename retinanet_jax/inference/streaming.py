@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, read_image
 from retinanet_jax.data.pipeline.batch import Batch, Example, collate, without_objects
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, eval_canvas_for
 from retinanet_jax.data.pipeline.prefetch import thread_count
 from retinanet_jax.data.pipeline.read_ahead import read_ahead
-from retinanet_jax.inference.test_time_augmentation import View, map_back, scaled, see
+from retinanet_jax.data.records import Categories
+from retinanet_jax.inference.results import ImageDetections
+from retinanet_jax.inference.test_time_augmentation import View, map_back, merge, scaled, see
 
 # Batches that wait on the device beside the running one, so that it never waits for the host.
 QUEUED = 2
@@ -154,3 +156,28 @@ class Stream:
 def _done(waiting: deque[Seen]) -> Iterator[Seen]:
     while waiting and waiting[0].done:
         yield waiting.popleft()
+
+
+def report_errors(
+    stream: Iterable[Seen], on_error: Callable[[Any, DataError], object]
+) -> Iterator[Seen]:
+    """The readable images of a stream; `on_error` gets the key and the error of each other one."""
+    for seen in stream:
+        if seen.error is None:
+            yield seen
+        else:
+            on_error(seen.key, seen.error)
+
+
+def to_result(seen: Seen, categories: Categories, config: PostprocessConfig) -> ImageDetections:
+    """The detections of an image, those of several views merged.
+
+    Raises:
+      DataError: the image could not be read.
+    """
+    if seen.error is not None:
+        raise seen.error
+    found = seen.found[0] if len(seen.found) == 1 else merge(seen.found, config)
+    boxes, scores, labels, valid = (np.asarray(part) for part in found)
+    parts = boxes[valid], scores[valid], labels[valid]
+    return ImageDetections(*parts, categories, seen.image, seen.size)

@@ -12,7 +12,7 @@ from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, read_image
 from retinanet_jax.inference.streaming import Seen
-from retinanet_jax.inference.test_time_augmentation import merge
+from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge
 
 OVERLAP = 0.2  # of neighbouring tiles, as a share of their side
 
@@ -38,6 +38,25 @@ def tile_corners(size: tuple[int, int], tile: int, overlap: float | int) -> list
         return [*range(0, last, step), last]
 
     return [(y, x) for y in starts(size[0]) for x in starts(size[1])]
+
+
+def see_in_tiles(
+    see: Callable[[Iterable[tuple[Any, np.ndarray]]], Iterator[Seen]],
+    items: Iterable[tuple[Any, ImageLike]],
+    views: tuple[View, ...],
+    tile: Any,
+    overlap: Any,
+    config: PostprocessConfig,
+) -> Iterator[Seen]:
+    """`see_tiles` of each (key, image); the arguments are checked at once.
+
+    Raises:
+      ConfigError: an invalid side or overlap, or other views than the plain one.
+    """
+    check_tile(tile, overlap)
+    if views != PLAIN:
+        raise ConfigError("tile: not supported together with flip or scales; leave these out")
+    return (see_tiles(see, key, image, tile, overlap, config) for key, image in items)
 
 
 def see_tiles(

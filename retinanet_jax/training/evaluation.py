@@ -30,11 +30,17 @@ class Evaluation(NamedTuple):
             metric is undefined, since the dataset has no object that it counts.
         per_class: AP by class name, None where undefined.
         results: the detections in COCO's results format.
+        losses: loss, class_loss and box_loss of the images as one batch; None if not computed.
     """
 
     summary: dict[str, float | None]
     per_class: dict[str, float | None]
     results: list[dict]
+    losses: dict[str, float] | None = None
+
+    def scalars(self) -> dict[str, float | None]:
+        """Metrics and losses by name."""
+        return self.summary | (self.losses or {})
 
 
 def evaluate(

@@ -20,14 +20,14 @@ def write_evaluation(
 ) -> None:
     """Logs metrics; writes detections.json, results.json and an image of examples.
 
-    `tables` shows all metrics, also by class; otherwise one line shows the first three.
+    `tables` shows all metrics, also by class; otherwise one line shows three and the loss.
     """
-    log.scalars(step, "eval", found.summary)
+    log.scalars(step, "eval", found.scalars())
     if tables:
-        log.table(f"step {step}, {dataset.name}", found.summary)
+        log.table(f"step {step}, {dataset.name}", found.scalars())
         log.table(*class_table(found.per_class))
     else:
-        shown = list(found.summary.items())[:3]
+        shown = [*list(found.summary.items())[:3], *list((found.losses or {}).items())[:1]]
         values = (f"{name} {'-' if x is None else f'{x:.4f}'}" for name, x in shown)
         log.message(f"step {step}: {', '.join(values)}")
     image = draw_examples(found.results, dataset, config)
@@ -36,6 +36,8 @@ def write_evaluation(
     if log.active:
         write_whole(log.workdir / "detections.json", json.dumps(found.results))
         results = {"step": step, "summary": found.summary, "per_class": found.per_class}
+        if found.losses is not None:
+            results["losses"] = found.losses
         write_whole(log.workdir / "results.json", json.dumps(results, indent=2))
 
 

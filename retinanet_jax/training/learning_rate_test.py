@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
+from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import for_this_process, make_mesh, prefetch_to_device
+from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.optimizer import scaled_learning_rate
 from retinanet_jax.training.run_checks import check_has_objects
@@ -43,6 +45,7 @@ class RangeTest(NamedTuple):
 def learning_rate_test(
     config: Config,
     *,
+    dataset: Dataset | None = None,
     steps: int = 100,
     lowest: float = 1e-6,
     highest: float = 1.0,
@@ -51,7 +54,9 @@ def learning_rate_test(
     """Trains with a learning rate that rises by equal factors, until the loss diverges.
 
     Args:
-        config: of a run; its warm-up, schedule and length are not used. Nothing is written.
+        config: of a run; its learning rate, warm-up, schedule and length are not used. Nothing is
+            written.
+        dataset: to train on; None: the one of the config.
         steps: number of updates, at least 10.
         lowest, highest: values of config.optimizer.learning_rate.
         log: called with messages.
@@ -66,14 +71,18 @@ def learning_rate_test(
             "rising rates above 0"
         )
     mesh = make_mesh()
+    dataset = load_training_set(config.data) if dataset is None else dataset
+    config = with_batch_size(config, dataset.categories.num_classes, mesh, log)
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
-    dataset = load_training_set(config.data)
     check_has_objects(dataset)
-    config, _ = with_run_length(config, len(dataset.source))
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
+    config, _ = with_run_length(config, dataset.epoch_size)
+    config = dataclasses.replace(
+        config,
+        train=dataclasses.replace(config.train, steps=steps),
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1.0),
+    )
     # The rate of a batch of this size, by the rate in the config.
     scaling = scaled_learning_rate(config.optimizer, config.train.batch_size)
-    scaling /= config.optimizer.learning_rate
     factor = (highest / lowest) ** (1 / (steps - 1))
 
     def schedule(step: jax.Array | int) -> jax.Array:

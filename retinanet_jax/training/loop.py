@@ -102,5 +102,6 @@ def make_batches(
         seed=config.seed,
         settings=settings,
         augmentation=config.augmentation,
+        total_steps=config.train.steps,
         dropped=dropped,
     )

@@ -18,6 +18,8 @@ from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
 from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
+from retinanet_jax.training.auto_batch_size import with_batch_size
+from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
@@ -45,9 +47,11 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
         before the update.
     """
     mesh = make_mesh()
-    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
     dataset = load_training_set(config.data)
-    config, _ = with_run_length(config, len(dataset.source))
+    config = with_batch_size(config, dataset.categories.num_classes, mesh, print, workdir)
+    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
+    config, _ = with_run_length(config, dataset.epoch_size)
+    config = with_learning_rate(config, None, workdir, print)
     if not 1 <= step <= config.train.steps:
         raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
     log_message = print if jax.process_index() == 0 else lambda text: None

@@ -4,12 +4,14 @@
 written in `save_and_evaluate` below, by runtime/checkpoints.py, and evaluated there.
 
 The workdir then holds config.json, checkpoints/, best/, metrics.jsonl, tensorboard/, images/,
-detections.json (COCO results format), results.json and data_notes.txt (what was skipped or changed
-in the data). docs/reliability.md lists what can fail, and what is lost then.
+detections.json (COCO results format), results.json, data_notes.txt (what was skipped or changed in
+the data), and learning_rate.json with config.optimizer.learning_rate='auto'. docs/reliability.md
+lists what can fail, and what is lost then.
 """
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +24,6 @@ from retinanet_jax.config.settings import Config, check_batch_size, to_json
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.data.records import Categories
-from retinanet_jax.inference.predict import PredictFn
 from retinanet_jax.runtime.best_checkpoint import best_step, keep_best
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh
@@ -30,6 +31,8 @@ from retinanet_jax.runtime.preemption import Preempted, Preemption
 from retinanet_jax.runtime.processes import check_same, from_first, to_first
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import check_shared, disk_errors, locked, write_whole
+from retinanet_jax.training.auto_batch_size import with_batch_size
+from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
 from retinanet_jax.training.evaluation import Evaluation, evaluate, score, subsample
@@ -45,6 +48,7 @@ from retinanet_jax.training.run_log import RunLog, log_lines
 from retinanet_jax.training.setup import RunCache, make_setup
 from retinanet_jax.training.start_log import log_start
 from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.validation_loss import MeasuredPrediction
 from retinanet_jax.training.workdir_evaluation import evaluate_and_log
 
 
@@ -72,9 +76,7 @@ def train_and_evaluate(
         Preempted: stopped by a signal; the state reached is saved.
     """
     workdir, cache, mesh = Path(workdir), cache or RunCache(), make_mesh()
-    parts = config.optimizer.accumulate_steps
-    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size", parts)
-    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
+    check_batch_sizes(config, mesh)
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(locked(workdir))
@@ -83,7 +85,10 @@ def train_and_evaluate(
         preemption = stack.enter_context(Preemption())
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
-        config, length = with_run_length(config, len(train_set.source))
+        classes = train_set.categories.num_classes
+        config = with_batch_size(config, classes, mesh, print_first, workdir)
+        config, length = with_run_length(config, train_set.epoch_size)
+        config = with_learning_rate(config, train_set, workdir, print_first)
         watchdog = stack.enter_context(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
@@ -100,7 +105,7 @@ def train_and_evaluate(
         if log.active:
             write_whole(workdir / "config.json", to_json(config))
             log.config(dataclasses.asdict(config))
-        functions = cache.functions(config, train_set.categories.num_classes, mesh)
+        functions = cache.functions(config, classes, mesh)
         # In a thread: compiling, or reading the compilation cache, leaves Python idle.
         thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="coverage"))
         coverage = thread.submit(check_coverage, train_set, config) if log.active else None
@@ -120,7 +125,7 @@ def train_and_evaluate(
             categories=train_set.categories,
             eval_set=eval_set,
             mesh=mesh,
-            predict_fn=setup.predict_fn,
+            measured=functools.partial(MeasuredPrediction, setup.measure_fn, setup.focal),
             checkpoints=checkpoints,
             log=log,
             preemption=preemption,
@@ -139,10 +144,25 @@ def train_and_evaluate(
         return found
 
 
+def check_batch_sizes(config: Config, mesh: Mesh) -> None:
+    """Raises ConfigError where a batch does not divide over the devices."""
+    if config.train.batch_size != "auto":
+        parts = config.optimizer.accumulate_steps
+        check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size", parts)
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
+
+
+def print_first(message: str) -> None:
+    """Prints a message, before the log of the run is open, on the first process alone."""
+    if jax.process_index() == 0:
+        print(message, flush=True)
+
+
 @dataclasses.dataclass
 class Run:
     """The parts of a run that its checkpoints and evaluations need.
 
+    measured: makes the predict function of an evaluation.
     stopped: the evaluation that ended the run early (config.train.patience), once there is one.
     """
 
@@ -151,7 +171,7 @@ class Run:
     categories: Categories
     eval_set: Dataset
     mesh: Mesh
-    predict_fn: PredictFn
+    measured: Callable[[], MeasuredPrediction]
     checkpoints: Checkpoints
     log: RunLog
     preemption: Preemption
@@ -238,8 +258,9 @@ def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:
     if state.average is not None:
         last = {"params": state.params, "batch_stats": state.batch_stats}
         parts = run.eval_set, run.config, run.mesh
-        raw = evaluate(run.predict_fn, last, *parts, on_batch=run.on_batch).summary
-        run.log.scalars(step, "eval_raw", raw)
+        measured = run.measured()
+        raw = evaluate(measured, last, *parts, on_batch=run.on_batch).summary
+        run.log.scalars(step, "eval_raw", raw | measured.losses(run.config.loss))
         (metric, value), *_ = raw.items()
         if value is not None:
             run.log.message(
@@ -254,7 +275,7 @@ def evaluate_state(
 ) -> Evaluation:
     """Evaluates the state of a step, and writes the results into the workdir."""
     return evaluate_and_log(
-        run.predict_fn,
+        run.measured(),
         state.variables(),
         dataset,
         run.config,

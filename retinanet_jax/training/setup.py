@@ -29,6 +29,7 @@ from retinanet_jax.training.step import (
     focal_params,
     make_train_step,
 )
+from retinanet_jax.training.validation_loss import MeasureFn, make_measure_fn
 from retinanet_jax.weights.pretrained import load_pretrained
 
 Variables = dict[str, Any]
@@ -42,6 +43,7 @@ class CompiledFunctions(NamedTuple):
     state_shapes: that state as ShapeDtypeStructs with shardings.
     step_fn: `train_step`.
     predict_fn: `predict`.
+    measure_fn: `predict` with the losses of each image, for evaluations during the run.
     """
 
     init_fn: Callable[[int], Variables]
@@ -49,6 +51,7 @@ class CompiledFunctions(NamedTuple):
     state_shapes: TrainState
     step_fn: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     predict_fn: PredictFn
+    measure_fn: MeasureFn
 
 
 def compile_functions(
@@ -88,6 +91,7 @@ def compile_functions(
         state_shapes=jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
         step_fn=make_train_step(model, optimizer, schedule, config, mesh, sharding),
         predict_fn=make_predict_fn(model, config, mesh),
+        measure_fn=make_measure_fn(model, config, mesh),
     )
 
 
@@ -122,6 +126,7 @@ class TrainingSetup(NamedTuple):
 
     step_fn: Callable[[TrainState, Batch, FocalParams], tuple[TrainState, dict[str, ArrayLike]]]
     predict_fn: PredictFn
+    measure_fn: MeasureFn
     focal: FocalParams
     state: TrainState  # or its shapes, if it will be restored
 
@@ -152,6 +157,7 @@ def make_setup(
     return TrainingSetup(
         step_fn=functions.step_fn,
         predict_fn=functions.predict_fn,
+        measure_fn=functions.measure_fn,
         focal=jax.device_put(focal_params(config.loss), replicated(mesh)),
         state=state,
     )

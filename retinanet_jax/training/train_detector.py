@@ -18,10 +18,10 @@ def train(
     *,
     epochs: float | int | None = None,
     steps: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | str | None = None,
     image_size: int | tuple[int, int] | str | None = None,
     weights: str | Path | None = None,
-    lr: float | int | None = None,
+    lr: float | int | str | None = None,
     name: str | None = None,
     workdir: str | Path | None = None,
     config: str = "folder",
@@ -40,12 +40,12 @@ def train(
     Args:
         data: images and annotations, in any layout of docs/your_data.md.
         epochs, steps: length of the run, by one of them; by default from the number of images.
-        batch_size: images per update.
+        batch_size: images per update; 'auto': as many as fit into the memory.
         image_size: in pixels: 640, a square into which images are fitted, or (480, 640), the short
             and the long side of the images.
         weights: to start from: 'imagenet', the default; 'none', for random weights; a name of
             `retinanet-jax weights`, a file, an address, or the workdir of a run.
-        lr: config.optimizer.learning_rate.
+        lr: config.optimizer.learning_rate; 'auto' finds one by a range test.
         name: the run is in runs/NAME; by default the name of the folder of the data.
         workdir: folder of the run, in place of a name.
         config: experiment, by name or file, with a variant if it has any: 'folder:small'.

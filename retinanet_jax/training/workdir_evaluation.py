@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from retinanet_jax.config.settings import Config, check_batch_size
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.dataset import Dataset, load_dataset
-from retinanet_jax.inference.predict import PredictFn, describe, make_predict_fn, read_variables
+from retinanet_jax.inference.predict import describe, read_variables
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh, to_each_device
 from retinanet_jax.runtime.processes import from_first
@@ -24,6 +24,8 @@ from retinanet_jax.training.run_checks import (
     with_conventions_of,
 )
 from retinanet_jax.training.run_log import RunLog, log_lines
+from retinanet_jax.training.step import focal_params
+from retinanet_jax.training.validation_loss import MeasuredPrediction, make_measure_fn
 from retinanet_jax.weights.run_weights import choose_checkpoint
 
 
@@ -59,14 +61,16 @@ def evaluate_workdir(config: Config | None, workdir: Path, step: int | None = No
     with RunLog(workdir, None, step, active, loggers) as log, disk_errors(workdir):
         log.message(f"{kind} checkpoint, step {step}")
         log_lines(log, evaluation_warnings(dataset, config))
-        predict_fn = make_predict_fn(model, config, mesh)
-        found = evaluate_and_log(predict_fn, variables, dataset, config, mesh, log, step)
+        measured = MeasuredPrediction(
+            make_measure_fn(model, config, mesh), to_each_device(focal_params(config.loss), mesh)
+        )
+        found = evaluate_and_log(measured, variables, dataset, config, mesh, log, step)
         log_lines(log, [dataset.notes])
         return found
 
 
 def evaluate_and_log(
-    predict_fn: PredictFn,
+    measured: MeasuredPrediction,
     variables: dict[str, Any],
     dataset: Dataset,
     config: Config,
@@ -76,8 +80,12 @@ def evaluate_and_log(
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     tables: bool = True,
 ) -> Evaluation:
-    """Evaluates, logs the metrics, and writes results and example images into the workdir."""
+    """Evaluates, logs metrics and losses, and writes results and example images into the workdir.
+
+    `measured` is used up.
+    """
     log.message(f"evaluating step {step} on {len(dataset.source)} images of {dataset.name}")
-    found = evaluate(predict_fn, variables, dataset, config, mesh, on_batch=on_batch)
+    found = evaluate(measured, variables, dataset, config, mesh, on_batch=on_batch)
+    found = found._replace(losses=measured.losses(config.loss))
     write_evaluation(found, dataset, config, log, step, tables=tables)
     return found

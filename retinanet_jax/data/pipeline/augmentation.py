@@ -13,12 +13,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from retinanet_jax.data.pipeline import mosaic, transforms
+from retinanet_jax.data.pipeline import mixup, mosaic, transforms
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, jitter_bound
 from retinanet_jax.data.pipeline.color import color_matrix
 
 Range = tuple[float | int, float | int]
+
+_MIXUP_PLACE = 4  # behind the key of an example; the other images of a mosaic have 1, 2 and 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +29,10 @@ class AugmentationConfig:
 
     In this order: a mosaic joins four images, or not; of each image the crop takes a window,
     which is resized to one of `scales`, times the scale jitter, and cut where it is larger than
-    there is room: the canvas, or its quadrant of the mosaic. Then the whole is mirrored, or not,
-    and its colours are changed. In a mosaic an image has the size that it would have alone, so
-    that a scale jitter that begins below 1, such as (0.5, 1.5), shows more of each.
+    there is room: the canvas, or its quadrant of the mosaic. Mixup adds another image, or not.
+    Then the whole is mirrored, or not, and its colours are changed. In a mosaic an image has the
+    size that it would have alone, so that a scale jitter that begins below 1, such as (0.5, 1.5),
+    shows more of each.
 
     Attributes:
       flip: whether half of the images are mirrored, left and right.
@@ -49,6 +52,11 @@ class AugmentationConfig:
       mosaic: probability that an image becomes one of four, the other three drawn uniformly from
         the dataset (YOLOv4, arXiv 2004.10934); image id and canvas are those of the first. It
         has more boxes, see pipeline.max_boxes, and costs the reading of four images.
+      mixup: probability that an image becomes the mean of itself and another one, drawn uniformly
+        from the dataset, with the boxes of both (YOLOX, arXiv 2107.08430). Costs the reading of
+        another image.
+      close_mosaic: number of epochs at the end of the run without mosaic and mixup, whose images
+        are unlike those of evaluation (YOLOX, arXiv 2107.08430: 15 of 300).
     """
 
     flip: bool = True
@@ -61,9 +69,11 @@ class AugmentationConfig:
     saturation: float = 0.0
     hue: float = 0.0
     mosaic: float = 0.0
+    mixup: float = 0.0
+    close_mosaic: float = 0.0
 
     def __post_init__(self):
-        shares = ("min_visible_share", "brightness", "contrast", "saturation", "mosaic")
+        shares = ("min_visible_share", "brightness", "contrast", "saturation", "mosaic", "mixup")
         for name, limit in [(name, 1) for name in shares] + [("hue", 0.5)]:
             _require(0 <= getattr(self, name) <= limit, name, getattr(self, name), f"0 to {limit}")
         for name, limit in (("scale_jitter", np.inf), ("crop", 1)):
@@ -71,10 +81,15 @@ class AugmentationConfig:
             wanted = f"(low, high), 0 < low <= high{' <= 1' if limit == 1 else ''}"
             _require(0 < low <= high <= limit, name, getattr(self, name), wanted)
         _require(min(self.scales, default=1) >= 1, "scales", self.scales, "short sides in pixels")
+        _require(self.close_mosaic >= 0, "close_mosaic", self.close_mosaic, "0 epochs or more")
 
     def changes_colors(self) -> bool:
         """Whether any of the four colour fields is on."""
         return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+    def of_single_images(self) -> "AugmentationConfig":
+        """Without mosaic and mixup; all else is drawn as with them."""
+        return dataclasses.replace(self, mosaic=0.0, mixup=0.0)
 
 
 def _require(holds: bool, field: str, value: object, wanted: str) -> None:
@@ -116,6 +131,8 @@ class Draws(NamedTuple):
     other_1: float
     other_2: float
     other_3: float
+    mixup: float
+    mixup_other: float
 
 
 def draw(key: tuple[int, ...]) -> Draws:
@@ -141,6 +158,7 @@ def augment(
       settings: from `with_largest_scale`.
     """
     draws, example = draw(key), read(index)
+    stored_size = example.image.shape[:2]
     if draws.mosaic < config.mosaic:
         others = [int(number * count) for number in (draws.other_1, draws.other_2, draws.other_3)]
         examples = [example, *map(read, others)]
@@ -149,6 +167,9 @@ def augment(
     else:
         view = draw_view(example.image.shape[:2], draws, settings, config)
         example = show(example, view, config.min_visible_share)
+    if draws.mixup < config.mixup:
+        other = read(int(draws.mixup_other * count))
+        example = _mixup(example, other, stored_size, key, settings, config)
     return example._replace(
         flip=draws.flip < 0.5 if config.flip else None,
         color=_draw_color(example.image, draws, config) if config.changes_colors() else None,
@@ -218,6 +239,23 @@ def show(example: Example, view: View, min_visible_share: float) -> Example:
     if window != example.image.shape[:2]:
         example = transforms.crop(example, view.top, view.left, window, min_visible_share)
     return transforms.resize(example, view.size)
+
+
+def _mixup(
+    example: Example,
+    other: Example,
+    stored_size: tuple[int, int],
+    key: tuple[int, ...],
+    settings: PipelineConfig,
+    config: AugmentationConfig,
+) -> Example:
+    """The mean of the example and another image, which has its own draws.
+
+    The other one is cut to what every canvas has that an image of `stored_size` may meet.
+    """
+    room = jitter_bound(stored_size, settings)
+    view = draw_view(other.image.shape[:2], draw((*key, _MIXUP_PLACE)), settings, config, room)
+    return mixup.mix(example, show(other, view, config.min_visible_share))
 
 
 def _mosaic(

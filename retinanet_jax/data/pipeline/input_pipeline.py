@@ -1,10 +1,11 @@
 """From a dataset to batches of fixed shape: the order of examples and their transforms.
 
-The step is the whole state of the training data: an example is a pure function of (seed, epoch,
-index) and a batch of (seed, step), so that resuming is a number and several processes cut their
-rows out of the same global batch.
+The step is the whole state of the training data: an example is a pure function of (seed, index, how
+often the image has come before) and a batch of (seed, step), so that resuming is a number and
+several processes cut their rows out of the same global batch.
 """
 
+import math
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ from retinanet_jax.data.pipeline import transforms
 from retinanet_jax.data.pipeline.augmentation import AugmentationConfig, augment, with_largest_scale
 from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, padding_batch
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, canvases, eval_size
+from retinanet_jax.data.pipeline.epochs import RepeatedEpochs
 from retinanet_jax.data.pipeline.order import TrainOrder, eval_order
 from retinanet_jax.data.pipeline.prefetch import Batches, ExampleError, HasSource, Read
 
@@ -38,12 +40,13 @@ def train_batches(
     seed: int,
     settings: PipelineConfig,
     augmentation: AugmentationConfig,
+    total_steps: int | None = None,
     dropped: DroppedBoxes | None = None,
 ) -> Batches:
     """Augmented batches without end: `batches[step]` is a pure function of (seed, step).
 
-    Each epoch has its own order and every image exactly once; the batch in which one epoch ends and
-    the next begins has images of both.
+    Each epoch has its own order and every image once, or as often as `dataset.repeats` has it; the
+    batch in which one epoch ends and the next begins has images of both.
 
     Args:
       dataset: see HasSource.
@@ -51,6 +54,7 @@ def train_batches(
       seed: 0 or more.
       settings: all of it is used but eval_resizing and eval_canvas.
       augmentation: its flips and colours are drawn here, for augment.augment_on_device to do.
+      total_steps: of the run, for augmentation.close_mosaic; None: no end.
       dropped: where boxes that max_boxes leaves out are counted.
 
     Raises:
@@ -62,11 +66,20 @@ def train_batches(
         raise ValueError(f"train_batches: seed {seed} is negative")
     _check_rows(batch_size, settings)
     settings = with_largest_scale(settings, augmentation)
-    order = TrainOrder(dataset.source, batch_size, seed, settings)
+    repeats = getattr(dataset, "repeats", None)
+    epochs = None if repeats is None else RepeatedEpochs(repeats, seed)
+    order = TrainOrder(dataset.source, batch_size, seed, settings, epochs)
 
-    def prepare(read: Read, index: int, epoch: int) -> Example:
-        key = (seed, _EXAMPLES_KEY, epoch, index)
-        return augment(read, index, len(dataset.source), key, settings, augmentation)
+    count, single = len(dataset.source), augmentation.of_single_images()
+    epoch = count if repeats is None else repeats.sum()
+    closing = math.inf
+    if total_steps is not None:
+        closing = total_steps - augmentation.close_mosaic * epoch / batch_size
+
+    def prepare(read: Read, index: int, repeat: int, step: int) -> Example:
+        key = (seed, _EXAMPLES_KEY, repeat, index)
+        config = augmentation if step < closing else single
+        return augment(read, index, count, key, settings, config)
 
     def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
         marks = {"flips": augmentation.flip, "colors": augmentation.changes_colors()}
@@ -88,14 +101,14 @@ def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfi
     _check_rows(batch_size, settings)
     plans = eval_order(dataset.source, batch_size, settings)
 
-    def prepare(read: Read, index: int, epoch: int) -> Example:
+    def prepare(read: Read, index: int, repeat: int, step: int) -> Example:
         return fit(read(index), settings)
 
     def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
         dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8
         return padding_batch(canvas, settings.max_boxes, rows, dtype=dtype)
 
-    # Detections are scored against the annotations: that a batch holds fewer boxes costs nothing.
+    # Detections are scored against the annotations: fewer boxes in a batch change the loss alone.
     dropped, order = DroppedBoxes(warn=False), plans.__getitem__
     return Batches(dataset, order, prepare, begin, len(plans), batch_size, settings, dropped)
 

@@ -16,6 +16,7 @@ from retinanet_jax.data.pipeline.canvas import (
     fitted_sizes,
     orientations,
 )
+from retinanet_jax.data.pipeline.epochs import Epochs
 
 # Batches among which images are grouped by orientation. One batch in a window mixes orientations
 # and takes the square canvas; the longer the window, the rarer, and the less random the order.
@@ -39,19 +40,29 @@ class Source(Protocol):
 
 
 class Plan(NamedTuple):
-    """One global batch: its canvas, and for each row the index and the epoch of the example."""
+    """One global batch: its canvas; for each row the example and how often it has come before.
+
+    Where each image comes once an epoch, `repeats` has the epoch.
+    """
 
     canvas: tuple[int, int]
     indices: list[int]
-    epochs: list[int]
+    repeats: list[int]
 
 
 class TrainOrder:
-    """step -> Plan."""
+    """step -> Plan; `epochs` is by default each image once an epoch."""
 
-    def __init__(self, source: Source, batch_size: int, seed: int, settings: PipelineConfig):
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        settings: PipelineConfig,
+        epochs: Epochs | None = None,
+    ):
         self._source, self._batch_size, self._seed = source, batch_size, seed
-        self._settings = settings
+        self._settings, self._epochs = settings, epochs or Epochs(len(source))
         self._permutation = functools.lru_cache(maxsize=4)(self._shuffled)
         self._window = functools.lru_cache(maxsize=4)(self._plan_window)
         self._lock = threading.Lock()
@@ -61,8 +72,11 @@ class TrainOrder:
         with self._lock:  # else every thread would plan the same window
             return self._window(first, stop)[step - first]
 
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self._seed, _ORDER_KEY, epoch)).permutation(len(self._source))
+    def _shuffled(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The images of an epoch in random order, and how often each has come before."""
+        indices, repeats = self._epochs.images(epoch)
+        order = np.random.default_rng((self._seed, _ORDER_KEY, epoch)).permutation(len(indices))
+        return indices[order], repeats[order]
 
     def _window_around(self, step: int) -> tuple[int, int]:
         """The steps [first, stop) whose images are grouped together: all of one epoch.
@@ -70,20 +84,27 @@ class TrainOrder:
         A batch with images of two epochs is a window of its own, so that no image passes from one
         epoch to the other.
         """
-        images, rows = len(self._source), self._batch_size
-        epoch = step * rows // images
-        begin, end = -(-epoch * images // rows), (epoch + 1) * images // rows
+        rows, epochs = self._batch_size, self._epochs
+        epoch = epochs.at(step * rows)
+        begin, end = -(-epochs.begin(epoch) // rows), epochs.begin(epoch + 1) // rows
         if not begin <= step < end:
             return step, step + 1
         first = begin + (step - begin) // WINDOW_BATCHES * WINDOW_BATCHES
         return first, min(first + WINDOW_BATCHES, end)
 
+    def _images(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """The images at the places [first, stop), and how often each has come before."""
+        parts, epoch = [], self._epochs.at(first)
+        while (begin := self._epochs.begin(epoch)) < stop:
+            part = slice(max(first - begin, 0), stop - begin)
+            parts.append([column[part] for column in self._permutation(epoch)])
+            epoch += 1
+        indices, repeats = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return indices, repeats
+
     def _plan_window(self, first: int, stop: int) -> list[Plan]:
-        rows, images = self._batch_size, len(self._source)
-        epochs, places = np.divmod(np.arange(first * rows, stop * rows), images)
-        indices = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():
-            indices[epochs == epoch] = self._permutation(epoch)[places[epochs == epoch]]
+        rows = self._batch_size
+        indices, repeats = self._images(first * rows, stop * rows)
         sizes = _fitted_sizes(self._source, indices, self._settings)
         order = np.argsort(orientations(sizes, self._settings), kind="stable").reshape(-1, rows)
         # Grouped batches come in random order, or the net would see all of one kind in a row.
@@ -92,7 +113,7 @@ class TrainOrder:
             Plan(
                 canvas=canvas_for(sizes[batch], self._settings),
                 indices=indices[batch].tolist(),
-                epochs=epochs[batch].tolist(),
+                repeats=repeats[batch].tolist(),
             )
             for batch in order
         ]

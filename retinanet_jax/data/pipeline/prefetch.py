@@ -13,7 +13,8 @@ from retinanet_jax.data.pipeline.order import NO_EXAMPLE, Plan, Source
 from retinanet_jax.runtime.cores import available_cores
 
 Read = Callable[[int], Example]  # index -> the example as it is stored
-Prepare = Callable[[Read, int, int], Example]  # read, index, epoch -> what goes into the batch
+# read, index, repeat, step -> what goes into the batch
+Prepare = Callable[[Read, int, int, int], Example]
 Begin = Callable[[tuple[int, int], int], HostBatch]  # canvas, rows -> a batch of padding
 
 
@@ -39,7 +40,8 @@ class Batches:
     Args:
       dataset: where the examples come from.
       order: step -> Plan of the global batch.
-      prepare: makes the example (index, epoch) with a function that reads any by its index.
+      prepare: makes the example (index, repeat) of a step with a function that reads any by its
+        index.
       begin: makes a batch of padding, whose rows are then filled; see padding_batch.
       length: number of batches.
       batch_size: rows of the global batch.
@@ -91,14 +93,14 @@ class Batches:
         stream = grain.MapDataset.source(rows).to_iter_dataset(reading)
         return iter(stream.batch(self._rows, batch_fn=rows.finish))
 
-    def example(self, index: int, epoch: int) -> Example:
-        """What goes into the batch of that epoch in which image `index` is.
+    def example(self, index: int, repeat: int, step: int = 0) -> Example:
+        """What goes into the batch of a step if image `index` has come `repeat` times before.
 
         Raises:
           ExampleError: it cannot be read or transformed.
         """
         try:
-            return self._prepare(self._read, index, epoch)
+            return self._prepare(self._read, index, repeat, step)
         except ExampleError:
             raise
         except Exception as error:
@@ -120,7 +122,7 @@ class Batches:
         index = plan.indices[place]
         if index == NO_EXAMPLE:
             return
-        fill_row(host, row, self.example(index, plan.epochs[place]), self._dropped)
+        fill_row(host, row, self.example(index, plan.repeats[place], step), self._dropped)
 
     def _read(self, index: int) -> Example:
         # The error names the image that was read: a mosaic reads three more.

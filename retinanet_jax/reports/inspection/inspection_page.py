@@ -98,7 +98,7 @@ def _images_section(splits: Sequence[Split], config: Config) -> Html:
     names, settings = train.dataset.categories.names, config.pipeline
     train_set = train_batches(
         train.dataset,
-        batch_size=config.train.batch_size,
+        batch_size=TRAIN_IMAGES if config.train.batch_size == "auto" else config.train.batch_size,
         seed=config.seed,
         settings=settings,
         augmentation=config.augmentation,

@@ -1,0 +1,26 @@
+"""JAX does not run in a process that was forked from one that had used it: its threads are gone."""
+
+import os
+
+_MESSAGE = (
+    "Detector: this process was forked from one that had used JAX, and would hang; start processes "
+    "by multiprocessing.get_context('spawn'), or use threads"
+)
+_started_in: int | None = None  # the process that used JAX; a forked child inherits the number
+
+
+def is_forked() -> bool:
+    """Whether a parent of this process used JAX before the fork."""
+    return _started_in not in (None, os.getpid())
+
+
+def check_not_forked() -> None:
+    """Notes that this process uses JAX.
+
+    Raises:
+      RuntimeError: a parent of this process used JAX before the fork.
+    """
+    global _started_in
+    if is_forked():
+        raise RuntimeError(_MESSAGE)
+    _started_in = os.getpid()

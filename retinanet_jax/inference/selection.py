@@ -1,0 +1,90 @@
+"""Which of the detections of an image a caller asks for: threshold, classes, number."""
+
+import difflib
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.core.postprocess import PostprocessConfig
+from retinanet_jax.data.records import Categories
+
+
+def check_selection(
+    limits: PostprocessConfig,
+    categories: Categories,
+    threshold: Any,
+    classes: Any,
+    max_detections: Any,
+) -> dict[str, Any]:
+    """The arguments of ImageDetections.select, checked.
+
+    Args:
+      limits: of the compiled function, which has dropped all other detections.
+      categories: known classes.
+      threshold: lowest score, or None.
+      classes: names, or None.
+      max_detections: number, or None.
+
+    Raises:
+      ConfigError: an invalid value, an unknown class, or more than the limits allow.
+    """
+    _check_threshold(threshold, limits.score_threshold)
+    _check_number(max_detections, limits.max_detections)
+    if classes is not None:
+        labels_of(classes, categories)
+    return {"threshold": threshold, "classes": classes, "max_detections": max_detections}
+
+
+def _check_threshold(threshold: Any, lowest: float) -> None:
+    if threshold is None:
+        return
+    if not isinstance(threshold, numbers.Real):
+        raise ConfigError(f"threshold: {threshold!r} is not a number; write e.g. 0.5")
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold: {threshold} is not between 0 and 1")
+    if threshold < lowest:
+        fix = f"detector.with_postprocess(score_threshold={threshold})"
+        raise ConfigError(
+            f"threshold: {threshold} is below config.postprocess.score_threshold, {lowest}; "
+            f"use {fix}"
+        )
+
+
+def _check_number(max_detections: Any, most: int) -> None:
+    if max_detections is None:
+        return
+    if not isinstance(max_detections, numbers.Integral):
+        raise ConfigError(f"max_detections: {max_detections!r} is not an integer")
+    if max_detections < 1:
+        raise ConfigError(f"max_detections: {max_detections} must be 1 or more")
+    if max_detections > most:
+        fix = f"detector.with_postprocess(max_detections={max_detections})"
+        raise ConfigError(
+            f"max_detections: {max_detections} is above config.postprocess.max_detections, "
+            f"{most}; use {fix}"
+        )
+
+
+def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
+    """The labels of class names.
+
+    Raises:
+      ConfigError: there is no such class.
+    """
+    if not isinstance(classes, Iterable):
+        raise ConfigError(f"classes: {classes!r} is not a list of class names")
+    classes = (classes,) if isinstance(classes, str) else tuple(classes)
+    known = {name: label for label, name in enumerate(categories.names)}
+    for name in classes:
+        if name not in known:
+            raise ConfigError(
+                f"classes: there is no class {name!r}; {_near(str(name), list(known))}"
+            )
+    return [label for label, name in enumerate(categories.names) if name in classes]
+
+
+def _near(name: str, names: list[str]) -> str:
+    if close := difflib.get_close_matches(name, names, n=1):
+        return f"did you mean {close[0]}?"
+    return f"the classes are {', '.join(names[:20])}{', ...' * (len(names) > 20)}"

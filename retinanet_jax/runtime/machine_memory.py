@@ -1,0 +1,48 @@
+"""Memory that this process may use on the machine: free memory, within the limit of a container."""
+
+import os
+from pathlib import Path
+
+# Files of cgroups, version 2 and 1: the limit and what is used of it.
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+def available_memory() -> int:
+    """Bytes that are available now."""
+    return min([_free(), *_left_in_containers()])
+
+
+def _free() -> int:
+    for line in _lines("/proc/meminfo"):
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":  # with what the page cache would give back
+            return int(value.split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _left_in_containers() -> list[int]:
+    left = []
+    for files in _CGROUPS:
+        numbers = [_number(path) for path in files]
+        if None not in numbers:
+            left.append(max(0, numbers[0] - numbers[1]))
+    return left
+
+
+def _number(path: str) -> int | None:
+    """The number in a file; None for a missing file, and for 'max'."""
+    lines = _lines(path)
+    return int(lines[0]) if lines and lines[0].isdigit() else None
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,127 @@
+"""The loss of an evaluation, computed along with the detections in one pass of the network."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float
+
+from retinanet_jax.config.settings import Config
+from retinanet_jax.core.anchor_losses import anchor_losses
+from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.layers import normalize
+from retinanet_jax.core.loss import sum_levels
+from retinanet_jax.core.loss_config import LossConfig
+from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.core.retinanet import Predictions
+from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
+from retinanet_jax.inference.predict import predict
+from retinanet_jax.runtime.mesh import fetch, on_own_rows
+from retinanet_jax.training.step import FocalParams, assign_targets
+
+
+class ImageLosses(NamedTuple):
+    """Sums over the anchors of each image and pyramid level, not normalized.
+
+    Rows of padding, where `valid` is False, are 0.
+    """
+
+    class_loss: Float[ArrayLike, "b l"]
+    box_loss: Float[ArrayLike, "b l"]  # without box_weight
+    positives: Float[ArrayLike, "b l"]
+    valid: Bool[ArrayLike, " b"]
+
+
+MeasureFn = Callable[[Any, Batch, FocalParams], tuple[Detections, ImageLosses]]
+
+
+def make_measure_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) -> MeasureFn:
+    """A compiled function of (variables, batch, focal); it compiles once per canvas.
+
+    Images are preprocessed as in evaluation, batch norm uses its running statistics; matching and
+    loss are those of training. With a mesh, each device has its own images of the batch.
+    """
+
+    def measure(variables: Any, focal: FocalParams, batch: Batch):
+        sizes = batch.images, batch.image_sizes, batch.original_sizes
+        found = predict(variables, *sizes, model=model, config=config)
+        # `predict` applies the same network to the same inputs: XLA computes it once.
+        inputs = normalize(batch.images, config.pixels, batch.image_sizes)
+        predictions = model.apply(variables, inputs, train=False)
+        return found, image_losses(predictions, batch, focal, config)
+
+    compiled = jax.jit(on_own_rows(measure, mesh, whole=2))
+
+    def measure_fn(variables: Any, batch: Batch, focal: FocalParams):
+        return compiled(variables, focal, batch)
+
+    measure_fn.compiled = compiled
+    return measure_fn
+
+
+def image_losses(
+    predictions: Predictions, batch: Batch, focal: FocalParams, config: Config
+) -> ImageLosses:
+    """The losses of the network's predictions for a batch."""
+    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    targets, valid = assign_targets(anchors, batch, config), jnp.asarray(batch.valid)
+    parts = anchor_losses(*predictions, anchors, targets, valid, config.loss, **focal._asdict())
+    positive = (targets.labels >= 0) & valid[:, None]
+    sizes = tuple(len(level) for level in anchors)
+    sums = (sum_levels(part, sizes) for part in (*parts, positive.astype(jnp.float32)))
+    return ImageLosses(*sums, valid)
+
+
+class MeasuredPrediction:
+    """A predict function for `evaluate` that records the losses of one evaluation.
+
+    Args:
+        measure_fn: from `make_measure_fn`.
+        focal: focusing parameters of the loss.
+    """
+
+    def __init__(self, measure_fn: MeasureFn, focal: FocalParams):
+        self._measure_fn, self._focal = measure_fn, focal
+        self._recorded: list[ImageLosses] = []
+
+    def __call__(self, variables: Any, batch: Batch) -> Detections:
+        found, losses = self._measure_fn(variables, batch, self._focal)
+        self._recorded.append(losses)  # small; stays on the device until the end
+        return found
+
+    def losses(self, config: LossConfig) -> dict[str, float]:
+        """Total, class and box loss of all batches so far, normalized as one batch."""
+        recorded = fetch(self._recorded)
+        parts = ImageLosses(*(np.concatenate(part) for part in zip(*recorded, strict=True)))
+        return dataset_losses(parts, config)
+
+
+def dataset_losses(parts: ImageLosses, config: LossConfig) -> dict[str, float]:
+    """Loss, class loss and box loss of all images as one batch, whatever their batches were."""
+    class_loss, box_loss, positives = (part[parts.valid].astype(np.float64) for part in parts[:3])
+    divisor = _divisor(positives, config.normalizer)
+    class_loss, box_loss = (float((part / divisor).sum()) for part in (class_loss, box_loss))
+    total = class_loss + config.box_weight * box_loss
+    return {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
+
+
+def _divisor(positives: Float[np.ndarray, "n l"], normalizer: str) -> Float[np.ndarray, "_ _"]:
+    """See core/loss_normalizer.py; the running mean is that of these images."""
+    by_image = positives.sum(axis=1, keepdims=True)
+    total, images = by_image.sum(), len(positives)
+    if normalizer == "image":
+        return np.maximum(by_image, 1) * images
+    if normalizer == "level":
+        return np.maximum(positives.sum(axis=0, keepdims=True), 1)
+    divisors = {
+        "batch": total,
+        "batch_plus_one": total + 1,
+        "images_plus_one": total + images,
+        "images_or_one": np.maximum(by_image, 1).sum(),
+        "running": total,
+    }
+    return np.full((1, 1), max(divisors[normalizer], 1.0))

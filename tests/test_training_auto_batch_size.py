@@ -1,0 +1,98 @@
+"""train.batch_size='auto': the plan of the compiler against the memory."""
+
+import jax
+import pytest
+from small import small_config
+
+from retinanet_jax.config.settings import ConfigError, from_json, to_json
+from retinanet_jax.runtime import machine_memory
+from retinanet_jax.runtime.mesh import make_mesh
+from retinanet_jax.training import auto_batch_size as tested
+from retinanet_jax.training.replay import replay_step
+from retinanet_jax.training.run import train_and_evaluate
+from retinanet_jax.training.setup import compile_functions
+
+AUTO = {"train__batch_size": "auto"}
+GIB = 2**30
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Stands in for the compiler: 1 GiB and a quarter for each image; lists the sizes tried."""
+    tried = []
+
+    def plan(config, num_classes, mesh, batch_size):
+        tried.append(batch_size)
+        return int((1 + 0.25 * batch_size) * GIB)
+
+    monkeypatch.setattr(tested, "planned_memory", plan)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("limit", "parts", "chosen", "tried"),
+    [
+        (100.0, 1, 16, [16]),
+        (5.6, 1, 16, [16]),  # 90% of it are 5.04 GiB
+        (5.5, 1, 8, [16, 8]),
+        (2.3, 1, 4, [16, 8, 4]),
+        (1.4, 1, 1, [16, 8, 4, 2, 1]),
+        (3.5, 4, 8, [16, 8]),
+        (100.0, 24, 24, [24]),
+    ],
+)
+def test_the_largest_batch_that_fits_is_chosen(planned, limit, parts, chosen, tried):
+    config = small_config(
+        **AUTO, train__memory_limit=limit, optimizer__accumulate_steps=parts, train__steps=10
+    )
+    lines = []
+    found = tested.with_batch_size(config, 5, make_mesh(), lines.append)
+    assert found.train.batch_size == chosen and planned == tried and len(lines) == len(tried)
+    assert "too much" not in lines[-1] and all("too much" in line for line in lines[:-1])
+
+
+def test_what_never_fits_is_an_error_before_the_first_step(planned, tmp_path):
+    config = small_config(**AUTO, train__memory_limit=1.0)
+    with pytest.raises(ConfigError, match=r"'auto', but 1 images need 1\.25 GiB .* of 1\.00 GiB"):
+        train_and_evaluate(config, tmp_path)
+
+
+def test_a_run_that_resumes_keeps_its_batch_size(planned, tmp_path):
+    (tmp_path / "config.json").write_text(to_json(small_config(train__batch_size=12)))
+    found = tested.with_batch_size(small_config(**AUTO), 5, make_mesh(), print, tmp_path)
+    assert found == small_config(train__batch_size=12) and planned == []
+    with pytest.raises(ConfigError, match="not a step of the run"):
+        replay_step(small_config(**AUTO), tmp_path, 99)
+    assert planned == []
+
+
+def test_the_plan_has_the_state_and_grows_by_more_than_the_images():
+    config, mesh = small_config(model__norm="group"), make_mesh()
+    few, many = (tested.planned_memory(config, 5, mesh, size) for size in (2, 16))
+    state = compile_functions(config, 5, mesh).state_shapes
+    assert few > sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    # The stem alone keeps 32 x 32 x 64 float32 of each image of 64 x 64 for the gradient.
+    assert many - few > 14 * (64 * 64 * 3 + 32 * 32 * 64 * 4)
+
+
+def test_the_words_and_invalid_limits():
+    config = small_config(**AUTO)
+    assert from_json(to_json(config)) == config and config.train.memory_limit == "auto"
+    assert 0 < tested.memory_limit(config) <= machine_memory.available_memory() * 1.5
+    for fields, says in (
+        ({"train__batch_size": "all"}, r"batch_size: 'all' is invalid; .* or 'auto'"),
+        ({"train__memory_limit": -1.0}, r"memory_limit: -1.0 must be above 0"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            small_config(**fields)
+
+
+def test_a_container_leaves_less_than_the_machine(tmp_path, monkeypatch):
+    for name, text in (("max", "3000000"), ("current", "1000000"), ("v1", "no number")):
+        (tmp_path / name).write_text(f"{text}\n")
+    pairs = [("max", "current"), ("v1", "current"), ("missing", "current")]
+    files = tuple(tuple(str(tmp_path / name) for name in pair) for pair in pairs)
+    monkeypatch.setattr(machine_memory, "_CGROUPS", files)
+    assert machine_memory.available_memory() == 2_000_000
+    monkeypatch.setattr(machine_memory, "_CGROUPS", ())
+    assert machine_memory.available_memory() > 2_000_000
