@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retinanet_jax.core import boxes
+from retinanet_jax.core import box_coder, boxes
 
 FLAT = np.array([[0, 0, 0, 0], [5, 5, 5, 9], [5, 5, 9, 5], [1e-3, 0, 2e-3, 1e-3]], np.float32)
 
@@ -41,8 +41,8 @@ def corners(minimum=1.0, shape=(6,)):
 @pytest.mark.parametrize("name, weights", [("w1", (1, 1, 1, 1)), ("w10", (10, 10, 5, 5))])
 def test_coder_equals_torchvision(golden, name, weights):
     anchors = golden["boxes/proposals"]
-    encoded = boxes.encode(anchors, golden["boxes/reference"], weights)
-    decoded = boxes.decode(anchors, golden["boxes/codes"], weights=weights)
+    encoded = box_coder.encode(anchors, golden["boxes/reference"], weights)
+    decoded = box_coder.decode(anchors, golden["boxes/codes"], weights=weights)
     np.testing.assert_allclose(encoded, golden[f"boxes/{name}/encoded"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(decoded, golden[f"boxes/{name}/decoded"], rtol=1e-5, atol=1e-3)
 
@@ -85,23 +85,25 @@ def test_values_by_hand():
     giou = boxes.generalized_iou(np.repeat(a, 2, axis=0), b)
     np.testing.assert_allclose(giou, [0.2 - 4 / 24, -8 / 18], rtol=1e-6)
     # Centres (2, 1) and (4, 2), sides (4, 2) and (4, 4).
-    np.testing.assert_allclose(boxes.encode(a[0], b[0]), [0.5, 0.5, 0, np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(box_coder.encode(a[0], b[0]), [0.5, 0.5, 0, np.log(2)], rtol=1e-6)
     np.testing.assert_array_equal(boxes.area(b), [16, 2])
     np.testing.assert_array_equal(boxes.scale(a, (0.5, 2)), [[0, 0, 8, 1]])
 
 
 def test_decode_bounds_the_side():
     anchor = np.array([0, 0, 16, 16], np.float32)
-    decoded = boxes.decode(anchor, np.array([0, 0, 50, -50], np.float32))
+    decoded = box_coder.decode(anchor, np.array([0, 0, 50, -50], np.float32))
     np.testing.assert_allclose(decoded, [8 - 500, 8, 8 + 500, 8], rtol=1e-5)
     assert decoded[2] - decoded[0] == pytest.approx(16 * 62.5, rel=1e-5)
 
 
 def test_decode_widens_narrow_deltas():
     deltas = jnp.array([0.1, 0.2, 0.3, 0.4], jnp.bfloat16)
-    decoded = boxes.decode(np.array([0, 0, 512, 512], np.float32), deltas)
+    decoded = box_coder.decode(np.array([0, 0, 512, 512], np.float32), deltas)
     assert decoded.dtype == jnp.float32
-    expected = boxes.decode(np.array([0, 0, 512, 512], np.float32), np.asarray(deltas, np.float32))
+    expected = box_coder.decode(
+        np.array([0, 0, 512, 512], np.float32), np.asarray(deltas, np.float32)
+    )
     np.testing.assert_array_equal(decoded, expected)
 
 
@@ -117,10 +119,10 @@ def test_clip_takes_a_size_per_image():
 def test_anchors_broadcast_over_a_batch():
     anchors = np.array([[0, 0, 8, 8], [4, 4, 20, 12]], np.float32)
     deltas = np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 2, 4)
-    decoded = boxes.decode(anchors, deltas)
+    decoded = box_coder.decode(anchors, deltas)
     assert decoded.shape == (3, 2, 4)
-    np.testing.assert_allclose(decoded[1], boxes.decode(anchors, deltas[1]), rtol=1e-6)
-    np.testing.assert_allclose(boxes.encode(anchors, decoded), deltas, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(decoded[1], box_coder.decode(anchors, deltas[1]), rtol=1e-6)
+    np.testing.assert_allclose(box_coder.encode(anchors, decoded), deltas, rtol=1e-4, atol=1e-5)
 
 
 # Properties.
@@ -132,7 +134,7 @@ _pairwise_iou, _pairwise_ioa, _generalized_iou = map(
 
 @jax.jit
 def _there_and_back(anchors, targets):
-    return boxes.decode(anchors, boxes.encode(anchors, targets), max_log_scale=10)
+    return box_coder.decode(anchors, box_coder.encode(anchors, targets), max_log_scale=10)
 
 
 @settings(deadline=None, max_examples=50)
@@ -146,7 +148,7 @@ def test_sides_below_a_pixel_are_encoded_exactly():
     anchors = np.array([[0, 0, 8, 8], [3, 3, 3.25, 3.5]], np.float32)
     targets = np.array([[4, 4, 4.0625, 4.5], [1, 1, 1.125, 1.25]], np.float32)
     wanted = np.log([[0.0625 / 8, 0.5 / 8], [0.125 / 0.25, 0.25 / 0.5]])
-    np.testing.assert_allclose(boxes.encode(anchors, targets)[:, 2:], wanted, rtol=1e-5)
+    np.testing.assert_allclose(box_coder.encode(anchors, targets)[:, 2:], wanted, rtol=1e-5)
     np.testing.assert_allclose(_there_and_back(anchors, targets), targets, atol=1e-5)
 
 
@@ -180,9 +182,9 @@ def test_a_box_overlaps_itself_wholly(some):
         lambda b: boxes.generalized_iou(b, FLAT[::-1]),
         lambda b: boxes.complete_iou(b, FLAT),
         lambda b: boxes.complete_iou(b, FLAT[::-1]),
-        lambda b: boxes.encode(b, FLAT[::-1]),
-        lambda b: boxes.encode(FLAT[::-1], b),
-        lambda b: boxes.decode(FLAT, b * 1000),
+        lambda b: box_coder.encode(b, FLAT[::-1]),
+        lambda b: box_coder.encode(FLAT[::-1], b),
+        lambda b: box_coder.decode(FLAT, b * 1000),
         lambda b: boxes.clip(b, (4, 4)),
         boxes.area,
     ],
@@ -205,7 +207,7 @@ def test_empty_sets():
     none = np.zeros((0, 4), np.float32)
     assert boxes.pairwise_iou(FLAT, none).shape == (4, 0)
     assert boxes.pairwise_ioa(none, FLAT).shape == (0, 4)
-    assert boxes.encode(none, none).shape == boxes.decode(none, none).shape == (0, 4)
+    assert box_coder.encode(none, none).shape == box_coder.decode(none, none).shape == (0, 4)
 
 
 def test_jit_equals_eager():
@@ -213,8 +215,8 @@ def test_jit_equals_eager():
     low, side = rng.uniform(0, 100, (2, 50, 2))
     some = np.concatenate([low, low + side], axis=1).astype(np.float32)
     other = some[::-1].copy()
-    for function in (boxes.generalized_iou, boxes.encode, boxes.decode):
-        argument = other / 100 if function is boxes.decode else other
+    for function in (boxes.generalized_iou, box_coder.encode, box_coder.decode):
+        argument = other / 100 if function is box_coder.decode else other
         np.testing.assert_allclose(
             jax.jit(function)(some, argument), function(some, argument), rtol=1e-4, atol=1e-5
         )

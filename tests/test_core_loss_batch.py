@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from retinanet_jax.core import boxes
+from retinanet_jax.core import box_coder, boxes
 from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
@@ -210,7 +210,7 @@ def test_quality_is_the_overlap_of_the_predicted_box_and_moves_no_box(name):
     by_logits, by_deltas = jax.grad(class_loss, argnums=(0, 1))(logits, deltas)
     assert not by_deltas[0].any()
     # At the optimum of its logit the prediction is the overlap: there the gradient vanishes.
-    overlap = np.asarray(boxes.iou(boxes.decode(ANCHORS, deltas[0]), targets.boxes))
+    overlap = np.asarray(boxes.iou(box_coder.decode(ANCHORS, deltas[0]), targets.boxes))
     image, anchor = np.argwhere(targets.labels >= 0)[0]
     logits[0][image, anchor, 1] = np.log(overlap[image, anchor] / (1 - overlap[image, anchor]))
     again, _ = jax.grad(class_loss, argnums=(0, 1))(logits, deltas)

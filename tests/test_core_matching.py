@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
 from retinanet_jax.core.boxes import pairwise_iou
-from retinanet_jax.core.matching import IGNORE, NEGATIVE, MatchingConfig, assign, match
+from retinanet_jax.core.matching import (
+    IGNORE,
+    NEGATIVE,
+    MatchingConfig,
+    assign,
+    assign_batch,
+    match,
+)
 
 NO_CROWDS = MatchingConfig(crowd_ioa=None)
 ANCHORS = np.concatenate(
@@ -220,18 +227,29 @@ def test_the_order_of_boxes_decides_only_ties(image, order):
     np.testing.assert_array_equal(before.labels < 0, after.labels < 0)
 
 
-def test_jit_and_vmap_equal_eager():
+def test_a_batch_equals_its_images():
     rng = np.random.default_rng(1)
     low = rng.integers(0, 60, (2, 5, 2))
     gt_boxes = np.concatenate([low, low + rng.integers(4, 60, (2, 5, 2))], -1).astype(np.float32)
     labels = rng.integers(-1, 4, (2, 5)).astype(np.int32)
     crowd = rng.random((2, 5)) < 0.2
     config = MatchingConfig()
-    batched = jax.jit(jax.vmap(lambda *gt: assign(ANCHORS, *gt, config)))(gt_boxes, labels, crowd)
+    batched = jax.jit(partial(assign_batch, ANCHORS, config=config))(gt_boxes, labels, crowd)
     for i in range(2):
         eager = assign(ANCHORS, gt_boxes[i], labels[i], crowd[i], config)
         np.testing.assert_array_equal(batched.labels[i], eager.labels)
         np.testing.assert_array_equal(batched.boxes[i], eager.boxes)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_hold_the_overlaps_of_one_image(platform):
+    """A batch of overlaps would need 81 MB for each image of 800x1344."""
+    shapes = [((3, 5, 4), np.float32), ((3, 5), np.int32), ((3, 5), bool)]
+    function = jax.jit(partial(assign_batch, ANCHORS, config=MatchingConfig()))
+    traced = function.trace(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert f"tensor<{len(ANCHORS)}x5xf32>" in program
+    assert f"tensor<3x{len(ANCHORS)}x5xf32>" not in program
 
 
 @pytest.mark.parametrize(

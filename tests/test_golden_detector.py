@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from golden_models import list_ends, stored
 
+from retinanet_jax.core import box_coder
 from retinanet_jax.core import boxes as box_ops
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.layers import normalize
@@ -92,7 +93,7 @@ def test_anchors_and_decoded_boxes(run):
         np.testing.assert_array_equal(anchors, run.golden["eval/anchors"])
     for image, size in enumerate(run.golden["eval/image_sizes"]):
         key = f"eval/decoded/{image}"
-        decoded = box_ops.decode(anchors, deltas[image])
+        decoded = box_coder.decode(anchors, deltas[image])
         assert decoded.shape == tuple(run.golden[f"{key}/shape"])
         step, allowed = int(run.golden[f"{key}/step"]), 6 * run.golden[f"{key}/f32_err"]
         np.testing.assert_allclose(decoded[::step], run.golden[f"{key}/rows"], atol=allowed)

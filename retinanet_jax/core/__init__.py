@@ -2,7 +2,7 @@
 
 What happens where:
     network     layers, resnet, fpn, heads -> retinanet
-    targets     anchors, boxes, matching
+    targets     anchors, boxes, matching, box_coder
     loss        focal (class losses), box_losses -> anchor_losses, hard_examples -> loss
     detections  nms -> postprocess
 
@@ -10,8 +10,9 @@ What happens where:
 """
 
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
+from retinanet_jax.core.box_coder import decode, encode
 from retinanet_jax.core.box_losses import ciou_loss, diou_loss, giou_loss, smooth_l1
-from retinanet_jax.core.boxes import decode, encode, pairwise_iou
+from retinanet_jax.core.boxes import pairwise_iou
 from retinanet_jax.core.focal import (
     focal_loss,
     focal_loss_from_labels,

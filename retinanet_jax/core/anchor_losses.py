@@ -6,13 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from retinanet_jax.core import boxes
+from retinanet_jax.core import box_coder, boxes
 from retinanet_jax.core.box_losses import box_losses
 from retinanet_jax.core.focal import Focusing, class_losses
 from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.core.loss_config import LossConfig
+from retinanet_jax.core.loss_normalizer import split_levels
 from retinanet_jax.core.matching import IGNORE, Targets
 
 ArrayLike = Array | np.ndarray
@@ -42,47 +43,71 @@ def anchor_losses(
     map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> AnchorLosses:
     """The losses of each anchor of a batch; arguments as in `retinanet_loss`."""
-    focusing = Focusing(
-        config.gamma if gamma is None else gamma,
-        config.alpha if alpha is None else alpha,
-        config.star_beta if star_beta is None else star_beta,
-    )
+    focusing = focusing_of(config, gamma, alpha, star_beta)
     sizes = tuple(len(level) for level in anchors)
-    anchors = jnp.concatenate(anchors)
-    deltas = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
-    labels = jnp.where(jnp.asarray(valid)[:, None], targets.labels, IGNORE)
-    quality = _quality(deltas, anchors, targets.boxes) if config.needs_quality else None
-    of_classes = _class_losses(class_logits, labels, quality, sizes, config, focusing)
-    of_boxes = box_losses(deltas, anchors, targets.boxes, config.box, config.beta)
-    of_boxes = jnp.where(labels >= 0, of_boxes, 0)
+    labels = labels_of_valid(targets, valid)
+    quality = _quality(box_deltas, anchors, targets.boxes) if config.needs_quality else None
+    name = config.classification
+    of_classes = anchor_class_losses(class_logits, labels, quality, sizes, name, focusing)
+    of_boxes = anchor_box_losses(box_deltas, anchors, targets.boxes, labels, config)
     if config.hard_examples is not None:
         combined = of_classes + config.box_weight * of_boxes
-        chosen = hardest(combined, labels, anchors, config, map_images)
+        chosen = hardest(combined, labels, jnp.concatenate(anchors), config, map_images)
         of_classes, of_boxes = jnp.where(chosen, of_classes, 0), jnp.where(chosen, of_boxes, 0)
     return AnchorLosses(of_classes, of_boxes)
 
 
-def _quality(deltas, anchors, target_boxes):
+def focusing_of(
+    config: LossConfig, gamma: Scalar | None, alpha: Scalar | None, star_beta: Scalar | None
+) -> Focusing:
+    """The parameters of the class loss: those given, else those of the config."""
+    return Focusing(
+        config.gamma if gamma is None else gamma,
+        config.alpha if alpha is None else alpha,
+        config.star_beta if star_beta is None else star_beta,
+    )
+
+
+def labels_of_valid(targets: Targets, valid: Bool[ArrayLike, "b"]) -> Int[Array, "b n"]:
+    """The labels of the targets; IGNORE in images that are not valid."""
+    return jnp.where(jnp.asarray(valid)[:, None], targets.labels, IGNORE)
+
+
+def anchor_box_losses(
+    box_deltas: tuple[Float[ArrayLike, "b _ 4"], ...],
+    anchors: tuple[Float[ArrayLike, "_ 4"], ...],
+    target_boxes: Float[ArrayLike, "b n 4"],
+    labels: Int[ArrayLike, "b n"],
+    config: LossConfig,
+) -> Float[Array, "b n"]:
+    """The box loss of each anchor; 0 where the label is not a class."""
+    deltas = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
+    every = box_losses(deltas, jnp.concatenate(anchors), target_boxes, config.box, config.beta)
+    return jnp.where(labels >= 0, every, 0)
+
+
+def _quality(box_deltas, anchors, target_boxes):
     """IoU of predicted and matched boxes [b n], without gradient: it is a target."""
-    return boxes.iou(boxes.decode(anchors, jax.lax.stop_gradient(deltas)), target_boxes)
+    deltas = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
+    anchors = jnp.concatenate(anchors)
+    return boxes.iou(box_coder.decode(anchors, jax.lax.stop_gradient(deltas)), target_boxes)
 
 
-def _class_losses(class_logits, labels, quality, sizes, config, focusing):
-    """Class loss of every anchor [b n].
+def anchor_class_losses(
+    class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
+    labels: Int[ArrayLike, "b n"],
+    quality: Float[ArrayLike, "b n"] | None,
+    sizes: tuple[int, ...],
+    name: str,
+    focusing: Focusing,
+) -> Float[Array, "b n"]:
+    """The class loss of each anchor, summed over the classes.
 
     Computed per level: concatenated logits would be a copy of the largest array of the step.
     """
     qualities = [None] * len(sizes) if quality is None else split_levels(quality, sizes)
     levels = zip(class_logits, split_levels(labels, sizes), qualities, strict=True)
     return jnp.concatenate(
-        [
-            class_losses(logits, part, config.classification, focusing, quality)
-            for logits, part, quality in levels
-        ],
+        [class_losses(logits, part, name, focusing, quality) for logits, part, quality in levels],
         axis=1,
     )
-
-
-def split_levels(array: ArrayLike, sizes: tuple[int, ...]) -> list[Array]:
-    """Splits an array over all anchors [b n] by level."""
-    return jnp.split(array, np.cumsum(sizes)[:-1], axis=1)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from retinanet_jax.core import boxes
+from retinanet_jax.core import box_coder, boxes
 
 ArrayLike = Array | np.ndarray
 Scalar = float | int | np.number | Float[ArrayLike, ""]
@@ -100,6 +100,6 @@ def box_losses(
       beta: of smooth_l1, in units of the deltas.
     """
     if name in BOX_LOSSES:
-        return BOX_LOSSES[name](boxes.decode(anchors, deltas), target_boxes)
+        return BOX_LOSSES[name](box_coder.decode(anchors, deltas), target_boxes)
     beta = beta if name == "smooth_l1" else 0.0
-    return jnp.sum(smooth_l1(deltas, boxes.encode(anchors, target_boxes), beta), axis=-1)
+    return jnp.sum(smooth_l1(deltas, box_coder.encode(anchors, target_boxes), beta), axis=-1)

@@ -1,4 +1,4 @@
-"""Axis-aligned boxes: areas, overlaps, the box coder, clipping and scaling.
+"""Axis-aligned boxes: areas, overlaps, clipping and scaling.
 
 A box is (x1, y1, x2, y2) in absolute pixels of the array it belongs to. Sides are x2 - x1 and y2 -
 y1, without the "+1" of Detectron 1. Every function is pure, differentiable, and takes numpy or JAX
@@ -20,15 +20,9 @@ ArrayLike = Array | np.ndarray
 Number = float | int | np.number | Num[ArrayLike, ""]
 Pair = Num[ArrayLike, "... 2"] | Sequence[Number]
 
-MAX_LOG_SCALE = math.log(1000.0 / 16.0)
-"""Upper bound of a decoded log side: 62.5 anchor sides (Detectron). It keeps exp finite."""
-
 _MIN_AREA = 1e-12
 """Square pixels. A ratio with a smaller denominator is 0; 1 / _MIN_AREA**2, which occurs in
 gradients, is still a float32."""
-
-_MIN_SIDE = 1e-6
-"""Pixels. The box coder raises shorter sides to this before logarithms and quotients."""
 
 Coordinates = tuple[Array, Array, Array, Array]  # x1, y1, x2, y2
 
@@ -150,73 +144,6 @@ def complete_iou(
     return distance_iou(boxes1, boxes2) - weight * v
 
 
-def encode(
-    anchors: Float[ArrayLike, "*#b 4"],
-    boxes: Float[ArrayLike, "*#b 4"],
-    weights: Sequence[float | int] = (1.0, 1.0, 1.0, 1.0),
-) -> Float[Array, "*b 4"]:
-    """The deltas (dx, dy, dw, dh) that transform anchors into boxes.
-
-    dx = (box centre - anchor centre) / anchor width, dw = log(box width / anchor width); R-CNN
-    (arXiv 1311.2524), appendix C, which the RetinaNet paper keeps (section 4, "Box Regression
-    Subnet").
-
-    Args:
-      anchors: xyxy pixels; they broadcast against the boxes.
-      boxes: target boxes, xyxy pixels.
-      weights: factors of (dx, dy, dw, dh); RetinaNet has ones.
-
-    Returns:
-      Deltas, dimensionless, finite also where a side is 0.
-    """
-    anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
-    box_x, box_y, box_width, box_height = _centre_form(boxes)
-    anchor_width, anchor_height, box_width, box_height = (
-        jnp.maximum(side, _MIN_SIDE)
-        for side in (anchor_width, anchor_height, box_width, box_height)
-    )
-    deltas = (
-        (box_x - anchor_x) / anchor_width,
-        (box_y - anchor_y) / anchor_height,
-        jnp.log(box_width / anchor_width),
-        jnp.log(box_height / anchor_height),
-    )
-    return jnp.stack([d * w for d, w in zip(deltas, weights, strict=True)], axis=-1)
-
-
-def decode(
-    anchors: Float[ArrayLike, "*#b 4"],
-    deltas: Float[ArrayLike, "*#b 4"],
-    *,
-    weights: Sequence[float | int] = (1.0, 1.0, 1.0, 1.0),
-    max_log_scale: float | int = MAX_LOG_SCALE,
-    min_log_scale: float | int = -math.inf,
-) -> Float[Array, "*b 4"]:
-    """The boxes that deltas describe: the inverse of `encode`.
-
-    Args:
-      anchors: xyxy pixels; they broadcast against the deltas.
-      deltas: (dx, dy, dw, dh), dimensionless. Narrower floats are converted to float32 first.
-      weights: as for `encode`.
-      max_log_scale: upper bound of dw and dh.
-      min_log_scale: lower bound of dw and dh; none by default (as in Detectron and torchvision).
-
-    Returns:
-      Boxes, xyxy pixels, not clipped to any image.
-    """
-    deltas = jnp.asarray(deltas)
-    deltas = deltas.astype(jnp.promote_types(deltas.dtype, jnp.float32))
-    dx, dy, dw, dh = (deltas[..., i] / weights[i] for i in range(4))
-    anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
-    x, y = dx * anchor_width + anchor_x, dy * anchor_height + anchor_y
-    if min_log_scale > -math.inf:
-        dw, dh = jnp.maximum(dw, min_log_scale), jnp.maximum(dh, min_log_scale)
-    half_width = 0.5 * anchor_width * jnp.exp(jnp.minimum(dw, max_log_scale))
-    half_height = 0.5 * anchor_height * jnp.exp(jnp.minimum(dh, max_log_scale))
-    corners = (x - half_width, y - half_height, x + half_width, y + half_height)
-    return jnp.stack(corners, axis=-1)
-
-
 def clip(boxes: Float[ArrayLike, "*b 4"], image_size: Pair) -> Float[Array, "*b 4"]:
     """Boxes clipped to the image.
 
@@ -270,13 +197,6 @@ def _area(box: Coordinates) -> Array:
     width, height = _sides(box)
     # Not jnp.maximum: its gradient at 0 is one half, and a box without area must be able to grow.
     return jnp.where(width >= 0, width, 0) * jnp.where(height >= 0, height, 0)
-
-
-def _centre_form(boxes: ArrayLike) -> Coordinates:
-    """Centre x and y, width and height."""
-    box = _coordinates(boxes)
-    width, height = _sides(box)
-    return box[0] + 0.5 * width, box[1] + 0.5 * height, width, height
 
 
 def _hull(first: Coordinates, second: Coordinates) -> Coordinates:

@@ -10,11 +10,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float
 
-from retinanet_jax.core.anchor_losses import ArrayLike, Scalar, anchor_losses, split_levels
+from retinanet_jax.core.anchor_losses import (
+    ArrayLike,
+    Scalar,
+    anchor_box_losses,
+    anchor_losses,
+    focusing_of,
+    labels_of_valid,
+)
+from retinanet_jax.core.class_loss_total import total_class_loss
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.loss_normalizer import divisors
+from retinanet_jax.core.loss_normalizer import divisors, normalized_sum, sum_levels
 from retinanet_jax.core.matching import Targets
 
 
@@ -43,6 +51,7 @@ def retinanet_loss(
     alpha: Scalar | None = None,
     star_beta: Scalar | None = None,
     divisor: Float[ArrayLike, "b _"] | None = None,
+    grids: tuple[tuple[int, int], ...] | None = None,
     map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> Losses:
     """The loss of a batch: class loss of all anchors plus box loss of the positive ones.
@@ -62,6 +71,8 @@ def retinanet_loss(
       star_beta: replaces config.star_beta; may be traced.
       divisor: from `divisors`; for a part of a batch, that of the whole batch. None: computed from
         this batch.
+      grids: (height, width) of the grid of locations of each level, from `feature_shapes`. With
+        them, a TPU reads the logits in the layout in which the head writes them.
       map_images: maps a function of one image over the batch: `jax.vmap`, or a variant that keeps
         each image on its device.
 
@@ -71,9 +82,27 @@ def retinanet_loss(
     sizes = tuple(len(level) for level in anchors)
     if divisor is None:
         divisor = divisors(targets.labels, valid, sizes, config)
-    options = {"gamma": gamma, "alpha": alpha, "star_beta": star_beta, "map_images": map_images}
-    of_anchors = anchor_losses(class_logits, box_deltas, anchors, targets, valid, config, **options)
-    class_loss, box_loss = (_sum(losses, sizes, divisor) for losses in of_anchors)
+    if grids is None or config.hard_examples is not None or config.needs_quality:
+        options = {"gamma": gamma, "alpha": alpha, "star_beta": star_beta}
+        of_classes, of_boxes = anchor_losses(
+            class_logits,
+            box_deltas,
+            anchors,
+            targets,
+            valid,
+            config,
+            **options,
+            map_images=map_images,
+        )
+        class_loss = normalized_sum(of_classes, sizes, divisor)
+    else:
+        labels = labels_of_valid(targets, valid)
+        focusing = focusing_of(config, gamma, alpha, star_beta)
+        class_loss = total_class_loss(
+            class_logits, labels, divisor, grids, config.classification, focusing
+        )
+        of_boxes = anchor_box_losses(box_deltas, anchors, targets.boxes, labels, config)
+    box_loss = normalized_sum(of_boxes, sizes, divisor)
     total = class_loss + config.box_weight * box_loss
     positive = (targets.labels >= 0) & jnp.asarray(valid)[:, None]
     return Losses(total, class_loss, box_loss, jnp.sum(positive, dtype=jnp.float32))
@@ -108,15 +137,3 @@ def loss_parts(
     parts = (sum_levels(losses, sizes) / divisor for losses in of_anchors)
     positives = sum_levels(positive.astype(jnp.float32), sizes)
     return LossParts(*(part.T for part in (*parts, positives)))
-
-
-def sum_levels(values: Num[ArrayLike, "b n"], sizes: tuple[int, ...]) -> Num[Array, "b l"]:
-    """Sums over the anchors of each level; sizes are the numbers of anchors."""
-    return jnp.stack([jnp.sum(level, axis=1) for level in split_levels(values, sizes)], axis=1)
-
-
-def _sum(losses, sizes, divisor):
-    """The losses [b n], divided by image and level, summed to a scalar."""
-    if divisor.shape[1] == 1:  # the same for all levels; without a split, XLA fuses loss and sum
-        return jnp.sum(jnp.sum(losses, axis=1) / divisor[:, 0])
-    return jnp.sum(sum_levels(losses, sizes) / divisor)

@@ -6,7 +6,7 @@ numbers as a whole one.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from retinanet_jax.core.loss_config import LossConfig
 
@@ -87,3 +87,22 @@ def divisors(
         divisor = running * images
     columns = len(level_sizes) if config.normalizer == "level" else 1
     return jnp.broadcast_to(divisor, (len(valid), columns)).astype(jnp.float32)
+
+
+def normalized_sum(
+    losses: Float[ArrayLike, "b n"], level_sizes: tuple[int, ...], divisor: Float[ArrayLike, "b _"]
+) -> Float[Array, ""]:
+    """The sum of the losses of all anchors, divided by image and level."""
+    if divisor.shape[1] == 1:  # the same for all levels; without a split, XLA fuses loss and sum
+        return jnp.sum(jnp.sum(losses, axis=1) / divisor[:, 0])
+    return jnp.sum(sum_levels(losses, level_sizes) / divisor)
+
+
+def sum_levels(values: Num[ArrayLike, "b n"], level_sizes: tuple[int, ...]) -> Num[Array, "b l"]:
+    """Sums over the anchors of each level."""
+    return jnp.stack([jnp.sum(x, axis=1) for x in split_levels(values, level_sizes)], axis=1)
+
+
+def split_levels(array: Num[ArrayLike, "b n"], level_sizes: tuple[int, ...]) -> list[Array]:
+    """Splits an array over all anchors by level."""
+    return jnp.split(array, np.cumsum(level_sizes)[:-1], axis=1)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Num
 
+from retinanet_jax.core import box_coder
 from retinanet_jax.core import boxes as box_ops
 from retinanet_jax.core.nms import nms
 
@@ -131,7 +132,7 @@ def candidates(
     """
     logits, indices, labels = top_pairs(class_logits, config.pre_nms_top_k)
     scores = jax.nn.sigmoid(logits)
-    boxes = box_ops.decode(
+    boxes = box_coder.decode(
         jnp.asarray(anchors)[indices],
         jnp.asarray(box_deltas)[indices],
         max_log_scale=config.max_log_scale,

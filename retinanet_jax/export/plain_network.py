@@ -9,7 +9,8 @@ import numpy as np
 from jax import export
 
 from retinanet_jax.core.anchors import anchors_for_image
-from retinanet_jax.core.boxes import clip, decode
+from retinanet_jax.core.box_coder import decode
+from retinanet_jax.core.boxes import clip
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.export.program import Program, Size, describe_program

@@ -16,14 +16,14 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
-from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.anchors import anchors_for_image, feature_shapes
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
-from retinanet_jax.core.matching import Targets, assign
+from retinanet_jax.core.matching import Targets, assign_batch
 from retinanet_jax.data.pipeline.batch import Batch
-from retinanet_jax.runtime.mesh import gathered, map_images, replicated
+from retinanet_jax.runtime.mesh import gathered, map_images, on_own_rows, replicated
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.optimizer import update_average
 
@@ -137,7 +137,8 @@ def train_step(
         image), gradient_norm, gradient_norm/MODULE, learning_rate, skipped (1 or 0).
     """
     batch = augment_on_device(batch)
-    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    canvas = batch.images.shape[1:3]
+    anchors = anchors_for_image(canvas, config.anchors)
     targets = assign_targets(anchors, batch, config, mesh)
     positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
 
@@ -149,6 +150,7 @@ def train_step(
             mutable=["batch_stats"],
         )
         options = focal._asdict() | {"divisor": divisor}
+        options["grids"] = tuple(feature_shapes(canvas, config.anchors))
         options["map_images"] = functools.partial(map_images, mesh=mesh)
 
         def loss(predictions):
@@ -225,8 +227,8 @@ def assign_targets(
 
     With a mesh, each device matches its own images.
     """
-    match = functools.partial(assign, np.concatenate(anchors), config=config.matching)
-    return map_images(match, mesh)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
+    match = functools.partial(assign_batch, np.concatenate(anchors), config=config.matching)
+    return on_own_rows(match, mesh)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
 
 
 def normalizer(

@@ -16,7 +16,7 @@ from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.layers import normalize
-from retinanet_jax.core.loss import sum_levels
+from retinanet_jax.core.loss_normalizer import sum_levels
 from retinanet_jax.core.matching import IGNORE
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions

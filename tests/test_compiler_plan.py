@@ -1,0 +1,50 @@
+"""The TPU compiler's plans for matching, loss and prediction; they need libtpu."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu, the compiler for TPUs, is not installed",
+)
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import compiler_plan
+
+    return compiler_plan
+
+
+def test_matching_on_a_tpu(plans):
+    """At 800x1344 with 100 boxes. One matrix of overlaps is 77 MiB; written once and read twice it
+    is 12 bytes a pair, and 4 more for results and anchors."""
+    mesh = plans.mesh_of("v5e:2x4")
+    function, shapes, pairs = plans.matching(2 * mesh.size, mesh)
+    found = plans.plan(function, shapes, mesh)
+    assert found.temporary <= 80 * 2**20
+    assert found.moved <= 18 * pairs
+    assert found.collectives == 0
+
+
+def test_loss_on_a_tpu(plans, monkeypatch):
+    """Value and gradient read and write 4 bytes for a logit and one for its state, and padding: 15
+    at this size. A copy of the logits adds 8."""
+    monkeypatch.setattr(plans, "CANVAS", (200, 336))
+    mesh = plans.mesh_of("v5e:2x4")
+    function, shapes, logits = plans.loss(8 * mesh.size, mesh)
+    found = plans.plan(function, shapes, mesh)
+    assert found.temporary <= logits
+    assert found.moved <= 20 * logits
+
+
+@pytest.mark.slow
+def test_postprocessing_needs_no_collective_on_a_tpu(plans, monkeypatch):
+    monkeypatch.setattr(plans, "CANVAS", (200, 336))
+    mesh = plans.mesh_of("v5e:2x4")
+    function, shapes, _ = plans.postprocess(mesh.size, mesh)
+    assert plans.plan(function, shapes, mesh).collectives == 0
