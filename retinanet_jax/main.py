@@ -51,7 +51,7 @@ from retinanet_jax.data.store.prepare_release import download_dataset
 from retinanet_jax.runtime.checkpoints import CheckpointError
 from retinanet_jax.runtime.compilation_cache import keep_compilations
 from retinanet_jax.runtime.download import DownloadError
-from retinanet_jax.runtime.launch import Launch, ProcessesError
+from retinanet_jax.runtime.find_processes import Launch, ProcessesError
 from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.processes import joined
 from retinanet_jax.runtime.terminal import print_any_text

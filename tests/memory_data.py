@@ -3,9 +3,9 @@
 import numpy as np
 
 from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.example_sources import Annotated
 from retinanet_jax.data.pipeline.batch import Example, box_areas
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.sources import Annotated
 
 
 class MemorySource:

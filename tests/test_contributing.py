@@ -49,7 +49,7 @@ def test_all_that_is_added_trains_together(added, tmp_path):
     )
     train_and_evaluate(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if "loss" in line]
+    losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert len(losses) == config.train.steps and np.isfinite(losses).all()
     assert json.loads((tmp_path / "results.json").read_text())["per_class"].keys() == {"square"}
 

@@ -10,11 +10,11 @@ from image_data import Images
 
 from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.example_sources import Slice
 from retinanet_jax.data.mix import Relabelled, load_training_set
-from retinanet_jax.data.pipeline.augmentation import AugmentationConfig
+from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import ExampleError, PipelineConfig, train_batches
 from retinanet_jax.data.pipeline.order import TrainOrder
-from retinanet_jax.data.sources import Slice
 from retinanet_jax.data.splits import Part, parse_part, split_range
 
 SQUARE = PipelineConfig(min_side=32, max_side=32, max_boxes=4, num_threads=2)

@@ -13,7 +13,7 @@ import pytest
 from launched import STEPS, end, free_port, launch, output_of, run
 
 from retinanet_jax.runtime.checkpoints import Checkpoints
-from retinanet_jax.runtime.launch import Launch, ProcessesError
+from retinanet_jax.runtime.find_processes import Launch, ProcessesError
 from retinanet_jax.runtime.processes import check_same, joined
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "TPU_ML_PLATFORM")

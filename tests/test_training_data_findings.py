@@ -9,9 +9,9 @@ from small import small_config
 
 from retinanet_jax.config.settings import default_config
 from retinanet_jax.data.anchor_coverage import object_coverage
+from retinanet_jax.data.example_sources import Concatenation, Slice
 from retinanet_jax.data.object_table import fit_objects, read_objects
 from retinanet_jax.data.shapes import ShapesSource
-from retinanet_jax.data.sources import Concatenation, Slice
 from retinanet_jax.reports.inspection.fit_anchors import as_flags, as_python, fit_anchors
 from retinanet_jax.training.data_findings import (
     START_SAMPLE,

@@ -16,8 +16,8 @@ from small import small_config
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.example_sources import Annotated
 from retinanet_jax.data.mix import load_datasets
-from retinanet_jax.data.sources import Annotated
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.predict import make_predict_fn, read_variables
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints

@@ -6,6 +6,7 @@ import pytest
 from small import small_config
 
 from retinanet_jax.config.settings import ConfigError, from_json, to_json
+from retinanet_jax.training.early_stopping import patience_is_used_up
 from retinanet_jax.training.run_length import with_run_length
 
 AUTO = {"train__steps": "auto", "train__batch_size": 4, "optimizer__warmup_steps": 20}
@@ -54,3 +55,12 @@ def test_a_run_has_one_length():
     with pytest.raises(ConfigError, match="'many' is invalid; write a whole number or 'auto'"):
         small_config(train__steps="many")
     assert dataclasses.replace(small_config().train, steps="auto").epochs == "auto"
+
+
+def test_patience_counts_the_evaluations_after_the_best():
+    config = small_config(train__steps=100, train__evaluate_every=10, train__patience=2).train
+    ends = [step for step in range(1, 101) if patience_is_used_up(config, step, best=30)]
+    assert ends == [50, 60, 70, 80, 90]  # the last evaluation is after the run
+    assert not patience_is_used_up(config, 50, best=None)
+    endless = small_config(train__steps=100, train__evaluate_every=10).train
+    assert not patience_is_used_up(endless, 90, best=10)

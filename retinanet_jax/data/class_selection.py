@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.example_sources import Annotated, IdentifiedSource
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.sources import Annotated, IdentifiedSource
 
 
 def select_classes(dataset: Any, chosen: Sequence[str]) -> Any:

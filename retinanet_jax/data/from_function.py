@@ -6,16 +6,16 @@ from collections.abc import Callable
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_checks import example_problem
+from retinanet_jax.data.example_sources import Annotated, IdentifiedSource
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories, category_entries
-from retinanet_jax.data.sources import Annotated, IdentifiedSource
 
 
 class ExampleSource:
     """Random access to `count` examples: source[i] is make(i), called at each access.
 
     Sizes and objects are taken from the examples, each made once for this. Where that takes long,
-    write a source that knows them without decoding (see sources.Source).
+    write a source that knows them without decoding (see example_sources.Source).
 
     Args:
       make: from 0 .. count - 1 to an example; the same one at each call.

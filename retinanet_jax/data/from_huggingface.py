@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_checks import objects_problem
+from retinanet_jax.data.example_sources import Annotated
 from retinanet_jax.data.formats.annotation_fields import finite, short
 from retinanet_jax.data.formats.imagefolder import CLASS_FIELDS, object_entries
 from retinanet_jax.data.from_function import dataset_of_source
@@ -23,7 +24,6 @@ from retinanet_jax.data.images import (
 )
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.sources import Annotated
 
 BOX_FORMATS = ("xywh", "xyxy")
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.example_sources import IdentifiedSource
 from retinanet_jax.data.formats.coco_json import check_ground_truth, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
-from retinanet_jax.data.sources import IdentifiedSource
 from retinanet_jax.data.store.array_record import TfdsSource
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from retinanet_jax.data.data_errors import DataError, Report
 from retinanet_jax.data.dataset import Dataset, load_dataset
+from retinanet_jax.data.example_sources import Annotated, Concatenation, IdentifiedSource
 from retinanet_jax.data.folder import sharing_reading
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
@@ -17,7 +18,6 @@ from retinanet_jax.data.repeat_factors import (
     labels_by_image,
     repeat_factors,
 )
-from retinanet_jax.data.sources import Annotated, Concatenation, IdentifiedSource
 from retinanet_jax.data.splits import Part, parse_part
 
 

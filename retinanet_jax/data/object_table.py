@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from retinanet_jax.data.example_sources import Annotated, Source
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, fitted_sizes
-from retinanet_jax.data.sources import Annotated, Source
 
 # COCO's limits between small, medium and large objects, in square pixels of the stored image.
 SIZE_EDGES = (32.0**2, 96.0**2)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from retinanet_jax.data.example_sources import Source
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.sources import Source
 
 
 def labels_by_image(source: Source) -> list[np.ndarray]:

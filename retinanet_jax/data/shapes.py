@@ -10,6 +10,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from retinanet_jax.data.example_sources import Annotated
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.shapes_background import textured_ground
@@ -23,7 +24,6 @@ from retinanet_jax.data.shapes_drawing import (
     random_distractor,
     rasterize,
 )
-from retinanet_jax.data.sources import Annotated
 
 EMPTY_SHARE = 0.05  # of the images
 MIN_VISIBLE = 0.7  # share of a shape that the shapes drawn later must leave in sight

@@ -2,7 +2,7 @@
 
 import jax
 
-from retinanet_jax.runtime.launch import Launch, ProcessesError
+from retinanet_jax.runtime.find_processes import Launch, ProcessesError
 
 
 def has_accelerator() -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from retinanet_jax.runtime.launch import Launch, ProcessesError
+from retinanet_jax.runtime.find_processes import Launch, ProcessesError
 
 HEARTBEAT = 30  # seconds without a heartbeat after which jax.distributed declares a process dead
 GRACE = 5  # seconds for the others to end by themselves after one has ended

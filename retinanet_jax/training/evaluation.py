@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.example_sources import Slice
 from retinanet_jax.data.ground_truth import restrict
 from retinanet_jax.data.pipeline.input_pipeline import eval_batches
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.sources import Slice
 from retinanet_jax.data.store.voc_source import voc_objects
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision

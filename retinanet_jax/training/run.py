@@ -35,6 +35,7 @@ from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
+from retinanet_jax.training.early_stopping import patience_is_used_up
 from retinanet_jax.training.evaluation import Evaluation, evaluate, score, subsample
 from retinanet_jax.training.loggers import Logger, open_loggers
 from retinanet_jax.training.loop import StepHooks, run_steps
@@ -213,17 +214,12 @@ class Run:
         return self.stopped is not None
 
     def is_over(self, step: int) -> bool:
-        """Whether config.train.patience is used up after the evaluation of a step, which is logged.
-
-        Evaluations are config.train.evaluate_every steps apart, so that the best step is enough to
-        count those after it, also in a run that is started again.
-        """
+        """Whether early stopping ends the run after the evaluation of a step, which is logged."""
         patience = self.config.train.patience
-        if patience is None or not self.config.train.evaluates_after(step):
+        if patience is None:
             return False
         best = from_first(f"best step at {step}", best_step(self.workdir))
-        every = self.config.train.evaluate_every
-        if best is None or step // every - best // every < patience:
+        if not patience_is_used_up(self.config.train, step, best):
             return False
         self.log.message(
             f"ends early, after step {step}: the AP of step {best} is the best of the last "

@@ -10,8 +10,8 @@ import numpy as np
 from retinanet_jax.config.settings import Config
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.example_sources import Source
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.sources import Source
 from retinanet_jax.inference.predict import describe
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.training.run_log import RunLog

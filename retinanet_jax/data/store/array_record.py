@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.data_errors import DataError, Report
+from retinanet_jax.data.example_sources import Annotated
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Annotation, Categories
-from retinanet_jax.data.sources import Annotated
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.store.tfds_record import parse_record
 from retinanet_jax.runtime.user_folders import expand_user

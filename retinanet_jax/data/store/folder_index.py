@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.data_errors import Report
+from retinanet_jax.data.example_sources import Annotated
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord
-from retinanet_jax.data.sources import Annotated
 from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
 
 
@@ -157,7 +157,7 @@ def _order(file_name: str) -> tuple[bytes, str]:
 
 
 class FolderSource:
-    """Images of an index, each read from its file when it is asked for; see sources.Source.
+    """Images of an index, each read from its file when it is asked for; see example_sources.Source.
 
     Safe to read from several threads.
 

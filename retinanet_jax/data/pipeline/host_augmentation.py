@@ -1,9 +1,9 @@
 """Random augmentation of training examples: settings, random draws, composition.
 
 An augmented example is a pure function of its key (seed, epoch, index), never of the batch in which
-it lands. Every number has a place of its own among the draws of a key, so that switching one
-augmentation on leaves the numbers of all others as they were. Geometry but for the flip happens
-here, in uint8; the flip and the colours are drawn here and done on the device (augment.py).
+it lands. Each number has a fixed place among the draws of a key: enabling one augmentation leaves
+the others unchanged. All geometry except the flip happens here, in uint8; flip and colours are
+drawn here and applied on the device (training/device_augmentation.py).
 """
 
 import dataclasses

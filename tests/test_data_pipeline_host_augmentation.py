@@ -10,14 +10,6 @@ import pytest
 from painted import assert_boxes_fit, assert_example_fits, painted, painted_examples, where_painted
 
 from retinanet_jax.data.pipeline import mosaic
-from retinanet_jax.data.pipeline.augmentation import (
-    AugmentationConfig,
-    Draws,
-    augment,
-    draw,
-    draw_view,
-    with_largest_scale,
-)
 from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR, box_areas, collate, without_objects
 from retinanet_jax.data.pipeline.canvas import (
     PipelineConfig,
@@ -25,6 +17,14 @@ from retinanet_jax.data.pipeline.canvas import (
     canvases,
     fitted_sizes,
     jitter_bound,
+)
+from retinanet_jax.data.pipeline.host_augmentation import (
+    AugmentationConfig,
+    Draws,
+    augment,
+    draw,
+    draw_view,
+    with_largest_scale,
 )
 from retinanet_jax.data.pipeline.transforms import resize
 from retinanet_jax.training.device_augmentation import augment_on_device

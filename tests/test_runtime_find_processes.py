@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retinanet_jax.runtime.launch import Launch
+from retinanet_jax.runtime.find_processes import Launch
 
 FOLDER = Path(__file__).parent.parent / "scripts/launch"
 SCRIPTS = sorted(FOLDER.glob("*.sh"))
