@@ -38,7 +38,7 @@ def test_a_grid_compiles_once(tmp_path, cache, caplog):
     compiled = Counter(
         found[1] for found in (re.match(r"Compiling jit\((.*?)\)", m) for m in messages) if found
     )
-    programs = ("first_state", "train_step", "predict", "gathered")
+    programs = ("first_state", "train_step", "measure", "gathered")
     assert [compiled[name] for name in programs] == [1] * 4, compiled
     losses = {metrics(trial)[0]["class_loss"] for trial in trials}
     assert len(losses) == 15  # each trial used its own parameters
