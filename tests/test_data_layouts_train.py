@@ -20,7 +20,8 @@ FASTER = {
 }
 
 
-@pytest.mark.parametrize("name", ["roboflow_coco", pytest.param("voc_xml", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["roboflow_coco", "voc_xml"])
 def test_a_real_export_trains(shared_dir, tmp_path, name, capfd):
     root = shared_dir / "layouts" / name
     if not root.is_dir():

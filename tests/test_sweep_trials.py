@@ -57,7 +57,7 @@ def test_values_are_parsed_as_the_type_of_their_field(text, values):
         ("loss=1", "config.loss: is a section"),
         ("loss.gamma.x=1", "config.loss.gamma: is a value"),
         ("loss.gamma=one", "config.loss.gamma: 'one' is invalid; write a number"),
-        ("data.shapes.num_eval=1.5", "config.data.shapes.num_eval: '1.5' is invalid; write a whole"),
+        ("data.shapes.num_eval=1.5", "config.data.shapes.num_eval: '1.5' is invalid; write"),
         ("augmentation.flip=2", "write true or false"),
         ("loss.gamma=1,,2", "'' is invalid"),
         ("loss.gamma", "write SECTION.FIELD=VALUE"),
