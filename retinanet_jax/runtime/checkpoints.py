@@ -126,8 +126,13 @@ class Checkpoints:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
                 return reader.restore(path, args=ocp.args.StandardRestore(target))
         except ValueError as error:
+            # Without Orbax's heading, and its advice, which no flag of ours follows.
+            found = str(error).rpartition("do not match:")[2].partition("If this mismatch")[0]
+            found = " ".join(found.split())
             raise CheckpointError(
-                f"{self.directory / str(step)}: does not fit this model: {error}"
+                f"{self.directory / str(step)}: does not fit this model: {found}. Another network or "
+                "optimizer, or an earlier version, wrote it. Train in a new workdir; "
+                f"--config.model.pretrained={self.directory.parent} starts from its weights"
             ) from error
 
     def read_part(self, names: tuple[str, ...], step: int | None = None) -> dict[str, Any]:
