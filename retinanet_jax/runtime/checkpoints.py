@@ -130,8 +130,8 @@ class Checkpoints:
             found = str(error).rpartition("do not match:")[2].partition("If this mismatch")[0]
             found = " ".join(found.split())
             raise CheckpointError(
-                f"{self.directory / str(step)}: does not fit this model: {found}. Another network or "
-                "optimizer, or an earlier version, wrote it. Train in a new workdir; "
+                f"{self.directory / str(step)}: does not fit this model: {found}. Another network "
+                "or optimizer, or an earlier version, wrote it. Train in a new workdir; "
                 f"--config.model.pretrained={self.directory.parent} starts from its weights"
             ) from error
 
