@@ -5,7 +5,7 @@ size; 20,000 images for training, 200 others for evaluation.
 
 Network: a ResNet-18 up to C3 from random weights, heads of two convolutions, 700 steps of 8 images.
 
-Expected: AP about .68, AP50 about .95 in 3 to 4 minutes on two idle CPU cores, with compilation.
+Expected: AP about .7, AP50 about .96 in 3 to 6 minutes on two CPU cores, with compilation.
 experiments/README.md has all measured numbers.
 
 Command:
