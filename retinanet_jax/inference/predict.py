@@ -16,6 +16,7 @@ from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.layers import ArrayLike, normalize
 from retinanet_jax.core.postprocess import Detections, detect, to_original
+from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import on_own_rows
@@ -48,15 +49,45 @@ def predict(
         model: from `build_model`.
         config: sections pixels, anchors and postprocess are read.
     """
-    anchors = anchors_for_image(images.shape[1:3], config.anchors)
+    predictions = run_network(variables, images, image_sizes, model=model, config=config)
+    canvas = images.shape[1:3]
+    return find_objects(predictions, canvas, image_sizes, original_sizes, config, nms_iou)
+
+
+def run_network(
+    variables: Any,
+    images: UInt8[ArrayLike, "b h w 3"] | Float32[ArrayLike, "b h w 3"],
+    image_sizes: Float[ArrayLike, "b 2"],
+    *,
+    model: nn.Module,
+    config: Config,
+) -> Predictions:
+    """The logits and box deltas of images; arguments as in `predict`."""
     inputs = normalize(images, config.pixels, image_sizes)
-    class_logits, box_deltas = model.apply(variables, inputs, train=False)
+    return model.apply(variables, inputs, train=False)
+
+
+def find_objects(
+    predictions: Predictions,
+    canvas: tuple[int, int],
+    image_sizes: Float[ArrayLike, "b 2"],
+    original_sizes: Float[ArrayLike, "b 2"],
+    config: Config,
+    nms_iou: float | Float[ArrayLike, ""] | None = None,
+) -> Detections:
+    """The detections in predictions of `run_network`; other arguments as in `predict`.
+
+    Args:
+        predictions: of the network.
+        canvas: height and width of its input, pixels.
+    """
+    anchors = anchors_for_image(canvas, config.anchors)
 
     def one_image(class_logits, box_deltas, image_size, original_size):
         found = detect(class_logits, box_deltas, anchors, image_size, config.postprocess, nms_iou)
         return to_original(found, image_size, original_size)
 
-    return jax.vmap(one_image)(class_logits, box_deltas, image_sizes, original_sizes)
+    return jax.vmap(one_image)(*predictions, image_sizes, original_sizes)
 
 
 def make_predict_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) -> PredictFn:

@@ -13,13 +13,12 @@ from jaxtyping import Bool, Float
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
-from retinanet_jax.core.layers import normalize
-from retinanet_jax.core.loss import sum_levels
 from retinanet_jax.core.loss_config import LossConfig
+from retinanet_jax.core.loss_normalizer import sum_levels
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
-from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.runtime.mesh import fetch, on_own_rows
 from retinanet_jax.training.step import FocalParams, assign_targets
 
@@ -47,11 +46,10 @@ def make_measure_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) 
     """
 
     def measure(variables: Any, focal: FocalParams, batch: Batch):
-        sizes = batch.images, batch.image_sizes, batch.original_sizes
-        found = predict(variables, *sizes, model=model, config=config)
-        # `predict` applies the same network to the same inputs: XLA computes it once.
-        inputs = normalize(batch.images, config.pixels, batch.image_sizes)
-        predictions = model.apply(variables, inputs, train=False)
+        inputs = batch.images, batch.image_sizes
+        predictions = run_network(variables, *inputs, model=model, config=config)
+        sizes = batch.images.shape[1:3], batch.image_sizes, batch.original_sizes
+        found = find_objects(predictions, *sizes, config)
         return found, image_losses(predictions, batch, focal, config)
 
     compiled = jax.jit(on_own_rows(measure, mesh, whole=2))

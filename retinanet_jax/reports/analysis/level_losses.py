@@ -15,13 +15,12 @@ from jaxtyping import Array, Float, Int
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
-from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss_normalizer import sum_levels
 from retinanet_jax.core.matching import IGNORE
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import Batch
-from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.reports.analysis.loss_distribution import count_logits
 from retinanet_jax.training.step import assign_targets
 
@@ -73,17 +72,10 @@ def make_predict_and_measure_fn(
     """A compiled function of (variables, batch). It compiles once per canvas."""
 
     def run(variables: Any, batch: Batch) -> tuple[Detections, LossStatistics]:
-        found = predict(
-            variables,
-            batch.images,
-            batch.image_sizes,
-            batch.original_sizes,
-            model=model,
-            config=config,
-        )
-        # `predict` applies the same network to the same inputs: XLA computes it once.
-        inputs = normalize(batch.images, config.pixels, batch.image_sizes)
-        predictions = model.apply(variables, inputs, train=False)
+        inputs = batch.images, batch.image_sizes
+        predictions = run_network(variables, *inputs, model=model, config=config)
+        sizes = batch.images.shape[1:3], batch.image_sizes, batch.original_sizes
+        found = find_objects(predictions, *sizes, config)
         return found, loss_statistics(predictions, batch, config)
 
     return jax.jit(run)
