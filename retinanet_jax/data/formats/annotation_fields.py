@@ -92,6 +92,24 @@ def finite(value, *, lenient: bool = False) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def points(
+    value,
+    path: AnyPath | str,
+    where: str,
+    *,
+    name: str = "points",
+    least: int = 1,
+    fix: str = "write [x, y] pairs of numbers, in pixels",
+) -> list[tuple[float, float]]:
+    """A list of at least `least` [x, y] pairs; `name` is its field, for the message."""
+    entries = value if isinstance(value, list) and len(value) >= least else [None]
+    pairs = [p if isinstance(p, list) and len(p) == 2 else (None, None) for p in entries]
+    numbers = [(finite(x), finite(y)) for x, y in pairs]
+    if any(None in pair for pair in numbers):
+        raise DataError("points", path, where, f"{name} is {short(value)}", fix)
+    return numbers
+
+
 def _float_of_text(value: str) -> float | None:
     try:
         return float(value) if "_" not in value else None

@@ -35,6 +35,7 @@ from retinanet_jax.data.formats.split_files import (
 LATEST = "tasks with several annotations, the latest taken"
 WITHOUT = "tasks without an annotation, left out"
 _HEAD = 1 << 16
+_POINTS = "write three [x, y] pairs or more, in percent"
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
@@ -156,8 +157,8 @@ def _box(shape: tuple[dict, dict], path: Path, where: str, found: set[str]) -> B
         what = f"has the size {width:g} x {height:g}"
         raise DataError("original_width", path, where, what, "write the size of the image")
     if "points" in value:
-        xs, ys = _points(value["points"], path, where)
-        box = around_points(xs, ys)
+        points = fields.points(value["points"], path, where, least=3, fix=_POINTS)
+        box = around_points(*zip(*points, strict=True))
     elif "radiusX" in value:
         x, y, rx, ry = _numbers(value, ("x", "y", "radiusX", "radiusY"), path, where)
         box = around_ellipse(x * width, y * height, rx * width, ry * height, angle)
@@ -175,16 +176,6 @@ def _box(shape: tuple[dict, dict], path: Path, where: str, found: set[str]) -> B
         found.add(OUTLINE)
     scale = 100 * width, 100 * height
     return tuple(side / scale[place % 2] for place, side in enumerate(box))
-
-
-def _points(points: Any, path: Path, where: str) -> tuple[list[float], list[float]]:
-    pairs = points if isinstance(points, list) and len(points) >= 3 else [None]
-    pairs = [p if isinstance(p, list) and len(p) == 2 else (None, None) for p in pairs]
-    xs, ys = ([fields.finite(pair[axis]) for pair in pairs] for axis in (0, 1))
-    if None in xs or None in ys:
-        what = f"points is {fields.short(points)}"
-        raise DataError("points", path, where, what, "write three [x, y] pairs or more, in percent")
-    return xs, ys
 
 
 def _numbers(entry: dict, names: tuple[str, ...], path: Path, where: str) -> list[float]:

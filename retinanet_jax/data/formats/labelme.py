@@ -169,7 +169,7 @@ def _corners(shape: dict, path: Path, where: str, found: set[str]) -> Corners | 
     kind = shape.get("shape_type") or "polygon"  # as in files of old versions
     if kind in _WITHOUT_BOX:
         return None
-    points = _points(shape, path, where)
+    points = fields.points(shape.get("points"), path, where)
     xs, ys = [x for x, _ in points], [y for _, y in points]
     corners = min(xs), min(ys), max(xs), max(ys)
     if kind == "rectangle" and len(points) >= 2:
@@ -186,14 +186,3 @@ def _corners(shape: dict, path: Path, where: str, found: set[str]) -> Corners | 
         return corners
     what = f"is a {fields.short(kind)} of {len(points)} points"
     raise DataError("shape", path, where, what, "draw it as a rectangle or a polygon")
-
-
-def _points(shape: dict, path: Path, where: str) -> list[tuple[float, float]]:
-    value = shape.get("points")
-    points = value if isinstance(value, list) and value else [None]
-    pairs = [p if isinstance(p, list) and len(p) == 2 else (None, None) for p in points]
-    numbers = [(fields.finite(x), fields.finite(y)) for x, y in pairs]
-    if any(None in pair for pair in numbers):
-        what = f"points is {fields.short(value)}"
-        raise DataError("points", path, where, what, "write [x, y] pairs of numbers, in pixels")
-    return numbers

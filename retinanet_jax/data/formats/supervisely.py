@@ -144,13 +144,8 @@ def _box(entry: dict, kind: str, path: Path, where: str) -> Box | None:
     if kind in ("rectangle", "polygon"):
         points = entry.get("points")
         corners = points.get("exterior") if isinstance(points, dict) else None
-        pairs = [p if isinstance(p, list) and len(p) == 2 else (None, None) for p in corners or ()]
-        numbers = [(fields.finite(x), fields.finite(y)) for x, y in pairs]
-        if len(numbers) < 2 or any(None in pair for pair in numbers):
-            what = f"points.exterior is {fields.short(corners)}"
-            fix = "write [x, y] pairs of numbers, in pixels"
-            raise DataError("points", path, where, what, fix)
-        return around_points(*zip(*numbers, strict=True))
+        pairs = fields.points(corners, path, where, name="points.exterior", least=2)
+        return around_points(*zip(*pairs, strict=True))
     if kind in ("bitmap", "alpha_mask"):
         return _box_of_mask(entry.get("bitmap"), path, where)
     return None
