@@ -3,6 +3,7 @@
 Annotation tools open them for correction, and `retinanet-jax train --data` reads them.
 """
 
+import abc
 import os
 import re
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def check_new(out: Path, formats: Sequence[str]) -> None:
             raise DataError("output", folder, "", "exists and would be overwritten", fix)
 
 
-class DatasetWriter:
+class DatasetWriter(abc.ABC):
     """A folder with images and one annotation file for each; a context.
 
     All images are in one folder, `a/x.jpg` as `a_x.jpg`, frames of a video as `clip_000012.jpg`.
@@ -60,7 +61,7 @@ class DatasetWriter:
         self._write_classes()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:  # noqa: B027 (each file is closed as it is written)
         pass
 
     def add(self, file: Path | str, found: ImageDetections, frame: int | None = None) -> None:
@@ -90,17 +91,21 @@ class DatasetWriter:
         self._taken.add(free.lower())
         return free
 
+    @abc.abstractmethod
     def _folders(self) -> tuple[Path, Path]:
-        raise NotImplementedError
+        """Of the images and of the annotations."""
 
+    @abc.abstractmethod
     def _write_classes(self) -> None:
-        raise NotImplementedError
+        """Writes the list of the classes."""
 
+    @abc.abstractmethod
     def _annotation(self, stem: str) -> Path:
-        raise NotImplementedError
+        """The annotation file of an image."""
 
+    @abc.abstractmethod
     def _write_annotation(self, image: Path, found: ImageDetections) -> None:
-        raise NotImplementedError
+        """Writes it."""
 
 
 class YoloWriter(DatasetWriter):
