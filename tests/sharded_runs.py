@@ -21,7 +21,9 @@ import numpy as np
 from collectives import collectives
 from small import small_batch, small_config
 
+from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.records import Categories
+from retinanet_jax.inference.predict import make_predict_fn
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.compilation_cache import keep_compilations
 from retinanet_jax.runtime.mesh import (
@@ -67,15 +69,19 @@ def setup_of(devices: int, shard_state: bool):
 
 
 def compiled_collectives(shard_state: bool) -> dict:
-    """The collectives of the compiled step and prediction, and a device's share of the state."""
+    """The collectives of the compiled functions, and a device's share of the state."""
     setup = setup_of(8, shard_state)
     batch = to_devices(small_batch(rows=8), mesh_of(8))
+    variables, config = setup.state.variables(), small_config(**FIELDS)
+    model = build_model(config.model, 5, config.anchors.anchors_per_location)
+    predict_fn = make_predict_fn(model, config, mesh_of(8))
     images = batch.images, batch.image_sizes, batch.original_sizes
     step = setup.step_fn.lower(setup.state, batch, setup.focal, setup.schedule(0))
-    predict = setup.predict_fn.compiled.lower(setup.state.variables(), *images)
+    predict = predict_fn.compiled.lower(variables, *images)
+    measure = setup.measure_fn.compiled.lower(variables, setup.focal, batch)
     found = {
         name: [[*key, count] for key, count in collectives(lowered.compile().as_text()).items()]
-        for name, lowered in (("step", step), ("predict", predict))
+        for name, lowered in (("step", step), ("predict", predict), ("measure", measure))
     }
     return {"bytes": bytes_of_a_device(setup.state), "collectives": found}
 

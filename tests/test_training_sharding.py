@@ -193,8 +193,9 @@ def test_no_collective_is_in_the_step_without_a_reason(found, name, shard_state)
     assert listed_collectives(found[name], "step") == expected_collectives(shard_state)
 
 
+@pytest.mark.parametrize("function", ["predict", "measure"])
 @pytest.mark.parametrize(("name", "shard_state"), [("whole", False), ("divided", True)])
-def test_prediction_gathers_divided_parameters_and_nothing_else(found, name, shard_state):
+def test_prediction_gathers_divided_parameters_and_nothing_else(found, name, shard_state, function):
     params = shapes_of_state(small_config(), num_classes=5).params
     mesh = jax.sharding.AbstractMesh((8,), ("data",))
     sharding = state_sharding(params, mesh, MeshConfig(shard_state=shard_state))
@@ -203,7 +204,7 @@ def test_prediction_gathers_divided_parameters_and_nothing_else(found, name, sha
         for x, placed in zip(jax.tree.leaves(params), jax.tree.leaves(sharding), strict=True)
         if not placed.is_fully_replicated
     )
-    assert listed_collectives(found[name], "predict") == expected
+    assert listed_collectives(found[name], function) == expected
     assert bool(expected) == shard_state
 
 

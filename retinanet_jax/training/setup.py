@@ -19,7 +19,6 @@ from retinanet_jax.config.settings import Config
 from retinanet_jax.core.initialization import Drawn, Initializer
 from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.data.records import Categories
-from retinanet_jax.inference.predict import PredictFn, make_predict_fn
 from retinanet_jax.runtime.mesh import replicated, state_sharding
 from retinanet_jax.training.optimizer import (
     SCHEDULE_FIELDS,
@@ -48,7 +47,6 @@ class CompiledFunctions(NamedTuple):
     first_state_fn: from a seed, or from variables, to the state before the first update.
     state_shapes: that state as ShapeDtypeStructs with shardings.
     step_fn: `train_step`.
-    predict_fn: `predict`.
     measure_fn: `predict` with the losses of each image, for evaluations during the run.
     """
 
@@ -56,7 +54,6 @@ class CompiledFunctions(NamedTuple):
     first_state_fn: Callable[[int | Variables], TrainState]
     state_shapes: TrainState
     step_fn: StepFn
-    predict_fn: PredictFn
     measure_fn: MeasureFn
 
 
@@ -89,7 +86,6 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
         ),
         state_shapes=jax.tree.map(lambda x, s: x.update(sharding=s), shapes, sharding),
         step_fn=make_train_step(model, optimizer, config, mesh, sharding),
-        predict_fn=make_predict_fn(model, config, mesh),
         measure_fn=make_measure_fn(model, config, mesh),
     )
 
@@ -126,7 +122,6 @@ class TrainingSetup(NamedTuple):
     """What the loop starts from: the compiled functions, their arguments and the first state."""
 
     step_fn: StepFn
-    predict_fn: PredictFn
     measure_fn: MeasureFn
     focal: FocalParams
     schedule: Schedule
@@ -158,7 +153,6 @@ def make_setup(
         state = first_state(functions, config, categories, log_message)
     return TrainingSetup(
         step_fn=functions.step_fn,
-        predict_fn=functions.predict_fn,
         measure_fn=functions.measure_fn,
         focal=jax.device_put(focal_params(config.loss), replicated(mesh)),
         schedule=make_schedule(config.optimizer, config.train.batch_size, config.train.steps),

@@ -1,6 +1,7 @@
 """Contestant of infer.py, train.py and gpu.py: this package's compiled functions."""
 
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -15,10 +16,10 @@ from benchmarks import inputs
 from benchmarks.contestants import serve
 from retinanet_jax.config.recipes import with_recipe
 from retinanet_jax.config.settings import Config, default_config, from_config_dict
-from retinanet_jax.core.layers import normalize
-from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.core.retinanet import RetinaNet, build_model
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
+from retinanet_jax.inference.predict import make_predict_fn, run_network
 from retinanet_jax.runtime.mesh import make_mesh, to_devices
 from retinanet_jax.training.setup import make_setup
 
@@ -55,9 +56,11 @@ def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], 
     batch = to_devices(batch, mesh)
     if mode == "infer":
         variables = setup.state.variables()
-        forward = network_alone(config)
+        model = make_model(config)
+        predict_fn = make_predict_fn(model, config, mesh)
+        forward = jax.jit(functools.partial(run_network, model=model, config=config))
         return {
-            "": lambda: setup.predict_fn(variables, batch),
+            "": lambda: predict_fn(variables, batch),
             "forward_": lambda: forward(variables, batch.images, batch.image_sizes),
         }
     state = setup.state
@@ -70,17 +73,9 @@ def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], 
     return {"": step}
 
 
-def network_alone(config: Config) -> Callable:
-    """A function from pixels to logits and deltas, which stay on the device."""
+def make_model(config: Config) -> RetinaNet:
     per_location = config.anchors.anchors_per_location
-    model = build_model(config.model, CATEGORIES.num_classes, per_location)
-
-    @jax.jit
-    def forward(variables, images, image_sizes):
-        inputs = normalize(images, config.pixels, image_sizes)
-        return model.apply(variables, inputs, train=False)
-
-    return forward
+    return build_model(config.model, CATEGORIES.num_classes, per_location)
 
 
 def time_steps(start: Callable[[], Any], count: int) -> dict[str, float]:

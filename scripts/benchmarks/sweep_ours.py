@@ -19,6 +19,7 @@ from retinanet_jax.training.loop import StepHooks, run_steps
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import RunCache, make_setup
+from retinanet_jax.training.validation_loss import MeasuredPrediction
 
 
 def trials(folder: Path) -> Callable[[], None]:
@@ -50,7 +51,8 @@ def compiled(config: Config, workdir: Path) -> RunCache:
     nothing = StepHooks(is_due=lambda step: False, save_and_evaluate=lambda step, state: None)
     with RunLog(workdir, 0, 1) as log:
         state = run_steps(setup, train_set, once, mesh, log, nothing, DroppedBoxes())
-    evaluate(setup.predict_fn, state.variables(), eval_set, config, mesh)
+    measured = MeasuredPrediction(setup.measure_fn, setup.focal)
+    evaluate(measured, state.variables(), eval_set, config, mesh)
     return cache
 
 
