@@ -121,9 +121,8 @@ def setup_that(acts) -> TrainingSetup:
 
     state = TrainState(jnp.int32(0), {"seen": jnp.zeros(())}, {}, {})
     focal = FocalParams(jnp.float32(2), None)
-    unused = {"predict_fn": lambda *_: None, "measure_fn": lambda *_: None}
     return TrainingSetup(
-        step_fn=step_fn, focal=focal, state=state, schedule=lambda step: np.float32(0.1), **unused
+        step_fn, lambda *_: None, focal, schedule=lambda step: np.float32(0.1), state=state
     )
 
 

@@ -30,7 +30,7 @@ def run_test(monkeypatch):
 
         def setup(config, categories, mesh, log):
             focal, state = FocalParams(jnp.float32(2), None), TrainState(0, {}, {}, {})
-            return TrainingSetup(step_fn, None, None, focal, lambda step: np.nan, state)
+            return TrainingSetup(step_fn, None, focal, lambda step: np.nan, state)
 
         monkeypatch.setattr(tested, "make_setup", setup)
         limits = {"steps": 61, "lowest": 1e-6, "highest": 1.0, "log": lambda text: None}

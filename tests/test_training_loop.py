@@ -127,9 +127,8 @@ def test_batches_are_prepared_while_the_device_works():
     config = small_config(train__steps=steps, train__batch_size=batch_size)
     state = TrainState(0, {}, {}, {})
     focal = FocalParams(jnp.float32(2), None)
-    unused = {"predict_fn": lambda *_: None, "measure_fn": lambda *_: None}
     setup = TrainingSetup(
-        step_fn=step_fn, focal=focal, state=state, schedule=lambda step: 0.1 * step, **unused
+        step_fn, lambda *_: None, focal, schedule=lambda step: 0.1 * step, state=state
     )
     hooks = StepHooks(lambda step: False, lambda step, state: None)
     run_steps(setup, dataset(Watched(50)), config, make_mesh(), Log(), hooks, DroppedBoxes())
