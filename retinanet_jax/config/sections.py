@@ -8,6 +8,7 @@ import dataclasses
 
 from retinanet_jax.data.shapes import Difficulty
 from retinanet_jax.data.splits import KINDS, parse_part
+from retinanet_jax.data.tiled_source import OVERLAP, check_tile
 from retinanet_jax.metrics.coco_backends import check_backend
 
 
@@ -69,6 +70,10 @@ class DataConfig:
         repeat_threshold: t of repeat-factor sampling (LVIS, arXiv 1908.03195): training images of
             a class that less than this share of the images has come more often, sqrt(t / share)
             times an epoch. LVIS: 0.001. 'none': each image once.
+        tile: side in pixels of square tiles that large images are cut into, an example each for
+            training; evaluations then detect in the tiles and the whole image, and merge
+            (data/tiled_source.py, inference/tiles.py). 'none': whole images.
+        tile_overlap: of neighbouring tiles, as a share of their side.
         on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
             out, and says which and how many, at the start and at the end.
     """
@@ -85,6 +90,8 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     mix: tuple[str, ...] = ()
     repeat_threshold: float | None = None
+    tile: int | None = None
+    tile_overlap: float = OVERLAP
     on_error: str = "strict"
     shapes: ShapesConfig = ShapesConfig()
 
@@ -102,6 +109,7 @@ class DataConfig:
                 f"data.repeat_threshold: {self.repeat_threshold} must be a share of the images, "
                 "at most 1, such as 0.01"
             )
+        check_tile(self.tile, self.tile_overlap, "data.tile", "data.tile_overlap")
         if self.annotations and self.name.startswith(("voc", "shapes")):
             raise ValueError(
                 f"data.annotations: not supported for {self.name}, which is evaluated on its own "

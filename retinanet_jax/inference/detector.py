@@ -19,6 +19,7 @@ from retinanet_jax.data.live_video import LiveVideo
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.data.records import Categories
+from retinanet_jax.data.tiled_source import OVERLAP
 from retinanet_jax.data.video import Video
 from retinanet_jax.inference.forked_process import check_not_forked, is_forked
 from retinanet_jax.inference.hub import download_detector, is_hub_name, upload_detector
@@ -27,8 +28,8 @@ from retinanet_jax.inference.results import ImageDetections
 from retinanet_jax.inference.selection import check_selection
 from retinanet_jax.inference.stream_sources import items_of
 from retinanet_jax.inference.streaming import Seen, Stream, report_errors, to_result
-from retinanet_jax.inference.test_time_augmentation import PLAIN, View, views_of
-from retinanet_jax.inference.tiles import OVERLAP, see_in_tiles
+from retinanet_jax.inference.test_time_augmentation import PLAIN, View, check_merge, views_of
+from retinanet_jax.inference.tiles import check_tiles, see_tiles
 from retinanet_jax.weights import load_detector
 from retinanet_jax.weights.locations import is_location
 
@@ -180,6 +181,7 @@ class Detector:
         scales: Sequence[float | int] = (1.0,),
         tile: int | None = None,
         overlap: float | int = OVERLAP,
+        merge: str = "nms",
     ) -> ImageDetections | list[ImageDetections]:
         """Detections of one image, or a list of them for a sequence of images.
 
@@ -194,11 +196,13 @@ class Detector:
             threshold: keep scores strictly above this.
             classes: keep these, by name.
             max_detections: keep this many, the best.
-            flip: detect in the mirrored image as well, and merge by NMS: test-time augmentation.
+            flip: detect in the mirrored image as well, and merge: test-time augmentation.
             scales: likewise at the size of the config times each of these. A new scale compiles.
-            tile: side in pixels of square tiles, in which large images are seen as well as whole;
-                merged by NMS. In place of flip and scales.
+            tile: side in pixels of square tiles, in which large images are seen as well as whole.
+                In place of flip and scales.
             overlap: of neighbouring tiles, as a share of their side.
+            merge: detections of several views or tiles: 'nms', or 'weighted' for weighted boxes
+                (arXiv 1910.13302).
 
         Returns:
             Detections by falling score, boxes in pixels of the image as shown: turned as its EXIF
@@ -213,8 +217,8 @@ class Detector:
         one = is_one_image(images)
         images = [images] if one else list(images)
         rows = 1 if len(images) == 1 else self.batch_size
-        stream = self._detect(enumerate(images), views, rows, tile, overlap)
-        found = [self._result(seen, selection) for seen in stream]
+        stream = self._detect(enumerate(images), views, rows, tile, overlap, merge)
+        found = [self._result(seen, selection, merge) for seen in stream]
         return found[0] if one else found
 
     def stream(
@@ -228,6 +232,7 @@ class Detector:
         scales: Sequence[float | int] = (1.0,),
         tile: int | None = None,
         overlap: float | int = OVERLAP,
+        merge: str = "nms",
         on_error: Callable[[Any, DataError], object] | None = None,
     ) -> Iterator[tuple[Any, ImageDetections]]:
         """Detections of any number of images, in order, as soon as they are ready.
@@ -252,9 +257,9 @@ class Detector:
         """
         views = views_of(flip, scales)
         selection = self._check_selection(threshold, classes, max_detections)
-        stream = self._detect(items_of(source), views, self.batch_size, tile, overlap)
+        stream = self._detect(items_of(source), views, self.batch_size, tile, overlap, merge)
         stream = report_errors(stream, on_error) if on_error else stream
-        return ((seen.key, self._result(seen, selection)) for seen in stream)
+        return ((seen.key, self._result(seen, selection, merge)) for seen in stream)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
         """Compiles now for images of these (height, width), single and in batches.
@@ -284,12 +289,21 @@ class Detector:
         return Stream(self._launch, views, self.config.pipeline, rows).run(items)
 
     def _detect(
-        self, items: Iterable, views: tuple[View, ...], rows: int, tile: Any, overlap: Any
+        self,
+        items: Iterable,
+        views: tuple[View, ...],
+        rows: int,
+        tile: Any,
+        overlap: Any,
+        merge: Any,
     ) -> Iterator[Seen]:
+        check_merge(merge)
         if tile is None:
             return self._see(items, views, rows)
+        check_tiles(tile, overlap, views)
         see = functools.partial(self._see, views=PLAIN, rows=self.batch_size)
-        return see_in_tiles(see, items, views, tile, overlap, self.config.postprocess)
+        options = tile, overlap, self.config.postprocess, merge
+        return (see_tiles(see, key, image, *options) for key, image in items)
 
     def _check_selection(self, *selection: Any) -> dict[str, Any]:
         return check_selection(self.config.postprocess, self.categories, *selection)
@@ -297,8 +311,9 @@ class Detector:
     def _launch(self, batch: Batch) -> Detections:
         return self.predict_fn(self.variables, batch)
 
-    def _result(self, seen: Seen, selection: Mapping[str, Any]) -> ImageDetections:
-        return to_result(seen, self.categories, self.config.postprocess).select(**selection)
+    def _result(self, seen: Seen, selection: Mapping[str, Any], merge: str) -> ImageDetections:
+        found = to_result(seen, self.categories, self.config.postprocess, merge)
+        return found.select(**selection)
 
 
 def _check_types(*given: tuple[Any, type]) -> None:

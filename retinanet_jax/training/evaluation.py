@@ -3,20 +3,22 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
-from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_sources import Slice
 from retinanet_jax.data.ground_truth import restrict
 from retinanet_jax.data.pipeline.input_pipeline import eval_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.store.voc_source import voc_objects
+from retinanet_jax.data.tiled_source import EvaluationTiles
+from retinanet_jax.inference.tiles import merge_tiles
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
 from retinanet_jax.runtime.mesh import fetch, for_this_process, gathered, prefetch_to_device
@@ -54,16 +56,22 @@ def evaluate(
 ) -> Evaluation:
     """Detects on every image of `dataset` and scores the detections.
 
+    With config.data.tile, in its tiles and in the whole image, merged as Detector(tile=...) does.
+
     Args:
         predict_fn: from `make_predict_fn`.
         variables: of the model, on the devices of `mesh`, whole or divided.
         dataset: all of its images count, with or without detections.
-        config: sections evaluation and pipeline are read.
+        config: sections data, evaluation, pipeline and postprocess are read.
         mesh: over which the batches are split.
         on_batch: called with the number of images done and the total.
     """
     settings = for_this_process(config.pipeline)
-    host_batches = eval_batches(dataset, batch_size=config.evaluation.batch_size, settings=settings)
+    tiles = None
+    if config.data.tile is not None:
+        tiles = EvaluationTiles(dataset.source, config.data.tile, config.data.tile_overlap)
+    shown = dataset if tiles is None else dataclasses.replace(dataset, source=tiles)
+    host_batches = eval_batches(shown, batch_size=config.evaluation.batch_size, settings=settings)
     # Image ids have 64 bits, arrays on the devices 32: each id is sent as a pair.
     batches = prefetch_to_device(
         iter(host_batches),
@@ -72,18 +80,24 @@ def evaluate(
     )
     # Once, and not for every batch.
     variables = gathered(variables, mesh)
-    results: list[dict] = []
-    total, done, pending = len(dataset.source), 0, None
+    found: list[tuple[int, Detections]] = []
+    total, done, pending = len(shown.source), 0, None
     for batch, ids in batches:
         running = predict_fn(variables, batch), batch.valid, ids
         # The host handles the previous batch while the devices run this one.
         if pending is not None:
-            results += _to_results(*fetch(pending), dataset)
+            found += _by_image(*fetch(pending))
         pending = running
         done += config.evaluation.batch_size
         on_batch(min(done, total), total)
     if pending is not None:
-        results += _to_results(*fetch(pending), dataset)
+        found += _by_image(*fetch(pending))
+    if tiles is not None:
+        found = _merged(found, tiles, config.postprocess)
+    results: list[dict] = []
+    for image_id, rows in found:
+        parts = (np.asarray(part)[np.asarray(rows.valid)] for part in rows[:3])
+        results += to_coco_results(image_id, *parts, dataset.categories)
     return score(results, dataset, config)
 
 
@@ -98,16 +112,24 @@ def subsample(dataset: Dataset, max_images: int | None) -> Dataset:
     return dataclasses.replace(dataset, source=source, ground_truth=truth)
 
 
-def _to_results(
-    found: Detections, valid: np.ndarray, ids: np.ndarray, dataset: Dataset
-) -> list[dict]:
-    """The detections of one batch in COCO's results format."""
+def _by_image(
+    found: Detections, valid: np.ndarray, ids: np.ndarray
+) -> Iterator[tuple[int, Detections]]:
+    """Each image id of a batch with its detections, which `valid` of them marks."""
     image_ids = np.ascontiguousarray(ids).view(np.int64)[:, 0]
-    results = []
     for row in np.flatnonzero(valid):
-        boxes, scores, labels = (x[row][found.valid[row]] for x in found[:3])
-        results += to_coco_results(int(image_ids[row]), boxes, scores, labels, dataset.categories)
-    return results
+        yield int(image_ids[row]), Detections(*(part[row] for part in found))
+
+
+def _merged(
+    found: Sequence[tuple[int, Detections]], tiles: EvaluationTiles, config: PostprocessConfig
+) -> list[tuple[int, Detections]]:
+    """The detections of images from those of their tiles, by the number of the tile."""
+    parts: dict[int, list] = {}
+    for number, detections in sorted(found, key=lambda pair: pair[0]):
+        tile = tiles.tiles[number]
+        parts.setdefault(tile.image_id, []).append(((tile.top, tile.left), detections))
+    return [(image_id, merge_tiles(part, config)) for image_id, part in parts.items()]
 
 
 def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
