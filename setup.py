@@ -58,6 +58,7 @@ setup(
         "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
         "hub": ["huggingface_hub>=1.0"],
+        "litert": ["ai-edge-litert>=2.3", "litert-converter>=0.5"],
         "mlflow": ["mlflow>=3.0"],
         "onnx": ["onnx>=1.17"],
         "serve": ["gradio>=6.0,<7"],

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from collectives import collectives
 from small import small_batch, small_config
+from small_detector import WIDE, small_detector
 
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.hard_examples import hardest
@@ -48,6 +49,22 @@ def matching_and_mining_without_communication() -> bool:
     return not collectives(program)
 
 
+def detector_on_all_devices() -> dict[str, float | int]:
+    """Devices that a Detector runs on; largest difference of boxes and scores from one image."""
+    detector, rng = small_detector(batch_size=8), np.random.default_rng(0)
+    images = list(rng.integers(0, 256, (8, *WIDE, 3), np.uint8))
+    differences = []
+    for one, image in zip(detector(images), images, strict=True):
+        alone = detector(image)
+        assert len(alone) == len(one) > 0
+        differences += [
+            np.abs(alone.boxes - one.boxes).max(),
+            np.abs(alone.scores - one.scores).max(),
+        ]
+    found = detector._launch(small_batch(rows=8))
+    return {"devices": len(found.boxes.sharding.device_set), "difference": float(max(differences))}
+
+
 def largest_difference(a, b) -> float:
     """Over all arrays: the largest norm of a difference, relative to the array's norm.
 
@@ -85,6 +102,7 @@ def one_step(devices: int, norm: str):
 result = {
     "augmentation_stays": augmentation_without_communication(),
     "matching_stays": matching_and_mining_without_communication(),
+    "detector": detector_on_all_devices(),
 }
 for norm in ("batch", "group"):
     (metrics_1, gradients_1, stats_1), (metrics_8, gradients_8, stats_8) = (

@@ -30,7 +30,8 @@ def test_fiftyone_reads_images_boxes_classes_and_scores(tmp_path, monkeypatch):
         samples = {path.rsplit("/", 1)[1]: (size, found) for path, size, found in importer}
     size, found = samples["a.png"]
     assert (size.width, size.height) == (40, 20)
-    assert [(one.label, one["score"]) for one in found.detections] == [("dog", 0.75), ("cat", 0.5)]
+    scored = [(one.label, one.confidence) for one in found.detections]
+    assert scored == [("dog", 0.75), ("cat", 0.5)]
     # x, y, width, height as shares of the image.
     shares = [one.bounding_box for one in found.detections]
     np.testing.assert_allclose(shares, [[0.1, 0.3, 0.5, 0.5], [0, 0, 1, 1]], atol=1e-6)

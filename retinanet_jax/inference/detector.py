@@ -30,11 +30,12 @@ from retinanet_jax.inference.stream_sources import items_of
 from retinanet_jax.inference.streaming import Seen, Stream, report_errors, to_result
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, check_merge, views_of
 from retinanet_jax.inference.tiles import check_tiles, see_tiles
+from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.weights import load_detector
 from retinanet_jax.weights.locations import is_location
 
-# On an accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much slower
-# at 512 x 512 (docs/performance.md), and would be a second function to compile.
+# Of each accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much
+# slower at 512 x 512 (docs/performance.md), and would be a second function to compile.
 BATCH_SIZE = 8
 
 
@@ -49,6 +50,7 @@ class Detector:
     It compiles for each canvas (see PipelineConfig.eval_canvas), once for single images and once
     for batches of `batch_size`, when the first one arrives; `warm_up` compiles before.
 
+    Batches are divided over all devices of the process, where their size is a multiple of these.
     Threads can share a Detector. It can be pickled, and so be used in processes that are spawned;
     a process that was forked after the Detector was made raises RuntimeError, where JAX would hang.
 
@@ -57,7 +59,7 @@ class Detector:
         categories: class names and category ids, by label.
         batch_size: images at a time of a sequence or stream.
         predict_fn: the compiled function of (variables, batch); see make_predict_fn.
-        variables: of the network, on the device.
+        variables: of the network, on each device.
     """
 
     def __init__(
@@ -75,16 +77,17 @@ class Detector:
         if canvas is not None:
             pipeline = dataclasses.replace(config.pipeline, eval_canvas=canvas)
             config = dataclasses.replace(config, pipeline=pipeline)
+        self._mesh = make_mesh(jax.local_devices())
         if batch_size is None:
-            batch_size = 1 if jax.default_backend() == "cpu" else BATCH_SIZE
+            batch_size = self._mesh.size * (1 if jax.default_backend() == "cpu" else BATCH_SIZE)
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size!r} is not an integer of at least 1")
         self.config, self.categories, self.batch_size = config, categories, batch_size
-        self.variables = jax.device_put(variables)
+        self.variables = jax.device_put(variables, replicated(self._mesh))
         model = build_model(
             config.model, categories.num_classes, config.anchors.anchors_per_location
         )
-        self.predict_fn = make_predict_fn(model, config)
+        self.predict_fn = make_predict_fn(model, config, self._mesh)
 
     @classmethod
     def from_checkpoint(
@@ -103,7 +106,8 @@ class Detector:
                 which takes more options: `Detector(*load_checkpoint(location)[:3])`).
             step: of the workdir's checkpoints. None: the best by evaluation (WORKDIR/best), or the
                 latest where the run was not evaluated.
-            batch_size: images at a time of a sequence or stream; by default 8, on a CPU 1.
+            batch_size: images at a time of a sequence or stream; by default 8 for each device, 1
+                for each CPU.
             canvas: 'few' or 'tight' in place of config.pipeline.eval_canvas. An imported network
                 has 'tight', exact to the last digit and compiled again for every image size; 'few'
                 compiles twice for any number of sizes.
@@ -144,7 +148,7 @@ class Detector:
             found = load_detector(name, class_names)
         return cls(*found[:3], batch_size=batch_size, canvas=canvas)
 
-    def push_to_hub(self, name: str, **options: Any) -> str:
+    def push_to_hub(self, name: str, *, image: ImageLike | None = None, **options: Any) -> str:
         """Uploads the detector to the Hugging Face Hub; returns the address of the repository.
 
         >>> detector.push_to_hub("me/cells", description="Blood cells.")    # doctest: +SKIP
@@ -153,13 +157,15 @@ class Detector:
 
         Args:
             name: OWNER/NAME; the repository is made if it is missing.
+            image: an example, which the model card shows with the detections above .5.
             options: description, metrics, private, token; see hub.upload_detector.
 
         Raises:
             WeightsError: an invalid name, a refused token, or no connection.
         """
         trained = Trained(self.variables, self.config, self.categories)
-        return upload_detector(trained, name, **options)
+        example = None if image is None else self(image, threshold=0.5)
+        return upload_detector(trained, name, example=example, **options)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
         """The same network with other values in config.postprocess; it compiles again.
@@ -309,6 +315,9 @@ class Detector:
         return check_selection(self.config.postprocess, self.categories, *selection)
 
     def _launch(self, batch: Batch) -> Detections:
+        size = self._mesh.size
+        if size > 1 and len(batch.images) % size == 0:
+            batch = to_devices(batch, self._mesh)
         return self.predict_fn(self.variables, batch)
 
     def _result(self, seen: Seen, selection: Mapping[str, Any], merge: str) -> ImageDetections:

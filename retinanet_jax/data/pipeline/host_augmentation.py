@@ -13,14 +13,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from retinanet_jax.data.pipeline import mixup, mosaic, transforms
+from retinanet_jax.data.pipeline import copy_paste, mixup, mosaic, transforms
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, jitter_bound
 from retinanet_jax.data.pipeline.color import color_matrix
 
 Range = tuple[float | int, float | int]
 
-_MIXUP_PLACE = 4  # behind the key of an example; the other images of a mosaic have 1, 2 and 3
+# Behind the key of an example; the other images of a mosaic have 1, 2 and 3.
+_MIXUP_PLACE, _COPY_PASTE_PLACE = 4, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +30,10 @@ class AugmentationConfig:
 
     In this order: a mosaic joins four images, or not; of each image the crop takes a window,
     which is resized to one of `scales`, times the scale jitter, and cut where it is larger than
-    there is room: the canvas, or its quadrant of the mosaic. Mixup adds another image, or not.
-    Then the whole is mirrored, or not, and its colours are changed. In a mosaic an image has the
-    size that it would have alone, so that a scale jitter that begins below 1, such as (0.5, 1.5),
-    shows more of each.
+    there is room: the canvas, or its quadrant of the mosaic. Mixup adds another image, or not;
+    copy-paste adds objects of another image, or not. Then the whole is mirrored, or not, and its
+    colours are changed. In a mosaic an image has the size that it would have alone, so that a scale
+    jitter that begins below 1, such as (0.5, 1.5), shows more of each.
 
     Attributes:
       flip: whether half of the images are mirrored, left and right.
@@ -55,8 +56,11 @@ class AugmentationConfig:
       mixup: probability that an image becomes the mean of itself and another one, drawn uniformly
         from the dataset, with the boxes of both (YOLOX, arXiv 2107.08430). Costs the reading of
         another image.
-      close_mosaic: number of epochs at the end of the run without mosaic and mixup, whose images
-        are unlike those of evaluation (YOLOX, arXiv 2107.08430: 15 of 300).
+      copy_paste: probability that an image gets a random half of the objects of another one, drawn
+        uniformly from the dataset, each as its box (after Ghiasi et al., arXiv 2012.07177, who
+        have masks). Costs the reading of another image.
+      close_mosaic: number of epochs at the end of the run without mosaic, mixup and copy-paste,
+        whose images are unlike those of evaluation (YOLOX, arXiv 2107.08430: 15 of 300).
     """
 
     flip: bool = True
@@ -70,10 +74,12 @@ class AugmentationConfig:
     hue: float = 0.0
     mosaic: float = 0.0
     mixup: float = 0.0
+    copy_paste: float = 0.0
     close_mosaic: float = 0.0
 
     def __post_init__(self):
-        shares = ("min_visible_share", "brightness", "contrast", "saturation", "mosaic", "mixup")
+        shares = ("min_visible_share", "brightness", "contrast", "saturation")
+        shares += ("mosaic", "mixup", "copy_paste")
         for name, limit in [(name, 1) for name in shares] + [("hue", 0.5)]:
             _require(0 <= getattr(self, name) <= limit, name, getattr(self, name), f"0 to {limit}")
         for name, limit in (("scale_jitter", np.inf), ("crop", 1)):
@@ -88,8 +94,8 @@ class AugmentationConfig:
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
     def of_single_images(self) -> "AugmentationConfig":
-        """Without mosaic and mixup; all else is drawn as with them."""
-        return dataclasses.replace(self, mosaic=0.0, mixup=0.0)
+        """Without mosaic, mixup and copy-paste; all else is drawn as with them."""
+        return dataclasses.replace(self, mosaic=0.0, mixup=0.0, copy_paste=0.0)
 
 
 def _require(holds: bool, field: str, value: object, wanted: str) -> None:
@@ -133,6 +139,8 @@ class Draws(NamedTuple):
     other_3: float
     mixup: float
     mixup_other: float
+    copy_paste: float
+    copy_paste_other: float
 
 
 def draw(key: tuple[int, ...]) -> Draws:
@@ -170,6 +178,9 @@ def augment(
     if draws.mixup < config.mixup:
         other = read(int(draws.mixup_other * count))
         example = _mixup(example, other, stored_size, key, settings, config)
+    if draws.copy_paste < config.copy_paste:
+        other = read(int(draws.copy_paste_other * count))
+        example = _copy_paste(example, other, key, settings, config)
     return example._replace(
         flip=draws.flip < 0.5 if config.flip else None,
         color=_draw_color(example.image, draws, config) if config.changes_colors() else None,
@@ -256,6 +267,21 @@ def _mixup(
     room = jitter_bound(stored_size, settings)
     view = draw_view(other.image.shape[:2], draw((*key, _MIXUP_PLACE)), settings, config, room)
     return mixup.mix(example, show(other, view, config.min_visible_share))
+
+
+def _copy_paste(
+    example: Example,
+    other: Example,
+    key: tuple[int, ...],
+    settings: PipelineConfig,
+    config: AugmentationConfig,
+) -> Example:
+    """Objects of another image, which has its own draws, in the example."""
+    key = (*key, _COPY_PASTE_PLACE)
+    view = draw_view(other.image.shape[:2], draw(key), settings, config)
+    shown = show(other, view, config.min_visible_share)
+    rng = np.random.default_rng((*key, 1))
+    return copy_paste.paste(example, shown, rng, config.min_visible_share)
 
 
 def _mosaic(
