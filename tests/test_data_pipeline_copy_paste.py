@@ -37,7 +37,8 @@ def test_pasted_objects_are_where_their_boxes_say():
             assert area == other.areas[label]
         assert outside.all()  # nothing else was changed
         counts[found.labels] += 1
-    assert (counts > 10).all() and (counts < 45).all()  # about half of 60
+    # Half of 60, less what would cover another one.
+    assert (counts > 5).all() and (counts < 45).all()
 
 
 def test_crowds_and_objects_that_do_not_fit_stay_behind():

@@ -63,6 +63,7 @@ def test_tiles_are_merged_into_the_results_of_their_image():
         return found._replace(valid=found.valid & inside & (size == 64))
 
     small = {"data__shapes__num_eval": 6, "data__shapes__size_range": (0.1, 0.2)}
+    small["data__shapes__image_size"] = (128, 128)
     small["postprocess__nms_iou"] = 0.9  # only copies are merged, no neighbours
     config = small_config(
         data__tile=64, data__tile_overlap=0.5, pipeline__min_side=48, pipeline__max_side=64, **small
