@@ -273,6 +273,16 @@ def test_a_split_without_its_folder_is_left_out_and_noted(folder):
     assert reasons(read(yolo.find, root)) == {"split without its folder, left out": 1}
 
 
+@pytest.mark.parametrize("renamed", ["val", "validation", "validate"])
+def test_a_split_folder_renamed_after_the_export_is_found(folder, renamed):
+    root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: ../valid/images\n" + NAMES)
+    write_image(root / renamed / "images", Annotated("b.png", 64, 48))
+    assert yolo.find(root).splits == ("train", "val")
+    content = read(yolo.find, root, "val")
+    assert list(boxes(content)) == ["b.png"]
+    assert reasons(content)["folder of another name for the same split, taken"] == 1
+
+
 def test_folders_of_another_machine_lists_and_several_folders(tmp_path):
     write_yolo(tmp_path, SMALL)
     text = "path: /content/drive/ds\ntrain: /content/drive/ds/images/train\n"

@@ -9,6 +9,7 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.class_lists import checked_class_names
 from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of
+from retinanet_jax.data.formats.split_names import same_split_names
 from retinanet_jax.data.formats.yaml_text import load_yaml
 
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
@@ -93,6 +94,10 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
         entries = entries if isinstance(entries, list) else [entries]
         entries = [entry for entry in entries if entry not in (None, "", "null", "~")]
         places = [_locate(entry, content.get("path"), path, split) for entry in entries]
+        if None in places and (renamed := _renamed(entries, content.get("path"), path, split)):
+            entries, places = renamed
+            what = "folder of another name for the same split, taken"
+            notes.append((what, f"{path}: {split}: {short(entries[0])}"))
         if None not in places:
             splits |= {split: dict(zip(places, entries, strict=True))} if entries else {}
             continue
@@ -166,6 +171,17 @@ def _locate(entry, base, path: Path, split: str) -> Path | None:
     if isinstance(base, str) and base.strip() and "\0" not in base:
         bases.insert(0, path.parent / os.path.expanduser(base.replace("\\", "/")))
     return locate(os.path.expanduser(entry), bases)
+
+
+def _renamed(entries: list, base, path: Path, split: str) -> tuple[list[str], list[Path]] | None:
+    """Entries and folders, if they exist under another name of the split: val/ for valid/."""
+    for name in same_split_names(split):
+        pattern = rf"(?<![^/\\])({'|'.join(same_split_names(split))})(?![^/\\])"
+        changed = [re.sub(pattern, name, entry, flags=re.IGNORECASE) for entry in entries]
+        places = [_locate(entry, base, path, split) for entry in changed]
+        if None not in places:
+            return changed, places
+    return None
 
 
 def locate(stated: str, bases: list[Path]) -> Path | None:
