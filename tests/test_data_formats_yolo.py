@@ -273,6 +273,14 @@ def test_a_split_without_its_folder_is_left_out_and_noted(folder):
     assert reasons(read(yolo.find, root)) == {"split without its folder, left out": 1}
 
 
+def test_the_folder_of_a_dataset_may_be_renamed(folder):
+    yaml = "train: ../coins/images/\nval: ../coins/images/\n" + NAMES
+    layout = yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml))
+    assert layout.splits == ("train", "val")
+    yaml = "train: images\nval: ../coins/val/images/\n" + NAMES  # not the images of train
+    assert yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml)).splits == ("train",)
+
+
 @pytest.mark.parametrize("renamed", ["val", "validation", "validate"])
 def test_a_split_folder_renamed_after_the_export_is_found(folder, renamed):
     root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: ../valid/images\n" + NAMES)
