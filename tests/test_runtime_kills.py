@@ -174,15 +174,14 @@ def test_a_learning_rate_test_that_is_killed_again_and_again_gives_its_rate(proc
 
 def submitted_sweep(workdir: Path) -> None:
     """A sweep of six trials in two processes of submitit; AP is a function of gamma."""
+    # The processes of submitit find the stand-in.
+    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
     workers.Work = stand_in_work.ScoredWork
     words = [f"--workdir={workdir}", *SMALL, "--grid", "loss.gamma=0,0.5,1,2,3,5"]
     run(*words, "--launcher=workers", "--workers=2")
 
 
-def test_a_sweep_by_submitit_that_is_killed_again_and_again_has_every_result(
-    processes, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{Path(__file__).parent}")
+def test_a_sweep_by_submitit_that_is_killed_again_and_again_has_every_result(processes, tmp_path):
     workdir = tmp_path / "sweep"
     # A worker takes seconds to start, and one that is left stops by itself.
     kill_at_random(processes, submitted_sweep, (workdir,), longest=20, seed=5, kills=10)
