@@ -18,6 +18,7 @@ import difflib
 import json
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -175,7 +176,7 @@ def _build(
         return None
     try:
         return kind(**arguments)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         errors.append(str(error))
         return None
 
@@ -267,15 +268,30 @@ def from_json(text: str) -> Config:
     """The inverse of `to_json`, also for files of earlier versions.
 
     Raises:
-        ConfigError: a field that this version does not know.
+        ConfigError: a field that this version does not know, or damaged text.
     """
-    values = migrate(json.loads(text))
-    for section, fields in _DERIVED.items():
-        for field in fields:
-            values.get(section, {}).pop(field, None)
     tree = default_config().unlock()
-    _fill(tree, values)
+    try:
+        values = migrate(json.loads(text))
+        for section, fields in _DERIVED.items():
+            for field in fields:
+                values.get(section, {}).pop(field, None)
+        _fill(tree, values)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"not a stored configuration ({error})") from error
     return from_config_dict(tree)
+
+
+def read_config_file(path: Path) -> Config:
+    """The configuration in the config.json of a workdir.
+
+    Raises:
+        ConfigError: as from_json; names the file.
+    """
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also of bytes that are not UTF-8
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _fill(tree: ConfigDict, values: dict) -> None:
