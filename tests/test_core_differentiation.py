@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image, feature_shapes
-
+from retinanet_jax.core.assignment import assign_batch
 from retinanet_jax.core.cpu.convolution import convolve
 from retinanet_jax.core.differentiation import any_derivative
 from retinanet_jax.core.initialization import Initializer
 from retinanet_jax.core.layers import relu
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.matching import MatchingConfig, assign_batch
+from retinanet_jax.core.matching import MatchingConfig
 from retinanet_jax.core.retinanet import ModelConfig, build_model
 
 CANVAS = (32, 32)
