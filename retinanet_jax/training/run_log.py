@@ -192,6 +192,11 @@ def _entries(path: Path) -> Iterator[tuple[str, dict]]:
                 yield line, json.loads(line)
 
 
+def read_metrics(path: Path) -> list[dict]:
+    """The lines of a metrics.jsonl; none if there is no such file."""
+    return [entry for _, entry in _entries(path)]
+
+
 def _remove_later_steps(path: Path, start_step: int) -> None:
     kept = [line for line, entry in _entries(path) if entry["step"] <= start_step]
     write_whole(path, "".join(line + "\n" for line in kept))
