@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from retinanet_jax.config import sections
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.runtime.workdir import write_whole
 
@@ -160,6 +161,27 @@ class CallbackLogger:
         pass
 
 
+OpenLogger = Callable[[Path, int | None], Logger]
+OPENERS: dict[str, OpenLogger] = {
+    "tensorboard": lambda workdir, start_step: TensorBoardLogger(workdir, start_step),
+    "wandb": lambda workdir, start_step: WandbLogger(workdir),
+    "mlflow": lambda workdir, start_step: MlflowLogger(workdir),
+}
+
+
+def add_logger(name: str, open_logger: OpenLogger) -> None:
+    """Registers a value of `train.loggers`.
+
+    Args:
+        name: of the logger.
+        open_logger: a function of (workdir, step from which the run resumes or None) that returns a
+            Logger.
+    """
+    if name not in sections.LOGGERS:
+        sections.LOGGERS.append(name)
+    OPENERS[name] = open_logger
+
+
 # The extra that has the packages of a logger.
 EXTRAS = {"wandb": "wandb", "mlflow": "mlflow"}
 
@@ -172,16 +194,11 @@ def open_loggers(
     Raises:
         ConfigError: a package is missing, a logger does not start, or an object is not a logger.
     """
-    makers = {
-        "tensorboard": lambda: TensorBoardLogger(workdir, start_step),
-        "wandb": lambda: WandbLogger(workdir),
-        "mlflow": lambda: MlflowLogger(workdir),
-    }
     workdir.mkdir(parents=True, exist_ok=True)
     found: list[Logger] = []
     for name in names:
         try:
-            found.append(makers[name]())
+            found.append(OPENERS[name](workdir, start_step))
         except ImportError as error:
             fix = f"pip install 'retinanet_jax[{EXTRAS[name]}]'" if name in EXTRAS else str(error)
             raise ConfigError(f"config.train.loggers: {name!r} is not installed; {fix}") from error
