@@ -19,6 +19,7 @@ from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import csv_tables
+from retinanet_jax.data.formats.annotation_fields import NO_CLASSES
 from retinanet_jax.data.formats.csv_files import UNNAMED
 
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
@@ -64,7 +65,7 @@ def test_one_column_with_a_box_and_none_with_a_class_are_read(folder):
     content = read(csv_tables.find, root)
     wanted = [("object", 3.0, 4.0, 20.0, 10.5), ("object", 1.0, 2.0, 9.0, 8.0)]
     assert boxes(content) == {"a.png": wanted, "b.png": []}
-    assert reasons(content) == {csv_tables.NO_CLASSES: 1}
+    assert reasons(content) == {NO_CLASSES: 1}
     (root / "classes.txt").write_text("wheat head\n", encoding="utf-8")
     assert [name for name, *_ in objects(root)] == ["wheat head"] * 2
     (root / "train.csv").write_text('image_id,bbox,label\na,"3 4 20",x\n', encoding="utf-8")

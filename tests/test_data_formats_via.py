@@ -19,6 +19,7 @@ from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import via
+from retinanet_jax.data.formats.annotation_fields import NO_CLASSES
 from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 
@@ -97,6 +98,29 @@ def test_two_files_of_one_split_are_ambiguous(folder):
     with pytest.raises(DataError, match="set data.root to one of the files".replace(".", r"\.")):
         via.find(root)
     assert len(read(via.find, root / "via_region_data.json").images) == 1
+
+
+def test_a_project_beside_its_own_export_is_read_once(tmp_path):
+    for image in SMALL["train"]:
+        write_image(tmp_path, image)
+    as_json(tmp_path / "via_region_data", SMALL["train"])
+    as_project(tmp_path / "project", SMALL["train"])
+    assert boxes(read(via.find, tmp_path)) == expected({"train": SMALL["train"]})
+    as_project(tmp_path / "project", SMALL["train"][:1])
+    with pytest.raises(DataError, match=r"both project\.json and via_region_data\.json annotate"):
+        via.find(tmp_path)
+
+
+def test_regions_without_any_attribute_are_of_one_class(folder):
+    content = read(via.find, folder(region(attributes={}, x=1, y=2, width=3, height=4)))
+    assert content.images[0].objects[0].class_name == "object"
+    assert reasons(content) == {NO_CLASSES: 1}
+
+
+def test_regions_with_an_attribute_that_is_never_set_have_no_class(folder):
+    root = folder(region(attributes={"kind": ""}, x=1, y=2, width=3, height=4))
+    with pytest.raises(DataError, match="the class is ''"):
+        read(via.find, root)
 
 
 def test_boxes_of_all_shapes(folder):

@@ -273,6 +273,24 @@ def test_a_split_without_its_folder_is_left_out_and_noted(folder):
     assert reasons(read(yolo.find, root)) == {"split without its folder, left out": 1}
 
 
+def test_the_folder_of_a_dataset_may_be_renamed(folder):
+    yaml = "train: ../coins/images/\nval: ../coins/images/\n" + NAMES
+    layout = yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml))
+    assert layout.splits == ("train", "val")
+    yaml = "train: images\nval: ../coins/val/images/\n" + NAMES  # not the images of train
+    assert yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml)).splits == ("train",)
+
+
+@pytest.mark.parametrize("renamed", ["val", "validation", "validate"])
+def test_a_split_folder_renamed_after_the_export_is_found(folder, renamed):
+    root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: ../valid/images\n" + NAMES)
+    write_image(root / renamed / "images", Annotated("b.png", 64, 48))
+    assert yolo.find(root).splits == ("train", "val")
+    content = read(yolo.find, root, "val")
+    assert list(boxes(content)) == ["b.png"]
+    assert reasons(content)["folder of another name for the same split, taken"] == 1
+
+
 def test_folders_of_another_machine_lists_and_several_folders(tmp_path):
     write_yolo(tmp_path, SMALL)
     text = "path: /content/drive/ds\ntrain: /content/drive/ds/images/train\n"

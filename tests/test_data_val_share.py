@@ -78,6 +78,8 @@ def test_names_tell_sources_and_videos():
         ("mine", "yours", ("mine", "yours"), ("mine", "yours")),
         ("train", "yours", ("train", "val"), ("train", None)),
         ("train", "auto", ("Train", "Test"), ("Train", "Test")),
+        ("train", "auto", ("train", "validate", "test"), ("train", "validate")),
+        ("train", "auto", ("train", "eval"), ("train", "eval")),
     ],
 )
 def test_splits_are_found_by_their_meaning(train, evaluation, available, expected):

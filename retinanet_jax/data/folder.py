@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
 from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_names import SplitNames, find_split, resolve_splits
+from retinanet_jax.data.formats.split_names import (
+    SplitNames,
+    find_split,
+    is_validation,
+    resolve_splits,
+)
 from retinanet_jax.data.index_builder import IndexBuilder, SharedReading, Wanted
 from retinanet_jax.data.splits import parse_split
 from retinanet_jax.data.store.file_facts import (
@@ -131,7 +136,7 @@ def _wanted(split: str, names: SplitNames, data_config: Any, layout: Layout, roo
     if split == evaluation:
         if names.evaluation is not None:
             return Wanted(names.evaluation)
-        if holds_out and split in ("auto", "validation", "val", "valid", "dev"):
+        if holds_out and is_validation(split):
             return Wanted(names.train, "out")
     elif (found := find_split(split, layout.splits)) is not None:
         return Wanted(found)

@@ -13,6 +13,8 @@ from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
 
 INT64 = 2**63
+ONE_CLASS = "object"
+NO_CLASSES = "annotations without classes, read as one class"
 TEXT_NUMBER, DECIMAL_INTEGER = "number written as text", "whole number written as a decimal"
 # Bounded in depth and width: an annotation file may contain anything.
 _REPR = reprlib.Repr()

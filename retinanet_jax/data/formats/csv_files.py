@@ -13,12 +13,12 @@ from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.class_lists import checked_class_names, find_class_names
 from retinanet_jax.data.formats.csv_columns import Columns, recognize
 from retinanet_jax.data.formats.folder_files import (
-    is_split_name,
     list_folder,
     read_head,
     stem_of,
     text_encoding,
 )
+from retinanet_jax.data.formats.split_names import is_split_name
 
 UNNAMED = "CSV file without the name of a split, left out"
 _DELIMITERS = ",;\t|"
@@ -109,7 +109,7 @@ def _splits_in(table: Table) -> list[str]:
     if table.columns.split is None:
         return []
     found = dict.fromkeys(split_of_row(row, table.columns.split) for _, row in rows_of(table))
-    return list(found) if all(is_split_name(name) or name == "validate" for name in found) else []
+    return list(found) if all(map(is_split_name, found)) else []
 
 
 def _undivided(table: Table) -> Table:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import class_name, short
+from retinanet_jax.data.formats.annotation_fields import NO_CLASSES, ONE_CLASS, class_name, short
 from retinanet_jax.data.formats.csv_columns import Columns, is_number
 from retinanet_jax.data.formats.csv_files import (
     Table,
@@ -29,8 +29,6 @@ from retinanet_jax.data.formats.folder_files import relative_name
 from retinanet_jax.data.formats.image_finder import ImageFinder
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 
-ONE_CLASS = "object"
-NO_CLASSES = "table without a column of classes, read as one class"
 ZERO_BOX = "row with a box of zeros, taken as image without objects"
 _LARGEST_SHARE = 1.5  # above it, a number is a pixel
 

@@ -54,7 +54,7 @@ _UNDERSTOOD = """\
   kitti        label_2/ + image_2/
   csv          a CSV file with columns for file, box and class
   imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)"""
-_SHOWN = 8
+_SHOWN, _DEPTH, _MAX_FOLDERS = 8, 4, 50
 _UNPACK = ("archives", "extract them and set data.root to the folder")
 # Files of formats that are not read, and how to read their content.
 _OTHER_FORMATS = {
@@ -77,7 +77,7 @@ _OTHER_FORMATS = {
 
 
 class Found(NamedTuple):
-    """A layout and where it was found: in the root, or in the one folder in it."""
+    """A layout and where it was found: in the root, or in a folder in it."""
 
     layout: Layout
     place: Path
@@ -86,34 +86,36 @@ class Found(NamedTuple):
 def find_layout(root: Path, layout: str = AUTO) -> Found:
     """The first layout that fits a dataset's folder or file.
 
-    The one folder in a folder without images, as archives often have it, is searched, too.
+    Else the one folder in it that has a layout: archives and repositories often have one beside
+    texts and scripts.
 
     Args:
       root: of the dataset.
       layout: 'auto', or the one name to try.
 
     Raises:
-      DataError: there is no such folder, or no layout fits; the message lists what is there. Or
-        the one that fits has a broken file.
+      DataError: there is no such folder, or no layout fits, or several folders in it have one;
+        the message lists what is there. Or the one that fits has a broken file.
     """
     if not root.exists():
         raise DataError("missing folder", root, "", "is not there", "set data.root to a folder")
     if layout not in (AUTO, *FINDERS):
         fix = f"write one of auto, {', '.join(FINDERS)}"
         raise DataError("layout", "data.layout", "", f"is {layout!r}", fix)
-    place = root
-    for _ in range(3):
+    names = list(FINDERS) if layout == AUTO else [layout]
+    places = [root]
+    for _ in range(_DEPTH):
         errors: list[DataError] = []
-        fitting = _fitting(list(FINDERS) if layout == AUTO else [layout], place, errors)
-        if (found := next(fitting, None)) is not None:
-            return Found(found, place)
+        fitting = [(place, next(_fitting(names, place, errors), None)) for place in places]
+        found = [Found(layout, place) for place, layout in fitting if layout is not None]
+        if len(found) == 1 and (places == [root] or not errors):
+            return found[0]
+        if found:
+            raise _several(root, found)
         if errors:
             raise errors[0]
-        inner = _only_folder(place)
-        if inner is None:
-            break
-        place = inner
-    raise _unrecognized(root, layout, place)
+        places = [f for place in places for f in _folders(place)][:_MAX_FOLDERS]
+    raise _unrecognized(root, layout)
 
 
 def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
@@ -138,16 +140,19 @@ def _fitting(names: list[str], place: Path, errors: list[DataError]) -> Iterator
             yield layout
 
 
-def _only_folder(place: Path) -> Path | None:
-    """The one folder in a folder without images."""
-    listing = list_folder(place)
-    alone = len(listing.folders) == 1 and not listing.images()
-    return place / listing.folders[0] if alone else None
+def _folders(place: Path) -> list[Path]:
+    return [place / name for name in list_folder(place).folders]
 
 
-def _unrecognized(root: Path, layout: str, place: Path) -> DataError:
+def _several(root: Path, found: list[Found]) -> DataError:
+    shown = [f"{f.place.relative_to(root)}/ ({f.layout.tool})" for f in found[:_SHOWN]]
+    what = f"has a dataset in {', '.join(shown)}{', ...' if len(found) > _SHOWN else ''}"
+    return DataError("layout", root, "", what, "set data.root to one folder")
+
+
+def _unrecognized(root: Path, layout: str) -> DataError:
     others = [] if layout == AUTO else [name for name in FINDERS if name != layout]
-    if found := next(_fitting(others, place, []), None):
+    if found := next(_fitting(others, root, []), None):
         what = f"is not in the layout {layout!r} but in {found.name!r}"
         return DataError("layout", root, "", what, f"set data.layout={found.name}")
     what = "no layout fits" if layout == AUTO else f"it is not in the layout {layout!r}"

@@ -3,7 +3,6 @@
 import codecs
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +21,6 @@ IMAGE_SUFFIXES = frozenset(
 )
 # Of one annotation file that is read as a whole, such as that of one image.
 MAX_BYTES = 1 << 28
-_SPLIT = re.compile(
-    r"(train|training|trainval|val|valid|validation|dev|eval|test|testing)([-_ ]?\d+)?",
-    re.IGNORECASE,
-)
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -95,11 +90,6 @@ def suffix_of(name: str) -> str:
 def stem_of(name: str) -> str:
     """A file's name without its suffix."""
     return os.path.splitext(name)[0]
-
-
-def is_split_name(name: str) -> bool:
-    """Whether a folder or file of this name holds a split: 'train', 'valid', 'val2017', ..."""
-    return _SPLIT.fullmatch(name) is not None
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:

@@ -12,13 +12,13 @@ from typing import NamedTuple
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.class_lists import find_class_names
 from retinanet_jax.data.formats.folder_files import (
-    is_split_name,
     list_folder,
     relative_name,
     stem_of,
     subfolder,
     walk,
 )
+from retinanet_jax.data.formats.split_names import is_split_name
 
 _IMAGES = ("JPEGImages", "images", "image_2", "image", "imgs", "img", "data")
 _LOOKED_AT = 20  # files that a folder is judged by

@@ -19,7 +19,6 @@ from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.class_lists import find_class_names
 from retinanet_jax.data.formats.folder_files import (
-    is_split_name,
     list_folder,
     read_head,
     read_text,
@@ -27,6 +26,7 @@ from retinanet_jax.data.formats.folder_files import (
     text_encoding,
 )
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.formats.split_names import is_split_name
 from retinanet_jax.data.formats.yaml_text import load_yaml
 
 METADATA = ("metadata.jsonl", "metadata.csv")

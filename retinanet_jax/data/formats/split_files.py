@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.csv_files import split_of_file
 from retinanet_jax.data.formats.folder_files import (
-    is_split_name,
     list_folder,
     relative_name,
 )
 from retinanet_jax.data.formats.image_finder import ImageFinder
 from retinanet_jax.data.formats.outlines import Box
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.formats.split_names import is_split_name
 
 OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
 NO_BOX = "points and lines, left out"
@@ -98,13 +98,24 @@ def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
         named = split_of_file(path, folder) or "train"
         inner = kind.inner_splits(path) if len(paths) == 1 else ()
         for split in inner or [named]:
-            if split in files:
+            if split in files and not _agree(kind, files[split], path):
                 what = f"both {files[split].name} and {path.name} annotate {split!r}"
                 fix = "set data.root to one of the files"
                 raise DataError("ambiguous file", root, "", what, fix)
-            files[split] = path
+            files.setdefault(split, path)
     read = functools.partial(_read_split, kind, folder, files)
     return Layout(kind.name, kind.tool, tuple(files), read, (folder,))
+
+
+def _agree(kind: SplitFileFormat, one: Path, other: Path) -> bool:
+    """Whether two files state the same, as the project of a tool and its export do."""
+    contents = []
+    for path in (one, other):
+        try:
+            contents.append(kind.parse(path, Guard("skip", Report())))
+        except DataError:
+            return False
+    return contents[0] == contents[1]
 
 
 def _candidates(kind: SplitFileFormat, root: Path) -> list[Path]:

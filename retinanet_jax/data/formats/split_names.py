@@ -1,13 +1,16 @@
 """Names of splits, which differ between tools (val, valid, validation)."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 # Names of the same thing, in the order of preference.
 _TRAIN = ("train", "training", "trainval")
-_VALIDATION = ("validation", "val", "valid", "dev")
+_VALIDATION = ("validation", "val", "valid", "validate", "dev", "eval")
 _TEST = ("test", "testing")
+_GROUPS = (_TRAIN, _VALIDATION, _TEST)
+_SPLIT = re.compile(rf"({'|'.join(itertools.chain(*_GROUPS))})([-_ ]?\d+)?", re.IGNORECASE)
 AUTO = "auto"
 
 
@@ -18,6 +21,21 @@ class SplitNames(NamedTuple):
     evaluation: str | None
 
 
+def is_split_name(name: str) -> bool:
+    """Whether a folder or file of this name holds a split: 'train', 'valid', 'val2017', ..."""
+    return _SPLIT.fullmatch(name) is not None
+
+
+def is_validation(name: str) -> bool:
+    """Whether `data.eval_split` of this name means a validation split, of whatever name."""
+    return name.lower() in (AUTO, *_VALIDATION)
+
+
+def same_split_names(name: str) -> tuple[str, ...]:
+    """The names of the same split, itself among them: 'val', 'valid', ...; none for other names."""
+    return next((group for group in _GROUPS if name.lower() in group), ())
+
+
 def find_split(wanted: str, available: Sequence[str]) -> str | None:
     """The available split of a name: itself, or one with a name of the same meaning.
 
@@ -25,8 +43,7 @@ def find_split(wanted: str, available: Sequence[str]) -> str | None:
     """
     if wanted in available:
         return wanted
-    group = next((g for g in (_TRAIN, _VALIDATION, _TEST) if wanted.lower() in g), (wanted,))
-    for name in group:
+    for name in same_split_names(wanted) or (wanted,):
         same = [split for split in available if split.lower() == name]
         numbered = [s for s in available if re.fullmatch(rf"{re.escape(name)}[_-]?\d+", s.lower())]
         for found in (same, numbered):
@@ -49,6 +66,5 @@ def resolve_splits(train: str, evaluation: str, available: Sequence[str]) -> Spl
     if evaluation == train:
         return SplitNames(found, found)
     others = [split for split in available if split != found]
-    is_validation = evaluation.lower() in (AUTO, *_VALIDATION)
-    names = (_VALIDATION[0], _TEST[0]) if is_validation else (evaluation,)
+    names = (_VALIDATION[0], _TEST[0]) if is_validation(evaluation) else (evaluation,)
     return SplitNames(found, next(filter(None, (find_split(n, others) for n in names)), None))

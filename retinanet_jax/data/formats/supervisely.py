@@ -19,7 +19,6 @@ from retinanet_jax.data.formats.class_lists import checked_class_names
 from retinanet_jax.data.formats.folder_files import (
     ascii_head,
     decode_text,
-    is_split_name,
     list_folder,
     parse_json,
     read_many,
@@ -34,6 +33,7 @@ from retinanet_jax.data.formats.folder_parts import (
 )
 from retinanet_jax.data.formats.outlines import Box, around_points
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.formats.split_names import is_split_name
 
 OUTLINE = "polygons or masks, bounding boxes taken"
 NO_BOX = "points, lines and other shapes without a box, left out"

@@ -1,7 +1,8 @@
 """VGG Image Annotator: JSON, project and CSV of versions 1 and 2, project JSON of version 3.
 
 Rectangles are read, and the bounding boxes of polygons, circles and ellipses. The class is the one
-attribute of the regions, or of several the one that is called class, label or similar.
+attribute of the regions, or of several the one that is called class, label or similar. Regions
+without any attribute are objects of one class.
 """
 
 import csv
@@ -64,7 +65,9 @@ def _parse(path: Path, guard: Guard) -> Content:
             entries = list(_json_entries(content, path))
     attribute = _class_attribute([r.label for entry in entries for r in entry.regions], path)
     labelled = functools.partial(_labelled, attribute)
-    return Content([e._replace(regions=list(map(labelled, e.regions))) for e in entries])
+    entries = [e._replace(regions=list(map(labelled, e.regions))) for e in entries]
+    one_class = attribute is None and any(entry.regions for entry in entries)
+    return Content(entries, notes=((fields.NO_CLASSES, str(path)),) if one_class else ())
 
 
 def _json_entries(content: Any, path: Path) -> Iterator[ImageEntry]:
@@ -111,26 +114,26 @@ def _csv_entries(path: Path) -> Iterator[ImageEntry]:
         yield ImageEntry([name], f"image {fields.short(name)}", regions)
 
 
-def _class_attribute(attributes: Sequence[Any], path: Path) -> str:
-    """The name of the attribute that is the class.
+def _class_attribute(attributes: Sequence[Any], path: Path) -> str | None:
+    """The name of the attribute that is the class; None where no region has an attribute.
 
     Raises:
       DataError: the regions have several attributes, none of which is called class or similar.
     """
-    found: dict[str, None] = {}
-    for attribute in attributes:
-        if isinstance(attribute, dict):
-            found.update(dict.fromkeys(n for n, value in attribute.items() if value))
+    items = [item for a in attributes if isinstance(a, dict) for item in a.items()]
+    found = dict.fromkeys([name for name, value in items if value])
     by_name = {name.strip().lower().replace(" ", "_"): name for name in found}
     named = next((by_name[name] for name in _CLASS_ATTRIBUTES if name in by_name), None)
     if named is None and len(found) > 1:
         few = ", ".join(map(fields.short, list(found)[:5]))
         fix = "rename the one that is the class to 'class'"
         raise DataError("class attribute", path, "", f"regions have the attributes {few}", fix)
-    return named or next(iter(found), "class")
+    return named or next(iter(found), items[0][0] if items else None)
 
 
-def _labelled(attribute: str, region: Region) -> Region:
+def _labelled(attribute: str | None, region: Region) -> Region:
+    if attribute is None:
+        return region._replace(label=fields.ONE_CLASS)
     attributes = region.label if isinstance(region.label, dict) else {}
     value = attributes.get(attribute)
     if isinstance(value, dict):  # of a checkbox

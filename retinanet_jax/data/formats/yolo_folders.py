@@ -15,7 +15,6 @@ from retinanet_jax.data.formats.class_lists import (
 from retinanet_jax.data.formats.folder_files import (
     IMAGE_SUFFIXES,
     ascii_head,
-    is_split_name,
     list_folder,
     read_text,
     stem_of,
@@ -23,6 +22,7 @@ from retinanet_jax.data.formats.folder_files import (
     suffix_of,
     walk,
 )
+from retinanet_jax.data.formats.split_names import is_split_name
 from retinanet_jax.data.formats.yolo_yaml import (
     YoloDataset,
     from_yaml,
@@ -109,6 +109,8 @@ def _from_folders(root: Path) -> YoloDataset | None:
         places = [labels]
     else:
         pairs = {f: (subfolder(f, "images") or f, subfolder(f, "labels") or f) for f in named}
+        if not pairs and _has_divided_folder(root):
+            return None
         pairs = pairs or {root: (root, root)}
         splits = {f.name if f != root else "train": (i,) for f, (i, _) in pairs.items()}
         places = [labels for _, labels in pairs.values()]
@@ -119,6 +121,15 @@ def _from_folders(root: Path) -> YoloDataset | None:
     names = find_class_names(folders, YOLO_CLASS_FILES)
     class_names = None if names is None else dict(enumerate(names))
     return YoloDataset(root, "YOLO in folders", splits, class_names)
+
+
+def _has_divided_folder(root: Path) -> bool:
+    """Whether a folder below has splits, or images/ and labels/: it is a dataset of its own."""
+    for listing in walk(root):
+        names = {name.lower() for name in listing.folders}
+        if any(map(is_split_name, names)) or {"images", "labels"} <= names:
+            return True
+    return False
 
 
 def _has_labels(folder: Path, beside: bool) -> bool:

@@ -9,6 +9,7 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.class_lists import checked_class_names
 from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of
+from retinanet_jax.data.formats.split_names import is_split_name, same_split_names
 from retinanet_jax.data.formats.yaml_text import load_yaml
 
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
@@ -93,6 +94,10 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
         entries = entries if isinstance(entries, list) else [entries]
         entries = [entry for entry in entries if entry not in (None, "", "null", "~")]
         places = [_locate(entry, content.get("path"), path, split) for entry in entries]
+        if None in places and (renamed := _renamed(entries, content.get("path"), path, split)):
+            entries, places = renamed
+            what = "folder of another name for the same split, taken"
+            notes.append((what, f"{path}: {split}: {short(entries[0])}"))
         if None not in places:
             splits |= {split: dict(zip(places, entries, strict=True))} if entries else {}
             continue
@@ -168,19 +173,31 @@ def _locate(entry, base, path: Path, split: str) -> Path | None:
     return locate(os.path.expanduser(entry), bases)
 
 
+def _renamed(entries: list, base, path: Path, split: str) -> tuple[list[str], list[Path]] | None:
+    """Entries and folders, if they exist under another name of the split: val/ for valid/."""
+    for name in same_split_names(split):
+        pattern = rf"(?<![^/\\])({'|'.join(same_split_names(split))})(?![^/\\])"
+        changed = [re.sub(pattern, name, entry, flags=re.IGNORECASE) for entry in entries]
+        places = [_locate(entry, base, path, split) for entry in changed]
+        if None not in places:
+            return changed, places
+    return None
+
+
 def locate(stated: str, bases: list[Path]) -> Path | None:
     """The file or folder below one of `bases` that a stated path means; None if there is none.
 
     In this order: the path as it is; without leading '../'; its end, for a path that was written on
-    another machine.
+    another machine or before the dataset's folder was renamed.
     """
     stated = stated.strip().replace("\\", "/")
     parts = [part for part in stated.split("/") if part not in ("", ".", "..")]
     candidates = [base / stated for base in bases]
-    for start in range(1 if stated.startswith("../") else len(parts)):
+    for start in range(len(parts)):
         # An end such as 'images' alone could be that of another split.
-        if start and len(parts) - start == 1 and parts[-1].lower() in _ANY_SPLIT:
-            bases = [base for base in bases if base.name == parts[start - 1]]
+        if start and parts[start:] == parts[-1:] and parts[-1].lower() in _ANY_SPLIT:
+            outer = parts[start - 1]
+            bases = [base for base in bases if base.name == outer or not is_split_name(outer)]
         candidates += [base.joinpath(*parts[start:]) for base in bases]
     for candidate in candidates:
         try:

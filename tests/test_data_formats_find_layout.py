@@ -1,0 +1,54 @@
+"""Where in a folder the dataset is, if texts, scripts or further datasets are beside it."""
+
+import shutil
+
+import pytest
+from layout_writers import SMALL, Annotated, write_image, write_yolo, write_yolo_roboflow
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A folder with a script, a text and an image, and no dataset yet."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/train.py").write_text("pass\n", encoding="utf-8")
+    (tmp_path / "README.md").write_text("A detector of cats.\n", encoding="utf-8")
+    write_image(tmp_path, Annotated("example.png", 64, 48))
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["pets", "data/pets", "data/deep/pets"])
+def test_the_one_dataset_of_a_repository_is_found(repository, place):
+    write_yolo_roboflow(repository / place, SMALL)
+    found = find_layout(repository)
+    assert found.place == repository / place and set(found.layout.splits) == {"train", "val"}
+    assert f", in {place}: YOLO as exported by Roboflow" in describe_layout(repository, found)
+
+
+def test_several_datasets_are_named(repository):
+    write_yolo_roboflow(repository / "one", SMALL)
+    write_yolo(repository / "two", SMALL)
+    wanted = r"in one/ \(YOLO as exported by Roboflow\), two/ \(YOLO with a YAML file\); set data"
+    with pytest.raises(DataError, match=wanted):
+        find_layout(repository)
+
+
+def test_folders_with_splits_are_not_joined_to_one_dataset(repository):
+    for place in ("one", "two"):
+        write_yolo_roboflow(repository / place, SMALL)
+        (repository / place / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"one/ \(YOLO in folders\), two/ \(YOLO in folders\)"):
+        find_layout(repository)
+
+
+def test_a_broken_dataset_beside_it_leaves_the_choice_to_the_user(repository):
+    write_yolo_roboflow(repository / "one", SMALL)
+    (repository / "two").mkdir()
+    (repository / "two/data.yaml").write_text("train: no\nnames: [cat]\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"has a dataset in one/ \(YOLO as exported by Roboflow\);"):
+        find_layout(repository)
+    shutil.rmtree(repository / "one")
+    with pytest.raises(DataError, match=r"two/data.yaml: train: 'no' does not exist"):
+        find_layout(repository)
