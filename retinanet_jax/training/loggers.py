@@ -2,7 +2,7 @@
 
 A logger is any object with the three methods of `Logger`. `config.train.loggers` names those below;
 `train(..., loggers=[...])` takes objects, or functions of (step, scalars). An error in a logger
-switches it off and leaves the run alone (see RunLog).
+switches it off and leaves the run alone (see RunLog), except for StopRun.
 """
 
 import json
@@ -19,6 +19,13 @@ from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.runtime.workdir import write_whole
 
 PROJECT = "retinanet_jax"  # of W&B, and the experiment of MLflow
+
+
+class StopRun(Exception):
+    """Raised by a logger to end the run at once, for instance by a search that prunes trials.
+
+    `train_and_evaluate` raises it to its caller. Only for runs of one process.
+    """
 
 
 @runtime_checkable

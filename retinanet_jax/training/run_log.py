@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retinanet_jax.runtime.workdir import write_whole
-from retinanet_jax.training.loggers import Logger
+from retinanet_jax.training.loggers import Logger, StopRun
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -161,12 +161,14 @@ class RunLog:
         self.console.print(table)
 
     def _to_loggers(self, call: Callable[[Logger], object]) -> None:
-        """Calls each logger; one that raises gets no further calls."""
+        """Calls each logger; one that raises gets no further calls. StopRun ends the run."""
         if not self.active:
             return
         for logger in tuple(self._loggers):
             try:
                 call(logger)
+            except StopRun:
+                raise
             except Exception as error:
                 self._loggers.remove(logger)
                 self.message(
