@@ -192,8 +192,7 @@ def test_the_config_names_the_assigners(monkeypatch):
     assert (np.asarray(targets.labels) == labels[0]).all()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_memory_at_full_size(name):
+def test_memory_at_full_size():
     """The plan of the CPU's compiler, at most 1.5 times that of matching by IoU."""
     anchors = AnchorConfig()
     levels = anchors_for_image((800, 1344), anchors)
@@ -219,4 +218,5 @@ def test_memory_at_full_size(name):
         plan = jax.jit(of_image).lower(*shapes, needed).compile().memory_analysis()
         return plan.temp_size_in_bytes
 
-    assert temporary(MatchingConfig(name)) <= 1.5 * temporary(MatchingConfig())
+    limit = 1.5 * temporary(MatchingConfig())
+    assert max(temporary(MatchingConfig(name)) for name in ("atss", "task_aligned")) <= limit
