@@ -18,8 +18,9 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
-from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import yolo
+from retinanet_jax.data.formats.yolo_yaml import KNOWN_IMAGES
 
 NAMES = "names: [cat, dog]\n"
 
@@ -277,6 +278,7 @@ def test_the_folder_of_a_dataset_may_be_renamed(folder):
     yaml = "train: ../coins/images/\nval: ../coins/images/\n" + NAMES
     layout = yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml))
     assert layout.splits == ("train", "val")
+    assert reasons(layout.read("val", Guard("strict", Report()))) == {KNOWN_IMAGES: 1}
     yaml = "train: images\nval: ../coins/val/images/\n" + NAMES  # not the images of train
     assert yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml)).splits == ("train",)
 

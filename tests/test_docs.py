@@ -213,6 +213,7 @@ def folder(tmp_path_factory, compilations):
     return folder
 
 
+@pytest.mark.slow
 def test_commands_write_the_documented_files(folder):
     for written in (
         *("runs/shapes/results.json", "runs/shapes/best/results.json", "runs/mine/config.json"),

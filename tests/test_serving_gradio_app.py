@@ -33,7 +33,7 @@ from retinanet_jax.serving import page_server
 NAMES = ["ant", "bee", "cat", "dog", "elk"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param("served", marks=pytest.mark.slow)])
 def server():
     with served() as started:
         yield started

@@ -13,6 +13,7 @@ from retinanet_jax.data.formats.split_names import is_split_name, same_split_nam
 from retinanet_jax.data.formats.yaml_text import load_yaml
 
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
+KNOWN_IMAGES = "split with images of 'train': its AP is not that of new images"
 _YAML_BYTES = 1 << 22
 _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
 
@@ -110,6 +111,9 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
         fix = f"write the folder of its images as 'train', relative to {path.parent}"
         raise DataError("missing folder", path, "", "names no folder that exists", fix)
     _check_places(splits, path)
+    trained = splits.get("train", {}).keys()
+    known = [split for split in splits if split != "train" and splits[split].keys() & trained]
+    notes += [(KNOWN_IMAGES, f"{path}: {split}: {short(content[split])}") for split in known]
     tool = "YOLO as exported by Roboflow" if "roboflow" in content else "YOLO with a YAML file"
     folders = {split: tuple(places) for split, places in splits.items()}
     return YoloDataset(path.parent, tool, folders, names, "kpt_shape" in content, tuple(notes))
