@@ -47,6 +47,7 @@ setup(
         "pyyaml>=6",  # of YOLO datasets
         "rich>=13",
         "safetensors>=0.8",
+        "scipy>=1.14",
         "submitit>=1.5",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.8",

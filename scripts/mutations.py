@@ -152,7 +152,7 @@ def run_tests(code: Path, tests: str, limit_s: float) -> tuple[str, float]:
     seconds = time.perf_counter() - start
     if process.exitcode == 0:
         return "", seconds
-    if process.exitcode == 5:
+    if process.exitcode in (4, 5):  # a file that does not exist, or nothing that -k chooses
         raise ValueError(f"{LIST.name}: no tests are chosen by {tests}")
     lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
@@ -162,7 +162,7 @@ def run_tests(code: Path, tests: str, limit_s: float) -> tuple[str, float]:
 def run_pytest(code: Path, arguments: list[str], output: Path) -> None:
     """Runs pytest on a copy of the code; in a forked process, whose output goes to a file."""
     os.setpgid(0, 0)
-    with output.open("w") as file:
+    with output.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     shared = os.environ.setdefault("RETINANET_SHARED", str(ROOT.parent / "shared"))

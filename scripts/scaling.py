@@ -153,7 +153,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, float]:
 
 def _first_row(path: Path, pattern: str) -> tuple[re.Match, float]:
     """The first row whose case matches: the match, and the time in seconds."""
-    for row in json.loads(path.read_text()):
+    for row in json.loads(path.read_text(encoding="utf-8")):
         if match := re.search(pattern, row["case"]):
             return match, row["ours_s"]
     raise SystemExit(f"{path}: no row's case has the form {pattern!r}; see scripts/benchmark.py")

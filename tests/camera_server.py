@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import threading
 from collections.abc import Iterator
 
 import cv2
@@ -11,13 +12,14 @@ from local_server import serving
 SIZE = (64, 96)
 
 
-def grey_level(number: int) -> int:
-    """Of frame `number`; JPEG keeps it within 2."""
-    return 20 + 20 * (number % 10)
+def color(number: int) -> tuple[int, int, int]:
+    """RGB of all of frame `number`; JPEG keeps it within 3."""
+    level = 20 + 20 * (number % 10)
+    return level, 120, 220 - level
 
 
 def _jpeg(number: int) -> bytes:
-    pixels = np.full((*SIZE, 3), grey_level(number), np.uint8)
+    pixels = np.full((*SIZE, 3), color(number)[::-1], np.uint8)  # OpenCV writes BGR
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
@@ -39,7 +41,7 @@ class _Camera(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         number = 0
         # Until the reader hangs up, or after the camera's last frame.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self.server.reading:
             while self.server.last is None or number < self.server.last:
                 jpeg = _jpeg(number)
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
@@ -51,8 +53,13 @@ class _Camera(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def camera(last: int | None = None) -> Iterator[str]:
-    """The address of a camera that sends `last` frames, or does not end."""
+def camera(
+    last: int | None = None, reading: contextlib.AbstractContextManager | None = None
+) -> Iterator[str]:
+    """The address of a camera that sends `last` frames, or does not end.
+
+    The lock `reading` is held while it sends.
+    """
     with serving(_Camera) as server:
-        server.last = last
+        server.last, server.reading = last, reading or threading.Lock()
         yield f"http://127.0.0.1:{server.server_address[1]}/video.mjpg"

@@ -20,6 +20,7 @@ from retinanet_jax.config.settings import (
     default_config,
     from_config_dict,
     from_json,
+    read_config_file,
     to_json,
 )
 from retinanet_jax.runtime import accelerator
@@ -238,6 +239,22 @@ def test_a_stored_config_may_lack_fields_but_not_have_unknown_ones():
     values["train"]["max_skippd"] = 3
     with pytest.raises(ConfigError, match=r"config\.train\.max_skippd: there is no such field"):
         from_json(json.dumps(values))
+
+
+DAMAGED = (
+    "",
+    "[1]",
+    '{"train": 1}',
+    '{"train": {"steps": "1_0"}}',
+    '{"loss": {"box_weight": [1]}}',
+)
+
+
+@pytest.mark.parametrize("text", [*DAMAGED, "[" * 100_000, f'{{"anchors": {{"size": {10**400}}}}}'])
+def test_a_damaged_stored_config_is_an_error_that_names_its_file(text, tmp_path):
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.json: "):
+        read_config_file(tmp_path / "config.json")
 
 
 def test_a_config_stored_before_the_words_opens():

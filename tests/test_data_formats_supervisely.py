@@ -57,6 +57,8 @@ def test_a_project_is_read(tmp_path):
             (i.height, i.width) for i in SMALL[split]
         ]
         assert all(image.path.is_file() for image in content.images)
+    # One dataset alone has the classes of its project.
+    assert read(supervisely.find, tmp_path / "val", "train").class_names == ("cat", "dog")
 
 
 def test_one_dataset_is_the_training_split_and_several_are_splits(tmp_path, folder):

@@ -183,6 +183,22 @@ def test_mixup_is_the_mean_of_two_images_with_the_boxes_of_both():
     assert set(asked[::2]) == {7} and set(asked[1::2]) == set(range(50))
 
 
+def test_the_images_of_a_mixup_are_drawn_apart():
+    """Red and blue count the columns of the two images: where their windows begin."""
+    columns = np.zeros((2, 64, 64, 3), np.uint8)
+    columns[0, ..., 0] = columns[1, ..., 2] = 2 * np.arange(64)
+    images = itertools.cycle(map(without_objects, columns))
+    config = AugmentationConfig(mixup=1.0, crop=(0.5, 0.5), flip=False)
+    red, blue = np.array(
+        [
+            augment(lambda index: next(images), 0, 9, (0, 3, 0, place), SMALL, config).image[9, 0]
+            for place in range(30)
+        ],
+        int,
+    ).T[::2]
+    assert np.ptp(red) > 20 and np.ptp(blue) > 20 and np.abs(red - blue).max() > 20
+
+
 @quick
 @hypothesis.given(st.lists(st.tuples(sides, sides), min_size=2, max_size=2), keys)
 def test_mixed_images_fit_every_canvas_the_first_may_meet(sizes, key):

@@ -1,5 +1,6 @@
-"""Processes that are killed at random moments of a download, an index and a sweep leave no harm.
+"""Processes that are killed at random moments leave no harm.
 
+A download, the index of a folder, a learning-rate test, a sweep in one process, one by submitit.
 tests/test_training_reliability.py kills training runs.
 """
 
@@ -7,21 +8,26 @@ import csv
 import hashlib
 import http.server
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import stand_in_work
 from data_settings import data_settings
 from local_server import serving
-from sweeps import SMALL, run
+from small import small_config
+from sweeps import ROOT, SMALL, run
 
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.runtime.download import download
-from retinanet_jax.sweep import run_trial
+from retinanet_jax.sweep import run_trial, workers
 from retinanet_jax.sweep.trials import FINISHED, read_plan
+from retinanet_jax.training import auto_learning_rate
 from retinanet_jax.training.evaluation import Evaluation
+from retinanet_jax.training.learning_rate_test import RangeTest
 
 pytestmark = pytest.mark.slow
 KILLS = 35
@@ -37,10 +43,12 @@ def processes():
     return context
 
 
-def kill_at_random(processes, work, arguments, longest: float, seed: int) -> int:
-    """Starts `work` KILLS times and kills it; returns how often it ended before."""
+def kill_at_random(
+    processes, work, arguments, longest: float, seed: int, kills: int = KILLS
+) -> int:
+    """Starts `work` `kills` times and kills it; returns how often it ended before."""
     rng, ended = np.random.default_rng(seed), 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = processes.Process(target=work, args=arguments)
         process.start()
         time.sleep(rng.uniform(0, longest))
@@ -128,6 +136,14 @@ def quick_sweep(workdir: Path) -> None:
     run(f"--workdir={workdir}", *SMALL, "--grid", "loss.gamma=0,0.5,1,2,3,5")
 
 
+def assert_every_result(workdir: Path) -> None:
+    """All six trials have finished, and the report has their AP."""
+    assert {trial.end().state for trial in read_plan(workdir)} == {FINISHED}
+    with (workdir / "report.csv").open(encoding="utf-8") as file:
+        values = [float(row["AP"]) for row in csv.DictReader(file)]
+    assert values == pytest.approx([0, 0.05, 0.1, 0.2, 0.3, 0.5])
+
+
 def test_a_sweep_that_is_killed_again_and_again_has_every_result(processes, tmp_path):
     workdir = tmp_path / "sweep"
     kill_at_random(processes, quick_sweep, (workdir,), longest=0.4, seed=3)
@@ -135,7 +151,42 @@ def test_a_sweep_that_is_killed_again_and_again_has_every_result(processes, tmp_
     last.start()
     last.join()
     assert last.exitcode == 0
-    assert {trial.end().state for trial in read_plan(workdir)} == {FINISHED}
-    with (workdir / "report.csv").open(encoding="utf-8") as file:
-        values = [float(row["AP"]) for row in csv.DictReader(file)]
-    assert values == pytest.approx([0, 0.05, 0.1, 0.2, 0.3, 0.5])
+    assert_every_result(workdir)
+
+
+def find_rate(workdir: Path) -> None:
+    """A run with learning_rate='auto', up to its first step; its range test takes 20 ms."""
+
+    def found(config, *, dataset, log):
+        time.sleep(0.02)
+        return RangeTest([1e-3] * 1000, [1.0] * 1000, [1.0] * 1000, 0.01)
+
+    auto_learning_rate.learning_rate_test = found
+    config = small_config(optimizer__learning_rate="auto")
+    auto_learning_rate.with_learning_rate(config, object(), workdir, lambda line: None)
+
+
+def test_a_learning_rate_test_that_is_killed_again_and_again_gives_its_rate(processes, tmp_path):
+    kill_at_random(processes, find_rate, (tmp_path,), longest=0.1, seed=4)
+    find_rate(tmp_path)
+    assert auto_learning_rate.stored_learning_rate(tmp_path) == 0.01
+
+
+def submitted_sweep(workdir: Path) -> None:
+    """A sweep of six trials in two processes of submitit; AP is a function of gamma."""
+    # The processes of submitit find the stand-in.
+    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
+    workers.Work = stand_in_work.ScoredWork
+    words = [f"--workdir={workdir}", *SMALL, "--grid", "loss.gamma=0,0.5,1,2,3,5"]
+    run(*words, "--launcher=workers", "--workers=2")
+
+
+def test_a_sweep_by_submitit_that_is_killed_again_and_again_has_every_result(processes, tmp_path):
+    workdir = tmp_path / "sweep"
+    # A worker takes seconds to start, and one that is left stops by itself.
+    kill_at_random(processes, submitted_sweep, (workdir,), longest=20, seed=5, kills=10)
+    last = processes.Process(target=submitted_sweep, args=(workdir,))
+    last.start()
+    last.join()
+    assert last.exitcode == 0
+    assert_every_result(workdir)

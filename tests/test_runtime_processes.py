@@ -99,7 +99,7 @@ def test_a_signal_to_one_stops_all_a_kill_ends_all_and_a_restart_resumes(straigh
     processes = launch(workdir, 2, 2)
     wait_for_step(processes, workdir, 4)
     processes[1].send_signal(signal.SIGTERM)
-    assert end(processes, 300) == [75, 75]
+    assert end(processes, 900) == [75, 75]
     step = Checkpoints(workdir / "checkpoints").latest_step()
     assert 4 <= step < STEPS
     assert f"SIGTERM: saved step {step}" in output_of(workdir, 0).read_text()
@@ -109,7 +109,7 @@ def test_a_signal_to_one_stops_all_a_kill_ends_all_and_a_restart_resumes(straigh
     processes = launch(workdir, 2, 2)
     wait_for_step(processes, workdir, step + 3)
     processes[0].kill()
-    codes = end(processes, 300)
+    codes = end(processes, 900)
     assert codes[1] not in (0, 75)
     last = output_of(workdir, 1).read_text().strip().splitlines()[-1]
     assert "process 1 of 2" in last and "Start all processes again with the same command" in last
@@ -124,7 +124,7 @@ def test_a_killed_process_ends_the_others(straight):
     processes = launch(workdir, 2, 2)
     wait_for_step(processes, workdir, 7)
     processes[1].kill()
-    assert end(processes, 300)[0] not in (0, 75)
+    assert end(processes, 900)[0] not in (0, 75)
     last = output_of(workdir, 0).read_text().strip().splitlines()[-1]
     assert "Start all processes again with the same command" in last
     run(workdir, 2, 2)
@@ -144,7 +144,7 @@ def test_a_replay_by_two_processes_is_the_step_as_it_was(straight):
 def test_divergence_of_a_run_of_two_processes_ends_both_with_one_report(tmp_path):
     workdir = tmp_path / "diverged"
     processes = launch(workdir, 2, 2, "--config.optimizer.learning_rate=1e30")
-    assert end(processes, 300) == [1, 1]
+    assert end(processes, 900) == [1, 1]
     for number in (0, 1):
         assert "DivergenceError: step 2: " in output_of(workdir, number).read_text()
     (folder,) = (workdir / "divergence").iterdir()
@@ -166,7 +166,7 @@ def test_a_hang_of_one_process_is_reported_by_the_other(tmp_path):
     processes[1].send_signal(signal.SIGCONT)
     text = report.read_text()[before:]
     assert "no progress for 0.1 minutes, stage " in text and "loop.py" in text
-    assert end(processes, 300) == [0, 0]
+    assert end(processes, 900) == [0, 0]
 
 
 def test_an_error_of_one_process_ends_all_with_its_message(tmp_path):
@@ -174,7 +174,7 @@ def test_an_error_of_one_process_ends_all_with_its_message(tmp_path):
     workdir.mkdir()
     with (workdir / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert end(launch(workdir, 2, 1), 300) == [1, 1]
+        assert end(launch(workdir, 2, 1), 900) == [1, 1]
     # Gloo may have printed something before.
     assert output_of(workdir, 0).read_text().splitlines()[-1].startswith("WorkdirError: ")
     assert f"process 0 ended: WorkdirError: {workdir}: another run" in (

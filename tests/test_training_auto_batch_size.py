@@ -1,5 +1,7 @@
 """train.batch_size='auto': the plan of the compiler against the memory."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 from small import small_config
@@ -74,6 +76,28 @@ def test_the_plan_has_the_state_and_grows_by_more_than_the_images():
     assert few > sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     # The stem alone keeps 32 x 32 x 64 float32 of each image of 64 x 64 for the gradient.
     assert many - few > 14 * (64 * 64 * 3 + 32 * 32 * 64 * 4)
+
+
+def test_the_plan_is_that_of_the_largest_canvas(monkeypatch):
+    class Planned(Exception):
+        pass
+
+    def lower(state, batch, focal, rate):
+        raise Planned(batch.images.shape)
+
+    functions = SimpleNamespace(step_fn=SimpleNamespace(lower=lower), state_shapes=None)
+    monkeypatch.setattr(tested, "compile_functions", lambda *_: functions)
+    config = small_config(pipeline__max_side=96, augmentation__scales=(32, 80))
+    with pytest.raises(Planned) as planned:
+        tested.planned_memory(config, 5, make_mesh(), 2)
+    assert planned.value.args[0] == (2, 96, 96, 3)
+
+
+def test_devices_without_memory_of_their_own_share_that_of_the_machine(monkeypatch):
+    device = SimpleNamespace(memory_stats=lambda: None)
+    monkeypatch.setattr(tested.jax, "local_devices", lambda: [device] * 4)
+    monkeypatch.setattr(tested, "available_memory", lambda: 1000)
+    assert tested.memory_limit(small_config(**AUTO)) == 250
 
 
 def test_the_words_and_invalid_limits():

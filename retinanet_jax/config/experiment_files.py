@@ -140,7 +140,7 @@ def load_config(location: str, **fields: Any) -> Config:
         try:
             target = tree[section] if section else tree
             target[field] = value
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, OverflowError) as error:
             problem = explain_unknown_field(name.replace("__", "."))
             raise ConfigError(f"{problem} ({error})") from error
     return from_config_dict(tree)

@@ -15,7 +15,13 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from retinanet_jax.config.paper_tables import TABLES
-from retinanet_jax.config.settings import Config, ConfigError, from_config_dict, from_json, to_json
+from retinanet_jax.config.settings import (
+    Config,
+    ConfigError,
+    from_config_dict,
+    read_config_file,
+    to_json,
+)
 from retinanet_jax.runtime.workdir import WorkdirError, locked, write_whole
 from retinanet_jax.sweep.grid import Axis, Settings, name_of, product
 
@@ -41,7 +47,7 @@ class Trial(NamedTuple):
 
     def config(self) -> Config:
         """The config of the plan."""
-        return from_json((self.workdir / "config.json").read_text(encoding="utf-8"))
+        return read_config_file(self.workdir / "config.json")
 
     def end(self) -> "End":
         """How it ended; UNFINISHED without a readable trial.json."""

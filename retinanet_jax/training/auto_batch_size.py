@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from retinanet_jax.config.settings import Config, ConfigError, from_json
+from retinanet_jax.config.settings import Config, ConfigError, read_config_file
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.data.pipeline.batch import padding_batch
 from retinanet_jax.data.pipeline.canvas import canvases
@@ -56,7 +56,7 @@ def stored_batch_size(workdir: Path) -> int | None:
     """The batch size in WORKDIR/config.json; None where there is none."""
     path, stored = workdir / "config.json", None
     if path.exists():
-        stored = from_json(path.read_text(encoding="utf-8")).train.batch_size
+        stored = read_config_file(path).train.batch_size
     return from_first("batch size", None if stored == "auto" else stored)
 
 

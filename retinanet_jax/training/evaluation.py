@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
+from retinanet_jax.config import sections
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.dataset import Dataset
@@ -133,14 +134,8 @@ def _merged(
 
 
 def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
-    """Average precision of detections in COCO's results format."""
-    if config.evaluation.metric == "coco":
-        metrics = coco_average_precision(
-            dataset.ground_truth(), results, backend=config.evaluation.backend
-        )
-        summary, per_class = metrics.summary, metrics.per_class
-    else:
-        summary, per_class = _voc_metrics(results, dataset)
+    """The metrics of detections in COCO's results format."""
+    summary, per_class = METRICS[config.evaluation.metric](results, dataset, config)
     return Evaluation(_defined(summary), _defined(per_class), results)
 
 
@@ -152,7 +147,13 @@ def _defined(metrics: Mapping[str, float]) -> dict[str, float | None]:
     }
 
 
-def _voc_metrics(results: list[dict], dataset: Dataset) -> tuple[dict, dict]:
+def _coco_metrics(results: list[dict], dataset: Dataset, config: Config) -> tuple[dict, dict]:
+    truth, backend = dataset.ground_truth(), config.evaluation.backend
+    metrics = coco_average_precision(truth, results, backend=backend)
+    return metrics.summary, metrics.per_class
+
+
+def _voc_metrics(results: list[dict], dataset: Dataset, config: Config) -> tuple[dict, dict]:
     truth = voc_objects(dataset.ground_truth(), dataset.categories)
     found = {
         image_id: VocDetections(*detection_arrays([], dataset.categories)) for image_id in truth
@@ -169,6 +170,24 @@ def _voc_metrics(results: list[dict], dataset: Dataset) -> tuple[dict, dict]:
     )
     summary = {name: metrics[name] for name in ("AP_11point", "AP_allpoint")}
     return summary, metrics["per_class_11point"]
+
+
+Metric = Callable[[list[dict], Dataset, Config], tuple[dict[str, float], dict[str, float]]]
+METRICS: dict[str, Metric] = {"coco": _coco_metrics, "voc": _voc_metrics}
+
+
+def add_metric(name: str, metric: Metric) -> None:
+    """Registers a value of `evaluation.metric`.
+
+    Args:
+        name: of the metric.
+        metric: a function of (detections in COCO's results format, Dataset, Config) that returns
+            numbers by name and numbers by class. The first number, the higher the better, chooses
+            the best checkpoint; NaN and negative numbers are undefined.
+    """
+    if name not in sections.METRICS:
+        sections.METRICS.append(name)
+    METRICS[name] = metric
 
 
 def results_by_image(results: list[dict]) -> dict[int, list[dict]]:

@@ -8,7 +8,7 @@ import jax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from retinanet_jax.config.settings import Config, ConfigError, check_batch_size, from_json
+from retinanet_jax.config.settings import Config, ConfigError, check_batch_size, read_config_file
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import LossParts, loss_parts
@@ -120,7 +120,7 @@ def loss_by_level_and_image(
         train=True,
         mutable=["batch_stats"],
     )
-    targets = assign_targets(anchors, batch, config, mesh)
+    targets = assign_targets(anchors, batch, config, mesh, predictions)
     _, divisor = normalizer(state, targets, batch, anchors, config.loss)
     return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
 
@@ -159,5 +159,5 @@ def _changes(config: Config, workdir: Path) -> str:
     stored = workdir / "config.json"
     if not stored.exists():
         return ""
-    changes = changed_fields(from_json(stored.read_text(encoding="utf-8")), config)
+    changes = changed_fields(read_config_file(stored), config)
     return "\n".join(["warning: changed settings:", *changes.values()]) if changes else ""

@@ -21,7 +21,11 @@ from retinanet_jax.data.pipeline.color import color_matrix
 Range = tuple[float | int, float | int]
 
 # Behind the key of an example; the other images of a mosaic have 1, 2 and 3.
-_MIXUP_PLACE, _COPY_PASTE_PLACE = 4, 5
+_MIXUP_PLACE, _COPY_PASTE_PLACE, _OWN_PLACE = 4, 5, 6
+
+AUGMENTATIONS: dict[str, Callable[[Example, np.random.Generator], Example]] = {}
+"""The values of `augmentation.own`. A function changes image, boxes and labels of an example as it
+is stored; the image keeps its size. Its random numbers come from the generator alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +40,8 @@ class AugmentationConfig:
     jitter that begins below 1, such as (0.5, 1.5), shows more of each.
 
     Attributes:
+      own: names in AUGMENTATIONS, applied in this order to each image as it is stored, before all
+        else. CONTRIBUTING.md shows how to add one.
       flip: whether half of the images are mirrored, left and right.
       scales: short sides in pixels of which one is drawn, in the place of pipeline.min_side; ():
         always that. detectron2's models: 640 to 800 in steps of 32. The long side is at most
@@ -63,6 +69,7 @@ class AugmentationConfig:
         whose images are unlike those of evaluation (YOLOX, arXiv 2107.08430: 15 of 300).
     """
 
+    own: tuple[str, ...] = ()
     flip: bool = True
     scales: tuple[int, ...] = ()
     scale_jitter: Range = (1.0, 1.0)
@@ -78,6 +85,9 @@ class AugmentationConfig:
     close_mosaic: float = 0.0
 
     def __post_init__(self):
+        for name in self.own:
+            known = f"one of {', '.join(AUGMENTATIONS) or 'none, as none is added'}"
+            _require(name in AUGMENTATIONS, "own", name, known)
         shares = ("min_visible_share", "brightness", "contrast", "saturation")
         shares += ("mosaic", "mixup", "copy_paste")
         for name, limit in [(name, 1) for name in shares] + [("hue", 0.5)]:
@@ -165,6 +175,7 @@ def augment(
         zeros at the end for the same).
       settings: from `with_largest_scale`.
     """
+    read = _with_own(read, key, config.own)
     draws, example = draw(key), read(index)
     stored_size = example.image.shape[:2]
     if draws.mosaic < config.mosaic:
@@ -185,6 +196,31 @@ def augment(
         flip=draws.flip < 0.5 if config.flip else None,
         color=_draw_color(example.image, draws, config) if config.changes_colors() else None,
     )
+
+
+def _with_own(
+    read: Callable[[int], Example], key: tuple[int, ...], names: tuple[str, ...]
+) -> Callable[[int], Example]:
+    """`read`, followed by the augmentations of these names.
+
+    Raises:
+      ValueError: an augmentation changes the size, by which the canvas has been chosen already.
+    """
+
+    def read_and_change(number: int) -> Example:
+        example = read(number)
+        size = example.image.shape
+        for place, name in enumerate(names):
+            generator = np.random.default_rng((*key, _OWN_PLACE + place, number))
+            example = AUGMENTATIONS[name](example, generator)
+            if example.image.shape != size:
+                raise ValueError(
+                    f"augmentation.own: {name!r} makes an image of {example.image.shape} of one of "
+                    f"{size}; return the same size"
+                )
+        return example
+
+    return read_and_change if names else read
 
 
 class View(NamedTuple):
