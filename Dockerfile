@@ -1,7 +1,6 @@
-# For a CPU:  docker build -t retinanet_jax .
-# For CUDA:   docker build -t retinanet_jax:cuda --build-arg EXTRAS=cuda,fast,hub .
-# JAX's packages contain CUDA; the host has the driver and NVIDIA's container toolkit:
-#   docker run --rm --gpus all -v "$PWD:/data" retinanet_jax:cuda train --data=photos
+# For a CPU; Dockerfile.cuda is for NVIDIA GPUs.
+#   docker build -t retinanet_jax .
+#   docker run --rm -v "$PWD:/data" retinanet_jax train --data=photos
 FROM python:3.11-slim
 
 ARG EXTRAS=fast,hub

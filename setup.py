@@ -47,6 +47,7 @@ setup(
         "pyyaml>=6",  # of YOLO datasets
         "rich>=13",
         "safetensors>=0.8",
+        "scipy>=1.14",
         "submitit>=1.5",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.8",
@@ -58,6 +59,7 @@ setup(
         "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
         "hub": ["huggingface_hub>=1.0"],
+        "litert": ["ai-edge-litert>=2.3", "litert-converter>=0.5"],
         "mlflow": ["mlflow>=3.0"],
         "onnx": ["onnx>=1.17"],
         "serve": ["gradio>=6.0,<7"],

@@ -32,10 +32,12 @@ from jax.experimental.layout import Format, Layout
 from jax.sharding import AxisType, Mesh
 
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image, feature_shapes
+from retinanet_jax.core.assignment import assign_batch
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.matching import MatchingConfig, Targets, assign_batch
+from retinanet_jax.core.matching import MatchingConfig
 from retinanet_jax.core.postprocess import PostprocessConfig, detect
+from retinanet_jax.core.targets import Targets
 from retinanet_jax.runtime.mesh import DATA_AXIS, map_images, on_own_rows, split_over_data
 
 CANVAS, CLASSES, BOXES = (800, 1344), 80, 100

@@ -17,8 +17,9 @@ from PIL import Image, ImageDraw
 from retinanet_jax.core import boxes
 from retinanet_jax.core.anchors import anchors_for_image, cell_anchors, feature_shapes
 from retinanet_jax.core.layers import normalize
-from retinanet_jax.core.matching import IGNORE, match
+from retinanet_jax.core.matching import match
 from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.core.targets import IGNORE
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.inference.detector import Detector

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from collectives import collectives
 from small import small_batch, small_config
+from small_detector import WIDE, small_detector
 
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.hard_examples import hardest
+from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, map_images, to_devices
@@ -34,18 +36,39 @@ def augmentation_without_communication() -> bool:
 def matching_and_mining_without_communication() -> bool:
     """Whether targets and hard examples of a batch over all devices are found image by image."""
     config, mesh = small_config(loss__hard_examples=16), make_mesh()
+    others = [small_config(matching__assigner=name) for name in ("atss", "task_aligned")]
     batch = to_devices(small_batch(rows=8), mesh)
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
 
-    def choose(batch, losses):
+    def choose(batch, losses, predictions):
         labels = assign_targets(anchors, batch, config, mesh).labels
+        assigned = [assign_targets(anchors, batch, c, mesh, predictions).labels for c in others]
         map_over_devices = functools.partial(map_images, mesh=mesh)
-        return hardest(losses, labels, jnp.concatenate(anchors), config.loss, map_over_devices)
+        every = jnp.concatenate(anchors)
+        return hardest(losses, labels, every, config.loss, map_over_devices), assigned
 
     losses = to_devices(np.zeros((8, sum(map(len, anchors))), np.float32), mesh)
-    program = jax.jit(choose).lower(batch, losses).compile().as_text()
+    outputs = [tuple(np.zeros((8, len(a), n), np.float32) for a in anchors) for n in (5, 4)]
+    predictions = to_devices(Predictions(*outputs), mesh)
+    program = jax.jit(choose).lower(batch, losses, predictions).compile().as_text()
     assert "while" in program  # NMS is in it
     return not collectives(program)
+
+
+def detector_on_all_devices() -> dict[str, float | int]:
+    """Devices that a Detector runs on; largest difference of boxes and scores from one image."""
+    detector, rng = small_detector(batch_size=8), np.random.default_rng(0)
+    images = list(rng.integers(0, 256, (8, *WIDE, 3), np.uint8))
+    differences = []
+    for one, image in zip(detector(images), images, strict=True):
+        alone = detector(image)
+        assert len(alone) == len(one) > 0
+        differences += [
+            np.abs(alone.boxes - one.boxes).max(),
+            np.abs(alone.scores - one.scores).max(),
+        ]
+    found = detector._launch(small_batch(rows=8))
+    return {"devices": len(found.boxes.sharding.device_set), "difference": float(max(differences))}
 
 
 def largest_difference(a, b) -> float:
@@ -85,6 +108,7 @@ def one_step(devices: int, norm: str):
 result = {
     "augmentation_stays": augmentation_without_communication(),
     "matching_stays": matching_and_mining_without_communication(),
+    "detector": detector_on_all_devices(),
 }
 for norm in ("batch", "group"):
     (metrics_1, gradients_1, stats_1), (metrics_8, gradients_8, stats_8) = (

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md adds works: a backbone, losses and a dataset in one small training."""
+"""What CONTRIBUTING.md adds works, all together in one small training."""
 
 import json
 
@@ -6,16 +6,22 @@ import jax
 import numpy as np
 import pytest
 from documents import ROOT, blocks
-from small import small_config
+from small import get_config, small_config
 
-from retinanet_jax.core import backbones
+from retinanet_jax.config import sections
+from retinanet_jax.config.settings import ConfigError, from_config_dict
+from retinanet_jax.core import backbones, matching
 from retinanet_jax.core import box_losses as box
 from retinanet_jax.core import focal as classification
 from retinanet_jax.data import dataset, splits
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.from_function import dataset_of
 from retinanet_jax.data.mix import load_training_set
+from retinanet_jax.data.pipeline import host_augmentation
+from retinanet_jax.training import evaluation, loggers, optimizer
 from retinanet_jax.training.run import train_and_evaluate
+
+NAMES = "OPTIMIZERS", "SCHEDULES", "METRICS", "LOGGERS"
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +31,16 @@ def added():
         backbones.BACKBONES,
         classification.CLASS_LOSSES,
         box.BOX_LOSSES,
+        matching.ASSIGNERS,
+        optimizer.SCHEDULES,
+        optimizer.OPTIMIZERS,
+        evaluation.METRICS,
+        loggers.OPENERS,
+        host_augmentation.AUGMENTATIONS,
         dataset.LOADERS,
     )
-    before, kinds = [dict(table) for table in tables], list(splits.KINDS)
+    lists = splits.KINDS, *(getattr(sections, name) for name in NAMES)
+    before, before_lists = [dict(table) for table in tables], [list(names) for names in lists]
     names: dict = {}
     for block in blocks("CONTRIBUTING.md"):
         if block.language == "python":
@@ -36,7 +49,8 @@ def added():
     for table, entries in zip(tables, before, strict=True):
         table.clear()
         table.update(entries)
-    splits.KINDS[:] = kinds
+    for names, entries in zip(lists, before_lists, strict=True):
+        names[:] = entries
 
 
 def test_all_that_is_added_trains_together(added, tmp_path):
@@ -46,12 +60,86 @@ def test_all_that_is_added_trains_together(added, tmp_path):
         model__backbone="plain",
         loss__classification="asymmetric",
         loss__box="log_iou",
+        matching__assigner="centre",
+        optimizer__name="lion",
+        optimizer__learning_rate=1e-3,
+        optimizer__schedule="cooldown",
+        evaluation__metric="count",
+        train__loggers=("csv",),
+        augmentation__own=("erase",),
     )
     train_and_evaluate(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert len(losses) == config.train.steps and np.isfinite(losses).all()
-    assert json.loads((tmp_path / "results.json").read_text())["per_class"].keys() == {"square"}
+    assert sum(line["positives"] for line in lines if line["kind"] == "train") > 0
+    summary = json.loads((tmp_path / "results.json").read_text())["summary"]
+    assert list(summary) == ["count_accuracy", "count_error"]
+    logged = (tmp_path / "scalars.csv").read_text().splitlines()
+    assert len([row for row in logged if row.startswith("2,train/loss,")]) == 1
+
+
+def test_the_assigner_takes_the_smallest_box_at_a_centre(added):
+    anchors = np.float32([[0, 0, 20, 20], [40, 0, 60, 20], [0, 40, 20, 60]])
+    boxes = np.float32([[-10, -10, 30, 30], [5, 5, 15, 15], [38, -2, 58, 18], [0, 40, 20, 60]])
+    valid = np.array([True, True, True, False])
+    image = matching.ImageAnchors(anchors, (3,), 1, boxes, np.zeros(4, np.int32), valid)
+    assert added["match_centres"](image, None).tolist() == [1, 2, matching.NEGATIVE]
+
+
+def test_the_metric_counts_objects(added):
+    """Eight images with one square each: right in image 0, one too many in image 1."""
+    config = small_config(data__name="squares")
+    squares = dataset.load_dataset(config.data, "validation")
+    scores = [(0, 0.9), (0, 0.4), (1, 0.8), (1, 0.6)]
+    results = [{"image_id": image, "score": score} for image, score in scores]
+    summary, per_class = added["count_objects"](results, squares, config)
+    assert summary == {"count_accuracy": 1 / 8, "count_error": 7 / 8} and per_class == {}
+
+
+def test_the_schedule_decays_in_the_last_fifth(added):
+    config = small_config(optimizer__schedule="cooldown", optimizer__learning_rate=0.5)
+    schedule = optimizer.make_schedule(config.optimizer, 16, 100)
+    rates = [schedule(step) for step in (0, 80, 85, 100)]
+    np.testing.assert_allclose(rates, [0.5, 0.5, 0.25, 0], atol=1e-7)
+
+
+def test_the_augmentation_depends_on_its_key_alone(added):
+    example = added["white_square"](3)
+    config = host_augmentation.AugmentationConfig(own=("erase",), flip=False)
+    settings = small_config().pipeline
+    seen = [
+        host_augmentation.augment(lambda i: example, 0, 1, (0, 0, key, 1), settings, config).image
+        for key in (*range(8), *range(8))
+    ]
+    for first, again in zip(seen[:8], seen[8:], strict=True):
+        np.testing.assert_array_equal(first, again)
+    changed = [not np.array_equal(image, example.image) for image in seen[:8]]
+    assert any(changed) and not all(changed)
+
+
+def test_an_augmentation_that_changes_the_size_is_an_error(added, monkeypatch):
+    def halve(example, generator):
+        return example._replace(image=example.image[:32])
+
+    monkeypatch.setitem(host_augmentation.AUGMENTATIONS, "halve", halve)
+    config = host_augmentation.AugmentationConfig(own=("halve",))
+    read, settings = added["white_square"], small_config().pipeline
+    with pytest.raises(ValueError, match=r"'halve' makes an image of .*; return the same size"):
+        host_augmentation.augment(read, 0, 8, (0, 0, 0, 1), settings, config)
+
+
+def test_a_module_of_the_environment_is_imported(tmp_path, monkeypatch):
+    text = "from retinanet_jax.core.backbones import BACKBONES as B\nB['own'] = B['resnet18']\n"
+    (tmp_path / "own_backbone.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(backbones.BACKBONES, "own", None)
+    del backbones.BACKBONES["own"]
+    monkeypatch.setenv("RETINANET_JAX_IMPORT", "json,own_backbone")
+    assert small_config(model__backbone="own").model.backbone == "own"
+    monkeypatch.setenv("RETINANET_JAX_IMPORT", "no_such_module")
+    with pytest.raises(ConfigError, match=r"RETINANET_JAX_IMPORT=no_such_module: ModuleNotFound"):
+        from_config_dict(get_config())
 
 
 def test_the_losses_are_what_they_say_with_finite_gradients(added):

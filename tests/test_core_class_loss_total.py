@@ -11,7 +11,7 @@ from retinanet_jax.core import class_loss_total
 from retinanet_jax.core.focal import Focusing
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.matching import IGNORE, NEGATIVE, Targets
+from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 
 GRIDS = ((3, 5), (2, 3))
 ANCHORS = 2  # of a location

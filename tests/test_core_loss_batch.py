@@ -10,7 +10,7 @@ from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
-from retinanet_jax.core.matching import IGNORE, NEGATIVE, Targets
+from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 
 SIZES = (12, 6)
 LABELS = np.full((3, 18), NEGATIVE, np.int32)

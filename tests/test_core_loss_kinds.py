@@ -11,7 +11,7 @@ from retinanet_jax import core
 from retinanet_jax.core import boxes
 from retinanet_jax.core.box_losses import BOX_LOSSES, box_losses
 from retinanet_jax.core.focal import Focusing, class_losses
-from retinanet_jax.core.matching import IGNORE, NEGATIVE
+from retinanet_jax.core.targets import IGNORE, NEGATIVE
 
 LOGITS = np.linspace(-9, 9, 61)
 EXTREMES = np.array([-1000, -200, -104, -88, -20, 0, 20, 88, 104, 200, 1000], np.float32)

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from retinanet_jax import core
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
+from retinanet_jax.core.assignment import assign
 from retinanet_jax.core.focal import focal_loss as focal
 from retinanet_jax.core.focal import focal_loss_from_labels
 from retinanet_jax.core.loss import loss_parts, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.matching import IGNORE, NEGATIVE, MatchingConfig, Targets, assign
+from retinanet_jax.core.matching import MatchingConfig
+from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 
 GAMMAS = (0.0, 0.1, 0.5, 1.0, 1.7, 2.0, 5.0)
 LOGITS = np.linspace(-12, 12, 97, dtype=np.float32)

@@ -9,15 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
+from retinanet_jax.core.assignment import assign, assign_batch
 from retinanet_jax.core.boxes import pairwise_iou
-from retinanet_jax.core.matching import (
-    IGNORE,
-    NEGATIVE,
-    MatchingConfig,
-    assign,
-    assign_batch,
-    match,
-)
+from retinanet_jax.core.matching import MatchingConfig, match
+from retinanet_jax.core.targets import IGNORE, NEGATIVE
 
 NO_CROWDS = MatchingConfig(crowd_ioa=None)
 ANCHORS = np.concatenate(

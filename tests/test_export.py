@@ -264,6 +264,34 @@ def test_openvino_runs_the_plain_network(trained, plain):
         np.testing.assert_allclose(boxes[row, best[0]], wanted.boxes[row, 0], atol=1e-2)
 
 
+@pytest.mark.slow
+def test_litert_runs_the_plain_network(trained, tmp_path):
+    pytest.importorskip("litert_converter")
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    path = tmp_path / "network.tflite"
+    arguments = "--format=litert", f"--model={trained[0]}", f"--out={path}", "--canvas=64x96"
+    run_command(*arguments, "--preprocess=none", "--nms=none")
+    with zipfile.ZipFile(path) as archive:
+        described = json.loads(archive.read("metadata.json"))
+    assert [c["name"] for c in described["classes"]] == NAMES
+    assert described["inputs"]["images"].startswith("float32 [1, 64, 96, 3]")
+
+    network = interpreter.Interpreter(model_path=str(path)).get_signature_runner()
+    images = noise(2, 64, 96)
+    wanted = detections_of(trained, images)
+    for row in range(2):
+        found = network(images=images[row : row + 1].astype(np.float32))
+        boxes, scores = found["boxes"][0], found["scores"][0]
+        np.testing.assert_allclose(scores.max(), wanted.scores[row].max(), atol=1e-4)
+        best = np.unravel_index(scores.argmax(), scores.shape)
+        np.testing.assert_allclose(boxes[best[0]], wanted.boxes[row, 0], atol=1e-2)
+
+
+def test_litert_has_the_plain_network_only(trained, tmp_path):
+    with pytest.raises(DataError, match=r"--format: 'litert': has .* only; add --preprocess=none"):
+        run_command("--format=litert", f"--model={trained[0]}", f"--out={tmp_path / 'x'}")
+
+
 def test_nms_is_left_out_of_the_plain_network_only(trained, tmp_path):
     with pytest.raises(DataError, match=r"--nms.* needs the network without resizing; add --prep"):
         run_command(

@@ -4,13 +4,16 @@ import argparse
 import base64
 import hashlib
 import http.server
+import io
 import json
 import re
 import socket
 
 import numpy as np
 import pytest
+import yaml
 from local_server import serving
+from PIL import Image
 from small_detector import small_network
 
 from retinanet_jax.cli.model_arguments import read_model
@@ -100,15 +103,21 @@ def hub(tmp_path, monkeypatch):
 def test_a_detector_comes_back_from_the_hub(hub):
     variables, config, categories = small_network()
     detector = Detector(variables, config, categories, batch_size=1)
-    detector.push_to_hub("me/cells", metrics={"AP": 0.5, "APs": None}, description="Insects.")
-    assert set(hub.files) == {"model.safetensors", "config.json", "README.md"}
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    about = {"metrics": {"AP": 0.5, "APs": None}, "description": "Insects."}
+    detector.push_to_hub("me/cells", image=image, **about)
+    images = {"example.jpg", "detections.jpg"}
+    assert set(hub.files) == {"model.safetensors", "config.json", "README.md"} | images
+    with Image.open(io.BytesIO(hub.files["example.jpg"])) as example:
+        assert example.size == (96, 64)
     card = hub.files["README.md"].decode()
+    assert yaml.safe_load(card.split("---")[1])["widget"] == [{"src": "example.jpg"}]
+    assert "(detections.jpg)" in card
     for part in ("pipeline_tag: object-detection", "Insects.", "ant, bee, cat", "| AP | 0.5000 |"):
         assert part in card
     assert "APs" not in card
     again = Detector.from_pretrained("me/cells", batch_size=1)
     assert again.categories == categories
-    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     expected, found = detector(image), again(image)
     np.testing.assert_array_equal(found.scores, expected.scores)
     np.testing.assert_array_equal(found.boxes, expected.boxes)

@@ -122,6 +122,12 @@ def test_pandas(monkeypatch):
     assert nothing().to_pandas() == (columns, [])
 
 
+def test_json():
+    rows = json.loads(detections().to_json())
+    assert rows[1] == {"class": "cat", "score": 0.75, "x1": 0, "y1": 0, "x2": 8, "y2": 8}
+    assert len(rows) == 3 and nothing().to_json() == "[]"
+
+
 def test_repr():
     assert repr(detections()) == "ImageDetections(3 in 60 x 80: dog 0.90, cat 0.75, dog 0.50)"
     assert repr(nothing()) == "ImageDetections(0 in 60 x 80)"

@@ -8,8 +8,10 @@ import pytest
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.tiled_source import tile_corners
 from retinanet_jax.inference.streaming import Seen
-from retinanet_jax.inference.tiles import check_tile, see_tiles, tile_corners
+from retinanet_jax.inference.test_time_augmentation import PLAIN, View, check_merge
+from retinanet_jax.inference.tiles import check_tiles, see_tiles
 
 CONFIG = PostprocessConfig(max_detections=8)
 
@@ -58,4 +60,8 @@ def test_invalid_tiles_are_errors(tmp_path):
     assert "none.jpg" in str(missing.error)
     for tile, overlap in ((0, 0.2), (640.5, 0.2), (640, 1.0), (640, "a")):
         with pytest.raises(ConfigError, match="is not a"):
-            check_tile(tile, overlap)
+            check_tiles(tile, overlap, PLAIN)
+    with pytest.raises(ConfigError, match="not supported together with flip or scales"):
+        check_tiles(64, 0.2, (View(flip=True),))
+    with pytest.raises(ConfigError, match="merge: 'soft' is not one of nms, weighted"):
+        check_merge("soft")

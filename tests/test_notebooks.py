@@ -11,6 +11,7 @@ from documents import ROOT
 # The end of the output of each notebook.
 ENDS = {
     "coco_tpu": "'ARl':",
+    "curvature": "figure with 2 lines, step, largest eigenvalue",
     "focal_loss": "<Figure size",
     "quickstart": "figure with 2 lines, step, loss",
     "your_data": "- 0.00",

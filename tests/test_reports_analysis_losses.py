@@ -10,8 +10,8 @@ from small import small_batch, small_config
 
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.loss import retinanet_loss
-from retinanet_jax.core.matching import IGNORE, NEGATIVE
 from retinanet_jax.core.retinanet import Predictions, build_model
+from retinanet_jax.core.targets import IGNORE, NEGATIVE
 from retinanet_jax.inference.predict import make_predict_fn
 from retinanet_jax.reports.analysis.level_losses import (
     PredictAndRecord,

@@ -60,7 +60,8 @@ def test_workflows_and_the_image_name_files_and_extras_that_exist():
         assert all("uses" in step or "run" in step for step in job["steps"])
         for name in re.findall(r"\.ci/\w+|\w+\.txt", workflow.read_text(encoding="utf-8")):
             assert (ROOT / name).is_file(), name
-    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    for names in re.findall(r"EXTRAS=([\w,]+)", image):
-        assert all(f'"{name}": [' in text for name in names.split(","))
+    for name in ("Dockerfile", "Dockerfile.cuda"):
+        image = (ROOT / name).read_text(encoding="utf-8")
+        (names,) = re.findall(r"EXTRAS=([\w,]+)", image)
+        assert all(f'"{extra}": [' in text for extra in names.split(","))
     assert (ROOT / "constraints.txt").is_file() and "retinanet-jax=" in text

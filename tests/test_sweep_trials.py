@@ -1,6 +1,7 @@
 """The plan, the checks and the report of a sweep, without training."""
 
 import csv
+import json
 import re
 import shlex
 
@@ -13,6 +14,7 @@ from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.sweep import run_trial as trial_module
 from retinanet_jax.sweep.grid import grid_axis, name_of, parse_field, product, zip_axis
+from retinanet_jax.sweep.seed_comparison import compare
 from retinanet_jax.sweep.sweep_report import write_report
 from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, published, read_plan
 from retinanet_jax.training.evaluation import Evaluation
@@ -232,6 +234,73 @@ def test_the_report_has_means_over_seeds(tmp_path, trained):
     rows = list(csv.DictReader((tmp_path / "report.csv").open()))
     assert len(rows) == 12 and rows[0]["state"] == "finished" and rows[0]["APs"] == ""
     assert float(rows[5]["AP"]) == pytest.approx(0.07) and rows[5]["seed"] == "2"
+
+
+def test_the_report_has_differences_paired_by_seed(tmp_path, monkeypatch):
+    """AP rises by .1, .2 and .3 over three seeds: t = .2 / (.1 / sqrt(3)) = 3.4641, p .0742."""
+    values = {(0.0, seed): 0.1 + seed / 5 for seed in range(3)}
+    values |= {(2.0, seed): values[0.0, seed] + (seed + 1) / 10 for seed in range(3)}
+
+    def train(config, workdir, cache):
+        return Evaluation({"AP": values[config.loss.gamma, config.seed], "APs": None}, {}, [])
+
+    monkeypatch.setattr(trial_module, "train_and_evaluate", train)
+    grid = ["--grid", "loss.gamma=0,2", "--seeds=3"]
+    assert run(f"--workdir={tmp_path}", *SMALL, *grid) == 0
+    report = (tmp_path / "report.md").read_text()
+    assert "| loss.gamma | seeds | AP | APs |" in report
+    assert "| 2 | 3 | +.200 ± .100, p .074 |  |" in report
+
+
+def test_one_seed_has_no_differences(tmp_path, trained):
+    assert run(f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,2") == 0
+    assert "paired" not in (tmp_path / "report.md").read_text()
+
+
+def test_steps_csv_has_a_row_for_each_trial_seed_and_step(tmp_path, monkeypatch):
+    def train(config, workdir, cache):
+        lines = [
+            {"step": 1, "kind": "train", "time": 7.0, "loss": 3.0},
+            {"step": 2, "kind": "train", "time": 8.0, "loss": 2.0},
+            {"step": 2, "kind": "eval", "time": 9.0, "AP": config.seed / 10, "APs": None},
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (workdir / "metrics.jsonl").write_text(text + '{"step": 3, "ki', encoding="utf-8")
+        return Evaluation({"AP": 0.5}, {}, [])
+
+    monkeypatch.setattr(trial_module, "train_and_evaluate", train)
+    assert run(f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=1,2", "--seeds=2") == 0
+    rows = list(csv.DictReader((tmp_path / "steps.csv").open()))
+    keys = "trial", "loss.gamma", "seed", "step", "train/loss", "eval/AP", "eval/APs"
+    assert tuple(rows[0]) == keys
+    assert [tuple(row.values()) for row in rows[4:8]] == [
+        ("gamma=2,seed=0", "2.0", "0", "1", "3.0", "", ""),
+        ("gamma=2,seed=0", "2.0", "0", "2", "2.0", "0.0", ""),
+        ("gamma=2,seed=1", "2.0", "1", "1", "3.0", "", ""),
+        ("gamma=2,seed=1", "2.0", "1", "2", "2.0", "0.1", ""),
+    ]
+
+
+def test_two_sweeps_and_a_run_are_compared(tmp_path, trained):
+    """AP is (gamma + alpha) / 10 + seed / 100: alpha .5 instead of .25 adds .025 to each trial."""
+    for name, alpha in (("a", 0.25), ("b", 0.5)):
+        words = f"--config.loss.alpha={alpha}", "--grid", "loss.gamma=0,2", "--seeds=2"
+        assert run(f"--workdir={tmp_path / name}", *SMALL, *words) == 0
+    (tmp_path / "b/gamma=2,seed=1" / "trial.json").unlink()
+    text = compare(tmp_path / "a", tmp_path / "b")
+    assert "Pairs: 3; trials without: 1." in text
+    assert "| AP | 3 | .095 | .120 | +.025 ± .000 |\n" in text and "APs" not in text
+
+    assert run(f"--workdir={tmp_path / 'c'}", *SMALL, "--seeds=2") == 0
+    alone = tmp_path / "c/seed=1"
+    results = json.dumps({"summary": {"AP": 0.9}})
+    (alone / "results.json").write_text(results, encoding="utf-8")
+    assert "Pairs: 1; trials without: 1." in compare(tmp_path / "c", alone)
+
+    with pytest.raises(ConfigError, match="no finished trials with equal settings and seed"):
+        compare(tmp_path / "a", alone)
+    with pytest.raises(WorkdirError, match="no results of a sweep or of a run"):
+        compare(tmp_path / "a", tmp_path)
 
 
 def test_the_paper_s_results_are_in_reports_of_its_tables_alone(tmp_path, trained):

@@ -31,6 +31,8 @@ def test_eight_devices_give_the_step_of_one():
     found = json.loads(done.stdout)
     assert found.pop("devices") == 8
     assert found.pop("augmentation_stays") and found.pop("matching_stays")
+    detector = found.pop("detector")
+    assert detector["devices"] == 8 and detector["difference"] < 1e-3
     for norm, numbers in found.items():
         one, eight = numbers["loss"]
         assert eight == pytest.approx(one, rel=1e-5), norm

@@ -53,6 +53,44 @@ def test_every_image_is_evaluated_once_and_padding_is_not():
     assert done == [(4, 14), (8, 14), (12, 14), (14, 14)]
 
 
+def test_tiles_are_merged_into_the_results_of_their_image():
+    """Only tiles see something here; each object lies whole in one of the tiles of its image."""
+
+    def see_in_tiles(variables, batch):
+        found = see_everything(variables, batch)
+        size = np.asarray(batch.original_sizes)[:, :1]
+        inside = ((found.boxes > 0.3) & (found.boxes < size[..., None] - 0.3)).all(-1)
+        return found._replace(valid=found.valid & inside & (size == 64))
+
+    small = {"data__shapes__num_eval": 6, "data__shapes__size_range": (0.1, 0.2)}
+    small["data__shapes__image_size"] = (128, 128)
+    small["postprocess__nms_iou"] = 0.9  # only copies are merged, no neighbours
+    config = small_config(
+        data__tile=64, data__tile_overlap=0.5, pipeline__min_side=48, pipeline__max_side=64, **small
+    )
+    dataset = load_dataset(config.data, "validation")
+    done = []
+    found = evaluate(
+        see_in_tiles, {}, dataset, config, make_mesh(), on_batch=lambda *one: done.append(one)
+    )
+    # At the edge of the image, an object is at the edge of every tile.
+    inner = [
+        a
+        for a in dataset.ground_truth()["annotations"]
+        if min(a["bbox"][:2]) > 0.3 and max(np.add(a["bbox"][:2], a["bbox"][2:])) < 127.7
+    ]
+    assert len(found.results) == len(inner) > 10
+    places = [
+        {(entry["image_id"], *np.round(np.multiply(4, entry["bbox"]))) for entry in entries}
+        for entries in (found.results, inner)
+    ]
+    assert places[0] == places[1]
+    assert {r["image_id"] for r in found.results} <= {
+        i["id"] for i in dataset.ground_truth()["images"]
+    }
+    assert done[-1] == (6 * 10, 6 * 10)  # the image and 3 x 3 tiles
+
+
 def test_voc_counts_edges_and_not_inclusive_pixels(dataset):
     """Boxes of 49% of the height; with sides of x2 - x1 + 1 their IoU would be above .5."""
     config = small_config(evaluation__metric="voc")

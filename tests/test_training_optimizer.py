@@ -115,6 +115,21 @@ def test_the_backbone_may_move_slower():
     np.testing.assert_allclose(after["fpn"]["w"], -1.0, rtol=1e-6)
 
 
+def test_the_rate_falls_with_the_stages_of_the_backbone():
+    """decay^1 for layer4 to decay^5 for the stem, times backbone_factor; frozen layers stay."""
+    names = "conv1", "bn1", "layer1", "layer2", "layer3", "layer4"
+    params = {"backbone": {name: {"w": jnp.zeros(2)} for name in names}, "fpn": {"w": jnp.zeros(2)}}
+    trainable = jax.tree.map(lambda _: True, params)
+    trainable["backbone"]["conv1"]["w"] = False
+    config = OptimizerConfig(stage_decay=0.5, backbone_factor=0.1, weight_decay=0.0)
+    optimizer = make_optimizer(config, trainable)
+    after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)], 1.0)[-1]
+    rates = [-float(after["backbone"][name]["w"][1]) for name in names]
+    expected = [0, 0.1 / 32, 0.1 / 16, 0.1 / 8, 0.1 / 4, 0.1 / 2]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    np.testing.assert_allclose(after["fpn"]["w"], -1.0, rtol=1e-6)
+
+
 def test_clipping_bounds_the_norm():
     params = {"a": jnp.zeros(4)}
     config = OptimizerConfig(gradient_clip=1.0, weight_decay=0.0)
@@ -155,6 +170,8 @@ def test_average_of_a_constant_is_the_constant_and_lags_a_change():
         ("ema_decay", 0.0, "write 'none'"),
         ("gradient_clip", 0.0, "write 'none'"),
         ("backbone_factor", -0.1, "write 'auto'"),
+        ("stage_decay", 0.0, r"is not in \(0, 1\]"),
+        ("stage_decay", 1.1, r"is not in \(0, 1\]"),
         ("warmup_steps", -1, "is negative"),
     ],
 )

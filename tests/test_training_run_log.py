@@ -9,7 +9,7 @@ import pytest
 from small import small_config
 
 from retinanet_jax.config.settings import ConfigError
-from retinanet_jax.training.loggers import open_loggers
+from retinanet_jax.training.loggers import StopRun, open_loggers
 from retinanet_jax.training.run_log import RunLog
 
 
@@ -62,6 +62,18 @@ def test_a_logger_that_raises_is_switched_off_and_the_run_continues(tmp_path, ca
     assert output.count("warning: Recorder is switched off, the run continues") == 1
     assert "ConnectionError: no route to the server" in output
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+
+
+def test_a_logger_can_end_the_run(tmp_path):
+    def prune(step, scalars):
+        if scalars.get("eval/AP", 1) < 0.2:
+            raise StopRun(f"pruned at {step}")
+
+    loggers = open_loggers([], tmp_path, 0, [prune])
+    with pytest.raises(StopRun, match="pruned at 2"), RunLog(tmp_path, 0, 3, True, loggers) as log:
+        log.scalars(1, "train", {"loss": 3.0})
+        log.scalars(2, "eval", {"AP": 0.1})
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
 
 
 def test_loggers_that_cannot_be_used_are_errors(tmp_path, monkeypatch):

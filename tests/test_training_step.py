@@ -13,7 +13,7 @@ from retinanet_jax.config.settings import ConfigError, check_batch_size
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors
-from retinanet_jax.core.matching import Targets
+from retinanet_jax.core.targets import Targets
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
 from retinanet_jax.data.pipeline.input_pipeline import train_batches

@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scales", type=numbers, default=(1.0,), help="sizes to detect at, and merge: 1,1.5")
     add("--tile", type=int, help="also detect in square tiles of so many pixels, and merge: 640")
     add("--overlap", type=float, default=0.2, help="of tiles, a share of their side; default 0.2")
+    add(
+        "--merge",
+        choices=("nms", "weighted"),
+        default="nms",
+        help="of views and tiles: nms, the default, or weighted boxes",
+    )
     add("--frames", type=_count, help="most frames of each video, URL and webcam; default all")
     add("--batch_size", type=int, help="images at a time; default 8, on a CPU 1")
     add(
@@ -92,6 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
             "scales": arguments.scales,
             "tile": arguments.tile,
             "overlap": arguments.overlap,
+            "merge": arguments.merge,
         },
         frames=arguments.frames,
     )

@@ -4,11 +4,13 @@
     retinanet-jax export --format=onnx --model=runs/shapes --out=shapes.onnx --canvas=128x128
     retinanet-jax export --format=onnx --model=runs/shapes --out=network.onnx --preprocess=none \\
         --nms=none
+    retinanet-jax export --format=litert --model=runs/shapes --out=network.tflite \\
+        --preprocess=none --nms=none
 
 StableHLO runs with JAX alone on CPU, CUDA and TPU, ONNX with onnxruntime; both take images of any
 size. docs/export.md has the code that runs them. Of a workdir, the best checkpoint is exported.
 --preprocess=none leaves out resizing, --nms=none also the choice of the best boxes: the plain
-network that TensorRT, OpenVINO and LiteRT take.
+network that TensorRT, OpenVINO and LiteRT take. LiteRT has this network only.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from retinanet_jax.cli.model_arguments import add_model_arguments, read_model
 
-FORMATS = ("stablehlo", "onnx")
+FORMATS = ("stablehlo", "onnx", "litert")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,13 +75,16 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.nms == "none" and arguments.preprocess != "none":
         what, fix = "needs the network without resizing", "add --preprocess=none"
         raise DataError("nms", "--nms", "'none'", what, fix)
+    if arguments.format == "litert" and arguments.nms != "none":
+        what, fix = "has the plain network only", "add --preprocess=none --nms=none"
+        raise DataError("format", "--format", "'litert'", what, fix)
     path = arguments.out.expanduser()
     if path.is_dir():
         raise DataError("out", "--out", str(path), "is a folder", "name a file in it")
     check_writable(path.parent)
     trained = read_model(arguments)
     canvases = choose_canvases(arguments.canvas, trained.config)
-    if arguments.format == "onnx":  # its runtimes would hold one network per canvas
+    if arguments.format != "stablehlo":  # their runtimes would hold one network per canvas
         canvases = [largest_of(canvases)]
     source, nms = Path(arguments.model).name, arguments.nms != "none"
     try:
@@ -113,15 +118,19 @@ def _writer(name: str) -> Callable[..., bytes]:
     from retinanet_jax.data.data_errors import DataError
 
     if name not in FORMATS:
-        fix = f"use {' or '.join(FORMATS)}"
+        fix = f"use one of {', '.join(FORMATS)}"
         raise DataError("format", "--format", repr(name), "is not supported", fix)
     if name == "stablehlo":
         from retinanet_jax.export.stablehlo import to_stablehlo
 
         return to_stablehlo
     try:
+        if name == "litert":
+            from retinanet_jax.export.litert import to_litert
+
+            return to_litert
         from retinanet_jax.export.onnx import to_onnx
     except ImportError as error:
-        what, fix = f"cannot be written ({error})", "pip install 'retinanet_jax[onnx]'"
+        what, fix = f"cannot be written ({error})", f"pip install 'retinanet_jax[{name}]'"
         raise DataError("format", "--format", repr(name), what, fix) from error
     return to_onnx

@@ -5,13 +5,19 @@ PipelineConfig in data/pipeline/canvas.py, and so on. config/settings.py joins a
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from retinanet_jax.data.shapes import Difficulty
 from retinanet_jax.data.splits import KINDS, parse_part
+from retinanet_jax.data.tiled_source import OVERLAP, check_tile
 from retinanet_jax.metrics.coco_backends import check_backend
 
+# Names that fields accept; functions such as `add_optimizer` append to them.
+OPTIMIZERS, SCHEDULES = ["sgd", "adamw"], ["step", "cosine", "constant"]
+METRICS, LOGGERS = ["coco", "voc"], ["tensorboard", "wandb", "mlflow"]
 
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+
+def _one_of(field: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ValueError(f"{field}: {value!r} is not one of {', '.join(allowed)}")
 
@@ -69,6 +75,10 @@ class DataConfig:
         repeat_threshold: t of repeat-factor sampling (LVIS, arXiv 1908.03195): training images of
             a class that less than this share of the images has come more often, sqrt(t / share)
             times an epoch. LVIS: 0.001. 'none': each image once.
+        tile: side in pixels of square tiles that large images are cut into, an example each for
+            training; evaluations then detect in the tiles and the whole image, and merge
+            (data/tiled_source.py, inference/tiles.py). 'none': whole images.
+        tile_overlap: of neighbouring tiles, as a share of their side.
         on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
             out, and says which and how many, at the start and at the end.
     """
@@ -85,6 +95,8 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     mix: tuple[str, ...] = ()
     repeat_threshold: float | None = None
+    tile: int | None = None
+    tile_overlap: float = OVERLAP
     on_error: str = "strict"
     shapes: ShapesConfig = ShapesConfig()
 
@@ -102,6 +114,7 @@ class DataConfig:
                 f"data.repeat_threshold: {self.repeat_threshold} must be a share of the images, "
                 "at most 1, such as 0.01"
             )
+        check_tile(self.tile, self.tile_overlap, "data.tile", "data.tile_overlap")
         if self.annotations and self.name.startswith(("voc", "shapes")):
             raise ValueError(
                 f"data.annotations: not supported for {self.name}, which is evaluated on its own "
@@ -145,7 +158,7 @@ class TrainConfig:
         watchdog_minutes: minutes without progress after which the log says where the run hangs;
             'none' switches the watchdog off.
         loggers: of metrics, images and settings, beside metrics.jsonl: 'tensorboard', 'wandb',
-            'mlflow' (training/loggers.py).
+            'mlflow', or names of `add_logger` (training/loggers.py).
         profile_steps: first and last step of a trace, such as (10, 15), which is written to
             WORKDIR/profile for Perfetto or TensorBoard; () writes none.
     """
@@ -167,7 +180,7 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in self.loggers:
-            _one_of("train.loggers", name, ("tensorboard", "wandb", "mlflow"))
+            _one_of("train.loggers", name, LOGGERS)
         first_and_last = len(self.profile_steps) == 2 and list(self.profile_steps) == sorted(
             self.profile_steps
         )
@@ -219,7 +232,8 @@ class EvaluationConfig:
     """How a checkpoint is evaluated.
 
     Attributes:
-        metric: 'coco' (twelve numbers) or 'voc' (11-point and all-point AP at IoU .5).
+        metric: 'coco' (twelve numbers), 'voc' (11-point and all-point AP at IoU .5), or a name of
+            `add_metric`.
         backend: of 'coco': 'pycocotools', the official one, or 'hotcoco', which gives the same
             numbers in a thirtieth of the time (pip install 'retinanet_jax[fast]').
         batch_size: images per batch over all devices.
@@ -237,7 +251,7 @@ class EvaluationConfig:
     example_min_score: float = 0.4
 
     def __post_init__(self):
-        _one_of("evaluation.metric", self.metric, ("coco", "voc"))
+        _one_of("evaluation.metric", self.metric, METRICS)
         check_backend(self.backend)
         _above_zero_or_none(self, "evaluation", "limit")
         if self.batch_size < 1:
@@ -251,17 +265,18 @@ class OptimizerConfig:
     """How the parameters are updated. The defaults are detectron2's RetinaNet schedule.
 
     Attributes:
-        name: 'sgd' (momentum as torch.optim.SGD, which the public baselines use) or 'adamw'.
+        name: 'sgd' (momentum as torch.optim.SGD, which the public baselines use), 'adamw', or a
+            name of `add_optimizer`.
         learning_rate: rate for a batch of `base_batch_size` images; the rate used is
             learning_rate * batch / base_batch_size for sgd (linear scaling, Goyal et al. 2017) and
-            learning_rate * sqrt(batch / base_batch_size) for adamw (Malladi et al. 2022). 'auto':
+            learning_rate * sqrt(batch / base_batch_size) for others (Malladi et al. 2022). 'auto':
             that of a range test before the first step (training/learning_rate_test.py).
         base_batch_size: images per update that `learning_rate` was chosen for (paper: 16).
         momentum: of sgd; adamw uses beta1 .9, beta2 .999.
         nesterov: Nesterov momentum, sgd only.
         weight_decay: L2 for sgd (added to the gradient, as torch), decoupled for adamw.
         decay: 'all' (also norms and biases, as the paper's code and torchvision v1) or 'kernels'.
-        schedule: 'step', 'cosine' (to zero) or 'constant'.
+        schedule: 'step', 'cosine' (to zero), 'constant', or a name of `add_schedule`.
         decay_at: of 'step': the fractions of the run at which the rate is multiplied by
             `decay_factor`. Paper, section 4: 60k and 80k of 90k updates.
         decay_factor: see `decay_at`.
@@ -271,6 +286,10 @@ class OptimizerConfig:
         backbone_factor: learning rate of the backbone relative to the rest. A factor below 1
             preserves pretrained features under adamw (DETR, arXiv 2005.12872, section 4: 0.1).
             'auto': 0.1 with pretrained weights, else 1.
+        stage_decay: layer-wise decay of the learning rate (ELECTRA, arXiv 2003.10555; BEiT, arXiv
+            2106.08254) by stages of a ResNet: the rate of layer4 is multiplied by it, that of
+            layer3 by its square, ..., that of the stem by its fifth power, beside backbone_factor.
+            1 is off.
         accumulate_steps: number of parts that a batch is processed in: less memory, same update.
             train.batch_size is a multiple of it times the number of devices.
         ema_decay: decay of an exponential moving average of the weights, which evaluation then
@@ -291,18 +310,14 @@ class OptimizerConfig:
     warmup_factor: float = 0.001
     gradient_clip: float | None = None
     backbone_factor: float = 1.0
+    stage_decay: float = 1.0
     accumulate_steps: int = 1
     ema_decay: float | None = None
 
     def __post_init__(self):
-        for field, allowed in (
-            ("name", ("sgd", "adamw")),
-            ("decay", ("all", "kernels")),
-            ("schedule", ("step", "cosine", "constant")),
-        ):
-            value = getattr(self, field)
-            if value not in allowed:
-                raise ValueError(f"optimizer.{field}: {value!r} is not one of {', '.join(allowed)}")
+        _one_of("optimizer.name", self.name, OPTIMIZERS)
+        _one_of("optimizer.decay", self.decay, ("all", "kernels"))
+        _one_of("optimizer.schedule", self.schedule, SCHEDULES)
         for field, low, high, rule in (
             ("learning_rate", 0, None, "above 0, such as 0.01"),
             ("base_batch_size", 0, None, "at least 1"),
@@ -318,6 +333,10 @@ class OptimizerConfig:
             if getattr(self, field) < 0:
                 fix = "; write 'auto' or a number from 0" if field == "backbone_factor" else ""
                 raise ValueError(f"optimizer.{field}: {getattr(self, field)} is negative{fix}")
+        if not 0 < self.stage_decay <= 1:
+            raise ValueError(
+                f"optimizer.stage_decay: {self.stage_decay} is not in (0, 1], e.g. 0.8"
+            )
         _above_zero_or_none(self, "optimizer", "gradient_clip", "ema_decay")
         if self.ema_decay is not None and self.ema_decay >= 1:
             raise ValueError(f"optimizer.ema_decay: {self.ema_decay} must be below 1, e.g. 0.999")

@@ -15,7 +15,9 @@ auto_batch_size.py and auto_learning_rate.py.
 import copy
 import dataclasses
 import difflib
+import importlib
 import json
+import os
 import types
 import typing
 from pathlib import Path
@@ -28,7 +30,7 @@ from retinanet_jax.config.sections import DataConfig, EvaluationConfig, Optimize
 from retinanet_jax.core.anchors import AnchorConfig
 from retinanet_jax.core.layers import PixelConfig
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.matching import MatchingConfig
+from retinanet_jax.core.matching import ASSIGNERS, MatchingConfig
 from retinanet_jax.core.postprocess import PostprocessConfig
 from retinanet_jax.core.retinanet import ModelConfig
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
@@ -111,6 +113,7 @@ def from_config_dict(tree: ConfigDict) -> Config:
     Raises:
         ConfigError: lists all errors, one per line: the field, its value, what to write.
     """
+    _import_user_modules()
     tree = _choose_auto(tree)
     errors: list[str] = []
     _check_names(tree.to_dict(), default_config().to_dict(), "config", errors)
@@ -131,6 +134,22 @@ def from_config_dict(tree: ConfigDict) -> Config:
             config, model=dataclasses.replace(config.model, frozen_stages=0)
         )
     return config
+
+
+def _import_user_modules() -> None:
+    """Imports the modules of RETINANET_JAX_IMPORT, which add backbones, losses and so on.
+
+    Raises:
+        ConfigError: one cannot be imported.
+    """
+    for name in filter(None, os.environ.get("RETINANET_JAX_IMPORT", "").split(",")):
+        try:
+            importlib.import_module(name.strip())
+        except Exception as error:
+            raise ConfigError(
+                f"RETINANET_JAX_IMPORT={name}: {type(error).__name__}: {error}; name modules that "
+                "Python can import, separated by commas, and set PYTHONPATH to their folder"
+            ) from error
 
 
 def _choose_auto(tree: ConfigDict) -> ConfigDict:
@@ -221,6 +240,17 @@ def _check_together(config: Config) -> None:
             f"config.optimizer.accumulate_steps: {config.optimizer.accumulate_steps} does not "
             f"divide config.train.batch_size ({config.train.batch_size}); write a divisor of it"
         )
+    assigner = config.matching.assigner
+    if ASSIGNERS[assigner].needs_predictions:
+        for field, value, fix in (
+            ("optimizer.accumulate_steps", config.optimizer.accumulate_steps > 1, "1"),
+            ("loss.normalizer", config.loss.normalizer == "running", "'batch'"),
+        ):
+            if value:
+                raise ConfigError(
+                    f"config.{field}: not supported with matching.assigner {assigner!r}, whose "
+                    f"targets depend on the predictions of the whole batch; write {fix}"
+                )
     if config.model.norm == "frozen_batch" and config.model.pretrained is None:
         raise ConfigError(
             "config.model.norm: 'frozen_batch' needs pretrained weights; write 'auto', or a "

@@ -10,6 +10,7 @@ What happens where:
 """
 
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
+from retinanet_jax.core.assignment import assign
 from retinanet_jax.core.box_coder import decode, encode
 from retinanet_jax.core.box_losses import ciou_loss, diou_loss, giou_loss, smooth_l1
 from retinanet_jax.core.boxes import pairwise_iou
@@ -23,9 +24,10 @@ from retinanet_jax.core.focal import (
 from retinanet_jax.core.layers import PixelConfig, normalize
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.matching import MatchingConfig, Targets, assign
+from retinanet_jax.core.matching import MatchingConfig
 from retinanet_jax.core.postprocess import Detections, PostprocessConfig, detect
 from retinanet_jax.core.retinanet import ModelConfig, RetinaNet, build_model
+from retinanet_jax.core.targets import Targets
 
 __all__ = [
     "AnchorConfig",

@@ -14,7 +14,7 @@ from retinanet_jax.core.focal import Focusing, class_losses
 from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import split_levels
-from retinanet_jax.core.matching import IGNORE, Targets
+from retinanet_jax.core.targets import IGNORE, Targets
 
 ArrayLike = Array | np.ndarray
 Scalar = float | int | np.number | Float[ArrayLike, ""]

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from retinanet_jax.core.anchor_losses import anchor_class_losses
+from retinanet_jax.core.differentiation import needs_any_derivative
 from retinanet_jax.core.focal import CLASS_LOSSES, Focusing
 from retinanet_jax.core.loss_normalizer import normalized_sum, split_levels
-from retinanet_jax.core.matching import IGNORE
+from retinanet_jax.core.targets import IGNORE
 
 ArrayLike = Array | np.ndarray
 
@@ -36,9 +37,9 @@ def total_class_loss(
 ) -> Float[Array, ""]:
     """The class losses of all anchors, divided by image and level, and summed.
 
-    Reverse-mode differentiation with respect to class_logits and focusing only
-    (`jax.custom_vjp`). The gradient is computed together with the value, so that the logits are
-    read once.
+    Differentiable with respect to class_logits and focusing, in reverse mode only
+    (`jax.custom_vjp`) outside of `any_derivative()`. The gradient is computed together with the
+    value, so that the logits are read once.
 
     Args:
       class_logits: per level, anchors in the order H, W, A.
@@ -50,7 +51,10 @@ def total_class_loss(
     """
     layouts = tuple(functools.partial(f, grids, name) for f in (loss_in_lanes, loss_by_anchor))
     differentiable = tuple(map(jnp.asarray, class_logits)), jax.tree.map(jnp.float32, focusing)
-    return _total(layouts, differentiable, (jnp.asarray(labels), jnp.asarray(divisor)))
+    fixed = jnp.asarray(labels), jnp.asarray(divisor)
+    if needs_any_derivative():
+        return loss_by_anchor(grids, name, differentiable, fixed)
+    return _total(layouts, differentiable, fixed)
 
 
 # `jax.lax.platform_dependent` is not differentiated: it would save what any platform needs.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from retinanet_jax.core.matching import IGNORE
+from retinanet_jax.core.targets import IGNORE
 
 ArrayLike = Array | np.ndarray
 Scalar = float | int | np.number | Float[ArrayLike, ""]

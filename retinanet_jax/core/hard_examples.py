@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.matching import IGNORE
 from retinanet_jax.core.nms import nms
+from retinanet_jax.core.targets import IGNORE
 
 ArrayLike = Array | np.ndarray
 

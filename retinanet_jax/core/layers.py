@@ -117,9 +117,9 @@ class Conv(nn.Module):
         return y + bias.astype(y.dtype)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """max(x, 0), with derivative 0 at 0; only the result is saved for the gradient.
+    """max(x, 0), with derivative 0 at 0, computed from the result.
 
     `jax.nn.relu` needs the sign of x, for which XLA saves the output of the convolution before it,
     in addition to the result, which the next convolution saves anyway.
@@ -127,17 +127,11 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.maximum(x, 0)
 
 
-def _relu_forward(x: Array) -> tuple[Array, Array]:
-    y = relu(x)
-    return y, y
-
-
-def _relu_backward(y: Array, gradient: Array) -> tuple[Array]:
+@relu.defjvp
+def _relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = relu(*primals)
     # y > 0 would be simplified to x > 0 by XLA.
-    return (jnp.where(y != 0, gradient, 0),)
-
-
-relu.defvjp(_relu_forward, _relu_backward)
+    return y, jnp.where(y != 0, *tangents, 0)
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:

@@ -23,7 +23,7 @@ from retinanet_jax.core.anchor_losses import (
 from retinanet_jax.core.class_loss_total import total_class_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import divisors, normalized_sum, sum_levels
-from retinanet_jax.core.matching import Targets
+from retinanet_jax.core.targets import Targets
 
 
 class Losses(NamedTuple):

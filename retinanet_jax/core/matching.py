@@ -1,13 +1,15 @@
-"""Matching anchors to ground-truth boxes by IoU, and the resulting training targets.
+"""Matching anchors to ground-truth boxes: by IoU, and the table of all assigners.
 
 RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": an anchor is assigned to the box with the
 highest IoU if that is at least 0.5, is background below 0.4, and is ignored in between. Public
 implementations also assign to each box its best anchors, whatever their IoU; see `MatchingConfig`.
+ASSIGNERS has all methods.
 
 Padding, crowds and empty images are masks: every function has one compiled program per shape.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,14 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from retinanet_jax.core import boxes
+from retinanet_jax.core import box_coder, boxes
+from retinanet_jax.core.atss import match_atss
+from retinanet_jax.core.targets import IGNORE, NEGATIVE
+from retinanet_jax.core.task_aligned import match_task_aligned
 
 ArrayLike = Array | np.ndarray
-
-NEGATIVE = -1
-"""State of a background anchor: in the class loss only."""
-IGNORE = -2
-"""State of an anchor that is in no loss."""
 
 LOW_QUALITY = ("own_box", "that_box", "one_anchor", "none")
 
@@ -35,25 +35,50 @@ class MatchingConfig:
       ValueError: an invalid value; the message names the field and the fix.
     """
 
+    assigner: str = "iou"
+    """A name in ASSIGNERS. iou: by the thresholds below (the paper). atss: by a threshold for each
+    object, from its own candidates (arXiv 1912.02424). task_aligned: by the network's predictions
+    (TOOD, arXiv 2108.07755)."""
     positive_iou: float | int = 0.5
-    """An anchor with at least this IoU with some box is positive."""
+    """For iou: an anchor with at least this IoU with some box is positive."""
     negative_iou: float | int = 0.4
-    """An anchor with less than this IoU with every box is negative; in between it is ignored."""
+    """For iou: an anchor with less than this IoU with every box is negative; those in between are
+    ignored."""
     low_quality: str = "own_box"
-    """Whether the anchors with the highest IoU of a box, all ties included, are positive at any
-    IoU. own_box: yes, with the box that the anchor itself overlaps most, which may be another one
-    (Detectron2, torchvision). that_box: yes, with the box whose best anchor it is, the last of
-    several (MMDetection). one_anchor: as that_box, but only the first of tied anchors and the first
-    of several boxes (TF). none: no (keras-retinanet)."""
+    """For iou: whether the anchors with the highest IoU of a box, all ties included, are positive
+    at any IoU. own_box: yes, with the box that the anchor itself overlaps most, which may be
+    another one (Detectron2, torchvision). that_box: yes, with the box whose best anchor it is, the
+    last of several (MMDetection). one_anchor: as that_box, but only the first of tied anchors and
+    the first of several boxes (TF). none: no (keras-retinanet)."""
     low_quality_min_iou: float | int = 0.0
-    """Low-quality matches have an IoU above this. At 0 a box that overlaps no anchor has no match
-    (torchvision makes every anchor with IoU 0 positive then). 0.4 is close to Detectron 1."""
+    """For iou: low-quality matches have an IoU above this. At 0 a box that overlaps no anchor has
+    no match (torchvision makes every anchor with IoU 0 positive then). 0.4 is close to Detectron
+    1."""
+    atss_locations: int = 9
+    """For atss: the closest locations of each level whose anchors are candidates of an object (its
+    paper's k: 9)."""
+    aligned_anchors: int = 13
+    """For task_aligned: positive anchors of an object (its paper's m: 13)."""
+    aligned_score_power: float | int = 1.0
+    """For task_aligned: exponent of the class score (its paper's alpha: 1)."""
+    aligned_iou_power: float | int = 6.0
+    """For task_aligned: exponent of the IoU (its paper's beta: 6)."""
     crowd_ioa: float | int | None = 0.5
     """Negative anchors with at least this share of their area inside one crowd region are ignored.
     'none': crowd regions are dropped and their anchors are negative (all public
     implementations)."""
 
     def __post_init__(self):
+        if self.assigner not in ASSIGNERS:
+            raise ValueError(
+                f"matching.assigner: {self.assigner!r} is not one of {', '.join(ASSIGNERS)}"
+            )
+        for name in ("atss_locations", "aligned_anchors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"matching.{name}: {getattr(self, name)} must be at least 1")
+        for name in ("aligned_score_power", "aligned_iou_power"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"matching.{name}: {getattr(self, name)} must be 0 or more")
         if not 0 < self.positive_iou <= 1:
             raise ValueError(f"matching.positive_iou: {self.positive_iou} is not in (0, 1]")
         if not 0 <= self.negative_iou <= self.positive_iou:
@@ -74,15 +99,6 @@ class MatchingConfig:
                 f"matching.crowd_ioa: {self.crowd_ioa} is not in (0, 1]; "
                 "write 'none' to drop crowds"
             )
-
-
-class Targets(NamedTuple):
-    """The training targets of the heads, one entry per anchor."""
-
-    labels: Int[ArrayLike, "*b n"]
-    """Class index, NEGATIVE or IGNORE."""
-    boxes: Float[ArrayLike, "*b n 4"]
-    """The matched box, xyxy pixels; zeros where the anchor is not positive."""
 
 
 def match(
@@ -142,70 +158,66 @@ def _reduce_boxes(iou, asked):
     return jax.lax.reduce((iou, box, jnp.where(asked, box, -1)), start, combine, (1,))
 
 
-def assign(
-    anchors: Float[ArrayLike, "n 4"],
-    gt_boxes: Float[ArrayLike, "m 4"],
-    gt_labels: Int[ArrayLike, "m"],
-    gt_crowd: Bool[ArrayLike, "m"],
-    config: MatchingConfig,
-) -> Targets:
-    """The targets of one image. For a batch use `assign_batch`.
+class ImageAnchors(NamedTuple):
+    """What an assigner knows of an image."""
 
-    Memory for an image of 800x1344 (201,600 anchors) with 100 boxes, compiled: on CPUs 182 MB, two
-    n x m float32 matrices; on a TPU one such matrix.
-
-    Args:
-      anchors: xyxy pixels of the network's input.
-      gt_boxes: ground-truth boxes in the same pixels; padding may have any finite values.
-      gt_labels: class indices, -1 for padding.
-      gt_crowd: True for crowd regions, which match no anchor.
-      config: thresholds, low-quality matches, crowds.
-
-    Returns:
-      Targets of the n anchors; all NEGATIVE without boxes.
-    """
-    gt_labels, gt_crowd = jnp.asarray(gt_labels), jnp.asarray(gt_crowd)
-    exists = gt_labels >= 0
-    matches = match(boxes.pairwise_iou(anchors, gt_boxes), exists & ~gt_crowd, config)
-    if config.crowd_ioa is not None:
-        share = boxes.pairwise_ioa(anchors, gt_boxes)
-        crowded = jnp.any((share >= config.crowd_ioa) & exists & gt_crowd, axis=1)
-        matches = jnp.where(crowded & (matches == NEGATIVE), IGNORE, matches)
-    labels, matched = _look_up(matches, gt_labels, gt_boxes)
-    return Targets(jnp.where(matches >= 0, labels, matches), matched)
+    anchors: Float[ArrayLike, "n 4"]
+    """Of all levels, xyxy pixels."""
+    level_sizes: tuple[int, ...]
+    """Number of anchors of each level."""
+    anchors_per_location: int
+    gt_boxes: Float[ArrayLike, "m 4"]
+    gt_labels: Int[ArrayLike, "m"]
+    """-1 for padding."""
+    valid: Bool[ArrayLike, "m"]
+    """False for padding and crowds, which match no anchor."""
+    class_logits: tuple[Float[ArrayLike, "_ k"], ...] = ()
+    """Per level; only for an assigner with needs_predictions."""
+    box_deltas: tuple[Float[ArrayLike, "_ 4"], ...] = ()
+    """Per level; only for an assigner with needs_predictions."""
 
 
-def assign_batch(
-    anchors: Float[ArrayLike, "n 4"],
-    gt_boxes: Float[ArrayLike, "b m 4"],
-    gt_labels: Int[ArrayLike, "b m"],
-    gt_crowd: Bool[ArrayLike, "b m"],
-    config: MatchingConfig,
-) -> Targets:
-    """The targets of a batch; arguments as those of `assign`, with leading axis b.
+class Assigner(NamedTuple):
+    """A value of `matching.assigner`."""
 
-    GPUs and TPUs match one image at a time, with the memory of one image. `jax.vmap` would need
-    that memory for each image, and on a TPU it would fill tiles of 8 x 128 numbers with b images
-    instead of 8. CPUs use `jax.vmap`, which is faster there.
-    """
+    match: Callable[[ImageAnchors, MatchingConfig], Array]
+    """Returns int32 [n]: the index of the box of each anchor, NEGATIVE or IGNORE. It is not
+    differentiated."""
+    needs_predictions: bool = False
 
-    def one(image):
-        return assign(anchors, *image, config)
 
-    return jax.lax.platform_dependent(
-        (gt_boxes, gt_labels, gt_crowd),
-        cpu=jax.vmap(one),
-        default=lambda images: jax.lax.map(one, images),
+def _by_iou(image: ImageAnchors, config: MatchingConfig) -> Array:
+    return match(boxes.pairwise_iou(image.anchors, image.gt_boxes), image.valid, config)
+
+
+def _by_atss(image: ImageAnchors, config: MatchingConfig) -> Array:
+    ends = np.cumsum(image.level_sizes)[:-1]
+    return match_atss(
+        tuple(jnp.split(jnp.asarray(image.anchors), ends)),
+        image.gt_boxes,
+        image.valid,
+        locations=config.atss_locations,
+        anchors_per_location=image.anchors_per_location,
     )
 
 
-def _look_up(matches, gt_labels, gt_boxes):
-    """Labels [n] and boxes [n 4] of the matches; zeros for unmatched anchors.
+def _by_alignment(image: ImageAnchors, config: MatchingConfig) -> Array:
+    return match_task_aligned(
+        image.anchors,
+        image.class_logits,
+        box_coder.decode(image.anchors, jnp.concatenate(image.box_deltas, dtype=jnp.float32)),
+        image.gt_boxes,
+        image.gt_labels,
+        image.valid,
+        count=config.aligned_anchors,
+        score_power=config.aligned_score_power,
+        iou_power=config.aligned_iou_power,
+    )
 
-    A product with a one-hot matrix instead of a gather, which is slow on TPUs and not faster on
-    CPUs. At the highest precision the product is exact.
-    """
-    one_hot = matches[:, None] == jnp.arange(gt_labels.shape[0])
-    table = jnp.concatenate([gt_boxes, gt_labels[:, None]], axis=1, dtype=jnp.float32)
-    found = jnp.dot(one_hot.astype(jnp.float32), table, precision="highest")
-    return found[:, 4].astype(jnp.int32), found[:, :4]
+
+ASSIGNERS: dict[str, Assigner] = {
+    "iou": Assigner(_by_iou),
+    "atss": Assigner(_by_atss),
+    "task_aligned": Assigner(_by_alignment, needs_predictions=True),
+}
+"""The values of `matching.assigner`. CONTRIBUTING.md shows how to add one."""

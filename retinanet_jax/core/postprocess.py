@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int32, Num
 
 from retinanet_jax.core import box_coder
 from retinanet_jax.core import boxes as box_ops
-from retinanet_jax.core.nms import nms
+from retinanet_jax.core.nms_kinds import NMS_KINDS, Candidates, NmsLimits
 
 ArrayLike = Array | np.ndarray
 NO_LABEL = -1
@@ -50,8 +50,16 @@ class PostprocessConfig:
     """Keep scores strictly above this. Paper, Detectron2 and torchvision: 0.05."""
     pre_nms_top_k: int = 1000
     """Largest number of (anchor, class) pairs per level that enter NMS. Paper: 1000."""
+    nms: str = "class_wise"
+    """class_wise: greedy NMS of each class (paper). class_agnostic: greedy NMS over all classes
+    together. soft_linear, soft_gaussian: of each class, lower scores instead of dropped boxes
+    (Soft-NMS, arXiv 1704.04503); detections with a decayed score up to score_threshold are
+    dropped."""
     nms_iou: float | int = 0.5
-    """NMS suppresses a box of the same class with an IoU strictly above this. Paper: 0.5."""
+    """NMS suppresses a box of the same class with an IoU strictly above this. Paper: 0.5. For
+    soft_linear: the IoU from which scores decay (its paper: 0.3). soft_gaussian does not use it."""
+    soft_sigma: float | int = 0.5
+    """For soft_gaussian: a score is multiplied by exp(-IoU^2 / soft_sigma) (its paper: 0.5)."""
     max_detections: int = 100
     """Largest number of detections per image. COCO evaluates 100; torchvision's default is 300."""
     max_log_scale: float | int = math.log(1000.0 / 16.0)
@@ -66,6 +74,10 @@ class PostprocessConfig:
     suppresses them."""
 
     def __post_init__(self):
+        if self.nms not in NMS_KINDS:
+            raise ValueError(f"postprocess.nms: {self.nms!r} is not one of {', '.join(NMS_KINDS)}")
+        if not self.soft_sigma > 0:
+            raise ValueError(f"postprocess.soft_sigma: {self.soft_sigma} must be above 0")
         for name in ("score_threshold", "nms_iou"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -161,7 +173,7 @@ def detect(
       nms_iou: replaces config.nms_iou; may be traced.
 
     Returns:
-      `max_detections` detections in pixels of the network's input, after class-wise NMS.
+      `max_detections` detections in pixels of the network's input, after NMS.
 
     Raises:
       ValueError: the tuples differ in length.
@@ -171,18 +183,28 @@ def detect(
         for logits, deltas, level_anchors in zip(class_logits, box_deltas, anchors, strict=True)
     ]
     merged = Detections(*(jnp.concatenate(parts) for parts in zip(*levels, strict=True)))
-    indices, found = nms(
-        merged.boxes,
-        merged.scores,
-        merged.valid,
-        iou_threshold=config.nms_iou if nms_iou is None else nms_iou,
-        max_outputs=config.max_detections,
-        labels=merged.labels,
-    )
-    kept = Detections(merged.boxes[indices], merged.scores[indices], merged.labels[indices], found)
+    kept = suppress(merged, config, nms_iou)
     if not config.clip_before_nms:
         kept = _valid_first(_clip(kept, image_size, config))
     return _blank_invalid(kept)
+
+
+def suppress(
+    found: Detections,
+    config: PostprocessConfig,
+    nms_iou: float | Float[ArrayLike, ""] | None = None,
+) -> Detections:
+    """The max_detections best detections after the NMS of the config.
+
+    Args:
+      found: detections of one image, in any order; valid ones need not come first.
+      config: kind and parameters of NMS.
+      nms_iou: replaces config.nms_iou; may be traced.
+    """
+    iou = config.nms_iou if nms_iou is None else nms_iou
+    limits = NmsLimits(iou, config.max_detections, config.score_threshold, config.soft_sigma)
+    indices, scores, kept = NMS_KINDS[config.nms](Candidates(*found), limits)
+    return Detections(found.boxes[indices], scores, found.labels[indices], kept)
 
 
 def to_original(

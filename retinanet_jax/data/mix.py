@@ -19,6 +19,7 @@ from retinanet_jax.data.repeat_factors import (
     repeat_factors,
 )
 from retinanet_jax.data.splits import Part, parse_part
+from retinanet_jax.data.tiled_source import training_tiles
 
 
 def load_datasets(data_config: Any) -> tuple[Dataset, Dataset]:
@@ -32,9 +33,9 @@ def load_training_set(data_config: Any) -> Dataset:
     """The training set of `data_config` (config.DataConfig): train_split and the datasets of `mix`.
 
     An epoch has each image of train_split once and each image of another dataset as often as its
-    factor, with new augmentation each time; with data_config.repeat_threshold, images of rare
-    classes more often. The categories are those of train_split; those of the others are matched by
-    name.
+    factor, with new augmentation each time. data_config.tile puts tiles in the place of images;
+    with data_config.repeat_threshold, images of rare classes come more often. The categories are
+    those of train_split; those of the others are matched by name.
 
     Raises:
       DataError: data are missing or invalid, or another dataset has an unknown category.
@@ -46,7 +47,8 @@ def load_training_set(data_config: Any) -> Dataset:
         dataset = load_dataset(_config_of(part, data_config), part.split)
         parts.append((_relabelled(dataset, main, text), part.times))
     whole = main if len(parts) == 1 else mixed(parts)
-    return with_repeats(whole, data_config.repeat_threshold)
+    tiled = training_tiles(whole, data_config.tile, data_config.tile_overlap)
+    return with_repeats(tiled, data_config.repeat_threshold)
 
 
 def with_repeats(dataset: Dataset, threshold: float | None) -> Dataset:

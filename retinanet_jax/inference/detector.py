@@ -19,6 +19,7 @@ from retinanet_jax.data.live_video import LiveVideo
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.data.records import Categories
+from retinanet_jax.data.tiled_source import OVERLAP
 from retinanet_jax.data.video import Video
 from retinanet_jax.inference.forked_process import check_not_forked, is_forked
 from retinanet_jax.inference.hub import download_detector, is_hub_name, upload_detector
@@ -27,13 +28,14 @@ from retinanet_jax.inference.results import ImageDetections
 from retinanet_jax.inference.selection import check_selection
 from retinanet_jax.inference.stream_sources import items_of
 from retinanet_jax.inference.streaming import Seen, Stream, report_errors, to_result
-from retinanet_jax.inference.test_time_augmentation import PLAIN, View, views_of
-from retinanet_jax.inference.tiles import OVERLAP, see_in_tiles
+from retinanet_jax.inference.test_time_augmentation import PLAIN, View, check_merge, views_of
+from retinanet_jax.inference.tiles import check_tiles, see_tiles
+from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.weights import load_detector
 from retinanet_jax.weights.locations import is_location
 
-# On an accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much slower
-# at 512 x 512 (docs/performance.md), and would be a second function to compile.
+# Of each accelerator. On a CPU 1: batches of eight are a seventh faster at 128 x 128, as much
+# slower at 512 x 512 (docs/performance.md), and would be a second function to compile.
 BATCH_SIZE = 8
 
 
@@ -48,6 +50,7 @@ class Detector:
     It compiles for each canvas (see PipelineConfig.eval_canvas), once for single images and once
     for batches of `batch_size`, when the first one arrives; `warm_up` compiles before.
 
+    Batches are divided over all devices of the process, where their size is a multiple of these.
     Threads can share a Detector. It can be pickled, and so be used in processes that are spawned;
     a process that was forked after the Detector was made raises RuntimeError, where JAX would hang.
 
@@ -56,7 +59,7 @@ class Detector:
         categories: class names and category ids, by label.
         batch_size: images at a time of a sequence or stream.
         predict_fn: the compiled function of (variables, batch); see make_predict_fn.
-        variables: of the network, on the device.
+        variables: of the network, on each device.
     """
 
     def __init__(
@@ -74,16 +77,17 @@ class Detector:
         if canvas is not None:
             pipeline = dataclasses.replace(config.pipeline, eval_canvas=canvas)
             config = dataclasses.replace(config, pipeline=pipeline)
+        self._mesh = make_mesh(jax.local_devices())
         if batch_size is None:
-            batch_size = 1 if jax.default_backend() == "cpu" else BATCH_SIZE
+            batch_size = self._mesh.size * (1 if jax.default_backend() == "cpu" else BATCH_SIZE)
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size!r} is not an integer of at least 1")
         self.config, self.categories, self.batch_size = config, categories, batch_size
-        self.variables = jax.device_put(variables)
+        self.variables = jax.device_put(variables, replicated(self._mesh))
         model = build_model(
             config.model, categories.num_classes, config.anchors.anchors_per_location
         )
-        self.predict_fn = make_predict_fn(model, config)
+        self.predict_fn = make_predict_fn(model, config, self._mesh)
 
     @classmethod
     def from_checkpoint(
@@ -102,7 +106,8 @@ class Detector:
                 which takes more options: `Detector(*load_checkpoint(location)[:3])`).
             step: of the workdir's checkpoints. None: the best by evaluation (WORKDIR/best), or the
                 latest where the run was not evaluated.
-            batch_size: images at a time of a sequence or stream; by default 8, on a CPU 1.
+            batch_size: images at a time of a sequence or stream; by default 8 for each device, 1
+                for each CPU.
             canvas: 'few' or 'tight' in place of config.pipeline.eval_canvas. An imported network
                 has 'tight', exact to the last digit and compiled again for every image size; 'few'
                 compiles twice for any number of sizes.
@@ -143,7 +148,7 @@ class Detector:
             found = load_detector(name, class_names)
         return cls(*found[:3], batch_size=batch_size, canvas=canvas)
 
-    def push_to_hub(self, name: str, **options: Any) -> str:
+    def push_to_hub(self, name: str, *, image: ImageLike | None = None, **options: Any) -> str:
         """Uploads the detector to the Hugging Face Hub; returns the address of the repository.
 
         >>> detector.push_to_hub("me/cells", description="Blood cells.")    # doctest: +SKIP
@@ -152,13 +157,15 @@ class Detector:
 
         Args:
             name: OWNER/NAME; the repository is made if it is missing.
+            image: an example, which the model card shows with the detections above .5.
             options: description, metrics, private, token; see hub.upload_detector.
 
         Raises:
             WeightsError: an invalid name, a refused token, or no connection.
         """
         trained = Trained(self.variables, self.config, self.categories)
-        return upload_detector(trained, name, **options)
+        example = None if image is None else self(image, threshold=0.5)
+        return upload_detector(trained, name, example=example, **options)
 
     def with_postprocess(self, **fields: Any) -> "Detector":
         """The same network with other values in config.postprocess; it compiles again.
@@ -180,6 +187,7 @@ class Detector:
         scales: Sequence[float | int] = (1.0,),
         tile: int | None = None,
         overlap: float | int = OVERLAP,
+        merge: str = "nms",
     ) -> ImageDetections | list[ImageDetections]:
         """Detections of one image, or a list of them for a sequence of images.
 
@@ -194,11 +202,13 @@ class Detector:
             threshold: keep scores strictly above this.
             classes: keep these, by name.
             max_detections: keep this many, the best.
-            flip: detect in the mirrored image as well, and merge by NMS: test-time augmentation.
+            flip: detect in the mirrored image as well, and merge: test-time augmentation.
             scales: likewise at the size of the config times each of these. A new scale compiles.
-            tile: side in pixels of square tiles, in which large images are seen as well as whole;
-                merged by NMS. In place of flip and scales.
+            tile: side in pixels of square tiles, in which large images are seen as well as whole.
+                In place of flip and scales.
             overlap: of neighbouring tiles, as a share of their side.
+            merge: detections of several views or tiles: 'nms', or 'weighted' for weighted boxes
+                (arXiv 1910.13302).
 
         Returns:
             Detections by falling score, boxes in pixels of the image as shown: turned as its EXIF
@@ -213,8 +223,8 @@ class Detector:
         one = is_one_image(images)
         images = [images] if one else list(images)
         rows = 1 if len(images) == 1 else self.batch_size
-        stream = self._detect(enumerate(images), views, rows, tile, overlap)
-        found = [self._result(seen, selection) for seen in stream]
+        stream = self._detect(enumerate(images), views, rows, tile, overlap, merge)
+        found = [self._result(seen, selection, merge) for seen in stream]
         return found[0] if one else found
 
     def stream(
@@ -228,6 +238,7 @@ class Detector:
         scales: Sequence[float | int] = (1.0,),
         tile: int | None = None,
         overlap: float | int = OVERLAP,
+        merge: str = "nms",
         on_error: Callable[[Any, DataError], object] | None = None,
     ) -> Iterator[tuple[Any, ImageDetections]]:
         """Detections of any number of images, in order, as soon as they are ready.
@@ -252,9 +263,9 @@ class Detector:
         """
         views = views_of(flip, scales)
         selection = self._check_selection(threshold, classes, max_detections)
-        stream = self._detect(items_of(source), views, self.batch_size, tile, overlap)
+        stream = self._detect(items_of(source), views, self.batch_size, tile, overlap, merge)
         stream = report_errors(stream, on_error) if on_error else stream
-        return ((seen.key, self._result(seen, selection)) for seen in stream)
+        return ((seen.key, self._result(seen, selection, merge)) for seen in stream)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
         """Compiles now for images of these (height, width), single and in batches.
@@ -284,21 +295,34 @@ class Detector:
         return Stream(self._launch, views, self.config.pipeline, rows).run(items)
 
     def _detect(
-        self, items: Iterable, views: tuple[View, ...], rows: int, tile: Any, overlap: Any
+        self,
+        items: Iterable,
+        views: tuple[View, ...],
+        rows: int,
+        tile: Any,
+        overlap: Any,
+        merge: Any,
     ) -> Iterator[Seen]:
+        check_merge(merge)
         if tile is None:
             return self._see(items, views, rows)
+        check_tiles(tile, overlap, views)
         see = functools.partial(self._see, views=PLAIN, rows=self.batch_size)
-        return see_in_tiles(see, items, views, tile, overlap, self.config.postprocess)
+        options = tile, overlap, self.config.postprocess, merge
+        return (see_tiles(see, key, image, *options) for key, image in items)
 
     def _check_selection(self, *selection: Any) -> dict[str, Any]:
         return check_selection(self.config.postprocess, self.categories, *selection)
 
     def _launch(self, batch: Batch) -> Detections:
+        size = self._mesh.size
+        if size > 1 and len(batch.images) % size == 0:
+            batch = to_devices(batch, self._mesh)
         return self.predict_fn(self.variables, batch)
 
-    def _result(self, seen: Seen, selection: Mapping[str, Any]) -> ImageDetections:
-        return to_result(seen, self.categories, self.config.postprocess).select(**selection)
+    def _result(self, seen: Seen, selection: Mapping[str, Any], merge: str) -> ImageDetections:
+        found = to_result(seen, self.categories, self.config.postprocess, merge)
+        return found.select(**selection)
 
 
 def _check_types(*given: tuple[Any, type]) -> None:

@@ -18,17 +18,21 @@ from typing import Any
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from PIL import Image
 
 from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import Config, ConfigError, from_json, to_json
 from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.image_input import read_image
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.predict import Trained
+from retinanet_jax.inference.results import ImageDetections, save_image
 from retinanet_jax.weights import WeightsError
 from retinanet_jax.weights.array_files import read_safetensors
 from retinanet_jax.weights.torchvision_export import write_safetensors
 
 ARRAYS, SETTINGS, CARD = "model.safetensors", "config.json", "README.md"
+EXAMPLE, DRAWN = "example.jpg", "detections.jpg"
 _NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 
@@ -143,6 +147,7 @@ def upload_detector(
     *,
     metrics: Mapping[str, float | None] | None = None,
     description: str = "",
+    example: ImageDetections | None = None,
     private: bool = False,
     token: str | None = None,
 ) -> str:
@@ -153,6 +158,7 @@ def upload_detector(
         name: of the repository.
         metrics: for the model card, such as "summary" of WORKDIR/best/results.json.
         description: of the model card: what was photographed, how, for what.
+        example: an image with its detections, for the model card and its widget.
         private: whether a new repository is private.
         token: of the Hub; by default that of `hf auth login`, or HF_TOKEN.
 
@@ -161,11 +167,14 @@ def upload_detector(
     """
     if not is_hub_name(name) or "@" in name:
         raise WeightsError(f"{name}: is not the name of a repository; write OWNER/NAME")
-    card = model_card(trained, name, metrics, description)
+    card = model_card(trained, name, metrics, description, has_example=example is not None)
     with tempfile.TemporaryDirectory() as folder, _hub_errors(name):
         from huggingface_hub import HfApi
 
         save_detector(trained, Path(folder), card)
+        if example is not None:
+            save_image(Image.fromarray(read_image(example.image)), Path(folder) / EXAMPLE)
+            example.plot(Path(folder) / DRAWN)
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
         address = api.create_repo(name, private=private, exist_ok=True)
         message = "Upload a RetinaNet of retinanet_jax"
@@ -208,6 +217,8 @@ def model_card(
     name: str,
     metrics: Mapping[str, float | None] | None = None,
     description: str = "",
+    *,
+    has_example: bool = False,
 ) -> str:
     """The README.md of a repository: what it detects, how well, its limits, how to use it."""
     config, names = trained.config, trained.categories.names
@@ -216,15 +227,18 @@ def model_card(
     table = f"| metric | value |\n|---|---|\n{figures}" if figures else "No evaluation is recorded."
     sides = f"{config.pipeline.min_side} to {config.pipeline.max_side} pixels"
     data = Path(config.data.root).name or config.data.name
+    widget = f"widget:\n- src: {EXAMPLE}\n" if has_example else ""
+    drawn = f"\n![An image with its detections]({DRAWN})\n" if has_example else ""
     return f"""---
 library_name: retinanet_jax
 pipeline_tag: object-detection
 tags: [retinanet, jax]
----
+{widget}---
 
 # {name}
 
 {description or "A RetinaNet trained with retinanet_jax."}
+{drawn}
 
 - **Detects**: {", ".join(names)}
 - **Network**: {config.model.backbone}, images of {sides} (short and long side)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,6 +143,10 @@ class ImageDetections:
             {"class": name, "score": score, **dict(zip(corners, box.tolist(), strict=True))}
             for box, score, _, name in self
         ]
+
+    def to_json(self) -> str:
+        """A JSON list of the dicts of `to_rows`."""
+        return json.dumps(self.to_rows(), ensure_ascii=False)
 
     def to_pandas(self):
         """A DataFrame with a row per detection and the columns class, score, x1, y1, x2, y2.

@@ -169,15 +169,17 @@ def report_errors(
             on_error(seen.key, seen.error)
 
 
-def to_result(seen: Seen, categories: Categories, config: PostprocessConfig) -> ImageDetections:
-    """The detections of an image, those of several views merged.
+def to_result(
+    seen: Seen, categories: Categories, config: PostprocessConfig, how: str = "nms"
+) -> ImageDetections:
+    """The detections of an image, those of several views merged; see `merge`.
 
     Raises:
       DataError: the image could not be read.
     """
     if seen.error is not None:
         raise seen.error
-    found = seen.found[0] if len(seen.found) == 1 else merge(seen.found, config)
+    found = seen.found[0] if len(seen.found) == 1 else merge(seen.found, config, how)
     boxes, scores, labels, valid = (np.asarray(part) for part in found)
     parts = boxes[valid], scores[valid], labels[valid]
     return ImageDetections(*parts, categories, seen.image, seen.size)

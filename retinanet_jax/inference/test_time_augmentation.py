@@ -1,7 +1,7 @@
 """Test-time augmentation: detections in several views of an image, merged.
 
 A view is a scale, mirrored or not, as in Detectron's test-time augmentation. Detections are mapped
-back to the image; the detector's NMS merges those of all views.
+back to the image; those of all views are merged by NMS or as weighted boxes.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import functools
 import math
 import numbers
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,9 @@ from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.data.pipeline.input_pipeline import fit
+from retinanet_jax.inference.weighted_boxes import fuse_boxes
+
+MERGES = ("nms", "weighted")
 
 
 class View(NamedTuple):
@@ -67,20 +70,25 @@ def map_back(found: Detections, view: View, width: int) -> Detections:
     return found._replace(boxes=np.stack([width - x2, y1, width - x1, y2], axis=-1))
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def merge(found: Sequence[Detections], config: PostprocessConfig) -> Detections:
-    """The max_detections best of all views, after class-wise NMS.
+def check_merge(how: Any) -> None:
+    """Raises ConfigError for an unknown way to merge."""
+    if how not in MERGES:
+        raise ConfigError(f"merge: {how!r} is not one of {', '.join(MERGES)}")
+
+
+@functools.partial(jax.jit, static_argnames=("config", "how"))
+def merge(found: Sequence[Detections], config: PostprocessConfig, how: str = "nms") -> Detections:
+    """The max_detections best of all views, with the boxes of each object merged.
 
     Args:
       found: of each view, all in pixels of the same image, with their masks `valid`.
+      config: nms_iou and max_detections are read.
+      how: 'nms', class-wise: of boxes that overlap the one with the highest score; 'weighted':
+        their mean, see weighted_boxes.py.
     """
     boxes, scores, labels, valid = (jnp.concatenate(part) for part in zip(*found, strict=True))
-    indices, kept = nms(
-        boxes,
-        scores,
-        valid,
-        iou_threshold=config.nms_iou,
-        max_outputs=config.max_detections,
-        labels=labels,
-    )
+    limits = {"iou_threshold": config.nms_iou, "max_outputs": config.max_detections}
+    if how == "weighted":
+        return Detections(*fuse_boxes(boxes, scores, labels, valid, **limits))
+    indices, kept = nms(boxes, scores, valid, labels=labels, **limits)
     return Detections(boxes[indices], scores[indices], labels[indices], kept)

@@ -1,8 +1,7 @@
 """Detection in tiles of a large image, whose small objects a resized image would lose."""
 
-import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,52 +10,19 @@ from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, read_image
+from retinanet_jax.data.tiled_source import check_tile, tile_corners
 from retinanet_jax.inference.streaming import Seen
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge
 
-OVERLAP = 0.2  # of neighbouring tiles, as a share of their side
 
-
-def check_tile(tile: Any, overlap: Any) -> None:
-    """Raises ConfigError for an invalid side or overlap."""
-    if not isinstance(tile, numbers.Integral) or isinstance(tile, bool) or tile < 32:
-        raise ConfigError(f"tile: {tile!r} is not a side in pixels of at least 32; write e.g. 640")
-    if not isinstance(overlap, numbers.Real) or not 0 <= overlap <= 0.9:
-        raise ConfigError(f"overlap: {overlap!r} is not a share from 0 to 0.9; write e.g. 0.2")
-
-
-def tile_corners(size: tuple[int, int], tile: int, overlap: float | int) -> list[tuple[int, int]]:
-    """The upper left corners (y, x) of tiles that cover an image of (height, width).
-
-    The tiles have equal sides where the image allows it, so that they share one canvas; those at
-    the right and lower edge are moved inside, and overlap more.
-    """
-    step = max(1, round(tile * (1 - overlap)))
-
-    def starts(length: int) -> list[int]:
-        last = max(0, length - tile)
-        return [*range(0, last, step), last]
-
-    return [(y, x) for y in starts(size[0]) for x in starts(size[1])]
-
-
-def see_in_tiles(
-    see: Callable[[Iterable[tuple[Any, np.ndarray]]], Iterator[Seen]],
-    items: Iterable[tuple[Any, ImageLike]],
-    views: tuple[View, ...],
-    tile: Any,
-    overlap: Any,
-    config: PostprocessConfig,
-) -> Iterator[Seen]:
-    """`see_tiles` of each (key, image); the arguments are checked at once.
-
-    Raises:
-      ConfigError: an invalid side or overlap, or other views than the plain one.
-    """
-    check_tile(tile, overlap)
+def check_tiles(tile: Any, overlap: Any, views: tuple[View, ...]) -> None:
+    """Raises ConfigError for an invalid side or overlap, or for other views than the plain one."""
+    try:
+        check_tile(tile, overlap)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if views != PLAIN:
         raise ConfigError("tile: not supported together with flip or scales; leave these out")
-    return (see_tiles(see, key, image, tile, overlap, config) for key, image in items)
 
 
 def see_tiles(
@@ -66,8 +32,9 @@ def see_tiles(
     tile: int,
     overlap: float | int,
     config: PostprocessConfig,
+    how: str = "nms",
 ) -> Seen:
-    """The detections of the whole image and of its tiles, merged by class-wise NMS.
+    """The detections of the whole image and of its tiles, merged.
 
     The whole image finds the objects that are larger than a tile.
 
@@ -77,7 +44,8 @@ def see_tiles(
       image: path or pixels; or the error that ended a video.
       tile: side in pixels.
       overlap: share of the side.
-      config: of the NMS, and the number of detections.
+      config: IoU of boxes that are merged, and the number of detections.
+      how: see `merge`.
 
     Returns:
       The detections; or the error, if the image is not readable or smaller than a tile.
@@ -96,13 +64,18 @@ def see_tiles(
     corners = tile_corners(size, tile, overlap)
     crops = [((0, 0), pixels)]
     crops += [((y, x), pixels[y : y + tile, x : x + tile]) for y, x in corners]
-    found = [_moved(seen.found[0], *seen.key) for seen in see(crops)]
+    found = [(seen.key, seen.found[0]) for seen in see(crops)]
+    return Seen(key, image, size, [merge_tiles(found, config, how)])
+
+
+def merge_tiles(
+    found: Sequence[tuple[tuple[int, int], Detections]], config: PostprocessConfig, how: str = "nms"
+) -> Detections:
+    """The detections of an image from those of its tiles, given with their corners (y, x)."""
+    if len(found) == 1:  # an image that is not larger than a tile, as a whole
+        return found[0][1]
+    moved = [part._replace(boxes=part.boxes + np.float32([x, y, x, y])) for (y, x), part in found]
     # A power of two, so that `merge` compiles for a few numbers of tiles only.
-    empty = found[0]._replace(valid=np.zeros_like(found[0].valid))
-    count = 2 ** int(np.ceil(np.log2(len(found))))
-    merged = merge(found + [empty] * (count - len(found)), config)
-    return Seen(key, image, size, [merged])
-
-
-def _moved(found: Detections, y: int, x: int) -> Detections:
-    return found._replace(boxes=found.boxes + np.float32([x, y, x, y]))
+    empty = moved[0]._replace(valid=np.zeros_like(moved[0].valid))
+    count = 2 ** int(np.ceil(np.log2(len(moved))))
+    return merge(moved + [empty] * (count - len(moved)), config, how)

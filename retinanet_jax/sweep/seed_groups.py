@@ -12,16 +12,25 @@ class Group(NamedTuple):
     settings: without the seed.
     paper: see Trial.
     ends: of its trials.
+    seeds: of its trials; None where the sweep does not set it.
     """
 
     settings: Settings
     paper: dict[str, Any]
     ends: list[End]
+    seeds: list[int | None]
 
     def values(self, name: str) -> list[float]:
         """A number of each finished trial. Undefined values (-1 in COCO's metric) are left out."""
         numbers = (end.summary.get(name) for end in self.ends)
         return [number for number in numbers if number is not None and number >= 0]
+
+    def by_seed(self, name: str) -> dict[int | None, float]:
+        """The same numbers by the seed of the trial."""
+        numbers = (
+            (seed, e.summary.get(name)) for seed, e in zip(self.seeds, self.ends, strict=True)
+        )
+        return {seed: number for seed, number in numbers if number is not None and number >= 0}
 
 
 def group_trials(trials: list[Trial], ends: list[End]) -> list[Group]:
@@ -30,5 +39,7 @@ def group_trials(trials: list[Trial], ends: list[End]) -> list[Group]:
     for trial, end in zip(trials, ends, strict=True):
         settings = {field: value for field, value in trial.settings.items() if field != "seed"}
         key = tuple(sorted(settings.items()))
-        groups.setdefault(key, Group(settings, trial.paper, [])).ends.append(end)
+        group = groups.setdefault(key, Group(settings, trial.paper, [], []))
+        group.ends.append(end)
+        group.seeds.append(trial.settings.get("seed"))
     return list(groups.values())

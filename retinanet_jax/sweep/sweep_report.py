@@ -1,7 +1,9 @@
-"""The report of a sweep: report.md with a table and a plot, report.csv with every trial.
+"""The report of a sweep: report.md with tables and a plot, report.csv with every trial, steps.csv
+with every step of every trial.
 
-Trials that differ in the seed alone are one line of the table: mean and standard deviation (with
-n - 1). The paper's results are in columns of their own, for sweeps over a table of the paper.
+Trials that differ in the seed alone are one line of a table: mean and standard deviation (with
+n - 1), and the differences from the first line, paired by seed. The paper's results are in columns
+of their own, for sweeps over a table of the paper.
 """
 
 import csv
@@ -10,14 +12,17 @@ import statistics
 from pathlib import Path
 
 from retinanet_jax.runtime.workdir import write_whole
+from retinanet_jax.sweep.markdown import number_text, table_text, value_text
+from retinanet_jax.sweep.seed_comparison import differences_table
 from retinanet_jax.sweep.seed_groups import Group, group_trials
+from retinanet_jax.sweep.steps_csv import steps_csv
 from retinanet_jax.sweep.trials import FAILED, FINISHED, UNFINISHED, End, Trial, read_plan
 
 COLUMNS = 3  # metrics in the table: AP, AP50, AP75; report.csv has all
 
 
 def write_report(workdir: Path) -> str:
-    """Writes report.md, report.csv and, once a trial has finished, report.svg.
+    """Writes report.md, report.csv, steps.csv and, once a trial has finished, report.svg.
 
     Returns:
         The text of report.md.
@@ -36,6 +41,7 @@ def write_report(workdir: Path) -> str:
     if plot is not None:
         write_whole(workdir / "report.svg", svg_file(plot, f"{names[0]} of the sweep"))
     write_whole(workdir / "report.csv", _csv(trials, ends, names))
+    write_whole(workdir / "steps.csv", steps_csv(trials))
     text = _markdown(workdir.name, trials, ends, groups, names[:COLUMNS], plot is not None)
     write_whole(workdir / "report.md", text)
     return text
@@ -53,6 +59,9 @@ def _markdown(
     counts = [f"{states.count(state)} {state}" for state in (FINISHED, FAILED, UNFINISHED)]
     parts = [f"# Sweep {title}", f"Trials: {len(trials)} ({', '.join(counts)})."]
     parts.append(_table(groups, names))
+    if differences := differences_table(groups, names):
+        parts += ["Difference from the first line, paired by seed; p of a paired t-test:"]
+        parts.append(differences)
     if has_plot:
         parts.append(f"![{names[0]}](report.svg)")
     for state in (FAILED, UNFINISHED):
@@ -74,15 +83,14 @@ def _table(groups: list[Group], names: list[str]) -> str:
     rows = [
         [
             *(group.paper.get(title, "") for title in titled),
-            *(_text(group.settings.get(field, "")) for field in fields),
+            *(value_text(group.settings.get(field, "")) for field in fields),
             _count(group),
             *(_mean(group, name) for name in names),
-            *(_number(group.paper[name]) if name in group.paper else "" for name in published),
+            *(number_text(group.paper[name]) if name in group.paper else "" for name in published),
         ]
         for group in groups
     ]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table_text(head, rows)
 
 
 def _count(group: Group) -> str:
@@ -97,20 +105,8 @@ def _mean(group: Group, name: str) -> str:
     if not values:
         return "-" if any(name in end.summary for end in group.ends) else ""
     if len(values) == 1:
-        return _number(values[0])
-    return f"{_number(statistics.mean(values))} ± {_number(statistics.stdev(values))}"
-
-
-def _number(value: float) -> str:
-    """Three digits without a leading zero, as in tables of AP."""
-    return f"{value:.3f}".lstrip("0")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_text, value))})"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|")
+        return number_text(values[0])
+    return f"{number_text(statistics.mean(values))} ± {number_text(statistics.stdev(values))}"
 
 
 def _csv(trials: list[Trial], ends: list[End], names: list[str]) -> str:

@@ -3,20 +3,23 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
+from retinanet_jax.config import sections
 from retinanet_jax.config.settings import Config
-from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_sources import Slice
 from retinanet_jax.data.ground_truth import restrict
 from retinanet_jax.data.pipeline.input_pipeline import eval_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.store.voc_source import voc_objects
+from retinanet_jax.data.tiled_source import EvaluationTiles
+from retinanet_jax.inference.tiles import merge_tiles
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
 from retinanet_jax.runtime.mesh import fetch, for_this_process, gathered, prefetch_to_device
@@ -54,16 +57,22 @@ def evaluate(
 ) -> Evaluation:
     """Detects on every image of `dataset` and scores the detections.
 
+    With config.data.tile, in its tiles and in the whole image, merged as Detector(tile=...) does.
+
     Args:
         predict_fn: from `make_predict_fn`.
         variables: of the model, on the devices of `mesh`, whole or divided.
         dataset: all of its images count, with or without detections.
-        config: sections evaluation and pipeline are read.
+        config: sections data, evaluation, pipeline and postprocess are read.
         mesh: over which the batches are split.
         on_batch: called with the number of images done and the total.
     """
     settings = for_this_process(config.pipeline)
-    host_batches = eval_batches(dataset, batch_size=config.evaluation.batch_size, settings=settings)
+    tiles = None
+    if config.data.tile is not None:
+        tiles = EvaluationTiles(dataset.source, config.data.tile, config.data.tile_overlap)
+    shown = dataset if tiles is None else dataclasses.replace(dataset, source=tiles)
+    host_batches = eval_batches(shown, batch_size=config.evaluation.batch_size, settings=settings)
     # Image ids have 64 bits, arrays on the devices 32: each id is sent as a pair.
     batches = prefetch_to_device(
         iter(host_batches),
@@ -72,18 +81,24 @@ def evaluate(
     )
     # Once, and not for every batch.
     variables = gathered(variables, mesh)
-    results: list[dict] = []
-    total, done, pending = len(dataset.source), 0, None
+    found: list[tuple[int, Detections]] = []
+    total, done, pending = len(shown.source), 0, None
     for batch, ids in batches:
         running = predict_fn(variables, batch), batch.valid, ids
         # The host handles the previous batch while the devices run this one.
         if pending is not None:
-            results += _to_results(*fetch(pending), dataset)
+            found += _by_image(*fetch(pending))
         pending = running
         done += config.evaluation.batch_size
         on_batch(min(done, total), total)
     if pending is not None:
-        results += _to_results(*fetch(pending), dataset)
+        found += _by_image(*fetch(pending))
+    if tiles is not None:
+        found = _merged(found, tiles, config.postprocess)
+    results: list[dict] = []
+    for image_id, rows in found:
+        parts = (np.asarray(part)[np.asarray(rows.valid)] for part in rows[:3])
+        results += to_coco_results(image_id, *parts, dataset.categories)
     return score(results, dataset, config)
 
 
@@ -98,27 +113,29 @@ def subsample(dataset: Dataset, max_images: int | None) -> Dataset:
     return dataclasses.replace(dataset, source=source, ground_truth=truth)
 
 
-def _to_results(
-    found: Detections, valid: np.ndarray, ids: np.ndarray, dataset: Dataset
-) -> list[dict]:
-    """The detections of one batch in COCO's results format."""
+def _by_image(
+    found: Detections, valid: np.ndarray, ids: np.ndarray
+) -> Iterator[tuple[int, Detections]]:
+    """Each image id of a batch with its detections, which `valid` of them marks."""
     image_ids = np.ascontiguousarray(ids).view(np.int64)[:, 0]
-    results = []
     for row in np.flatnonzero(valid):
-        boxes, scores, labels = (x[row][found.valid[row]] for x in found[:3])
-        results += to_coco_results(int(image_ids[row]), boxes, scores, labels, dataset.categories)
-    return results
+        yield int(image_ids[row]), Detections(*(part[row] for part in found))
+
+
+def _merged(
+    found: Sequence[tuple[int, Detections]], tiles: EvaluationTiles, config: PostprocessConfig
+) -> list[tuple[int, Detections]]:
+    """The detections of images from those of their tiles, by the number of the tile."""
+    parts: dict[int, list] = {}
+    for number, detections in sorted(found, key=lambda pair: pair[0]):
+        tile = tiles.tiles[number]
+        parts.setdefault(tile.image_id, []).append(((tile.top, tile.left), detections))
+    return [(image_id, merge_tiles(part, config)) for image_id, part in parts.items()]
 
 
 def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
-    """Average precision of detections in COCO's results format."""
-    if config.evaluation.metric == "coco":
-        metrics = coco_average_precision(
-            dataset.ground_truth(), results, backend=config.evaluation.backend
-        )
-        summary, per_class = metrics.summary, metrics.per_class
-    else:
-        summary, per_class = _voc_metrics(results, dataset)
+    """The metrics of detections in COCO's results format."""
+    summary, per_class = METRICS[config.evaluation.metric](results, dataset, config)
     return Evaluation(_defined(summary), _defined(per_class), results)
 
 
@@ -130,7 +147,13 @@ def _defined(metrics: Mapping[str, float]) -> dict[str, float | None]:
     }
 
 
-def _voc_metrics(results: list[dict], dataset: Dataset) -> tuple[dict, dict]:
+def _coco_metrics(results: list[dict], dataset: Dataset, config: Config) -> tuple[dict, dict]:
+    truth, backend = dataset.ground_truth(), config.evaluation.backend
+    metrics = coco_average_precision(truth, results, backend=backend)
+    return metrics.summary, metrics.per_class
+
+
+def _voc_metrics(results: list[dict], dataset: Dataset, config: Config) -> tuple[dict, dict]:
     truth = voc_objects(dataset.ground_truth(), dataset.categories)
     found = {
         image_id: VocDetections(*detection_arrays([], dataset.categories)) for image_id in truth
@@ -147,6 +170,24 @@ def _voc_metrics(results: list[dict], dataset: Dataset) -> tuple[dict, dict]:
     )
     summary = {name: metrics[name] for name in ("AP_11point", "AP_allpoint")}
     return summary, metrics["per_class_11point"]
+
+
+Metric = Callable[[list[dict], Dataset, Config], tuple[dict[str, float], dict[str, float]]]
+METRICS: dict[str, Metric] = {"coco": _coco_metrics, "voc": _voc_metrics}
+
+
+def add_metric(name: str, metric: Metric) -> None:
+    """Registers a value of `evaluation.metric`.
+
+    Args:
+        name: of the metric.
+        metric: a function of (detections in COCO's results format, Dataset, Config) that returns
+            numbers by name and numbers by class. The first number, the higher the better, chooses
+            the best checkpoint; NaN and negative numbers are undefined.
+    """
+    if name not in sections.METRICS:
+        sections.METRICS.append(name)
+    METRICS[name] = metric
 
 
 def results_by_image(results: list[dict]) -> dict[int, list[dict]]:

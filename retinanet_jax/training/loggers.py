@@ -2,7 +2,7 @@
 
 A logger is any object with the three methods of `Logger`. `config.train.loggers` names those below;
 `train(..., loggers=[...])` takes objects, or functions of (step, scalars). An error in a logger
-switches it off and leaves the run alone (see RunLog).
+switches it off and leaves the run alone (see RunLog), except for StopRun.
 """
 
 import json
@@ -14,10 +14,18 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from retinanet_jax.config import sections
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.runtime.workdir import write_whole
 
 PROJECT = "retinanet_jax"  # of W&B, and the experiment of MLflow
+
+
+class StopRun(Exception):
+    """Raised by a logger to end the run at once, for instance by a search that prunes trials.
+
+    `train_and_evaluate` raises it to its caller. Only for runs of one process.
+    """
 
 
 @runtime_checkable
@@ -160,6 +168,27 @@ class CallbackLogger:
         pass
 
 
+OpenLogger = Callable[[Path, int | None], Logger]
+OPENERS: dict[str, OpenLogger] = {
+    "tensorboard": lambda workdir, start_step: TensorBoardLogger(workdir, start_step),
+    "wandb": lambda workdir, start_step: WandbLogger(workdir),
+    "mlflow": lambda workdir, start_step: MlflowLogger(workdir),
+}
+
+
+def add_logger(name: str, open_logger: OpenLogger) -> None:
+    """Registers a value of `train.loggers`.
+
+    Args:
+        name: of the logger.
+        open_logger: a function of (workdir, step from which the run resumes or None) that returns a
+            Logger.
+    """
+    if name not in sections.LOGGERS:
+        sections.LOGGERS.append(name)
+    OPENERS[name] = open_logger
+
+
 # The extra that has the packages of a logger.
 EXTRAS = {"wandb": "wandb", "mlflow": "mlflow"}
 
@@ -172,16 +201,11 @@ def open_loggers(
     Raises:
         ConfigError: a package is missing, a logger does not start, or an object is not a logger.
     """
-    makers = {
-        "tensorboard": lambda: TensorBoardLogger(workdir, start_step),
-        "wandb": lambda: WandbLogger(workdir),
-        "mlflow": lambda: MlflowLogger(workdir),
-    }
     workdir.mkdir(parents=True, exist_ok=True)
     found: list[Logger] = []
     for name in names:
         try:
-            found.append(makers[name]())
+            found.append(OPENERS[name](workdir, start_step))
         except ImportError as error:
             fix = f"pip install 'retinanet_jax[{EXTRAS[name]}]'" if name in EXTRAS else str(error)
             raise ConfigError(f"config.train.loggers: {name!r} is not installed; {fix}") from error

@@ -1,7 +1,7 @@
-"""Learning-rate schedules; SGD and AdamW with frozen parameters; averaging of the weights."""
+"""Learning-rate schedules and optimizers by name; frozen parameters; averaging of the weights."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from retinanet_jax.config import sections
 from retinanet_jax.config.sections import OptimizerConfig
 
 Params = Any  # a pytree of arrays, as flax's init returns it
@@ -31,9 +32,9 @@ def published_learning_rate(name: str, batch_size: int) -> float:
     """The peak learning rate of the published baselines, scaled to a batch size.
 
     Both were trained with 16 images: sgd with 0.01 (the paper, section 4), adamw with 1e-4
-    (torchvision's retinanet_resnet50_fpn_v2).
+    (torchvision's retinanet_resnet50_fpn_v2), whose rate other optimizers get as well.
     """
-    rate = {"sgd": 0.01, "adamw": 1e-4}[name]
+    rate = 0.01 if name == "sgd" else 1e-4
     return scaled_learning_rate(OptimizerConfig(name=name, learning_rate=rate), batch_size)
 
 
@@ -51,20 +52,45 @@ def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) ->
         total_steps: updates of the whole run; `decay_at` are fractions of it.
     """
     peak = scaled_learning_rate(config, batch_size)
-    boundaries = [round(at * total_steps) for at in config.decay_at]
+    factor = SCHEDULES[config.schedule]
 
     def schedule(step: int) -> np.float32:
-        rate = peak
-        if config.schedule == "cosine":
-            rate *= (1 + math.cos(math.pi * min(step / total_steps, 1))) / 2
-        elif config.schedule == "step":
-            rate *= config.decay_factor ** sum(step >= boundary for boundary in boundaries)
+        rate = peak * factor(step, total_steps, config)
         if step < config.warmup_steps:
             progress = step / config.warmup_steps
             rate *= config.warmup_factor * (1 - progress) + progress
         return np.float32(rate)
 
     return schedule
+
+
+def _step_decay(step: int, total_steps: int, config: OptimizerConfig) -> float:
+    return config.decay_factor ** sum(step >= round(at * total_steps) for at in config.decay_at)
+
+
+def _cosine(step: int, total_steps: int, config: OptimizerConfig) -> float:
+    return (1 + math.cos(math.pi * min(step / total_steps, 1))) / 2
+
+
+ScheduleFactor = Callable[[int, int, OptimizerConfig], float]
+SCHEDULES: dict[str, ScheduleFactor] = {
+    "step": _step_decay,
+    "cosine": _cosine,
+    "constant": lambda step, total_steps, config: 1.0,
+}
+
+
+def add_schedule(name: str, factor: ScheduleFactor) -> None:
+    """Registers a value of `optimizer.schedule`.
+
+    Args:
+        name: of the schedule.
+        factor: a function of (updates done, updates of the run, OptimizerConfig) that returns the
+            factor of the peak rate. The warm-up multiplies it.
+    """
+    if name not in sections.SCHEDULES:
+        sections.SCHEDULES.append(name)
+    SCHEDULES[name] = factor
 
 
 def kernels_only(params: Params) -> Params:
@@ -78,6 +104,37 @@ def kernels_only(params: Params) -> Params:
 def backbone_only(params: Params) -> Params:
     """Mask: True for the parameters of the backbone."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key == "backbone", params)
+
+
+Transformation = optax.GradientTransformation
+MakeOptimizer = Callable[[OptimizerConfig, Transformation], Sequence[Transformation]]
+
+
+def _sgd(config: OptimizerConfig, decay: Transformation) -> Sequence[Transformation]:
+    # The order of torch.optim.SGD: weight decay, momentum, learning rate. A change of the rate
+    # takes effect at once.
+    return decay, optax.trace(config.momentum, config.nesterov)
+
+
+def _adamw(config: OptimizerConfig, decay: Transformation) -> Sequence[Transformation]:
+    return optax.scale_by_adam(), decay
+
+
+OPTIMIZERS: dict[str, MakeOptimizer] = {"sgd": _sgd, "adamw": _adamw}
+
+
+def add_optimizer(name: str, make: MakeOptimizer) -> None:
+    """Registers a value of `optimizer.name`.
+
+    Args:
+        name: of the optimizer.
+        make: a function of (OptimizerConfig, weight decay) that returns transformations of the
+            gradients in their order, the weight decay among them. Clipping, learning rate and
+            frozen parameters are applied around them.
+    """
+    if name not in sections.OPTIMIZERS:
+        sections.OPTIMIZERS.append(name)
+    OPTIMIZERS[name] = make
 
 
 def make_optimizer(
@@ -94,17 +151,12 @@ def make_optimizer(
     if config.gradient_clip is not None:
         parts.append(optax.clip_by_global_norm(config.gradient_clip))
     mask = kernels_only if config.decay == "kernels" else None
-    if config.name == "sgd":
-        # The order of torch.optim.SGD: weight decay, momentum, learning rate. A change of the rate
-        # takes effect at once.
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
-        parts.append(optax.trace(config.momentum, config.nesterov))
-    else:
-        parts.append(optax.scale_by_adam())
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
+    parts += OPTIMIZERS[config.name](config, optax.add_decayed_weights(config.weight_decay, mask))
     parts.append(scale_by_given_rate())
     if config.backbone_factor != 1:
         parts.append(optax.masked(optax.scale(config.backbone_factor), backbone_only))
+    if config.stage_decay != 1:
+        parts.append(scale_by_stage(config.stage_decay))
     labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable)
     return optax.multi_transform(
         {"train": optax.chain(*parts), "freeze": optax.set_to_zero()}, labels
@@ -118,6 +170,23 @@ def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
         return jax.tree.map(lambda u: -learning_rate * u, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def scale_by_stage(decay: float) -> optax.GradientTransformation:
+    """Multiplies the updates of a ResNet's layer4 by decay, of layer3 by decay^2, ..., of the stem
+    by decay^5; all others stay."""
+
+    def scale(path: tuple, update: jax.Array) -> jax.Array:
+        if path[0].key != "backbone":
+            return update
+        module = path[1].key
+        stage = int(module.removeprefix("layer")) if module.startswith("layer") else 0
+        return decay ** (5 - stage) * update
+
+    def update(updates, state, params=None):
+        return jax.tree_util.tree_map_with_path(scale, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def update_average(average: Params, params: Params, step: jax.Array, decay: float) -> Params:

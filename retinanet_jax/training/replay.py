@@ -120,7 +120,7 @@ def loss_by_level_and_image(
         train=True,
         mutable=["batch_stats"],
     )
-    targets = assign_targets(anchors, batch, config, mesh)
+    targets = assign_targets(anchors, batch, config, mesh, predictions)
     _, divisor = normalizer(state, targets, batch, anchors, config.loss)
     return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retinanet_jax.runtime.workdir import write_whole
-from retinanet_jax.training.loggers import Logger
+from retinanet_jax.training.loggers import Logger, StopRun
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -161,12 +161,14 @@ class RunLog:
         self.console.print(table)
 
     def _to_loggers(self, call: Callable[[Logger], object]) -> None:
-        """Calls each logger; one that raises gets no further calls."""
+        """Calls each logger; one that raises gets no further calls. StopRun ends the run."""
         if not self.active:
             return
         for logger in tuple(self._loggers):
             try:
                 call(logger)
+            except StopRun:
+                raise
             except Exception as error:
                 self._loggers.remove(logger)
                 self.message(
@@ -190,6 +192,11 @@ def _entries(path: Path) -> Iterator[tuple[str, dict]]:
             # A crash may have cut the last line.
             with contextlib.suppress(ValueError):
                 yield line, json.loads(line)
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The lines of a metrics.jsonl; none if there is no such file."""
+    return [entry for _, entry in _entries(path)]
 
 
 def _remove_later_steps(path: Path, start_step: int) -> None:

@@ -17,11 +17,14 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image, feature_shapes
+from retinanet_jax.core.assignment import assign_batch
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
-from retinanet_jax.core.matching import Targets, assign_batch
+from retinanet_jax.core.matching import ASSIGNERS
+from retinanet_jax.core.retinanet import Predictions
+from retinanet_jax.core.targets import Targets
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.runtime.mesh import gathered, map_images, on_own_rows, replicated
 from retinanet_jax.training.device_augmentation import augment_on_device
@@ -139,8 +142,12 @@ def train_step(
     batch = augment_on_device(batch)
     canvas = batch.images.shape[1:3]
     anchors = anchors_for_image(canvas, config.anchors)
-    targets = assign_targets(anchors, batch, config, mesh)
-    positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
+    # A dynamic assigner needs the predictions, which are computed inside the gradient.
+    dynamic = ASSIGNERS[config.matching.assigner].needs_predictions
+    targets, positives, divisor = None, state.positives, None
+    if not dynamic:
+        targets = assign_targets(anchors, batch, config, mesh)
+        positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
 
     def loss_fn(params, batch_stats, part, targets, divisor):
         predictions, updated = model.apply(
@@ -149,6 +156,8 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
+        if dynamic:
+            targets = assign_targets(anchors, part, config, mesh, predictions)
         options = focal._asdict() | {"divisor": divisor}
         options["grids"] = tuple(feature_shapes(canvas, config.anchors))
         options["map_images"] = functools.partial(map_images, mesh=mesh)
@@ -221,14 +230,33 @@ def make_train_step(
 
 
 def assign_targets(
-    anchors: tuple[np.ndarray, ...], batch: Batch, config: Config, mesh: Mesh | None = None
+    anchors: tuple[np.ndarray, ...],
+    batch: Batch,
+    config: Config,
+    mesh: Mesh | None = None,
+    predictions: Predictions | None = None,
 ) -> Targets:
     """Targets of every anchor of every image: Targets with leading axes b, n.
 
-    With a mesh, each device matches its own images.
+    With a mesh, each device matches its own images. Assigners with needs_predictions need the
+    predictions of the batch.
     """
-    match = functools.partial(assign_batch, np.concatenate(anchors), config=config.matching)
-    return on_own_rows(match, mesh)(batch.gt_boxes, batch.gt_labels, batch.gt_crowd)
+
+    def match(*objects_and_predictions: Any) -> Targets:
+        *objects, predictions = objects_and_predictions
+        return assign_batch(
+            np.concatenate(anchors),
+            *objects,
+            config.matching,
+            level_sizes=tuple(len(level) for level in anchors),
+            anchors_per_location=config.anchors.anchors_per_location,
+            predictions=predictions,
+        )
+
+    if not ASSIGNERS[config.matching.assigner].needs_predictions:
+        predictions = None
+    objects = batch.gt_boxes, batch.gt_labels, batch.gt_crowd
+    return on_own_rows(match, mesh)(*objects, jax.lax.stop_gradient(predictions))
 
 
 def normalizer(

@@ -66,7 +66,8 @@ def image_losses(
 ) -> ImageLosses:
     """The losses of the network's predictions for a batch."""
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
-    targets, valid = assign_targets(anchors, batch, config), jnp.asarray(batch.valid)
+    targets = assign_targets(anchors, batch, config, predictions=predictions)
+    valid = jnp.asarray(batch.valid)
     parts = anchor_losses(*predictions, anchors, targets, valid, config.loss, **focal._asdict())
     positive = (targets.labels >= 0) & valid[:, None]
     sizes = tuple(len(level) for level in anchors)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from retinanet_jax.core.cpu.direct import direct_convolve
 from retinanet_jax.core.cpu.winograd import winograd_convolve
+from retinanet_jax.core.differentiation import needs_any_derivative
 
 Function = Callable[[Array, Array], Array]
 
@@ -39,7 +40,7 @@ def convolve(
 ) -> Float[Array, "b h2 w2 d"]:
     """A convolution padded by k // 2 on every side; h2 = ceil(h / stride).
 
-    Reverse-mode differentiation only (`jax.custom_vjp`).
+    Reverse-mode differentiation only (`jax.custom_vjp`) outside of `any_derivative()`.
 
     Args:
       x: input.
@@ -52,6 +53,8 @@ def convolve(
     """
     precision = None if precision == "default" else precision  # None: JAX's own default
     plain = _partial(_plain, stride=stride, groups=groups, precision=precision)
+    if needs_any_derivative():
+        return plain(x, kernel, preferred_element_type=jnp.float32 if float32_result else None)
     if float32_result and x.dtype != jnp.float32:
         return _with_float32_result(x, kernel, plain)
     known = all(isinstance(size, int) for size in x.shape)  # no symbolic shapes of jax.export

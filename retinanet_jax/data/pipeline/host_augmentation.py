@@ -13,14 +13,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from retinanet_jax.data.pipeline import mixup, mosaic, transforms
+from retinanet_jax.data.pipeline import copy_paste, mixup, mosaic, transforms
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, jitter_bound
 from retinanet_jax.data.pipeline.color import color_matrix
 
 Range = tuple[float | int, float | int]
 
-_MIXUP_PLACE = 4  # behind the key of an example; the other images of a mosaic have 1, 2 and 3
+# Behind the key of an example; the other images of a mosaic have 1, 2 and 3.
+_MIXUP_PLACE, _COPY_PASTE_PLACE, _OWN_PLACE = 4, 5, 6
+
+AUGMENTATIONS: dict[str, Callable[[Example, np.random.Generator], Example]] = {}
+"""The values of `augmentation.own`. A function changes image, boxes and labels of an example as it
+is stored; the image keeps its size. Its random numbers come from the generator alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +34,14 @@ class AugmentationConfig:
 
     In this order: a mosaic joins four images, or not; of each image the crop takes a window,
     which is resized to one of `scales`, times the scale jitter, and cut where it is larger than
-    there is room: the canvas, or its quadrant of the mosaic. Mixup adds another image, or not.
-    Then the whole is mirrored, or not, and its colours are changed. In a mosaic an image has the
-    size that it would have alone, so that a scale jitter that begins below 1, such as (0.5, 1.5),
-    shows more of each.
+    there is room: the canvas, or its quadrant of the mosaic. Mixup adds another image, or not;
+    copy-paste adds objects of another image, or not. Then the whole is mirrored, or not, and its
+    colours are changed. In a mosaic an image has the size that it would have alone, so that a scale
+    jitter that begins below 1, such as (0.5, 1.5), shows more of each.
 
     Attributes:
+      own: names in AUGMENTATIONS, applied in this order to each image as it is stored, before all
+        else. CONTRIBUTING.md shows how to add one.
       flip: whether half of the images are mirrored, left and right.
       scales: short sides in pixels of which one is drawn, in the place of pipeline.min_side; ():
         always that. detectron2's models: 640 to 800 in steps of 32. The long side is at most
@@ -55,10 +62,14 @@ class AugmentationConfig:
       mixup: probability that an image becomes the mean of itself and another one, drawn uniformly
         from the dataset, with the boxes of both (YOLOX, arXiv 2107.08430). Costs the reading of
         another image.
-      close_mosaic: number of epochs at the end of the run without mosaic and mixup, whose images
-        are unlike those of evaluation (YOLOX, arXiv 2107.08430: 15 of 300).
+      copy_paste: probability that an image gets a random half of the objects of another one, drawn
+        uniformly from the dataset, each as its box (after Ghiasi et al., arXiv 2012.07177, who
+        have masks). Costs the reading of another image.
+      close_mosaic: number of epochs at the end of the run without mosaic, mixup and copy-paste,
+        whose images are unlike those of evaluation (YOLOX, arXiv 2107.08430: 15 of 300).
     """
 
+    own: tuple[str, ...] = ()
     flip: bool = True
     scales: tuple[int, ...] = ()
     scale_jitter: Range = (1.0, 1.0)
@@ -70,10 +81,15 @@ class AugmentationConfig:
     hue: float = 0.0
     mosaic: float = 0.0
     mixup: float = 0.0
+    copy_paste: float = 0.0
     close_mosaic: float = 0.0
 
     def __post_init__(self):
-        shares = ("min_visible_share", "brightness", "contrast", "saturation", "mosaic", "mixup")
+        for name in self.own:
+            known = f"one of {', '.join(AUGMENTATIONS) or 'none, as none is added'}"
+            _require(name in AUGMENTATIONS, "own", name, known)
+        shares = ("min_visible_share", "brightness", "contrast", "saturation")
+        shares += ("mosaic", "mixup", "copy_paste")
         for name, limit in [(name, 1) for name in shares] + [("hue", 0.5)]:
             _require(0 <= getattr(self, name) <= limit, name, getattr(self, name), f"0 to {limit}")
         for name, limit in (("scale_jitter", np.inf), ("crop", 1)):
@@ -88,8 +104,8 @@ class AugmentationConfig:
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
     def of_single_images(self) -> "AugmentationConfig":
-        """Without mosaic and mixup; all else is drawn as with them."""
-        return dataclasses.replace(self, mosaic=0.0, mixup=0.0)
+        """Without mosaic, mixup and copy-paste; all else is drawn as with them."""
+        return dataclasses.replace(self, mosaic=0.0, mixup=0.0, copy_paste=0.0)
 
 
 def _require(holds: bool, field: str, value: object, wanted: str) -> None:
@@ -133,6 +149,8 @@ class Draws(NamedTuple):
     other_3: float
     mixup: float
     mixup_other: float
+    copy_paste: float
+    copy_paste_other: float
 
 
 def draw(key: tuple[int, ...]) -> Draws:
@@ -157,6 +175,7 @@ def augment(
         zeros at the end for the same).
       settings: from `with_largest_scale`.
     """
+    read = _with_own(read, key, config.own)
     draws, example = draw(key), read(index)
     stored_size = example.image.shape[:2]
     if draws.mosaic < config.mosaic:
@@ -170,10 +189,38 @@ def augment(
     if draws.mixup < config.mixup:
         other = read(int(draws.mixup_other * count))
         example = _mixup(example, other, stored_size, key, settings, config)
+    if draws.copy_paste < config.copy_paste:
+        other = read(int(draws.copy_paste_other * count))
+        example = _copy_paste(example, other, key, settings, config)
     return example._replace(
         flip=draws.flip < 0.5 if config.flip else None,
         color=_draw_color(example.image, draws, config) if config.changes_colors() else None,
     )
+
+
+def _with_own(
+    read: Callable[[int], Example], key: tuple[int, ...], names: tuple[str, ...]
+) -> Callable[[int], Example]:
+    """`read`, followed by the augmentations of these names.
+
+    Raises:
+      ValueError: an augmentation changes the size, by which the canvas has been chosen already.
+    """
+
+    def read_and_change(number: int) -> Example:
+        example = read(number)
+        size = example.image.shape
+        for place, name in enumerate(names):
+            generator = np.random.default_rng((*key, _OWN_PLACE + place, number))
+            example = AUGMENTATIONS[name](example, generator)
+            if example.image.shape != size:
+                raise ValueError(
+                    f"augmentation.own: {name!r} makes an image of {example.image.shape} of one of "
+                    f"{size}; return the same size"
+                )
+        return example
+
+    return read_and_change if names else read
 
 
 class View(NamedTuple):
@@ -256,6 +303,21 @@ def _mixup(
     room = jitter_bound(stored_size, settings)
     view = draw_view(other.image.shape[:2], draw((*key, _MIXUP_PLACE)), settings, config, room)
     return mixup.mix(example, show(other, view, config.min_visible_share))
+
+
+def _copy_paste(
+    example: Example,
+    other: Example,
+    key: tuple[int, ...],
+    settings: PipelineConfig,
+    config: AugmentationConfig,
+) -> Example:
+    """Objects of another image, which has its own draws, in the example."""
+    key = (*key, _COPY_PASTE_PLACE)
+    view = draw_view(other.image.shape[:2], draw(key), settings, config)
+    shown = show(other, view, config.min_visible_share)
+    rng = np.random.default_rng((*key, 1))
+    return copy_paste.paste(example, shown, rng, config.min_visible_share)
 
 
 def _mosaic(

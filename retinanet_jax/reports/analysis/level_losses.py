@@ -16,9 +16,9 @@ from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.loss_normalizer import sum_levels
-from retinanet_jax.core.matching import IGNORE
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions
+from retinanet_jax.core.targets import IGNORE
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.reports.analysis.loss_distribution import count_logits
@@ -91,7 +91,7 @@ def loss_statistics(predictions: Predictions, batch: Batch, config: Config) -> L
     """
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
     sizes = tuple(len(level) for level in anchors)
-    targets = assign_targets(anchors, batch, config)
+    targets = assign_targets(anchors, batch, config, predictions=predictions)
     valid = jnp.asarray(batch.valid)
     labels = jnp.where(valid[:, None], targets.labels, IGNORE)
     losses = anchor_losses(*predictions, anchors, targets, valid, config.loss)

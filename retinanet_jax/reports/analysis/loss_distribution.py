@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from retinanet_jax.core.focal import focal_loss
-from retinanet_jax.core.matching import NEGATIVE
+from retinanet_jax.core.targets import NEGATIVE
 
 ArrayLike = Array | np.ndarray
 

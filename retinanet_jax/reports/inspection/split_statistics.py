@@ -10,7 +10,9 @@ import numpy as np
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image
-from retinanet_jax.core.matching import IGNORE, assign
+from retinanet_jax.core.assignment import assign
+from retinanet_jax.core.matching import ASSIGNERS
+from retinanet_jax.core.targets import IGNORE
 from retinanet_jax.data.anchor_coverage import STATES, Coverage, box_coverage
 from retinanet_jax.data.data_errors import Report
 from retinanet_jax.data.dataset import Dataset
@@ -109,7 +111,15 @@ def count_levels(split: Split, config: Config) -> list[LevelCount]:
     rows = [_largest(fitted, everything, number, config.pipeline.max_boxes) for number in numbers]
     # The same number of boxes for all images, so that each canvas compiles once.
     most = max(map(len, rows), default=0)
-    matching = jax.jit(functools.partial(assign, config=config.matching))
+    matching = config.matching
+    if ASSIGNERS[matching.assigner].needs_predictions:  # there is no network yet
+        matching = dataclasses.replace(matching, assigner="iou")
+    assign_image = jax.jit(
+        functools.partial(
+            assign, config=matching, anchors_per_location=config.anchors.anchors_per_location
+        ),
+        static_argnames="level_sizes",
+    )
     counts = np.zeros((3, len(levels)))
     for number, row in zip(numbers, rows, strict=True):
         anchors = anchors_for_image(tuple(fitted.canvases[number].tolist()), config.anchors)
@@ -117,8 +127,11 @@ def count_levels(split: Split, config: Config) -> list[LevelCount]:
         boxes = np.pad(fitted.boxes[row], (padding, (0, 0)))
         labels = np.pad(everything.labels[row], padding, constant_values=PADDING_LABEL)
         crowd = np.pad(everything.crowd[row], padding)
-        found = np.asarray(matching(np.concatenate(anchors), boxes, labels, crowd).labels)
-        ends = np.cumsum([len(part) for part in anchors])[:-1]
+        sizes = tuple(len(part) for part in anchors)
+        objects = boxes, labels, crowd
+        targets = assign_image(np.concatenate(anchors), *objects, level_sizes=sizes)
+        found = np.asarray(targets.labels)
+        ends = np.cumsum(sizes)[:-1]
         for place, part in enumerate(np.split(found, ends)):
             counts[:, place] += len(part), (part >= 0).sum(), (part == IGNORE).sum()
     counts /= max(1, len(rows))

@@ -1,0 +1,110 @@
+"""The training targets of an image and of a batch, by the assigner of the configuration.
+
+Padding, crowds and empty images are masks: every function has one compiled program per shape.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from retinanet_jax.core import boxes
+from retinanet_jax.core.matching import ASSIGNERS, ImageAnchors, MatchingConfig
+from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
+
+ArrayLike = Array | np.ndarray
+LevelArrays = tuple[ArrayLike, ...]
+
+
+def assign(
+    anchors: Float[ArrayLike, "n 4"],
+    gt_boxes: Float[ArrayLike, "m 4"],
+    gt_labels: Int[ArrayLike, "m"],
+    gt_crowd: Bool[ArrayLike, "m"],
+    config: MatchingConfig,
+    *,
+    level_sizes: tuple[int, ...] | None = None,
+    anchors_per_location: int = 1,
+    predictions: tuple[LevelArrays, LevelArrays] | None = None,
+) -> Targets:
+    """The targets of one image. For a batch use `assign_batch`.
+
+    Memory for an image of 800x1344 (201,600 anchors) with 100 boxes, compiled: on CPUs 182 MB, two
+    n x m float32 matrices; on a TPU one such matrix.
+
+    Args:
+      anchors: of all levels, xyxy pixels of the network's input.
+      gt_boxes: ground-truth boxes in the same pixels; padding may have any finite values.
+      gt_labels: class indices, -1 for padding.
+      gt_crowd: True for crowd regions, which match no anchor.
+      config: assigner, its parameters, and crowds.
+      level_sizes: number of anchors of each level, for atss; None: one level.
+      anchors_per_location: for atss.
+      predictions: (class_logits, box_deltas), each per level, for task_aligned.
+
+    Returns:
+      Targets of the n anchors; all NEGATIVE without boxes.
+
+    Raises:
+      ValueError: the assigner needs predictions, and there are none.
+    """
+    gt_labels, gt_crowd = jnp.asarray(gt_labels), jnp.asarray(gt_crowd)
+    exists = gt_labels >= 0
+    assigner = ASSIGNERS[config.assigner]
+    if assigner.needs_predictions and predictions is None:
+        raise ValueError(f"matching.assigner: {config.assigner!r} needs the network's predictions")
+    levels = (len(anchors),) if level_sizes is None else level_sizes
+    valid = exists & ~gt_crowd
+    image = ImageAnchors(anchors, levels, anchors_per_location, gt_boxes, gt_labels, valid)
+    if predictions is not None:
+        logits, deltas = jax.lax.stop_gradient(predictions)
+        image = image._replace(class_logits=logits, box_deltas=deltas)
+    matches = assigner.match(image, config)
+    if config.crowd_ioa is not None:
+        share = boxes.pairwise_ioa(anchors, gt_boxes)
+        crowded = jnp.any((share >= config.crowd_ioa) & exists & gt_crowd, axis=1)
+        matches = jnp.where(crowded & (matches == NEGATIVE), IGNORE, matches)
+    labels, matched = _look_up(matches, gt_labels, gt_boxes)
+    return Targets(jnp.where(matches >= 0, labels, matches), matched)
+
+
+def assign_batch(
+    anchors: Float[ArrayLike, "n 4"],
+    gt_boxes: Float[ArrayLike, "b m 4"],
+    gt_labels: Int[ArrayLike, "b m"],
+    gt_crowd: Bool[ArrayLike, "b m"],
+    config: MatchingConfig,
+    *,
+    level_sizes: tuple[int, ...] | None = None,
+    anchors_per_location: int = 1,
+    predictions: tuple[LevelArrays, LevelArrays] | None = None,
+) -> Targets:
+    """The targets of a batch; arguments as those of `assign`, with leading axis b.
+
+    GPUs and TPUs match one image at a time, with the memory of one image. `jax.vmap` would need
+    that memory for each image, and on a TPU it would fill tiles of 8 x 128 numbers with b images
+    instead of 8. CPUs use `jax.vmap`, which is faster there.
+    """
+
+    def one(image):
+        *objects, predicted = image
+        options = {"level_sizes": level_sizes, "anchors_per_location": anchors_per_location}
+        return assign(anchors, *objects, config, **options, predictions=predicted)
+
+    return jax.lax.platform_dependent(
+        (gt_boxes, gt_labels, gt_crowd, predictions),
+        cpu=jax.vmap(one),
+        default=lambda images: jax.lax.map(one, images),
+    )
+
+
+def _look_up(matches, gt_labels, gt_boxes):
+    """Labels [n] and boxes [n 4] of the matches; zeros for unmatched anchors.
+
+    A product with a one-hot matrix instead of a gather, which is slow on TPUs and not faster on
+    CPUs. At the highest precision the product is exact.
+    """
+    one_hot = matches[:, None] == jnp.arange(gt_labels.shape[0])
+    table = jnp.concatenate([gt_boxes, gt_labels[:, None]], axis=1, dtype=jnp.float32)
+    found = jnp.dot(one_hot.astype(jnp.float32), table, precision="highest")
+    return found[:, 4].astype(jnp.int32), found[:, :4]

@@ -1,0 +1,105 @@
+"""Adaptive training sample selection: a threshold for each object from its own candidates.
+
+ATSS: Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive
+Training Sample Selection" (arXiv 1912.02424), algorithm 1.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from retinanet_jax.core import boxes
+from retinanet_jax.core.targets import NEGATIVE
+
+ArrayLike = Array | np.ndarray
+
+LEAST_DISTANCE = 0.01
+"""Pixels between the centre of a positive anchor and each side of its box (the authors' code)."""
+
+
+def match_atss(
+    anchors: tuple[Float[ArrayLike, "_ 4"], ...],
+    gt_boxes: Float[ArrayLike, "m 4"],
+    valid: Bool[ArrayLike, "m"],
+    *,
+    locations: int = 9,
+    anchors_per_location: int = 1,
+) -> Int[Array, "n"]:
+    """Matches the anchors of all levels to the boxes of one image.
+
+    The candidates of a box are, on each level, the anchors of the `locations` locations whose
+    centres are closest to the centre of the box. Its threshold is the mean of their IoUs with the
+    box plus their standard deviation. Candidates with at least this IoU, and with their centre
+    inside the box, are positive; of several boxes an anchor takes the one with the highest IoU.
+    As in the authors' code, the deviation is that of a sample (divided by their number less one),
+    and with several anchors a location all of them are candidates.
+
+    Args:
+      anchors: per level, xyxy pixels; those of a location follow each other and share a centre.
+      gt_boxes: of m objects in the same pixels; padding may have any finite values.
+      valid: False for padding and crowds, which match nothing.
+      locations: the paper's k (9); on a level with fewer locations, all of them.
+      anchors_per_location: of every level.
+
+    Returns:
+      int32: the index of the matched box (the lowest of ties) or NEGATIVE.
+    """
+    gt_boxes, valid = jnp.asarray(gt_boxes), jnp.asarray(valid)
+    every = jnp.concatenate(anchors)
+    if gt_boxes.shape[0] == 0:
+        return jnp.full(every.shape[:1], NEGATIVE, jnp.int32)
+    indices = _candidates(anchors, gt_boxes, locations, anchors_per_location)
+    found = every[indices]
+    iou = boxes.iou(found, jnp.broadcast_to(gt_boxes[:, None], found.shape))
+    threshold = jnp.mean(iou, axis=1) + jnp.std(iou, axis=1, ddof=min(1, iou.shape[1] - 1))
+    positive = (iou >= threshold[:, None]) & is_inside(centres_of(found), gt_boxes) & valid[:, None]
+    return owners(indices, jnp.where(positive, iou, -1), len(every))
+
+
+def is_inside(
+    points: Float[Array, "#m c 2"], gt_boxes: Float[ArrayLike, "m 4"]
+) -> Bool[Array, "m c"]:
+    """Whether each of the c points (x, y), of each box or of all of them, is inside the box."""
+    x, y = points[..., 0], points[..., 1]
+    x1, y1, x2, y2 = (gt_boxes[:, i, None] for i in range(4))
+    return (jnp.minimum(x - x1, x2 - x) > LEAST_DISTANCE) & (
+        jnp.minimum(y - y1, y2 - y) > LEAST_DISTANCE
+    )
+
+
+def centres_of(xyxy: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b 2"]:
+    """The centres (x, y) of boxes."""
+    xyxy = jnp.asarray(xyxy)
+    return (xyxy[..., :2] + xyxy[..., 2:]) / 2
+
+
+def _candidates(anchors, gt_boxes, locations, anchors_per_location) -> Int[Array, "m c"]:
+    """Indices of the candidates of each box among the anchors of all levels."""
+    centres, start, found = centres_of(gt_boxes)[:, None], 0, []
+    for level in anchors:
+        points = centres_of(level[::anchors_per_location])
+        distances = sum((points[:, i] - centres[..., i]) ** 2 for i in range(2))
+        # Of equal distances, top_k takes the first.
+        _, nearest = jax.lax.top_k(-distances, min(locations, len(points)))
+        indices = nearest[..., None] * anchors_per_location + jnp.arange(anchors_per_location)
+        found.append(start + indices.reshape(len(gt_boxes), -1))
+        start += len(level)
+    return jnp.concatenate(found, axis=1)
+
+
+def owners(indices, iou, num_anchors: int) -> Int[Array, "n"]:
+    """The box with the highest IoU of each anchor; NEGATIVE without one.
+
+    Args:
+      indices: of the candidates of each box, [m c].
+      iou: with the box, [m c]; -1 where the candidate is not positive.
+      num_anchors: n.
+    """
+    best = jnp.full(num_anchors, -1, iou.dtype).at[indices].max(iou)
+    rows = jnp.broadcast_to(jnp.arange(len(iou), dtype=jnp.int32)[:, None], iou.shape)
+    # Candidates that are not the best of their anchor write past the end, which drops them.
+    wins = (iou >= 0) & (iou == best[indices])
+    first = jnp.full(num_anchors, len(iou), jnp.int32)
+    first = first.at[jnp.where(wins, indices, num_anchors)].min(rows, mode="drop")
+    return jnp.where(first < len(iou), first, NEGATIVE)

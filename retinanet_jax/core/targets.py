@@ -1,0 +1,22 @@
+"""The training targets of the heads and the states of anchors."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+ArrayLike = Array | np.ndarray
+
+NEGATIVE = -1
+"""State of a background anchor: in the class loss only."""
+IGNORE = -2
+"""State of an anchor that is in no loss."""
+
+
+class Targets(NamedTuple):
+    """The training targets of the heads, one entry per anchor."""
+
+    labels: Int[ArrayLike, "*b n"]
+    """Class index, NEGATIVE or IGNORE."""
+    boxes: Float[ArrayLike, "*b n 4"]
+    """The matched box, xyxy pixels; zeros where the anchor is not positive."""

@@ -1,0 +1,145 @@
+"""Comparisons by seed: trials that share a seed share initial weights and data order.
+
+The differences of pairs vary less than the values themselves. The test is Student's t for paired
+samples, two-sided: p is the probability of a mean difference at least this far from 0 if both
+settings were equally good and the differences normal. With three seeds only large effects reach a
+p below .05; of many comparisons, one in twenty does by chance.
+"""
+
+import json
+import statistics
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retinanet_jax.config.settings import ConfigError, from_json
+from retinanet_jax.runtime.workdir import WorkdirError
+from retinanet_jax.sweep.markdown import number_text, table_text, value_text
+from retinanet_jax.sweep.seed_groups import Group
+from retinanet_jax.sweep.trials import FINISHED, PLAN_FILE, read_plan
+
+METRICS_COMPARED = 3  # AP, AP50, AP75
+
+Summary = Mapping[str, float | None]
+
+
+class PairedTest(NamedTuple):
+    """The differences of pairs, second minus first.
+
+    pairs: their number, at least 1.
+    mean: of the differences.
+    deviation: of the differences, with n - 1; None for one pair.
+    p: of the paired t-test; None for one pair, and where all differences are equal.
+    """
+
+    pairs: int
+    mean: float
+    deviation: float | None
+    p: float | None
+
+
+def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+    """The test of equally many values, at least one; those at the same place are a pair."""
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    mean = statistics.fmean(differences)
+    if len(differences) == 1:
+        return PairedTest(1, mean, None, None)
+    deviation = statistics.stdev(differences)
+    if deviation < 1e-12:  # rounding
+        return PairedTest(len(differences), mean, deviation, None)
+    from scipy.stats import ttest_rel  # here: scipy.stats takes a second to import
+
+    return PairedTest(len(differences), mean, deviation, float(ttest_rel(second, first).pvalue))
+
+
+def paired_test_by_key(
+    first: Mapping[Any, float], second: Mapping[Any, float]
+) -> PairedTest | None:
+    """The test of the values that have the same key; None if there are none."""
+    common = [key for key in first if key in second]
+    if not common:
+        return None
+    return paired_test([first[key] for key in common], [second[key] for key in common])
+
+
+def difference_text(test: PairedTest | None) -> str:
+    """'+.036 ± .010, p .021', or '' without pairs."""
+    if test is None:
+        return ""
+    text = ("+" if test.mean >= 0 else "-") + number_text(abs(test.mean))
+    if test.deviation is not None:
+        text += f" ± {number_text(test.deviation)}"
+    return text if test.p is None else f"{text}, p {number_text(test.p)}"
+
+
+def differences_table(groups: Sequence[Group], names: Sequence[str]) -> str:
+    """Each combination of settings minus the first one, as Markdown; '' without two common seeds.
+
+    Args:
+        groups: of trials; the first is the baseline.
+        names: of the metrics.
+    """
+    rows, most = [], 0
+    fields = list(dict.fromkeys(field for group in groups for field in group.settings))
+    for group in groups[1:]:
+        tests = [paired_test_by_key(groups[0].by_seed(name), group.by_seed(name)) for name in names]
+        pairs = max((test.pairs for test in tests if test is not None), default=0)
+        most = max(most, pairs)
+        values = [value_text(group.settings.get(field, "")) for field in fields]
+        rows.append([*values, str(pairs), *map(difference_text, tests)])
+    return table_text([*fields, "seeds", *names], rows) if most > 1 else ""
+
+
+def compare(first: Path, second: Path) -> str:
+    """Two sweeps or runs, as Markdown: for each metric both means, the difference and p.
+
+    Trials with equal settings and equal seed are a pair; those of only one side are counted and
+    left out. Settings are the fields that the sweep varies; a run has none but the seed.
+
+    Raises:
+        WorkdirError: a folder has no results.
+        ConfigError: there are no pairs.
+    """
+    ours, theirs = _summaries(first), _summaries(second)
+    common = [key for key in ours if key in theirs]
+    if not common:
+        raise ConfigError(
+            f"--compare: {first} and {second} have no finished trials with equal settings and seed"
+        )
+    alone = len(ours) + len(theirs) - 2 * len(common)
+    names = [name for name in ours[common[0]] if name in theirs[common[0]]]
+    rows = []
+    for name in names:
+        values = [(ours[key].get(name), theirs[key].get(name)) for key in common]
+        defined = [(a, b) for a, b in values if a is not None and b is not None and min(a, b) >= 0]
+        if not defined:
+            continue
+        a, b = zip(*defined, strict=True)
+        means = number_text(statistics.fmean(a)), number_text(statistics.fmean(b))
+        rows.append([name, str(len(defined)), *means, difference_text(paired_test(a, b))])
+    lines = [f"A: {first}", f"B: {second}", f"Pairs: {len(common)}; trials without: {alone}."]
+    return "\n\n".join([*lines, table_text(["metric", "pairs", "A", "B", "B - A"], rows)]) + "\n"
+
+
+def _summaries(workdir: Path) -> dict[Hashable, Summary]:
+    """The metrics of each finished trial, by its settings with the seed."""
+    if (workdir / PLAN_FILE).exists():
+        ended = [(trial, trial.end()) for trial in read_plan(workdir)]
+        return {
+            _key(trial.settings | {"seed": trial.config().seed}): end.summary
+            for trial, end in ended
+            if end.state == FINISHED
+        }
+    try:
+        summary = json.loads((workdir / "results.json").read_text(encoding="utf-8"))["summary"]
+        config = from_json((workdir / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError) as error:
+        raise WorkdirError(
+            f"{workdir}: no results of a sweep or of a run; name a folder with sweep.json, or with "
+            "results.json and config.json"
+        ) from error
+    return {_key({"seed": config.seed}): summary}
+
+
+def _key(settings: Mapping[str, Any]) -> Hashable:
+    return tuple(sorted(settings.items()))
