@@ -87,10 +87,10 @@ def test_the_plan_is_that_of_the_largest_canvas(monkeypatch):
 
     functions = SimpleNamespace(step_fn=SimpleNamespace(lower=lower), state_shapes=None)
     monkeypatch.setattr(tested, "compile_functions", lambda *_: functions)
-    config = small_config(pipeline__max_side=96, augmentation__scales=(32, 80))
+    config = small_config(pipeline__max_side=128, augmentation__scales=(32, 64))
     with pytest.raises(Planned) as planned:
         tested.planned_memory(config, 5, make_mesh(), 2)
-    assert planned.value.args[0] == (2, 96, 96, 3)
+    assert planned.value.args[0] == (2, 128, 128, 3)
 
 
 def test_devices_without_memory_of_their_own_share_that_of_the_machine(monkeypatch):

@@ -22,7 +22,12 @@ from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.training import run
 from retinanet_jax.training.device_augmentation import as_seen
 from retinanet_jax.training.setup import compilation_key, compile_functions, make_setup
-from retinanet_jax.training.step import FocalParams, TrainState, accumulate_gradients
+from retinanet_jax.training.step import (
+    FocalParams,
+    TrainState,
+    accumulate_gradients,
+    focal_params,
+)
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
 
@@ -55,6 +60,13 @@ def group():
 
 def copy_of(state):
     return jax.tree.map(jnp.copy, state)
+
+
+@pytest.mark.parametrize("alpha", [0.3, None])
+def test_the_focusing_parameters_of_a_step_are_those_of_the_config(alpha):
+    config = LossConfig(classification="focal_star", gamma=1.5, alpha=alpha, star_beta=0.7)
+    found = jax.device_get(focal_params(config))
+    assert found == (np.float32(1.5), alpha and np.float32(alpha), np.float32(0.7))
 
 
 def test_a_batch_is_learned_by_heart(plain):
