@@ -10,7 +10,8 @@ from retinanet_jax.sweep.trials import FINISHED, End
 
 
 def group(settings, values=(), **paper):
-    return Group(settings, paper, [End(FINISHED, {"AP": value}) for value in values])
+    ends = [End(FINISHED, {"AP": value}) for value in values]
+    return Group(settings, paper, ends, list(range(len(ends))))
 
 
 def plotted(figure):

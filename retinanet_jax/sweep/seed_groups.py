@@ -18,7 +18,7 @@ class Group(NamedTuple):
     settings: Settings
     paper: dict[str, Any]
     ends: list[End]
-    seeds: list[int | None] = []  # noqa: RUF012 (group_trials gives each group its own)
+    seeds: list[int | None]
 
     def values(self, name: str) -> list[float]:
         """A number of each finished trial. Undefined values (-1 in COCO's metric) are left out."""
