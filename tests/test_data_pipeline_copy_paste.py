@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 from image_data import ALL_ON, SMALL, Images
 
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.batch import Example, box_areas
 from retinanet_jax.data.pipeline.copy_paste import paste
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig, augment
+from retinanet_jax.data.pipeline.host_augmentation import augment
 
 
 def flat(color, boxes, size=(40, 60), crowd=None) -> Example:
