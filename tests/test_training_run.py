@@ -155,7 +155,13 @@ def test_the_loss_of_an_evaluation_is_logged(finished):
     assert 0 < found.losses["class_loss"] < found.losses["loss"] < 100
     line, *_ = (line for line in lines(workdir, "eval") if line["step"] == 4)
     assert {name: line[name] for name in found.losses} == found.losses
-    assert json.loads((workdir / "results.json").read_text())["losses"] == found.losses
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["losses"] == found.losses
+    by_level = {f"P{level}": line[f"loss_P{level}"] for level in small_config().anchors.levels}
+    assert results["losses_by_level"] == by_level == pytest.approx(found.losses_by_level)
+    assert sum(by_level.values()) == pytest.approx(found.losses["loss"])
+    assert list(results["losses_by_class"]) == list(found.per_class)
+    assert 0 < sum(results["losses_by_class"].values()) < found.losses["loss"]
 
 
 def test_evaluation_uses_the_network_of_the_checkpoint(finished):

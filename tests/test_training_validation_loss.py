@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from small import small_batch, small_config
 
+from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_normalizer import divisors
+from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions, build_model
 from retinanet_jax.inference.predict import make_predict_fn
 from retinanet_jax.training.setup import init_variables
@@ -80,6 +82,38 @@ def test_batches_of_any_size_have_the_loss_of_one_batch():
             assert found[name] == pytest.approx(float(value), rel=1e-5), (normalizer, name)
 
 
+@pytest.mark.parametrize("normalizer", ["batch", "image", "level"])
+def test_the_parts_of_levels_and_classes(normalizer):
+    """Parts of levels sum to the loss; those of classes are sums over their positive anchors."""
+    config = small_config(loss__box_weight=2.0, loss__normalizer=normalizer)
+    batch = small_batch()._replace(valid=VALID)
+    anchors = anchors_for_image((64, 64), config.anchors)
+    predictions, focal = random_predictions(anchors), focal_params(config.loss)
+    targets = assign_targets(anchors, batch, config)
+    parts = jax.device_get(image_losses(predictions, batch, focal, config))
+    found = Detections(
+        np.zeros((4, 0, 4)), np.zeros((4, 0)), np.zeros((4, 0), int), np.zeros((4, 0), bool)
+    )
+    measured = MeasuredPrediction(lambda *_: (found, parts), focal)
+    measured(None, batch)
+    total = measured.losses(config.loss)["loss"]
+    assert sum(measured.losses_by_level(config.loss)) == pytest.approx(total)
+
+    losses = anchor_losses(*predictions, anchors, targets, VALID, config.loss, **focal._asdict())
+    labels = np.where(VALID[:, None], np.asarray(targets.labels), -1)
+    levels = np.repeat(np.arange(len(anchors)), [len(level) for level in anchors])
+    positive = np.stack([(labels >= 0) & (levels == n) for n in range(len(anchors))], axis=2)
+    divisor = {
+        "batch": positive.sum(),
+        "image": np.maximum(positive.sum((1, 2)), 1)[:, None] * VALID.sum(),
+        "level": np.maximum(positive.sum((0, 1)), 1)[levels],
+    }[normalizer]
+    values = (np.asarray(losses.class_loss) + 2 * np.asarray(losses.box_loss)) / divisor
+    wanted = [values[labels == name].sum() for name in range(5)]
+    assert np.count_nonzero(wanted) > 1
+    np.testing.assert_allclose(measured.losses_by_class(config.loss), wanted, rtol=1e-5)
+
+
 def test_detections_equal_prediction_and_the_network_runs_once():
     config, batch = small_config(), small_batch()
     model = build_model(config.model, 5, config.anchors.anchors_per_location)
@@ -104,8 +138,10 @@ def test_detections_equal_prediction_and_the_network_runs_once():
 
 
 def test_no_image_and_no_object_is_no_division_by_zero():
-    nothing = ImageLosses(*np.zeros((3, 0, 2), np.float32), np.zeros(0, bool))
+    sums = np.zeros((3, 0, 2), np.float32)
+    nothing = ImageLosses(*sums, np.zeros((0, 2, 5), np.float32), np.zeros(0, bool))
     assert set(dataset_losses(nothing, small_config().loss).values()) == {0.0}
-    empty = ImageLosses(*jnp.array([[[1.0, 1.0]], [[0.0, 0.0]], [[0.0, 0.0]]]), np.ones(1, bool))
-    found = dataset_losses(jax.device_get(empty), small_config().loss)
+    sums = np.array([[[1.0, 1.0]], [[0.0, 0.0]], [[0.0, 0.0]]])
+    empty = ImageLosses(*sums, np.zeros((1, 2, 5)), np.ones(1, bool))
+    found = dataset_losses(empty, small_config().loss)
     assert found == {"loss": 2.0, "class_loss": 2.0, "box_loss": 0.0}

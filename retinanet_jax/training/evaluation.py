@@ -34,12 +34,17 @@ class Evaluation(NamedTuple):
         per_class: AP by class name, None where undefined.
         results: the detections in COCO's results format.
         losses: loss, class_loss and box_loss of the images as one batch; None if not computed.
+        losses_by_level: parts of the loss by level, 'P3', ...; None if not computed.
+        losses_by_class: parts of the loss by class name, of the anchors of its objects; the rest is
+            the background's. None if not computed.
     """
 
     summary: dict[str, float | None]
     per_class: dict[str, float | None]
     results: list[dict]
     losses: dict[str, float] | None = None
+    losses_by_level: dict[str, float] | None = None
+    losses_by_class: dict[str, float] | None = None
 
     def scalars(self) -> dict[str, float | None]:
         """Metrics and losses by name."""

@@ -22,7 +22,8 @@ def write_evaluation(
 
     `tables` shows all metrics, also by class; otherwise one line shows three and the loss.
     """
-    log.scalars(step, "eval", found.scalars())
+    by_level = {f"loss_{name}": loss for name, loss in (found.losses_by_level or {}).items()}
+    log.scalars(step, "eval", found.scalars() | by_level)
     if tables:
         log.table(f"step {step}, {dataset.name}", found.scalars())
         log.table(*class_table(found.per_class))
@@ -38,6 +39,8 @@ def write_evaluation(
         results = {"step": step, "summary": found.summary, "per_class": found.per_class}
         if found.losses is not None:
             results["losses"] = found.losses
+            results["losses_by_level"] = found.losses_by_level
+            results["losses_by_class"] = found.losses_by_class
         write_whole(log.workdir / "results.json", json.dumps(results, indent=2))
 
 

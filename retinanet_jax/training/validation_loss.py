@@ -1,5 +1,6 @@
 """The loss of an evaluation, computed along with the detections in one pass of the network."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.loss_normalizer import sum_levels
+from retinanet_jax.core.loss_normalizer import split_levels, sum_levels
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
@@ -32,6 +33,7 @@ class ImageLosses(NamedTuple):
     class_loss: Float[ArrayLike, "b l"]
     box_loss: Float[ArrayLike, "b l"]  # without box_weight
     positives: Float[ArrayLike, "b l"]
+    objects: Float[ArrayLike, "b l k"]  # of the positive anchors, by class; with box_weight
     valid: Bool[ArrayLike, " b"]
 
 
@@ -72,7 +74,19 @@ def image_losses(
     positive = (targets.labels >= 0) & valid[:, None]
     sizes = tuple(len(level) for level in anchors)
     sums = (sum_levels(part, sizes) for part in (*parts, positive.astype(jnp.float32)))
-    return ImageLosses(*sums, valid)
+    total = jnp.where(positive, parts.class_loss + config.loss.box_weight * parts.box_loss, 0)
+    num_classes = predictions.class_logits[0].shape[-1]
+    levels = zip(split_levels(total, sizes), split_levels(targets.labels, sizes), strict=True)
+    objects = jnp.stack([_sum_classes(*level, num_classes) for level in levels], axis=1)
+    return ImageLosses(*sums, objects, valid)
+
+
+def _sum_classes(
+    values: Float[Array, "b n"], labels: Int[Array, "b n"], num_classes: int
+) -> Float[Array, "b k"]:
+    """The sum of the values of each label; labels below 0 have the value 0."""
+    add = functools.partial(jax.ops.segment_sum, num_segments=num_classes)
+    return jax.vmap(add)(values, jnp.maximum(labels, 0))
 
 
 class MeasuredPrediction:
@@ -94,18 +108,36 @@ class MeasuredPrediction:
 
     def losses(self, config: LossConfig) -> dict[str, float]:
         """Total, class and box loss of all batches so far, normalized as one batch."""
+        return dataset_losses(self._parts(), config)
+
+    def losses_by_level(self, config: LossConfig) -> list[float]:
+        """The part of each level, from the finest on, in the total loss."""
+        parts, divisor = _valid(self._parts(), config)
+        total = parts.class_loss + config.box_weight * parts.box_loss
+        return (total / divisor).sum(axis=0).tolist()
+
+    def losses_by_class(self, config: LossConfig) -> list[float]:
+        """The part of the anchors of each class's objects; the rest is that of the background."""
+        parts, divisor = _valid(self._parts(), config)
+        return (parts.objects / divisor[..., None]).sum(axis=(0, 1)).tolist()
+
+    def _parts(self) -> ImageLosses:
         recorded = fetch(self._recorded)
-        parts = ImageLosses(*(np.concatenate(part) for part in zip(*recorded, strict=True)))
-        return dataset_losses(parts, config)
+        return ImageLosses(*(np.concatenate(part) for part in zip(*recorded, strict=True)))
 
 
 def dataset_losses(parts: ImageLosses, config: LossConfig) -> dict[str, float]:
     """Loss, class loss and box loss of all images as one batch, whatever their batches were."""
-    class_loss, box_loss, positives = (part[parts.valid].astype(np.float64) for part in parts[:3])
-    divisor = _divisor(positives, config.normalizer)
-    class_loss, box_loss = (float((part / divisor).sum()) for part in (class_loss, box_loss))
+    parts, divisor = _valid(parts, config)
+    class_loss, box_loss = (float((part / divisor).sum()) for part in parts[:2])
     total = class_loss + config.box_weight * box_loss
     return {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
+
+
+def _valid(parts: ImageLosses, config: LossConfig) -> tuple[ImageLosses, Float[np.ndarray, "_ _"]]:
+    """The rows of images in float64, and what they are divided by."""
+    parts = ImageLosses(*(part[parts.valid].astype(np.float64) for part in parts))
+    return parts, _divisor(parts.positives, config.normalizer)
 
 
 def _divisor(positives: Float[np.ndarray, "n l"], normalizer: str) -> Float[np.ndarray, "_ _"]:

@@ -86,6 +86,15 @@ def evaluate_and_log(
     """
     log.message(f"evaluating step {step} on {len(dataset.source)} images of {dataset.name}")
     found = evaluate(measured, variables, dataset, config, mesh, on_batch=on_batch)
-    found = found._replace(losses=measured.losses(config.loss))
+    levels, names = config.anchors.levels, dataset.categories.names
+    by_level, by_class = (
+        measured.losses_by_level(config.loss),
+        measured.losses_by_class(config.loss),
+    )
+    found = found._replace(
+        losses=measured.losses(config.loss),
+        losses_by_level={f"P{n}": loss for n, loss in zip(levels, by_level, strict=True)},
+        losses_by_class=dict(zip(names, by_class, strict=True)),
+    )
     write_evaluation(found, dataset, config, log, step, tables=tables)
     return found
