@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from retinanet_jax.data.example_sources import Annotated
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.batch import Example, box_areas
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig
 
 # A mosaic has the boxes of four images.
 SMALL = PipelineConfig(min_side=24, max_side=40, pad_multiple=8, max_boxes=12, num_threads=2)

@@ -17,7 +17,7 @@ from retinanet_jax.data import dataset, splits
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.from_function import dataset_of
 from retinanet_jax.data.mix import load_training_set
-from retinanet_jax.data.pipeline import host_augmentation
+from retinanet_jax.data.pipeline import augmentation_config, host_augmentation
 from retinanet_jax.training import evaluation, loggers, optimizer
 from retinanet_jax.training.run import train_and_evaluate
 
@@ -36,7 +36,7 @@ def added():
         optimizer.OPTIMIZERS,
         evaluation.METRICS,
         loggers.OPENERS,
-        host_augmentation.AUGMENTATIONS,
+        augmentation_config.AUGMENTATIONS,
         dataset.LOADERS,
     )
     lists = splits.KINDS, *(getattr(sections, name) for name in NAMES)
@@ -106,7 +106,7 @@ def test_the_schedule_decays_in_the_last_fifth(added):
 
 def test_the_augmentation_depends_on_its_key_alone(added):
     example = added["white_square"](3)
-    config = host_augmentation.AugmentationConfig(own=("erase",), flip=False)
+    config = augmentation_config.AugmentationConfig(own=("erase",), flip=False)
     settings = small_config().pipeline
     seen = [
         host_augmentation.augment(lambda i: example, 0, 1, (0, 0, key, 1), settings, config).image
@@ -122,8 +122,8 @@ def test_an_augmentation_that_changes_the_size_is_an_error(added, monkeypatch):
     def halve(example, generator):
         return example._replace(image=example.image[:32])
 
-    monkeypatch.setitem(host_augmentation.AUGMENTATIONS, "halve", halve)
-    config = host_augmentation.AugmentationConfig(own=("halve",))
+    monkeypatch.setitem(augmentation_config.AUGMENTATIONS, "halve", halve)
+    config = augmentation_config.AugmentationConfig(own=("halve",))
     read, settings = added["white_square"], small_config().pipeline
     with pytest.raises(ValueError, match=r"'halve' makes an image of .*; return the same size"):
         host_augmentation.augment(read, 0, 8, (0, 0, 0, 1), settings, config)

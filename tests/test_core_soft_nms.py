@@ -7,6 +7,7 @@ import pytest
 
 from retinanet_jax.core.postprocess import Detections, PostprocessConfig, detect, suppress
 from retinanet_jax.core.soft_nms import soft_nms
+from retinanet_jax.inference.test_time_augmentation import merge
 
 
 def objects(seed, count=60, classes=3):
@@ -115,6 +116,20 @@ def test_class_agnostic_keeps_one_of_two_classes_at_one_place():
     kept = found("class_agnostic")
     assert kept.labels.tolist() == [1, 0, -1, -1, -1]
     np.testing.assert_array_equal(kept.boxes[:2], anchors[0][::-1])
+
+
+def test_views_of_an_image_are_merged_by_the_same_kind():
+    """Test-time augmentation: the same box in two views, one of them of another class."""
+    box, scores = np.float32([[0, 0, 20, 20]]), (0.9, 0.6)
+    views = [
+        Detections(box, np.float32([score]), np.int32([label]), np.ones(1, bool))
+        for label, score in enumerate(scores)
+    ]
+    merged = merge(views, PostprocessConfig(nms="class_agnostic", max_detections=2))
+    assert merged.labels[:1].tolist() == [0] and merged.valid.tolist() == [True, False]
+    views[1] = views[1]._replace(labels=np.int32([0]))
+    merged = merge(views, PostprocessConfig(nms="soft_gaussian", max_detections=2))
+    np.testing.assert_allclose(merged.scores, [0.9, 0.6 * np.exp(-2)], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from data_settings import data_settings
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import PipelineConfig, eval_batches, train_batches
 from retinanet_jax.training.run_checks import check_has_objects
 

@@ -6,7 +6,7 @@ from data_settings import data_settings
 from layout_writers import WRITERS, Annotated, Box
 
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import PipelineConfig, eval_batches, train_batches
 
 PIPELINE = PipelineConfig(min_side=48, max_side=64, pad_multiple=16, num_threads=1)

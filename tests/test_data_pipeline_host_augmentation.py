@@ -10,6 +10,7 @@ import pytest
 from painted import assert_boxes_fit, assert_example_fits, painted, painted_examples, where_painted
 
 from retinanet_jax.data.pipeline import mosaic
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig, with_largest_scale
 from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR, box_areas, collate, without_objects
 from retinanet_jax.data.pipeline.canvas import (
     PipelineConfig,
@@ -19,12 +20,10 @@ from retinanet_jax.data.pipeline.canvas import (
     jitter_bound,
 )
 from retinanet_jax.data.pipeline.host_augmentation import (
-    AugmentationConfig,
     Draws,
     augment,
     draw,
     draw_view,
-    with_largest_scale,
 )
 from retinanet_jax.data.pipeline.transforms import resize
 from retinanet_jax.training.device_augmentation import augment_on_device

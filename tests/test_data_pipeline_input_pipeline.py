@@ -17,9 +17,9 @@ import pytest
 from image_data import ALL_ON, SIZES, SMALL, Images, dataset
 
 from retinanet_jax.data.pipeline import order
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import fitted_sizes, jitter_bound
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import (
     ExampleError,
     PipelineConfig,

@@ -11,7 +11,7 @@ from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import load_training_set
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import train_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.tiled_source import EvaluationTiles, tile_corners, training_tiles

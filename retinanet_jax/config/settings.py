@@ -33,8 +33,8 @@ from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.matching import ASSIGNERS, MatchingConfig
 from retinanet_jax.core.postprocess import PostprocessConfig
 from retinanet_jax.core.retinanet import ModelConfig
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig, with_largest_scale
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig, with_largest_scale
 from retinanet_jax.runtime.mesh import MeshConfig
 
 

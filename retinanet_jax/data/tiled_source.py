@@ -13,8 +13,8 @@ import numpy as np
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.example_sources import Annotated, IdentifiedSource
 from retinanet_jax.data.pipeline import transforms
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.batch import Example
-from retinanet_jax.data.pipeline.host_augmentation import AugmentationConfig
 
 OVERLAP = 0.2  # of neighbouring tiles, as a share of their side
 SMALLEST_TILE = 32  # pixels

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from retinanet_jax.config.settings import ConfigError
-from retinanet_jax.core.nms import nms
-from retinanet_jax.core.postprocess import Detections, PostprocessConfig
+from retinanet_jax.core.postprocess import Detections, PostprocessConfig, suppress
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.data.pipeline.input_pipeline import fit
@@ -82,13 +81,12 @@ def merge(found: Sequence[Detections], config: PostprocessConfig, how: str = "nm
 
     Args:
       found: of each view, all in pixels of the same image, with their masks `valid`.
-      config: nms_iou and max_detections are read.
-      how: 'nms', class-wise: of boxes that overlap the one with the highest score; 'weighted':
-        their mean, see weighted_boxes.py.
+      config: of NMS; 'weighted' reads nms_iou and max_detections.
+      how: 'nms', of the kind config.nms: of boxes that overlap, the one with the highest score;
+        'weighted': their mean, see weighted_boxes.py.
     """
-    boxes, scores, labels, valid = (jnp.concatenate(part) for part in zip(*found, strict=True))
-    limits = {"iou_threshold": config.nms_iou, "max_outputs": config.max_detections}
+    every = Detections(*(jnp.concatenate(part) for part in zip(*found, strict=True)))
     if how == "weighted":
-        return Detections(*fuse_boxes(boxes, scores, labels, valid, **limits))
-    indices, kept = nms(boxes, scores, valid, labels=labels, **limits)
-    return Detections(boxes[indices], scores[indices], labels[indices], kept)
+        limits = {"iou_threshold": config.nms_iou, "max_outputs": config.max_detections}
+        return Detections(*fuse_boxes(*every, **limits))
+    return suppress(every, config)

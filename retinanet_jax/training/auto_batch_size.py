@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, ConfigError, read_config_file
 from retinanet_jax.core.loss_config import LossConfig
+from retinanet_jax.data.pipeline.augmentation_config import with_largest_scale
 from retinanet_jax.data.pipeline.batch import padding_batch
 from retinanet_jax.data.pipeline.canvas import canvases
-from retinanet_jax.data.pipeline.host_augmentation import with_largest_scale
 from retinanet_jax.runtime.machine_memory import available_memory
 from retinanet_jax.runtime.mesh import replicated, split_over_data
 from retinanet_jax.runtime.processes import from_first

@@ -11,14 +11,11 @@ import sys
 import numpy as np
 
 from retinanet_jax.data.pipeline import transforms
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig, with_largest_scale
 from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, padding_batch
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for, canvases, eval_size
 from retinanet_jax.data.pipeline.epochs import RepeatedEpochs
-from retinanet_jax.data.pipeline.host_augmentation import (
-    AugmentationConfig,
-    augment,
-    with_largest_scale,
-)
+from retinanet_jax.data.pipeline.host_augmentation import augment
 from retinanet_jax.data.pipeline.order import TrainOrder, eval_order
 from retinanet_jax.data.pipeline.prefetch import Batches, ExampleError, HasSource, Read
 

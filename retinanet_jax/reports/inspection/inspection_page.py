@@ -7,9 +7,9 @@ import numpy as np
 from retinanet_jax.config.settings import Config
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.mix import load_training_set
+from retinanet_jax.data.pipeline.augmentation_config import with_largest_scale
 from retinanet_jax.data.pipeline.batch import collate
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for
-from retinanet_jax.data.pipeline.host_augmentation import with_largest_scale
 from retinanet_jax.data.pipeline.input_pipeline import eval_batches, train_batches
 from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.reports.html_page import Html, Section, document, findings_list, join, tag
