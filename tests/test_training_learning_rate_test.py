@@ -56,6 +56,7 @@ def test_a_loss_that_never_falls_gives_no_suggestion(run_test):
     found, used = run_test(lambda rate: 1.5)
     assert found.suggestion is None and len(used) == 61
     assert found.rates[0] == pytest.approx(1e-6) and found.rates[-1] == pytest.approx(1.0)
+    np.testing.assert_allclose(np.diff(np.log(found.rates)), np.log(1e6) / 60, rtol=1e-6)
 
 
 def test_the_moving_average_has_no_bias_and_nan_ends_the_test(run_test):
