@@ -300,10 +300,18 @@ def test_more_detections_than_coco_counts_are_logged():
     assert evaluation_warnings(dataset, voc) == []
 
 
-def test_another_model_in_the_same_workdir_is_an_error(finished):
+@pytest.mark.parametrize(
+    ("section", "field", "value", "change"),
+    [
+        ("model", "prior", 0.5, r"model\.prior was 0\.01 and is 0\.5; use"),
+        ("anchors", "size", 8.0, r"anchors\.size was \S+ and is 8\.0; use"),
+    ],
+)
+def test_another_model_in_the_same_workdir_is_an_error(finished, section, field, value, change):
     config, workdir, _ = finished
-    other = dataclasses.replace(config, model=dataclasses.replace(config.model, prior=0.5))
-    with pytest.raises(CheckpointError, match=r"config\.model\.prior was 0\.01 and is 0\.5; use"):
+    part = dataclasses.replace(getattr(config, section), **{field: value})
+    other = dataclasses.replace(config, **{section: part})
+    with pytest.raises(CheckpointError, match=rf"config\.{change}"):
         train_and_evaluate(other, workdir)
 
 

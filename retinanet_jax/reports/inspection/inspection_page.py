@@ -8,7 +8,7 @@ from retinanet_jax.config.settings import Config
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.augmentation_config import with_largest_scale
-from retinanet_jax.data.pipeline.batch import collate
+from retinanet_jax.data.pipeline.batch import DroppedBoxes, collate
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for
 from retinanet_jax.data.pipeline.input_pipeline import eval_batches, train_batches
 from retinanet_jax.data.pipeline.prefetch import Batches
@@ -128,12 +128,12 @@ def _draws(split: Split, batches: Batches, settings: PipelineConfig) -> Html:
     """Some images as augmented in the first epochs of training, a row each."""
     with_objects = np.unique(split.everything.image)
     step = max(1, len(with_objects) // DRAWN_IMAGES)
-    rows = []
+    rows, dropped = [], DroppedBoxes()
     for image in with_objects[::step][:DRAWN_IMAGES]:
         number = int(split.everything.numbers[image])
         examples = [batches.example(number, epoch) for epoch in range(DRAWS)]
         canvas = canvas_for([example.image.shape[:2] for example in examples], settings)
-        host = collate(examples, canvas, settings.max_boxes, len(examples))
+        host = collate(examples, canvas, settings.max_boxes, len(examples), dropped=dropped)
         figures = batch_images(host, split.dataset.categories.names)
         rows.append(tag("div", figures, class_="images draws"))
     return join(rows)
