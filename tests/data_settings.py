@@ -19,6 +19,8 @@ def data_settings(name: str, root="", cache_dir="", **fields) -> types.SimpleNam
         "cache_dir": str(cache_dir),
         "classes": (),
         "repeat_threshold": None,
+        "tile": None,
+        "tile_overlap": 0.2,
         "train_split": "train",
         "eval_split": "val" if name == "folder" else "validation",
         "annotations": "",

@@ -37,9 +37,8 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["coco:modern", pytest.param("folder:modern", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["coco:modern", "folder:modern"])
 def test_modern_trains_without_nan(name, tmp_path):
     tree = load_experiment(name)
     tree.update_from_flattened_dict(SMALL)

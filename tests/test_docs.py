@@ -172,7 +172,7 @@ RUN = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param("commands", marks=pytest.mark.slow)])
 def folder(tmp_path_factory, compilations):
     """A folder like a clone with images and a video, after all commands of RUN ran in it.
 
@@ -213,7 +213,6 @@ def folder(tmp_path_factory, compilations):
     return folder
 
 
-@pytest.mark.slow
 def test_commands_write_the_documented_files(folder):
     for written in (
         *("runs/shapes/results.json", "runs/shapes/best/results.json", "runs/mine/config.json"),

@@ -71,13 +71,13 @@ def run(arguments: argparse.Namespace) -> None:
     )
     from retinanet_jax.runtime.workdir import write_whole
 
-    write = _writer(arguments.format)
     if arguments.nms == "none" and arguments.preprocess != "none":
         what, fix = "needs the network without resizing", "add --preprocess=none"
         raise DataError("nms", "--nms", "'none'", what, fix)
     if arguments.format == "litert" and arguments.nms != "none":
         what, fix = "has the plain network only", "add --preprocess=none --nms=none"
         raise DataError("format", "--format", "'litert'", what, fix)
+    write = _writer(arguments.format)
     path = arguments.out.expanduser()
     if path.is_dir():
         raise DataError("out", "--out", str(path), "is a folder", "name a file in it")
