@@ -169,7 +169,10 @@ def doubles_of_the_network(content: bytes) -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["default", pytest.param("detectron2", marks=pytest.mark.slow), "nothing found"],
+    [
+        "default",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("detectron2", "nothing found")),
+    ],
 )
 def test_onnxruntime_detects_the_same(name, capfd):
     pytest.importorskip("onnx")

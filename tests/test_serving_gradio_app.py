@@ -168,9 +168,8 @@ def test_requests_for_other_hosts_are_refused(server):
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_compiles_ends_the_server(number, monkeypatch, tmp_path):
     """And leaves no uploads behind."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
