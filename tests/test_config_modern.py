@@ -37,7 +37,7 @@ SMALL = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["coco:modern", "folder:modern"])
 def test_modern_trains_without_nan(name, tmp_path):
     tree = load_experiment(name)

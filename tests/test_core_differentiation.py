@@ -51,6 +51,7 @@ def inner(one, other):
     return sum(jax.tree.leaves(products))
 
 
+@pytest.mark.extended
 def test_derivatives_of_the_network_agree_with_differences(detector_loss):
     """The differences are of the training step's own gradients, which know no forward mode.
 

@@ -20,7 +20,7 @@ FASTER = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["roboflow_coco", "voc_xml"])
 def test_a_real_export_trains(shared_dir, tmp_path, name, capfd):
     root = shared_dir / "layouts" / name

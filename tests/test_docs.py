@@ -67,6 +67,7 @@ def errors_of(
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.extended
 def test_every_command_is_parsed_by_its_parser():
     ours, unknown = [], []
     for place, words in documented_commands():
@@ -172,7 +173,7 @@ RUN = [
 ]
 
 
-@pytest.fixture(scope="module", params=[pytest.param("commands", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param("commands", marks=pytest.mark.extended)])
 def folder(tmp_path_factory, compilations):
     """A folder like a clone with images and a video, after all commands of RUN ran in it.
 
@@ -259,7 +260,7 @@ def site(tmp_path_factory):
     return site
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_site_has_a_page_for_each_document_and_the_api(site):
     names = {path.stem for path in (ROOT / "docs").glob("*.md")}
     assert names <= {path.stem for path in site.glob("*.html")}
@@ -267,7 +268,7 @@ def test_the_site_has_a_page_for_each_document_and_the_api(site):
     assert "focal_loss" in api and "Focusing parameter" in api
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_links_and_images_of_the_site_exist(site):
     pages = {path: path.read_text(encoding="utf-8") for path in site.glob("*.html")}
     names = {path: set(re.findall(r' id="([^"]+)"', text)) for path, text in pages.items()}

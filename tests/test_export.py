@@ -171,7 +171,7 @@ def doubles_of_the_network(content: bytes) -> list[str]:
     "name",
     [
         "default",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("detectron2", "nothing found")),
+        *(pytest.param(n, marks=pytest.mark.extended) for n in ("detectron2", "nothing found")),
     ],
 )
 def test_onnxruntime_detects_the_same(name, capfd):
@@ -267,7 +267,7 @@ def test_openvino_runs_the_plain_network(trained, plain):
         np.testing.assert_allclose(boxes[row, best[0]], wanted.boxes[row, 0], atol=1e-2)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_litert_runs_the_plain_network(trained, tmp_path):
     pytest.importorskip("litert_converter")
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")

@@ -23,8 +23,6 @@ from retinanet_jax.training.optimizer import make_optimizer
 from retinanet_jax.training.step import FocalParams, assign_targets, create_state, train_step
 from retinanet_jax.weights.torchvision import detector_key
 
-pytestmark = pytest.mark.slow
-
 
 class Training(NamedTuple):
     """What our training step makes of the golden batch, before each update and after the last."""
@@ -45,7 +43,13 @@ def record_gradients() -> optax.GradientTransformation:
     )
 
 
-@pytest.fixture(scope="module", params=["v1", "v2"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("v1", marks=pytest.mark.extended),
+        pytest.param("v2", marks=pytest.mark.slow),
+    ],
+)
 def training(request, golden_dir, tmp_path_factory):
     """In a process of its own, which takes two gigabytes."""
     folder = tmp_path_factory.mktemp("golden")

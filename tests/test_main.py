@@ -89,7 +89,7 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_errors_are_one_line_without_a_traceback(tmp_path):
     given = [[word.replace("=W", f"={tmp_path}") for word in words] for words, _ in CASES]
     done = subprocess.run(

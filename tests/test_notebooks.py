@@ -22,8 +22,13 @@ def cells(name: str) -> list[dict]:
     return json.loads((ROOT / f"notebooks/{name}.ipynb").read_text(encoding="utf-8"))["cells"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "coco_tpu" else pytest.mark.extended)
+        for name in ENDS
+    ],
+)
 def test_a_notebook_runs(name, tmp_path, compilations):
     settings = {"STEPS": "2", "SIZE": "64", "WORKDIR": str(tmp_path / "run")}
     environment = {f"NOTEBOOK_{key}": value for key, value in settings.items()}

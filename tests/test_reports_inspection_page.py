@@ -176,7 +176,7 @@ def inspect_folder(folder: Path, *more: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_command_on_a_folder(folder, tmp_path):
     out = tmp_path / "pages/look.html"
     failed = inspect_folder(folder, f"--out={out}")

@@ -169,6 +169,7 @@ def test_a_hang_of_one_process_is_reported_by_the_other(tmp_path):
     assert end(processes, 900) == [0, 0]
 
 
+@pytest.mark.extended
 def test_an_error_of_one_process_ends_all_with_its_message(tmp_path):
     workdir = tmp_path / "held"
     workdir.mkdir()

@@ -33,7 +33,7 @@ from retinanet_jax.serving import page_server
 NAMES = ["ant", "bee", "cat", "dog", "elk"]
 
 
-@pytest.fixture(scope="module", params=[pytest.param("served", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param("served", marks=pytest.mark.extended)])
 def server():
     with served() as started:
         yield started
@@ -168,7 +168,7 @@ def test_requests_for_other_hosts_are_refused(server):
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_compiles_ends_the_server(number, monkeypatch, tmp_path):
     """And leaves no uploads behind."""

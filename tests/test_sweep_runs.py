@@ -68,6 +68,7 @@ def rows_of(workdir):
     return rows
 
 
+@pytest.mark.extended
 def test_a_killed_sweep_resumes_and_has_the_same_report(tmp_path, cache, straight):
     workdir = tmp_path / "sweep"
     words = [f"--workdir={workdir}", *SMALL, cache, *GRID]

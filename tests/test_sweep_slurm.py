@@ -49,6 +49,7 @@ class Stopped(BaseException):
     """Ends the sweep; its jobs continue."""
 
 
+@pytest.mark.extended
 def test_a_restarted_sweep_waits_for_the_jobs_of_its_first_start(slurm, tmp_path, monkeypatch):
     def stop(seconds):
         raise Stopped

@@ -17,6 +17,7 @@ from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.setup import make_setup
 
 
+@pytest.mark.extended
 def test_a_step_assigns_by_its_own_predictions():
     config = small_config(
         matching__assigner="task_aligned", loss__classification="quality_focal", model__prior=0.3

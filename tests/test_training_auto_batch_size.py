@@ -68,7 +68,7 @@ def test_a_run_that_resumes_keeps_its_batch_size(planned, tmp_path):
     assert planned == []
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_plan_has_the_state_and_grows_by_more_than_the_images():
     config, mesh = small_config(model__norm="group"), make_mesh()
     few, many = (tested.planned_memory(config, 5, mesh, size) for size in (2, 16))

@@ -12,7 +12,7 @@ from quick import xla_flags
 HERE = Path(__file__).parent
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_eight_devices_give_the_step_of_one():
     environment = {
         **os.environ,

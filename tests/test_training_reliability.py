@@ -98,7 +98,7 @@ def kill_and_restart(workdir: Path, kills: int, seed: int) -> None:
     assert run(workdir).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_killed_and_restarted_run_ends_as_an_uninterrupted_one(straight):
     workdir = straight.with_name("killed")
     kill_and_restart(workdir, kills=1, seed=1)

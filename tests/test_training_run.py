@@ -275,6 +275,7 @@ def test_training_without_objects_is_an_error_before_the_first_step(tmp_path, cr
         train_and_evaluate(config, tmp_path, cache)
 
 
+@pytest.mark.extended
 def test_an_evaluation_without_objects_is_undefined_and_logged_before(tmp_path, capsys):
     config = small_config(train__steps=1, evaluation__example_images=0)
     train_set, eval_set = load_datasets(config.data)

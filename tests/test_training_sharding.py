@@ -26,7 +26,7 @@ from retinanet_jax.training.step import create_state
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module", params=[pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param("compiled", marks=pytest.mark.extended)])
 def found(tmp_path_factory) -> dict:
     """Compiled functions and restored checkpoints on eight simulated devices."""
     return results_of("compiled", tmp_path_factory)

@@ -113,7 +113,7 @@ def test_an_update_that_is_not_finite_advances_only_counters(plain):
     assert not np.array_equal(jax.tree.leaves(state.params)[0], jax.tree.leaves(before.params)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_steps_of_all_kinds_compile_once_per_canvas(plain):
     setup, mesh = plain
     state, programs = copy_of(setup.state), setup.step_fn._cache_size()
@@ -131,7 +131,7 @@ def test_steps_of_all_kinds_compile_once_per_canvas(plain):
     assert 1 <= setup.step_fn._cache_size() - programs <= 2
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_training_with_every_augmentation_compiles_once_and_stays_finite(plain):
     setup, mesh = plain
     fields = {
@@ -219,7 +219,7 @@ def test_accumulation_gives_the_update_of_the_whole_batch(group):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_running_normalizer_and_hard_examples_work_in_parts_too():
     loss = {"loss__classification": "quality_focal", "loss__hard_examples": 64}
     fields = GROUP | loss | {"loss__normalizer": "running", "optimizer__accumulate_steps": 2}
@@ -316,7 +316,7 @@ def test_bfloat16_stays_near_float32(plain):
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_rematerialisation_gives_the_same_update(plain):
     setups = [setup for setup, _ in (plain, setup_of(**PLAIN, model__remat="all"))]
     batch = to_devices(small_batch(), plain[1])

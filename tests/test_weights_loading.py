@@ -112,6 +112,7 @@ def test_raw_labels_keep_all_channels(small, tmp_path):
     )
 
 
+@pytest.mark.extended
 def test_coco_labels_are_the_same_detections(golden_dir, small, tmp_path):
     """Of a trained network, in which the channels without a category are always low."""
     trained = dict(small)
