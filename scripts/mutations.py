@@ -138,7 +138,8 @@ def run_tests(code: Path, tests: str, limit_s: float) -> tuple[str, float]:
       ValueError: there are no such tests.
     """
     output = code.parent / "output.txt"
-    arguments = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *shlex.split(tests)]
+    arguments = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow"]
+    arguments += shlex.split(tests)
     process = multiprocessing.get_context("fork").Process(
         target=run_pytest, args=(code, arguments, output)
     )
