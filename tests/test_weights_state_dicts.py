@@ -9,6 +9,7 @@ import pytest
 
 from retinanet_jax.weights import WeightsError, load_checkpoint
 from retinanet_jax.weights.projects import recognise
+from retinanet_jax.weights.torchvision import unfold
 
 
 def arrays(*keys, value=1.0):
@@ -98,3 +99,15 @@ def test_a_lightning_checkpoint_is_the_same_detector(golden_dir, tmp_path):
     plain, found = (load_checkpoint(tmp_path / name) for name in ("plain.npz", "lightning.ckpt"))
     jax.tree.map(np.testing.assert_array_equal, found.variables, plain.variables)
     assert "prefix of its keys: model." in found.report.summary()
+
+
+def test_a_folded_norm_is_the_same_function():
+    rng, bias = np.random.default_rng(0), np.array([0.5, -2.0], np.float32)
+    state = {"layer1.0.conv1.weight": np.ones((2, 3, 1, 1)), "layer1.0.conv1.bias": bias}
+    found = unfold(state, 1e-3)
+    norm = {leaf: found.pop(f"layer1.0.bn1.{leaf}") for leaf in ("weight", "bias")}
+    mean, var = (found.pop(f"layer1.0.bn1.running_{leaf}") for leaf in ("mean", "var"))
+    assert list(found) == ["layer1.0.conv1.weight"]
+    x = rng.normal(size=(5, 2))
+    normalized = (x - mean) / np.sqrt(var + 1e-3) * norm["weight"] + norm["bias"]
+    np.testing.assert_allclose(normalized, x + bias, rtol=1e-6)
