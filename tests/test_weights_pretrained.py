@@ -11,11 +11,13 @@ import pytest
 from checkpoint_layouts import detectron2_pickle
 
 from retinanet_jax.config.settings import default_config, from_config_dict, to_json
+from retinanet_jax.core.anchors import AnchorConfig
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.training.step import TrainState
 from retinanet_jax.weights import WeightsError
+from retinanet_jax.weights.conventions import reordered
 from retinanet_jax.weights.pretrained import load_pretrained
 
 THREE = Categories(("a", "b", "c"), (0, 1, 2))
@@ -196,3 +198,20 @@ def test_a_run_of_another_network_is_refused(finished_run):
         config, variables = network(**fields)
         with pytest.raises(WeightsError, match=flag):
             load_pretrained(str(workdir), variables, config, THREE)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_outputs_are_reordered_with_unequal_numbers_of_scales_and_ratios(axis):
+    """Each channel holds 100 * scale + 10 * ratio + value."""
+    anchors = AnchorConfig(scales=(1.0, 1.5), ratios=(0.5, 1.0, 2.0))
+    scales, ratios, values = np.meshgrid(range(2), range(3), range(4), indexing="ij")
+    numbers = 100 * scales + 10 * ratios + values
+    scale_major, ratio_major = numbers.reshape(-1), numbers.swapaxes(0, 1).reshape(-1)
+    kernel = np.ones((24, 5), int) if axis == 0 else np.ones((5, 24), int)
+    place = np.s_[:, None] if axis == 0 else np.s_[:]
+    for order, given, wanted in (
+        ("scale_major", scale_major, ratio_major),
+        ("ratio_major", ratio_major, scale_major),
+    ):
+        found = reordered(kernel * given[place], axis, order, anchors)
+        np.testing.assert_array_equal(found, kernel * wanted[place])
