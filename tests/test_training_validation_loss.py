@@ -24,6 +24,8 @@ from retinanet_jax.training.validation_loss import (
     MeasuredPrediction,
     dataset_losses,
     image_losses,
+    losses_by_class,
+    losses_by_level,
     make_measure_fn,
 )
 
@@ -97,7 +99,7 @@ def test_the_parts_of_levels_and_classes(normalizer):
     measured = MeasuredPrediction(lambda *_: (found, parts), focal)
     measured(None, batch)
     total = measured.losses(config.loss)["loss"]
-    assert sum(measured.losses_by_level(config.loss)) == pytest.approx(total)
+    assert sum(losses_by_level(measured.recorded(), config.loss)) == pytest.approx(total)
 
     losses = anchor_losses(*predictions, anchors, targets, VALID, config.loss, **focal._asdict())
     labels = np.where(VALID[:, None], np.asarray(targets.labels), -1)
@@ -111,7 +113,8 @@ def test_the_parts_of_levels_and_classes(normalizer):
     values = (np.asarray(losses.class_loss) + 2 * np.asarray(losses.box_loss)) / divisor
     wanted = [values[labels == name].sum() for name in range(5)]
     assert np.count_nonzero(wanted) > 1
-    np.testing.assert_allclose(measured.losses_by_class(config.loss), wanted, rtol=1e-5)
+    found = losses_by_class(measured.recorded(), config.loss)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 def test_detections_equal_prediction_and_the_network_runs_once():

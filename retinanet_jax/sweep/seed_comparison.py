@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.config.settings import ConfigError, from_json
+from retinanet_jax.config.settings import ConfigError, read_config_file
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.sweep.markdown import number_text, table_text, value_text
 from retinanet_jax.sweep.seed_groups import Group
@@ -132,7 +132,7 @@ def _summaries(workdir: Path) -> dict[Hashable, Summary]:
         }
     try:
         summary = json.loads((workdir / "results.json").read_text(encoding="utf-8"))["summary"]
-        config = from_json((workdir / "config.json").read_text(encoding="utf-8"))
+        config = read_config_file(workdir / "config.json")
     except (OSError, ValueError, KeyError) as error:
         raise WorkdirError(
             f"{workdir}: no results of a sweep or of a run; name a folder with sweep.json, or with "

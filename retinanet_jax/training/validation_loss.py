@@ -108,20 +108,10 @@ class MeasuredPrediction:
 
     def losses(self, config: LossConfig) -> dict[str, float]:
         """Total, class and box loss of all batches so far, normalized as one batch."""
-        return dataset_losses(self._parts(), config)
+        return dataset_losses(self.recorded(), config)
 
-    def losses_by_level(self, config: LossConfig) -> list[float]:
-        """The part of each level, from the finest on, in the total loss."""
-        parts, divisor = _valid(self._parts(), config)
-        total = parts.class_loss + config.box_weight * parts.box_loss
-        return (total / divisor).sum(axis=0).tolist()
-
-    def losses_by_class(self, config: LossConfig) -> list[float]:
-        """The part of the anchors of each class's objects; the rest is that of the background."""
-        parts, divisor = _valid(self._parts(), config)
-        return (parts.objects / divisor[..., None]).sum(axis=(0, 1)).tolist()
-
-    def _parts(self) -> ImageLosses:
+    def recorded(self) -> ImageLosses:
+        """The losses of all images so far, fetched from the devices."""
         recorded = fetch(self._recorded)
         return ImageLosses(*(np.concatenate(part) for part in zip(*recorded, strict=True)))
 
@@ -132,6 +122,19 @@ def dataset_losses(parts: ImageLosses, config: LossConfig) -> dict[str, float]:
     class_loss, box_loss = (float((part / divisor).sum()) for part in parts[:2])
     total = class_loss + config.box_weight * box_loss
     return {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
+
+
+def losses_by_level(parts: ImageLosses, config: LossConfig) -> list[float]:
+    """The part of each level, from the finest on, in the loss of `dataset_losses`."""
+    parts, divisor = _valid(parts, config)
+    total = parts.class_loss + config.box_weight * parts.box_loss
+    return (total / divisor).sum(axis=0).tolist()
+
+
+def losses_by_class(parts: ImageLosses, config: LossConfig) -> list[float]:
+    """The part of the anchors of each class's objects; the rest is that of the background."""
+    parts, divisor = _valid(parts, config)
+    return (parts.objects / divisor[..., None]).sum(axis=(0, 1)).tolist()
 
 
 def _valid(parts: ImageLosses, config: LossConfig) -> tuple[ImageLosses, Float[np.ndarray, "_ _"]]:

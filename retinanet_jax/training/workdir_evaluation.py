@@ -25,7 +25,13 @@ from retinanet_jax.training.run_checks import (
 )
 from retinanet_jax.training.run_log import RunLog, log_lines
 from retinanet_jax.training.step import focal_params
-from retinanet_jax.training.validation_loss import MeasuredPrediction, make_measure_fn
+from retinanet_jax.training.validation_loss import (
+    MeasuredPrediction,
+    dataset_losses,
+    losses_by_class,
+    losses_by_level,
+    make_measure_fn,
+)
 from retinanet_jax.weights.run_weights import choose_checkpoint
 
 
@@ -87,12 +93,10 @@ def evaluate_and_log(
     log.message(f"evaluating step {step} on {len(dataset.source)} images of {dataset.name}")
     found = evaluate(measured, variables, dataset, config, mesh, on_batch=on_batch)
     levels, names = config.anchors.levels, dataset.categories.names
-    by_level, by_class = (
-        measured.losses_by_level(config.loss),
-        measured.losses_by_class(config.loss),
-    )
+    parts = measured.recorded()
+    by_level, by_class = losses_by_level(parts, config.loss), losses_by_class(parts, config.loss)
     found = found._replace(
-        losses=measured.losses(config.loss),
+        losses=dataset_losses(parts, config.loss),
         losses_by_level={f"P{n}": loss for n, loss in zip(levels, by_level, strict=True)},
         losses_by_class=dict(zip(names, by_class, strict=True)),
     )
