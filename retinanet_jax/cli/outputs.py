@@ -1,5 +1,6 @@
 """Detections of any number of images as CSV and as COCO JSON, written as they come in."""
 
+import abc
 import contextlib
 import csv
 import errno
@@ -44,7 +45,7 @@ def writing_to(place: Path) -> Iterator[None]:
         raise DataError("output", place, "", what, fix) from error
 
 
-class DetectionFile:
+class DetectionFile(abc.ABC):
     """A file that is written as detections come in; a context.
 
     After another error, the file has the detections before it. When writing fails, because the disk
@@ -71,11 +72,11 @@ class DetectionFile:
             if not whole:
                 self.path.unlink(missing_ok=True)
 
-    def _begin(self, file: io.TextIOBase) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _begin(self, file: io.TextIOBase) -> None: ...
 
-    def _end(self, file: io.TextIOBase) -> None:
-        pass
+    @abc.abstractmethod
+    def _end(self, file: io.TextIOBase) -> None: ...
 
 
 class CsvWriter(DetectionFile):
@@ -87,6 +88,9 @@ class CsvWriter(DetectionFile):
     def _begin(self, file: io.TextIOBase) -> None:
         self._rows = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         self._rows.writeheader()
+
+    def _end(self, file: io.TextIOBase) -> None:
+        """Its last row is the end."""
 
     def add(self, file: Path | str, found: ImageDetections, frame: int | None = None) -> None:
         """Adds the detections of an image, or of a frame (from 0) of a video."""
