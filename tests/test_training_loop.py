@@ -1,6 +1,7 @@
 """The training loop with stand-ins for the step: prefetching, metrics, skipped steps."""
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import jax
@@ -84,12 +85,13 @@ def metered(
     step_seconds: float,
     data_seconds: float,
     pause_after: int = 0,
+    make: Callable[..., Meter] = Meter,
     **fields,
 ) -> Log:
     """The log of 12 steps with these times on the device, and of waiting for each batch."""
     config = small_config(train__steps=12, train__log_every=6, **fields)
     log, device = Log(), Device(clock, step_seconds)
-    measured = Meter(config, log, str)
+    measured = make(config, log, str)
     for step in range(1, 13):
         with measured.waiting():
             clock.now += data_seconds

@@ -12,6 +12,7 @@ from retinanet_jax.data.pipeline.input_pipeline import PipelineConfig, train_bat
 from retinanet_jax.data.pipeline.prefetch import Batches, HasSource
 from retinanet_jax.runtime.mesh import for_this_process, prefetch_to_device
 from retinanet_jax.training.meter import Meter
+from retinanet_jax.training.model_flops import ModelFlops
 from retinanet_jax.training.profiling import StepTrace
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
@@ -40,6 +41,7 @@ def run_steps(
     log: RunLog,
     hooks: StepHooks,
     dropped: DroppedBoxes,
+    flops: Callable[[], ModelFlops | None] = lambda: None,
 ) -> TrainState:
     """Runs `train_step` from the state's step to the last one, or until a hook ends the run.
 
@@ -54,6 +56,7 @@ def run_steps(
         log: of the run.
         hooks: called around the steps.
         dropped: counts the boxes that do not fit into a batch.
+        flops: returns the operations of the run, for the log.
 
     Returns:
         The final state.
@@ -63,7 +66,7 @@ def run_steps(
     """
     state, first = setup.state, int(setup.state.step)
     batches = make_batches(dataset, config, for_this_process(config.pipeline), dropped)
-    meter = Meter(config, log, batches.describe)
+    meter = Meter(config, log, batches.describe, flops)
     stream = prefetch_to_device(batches.iterate(first), lambda host: host.batch, mesh)
     trace = StepTrace(config.train.profile_steps, log)
     with contextlib.closing(stream), trace:

@@ -1,4 +1,4 @@
-"""Measures the steps of a run: means of their metrics, speed, waiting for data, memory."""
+"""Measures the steps of a run: means of their metrics, speed, MFU, waiting for data, memory."""
 
 import contextlib
 import math
@@ -16,6 +16,7 @@ from retinanet_jax.data.pipeline.batch import ArrayLike
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.data.pipeline.prefetch import thread_count
 from retinanet_jax.runtime.cores import available_cores
+from retinanet_jax.training.model_flops import ModelFlops
 from retinanet_jax.training.run_log import RunLog
 
 STARVED_SHARE = 0.1  # of the time the devices wait for data: above it, the log says what helps
@@ -52,6 +53,7 @@ class _Running(NamedTuple):
 
     step: int
     wait: tuple[float, float]  # start and end of the host's wait for its batch
+    canvas: tuple[int, int]
     metrics: Future
 
 
@@ -70,9 +72,16 @@ class Meter:
         config: of the run.
         log: of the run.
         describe: gives the image ids of a batch from its index, which is its step less 1.
+        flops: returns the operations of the run; None where the peak of the devices is unknown.
     """
 
-    def __init__(self, config: Config, log: RunLog, describe: Callable[[int], str]):
+    def __init__(
+        self,
+        config: Config,
+        log: RunLog,
+        describe: Callable[[int], str],
+        flops: Callable[[], ModelFlops | None] = lambda: None,
+    ):
         self._config, self._log, self._describe = config, log, describe
         self._pending: deque[_Running] = deque()
         self._sums: dict[str, float] = {}
@@ -80,8 +89,9 @@ class Meter:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._since, self._done, self._idle = time.perf_counter(), math.inf, 0.0
         self._step_start, self._step_seconds = self._since, []
-        self._canvases: set[tuple[int, ...]] = set()
-        self._warned = False
+        self._canvases: set[tuple[int, int]] = set()
+        self._canvas, self._pixels = (0, 0), 0
+        self._flops, self._warned, self._described = flops, False, False
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -93,10 +103,11 @@ class Meter:
             self._since = self._step_start = self._wait[1]
 
     @contextlib.contextmanager
-    def calling(self, canvas: tuple[int, ...]) -> Iterator[None]:
+    def calling(self, canvas: tuple[int, int]) -> Iterator[None]:
         """Around the call of the step; the first one with a canvas compiles, and is not counted."""
         start = time.perf_counter()
         yield
+        self._canvas = canvas
         if canvas not in self._canvases:
             self._canvases.add(canvas)
             seconds = time.perf_counter() - start
@@ -118,7 +129,7 @@ class Meter:
     def add(self, step: int, metrics: dict[str, ArrayLike]) -> None:
         """Takes the metrics of a step that may still be running; reads those of the step before."""
         arrived = self._reader.submit(_wait_for, metrics)
-        self._pending.append(_Running(step, self._wait, arrived))
+        self._pending.append(_Running(step, self._wait, self._canvas, arrived))
         while len(self._pending) > 1:
             self._read(self._pending.popleft())
 
@@ -135,6 +146,7 @@ class Meter:
         self._step_seconds.append(done - self._step_start)
         self._done = self._step_start = done
         self._count += 1
+        self._pixels += self._config.train.batch_size * math.prod(running.canvas)
         self._log.advance(running.step)
         if running.step % self._config.train.log_every == 0 or (
             running.step == self._config.train.steps
@@ -167,6 +179,9 @@ class Meter:
         memory = peak_memory()
         if memory is not None:
             means["peak_memory_gib"] = memory / 2**30
+        utilization = self._utilization(elapsed)
+        if utilization is not None:
+            means["mfu"] = utilization
         self._log.scalars(step, "train", means)
         starved = share > STARVED_SHARE
         self._log.progress_line(
@@ -175,6 +190,7 @@ class Meter:
             f"(class {means['class_loss']:.3f}, box {means['box_loss']:.3f})  "
             f"lr {learning_rate:.2g}"
             + (f"  {memory / 2**30:.1f} GiB" if memory is not None else "")
+            + (f"  MFU {utilization:.0%}" if utilization is not None else "")
             + (f"  data wait {share:.0%}" if starved else ""),
             seconds_left=(self._config.train.steps - step) * elapsed / self._count,
         )
@@ -182,7 +198,17 @@ class Meter:
             self._warned = True
             self._log.message(_starvation(share, self._config.pipeline))
         self._sums, self._count, self._skipped, self._step_seconds = {}, 0, 0, []
-        self._since, self._idle = self._done, 0.0
+        self._since, self._idle, self._pixels = self._done, 0.0, 0
+
+    def _utilization(self, seconds: float) -> float | None:
+        """MFU of the steps since the last line; the first call also logs what it is relative to."""
+        flops = self._flops()
+        if flops is None:
+            return None
+        if not self._described:
+            self._described = True
+            self._log.message(flops.summary(self._canvas))
+        return flops.utilization(self._pixels, seconds)
 
 
 def peak_memory() -> int | None:

@@ -39,6 +39,7 @@ from retinanet_jax.training.early_stopping import patience_is_used_up
 from retinanet_jax.training.evaluation import Evaluation, evaluate, score, subsample
 from retinanet_jax.training.loggers import Logger, open_loggers
 from retinanet_jax.training.loop import StepHooks, run_steps
+from retinanet_jax.training.model_flops import run_flops
 from retinanet_jax.training.run_checks import (
     check_has_objects,
     check_resumes_same_run,
@@ -108,13 +109,15 @@ def train_and_evaluate(
             log.config(dataclasses.asdict(config))
         functions = cache.functions(config, classes, mesh)
         # In a thread: compiling, or reading the compilation cache, leaves Python idle.
-        thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="coverage"))
+        thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="findings"))
         coverage = thread.submit(check_coverage, train_set, config) if log.active else None
         setup = make_setup(
             config, train_set.categories, mesh, log.message, functions, restored=bool(first)
         )
         if first:
             setup = setup._replace(state=checkpoints.restore(setup.state))
+        shapes, devices = functions.state_shapes.variables(), mesh.devices.flat
+        flops = thread.submit(run_flops, config, shapes, classes, devices)
         log_start(log, config, train_set, eval_set, mesh, setup, first)
         log_lines(log, [length])
         if coverage and (finding := coverage.result()):
@@ -138,7 +141,9 @@ def train_and_evaluate(
         if not (first and run.is_over(first)):
             hooks = StepHooks(run.is_due, run.save_and_evaluate, watchdog.beat)
             with preemption.deferred(), reporting_divergence(train_set, config, workdir):
-                state = run_steps(setup, train_set, config, mesh, log, hooks, dropped)
+                state = run_steps(
+                    setup, train_set, config, mesh, log, hooks, dropped, flops=flops.result
+                )
             last = max(first, config.train.steps)
         found = run.stopped or evaluate_at_end(run, last, state)
         write_data_notes(run, train_set, dropped)
