@@ -174,7 +174,7 @@ def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
     by_image = [tiles_of_image(source, index, tile, overlap) for index in range(len(source))]
     if all(len(tiles) == 1 for tiles in by_image):
         what = f"none of its {len(source)} images is larger than a tile of {tile} pixels"
-        raise DataError("data.tile", dataset.name, "", what, "write 'none' or a smaller tile")
+        raise DataError("data.tile", dataset.name, "", what, "set data.tile=none, or a smaller one")
     tiles = list(itertools.chain.from_iterable(by_image))
     filled = _have_objects(source, by_image)
     kept = filled | _spread(~filled, int(filled.sum()))

@@ -24,7 +24,7 @@ class StepTrace:
 
     def __init__(self, steps: tuple[int, ...], log: RunLog):
         self._steps = steps if log.active else ()
-        self._log, self._running = log, False
+        self._log, self._running, self._started = log, False, False
         self._folder = Path()
         if self._steps:
             self._folder = log.workdir / "profile"
@@ -39,14 +39,20 @@ class StepTrace:
     def __enter__(self) -> "StepTrace":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if self._steps and not self._started and error is None:
+            first, last = self._steps
+            self._log.message(
+                f"warning: no trace: config.train.profile_steps={first},{last} begins outside of "
+                "the steps that this start of the run has done"
+            )
 
     def start_before(self, step: int) -> None:
         """Starts the trace if `step` is the first one of it."""
         if self._steps and step == self._steps[0]:
             jax.profiler.start_trace(self._folder)
-            self._running = True
+            self._running = self._started = True
 
     def ends_with(self, step: int) -> bool:
         """Whether the running trace ends after `step`; call `stop` once the step is done."""
