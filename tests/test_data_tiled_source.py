@@ -14,7 +14,12 @@ from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import train_batches
 from retinanet_jax.data.records import Categories
-from retinanet_jax.data.tiled_source import EvaluationTiles, tile_corners, training_tiles
+from retinanet_jax.data.tiled_source import (
+    EvaluationTiles,
+    evaluated_tiles,
+    tile_corners,
+    training_tiles,
+)
 
 CATEGORIES = Categories(("a", "b", "c"), (1, 2, 3))
 
@@ -127,6 +132,16 @@ def test_evaluation_has_each_image_whole_and_all_of_its_tiles():
         assert [tile[2:4] for _, tile in parts] == (corners if len(corners) > 1 else [])
         assert [tiles.image_id(n) for n, _ in of_image] == [n for n, _ in of_image]
         assert {tile.image_id for _, tile in of_image} == {100 + index}
+
+
+def test_a_report_on_the_data_has_all_tiles_of_an_evaluation():
+    images = Images(7)
+    dataset = Dataset(images, CATEGORIES, dict, "images")
+    cut = evaluated_tiles(dataset, 48, 0.25)
+    corners = [(i, *c) for i in range(7) for c in tile_corners(images.image_size(i), 48, 0.25)]
+    assert [(tile.index, tile.top, tile.left) for tile in cut.source.tiles] == corners
+    assert cut.name == f"images, {len(corners)} tiles of 7 images"
+    assert evaluated_tiles(dataset, None, 0.25) is dataset
 
 
 @pytest.mark.parametrize(

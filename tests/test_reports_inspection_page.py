@@ -17,7 +17,7 @@ from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.boxes import pairwise_iou
 from retinanet_jax.data.data_errors import Report
 from retinanet_jax.reports.html_page import Html, findings_list, tag
-from retinanet_jax.reports.inspection.inspection_page import render_inspection
+from retinanet_jax.reports.inspection.inspection_page import inspect_data, render_inspection
 from retinanet_jax.reports.inspection.page_images import MAX_DRAWN, overlay
 from retinanet_jax.reports.inspection.split_statistics import (
     count_classes,
@@ -47,6 +47,14 @@ def test_class_names_are_escaped():
         assert text.count(name) >= 3  # in the legend, the table and on images
     assert "Findings" in text and "Fitted anchors" in text
     assert sum(name == "image" for name, _ in checker.tags) > 20
+
+
+def test_both_splits_are_shown_as_the_tiles_that_the_network_sees():
+    config = small_config(data__tile=32, data__tile_overlap=0.0, model__max_level=5)
+    text = "\n".join(check(inspect_data(config)).text)
+    # Five evaluation images of 64x64 have four tiles each; all of the 16 training images have some.
+    assert "20 tiles of 5 images" in text and "tiles of 16 images" in text
+    assert "Evaluations detect in the whole images, too." in text
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The range test of the learning rate, with a stand-in for the network."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from small import small_config
 from retinanet_jax.config.settings import ConfigError, from_json, to_json
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.reports.learning_rate_plot import draw_range_test
+from retinanet_jax.reports.plot_style import svg_file
 from retinanet_jax.training import auto_learning_rate
 from retinanet_jax.training import learning_rate_test as tested
 from retinanet_jax.training.learning_rate_test import RangeTest
@@ -49,7 +52,16 @@ def test_the_suggestion_is_a_tenth_of_the_rate_with_the_lowest_loss(run_test):
     np.testing.assert_allclose(used, np.array(found.rates) / 4, rtol=1e-4)
     assert found.suggestion == pytest.approx(4 * 0.01 / 10, rel=0.4)
     assert len(used) < 61 and found.losses[-1] == 100  # it ends where the loss diverges
-    assert draw_range_test(found).axes[0].get_xscale() == "log"
+    figure = draw_range_test(found)
+    assert figure.axes[0].get_xscale() == "log"
+    texts = re.findall(r">([^<>]+)</text>", svg_file(figure, "learning rate"))
+    assert {"0.001", "0.1"} <= set(texts) and not any("$" in text for text in texts)
+
+
+def test_a_loss_that_is_never_finite_has_an_empty_plot(run_test):
+    found, _ = run_test(lambda rate: np.nan)
+    assert found.losses == [] and found.suggestion is None
+    draw_range_test(found)
 
 
 def test_a_loss_that_never_falls_gives_no_suggestion(run_test):

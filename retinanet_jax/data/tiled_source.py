@@ -194,6 +194,21 @@ def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
     )
 
 
+def evaluated_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
+    """A dataset.Dataset with an example for each tile that an evaluation of it detects in.
+
+    For a report on the data: evaluations also detect in the whole images, and score whole images.
+    Without `tile`, the dataset as it is.
+    """
+    if tile is None:
+        return dataset
+    source = dataset.source
+    by_image = (tiles_of_image(source, index, tile, overlap) for index in range(len(source)))
+    tiles = list(itertools.chain.from_iterable(by_image))
+    name = f"{dataset.name}, {len(tiles)} tiles of {len(source)} images"
+    return dataclasses.replace(dataset, source=TiledSource(source, tiles), name=name)
+
+
 def _have_objects(source: IdentifiedSource, by_image: Sequence[Sequence[Tile]]) -> np.ndarray:
     """For each tile, whether it shows an object that is not a crowd."""
     found = []

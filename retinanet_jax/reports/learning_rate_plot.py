@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from retinanet_jax.reports.plot_style import COLORS, add_legend, new_plot, styled
+from retinanet_jax.reports.plot_style import COLORS, add_legend, new_plot, set_decades, styled
 from retinanet_jax.reports.plots import shades
 from retinanet_jax.training.learning_rate_test import RangeTest
 
@@ -18,8 +18,10 @@ def draw_range_test(test: RangeTest) -> Figure:
     if test.suggestion is not None:
         handles.append(axes.axvline(test.suggestion, color=COLORS["ink"], ls="--", lw=1))
         names.append(f"suggestion: {test.suggestion:g}")
-    axes.set_xscale("log")
-    # Losses after the divergence would hide the others.
-    axes.set_ylim(0, 2 * max(test.smoothed[0], min(test.smoothed)))
+    set_decades(axes)
+    if test.losses:
+        # Losses after the divergence would hide the others.
+        highest = 2 * max(test.smoothed[0], min(test.smoothed))
+        axes.set_ylim(0, min(1.1 * max(test.losses), highest))
     add_legend(figure, handles, names)
     return figure

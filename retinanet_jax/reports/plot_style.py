@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from retinanet_jax.reports.html_page import STYLE, Html
 
@@ -109,6 +110,14 @@ def set_octaves(axes: Axes, which: str, limits: tuple[float, float]) -> None:
     axis = getattr(axes, f"{which}axis")
     axis.set_ticks(ticks, [f"1/{1 / tick:g}" if tick < 1 else f"{tick:g}" for tick in ticks])
     axis.set_ticks([], minor=True)
+
+
+def set_decades(axes: Axes) -> None:
+    """Makes the x axis logarithmic, with plain numbers at its ticks."""
+    axes.set_xscale("log")
+    # matplotlib's own labels are formulas, which "text.parse_math" leaves as they are.
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def inline_svg(figure: Figure, label: str) -> Html:

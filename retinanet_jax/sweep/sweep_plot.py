@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from retinanet_jax.reports.html_page import shortened
-from retinanet_jax.reports.plot_style import COLORS, add_legend, new_plot, styled
+from retinanet_jax.reports.plot_style import COLORS, add_legend, new_plot, set_decades, styled
 from retinanet_jax.reports.plots import shades
 from retinanet_jax.sweep.grid import name_of
 from retinanet_jax.sweep.seed_groups import Group
@@ -128,5 +128,5 @@ def _x_axis(axes: Axes, values: Sequence[float | int]) -> Callable[[float | int]
         axes.set_xticks(range(len(distinct)), [f"{value:g}" for value in distinct])
         return lambda value: float(distinct.index(float(value)))
     if distinct[0] > 0 and distinct[-1] / distinct[0] > LOG_RATIO:
-        axes.set_xscale("log")
+        set_decades(axes)
     return float

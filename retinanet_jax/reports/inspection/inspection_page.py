@@ -12,6 +12,7 @@ from retinanet_jax.data.pipeline.batch import DroppedBoxes, collate
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, canvas_for
 from retinanet_jax.data.pipeline.input_pipeline import eval_batches, train_batches
 from retinanet_jax.data.pipeline.prefetch import Batches
+from retinanet_jax.data.tiled_source import evaluated_tiles
 from retinanet_jax.reports.html_page import Html, Section, document, findings_list, join, tag
 from retinanet_jax.reports.inspection.anchor_sections import anchors_section, fit_section
 from retinanet_jax.reports.inspection.object_sections import (
@@ -47,6 +48,7 @@ def inspect_data(config: Config, *, fit: bool = False, max_images: int = 10_000)
     """
     data = config.data
     train, evaluation = load_training_set(data), load_dataset(data, data.eval_split)
+    evaluation = evaluated_tiles(evaluation, data.tile, data.tile_overlap)
     splits = [
         read_split(data.train_split, train, config, max_images),
         read_split(data.eval_split, evaluation, config, max_images),
@@ -77,7 +79,8 @@ def _lead(splits: Sequence[Split], config: Config) -> str:
     classes = splits[0].dataset.categories.num_classes
     counted = f"{classes} {'class' if classes == 1 else 'classes'}"
     sides = f"short side {pipeline.min_side}, long side at most {pipeline.max_side} pixels"
-    return f"{data}: {counted}. Input of the network: {sides}."
+    tiled = "" if config.data.tile is None else " Evaluations detect in the whole images, too."
+    return f"{data}: {counted}. Input of the network: {sides}.{tiled}"
 
 
 def _findings(splits: Sequence[Split], config: Config) -> list[Finding]:
