@@ -55,7 +55,7 @@ def test_the_suggestion_is_a_tenth_of_the_rate_with_the_lowest_loss(run_test):
     figure = draw_range_test(found)
     assert figure.axes[0].get_xscale() == "log"
     texts = re.findall(r">([^<>]+)</text>", svg_file(figure, "learning rate"))
-    assert {"0.001", "0.1"} <= set(texts) and not any("$" in text for text in texts)
+    assert {"0.0001", "0.001"} <= set(texts) and not any("$" in text for text in texts)
 
 
 def test_a_loss_that_is_never_finite_has_an_empty_plot(run_test):
