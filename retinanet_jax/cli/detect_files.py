@@ -198,6 +198,7 @@ def _summary(
     if left_out:
         names = ", ".join(path.name for path in left_out[:5])
         more = ", ..." if len(left_out) > 5 else ""
-        lines.append(f"left out, not images: {len(left_out)} files: {names}{more}")
+        counted = f"{len(left_out)} file{'s' * (len(left_out) > 1)}"
+        lines.append(f"left out, not images: {counted}: {names}{more}")
     lines += [f"written: {place}" for place in places]
     return "\n".join(lines)

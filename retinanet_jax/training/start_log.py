@@ -31,10 +31,11 @@ def log_start(
     parameters = sum(x.size for x in jax.tree.leaves(setup.state.params))
     categories = train_set.categories
     names = ", ".join(categories.names[:8]) + (" ..." if categories.num_classes > 8 else "")
+    counted = f"{categories.num_classes} class{'es' * (categories.num_classes > 1)}"
     device = mesh.devices.flat[0].device_kind
     log.message(
         f"{len(train_set.source)} training images, {len(eval_set.source)} evaluation images, "
-        f"{categories.num_classes} classes: {names}\n"
+        f"{counted}: {names}\n"
         f"{config.model.backbone}, norm {config.model.norm}, {config.model.frozen_stages} frozen "
         f"stages, {parameters / 1e6:.1f} M parameters, {config.model.dtype}\n"
         f"{mesh.devices.size} x {device}, batch size {config.train.batch_size}, "
