@@ -124,7 +124,7 @@ def training_flops(
         if has_kernel and context.method_name == "__call__":
             positions = result.size // result.shape[-1]
             products = 2 * math.prod(module.get_variable("params", "kernel").shape) * positions
-            updates = trainable[(*module.path, "kernel")]
+            updates = trainable.get((*module.path, "kernel"), True)
             total += products * (1 + updates + depends_on_trainable)
             depends_on_trainable |= updates
         return result
