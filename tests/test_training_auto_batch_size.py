@@ -50,7 +50,7 @@ def test_the_largest_batch_that_fits_is_chosen(planned, limit, parts, chosen, tr
     lines = []
     found = tested.with_batch_size(config, 5, make_mesh(), lines.append)
     assert found.train.batch_size == chosen and planned == tried and len(lines) == len(tried)
-    assert "too much" not in lines[-1] and all("too much" in line for line in lines[:-1])
+    assert "within 90%" in lines[-1] and all("more than 90%" in line for line in lines[:-1])
 
 
 def test_what_never_fits_is_an_error_before_the_first_step(planned, tmp_path):

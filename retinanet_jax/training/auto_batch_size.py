@@ -76,8 +76,9 @@ def choose_batch_size(
         needed = planned_memory(config, num_classes, mesh, batch_size)
         fits = from_first(f"batch size {batch_size}", needed <= SHARE * limit)
         log(
-            f"batch size {batch_size}: the train step needs {needed / GIB:.2f} GiB per device, of "
-            f"{limit / GIB:.2f} GiB{'' if fits else ': too much'} (config.train.batch_size=auto)"
+            f"batch size {batch_size}: the train step needs {needed / GIB:.3g} GiB per device, "
+            f"{'within' if fits else 'more than'} {SHARE:.0%} of {limit / GIB:.3g} GiB "
+            "(config.train.batch_size=auto)"
         )
         if fits:
             return batch_size
