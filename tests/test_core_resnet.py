@@ -1,5 +1,6 @@
 """Layers and backbones: torchvision's numbers, torch's conventions, what is frozen."""
 
+import functools
 import subprocess
 import sys
 
@@ -81,7 +82,7 @@ def test_max_pool_pads_with_minus_infinity_on_both_sides():
 
 
 def test_stride_on_the_first_1x1_is_the_unstrided_block_on_every_second_pixel():
-    parts = {"conv": Conv, "norm": lambda name: Norm("frozen_batch", name=name)}
+    parts = {"conv": Conv, "norm": functools.partial(Norm, kind="frozen_batch")}
     options = {"planes": 64, "architecture": Architecture((1, 1, 1, 1)), "stride_on": "1x1"}
     strided = Bottleneck(stride=2, **options, **parts)
     x = random_images(1, 9, 8, 64)
@@ -100,7 +101,7 @@ def test_stride_on_the_first_1x1_is_the_unstrided_block_on_every_second_pixel():
 def norm_and_variables(kind, x, seed=1):
     """A Norm of kind with parameters and statistics that are not the trivial ones."""
     rng = np.random.default_rng(seed)
-    layer = Norm(kind)
+    layer = Norm(x.shape[-1], kind)
     variables = layer.init(jax.random.key(0), x, train=False)
     return layer, jax.tree.map(lambda leaf: rng.uniform(0.5, 2.0, leaf.shape), variables)
 
@@ -144,7 +145,7 @@ def test_every_norm_has_the_momentum_and_the_epsilon_of_the_config():
 def test_statistics_are_exact_far_from_zero():
     x = 1000 + random_images(2, 16, 16, 64)
     for kind in ("batch", "group"):
-        layer = Norm(kind)
+        layer = Norm(64, kind)
         variables = layer.init(jax.random.key(0), x, train=False)
         y = layer.apply(variables, x, train=True, mutable=["batch_stats"])[0]
         np.testing.assert_allclose(np.std(y), 1, atol=0.01)
@@ -164,10 +165,10 @@ def test_group_norm_is_per_image_and_group():
 @pytest.mark.parametrize("kind", ["frozen_batch", "batch", "group"])
 def test_bfloat16_norms_compute_in_float32(kind):
     x = random_images(2, 4, 4, 64).astype(jnp.bfloat16)
-    exact = Norm(kind)
+    exact = Norm(64, kind)
     variables = exact.init(jax.random.key(0), x, train=False)
     wanted = exact.apply(variables, x, train=True, mutable=["batch_stats"])[0]
-    half = Norm(kind, dtype=jnp.bfloat16)
+    half = Norm(64, kind, dtype=jnp.bfloat16)
     y, _ = half.apply(variables, x, train=True, mutable=["batch_stats"])
     assert y.dtype == jnp.bfloat16 and wanted.dtype == jnp.float32
     np.testing.assert_array_equal(y, wanted.astype(jnp.bfloat16))
@@ -180,7 +181,7 @@ from retinanet_jax.core.layers import Norm
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 x = np.random.default_rng(0).standard_normal((8, 2, 2, 4)).astype(np.float32)
 x += np.arange(8)[:, None, None, None]
-layer = Norm("batch")
+layer = Norm(4, "batch")
 variables = layer.init(jax.random.key(0), x, train=False)
 step = jax.jit(lambda v, x: layer.apply(v, x, train=True, mutable=["batch_stats"]))
 one = step(variables, x)

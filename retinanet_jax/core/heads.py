@@ -50,7 +50,7 @@ class Head(nn.Module):
             new_conv(self.channels, use_bias=not normed, name=f"conv{i}") for i in range(self.depth)
         ]
         self.norms = [
-            Norm(kind="group", dtype=self.dtype, name=f"norm{i}")
+            Norm(self.channels, kind="group", dtype=self.dtype, name=f"norm{i}")
             for i in range(self.depth if normed else 0)
         ]
         self.output = new_conv(

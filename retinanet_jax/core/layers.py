@@ -85,6 +85,9 @@ class Conv(nn.Module):
     Parameters 'kernel' [k k c/groups d] and 'bias' [d] are those of nn.Conv, in float32. Products
     are computed in dtype; the result is in dtype, or in float32 with float32_result. For precision
     see ModelConfig. The default initialisation is He's over the fan-out (torchvision's ResNets).
+
+    A multiplier and an offset of the result, [d] float32, are folded into kernel and bias: see
+    `convolve_and_norm`.
     """
 
     features: int
@@ -99,9 +102,16 @@ class Conv(nn.Module):
     float32_result: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+    def __call__(
+        self,
+        x: Float[ArrayLike, "b h w c"],
+        multiplier: Float[Array, "d"] | None = None,
+        offset: Float[Array, "d"] | None = None,
+    ) -> Float[Array, "b h2 w2 d"]:
         shape = (*(self.kernel_size,) * 2, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        if multiplier is not None:
+            kernel = kernel * multiplier
         x, kernel = jnp.asarray(x, self.dtype), kernel.astype(self.dtype)
         y = convolve(
             x,
@@ -111,10 +121,9 @@ class Conv(nn.Module):
             precision=self.precision,
             float32_result=self.float32_result,
         )
-        if not self.use_bias:
-            return y
-        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-        return y + bias.astype(y.dtype)
+        if self.use_bias:
+            offset = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        return y if offset is None else y + offset.astype(y.dtype)
 
 
 @jax.custom_jvp
@@ -155,41 +164,64 @@ class Norm(nn.Module):
     variables, so weights of one load into the other. The result is in dtype.
     """
 
+    features: int
     kind: str
     epsilon: float | int = 1e-5
     momentum: float | int = 0.1  # torch's: new = (1 - momentum) * old + momentum * batch
     dtype: Any = jnp.float32
 
-    @nn.compact
+    def setup(self):
+        shape = (self.features,)
+        self.scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        self.bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        if self.kind != "group":
+            self.mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+            self.var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
         x = x.astype(jnp.float32)
-        mean, var = self._moments(x, train)
-        multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
-        offset = bias - mean * multiplier
-        if self.kind == "frozen_batch":
-            multiplier, offset = jax.lax.stop_gradient((multiplier, offset))
+        multiplier, offset = self.running(train) or self._affine(*self._moments(x))
         return (x * multiplier + offset).astype(self.dtype)
 
-    def _moments(self, x: Array, train: bool) -> tuple[ArrayLike, ArrayLike]:
-        """Mean and (biased) variance to normalise x with; they broadcast against x."""
+    def running(self, train: bool) -> tuple[Float[Array, "c"], Float[Array, "c"]] | None:
+        """Multiplier and offset by the running statistics; None where those of x are used."""
+        if self.kind == "frozen_batch":
+            return jax.lax.stop_gradient(self._affine(self.mean.value, self.var.value))
+        if self.kind == "batch" and not train:
+            return self._affine(self.mean.value, self.var.value)
+        return None
+
+    def _affine(self, mean: ArrayLike, var: ArrayLike) -> tuple[Array, Array]:
+        multiplier = self.scale * jax.lax.rsqrt(var + self.epsilon)
+        return multiplier, self.bias - mean * multiplier
+
+    def _moments(self, x: Array) -> tuple[Array, Array]:
+        """Mean and (biased) variance of x, which broadcast against it."""
         if self.kind == "group":
             return _group_moments(x)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (x.shape[-1],), jnp.float32)
-        var = self.variable("batch_stats", "var", jnp.ones, (x.shape[-1],), jnp.float32)
-        if self.kind == "frozen_batch" or not train:
-            return mean.value, var.value
         batch_mean, batch_var = _mean_and_variance(x, axes=(0, 1, 2))
         if not self.is_initializing():
             count = x.size // x.shape[-1]
             unbiased = batch_var * (count / max(count - 1, 1))
-            mean.value = self._follow(mean.value, batch_mean)
-            var.value = self._follow(var.value, unbiased)
+            self.mean.value = self._follow(self.mean.value, batch_mean)
+            self.var.value = self._follow(self.var.value, unbiased)
         return batch_mean, batch_var
 
     def _follow(self, running: ArrayLike, batch: Array) -> Array:
         return (1 - self.momentum) * running + self.momentum * jax.lax.stop_gradient(batch)
+
+
+def convolve_and_norm(
+    conv: Conv, norm: Norm, x: Float[ArrayLike, "b h w c"], train: bool
+) -> Float[Array, "b h2 w2 d"]:
+    """norm(conv(x)) for a convolution without bias.
+
+    A norm with running statistics is a multiply-add by constants, which is folded into the kernel
+    and a bias: a GPU's kernel for convolution, bias and ReLU then needs no pass of its own over the
+    activations, and the gradient of the kernel none over theirs.
+    """
+    constants = norm.running(train)
+    return norm(conv(x), train) if constants is None else conv(x, *constants)
 
 
 def _mean_and_variance(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
