@@ -13,7 +13,8 @@ from flax import linen as nn
 from quick import xla_flags
 
 from retinanet_jax.core.backbones import BACKBONES
-from retinanet_jax.core.layers import Conv, Norm, PixelConfig, max_pool, normalize
+from retinanet_jax.core.layers import Conv, PixelConfig, max_pool, normalize
+from retinanet_jax.core.norms import Norm, convolve_and_norm
 from retinanet_jax.core.resnet import ARCHITECTURES, Architecture, Bottleneck, ResNet
 from retinanet_jax.core.retinanet import ModelConfig
 from retinanet_jax.weights import WeightsError, backbone_from_torchvision
@@ -174,10 +175,68 @@ def test_bfloat16_norms_compute_in_float32(kind):
     np.testing.assert_array_equal(y, wanted.astype(jnp.bfloat16))
 
 
+def accelerators_branch(*arguments, default, **of_platforms):
+    """`jax.lax.platform_dependent` on a GPU, computed here."""
+    return default(*arguments)
+
+
+@pytest.mark.parametrize("kind", ["frozen_batch", "batch"])
+def test_a_folded_norm_gives_the_numbers_and_gradients_of_a_separate_one(kind, monkeypatch):
+    rng = np.random.default_rng(0)
+    conv, norm = Conv(64, 3), Norm(64, kind)
+    x = random_images(2, 6, 5, 8)
+    kernel = conv.init(jax.random.key(0), x)
+    constants = norm.init(jax.random.key(0), random_images(1, 1, 1, 64), train=False)
+    constants = jax.tree.map(lambda leaf: rng.uniform(0.5, 2.0, leaf.shape), constants)
+
+    class Both(nn.Module):
+        def setup(self):
+            self.conv, self.norm = conv.clone(), norm.clone()
+
+        def __call__(self, x):
+            return convolve_and_norm(self.conv, self.norm, x, train=False)
+
+    merged = {k: {"norm": v} for k, v in constants.items()}
+    merged["params"]["conv"] = kernel["params"]
+
+    def separate(params, x):
+        y = conv.apply({"params": params["conv"]}, x)
+        return norm.apply(constants | {"params": params["norm"]}, y, train=False)
+
+    def results(function):
+        return function(merged["params"], x), jax.grad(
+            lambda *arguments: jnp.sum(jnp.sin(function(*arguments))), (0, 1)
+        )(merged["params"], x)
+
+    def folded(params, x):
+        return Both().apply(merged | {"params": params}, x)
+
+    wanted = results(separate)
+    jax.tree.map(np.testing.assert_array_equal, results(folded), wanted)  # on a CPU
+    monkeypatch.setattr(jax.lax, "platform_dependent", accelerators_branch)
+    for ours, theirs in zip(*map(jax.tree.leaves, (results(folded), wanted)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gpu_multiplies_kernels_instead_of_activations():
+    model, images = ResNet("resnet18", top_level=3), random_images(3, 64, 96, 3)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    traced = jax.jit(functools.partial(model.apply, train=True)).trace(variables, images)
+    multiplied = {
+        platform: [
+            line
+            for line in traced.lower(lowering_platforms=(platform,)).as_text().splitlines()
+            if "stablehlo.multiply" in line and "tensor<3x" in line
+        ]
+        for platform in ("cpu", "cuda")
+    }
+    assert multiplied["cpu"] and not multiplied["cuda"]
+
+
 SHARDED_NORM = """
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from retinanet_jax.core.layers import Norm
+from retinanet_jax.core.norms import Norm
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 x = np.random.default_rng(0).standard_normal((8, 2, 2, 4)).astype(np.float32)
 x += np.arange(8)[:, None, None, None]

@@ -9,7 +9,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from retinanet_jax.core.initialization import KernelInit
-from retinanet_jax.core.layers import Conv, Norm, relu
+from retinanet_jax.core.layers import Conv, relu
+from retinanet_jax.core.norms import Norm
 
 
 def prior_bias(prior: float) -> float:
