@@ -212,6 +212,8 @@ def test_a_folded_norm_gives_the_numbers_and_gradients_of_a_separate_one(kind, m
         return Both().apply(merged | {"params": params}, x)
 
     wanted = results(separate)
+    trained = [bool(np.any(g)) for g in jax.tree.leaves(wanted[1][0]["norm"])]
+    assert trained == [kind == "batch"] * 2  # scale and bias
     jax.tree.map(np.testing.assert_array_equal, results(folded), wanted)  # on a CPU
     monkeypatch.setattr(jax.lax, "platform_dependent", accelerators_branch)
     for ours, theirs in zip(*map(jax.tree.leaves, (results(folded), wanted)), strict=True):

@@ -10,6 +10,7 @@ import pytest
 from small import small_batch, small_config
 
 from retinanet_jax.config.settings import ConfigError, check_batch_size
+from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors
@@ -21,11 +22,13 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.training import run
 from retinanet_jax.training.accumulation import accumulate_gradients
-from retinanet_jax.training.device_augmentation import as_seen
+from retinanet_jax.training.device_augmentation import as_seen, augment_on_device
 from retinanet_jax.training.setup import compilation_key, compile_functions, make_setup
 from retinanet_jax.training.step import (
     FocalParams,
+    assign_targets,
     focal_params,
+    labels_by_part,
 )
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
@@ -216,6 +219,15 @@ def test_accumulation_gives_the_update_of_the_whole_batch(group):
         state_a.params,
         state_b.params,
     )
+
+
+def test_labels_by_part_are_those_of_the_whole_batch():
+    config, mesh = small_config(optimizer__accumulate_steps=4), make_mesh(jax.devices()[:1])
+    batch = small_batch(rows=8)._replace(flip=np.arange(8) % 3 == 0)
+    anchors = anchors_for_image((64, 64), config.anchors)
+    wanted = assign_targets(anchors, augment_on_device(batch), config).labels
+    assert len(np.unique(wanted, axis=0)) == 8  # no two images have the same labels
+    np.testing.assert_array_equal(labels_by_part(anchors, batch, config, mesh), wanted)
 
 
 @pytest.mark.extended
