@@ -37,8 +37,9 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_round_trip_of_the_latest(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "c", keep=2)
+@pytest.mark.parametrize("shared", [True, False])
+def test_round_trip_of_the_latest(tmp_path, shared):
+    checkpoints = Checkpoints(tmp_path / "c", keep=2, shared=shared)
     for step in (1, 2, 3):
         checkpoints.save(step, state_of(step + 0.1), {"names": ["é"], "ids": [7]})
     checkpoints.wait()
@@ -49,8 +50,9 @@ def test_round_trip_of_the_latest(tmp_path):
     assert sorted(p.name for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == ["2", "3"]
 
 
-def test_a_part_is_read_without_knowing_the_rest(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_part_is_read_without_knowing_the_rest(tmp_path, shared):
+    checkpoints = Checkpoints(tmp_path, shared=shared)
     checkpoints.save(5, state_of(5.0), {})
     checkpoints.wait()
     part = checkpoints.read_part(("params", "average"))
