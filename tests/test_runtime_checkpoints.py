@@ -39,10 +39,9 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_round_trip_of_the_latest(tmp_path, shared):
-    checkpoints = Checkpoints(tmp_path / "c", keep=2, shared=shared)
-    for step in (1, 2, 3):
-        checkpoints.save(step, state_of(step + 0.1), {"names": ["é"], "ids": [7]})
-    checkpoints.wait()
+    with Checkpoints(tmp_path / "c", keep=2, shared=shared) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state_of(step + 0.1), {"names": ["é"], "ids": [7]})
     assert checkpoints.latest_step() == 3
     restored = checkpoints.restore(state_of(0.0))
     jax.tree.map(np.testing.assert_array_equal, restored, state_of(3.1))
@@ -52,9 +51,8 @@ def test_round_trip_of_the_latest(tmp_path, shared):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_part_is_read_without_knowing_the_rest(tmp_path, shared):
-    checkpoints = Checkpoints(tmp_path, shared=shared)
-    checkpoints.save(5, state_of(5.0), {})
-    checkpoints.wait()
+    with Checkpoints(tmp_path, shared=shared) as checkpoints:
+        checkpoints.save(5, state_of(5.0), {})
     part = checkpoints.read_part(("params", "average"))
     assert part["average"] is None and set(part) == {"params", "average"}
     np.testing.assert_array_equal(part["params"]["w"], state_of(5.0)["params"]["w"])
