@@ -32,6 +32,7 @@ setup(
         "filelock>=4.2",  # of the workdir, and of JAX's compilation cache with a size limit
         "flatbuffers>=24.3",  # jax.export uses it and does not say so
         "flax>=0.12",
+        "fsspec>=2024.6",
         "grain>=0.2.12",
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
         "jax>=0.10",

@@ -54,9 +54,11 @@ from retinanet_jax.runtime.download import DownloadError
 from retinanet_jax.runtime.find_processes import Launch, ProcessesError
 from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.processes import joined
+from retinanet_jax.runtime.remote_folder import is_remote
 from retinanet_jax.runtime.terminal import print_any_text
 from retinanet_jax.runtime.user_folders import expand_user
 from retinanet_jax.runtime.workdir import WorkdirError
+from retinanet_jax.runtime.workdir_download import local_workdir
 from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.replay import replay_step
 from retinanet_jax.training.run import train_and_evaluate
@@ -73,7 +75,10 @@ CONFIG = config_flags.DEFINE_config_file(
     sys_argv=_ARGUMENTS,
 )
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of checkpoints, logs and images; default: runs/NAME of the experiment."
+    "workdir",
+    None,
+    "Folder of checkpoints, logs and images, or gs://BUCKET/NAME; default: runs/NAME of the "
+    "experiment.",
 )
 NAME = flags.DEFINE_string("name", None, "Name of the run: --workdir=runs/NAME.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
@@ -137,12 +142,14 @@ def main(argv: list[str]) -> None:
             COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
         )
         with joined(launch, describe_error):
-            keep_compilations(config.data.cache_dir if config else DataConfig.cache_dir)
             workdir = choose_workdir()
+            cache_dir = config.data.cache_dir if config else DataConfig.cache_dir
+            keep_compilations(cache_dir, shared=None if is_remote(workdir) else workdir)
             if DOWNLOAD.value and config is not None:
                 download_dataset(config.data.name, config.data.root)
             if REPLAY.value is not None:
-                replay_step(config, workdir, REPLAY.value)
+                with local_workdir(workdir) as folder:
+                    replay_step(config, folder, REPLAY.value)
             elif MODE.value == "evaluate":
                 evaluate_workdir(config, workdir, STEP.value)
             else:
@@ -169,10 +176,10 @@ def check_flags(rest: list[str]) -> None:
         sys.exit("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
 
 
-def choose_workdir() -> Path:
-    """--workdir, or runs/NAME: --name, the name of the folder of --data, or of the experiment."""
+def choose_workdir() -> str | Path:
+    """--workdir, a folder or an address, or runs/NAME: of --name, --data or the experiment."""
     if WORKDIR.value is not None:
-        return expand_user(WORKDIR.value)
+        return WORKDIR.value if is_remote(WORKDIR.value) else expand_user(WORKDIR.value)
     if NAME.value is not None:
         name = NAME.value
     elif "data" in _SHORT:

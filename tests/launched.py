@@ -20,7 +20,10 @@ def free_port() -> int:
 
 
 def launch(workdir: Path, processes: int, devices: int, *more: str) -> list[subprocess.Popen]:
-    """Starts a run in `processes` of `devices` each; number N prints to WORKDIR.N.txt."""
+    """Starts a run in `processes` of `devices` each; number N prints to WORKDIR.N.txt.
+
+    NUMBER in `more` stands for the number of the process.
+    """
     port, started = free_port(), []
     for number in range(processes):
         where = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"]
@@ -34,7 +37,7 @@ def launch(workdir: Path, processes: int, devices: int, *more: str) -> list[subp
             # Small steps: rounding, which differs with the order of sums, does not grow.
             *("--config.optimizer.learning_rate=0.001", "--config.data.shapes.num_eval=21"),
             "--config.postprocess.score_threshold=0.0",
-            *more,
+            *(word.replace("NUMBER", str(number)) for word in more),
         ]
         variables = {
             "JAX_PLATFORMS": "cpu",

@@ -37,11 +37,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_round_trip_of_the_latest(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "c", keep=2)
-    for step in (1, 2, 3):
-        checkpoints.save(step, state_of(step + 0.1), {"names": ["é"], "ids": [7]})
-    checkpoints.wait()
+@pytest.mark.parametrize("shared", [True, False])
+def test_round_trip_of_the_latest(tmp_path, shared):
+    with Checkpoints(tmp_path / "c", keep=2, shared=shared) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state_of(step + 0.1), {"names": ["é"], "ids": [7]})
     assert checkpoints.latest_step() == 3
     restored = checkpoints.restore(state_of(0.0))
     jax.tree.map(np.testing.assert_array_equal, restored, state_of(3.1))
@@ -49,10 +49,10 @@ def test_round_trip_of_the_latest(tmp_path):
     assert sorted(p.name for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == ["2", "3"]
 
 
-def test_a_part_is_read_without_knowing_the_rest(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(5, state_of(5.0), {})
-    checkpoints.wait()
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_part_is_read_without_knowing_the_rest(tmp_path, shared):
+    with Checkpoints(tmp_path, shared=shared) as checkpoints:
+        checkpoints.save(5, state_of(5.0), {})
     part = checkpoints.read_part(("params", "average"))
     assert part["average"] is None and set(part) == {"params", "average"}
     np.testing.assert_array_equal(part["params"]["w"], state_of(5.0)["params"]["w"])

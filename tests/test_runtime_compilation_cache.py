@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
+from launched import free_port
 
 PROGRAM = """
 import sys
@@ -18,6 +20,34 @@ jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
 print(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((3, 3))))
 print(events.count("/jax/compilation_cache/cache_hits"))
 print(events.count("/jax/compilation_cache/cache_misses"))
+"""
+
+
+# A program over the devices of two processes, after a first one as `processes.joined` runs it.
+TOGETHER = """
+import sys
+from pathlib import Path
+import jax
+import numpy as np
+from jax._src import cache_key
+from jax.sharding import NamedSharding, PartitionSpec
+from retinanet_jax.runtime.compilation_cache import keep_compilations
+
+# On the CPU alone, JAX's key has a fingerprint that differs by process.
+cache_key._hash_accelerator_config = cache_key._hash_devices
+address, number, shared = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+jax.distributed.initialize(address, 2, number)
+jax.jit(lambda x: x + 1)(1)
+keep_compilations(shared / f"host{number}", shared)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+rows = NamedSharding(jax.make_mesh((2,), ("data",)), PartitionSpec("data"))
+x = jax.make_array_from_process_local_data(rows, np.ones((1, 3), np.float32))
+jax.jit(lambda x: x.sum(), out_shardings=NamedSharding(rows.mesh, PartitionSpec()))(x)
+print(events.count("/jax/compilation_cache/cache_hits"))
+print(events.count("/jax/compilation_cache/cache_misses"))
+jax.distributed.shutdown()
 """
 
 
@@ -73,3 +103,26 @@ def test_a_folder_chosen_by_jax_s_own_setting_is_used(tmp_path):
 def test_in_a_folder_that_is_not_writable_programs_are_compiled(tmp_path):
     (tmp_path / "compilations").write_text("a file in the way")
     assert run(tmp_path, "so each start compiles; set config.data.cache_dir")[0] == "27.0"
+
+
+@pytest.mark.extended
+def test_every_process_of_a_run_finds_what_the_first_one_compiled(tmp_path):
+    def hits_and_misses() -> list[list[int]]:
+        command = [sys.executable, "-c", TOGETHER, f"127.0.0.1:{free_port()}"]
+        started = [
+            subprocess.Popen([*command, str(number), tmp_path], stdout=subprocess.PIPE, text=True)
+            for number in (0, 1)
+        ]
+        outputs = [run.communicate(timeout=300)[0].splitlines() for run in started]
+        return [[int(line) for line in lines[-2:]] for lines in outputs]  # after lines of Gloo
+
+    first, _ = hits_and_misses()
+    assert first[0] == 0 and first[1] > 0
+    assert all(hits > 0 and misses == 0 for hits, misses in hits_and_misses())
+    assert not list(tmp_path.glob("host*"))
+
+
+def test_jax_keeps_the_algorithms_that_xla_measures_on_a_gpu():
+    """In the same folder, by its own default."""
+    kept = jax.config.jax_persistent_cache_enable_xla_caches
+    assert "xla_gpu_per_fusion_autotune_cache_dir" in kept

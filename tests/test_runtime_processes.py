@@ -132,6 +132,20 @@ def test_a_killed_process_ends_the_others(straight):
 
 
 @pytest.mark.slow
+def test_processes_without_a_shared_folder_resume_from_object_storage(straight, monkeypatch):
+    """A folder in place of a bucket; the second start finds empty disks."""
+    monkeypatch.setenv("FSSPEC_FILE_AUTO_MKDIR", "1")
+    storage = straight.with_name("bucket") / "run"
+    for name, steps in (("first", 9), ("second", STEPS)):
+        disk = straight.with_name(name)
+        flags = [f"--workdir=file://{storage}", f"--config.data.cache_dir={disk}NUMBER"]
+        run(disk, 2, 2, *flags, f"--config.train.steps={steps}")
+        assert (disk.with_name(f"{name}0") / "workdirs").exists()
+        assert not (disk.with_name(f"{name}1") / "workdirs").exists()
+    assert_same_end(storage, straight)
+
+
+@pytest.mark.slow
 def test_a_replay_by_two_processes_is_the_step_as_it_was(straight):
     run(straight, 2, 2, "--replay=8")
     report = json.loads((straight / "replay/step_000008/report.json").read_text())

@@ -14,9 +14,9 @@ from small import small_config
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import make_mesh, prefetch_to_device
 from retinanet_jax.runtime.workdir import WorkdirError
-from retinanet_jax.training import meter
+from retinanet_jax.training import loop, meter
 from retinanet_jax.training.loop import StepHooks, run_steps
-from retinanet_jax.training.meter import DivergenceError, Meter
+from retinanet_jax.training.meter import DivergenceError, Meter, StackedMetrics, stack_metrics
 from retinanet_jax.training.profiling import StepTrace
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
@@ -137,6 +137,32 @@ def test_batches_are_prepared_while_the_device_works():
     assert rates == [0.1 * step for step in range(steps)]
 
 
+def test_the_metrics_of_a_step_come_to_the_host_in_one_transfer(monkeypatch):
+    """Stacking works while it is traced, so it reads nothing; then the scalars are gone."""
+    names, steps = (*NAMES, "skipped"), 3
+
+    def step_fn(state, batch, focal, learning_rate):
+        step = int(state.step) + 1
+        values = [*map(jnp.float32, range(step, step + len(NAMES))), jnp.float32(0)]
+        return TrainState(step, {}, {}, {}), dict(zip(names, values, strict=True))
+
+    def stack_traced(metrics):
+        values = jax.jit(lambda m: stack_metrics(m).values)(metrics)
+        stacked = StackedMetrics(tuple(sorted(metrics)), values)  # jit sorts the names
+        jax.block_until_ready(stacked.values)
+        for scalar in metrics.values():
+            scalar.delete()
+        return stacked
+
+    monkeypatch.setattr(loop, "stack_metrics", stack_traced)
+    config = small_config(train__steps=steps, train__batch_size=4, train__log_every=1)
+    first = TrainState(0, {}, {}, {})
+    setup = TrainingSetup(step_fn, lambda *_: None, None, lambda step: 0.1, first)
+    hooks, log = StepHooks(lambda step: step == steps, lambda step, state: None), Log()
+    run_steps(setup, dataset(Images(50)), config, make_mesh(), log, hooks, DroppedBoxes())
+    assert [means["box_loss"] for means in log.means] == [3, 4, 5]
+
+
 def test_only_idle_devices_count_as_waiting(clock):
     # The host waits half of the time, the device never: it is still busy when a batch arrives.
     log = metered(clock, step_seconds=0.06, data_seconds=0.03)
@@ -249,7 +275,7 @@ def feed(meter: Meter, skipped: list[int]) -> None:
     for step, flag in enumerate(skipped, 1):
         with meter.waiting():
             pass
-        meter.add(step, numbers(np.nan if flag else step, flag))
+        meter.add(step, stack_metrics(numbers(np.nan if flag else step, flag)))
     with meter.pausing():
         pass
 

@@ -9,28 +9,33 @@ trials with equal settings and seed, with a paired t-test, and writes nothing.
 """
 
 import argparse
-from pathlib import Path
+import contextlib
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder of the sweep, or two folders."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--workdir", type=Path, help="folder of the sweep")
-    which.add_argument(
-        "--compare", type=Path, nargs=2, metavar=("A", "B"), help="folders of sweeps or runs"
-    )
+    which.add_argument("--workdir", help="folder of the sweep")
+    which.add_argument("--compare", nargs=2, metavar=("A", "B"), help="folders of sweeps or runs")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes and prints the report, or prints the comparison."""
-    from retinanet_jax.runtime.user_folders import expand_user
     from retinanet_jax.runtime.workdir import disk_errors
+    from retinanet_jax.runtime.workdir_download import local_workdir, without_checkpoints
     from retinanet_jax.sweep.seed_comparison import compare
     from retinanet_jax.sweep.sweep_report import write_report
 
     if arguments.compare:
-        print(compare(*map(expand_user, arguments.compare)), end="")
+        with contextlib.ExitStack() as stack:
+            folders = [
+                stack.enter_context(local_workdir(folder, without_checkpoints))
+                for folder in arguments.compare
+            ]
+            text = compare(*folders)
+        for folder, given in zip(folders, arguments.compare, strict=True):
+            text = text.replace(f": {folder}\n", f": {given}\n")
+        print(text, end="")
         return
-    workdir = expand_user(arguments.workdir)
-    with disk_errors(workdir):
+    with local_workdir(arguments.workdir, without_checkpoints) as workdir, disk_errors(workdir):
         print(write_report(workdir), end="")

@@ -49,8 +49,12 @@ class Video:
         self.path = Path(path).expanduser()
         self.name = str(self.path)
         capture = self._open()
+        declared = capture.get(cv2.CAP_PROP_FPS)
+        length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.rate = _rate_of_file(capture)
-        self.length = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        if declared > 0:  # FFmpeg's estimate is the duration times the declared rate
+            length *= self.rate / declared
+        self.length = max(round(length), 0)
         capture.release()
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

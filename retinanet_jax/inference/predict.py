@@ -20,6 +20,8 @@ from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import on_own_rows
+from retinanet_jax.runtime.remote_folder import is_remote
+from retinanet_jax.runtime.workdir_download import checkpoint_of, local_workdir
 from retinanet_jax.weights import WeightsError, load_detector
 from retinanet_jax.weights.locations import is_location
 from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
@@ -119,8 +121,9 @@ def read_trained(
     """The network of a run, or a public one with the conventions of its project.
 
     Args:
-        location: the workdir of a run; or a RetinaNet of torchvision, detectron2 or MMDetection as
-            name, path, https URL or hf://owner/name/file (see weights.load_checkpoint).
+        location: the workdir of a run, also in object storage; or a RetinaNet of torchvision,
+            detectron2 or MMDetection as name, path, https URL or hf://owner/name/file (see
+            weights.load_checkpoint).
         step: of the workdir's checkpoints. None: the best by evaluation, which is in WORKDIR/best;
             where a run has not been evaluated, the latest.
         log: gets a line with the checkpoint that is used.
@@ -132,6 +135,11 @@ def read_trained(
     if not isinstance(location, str | os.PathLike) or not str(location):
         fix = "give a workdir, a file, an https:// URL or hf://owner/name/file"
         raise WeightsError(f"{location!r} is not the location of a network; {fix}")
+    if is_remote(location):
+        with local_workdir(location, checkpoint_of(step)) as folder:
+            return read_trained(
+                folder, step, lambda line: log(line.replace(str(folder), str(location)))
+            )
     path = Path(location).expanduser()
     if path.is_dir():
         checkpoints, step, kind = choose_checkpoint(path, step)

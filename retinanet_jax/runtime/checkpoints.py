@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from retinanet_jax.runtime.manifest import MANIFEST, find_damage, write_manifest
+from retinanet_jax.runtime.mesh import whole_on_first
 from retinanet_jax.runtime.workdir import free_space
 
 FORMAT_VERSION = 1
@@ -35,11 +36,17 @@ class Checkpoints:
     Reading changes nothing in the directory, which another process may be writing. The first `save`
     cleans it up: incomplete checkpoints of an earlier process are deleted; entries with a number as
     name that are not intact checkpoints are moved to DIRECTORY.damaged.
+
+    Args:
+        directory: of the checkpoints.
+        keep: number of the latest checkpoints that are kept.
+        shared: whether all processes see the directory. If not, process 0 writes the whole state,
+            and each process reads a directory of its own.
     """
 
-    def __init__(self, directory: Path, keep: int = 3):
+    def __init__(self, directory: Path, keep: int = 3, shared: bool = True):
         self.directory = Path(directory).absolute()
-        self._keep = keep
+        self._keep, self._shared = keep, shared
         self._damage: dict[int, str] = {}  # by step, of checkpoints that were checked; '': intact
         self._saving = 0
         self._failed = False
@@ -77,6 +84,10 @@ class Checkpoints:
             CheckpointError: a checkpoint of this or a later step exists already (Orbax alone would
                 skip it silently), or the previous one could not be written.
         """
+        if not self._shared:
+            state = whole_on_first(state)
+            if jax.process_index() > 0:
+                return
         description = {"format": FORMAT_VERSION, "step": step, **metadata}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(description)
@@ -189,8 +200,14 @@ class Checkpoints:
         # number as name for a checkpoint, and saves no step below that number.
         if jax.process_index() == 0:
             self._move_damaged()
+        alone = {"active_processes": {0}, "barrier_sync_key_prefix": "first"}
+        self.directory.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                **({} if self._shared else alone)
+            ),
             enable_async_checkpointing=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )

@@ -17,17 +17,27 @@ from retinanet_jax.runtime.user_folders import expand_user
 MAX_BYTES = 2 * 2**30
 
 
-def keep_compilations(cache_dir: str | Path) -> None:
+def keep_compilations(cache_dir: str | Path, shared: Path | None = None) -> None:
     """Makes JAX keep compiled programs in cache_dir/compilations, and load them from there.
 
+    Of the processes of a run, JAX lets only the first write, so they need one folder on all hosts:
+    shared/compilations. Below the same folder, XLA keeps the algorithms that it chose on a GPU by
+    measuring them (xla_gpu_per_fusion_autotune_cache_dir).
+
     A folder set by JAX_COMPILATION_CACHE_DIR is left as it is. JAX's key of a program has its
-    content, versions and flags, but not the CPU model, and machine code of one CPU may crash on
-    another. Home directories are shared between machines, so each model has a folder of its own. If
-    the folder is not writable, a warning is logged, and each start compiles.
+    content, versions, flags and this folder, but not the CPU model, and machine code of one CPU may
+    crash on another. Home directories are shared between machines, so each model has a folder of
+    its own. If the folder is not writable, a warning is logged, and each start compiles.
+
+    Args:
+        cache_dir: for a run of one process.
+        shared: a folder that all processes see at this path, for a run of several. None: cache_dir.
     """
     if jax.config.jax_compilation_cache_dir:
         return
-    folder = expand_user(cache_dir) / "compilations" / _processor()
+    several = shared is not None and jax.process_count() > 1
+    folder = shared.absolute() if several else expand_user(cache_dir)
+    folder = folder / "compilations" / _processor()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

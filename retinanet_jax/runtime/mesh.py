@@ -159,3 +159,16 @@ def fetch(tree: Any) -> Any:
     from jax.experimental import multihost_utils
 
     return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
+
+
+def whole_on_first(tree: Any) -> Any:
+    """Copies arrays, also those split over several hosts, to numpy on process 0.
+
+    All processes call it together; the others get None.
+    """
+    split = [x for x in jax.tree.leaves(tree) if not x.is_fully_replicated]
+    if split:
+        tree = gathered(tree, split[0].sharding.mesh)
+    if jax.process_index() > 0:
+        return None
+    return jax.device_get(jax.tree.map(lambda x: x.addressable_data(0), tree))

@@ -105,20 +105,26 @@ def check_shared(workdir: Path, seconds: float = 60.0) -> None:
     Raises:
         WorkdirError: not within `seconds`, in which a network file system should show new files.
     """
-    path = workdir / LOCK_FILE
-
-    def read() -> str:
-        return path.read_text(encoding="utf-8") if path.exists() else ""
-
-    held = from_first("lock", read() if jax.process_index() == 0 else "")
+    held = lock_of_first(workdir)
     deadline = time.monotonic() + seconds
-    while read() != held:
+    while read_lock(workdir) != held:
         if time.monotonic() > deadline:
             raise WorkdirError(
                 f"{workdir}: another folder on {socket.gethostname()} than for process 0 "
-                f"({held.strip()}); use a --workdir that all hosts share"
+                f"({held.strip()}); use a --workdir that all hosts share, or one in object storage"
             )
         time.sleep(0.5)
+
+
+def lock_of_first(workdir: Path) -> str:
+    """The holder of the lock of `workdir` as process 0 sees it."""
+    return from_first("lock", read_lock(workdir) if jax.process_index() == 0 else "")
+
+
+def read_lock(workdir: Path) -> str:
+    """The holder of the lock of `workdir`; '' without one."""
+    path = workdir / LOCK_FILE
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 @contextlib.contextmanager

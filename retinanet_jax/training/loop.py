@@ -11,7 +11,7 @@ from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.data.pipeline.input_pipeline import PipelineConfig, train_batches
 from retinanet_jax.data.pipeline.prefetch import Batches, HasSource
 from retinanet_jax.runtime.mesh import for_this_process, prefetch_to_device
-from retinanet_jax.training.meter import Meter
+from retinanet_jax.training.meter import Meter, stack_metrics
 from retinanet_jax.training.model_flops import ModelFlops
 from retinanet_jax.training.profiling import StepTrace
 from retinanet_jax.training.run_log import RunLog
@@ -79,6 +79,7 @@ def run_steps(
             with meter.calling(batch.images.shape[1:3]):
                 rate = setup.schedule(step - 1)
                 state, metrics = setup.step_fn(state, batch, setup.focal, rate)
+                metrics = stack_metrics(metrics)
             meter.add(step, metrics)
             if trace.ends_with(step):
                 with meter.pausing():

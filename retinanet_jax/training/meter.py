@@ -4,11 +4,12 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from retinanet_jax.config.settings import Config
@@ -46,6 +47,23 @@ class DivergenceError(RuntimeError):
             "weights, check that config.model and config.pixels match them. "
             "config.train.max_skipped=3 skips up to three such updates in a row"
         )
+
+
+class StackedMetrics(NamedTuple):
+    """The metrics of a step in one array [n], which comes to the host in one transfer."""
+
+    names: tuple[str, ...]
+    values: jax.Array
+
+
+def stack_metrics(metrics: Mapping[str, ArrayLike]) -> StackedMetrics:
+    """Scalars by name in one array, computed on the devices; asynchronous."""
+    return StackedMetrics(tuple(metrics), _stack(tuple(metrics.values())))
+
+
+@jax.jit
+def _stack(values: tuple[jax.Array, ...]) -> jax.Array:
+    return jnp.stack([value.astype(jnp.float32) for value in values])
 
 
 class _Running(NamedTuple):
@@ -126,7 +144,7 @@ class Meter:
         self._step_start = time.perf_counter()
         self._since += self._step_start - start
 
-    def add(self, step: int, metrics: dict[str, ArrayLike]) -> None:
+    def add(self, step: int, metrics: StackedMetrics) -> None:
         """Takes the metrics of a step that may still be running; reads those of the step before."""
         arrived = self._reader.submit(_wait_for, metrics)
         self._pending.append(_Running(step, self._wait, self._canvas, arrived))
@@ -220,9 +238,9 @@ def peak_memory() -> int | None:
     return max(peaks, default=None)
 
 
-def _wait_for(metrics: dict[str, ArrayLike]) -> tuple[dict[str, float], float]:
+def _wait_for(metrics: StackedMetrics) -> tuple[dict[str, float], float]:
     """The metrics of a step, and the time at which the devices finished it."""
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    values = dict(zip(metrics.names, np.asarray(metrics.values).tolist(), strict=True))
     return values, time.perf_counter()
 
 

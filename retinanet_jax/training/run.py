@@ -29,8 +29,9 @@ from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.runtime.preemption import Preempted, Preemption
 from retinanet_jax.runtime.processes import check_same, from_first, to_first
+from retinanet_jax.runtime.remote_workdir import open_workdir
 from retinanet_jax.runtime.watchdog import Watchdog
-from retinanet_jax.runtime.workdir import check_shared, disk_errors, locked, write_whole
+from retinanet_jax.runtime.workdir import disk_errors, write_whole
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.data_findings import check_coverage
@@ -56,7 +57,7 @@ from retinanet_jax.training.workdir_evaluation import evaluate_and_log
 
 def train_and_evaluate(
     config: Config,
-    workdir: Path,
+    workdir: str | Path,
     cache: RunCache | None = None,
     *,
     loggers: Iterable[Logger | Callable[[int, dict[str, float]], object]] = (),
@@ -65,25 +66,24 @@ def train_and_evaluate(
 
     Args:
         config: of the run.
-        workdir: folder of the run; created if missing.
+        workdir: folder of the run, created if missing; or an address in object storage, see
+            runtime/remote_workdir.py.
         cache: datasets and compiled functions, shared by the runs of one process.
         loggers: further ones beside config.train.loggers: objects with the methods of
             loggers.py::Logger, or functions of (step, scalars).
 
     Raises:
         ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the fix.
-        WorkdirError: another run uses `workdir`, or it is not writable.
+        WorkdirError: another run uses `workdir`, or it is not writable or not accessible.
         CheckpointError: a checkpoint could not be written.
         DivergenceError: a loss or a gradient is not finite; a report of the step is written.
         Preempted: stopped by a signal; the state reached is saved.
     """
-    workdir, cache, mesh = Path(workdir), cache or RunCache(), make_mesh()
+    cache, mesh = cache or RunCache(), make_mesh()
     check_batch_sizes(config, mesh)
     with contextlib.ExitStack() as stack:
-        if jax.process_index() == 0:
-            stack.enter_context(locked(workdir))
+        workdir, shared = stack.enter_context(open_workdir(workdir, config.data.cache_dir))
         stack.enter_context(disk_errors(workdir))
-        check_shared(workdir)
         preemption = stack.enter_context(Preemption())
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
@@ -95,7 +95,7 @@ def train_and_evaluate(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
         checkpoints = stack.enter_context(
-            Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
+            Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints, shared)
         )
         first = checkpoints.latest_step() or 0
         check_same("run", facts_of_run(config, first, train_set, eval_set))

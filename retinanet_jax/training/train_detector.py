@@ -9,6 +9,7 @@ from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.config.short_settings import check_set_once, run_name, short_settings
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.runtime.compilation_cache import keep_compilations
+from retinanet_jax.runtime.remote_folder import is_remote
 from retinanet_jax.runtime.user_folders import expand_user
 from retinanet_jax.training.run import train_and_evaluate
 
@@ -47,7 +48,7 @@ def train(
             `retinanet-jax weights`, a file, an address, or the workdir of a run.
         lr: config.optimizer.learning_rate; 'auto' finds one by a range test.
         name: the run is in runs/NAME; by default the name of the folder of the data.
-        workdir: folder of the run, in place of a name.
+        workdir: folder of the run, or its address in object storage, in place of a name.
         config: experiment, by name or file, with a variant if it has any: 'folder:small'.
         loggers: see train_and_evaluate; a function of (step, scalars), for example.
         fields: others of the config, as SECTION__FIELD: loss__gamma=1.5.
@@ -76,6 +77,7 @@ def train(
     short = {field.replace(".", "__"): value for field, value in short_settings(given).items()}
     settings = load_config(config, **short, **fields)
     keep_compilations(settings.data.cache_dir)
-    workdir = expand_user(workdir or Path("runs") / (name or run_name(data)))
+    workdir = workdir or Path("runs") / (name or run_name(data))
+    workdir = workdir if is_remote(workdir) else expand_user(workdir)
     train_and_evaluate(settings, workdir, loggers=loggers)
     return Detector.from_checkpoint(workdir)

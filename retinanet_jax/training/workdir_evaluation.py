@@ -15,6 +15,7 @@ from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh, to_each_device
 from retinanet_jax.runtime.processes import from_first
 from retinanet_jax.runtime.workdir import disk_errors
+from retinanet_jax.runtime.workdir_download import checkpoint_of, local_workdir
 from retinanet_jax.training.evaluation import Evaluation, evaluate
 from retinanet_jax.training.evaluation_files import write_evaluation
 from retinanet_jax.training.loggers import TensorBoardLogger
@@ -35,7 +36,9 @@ from retinanet_jax.training.validation_loss import (
 from retinanet_jax.weights.run_weights import choose_checkpoint
 
 
-def evaluate_workdir(config: Config | None, workdir: Path, step: int | None = None) -> Evaluation:
+def evaluate_workdir(
+    config: Config | None, workdir: str | Path, step: int | None = None
+) -> Evaluation:
     """Evaluates a checkpoint of `workdir` on `config.data.eval_split`.
 
     The network and its conventions are those of the checkpoint. Data, thresholds and batch size are
@@ -43,13 +46,18 @@ def evaluate_workdir(config: Config | None, workdir: Path, step: int | None = No
 
     Args:
         config: of the data and the thresholds, or None.
-        workdir: of a run.
+        workdir: of a run; a folder, or an address in object storage.
         step: of the checkpoint; None: the best, or the latest where none was evaluated.
 
     Raises:
         CheckpointError: there is no such checkpoint, or the data have other classes.
     """
-    workdir, mesh = Path(workdir), make_mesh()
+    with local_workdir(workdir, checkpoint_of(step)) as folder:
+        return _evaluate_local(config, folder, step)
+
+
+def _evaluate_local(config: Config | None, workdir: Path, step: int | None) -> Evaluation:
+    mesh = make_mesh()
     # Asked once, by one process: a run in training may add another checkpoint meanwhile.
     step, kind = from_first("evaluated step", choose_checkpoint(workdir, step)[1:])
     folder = workdir / "best" if kind == "best" else workdir

@@ -4,8 +4,8 @@
 #   scripts/launch/tpu.sh NAME ZONE --config=experiments/coco.py --workdir=/mnt/shared/runs/coco ...
 #
 # Each host has this repository in ~/retinanet_jax, installed with '.[tpu]' in its .venv, and
-# --workdir is on a file system that all hosts have mounted (Filestore). The run continues if the
-# connection breaks. Its output is in ~/retinanet.log of each host; that of the first is shown.
+# --workdir is gs://BUCKET/RUN (pip install gcsfs), or on a file system that all hosts have mounted
+# (Filestore). The run continues if the connection breaks. Its output is in ~/retinanet.log of each host; that of the first is shown.
 # After a preemption, create the TPU and start this again: it resumes from the last checkpoint.
 # To save and stop it:
 #
