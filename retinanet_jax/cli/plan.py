@@ -13,6 +13,7 @@ config: --config, --data, --batch_size, --image_size, --config.SECTION.FIELD=VAL
 import argparse
 import os
 import re
+from pathlib import Path
 
 PASSES_ON = True
 
@@ -32,27 +33,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--classes", type=int, help="of the dataset; default: 80 of COCO, 20 of VOC, or as read")
     add("--skip_largest", action="store_true", help="compile once for each canvas")
     add("--check", action="store_true", help="also compile the largest batch")
+    add("--json", type=Path, help="file to which the rows are written as well")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the table of the plan, and whether the run fits."""
     # The devices of this machine stay free.
     os.environ["JAX_PLATFORMS"], os.environ["CUDA_VISIBLE_DEVICES"] = "cpu", ""
+    import json
     import sys
 
     import jax
 
     jax.config.update("jax_platforms", "cpu")
     from retinanet_jax.cli.config_arguments import read_config
+    from retinanet_jax.cli.outputs import check_writable, writing_to
     from retinanet_jax.config.settings import ConfigError, from_config_dict
     from retinanet_jax.runtime.accelerator import assume_accelerator
+    from retinanet_jax.runtime.workdir import write_whole
+    from retinanet_jax.training.plan import plan_table
     from retinanet_jax.training.plan.chips import described_mesh
-    from retinanet_jax.training.plan.plan_table import NOT_IN_THE_PLAN, heading, table, verdict
     from retinanet_jax.training.plan.run_plan import RunPlanner, plan_run
     from retinanet_jax.training.plan.run_programs import MODES
 
     if arguments.check and arguments.skip_largest:
         raise ConfigError("--check: leave out --skip_largest")
+    if arguments.classes is not None and arguments.classes < 1:
+        raise ConfigError(f"--classes: {arguments.classes} is not 1 or more")
+    if arguments.json:
+        check_writable(arguments.json.parent)
     canvas = read_canvas(arguments.canvas) if arguments.canvas else None
     with assume_accelerator():
         config = from_config_dict(read_config("plan", arguments))
@@ -62,7 +71,12 @@ def run(arguments: argparse.Namespace) -> None:
     modes = MODES if arguments.mode == "both" else (arguments.mode,)
     options = {"largest": not arguments.skip_largest, "check": arguments.check}
     rows = list(plan_run(planner, modes, canvas, arguments.images, **options))
-    print(f"{heading(planner)}\n\n{table(rows)}\n\n{NOT_IN_THE_PLAN}\n{verdict(rows, planner)}")
+    print(f"{plan_table.heading(planner)}\n\n{plan_table.table(rows)}\n")
+    print(f"{plan_table.NOT_IN_THE_PLAN}\n{plan_table.verdict(rows, planner)}")
+    if arguments.json:
+        found = {"versions": plan_table.versions(chip), "rows": plan_table.records(rows)}
+        with writing_to(arguments.json):
+            write_whole(arguments.json, json.dumps(found, indent=2) + "\n")
 
 
 def read_canvas(text: str) -> tuple[int, int]:

@@ -1,9 +1,11 @@
 """The plan of a run as plain text: a Markdown table, and whether the run fits."""
 
+import contextlib
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
-from retinanet_jax.training.plan.chips import GIB
+from retinanet_jax.training.plan.chips import GIB, Chip
 from retinanet_jax.training.plan.program_plan import ProgramPlan
 from retinanet_jax.training.plan.run_plan import PlannedProgram, RunPlanner
 
@@ -16,16 +18,47 @@ NOT_IN_THE_PLAN = (
     "at run time (cuDNN)."
 )
 
+_GPU_COMPILERS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
+
 
 def heading(planner: RunPlanner) -> str:
     """The network, the chips and the versions."""
-    config, chip = planner.config, planner.chip
-    compiler = {"tpu": "libtpu", "cuda": "jax-cuda13-plugin"}[chip.platform]
+    model, chip = planner.config.model, planner.chip
     return (
-        f"{config.model.backbone}, {config.model.dtype}, {planner.num_classes} classes; "
-        f"{planner.mesh.size} x {chip.kinds[0]} ({chip.name}); jax {metadata.version('jax')}, "
-        f"{compiler} {metadata.version(compiler)}"
+        f"{model.backbone}, {model.dtype}, {planner.num_classes} classes; "
+        f"{planner.mesh.size} x {chip.kinds[0]} ({chip.name}); {versions(chip)}"
     )
+
+
+def versions(chip: Chip) -> str:
+    """Versions of JAX and of the package with the compiler of a chip."""
+    found = []
+    for name in ("jax", "libtpu") if chip.platform == "tpu" else ("jax", *_GPU_COMPILERS):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)
+
+
+def records(rows: Sequence[PlannedProgram]) -> list[dict[str, Any]]:
+    """The rows as values for JSON; None where a value is not known."""
+    return [
+        {
+            "program": row.mode,
+            "canvas": _size(row.canvas),
+            "images": row.images,
+            "memory_gib": round(row.plan.memory / GIB, 3),
+            "temporary_gib": round(row.plan.temporary / GIB, 3),
+            "largest": row.largest,
+            "collectives": _collectives(row.plan),
+            "kernels": row.plan.kernels,
+            "cycles": row.plan.cycles or None,
+            "bound_ms": round(1e3 * row.plan.seconds, 2) or None,
+            "bottleneck": _bottleneck(row.plan),
+            "times_ms": {part: round(1e3 * time, 3) for part, time in row.plan.times.items()},
+            "compile_s": round(row.plan.compile_seconds),
+        }
+        for row in rows
+    ]
 
 
 def table(rows: Sequence[PlannedProgram]) -> str:

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
 from retinanet_jax.training.auto_batch_size import MOST
-from retinanet_jax.training.plan.chips import Chip
+from retinanet_jax.training.plan.chips import GIB, Chip
 from retinanet_jax.training.plan.largest_batch import MEMORY_SHARE, memory_line, other_batch
 from retinanet_jax.training.plan.program_plan import ProgramPlan, plan_program
 from retinanet_jax.training.plan.run_programs import lower_program, run_canvases
@@ -48,7 +48,7 @@ class RunPlanner:
         num_classes: of its dataset.
         chip: that the compiler plans for.
         mesh: of such chips.
-        log: called with a line before each compilation.
+        log: called with a line before and after each compilation.
     """
 
     config: Config
@@ -135,10 +135,13 @@ class RunPlanner:
         return self.config.optimizer.accumulate_steps if mode == "train" else 1
 
     def _compile(self, mode: str, canvas: Canvas, images: int) -> ProgramPlan:
-        self.log(f"compiling {mode}, {canvas[0]}x{canvas[1]}, {images} images a chip")
+        what = f"{mode}, {canvas[0]}x{canvas[1]}, {images} images a chip"
+        self.log(f"compiling {what}")
         batch_size = images * self.mesh.size
         lowered = lower_program(mode, self.config, self.num_classes, self.mesh, canvas, batch_size)
-        return plan_program(lowered, self.chip)
+        plan = plan_program(lowered, self.chip)
+        self.log(f"{what}: {plan.memory / GIB:.2f} GiB, compiled in {plan.compile_seconds:.0f} s")
+        return plan
 
 
 def plan_run(
