@@ -9,6 +9,7 @@ of its words: chip, network, program, canvas. --table alone writes the table aga
 
 import argparse
 import csv
+import functools
 import itertools
 import json
 import subprocess
@@ -65,12 +66,18 @@ def plan(case: tuple[str, ...], skip_largest: bool) -> dict[str, str] | None:
             print(f"left out: {' '.join(case)}", file=sys.stderr)
             return None
         found = json.loads(out.read_text(encoding="utf-8"))
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (row,) = found["rows"]
-    about = {"versions": found["versions"], "commit": commit.strip()}
+    about = {"versions": found["versions"], "commit": commit()}
     known = {name: row[name] for name in COLUMNS if name in row}
     return known | dict(zip(KEY, case, strict=True)) | about
+
+
+def commit() -> str:
+    """The last commit of the package, with '+' where files of it have been changed since."""
+    git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
+    last = git(["git", "log", "-1", "--format=%h", "--abbrev=7", "--", "retinanet_jax"]).stdout
+    changed = git(["git", "status", "--porcelain", "--", "retinanet_jax"]).stdout
+    return last.strip() + "+" * bool(changed)
 
 
 def read_rows() -> dict[tuple[str, ...], dict[str, str]]:
