@@ -20,9 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ROWS, PAGE = ROOT / "docs/figures/accelerators.csv", ROOT / "docs/accelerators.md"
 BEGIN, END = "<!-- begin: scripts/accelerators.py -->\n", "<!-- end -->\n"
-IMAGES = {"v5e:2x4": 2, "v6e:2x4": 4, "h200:8": 16}  # on a chip
+IMAGES = {"v5e:2x2": 2, "v6e:2x2": 4, "h200:8": 16}  # on a chip
 NETWORKS = {"resnet50": "coco:flips", "resnet101": "coco:r101"}
-CANVASES = ("800x1344", "1344x1344", "1024x1024", "512x864")
+CANVASES = ("800x1344", "1344x1344", "1024x1024", "512x864", "512x512")
 KEY = ("chip", "network", "program", "canvas")
 COLUMNS = (
     *KEY,
@@ -55,6 +55,7 @@ def main() -> None:
 def plan(case: tuple[str, ...], skip_largest: bool) -> dict[str, str] | None:
     """The row of a case; None, with a message, where it cannot be planned here."""
     chip, network, program, canvas = case
+    before = commit()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "plan.json"
         command = [
@@ -67,7 +68,7 @@ def plan(case: tuple[str, ...], skip_largest: bool) -> dict[str, str] | None:
             return None
         found = json.loads(out.read_text(encoding="utf-8"))
     (row,) = found["rows"]
-    about = {"versions": found["versions"], "commit": commit()}
+    about = {"versions": found["versions"], "commit": before}
     known = {name: row[name] for name in COLUMNS if name in row}
     return known | dict(zip(KEY, case, strict=True)) | about
 
@@ -97,13 +98,18 @@ def write_rows(rows: dict[tuple[str, ...], dict[str, str]]) -> None:
 def write_table(rows: dict[tuple[str, ...], dict[str, str]]) -> None:
     """Writes the table between the marks of the page."""
     lines = [HEADER, ("---",) * len(HEADER)]
-    for case in CASES:
-        if (row := rows.get(case)) is None:
-            lines.append((*case, *["not planned"] * (len(HEADER) - len(case))))
-            continue
-        names = ("images", "memory_gib", "largest", "collectives", "kernels", "bound_ms")
-        cells = [row[name] or "not planned" for name in (*names, "bottleneck", "commit")]
-        lines.append((*case, *cells))
+    names = ("images", "memory_gib", "largest", "collectives", "kernels", "bound_ms")
+    for group, cases in itertools.groupby(CASES, key=lambda case: case[:3]):
+        missing = []
+        for case in cases:
+            if row := rows.get(case):
+                cells = [row[name] for name in (*names, "bottleneck", "commit")]
+                lines.append((*case, *(cell or "not planned" for cell in cells)))
+            else:
+                missing.append(case[3])
+        if missing:
+            blank = len(HEADER) - len(KEY) - 1
+            lines.append((*group, ", ".join(missing), "not planned", *[""] * blank))
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     versions = sorted({row["versions"] for row in rows.values()})
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)

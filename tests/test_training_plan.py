@@ -2,9 +2,13 @@
 
 import dataclasses
 import importlib.util
+import json
 from collections import Counter
 from importlib import metadata
+from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from small import small_config
 
@@ -27,6 +31,7 @@ from retinanet_jax.training.plan.program_text import (
 from retinanet_jax.training.plan.run_plan import PlannedProgram, RunPlanner, plan_run
 from retinanet_jax.training.plan.run_programs import lower_program
 
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 # A loop, a convolution, its two gradients, a fusion and a collective that ends later.
 GPU_PROGRAM = """HloModule jit_train_step, is_scheduled=true
 
@@ -140,8 +145,6 @@ def test_plan_of_a_tpu_program():
 
 
 def test_a_program_that_the_compiler_refuses_has_its_memory():
-    import jax
-
     class TooLarge:
         def __init__(self, text):
             self.text = text
@@ -278,13 +281,49 @@ def test_invalid_input_names_the_fix(monkeypatch):
 
 
 def test_a_missing_compiler_is_named_with_its_extra(monkeypatch, capsys):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    absent = {"tpu": ("plan-tpu", ("no_compiler",)), "cuda": ("plan-gpu", ("no_compiler",))}
+    monkeypatch.setattr(chips, "EXTRAS", absent)
     monkeypatch.setenv("JAX_PLATFORMS", "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     for chip, extra in (("v5e:2x4", "plan-tpu"), ("h200:8", "plan-gpu")):
         with pytest.raises(SystemExit) as error:
             main(["plan", "--config=shapes", f"--chip={chip}"])
         assert f"pip install 'retinanet_jax[{extra}]'" in str(error.value)
+
+
+def test_the_command_prints_and_writes_the_plan(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(chips, "described_mesh", lambda chip: (CHIPS["v5e"], make_mesh()))
+    monkeypatch.setattr(run_plan, "lower_program", lambda *arguments: arguments[-1])
+    gib = lambda images, chip: planned("train", 1 + images, None).plan  # noqa: E731
+    monkeypatch.setattr(run_plan, "plan_program", gib)
+    out = tmp_path / "plan.json"
+    main(["plan", "--config=shapes", "--chip=v5e:1x1", "--images=2", f"--json={out}"])
+    said = capsys.readouterr()
+    assert "compiling train, 128x128, 2 images a chip" in said.err
+    # One more GiB for each image: 13 images need 14 of 14.18 GiB.
+    assert said.out.rstrip().endswith("The largest batch: --config.train.batch_size=13.")
+    (row,) = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert (row["memory_gib"], row["largest"], row["bound_ms"]) == (3, 13, 12.5)
+    assert row["times_ms"] == {"backbone, convolutions": 12.5}
+    for wrong, fix in (("--classes=0", "not 1 or more"), ("--check", "leave out --skip_largest")):
+        with pytest.raises(SystemExit, match=fix):
+            main(["plan", "--config=shapes", "--chip=v5e:1x1", "--skip_largest", wrong])
+
+
+def test_the_page_has_the_stored_plans(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import accelerators
+
+    before = accelerators.PAGE.read_text(encoding="utf-8")
+    monkeypatch.setattr(accelerators, "PAGE", tmp_path / "page.md")
+    accelerators.PAGE.write_text(before, encoding="utf-8")
+    rows = accelerators.read_rows()
+    accelerators.write_table(rows)
+    assert accelerators.PAGE.read_text(encoding="utf-8") == before
+    accelerators.write_table(dict(list(rows.items())[:1]))
+    assert accelerators.PAGE.read_text(encoding="utf-8").count("not planned |  |") == 12
 
 
 def test_classes_of_public_datasets_and_the_network_for_a_chip():
@@ -303,11 +342,18 @@ def test_the_target_of_a_gpu_has_its_memory():
     assert text.count("{") == text.count("}")
 
 
-def test_the_plan_of_this_machine():
-    """The programs of a run, compiled for a CPU: arguments are state and batch."""
+def test_programs_are_lowered_for_the_batch_of_all_chips():
     config, mesh = small_config(), make_mesh()
-    lowered = lower_program("predict", config, 5, mesh, (64, 64), 2)
-    plan = read_plan(lowered.compile(), chips.chip_of_device(mesh.devices.flat[0]))
+    lowered = lower_program("predict", config, 5, mesh, (64, 96), 6)
+    inputs = [(x.shape, x.dtype) for x in jax.tree.leaves(lowered.in_avals)]
+    assert ((6, 64, 96, 3), np.uint8) in inputs and inputs.count(((6, 2), np.float32)) == 2
+    assert chips.chip_of_device(mesh.devices.flat[0]) is None
+
+
+@pytest.mark.extended
+def test_the_plan_of_a_cpu():
+    lowered = lower_program("predict", small_config(), 5, make_mesh(), (64, 64), 2)
+    plan = read_plan(lowered.compile(), None)
     assert plan.memory > plan.temporary > 0 and not plan.times and plan.kernels
 
 

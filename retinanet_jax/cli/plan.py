@@ -51,8 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.config.settings import ConfigError, from_config_dict
     from retinanet_jax.runtime.accelerator import assume_accelerator
     from retinanet_jax.runtime.workdir import write_whole
-    from retinanet_jax.training.plan import plan_table
-    from retinanet_jax.training.plan.chips import described_mesh
+    from retinanet_jax.training.plan import chips, plan_table
     from retinanet_jax.training.plan.run_plan import RunPlanner, plan_run
     from retinanet_jax.training.plan.run_programs import MODES
 
@@ -65,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     canvas = read_canvas(arguments.canvas) if arguments.canvas else None
     with assume_accelerator():
         config = from_config_dict(read_config("plan", arguments))
-    chip, mesh = described_mesh(arguments.chip)
+    chip, mesh = chips.described_mesh(arguments.chip)
     classes = arguments.classes or num_classes(config)
     planner = RunPlanner(config, classes, chip, mesh, log=lambda line: print(line, file=sys.stderr))
     modes = MODES if arguments.mode == "both" else (arguments.mode,)
