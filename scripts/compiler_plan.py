@@ -36,7 +36,7 @@ from retinanet_jax.core.matching import MatchingConfig
 from retinanet_jax.core.postprocess import PostprocessConfig, detect
 from retinanet_jax.core.targets import Targets
 from retinanet_jax.runtime.mesh import map_images, on_own_rows, split_over_data
-from retinanet_jax.training.plan.chips import Chip, described_mesh
+from retinanet_jax.training.plan.chips import Chip, described_mesh, hide_devices
 from retinanet_jax.training.plan.program_plan import ProgramPlan, read_plan
 
 CANVAS, CLASSES, BOXES = (800, 1344), 80, 100
@@ -153,6 +153,7 @@ def main():
     parser.add_argument("--chip", default="v5e:2x4")
     parser.add_argument("--images", type=int, default=2, help="on each chip; default 2")
     arguments = parser.parse_args()
+    hide_devices()
     chip, mesh = described_mesh(arguments.chip)
     print("| function | temporary MiB | bytes moved | cycles | collectives | compiled in |")
     print("|---|---|---|---|---|---|")

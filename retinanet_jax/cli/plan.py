@@ -11,7 +11,6 @@ config: --config, --data, --batch_size, --image_size, --config.SECTION.FIELD=VAL
 """
 
 import argparse
-import os
 import re
 from pathlib import Path
 
@@ -38,14 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the table of the plan, and whether the run fits."""
-    # The devices of this machine stay free.
-    os.environ["JAX_PLATFORMS"], os.environ["CUDA_VISIBLE_DEVICES"] = "cpu", ""
     import json
     import sys
 
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
     from retinanet_jax.cli.config_arguments import read_config
     from retinanet_jax.cli.outputs import check_writable, writing_to
     from retinanet_jax.config.settings import ConfigError, from_config_dict
@@ -55,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.training.plan.run_plan import RunPlanner, plan_run
     from retinanet_jax.training.plan.run_programs import MODES
 
+    chips.hide_devices()
     if arguments.check and arguments.skip_largest:
         raise ConfigError("--check: leave out --skip_largest")
     if arguments.classes is not None and arguments.classes < 1:

@@ -119,6 +119,12 @@ def read_chip(text: str) -> tuple[Chip, str]:
     return chip, layout
 
 
+def hide_devices() -> None:
+    """Keeps JAX from the accelerators of this machine; to be called before it starts any device."""
+    os.environ["JAX_PLATFORMS"], os.environ["CUDA_VISIBLE_DEVICES"] = "cpu", ""
+    jax.config.update("jax_platforms", "cpu")
+
+
 def described_mesh(text: str) -> tuple[Chip, Mesh]:
     """The chip of 'v5e:2x4' or 'h200:8', and a mesh of all chips of that slice or host.
 
@@ -131,7 +137,7 @@ def described_mesh(text: str) -> tuple[Chip, Mesh]:
     _check_installed(chip)
     try:
         return chip, make_mesh(_describe(chip, layout))
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
         example = f"{chip.name}:{EXAMPLES[chip.platform]}"
         raise ConfigError(f"--chip={text}: {str(error).splitlines()[0]}; try {example}") from error
 
