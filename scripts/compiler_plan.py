@@ -5,11 +5,11 @@
 
 A TPU needs `pip install 'retinanet_jax[plan-tpu]'`, a GPU 'retinanet_jax[plan-gpu]'. Nothing runs:
 the compilers plan for a described chip. `retinanet-jax plan` plans whole runs. The functions are
-those of the training step and of prediction, for images of 800 x 1344 with 80 classes
-and 100 boxes, --images on each chip.
+those of the training step and of prediction, for images of 800 x 1344 with 80 classes and 100
+boxes, --images on each chip.
 
 Columns: temporary memory on a chip in MiB for each image; bytes read and written, by the compiler's
-count, for each pair of anchor and box (matching) or each logit (loss, postprocess; value and
+count (TPU), for each pair of anchor and box (matching) or each logit (loss, postprocess; value and
 gradient of the loss); the sum of the compiler's estimated cycles (TPU; a loop's body counts once);
 collectives; seconds to compile.
 """

@@ -120,6 +120,8 @@ class RunPlanner:
         parts = self._parts(mode)
         other = other_batch(images, parts)
         second = self._compile(mode, canvas, other)
+        if first.memory == second.memory:  # a network of a few kilobytes
+            return found
         line = memory_line((images, first.memory), (other, second.memory))
         most = line.largest(self.limit, parts)
         if not check or most in (0, images):
