@@ -192,9 +192,12 @@ def test_the_largest_batch_on_a_line():
     assert line.largest(3.5) == 0 and line.largest(1.0) == 0
     with pytest.raises(ValueError, match="no line"):
         memory_line((2, 5.0), (4, 5.0))
-    assert [other_batch(*case) for case in ((2, 1), (16, 1), (1, 1), (4, 4), (12, 4))] == [
-        *(1, 8, 2, 8, 4)
-    ]
+
+
+def test_the_second_plan_has_twice_the_images_where_they_fit():
+    assert other_batch(8, 5.0, 10.0) == 16 and other_batch(8, 5.1, 10.0) == 4
+    assert other_batch(1, 9.0, 10.0) == 2
+    assert other_batch(12, 9.0, 10.0, 4) == 4 and other_batch(4, 9.0, 10.0, 4) == 8
 
 
 def test_two_plans_give_the_largest_batch_and_a_third_corrects_it(monkeypatch):
@@ -212,9 +215,9 @@ def test_two_plans_give_the_largest_batch_and_a_third_corrects_it(monkeypatch):
     planner = RunPlanner(small_config(), 5, chip, make_mesh(), log=lambda line: None)
     (row,) = plan_run(planner, ("train",))
     assert row.images == 4 and row.plan.memory == 8 * GIB and row.largest == 14
-    assert compiled == [("train", (64, 64), images) for images in (4, 2)]
+    assert compiled == [("train", (64, 64), images) for images in (4, 8)]
     (row,) = plan_run(planner, ("train",), images=8, check=True)
-    # 14 need 24 GiB; the line from 8 images, 12 GiB, has 2 GiB each.
+    # The second plan has 4 images. 14 need 24 GiB; the line from 8 images, 12 GiB, has 2 GiB each.
     assert (row.checked, row.check.memory, row.largest) == (14, 24 * GIB, 11)
     (row,) = plan_run(planner, ("predict",), canvas=(96, 64), largest=False)
     assert row.canvas == (96, 64) and row.largest is None

@@ -38,7 +38,16 @@ def memory_line(first: tuple[int, float], second: tuple[int, float]) -> MemoryLi
     return MemoryLine(less - each * few, each)
 
 
-def other_batch(images: int, multiple: int) -> int:
-    """Images of a second plan: half as many, or twice as many where half is no multiple."""
+def other_batch(images: int, memory: float, limit: float, multiple: int = 1) -> int:
+    """Images of a second plan: twice as many where they fit, else half as many.
+
+    From 8 images a TPU's layouts put the images beside the channels, and less is padded.
+
+    Args:
+        images: of the first plan, on a chip, a multiple of `multiple`.
+        memory: that they need, bytes.
+        limit: for the memory, bytes.
+        multiple: of which the images of a batch are one.
+    """
     half = images // 2 // multiple * multiple
-    return half or 2 * images
+    return half if half and 2 * memory > limit else 2 * images

@@ -118,7 +118,7 @@ class RunPlanner:
         if not largest:
             return found
         parts = self._parts(mode)
-        other = other_batch(images, parts)
+        other = other_batch(images, first.memory, self.limit, parts)
         second = self._compile(mode, canvas, other)
         if first.memory == second.memory:  # a network of a few kilobytes
             return found
