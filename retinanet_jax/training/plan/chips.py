@@ -53,25 +53,48 @@ GPU_SHARE = 0.75
 # bfloat16 by default and six at 'highest'. Clocks: the published rate over the operations of four
 # matrix units a cycle, 2 x 4 x 128^2 and 2 x 4 x 256^2.
 CHIPS = {
-    chip.name: chip
-    for chip in (
-        Chip(
-            *("v5e", "tpu", ("TPU v5 lite", "TPU v5e"), 15.75 * GIB),
-            *(819e9, 197e12, 197e12, 197e12 / 6, 1.503e9),
-        ),
-        Chip(
-            *("v6e", "tpu", ("TPU v6 lite", "TPU v6e"), 31.25 * GIB),
-            *(1640e9, 918e12, 918e12, 918e12 / 6, 1.751e9),
-        ),
-        Chip(
-            *("h100", "cuda", ("NVIDIA H100 80GB HBM3",), GPU_SHARE * 84_942_979_072),
-            *(3350e9, 989e12, 494e12, 67e12),
-        ),
-        Chip(
-            *("h200", "cuda", ("NVIDIA H200",), GPU_SHARE * 151_397_597_184),
-            *(4800e9, 989e12, 494e12, 67e12),
-        ),
-    )
+    "v5e": Chip(
+        name="v5e",
+        platform="tpu",
+        kinds=("TPU v5 lite", "TPU v5e"),
+        memory=15.75 * GIB,
+        bandwidth=819e9,
+        rate=197e12,
+        float32_rate=197e12,
+        highest_rate=197e12 / 6,
+        clock=1.503e9,
+    ),
+    "v6e": Chip(
+        name="v6e",
+        platform="tpu",
+        kinds=("TPU v6 lite", "TPU v6e"),
+        memory=31.25 * GIB,
+        bandwidth=1640e9,
+        rate=918e12,
+        float32_rate=918e12,
+        highest_rate=918e12 / 6,
+        clock=1.751e9,
+    ),
+    "h100": Chip(
+        name="h100",
+        platform="cuda",
+        kinds=("NVIDIA H100 80GB HBM3",),
+        memory=GPU_SHARE * 84_942_979_072,
+        bandwidth=3350e9,
+        rate=989e12,
+        float32_rate=494e12,
+        highest_rate=67e12,
+    ),
+    "h200": Chip(
+        name="h200",
+        platform="cuda",
+        kinds=("NVIDIA H200",),
+        memory=GPU_SHARE * 151_397_597_184,
+        bandwidth=4800e9,
+        rate=989e12,
+        float32_rate=494e12,
+        highest_rate=67e12,
+    ),
 }
 
 # Of both GPUs (compute capability 9.0), for the compiler.
