@@ -31,7 +31,7 @@ COLUMNS = (
 )
 CASES = list(itertools.product(IMAGES, NETWORKS, ("train", "predict"), CANVASES))
 HEADER = (
-    *("chip", "network", "program", "canvas", "images a chip", "memory, GiB", "largest that fits"),
+    *("chip", "network", "program", "canvas", "images a chip", "memory, GiB", "largest, by a line"),
     *("collectives", "kernels", "bound, ms", "first bottleneck", "commit"),
 )
 

@@ -11,7 +11,14 @@ from retinanet_jax.training.plan.run_plan import PlannedProgram, RunPlanner
 
 COLUMNS = (
     *("program", "canvas", "images a chip", "memory, GiB", "temporary, GiB", "collectives"),
-    *("kernels", "bound, ms", "cycles, M", "first bottleneck", "largest", "compiled in, s"),
+    *(
+        "kernels",
+        "bound, ms",
+        "cycles, M",
+        "first bottleneck",
+        "largest (by a line)",
+        "compiled in, s",
+    ),
 )
 NOT_IN_THE_PLAN = (
     "Not in the plan: waiting for the host and for data, and the libraries' choice of algorithms "
