@@ -1,5 +1,6 @@
 """Layers and backbones: torchvision's numbers, torch's conventions, what is frozen."""
 
+import functools
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ from flax import linen as nn
 from quick import xla_flags
 
 from retinanet_jax.core.backbones import BACKBONES
-from retinanet_jax.core.layers import Conv, Norm, PixelConfig, max_pool, normalize
+from retinanet_jax.core.layers import Conv, PixelConfig, max_pool, normalize
+from retinanet_jax.core.norms import Norm, convolve_and_norm
 from retinanet_jax.core.resnet import ARCHITECTURES, Architecture, Bottleneck, ResNet
 from retinanet_jax.core.retinanet import ModelConfig
 from retinanet_jax.weights import WeightsError, backbone_from_torchvision
@@ -81,7 +83,7 @@ def test_max_pool_pads_with_minus_infinity_on_both_sides():
 
 
 def test_stride_on_the_first_1x1_is_the_unstrided_block_on_every_second_pixel():
-    parts = {"conv": Conv, "norm": lambda name: Norm("frozen_batch", name=name)}
+    parts = {"conv": Conv, "norm": functools.partial(Norm, kind="frozen_batch")}
     options = {"planes": 64, "architecture": Architecture((1, 1, 1, 1)), "stride_on": "1x1"}
     strided = Bottleneck(stride=2, **options, **parts)
     x = random_images(1, 9, 8, 64)
@@ -100,7 +102,7 @@ def test_stride_on_the_first_1x1_is_the_unstrided_block_on_every_second_pixel():
 def norm_and_variables(kind, x, seed=1):
     """A Norm of kind with parameters and statistics that are not the trivial ones."""
     rng = np.random.default_rng(seed)
-    layer = Norm(kind)
+    layer = Norm(x.shape[-1], kind)
     variables = layer.init(jax.random.key(0), x, train=False)
     return layer, jax.tree.map(lambda leaf: rng.uniform(0.5, 2.0, leaf.shape), variables)
 
@@ -144,7 +146,7 @@ def test_every_norm_has_the_momentum_and_the_epsilon_of_the_config():
 def test_statistics_are_exact_far_from_zero():
     x = 1000 + random_images(2, 16, 16, 64)
     for kind in ("batch", "group"):
-        layer = Norm(kind)
+        layer = Norm(64, kind)
         variables = layer.init(jax.random.key(0), x, train=False)
         y = layer.apply(variables, x, train=True, mutable=["batch_stats"])[0]
         np.testing.assert_allclose(np.std(y), 1, atol=0.01)
@@ -164,23 +166,83 @@ def test_group_norm_is_per_image_and_group():
 @pytest.mark.parametrize("kind", ["frozen_batch", "batch", "group"])
 def test_bfloat16_norms_compute_in_float32(kind):
     x = random_images(2, 4, 4, 64).astype(jnp.bfloat16)
-    exact = Norm(kind)
+    exact = Norm(64, kind)
     variables = exact.init(jax.random.key(0), x, train=False)
     wanted = exact.apply(variables, x, train=True, mutable=["batch_stats"])[0]
-    half = Norm(kind, dtype=jnp.bfloat16)
+    half = Norm(64, kind, dtype=jnp.bfloat16)
     y, _ = half.apply(variables, x, train=True, mutable=["batch_stats"])
     assert y.dtype == jnp.bfloat16 and wanted.dtype == jnp.float32
     np.testing.assert_array_equal(y, wanted.astype(jnp.bfloat16))
 
 
+def accelerators_branch(*arguments, default, **of_platforms):
+    """`jax.lax.platform_dependent` on a GPU, computed here."""
+    return default(*arguments)
+
+
+@pytest.mark.parametrize("kind", ["frozen_batch", "batch"])
+def test_a_folded_norm_gives_the_numbers_and_gradients_of_a_separate_one(kind, monkeypatch):
+    rng = np.random.default_rng(0)
+    conv, norm = Conv(64, 3), Norm(64, kind)
+    x = random_images(2, 6, 5, 8)
+    kernel = conv.init(jax.random.key(0), x)
+    constants = norm.init(jax.random.key(0), random_images(1, 1, 1, 64), train=False)
+    constants = jax.tree.map(lambda leaf: rng.uniform(0.5, 2.0, leaf.shape), constants)
+
+    class Both(nn.Module):
+        def setup(self):
+            self.conv, self.norm = conv.clone(), norm.clone()
+
+        def __call__(self, x):
+            return convolve_and_norm(self.conv, self.norm, x, train=False)
+
+    merged = {k: {"norm": v} for k, v in constants.items()}
+    merged["params"]["conv"] = kernel["params"]
+
+    def separate(params, x):
+        y = conv.apply({"params": params["conv"]}, x)
+        return norm.apply(constants | {"params": params["norm"]}, y, train=False)
+
+    def results(function):
+        return function(merged["params"], x), jax.grad(
+            lambda *arguments: jnp.sum(jnp.sin(function(*arguments))), (0, 1)
+        )(merged["params"], x)
+
+    def folded(params, x):
+        return Both().apply(merged | {"params": params}, x)
+
+    wanted = results(separate)
+    trained = [bool(np.any(g)) for g in jax.tree.leaves(wanted[1][0]["norm"])]
+    assert trained == [kind == "batch"] * 2  # scale and bias
+    jax.tree.map(np.testing.assert_array_equal, results(folded), wanted)  # on a CPU
+    monkeypatch.setattr(jax.lax, "platform_dependent", accelerators_branch)
+    for ours, theirs in zip(*map(jax.tree.leaves, (results(folded), wanted)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gpu_multiplies_kernels_instead_of_activations():
+    model, images = ResNet("resnet18", top_level=3), random_images(5, 64, 96, 3)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    traced = jax.jit(functools.partial(model.apply, train=True)).trace(variables, images)
+    multiplied = {
+        platform: [
+            line
+            for line in traced.lower(lowering_platforms=(platform,)).as_text().splitlines()
+            if "stablehlo.multiply" in line and "tensor<5x" in line
+        ]
+        for platform in ("cpu", "cuda")
+    }
+    assert multiplied["cpu"] and not multiplied["cuda"]
+
+
 SHARDED_NORM = """
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from retinanet_jax.core.layers import Norm
+from retinanet_jax.core.norms import Norm
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 x = np.random.default_rng(0).standard_normal((8, 2, 2, 4)).astype(np.float32)
 x += np.arange(8)[:, None, None, None]
-layer = Norm("batch")
+layer = Norm(4, "batch")
 variables = layer.init(jax.random.key(0), x, train=False)
 step = jax.jit(lambda v, x: layer.apply(v, x, train=True, mutable=["batch_stats"]))
 one = step(variables, x)

@@ -10,6 +10,7 @@ import pytest
 from small import small_batch, small_config
 
 from retinanet_jax.config.settings import ConfigError, check_batch_size
+from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors
@@ -20,13 +21,14 @@ from retinanet_jax.data.pipeline.input_pipeline import train_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.training import run
-from retinanet_jax.training.device_augmentation import as_seen
+from retinanet_jax.training.accumulation import accumulate_gradients
+from retinanet_jax.training.device_augmentation import as_seen, augment_on_device
 from retinanet_jax.training.setup import compilation_key, compile_functions, make_setup
 from retinanet_jax.training.step import (
     FocalParams,
-    TrainState,
-    accumulate_gradients,
+    assign_targets,
     focal_params,
+    labels_by_part,
 )
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
@@ -219,6 +221,18 @@ def test_accumulation_gives_the_update_of_the_whole_batch(group):
     )
 
 
+def test_labels_by_part_are_those_of_the_whole_batch():
+    config, mesh = small_config(optimizer__accumulate_steps=4), make_mesh(jax.devices()[:1])
+    batch = small_batch(rows=8)._replace(flip=np.arange(8) % 3 == 0)
+    anchors = anchors_for_image((64, 64), config.anchors)
+    # Compiled, since two anchors that overlap a box equally differ in the last bit otherwise.
+    match = jax.jit(lambda batch: assign_targets(anchors, augment_on_device(batch), config).labels)
+    wanted = match(batch)
+    assert len(np.unique(wanted, axis=0)) == 8  # no two images have the same labels
+    labels = jax.jit(lambda batch: labels_by_part(anchors, batch, config, mesh))(batch)
+    np.testing.assert_array_equal(labels, wanted)
+
+
 @pytest.mark.extended
 def test_a_running_normalizer_and_hard_examples_work_in_parts_too():
     loss = {"loss__classification": "quality_focal", "loss__hard_examples": 64}
@@ -252,9 +266,10 @@ def test_losses_of_parts_add_up(normalizer):
         found = retinanet_loss(logits, deltas, anchors, targets, valid, config, divisor=divisor)
         return found.total, (found, stats)
 
-    state = TrainState(0, jnp.float32(0.7), {}, {})
     examples = inputs, targets, valid, divisor
-    whole, parts = (accumulate_gradients(loss_fn, state, examples, parts) for parts in (1, 4))
+    whole, parts = (
+        accumulate_gradients(loss_fn, jnp.float32(0.7), {}, examples, parts) for parts in (1, 4)
+    )
     for ours, theirs in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert float(whole[2]) != 0
@@ -268,8 +283,8 @@ def test_parts_update_the_running_statistics_one_after_the_other():
         stats = {"mean": 0.9 * stats["mean"] + 0.1 * jnp.mean(images)}
         return params, (Losses(params, params, params, params), stats)
 
-    state = TrainState(0, jnp.float32(1), {"mean": jnp.float32(100)}, {})
-    _, stats, _ = accumulate_gradients(loss_fn, state, (means,), parts=2)
+    stats = {"mean": jnp.float32(100)}
+    _, stats, _ = accumulate_gradients(loss_fn, jnp.float32(1), stats, (means,), parts=2)
     assert float(stats["mean"]) == pytest.approx(0.9 * (0.9 * 100 + 0.1 * 1.5) + 0.1 * 6.5)
 
 

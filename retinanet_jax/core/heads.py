@@ -9,7 +9,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from retinanet_jax.core.initialization import KernelInit
-from retinanet_jax.core.layers import Conv, Norm, relu
+from retinanet_jax.core.layers import Conv, relu
+from retinanet_jax.core.norms import Norm
 
 
 def prior_bias(prior: float) -> float:
@@ -50,7 +51,7 @@ class Head(nn.Module):
             new_conv(self.channels, use_bias=not normed, name=f"conv{i}") for i in range(self.depth)
         ]
         self.norms = [
-            Norm(kind="group", dtype=self.dtype, name=f"norm{i}")
+            Norm(self.channels, kind="group", dtype=self.dtype, name=f"norm{i}")
             for i in range(self.depth if normed else 0)
         ]
         self.output = new_conv(

@@ -1,4 +1,4 @@
-"""Layers with torch's conventions: convolution, pooling, norms; and normalisation of pixels.
+"""Layers with torch's conventions: convolution, ReLU, pooling; and normalisation of pixels.
 
 Public checkpoints come from torch, which pads both sides of stride-2 convolutions equally. XLA's
 'SAME' agrees on odd inputs only, so every padding here is explicit.
@@ -18,8 +18,6 @@ from retinanet_jax.core.initialization import HE_NORMAL
 
 ArrayLike = Array | np.ndarray
 Triple = tuple[float | int, float | int, float | int]
-NORM_KINDS = ("frozen_batch", "batch", "group")
-NUM_GROUPS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +83,8 @@ class Conv(nn.Module):
     Parameters 'kernel' [k k c/groups d] and 'bias' [d] are those of nn.Conv, in float32. Products
     are computed in dtype; the result is in dtype, or in float32 with float32_result. For precision
     see ModelConfig. The default initialisation is He's over the fan-out (torchvision's ResNets).
+
+    The kernel is multiplied by a multiplier, [d] float32: see norms.py.
     """
 
     features: int
@@ -99,9 +99,13 @@ class Conv(nn.Module):
     float32_result: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+    def __call__(
+        self, x: Float[ArrayLike, "b h w c"], multiplier: Float[Array, "d"] | None = None
+    ) -> Float[Array, "b h2 w2 d"]:
         shape = (*(self.kernel_size,) * 2, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        if multiplier is not None:
+            kernel = kernel * multiplier
         x, kernel = jnp.asarray(x, self.dtype), kernel.astype(self.dtype)
         y = convolve(
             x,
@@ -137,73 +141,3 @@ def _relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """3x3 max pooling of stride 2, padded with -inf by 1 on every side."""
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
-class Norm(nn.Module):
-    """Batch norm or group norm as one multiply-add per channel, computed in float32.
-
-    frozen_batch: running statistics, scale and bias are constants (stop_gradient), also in
-    training.
-
-    batch: training uses the statistics of the global batch (over all devices under jit) and updates
-    the running ones with the given momentum and, as torch, the unbiased variance; pass
-    mutable=["batch_stats"]. Inference uses the running statistics.
-
-    group: GroupNorm with 32 groups (Wu & He 2018), without running statistics.
-
-    'params' hold scale and bias, 'batch_stats' mean and var. Both batch kinds have the same
-    variables, so weights of one load into the other. The result is in dtype.
-    """
-
-    kind: str
-    epsilon: float | int = 1e-5
-    momentum: float | int = 0.1  # torch's: new = (1 - momentum) * old + momentum * batch
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
-        x = x.astype(jnp.float32)
-        mean, var = self._moments(x, train)
-        multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
-        offset = bias - mean * multiplier
-        if self.kind == "frozen_batch":
-            multiplier, offset = jax.lax.stop_gradient((multiplier, offset))
-        return (x * multiplier + offset).astype(self.dtype)
-
-    def _moments(self, x: Array, train: bool) -> tuple[ArrayLike, ArrayLike]:
-        """Mean and (biased) variance to normalise x with; they broadcast against x."""
-        if self.kind == "group":
-            return _group_moments(x)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (x.shape[-1],), jnp.float32)
-        var = self.variable("batch_stats", "var", jnp.ones, (x.shape[-1],), jnp.float32)
-        if self.kind == "frozen_batch" or not train:
-            return mean.value, var.value
-        batch_mean, batch_var = _mean_and_variance(x, axes=(0, 1, 2))
-        if not self.is_initializing():
-            count = x.size // x.shape[-1]
-            unbiased = batch_var * (count / max(count - 1, 1))
-            mean.value = self._follow(mean.value, batch_mean)
-            var.value = self._follow(var.value, unbiased)
-        return batch_mean, batch_var
-
-    def _follow(self, running: ArrayLike, batch: Array) -> Array:
-        return (1 - self.momentum) * running + self.momentum * jax.lax.stop_gradient(batch)
-
-
-def _mean_and_variance(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """In two passes; E[x^2] - E[x]^2 would lose precision where the mean is far from 0."""
-    mean = x.mean(axes, keepdims=True)
-    return mean.reshape(-1), jnp.square(x - mean).mean(axes)
-
-
-def _group_moments(x: Float[Array, "b h w c"]) -> tuple[Array, Array]:
-    mean = _average_groups(x.mean((1, 2), keepdims=True))
-    return mean, _average_groups(jnp.square(x - mean).mean((1, 2), keepdims=True))
-
-
-def _average_groups(values: Float[Array, "b 1 1 c"]) -> Float[Array, "b 1 1 c"]:
-    """Replaces the value of each channel by the average of its group."""
-    grouped = values.reshape(values.shape[0], NUM_GROUPS, -1).mean(-1)
-    return jnp.repeat(grouped, values.shape[-1] // NUM_GROUPS, axis=-1)[:, None, None, :]

@@ -83,19 +83,19 @@ def nms(
 
     # A stable sort of negated scores keeps equal scores in the order of their indices.
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True).astype(jnp.int32)
-    ranks, count = _walk(boxes[order], labels[order], valid[order], iou_threshold, max_outputs)
+    # Indices are padded to whole blocks, and not the boxes: [n 4] is slow to copy on a TPU.
+    order = jnp.pad(order, (0, -num_boxes % min(BLOCK, num_boxes)))
+    sorted_valid = valid[order] & (jnp.arange(len(order)) < num_boxes)
+    ranks, count = _walk(boxes[order], labels[order], sorted_valid, iou_threshold, max_outputs)
     found = jnp.arange(max_outputs) < count
     return jnp.where(found, order[ranks], 0), found
 
 
 def _walk(boxes, labels, valid, iou_threshold, max_outputs: int):
-    """Greedy NMS of sorted boxes: ranks of the kept boxes [max_outputs] and their number."""
+    """Greedy NMS of sorted boxes in whole blocks: ranks [max_outputs] and number of the kept."""
     num_boxes = boxes.shape[0]
     size = min(BLOCK, num_boxes)
-    padding = -num_boxes % size
-    boxes = jnp.pad(boxes, ((0, padding), (0, 0)))
-    labels, valid = jnp.pad(labels, (0, padding)), jnp.pad(valid, (0, padding))
-    end = jnp.max(jnp.where(valid, jnp.arange(num_boxes + padding) + 1, 0))
+    end = jnp.max(jnp.where(valid, jnp.arange(num_boxes) + 1, 0))
 
     def unfinished(kept: _Kept):
         return (kept.block * size < end) & (kept.count < max_outputs)

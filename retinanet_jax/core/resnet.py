@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.core.layers import ArrayLike, Conv, Norm, max_pool, relu
+from retinanet_jax.core.layers import ArrayLike, Conv, max_pool, relu
+from retinanet_jax.core.norms import Norm, convolve_and_norm
 
 MODULE = Callable[..., nn.Module]
 
@@ -54,10 +55,10 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
-        y = self.conv(self.planes, 3, stride=self.stride, name="conv1")(x)
-        y = relu(self.norm(name="bn1")(y, train))
-        y = self.conv(self.planes, 3, name="conv2")(y)
-        y = self.norm(name="bn2")(y, train)
+        conv1 = self.conv(self.planes, 3, stride=self.stride, name="conv1")
+        y = relu(convolve_and_norm(conv1, self.norm(self.planes, name="bn1"), x, train))
+        conv2 = self.conv(self.planes, 3, name="conv2")
+        y = convolve_and_norm(conv2, self.norm(self.planes, name="bn2"), y, train)
         return relu(y + shortcut(self, x, self.planes, train))
 
 
@@ -79,12 +80,12 @@ class Bottleneck(nn.Module):
         groups = self.architecture.groups
         width = self.planes * self.architecture.width_per_group // 64 * groups
         first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)
-        y = self.conv(width, 1, stride=first, name="conv1")(x)
-        y = relu(self.norm(name="bn1")(y, train))
-        y = self.conv(width, 3, stride=second, groups=groups, name="conv2")(y)
-        y = relu(self.norm(name="bn2")(y, train))
-        y = self.conv(4 * self.planes, 1, name="conv3")(y)
-        y = self.norm(name="bn3")(y, train)
+        conv1 = self.conv(width, 1, stride=first, name="conv1")
+        y = relu(convolve_and_norm(conv1, self.norm(width, name="bn1"), x, train))
+        conv2 = self.conv(width, 3, stride=second, groups=groups, name="conv2")
+        y = relu(convolve_and_norm(conv2, self.norm(width, name="bn2"), y, train))
+        conv3 = self.conv(4 * self.planes, 1, name="conv3")
+        y = convolve_and_norm(conv3, self.norm(4 * self.planes, name="bn3"), y, train)
         return relu(y + shortcut(self, x, 4 * self.planes, train))
 
 
@@ -92,8 +93,8 @@ def shortcut(block: BasicBlock | Bottleneck, x: Array, features: int, train: boo
     """x, or its 1x1 projection (a submodule of block) where size or channels change."""
     if block.stride == 1 and x.shape[-1] == features:
         return x
-    x = block.conv(features, 1, stride=block.stride, name="downsample_conv")(x)
-    return block.norm(name="downsample_bn")(x, train)
+    projection = block.conv(features, 1, stride=block.stride, name="downsample_conv")
+    return convolve_and_norm(projection, block.norm(features, name="downsample_bn"), x, train)
 
 
 class ResNet(nn.Module):
@@ -132,8 +133,9 @@ class ResNet(nn.Module):
         block = Bottleneck if architecture.bottleneck else BasicBlock
         if self.remat:
             block = nn.remat(block, static_argnums=2)  # train; self is 0
-        x = new_conv(64, 7, stride=2, name="conv1")(images)
-        x = max_pool(relu(new_norm(name="bn1")(x, train and self.frozen_stages < 1)))
+        stem, stem_norm = new_conv(64, 7, stride=2, name="conv1"), new_norm(64, name="bn1")
+        train_stem = train and self.frozen_stages < 1
+        x = max_pool(relu(convolve_and_norm(stem, stem_norm, images, train_stem)))
         x = self._stop_gradient_if_frozen(x, stage=1)
         levels = {}
         for stage in range(1, self.top_level):

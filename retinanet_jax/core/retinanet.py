@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from retinanet_jax.core.backbones import BACKBONES
 from retinanet_jax.core.fpn import FPN
 from retinanet_jax.core.heads import Head, prior_bias
-from retinanet_jax.core.layers import NORM_KINDS, NUM_GROUPS, ArrayLike
+from retinanet_jax.core.layers import ArrayLike
+from retinanet_jax.core.norms import NORM_KINDS, NUM_GROUPS
 
 
 @dataclasses.dataclass(frozen=True)

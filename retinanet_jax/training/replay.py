@@ -121,7 +121,7 @@ def loss_by_level_and_image(
         mutable=["batch_stats"],
     )
     targets = assign_targets(anchors, batch, config, mesh, predictions)
-    _, divisor = normalizer(state, targets, batch, anchors, config.loss)
+    _, divisor = normalizer(state.positives, targets.labels, batch.valid, anchors, config.loss)
     return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
 
 

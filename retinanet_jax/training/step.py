@@ -19,7 +19,7 @@ from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image, feature_shapes
 from retinanet_jax.core.assignment import assign_batch
 from retinanet_jax.core.layers import normalize
-from retinanet_jax.core.loss import Losses, retinanet_loss
+from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
 from retinanet_jax.core.matching import ASSIGNERS
@@ -27,6 +27,7 @@ from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.core.targets import Targets
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.runtime.mesh import gathered, map_images, on_own_rows, replicated
+from retinanet_jax.training.accumulation import accumulate_gradients, split_into_parts
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.optimizer import update_average
 
@@ -139,25 +140,23 @@ def train_step(
         The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
         image), gradient_norm, gradient_norm/MODULE, learning_rate, skipped (1 or 0).
     """
-    batch = augment_on_device(batch)
-    canvas = batch.images.shape[1:3]
+    canvas, parts = batch.images.shape[1:3], config.optimizer.accumulate_steps
     anchors = anchors_for_image(canvas, config.anchors)
-    # A dynamic assigner needs the predictions, which are computed inside the gradient.
-    dynamic = ASSIGNERS[config.matching.assigner].needs_predictions
-    targets, positives, divisor = None, state.positives, None
-    if not dynamic:
-        targets = assign_targets(anchors, batch, config, mesh)
-        positives, divisor = normalizer(state, targets, batch, anchors, config.loss)
 
-    def loss_fn(params, batch_stats, part, targets, divisor):
+    def loss_fn(params, running, part, divisor):
+        batch_stats, positives = running
+        part = augment_on_device(part)
         predictions, updated = model.apply(
             {"params": params, "batch_stats": batch_stats},
             normalize(part.images, config.pixels, part.image_sizes),
             train=True,
             mutable=["batch_stats"],
         )
-        if dynamic:
-            targets = assign_targets(anchors, part, config, mesh, predictions)
+        targets = assign_targets(anchors, part, config, mesh, predictions)
+        if divisor is None:
+            positives, divisor = normalizer(
+                positives, targets.labels, part.valid, anchors, config.loss
+            )
         options = focal._asdict() | {"divisor": divisor}
         options["grids"] = tuple(feature_shapes(canvas, config.anchors))
         options["map_images"] = functools.partial(map_images, mesh=mesh)
@@ -171,13 +170,19 @@ def train_step(
             loss = jax.checkpoint(loss)
         losses = loss(predictions)
         # A network with group norm alone has no statistics.
-        return losses.total, (losses, updated.get("batch_stats", batch_stats))
+        return losses.total, (losses, (updated.get("batch_stats", batch_stats), positives))
 
+    running, divisor = (state.batch_stats, state.positives), None
+    if parts > 1:  # The divisor counts the positives of all parts.
+        labels = labels_by_part(anchors, batch, config, mesh)
+        positives, divisor = normalizer(state.positives, labels, batch.valid, anchors, config.loss)
+        running = state.batch_stats, positives
     # Gathers parameters that are divided over the devices once for all their uses.
-    whole = state.replace(params=gathered(state.params, mesh))
-    losses, batch_stats, gradients = accumulate_gradients(
-        loss_fn, whole, (batch, targets, divisor), config.optimizer.accumulate_steps
+    whole = gathered(state.params, mesh)
+    losses, running, gradients = accumulate_gradients(
+        loss_fn, whole, running, (batch, divisor), parts
     )
+    batch_stats, positives = running
     updates, opt_state = optimizer.update(
         gradients, state.opt_state, state.params, learning_rate=learning_rate
     )
@@ -259,54 +264,32 @@ def assign_targets(
     return on_own_rows(match, mesh)(*objects, jax.lax.stop_gradient(predictions))
 
 
+def labels_by_part(
+    anchors: tuple[np.ndarray, ...], batch: Batch, config: Config, mesh: Mesh
+) -> jax.Array:
+    """The labels [b n] of `assign_targets` for a batch before augmentation.
+
+    Only one part of the batch is augmented and has boxes at a time; its labels need a fifth of the
+    memory of its targets.
+    """
+
+    def labels_of(part: Batch) -> jax.Array:
+        return assign_targets(anchors, augment_on_device(part), config, mesh).labels
+
+    parts = config.optimizer.accumulate_steps
+    labels = jax.lax.map(labels_of, split_into_parts(batch, parts))
+    return labels.swapaxes(0, 1).reshape(batch.valid.shape[0], -1)
+
+
 def normalizer(
-    state: TrainState,
-    targets: Targets,
-    batch: Batch,
+    positives: jax.Array | None,
+    labels: jax.Array,
+    valid: jax.Array,
     anchors: tuple[np.ndarray, ...],
     config: LossConfig,
 ) -> tuple[jax.Array | None, jax.Array]:
-    """TrainState.positives after this batch, and the divisors of its losses."""
-    positives = state.positives
+    """TrainState.positives after a batch with these labels, and the divisors of its losses."""
     if positives is not None:
-        positives = running_positives(positives, targets.labels, batch.valid)
+        positives = running_positives(positives, labels, valid)
     sizes = tuple(len(level) for level in anchors)
-    return positives, divisors(targets.labels, batch.valid, sizes, config, positives)
-
-
-def accumulate_gradients(
-    loss_fn: Callable, state: TrainState, examples: Any, parts: int
-) -> tuple[Losses, Any, Any]:
-    """Losses, batch statistics and gradients of a batch, computed in `parts` equal parts.
-
-    Each part is divided by the divisors of the whole batch, so the losses and gradients of the
-    parts add up to those of the batch. Only live batch norm differs: it sees one part at a time.
-
-    Args:
-        loss_fn: (params, batch_stats, *part of examples) to (loss, (Losses, batch_stats)).
-        state: parameters and statistics.
-        examples: a tuple of trees of arrays with the images of the batch along the first axis.
-        parts: a divisor of the number of images.
-    """
-    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    if parts == 1:
-        (_, (losses, stats)), gradients = gradient_fn(state.params, state.batch_stats, *examples)
-        return losses, stats, gradients
-
-    # Every parts-th image, so that each part is spread over the devices like the batch.
-    def split(x):
-        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-
-    def add_part(carry, part):
-        sums, stats, total = carry
-        (_, (losses, stats)), gradients = gradient_fn(state.params, stats, *part)
-        sums, total = jax.tree.map(jnp.add, (sums, total), (gradients, losses))
-        return (sums, stats, total), None
-
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    no_loss = Losses(*(jnp.zeros(()) for _ in Losses._fields))
-    carry, _ = jax.lax.scan(
-        add_part, (zeros, state.batch_stats, no_loss), jax.tree.map(split, examples)
-    )
-    gradients, stats, losses = carry
-    return losses, stats, gradients
+    return positives, divisors(labels, valid, sizes, config, positives)
