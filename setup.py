@@ -63,6 +63,8 @@ setup(
         "litert": ["ai-edge-litert>=2.3", "litert-converter>=0.5"],
         "mlflow": ["mlflow>=3.0"],
         "onnx": ["onnx>=1.17"],
+        "plan-gpu": ["jax[cuda13]>=0.10"],
+        "plan-tpu": ["jax[tpu]>=0.10"],
         "serve": ["gradio>=6.0,<7"],
         "tpu": ["jax[tpu]>=0.10"],
         "video": ["av>=14"],

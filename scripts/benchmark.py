@@ -2,10 +2,10 @@
 
     python scripts/benchmark.py NAME [--json=FILE] [--rounds=7]
 
-NAME is data, loss, postprocess, nms, eval, compile, infer, train, sweep, detect or gpu. Prints a
-Markdown table as in docs/performance.md; --json also writes its rows. The docstrings of the modules
-in scripts/benchmarks/ define what each benchmark measures and the peers it compares with. A peer
-that cannot be imported is named and left out.
+NAME is data, loss, postprocess, nms, eval, compile, infer, train, sweep, detect, gpu or tpu. Prints
+a Markdown table as in docs/performance.md; --json also writes its rows. The docstrings of the
+modules in scripts/benchmarks/ define what each benchmark measures and the peers it compares with. A
+peer that cannot be imported is named and left out.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from benchmarks import (
     postprocess,
     startup,
     sweep,
+    tpu,
     train,
 )
 from benchmarks.rows import print_table, write_json
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "sweep": sweep,
     "detect": detect,
     "gpu": gpu,
+    "tpu": tpu,
 }
 
 

@@ -1,35 +1,32 @@
 """What XLA plans for a chip that this machine does not have: memory, traffic, collectives, cycles.
 
     python scripts/compiler_plan.py --chip=v5e:2x4 [matching] [loss] [postprocess]
-    python scripts/compiler_plan.py --chip=TARGET.txtpb [--topology=1x8x1]
+    python scripts/compiler_plan.py --chip=h200:8
 
-A TPU needs libtpu (`pip install 'jax[tpu]'`). A GPU needs `jax[cuda13]` and a file with its
-GpuTargetConfigProto in text form. Nothing runs: the compilers plan for a described chip. The
-functions are those of the training step and of prediction, for images of 800 x 1344 with 80 classes
-and 100 boxes, --images on each chip.
+A TPU needs `pip install 'retinanet_jax[plan-tpu]'`, a GPU 'retinanet_jax[plan-gpu]'. Nothing runs:
+the compilers plan for a described chip. `retinanet-jax plan` plans whole runs. The functions are
+those of the training step and of prediction, for images of 800 x 1344 with 80 classes and 100
+boxes, --images on each chip.
 
 Columns: temporary memory on a chip in MiB for each image; bytes read and written, by the compiler's
-count, for each pair of anchor and box (matching) or each logit (loss, postprocess; value and
+count (TPU), for each pair of anchor and box (matching) or each logit (loss, postprocess; value and
 gradient of the loss); the sum of the compiler's estimated cycles (TPU; a loop's body counts once);
 collectives; seconds to compile.
 """
 
 import argparse
+import dataclasses
 import functools
 import math
-import os
-import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import topologies
 from jax.experimental.layout import Format, Layout
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image, feature_shapes
 from retinanet_jax.core.assignment import assign_batch
@@ -38,54 +35,28 @@ from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.matching import MatchingConfig
 from retinanet_jax.core.postprocess import PostprocessConfig, detect
 from retinanet_jax.core.targets import Targets
-from retinanet_jax.runtime.mesh import DATA_AXIS, map_images, on_own_rows, split_over_data
+from retinanet_jax.runtime.mesh import map_images, on_own_rows, split_over_data
+from retinanet_jax.training.plan.chips import Chip, described_mesh, hide_devices
+from retinanet_jax.training.plan.program_plan import ProgramPlan, read_plan
 
 CANVAS, CLASSES, BOXES = (800, 1344), 80, 100
-COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 
 
-class Plan(NamedTuple):
-    """A compiler's plan for one chip."""
+class FunctionPlan(NamedTuple):
+    """The plan of a function, for one chip."""
 
-    temporary: int
-    """Bytes."""
+    program: ProgramPlan
     moved: float
     """Bytes read and written by all operations; NaN where the compiler does not count them."""
-    cycles: int
-    collectives: int
-    seconds: float
-    """Time to compile."""
 
 
-def mesh_of(chip: str, topology: str = "1x1x1") -> Mesh:
-    """A mesh of described chips: 'v5e:2x4', or a text file with a GpuTargetConfigProto.
-
-    Raises:
-      RuntimeError: the compiler for this chip is not installed.
-    """
-    if Path(chip).suffix == ".txtpb":
-        target = Path(chip).read_text(encoding="utf-8")
-        options = {"platform": "cuda", "topology_name": "", "target_config": target}
-        described = topologies.get_topology_desc(**options, topology=topology)
-    else:
-        # Without these, libtpu asks the metadata server of a cloud for its chip.
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-        os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
-        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-        described = topologies.get_topology_desc(platform="tpu", topology_name=chip)
-    devices = described.devices
-    return jax.make_mesh(
-        (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
-    )
-
-
-def plan(function: Callable, arguments: Any, mesh: Mesh) -> Plan:
+def plan(function: Callable, arguments: Any, chip: Chip, mesh: Mesh) -> FunctionPlan:
     """The plan for a function of arrays whose first axis is divided over the mesh.
 
     Args:
       function: to compile.
       arguments: a tuple of trees of (shape, dtype).
-      mesh: from `mesh_of`.
+      chip, mesh: from `described_mesh`.
     """
     specs = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(*x),
@@ -94,21 +65,13 @@ def plan(function: Callable, arguments: Any, mesh: Mesh) -> Plan:
     )
     # Inside a program nothing forces a layout; fixed ones would add copies.
     automatic = Format(Layout.AUTO, split_over_data(mesh))
-    platform = "tpu" if mesh.devices.flat[0].platform == "tpu" else "cuda"
-    start = time.perf_counter()
     jitted = jax.jit(function, in_shardings=automatic, out_shardings=Format(Layout.AUTO))
-    lowered = jitted.trace(*specs).lower(lowering_platforms=(platform,))
-    compiled = lowered.compile()
+    start = time.perf_counter()
+    compiled = jitted.lower(*specs).compile()
     seconds = time.perf_counter() - start
-    text = compiled.as_text()
-    counted = compiled.cost_analysis() if platform == "tpu" else {}
-    return Plan(
-        compiled.memory_analysis().temp_size_in_bytes,
-        counted.get("bytes accessed", math.nan),
-        sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text))),
-        len(re.findall(rf" (?:{COLLECTIVES})(?:-start)?\(", text)),
-        seconds,
-    )
+    counted = compiled.cost_analysis() if chip.platform == "tpu" else {}
+    program = dataclasses.replace(read_plan(compiled, chip), compile_seconds=seconds)
+    return FunctionPlan(program, counted.get("bytes accessed", math.nan))
 
 
 def heads(batch: int) -> tuple[list, list]:
@@ -188,20 +151,19 @@ def main():
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="matching, loss, postprocess")
     parser.add_argument("--chip", default="v5e:2x4")
-    parser.add_argument("--topology", default="1x8x1", help="of GPUs; default 1x8x1")
     parser.add_argument("--images", type=int, default=2, help="on each chip; default 2")
     arguments = parser.parse_args()
-    mesh = mesh_of(arguments.chip, arguments.topology)
+    hide_devices()
+    chip, mesh = described_mesh(arguments.chip)
     print("| function | temporary MiB | bytes moved | cycles | collectives | compiled in |")
     print("|---|---|---|---|---|---|")
     for name in arguments.names or FUNCTIONS:
         function, shapes, count = FUNCTIONS[name](arguments.images * mesh.size, mesh)
-        found = plan(function, shapes, mesh)
+        found, moved = plan(function, shapes, chip, mesh)
         memory = found.temporary / 2**20 / arguments.images
-        moved = found.moved / count
         print(
-            f"| {name} | {memory:.1f} | {moved:.1f} | {found.cycles:,} | {found.collectives} ",
-            f"{found.seconds:.0f} s |",
+            f"| {name} | {memory:.1f} | {moved / count:.1f} | {found.cycles:,} ",
+            f"{found.collectives.total()} | {found.compile_seconds:.0f} s |",
             sep="| ",
             flush=True,
         )

@@ -79,18 +79,15 @@ def test_the_plan_has_the_state_and_grows_by_more_than_the_images():
 
 
 def test_the_plan_is_that_of_the_largest_canvas(monkeypatch):
-    class Planned(Exception):
-        pass
-
-    def lower(state, batch, focal, rate):
-        raise Planned(batch.images.shape)
-
-    functions = SimpleNamespace(step_fn=SimpleNamespace(lower=lower), state_shapes=None)
-    monkeypatch.setattr(tested, "compile_functions", lambda *_: functions)
+    planned = []
+    compiled = SimpleNamespace(compile=lambda: None)
+    lower = lambda *arguments: planned.append(arguments) or compiled  # noqa: E731
+    monkeypatch.setattr(tested, "lower_program", lower)
+    monkeypatch.setattr(tested, "needed_memory", lambda compiled: 7)
     config = small_config(pipeline__max_side=128, augmentation__scales=(32, 64))
-    with pytest.raises(Planned) as planned:
-        tested.planned_memory(config, 5, make_mesh(), 2)
-    assert planned.value.args[0] == (2, 128, 128, 3)
+    assert tested.planned_memory(config, 5, make_mesh(), 2) == 7
+    ((mode, *_, canvas, batch_size),) = planned
+    assert (mode, canvas, batch_size) == ("train", (128, 128), 2)
 
 
 def test_devices_without_memory_of_their_own_share_that_of_the_machine(monkeypatch):

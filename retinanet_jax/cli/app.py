@@ -32,6 +32,7 @@ COMMANDS = {
     "prepare": "prepare_data",
     "sweep": "sweep",
     "report": "report",
+    "plan": "plan",
     "doctor": "doctor",
 }
 # Names of other projects for the same.

@@ -5,22 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, ConfigError, read_config_file
-from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.data.pipeline.augmentation_config import with_largest_scale
-from retinanet_jax.data.pipeline.batch import padding_batch
-from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.runtime.machine_memory import available_memory
-from retinanet_jax.runtime.mesh import replicated, split_over_data
 from retinanet_jax.runtime.processes import from_first
-from retinanet_jax.training.setup import compile_functions
-from retinanet_jax.training.step import focal_params
+from retinanet_jax.training.plan.largest_batch import MEMORY_SHARE
+from retinanet_jax.training.plan.program_plan import needed_memory
+from retinanet_jax.training.plan.run_programs import lower_program, run_canvases
 
 MOST = 16  # images per device; the paper's batch, and learning rates are known for it
-SHARE = 0.9  # of the memory; the rest is for batches that wait and for the evaluation
 GIB = 2**30
 
 
@@ -74,7 +68,7 @@ def choose_batch_size(
     while rows:
         batch_size = rows * parts * mesh.size
         needed = planned_memory(config, num_classes, mesh, batch_size)
-        fits = from_first(f"batch size {batch_size}", needed <= SHARE * limit)
+        fits = from_first(f"batch size {batch_size}", needed <= MEMORY_SHARE * limit)
         log(
             f"batch size {batch_size}: the train step needs {needed / GIB:.3g} GiB per device, "
             f"{'within' if fits else 'more than'} {SHARE:.0%} of {limit / GIB:.3g} GiB "
@@ -85,7 +79,7 @@ def choose_batch_size(
         rows //= 2
     raise ConfigError(
         f"config.train.batch_size: 'auto', but {batch_size} images need {needed / GIB:.2f} GiB per "
-        f"device of {SHARE:.0%} of {limit / GIB:.2f} GiB; set smaller images "
+        f"device of {MEMORY_SHARE:.0%} of {limit / GIB:.2f} GiB; set smaller images "
         "(config.pipeline.min_side and max_side), config.model.dtype=bfloat16 or "
         "config.model.remat=all"
     )
@@ -104,28 +98,6 @@ def memory_limit(config: Config) -> float:
 
 def planned_memory(config: Config, num_classes: int, mesh: Mesh, batch_size: int) -> int:
     """Bytes per device that the compiled train step needs for the largest canvas."""
-    train = dataclasses.replace(config.train, batch_size=batch_size)
-    config = dataclasses.replace(config, train=train)
-    functions = compile_functions(config, num_classes, mesh)
-    canvas = canvases(with_largest_scale(config.pipeline, config.augmentation))[-1]
-    augmentation = config.augmentation
-    marks = {"flips": augmentation.flip, "colors": augmentation.changes_colors()}
-    batch = padding_batch(canvas, config.pipeline.max_boxes, batch_size, **marks).batch
-    rows, whole = split_over_data(mesh), replicated(mesh)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), batch)
-    focal = _shapes(config.loss, whole)
-    plan = functions.step_fn.lower(functions.state_shapes, shapes, focal, np.float32(0)).compile()
-    memory = plan.memory_analysis()
-    return (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
-
-
-def _shapes(loss: LossConfig, sharding: jax.sharding.Sharding):
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), focal_params(loss)
-    )
+    canvas = run_canvases(config, "train")[-1]
+    lowered = lower_program("train", config, num_classes, mesh, canvas, batch_size)
+    return needed_memory(lowered.compile())

@@ -1,4 +1,4 @@
-"""Common parts of infer, train and gpu: ResNet-50 with 80 classes, compared with torchvision.
+"""Common parts of infer, train, gpu and tpu: ResNet-50 with 80 classes, compared with torchvision.
 
 Each library runs on the device that it finds. On one CPU core the CPU time counts; on more cores
 the wall time, because waiting threads also use CPU time. The share of the limit is the rate of the
@@ -119,6 +119,7 @@ def _rows(
         on_top = np.divide(ours[measure], ours[f"forward_{measure}"]) - 1
         about["on_top"] = float(np.median(on_top))
     about |= {"memory_mb": memory, "memory_per_image_mb": memory / case.batch, **limit_share(time)}
+    about |= {name: ours[name][0] for name in ("planned_ms", "planned_memory_mb") if name in ours}
     if not peers:
         yield Row(f"{mode}, {label}", time, **about)
     for peer in peers:

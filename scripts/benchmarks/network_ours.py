@@ -1,4 +1,4 @@
-"""Contestant of infer.py, train.py and gpu.py: this package's compiled functions."""
+"""Contestant of infer, train, gpu and tpu: this package's compiled functions."""
 
 import dataclasses
 import functools
@@ -21,6 +21,8 @@ from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.predict import make_predict_fn, run_network
 from retinanet_jax.runtime.mesh import make_mesh, to_devices
+from retinanet_jax.training.plan.chips import chip_of_device
+from retinanet_jax.training.plan.program_plan import read_plan
 from retinanet_jax.training.setup import make_setup
 
 CATEGORIES = Categories(tuple(f"class {i}" for i in range(80)), tuple(range(1, 81)))
@@ -46,8 +48,10 @@ def random_batch(height: int, width: int, batch: int) -> Batch:
     return Batch(images, sizes, sizes, boxes, labels, crowd, valid)
 
 
-def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], Any]]:
-    """Functions that start the work once and return its result without waiting.
+def stepping(
+    mode: str, batch: Batch, config: Config
+) -> tuple[dict[str, Callable[[], Any]], jax.stages.Compiled]:
+    """Functions that start the work once and return its result without waiting; the program.
 
     The key '' is the whole work, and 'forward_' for inference the network alone.
     """
@@ -57,20 +61,31 @@ def stepping(mode: str, batch: Batch, config: Config) -> dict[str, Callable[[], 
     if mode == "infer":
         variables = setup.state.variables()
         model = make_model(config)
-        predict_fn = make_predict_fn(model, config, mesh)
+        inputs = variables, batch.images, batch.image_sizes, batch.original_sizes
+        predict = make_predict_fn(model, config, mesh).compiled.lower(*inputs).compile()
         forward = jax.jit(functools.partial(run_network, model=model, config=config))
-        return {
-            "": lambda: predict_fn(variables, batch),
+        starts = {
+            "": lambda: predict(*inputs),
             "forward_": lambda: forward(variables, batch.images, batch.image_sizes),
         }
-    state = setup.state
+        return starts, predict
+    state, rest = setup.state, (batch, setup.focal, setup.schedule(0))
+    train_step = setup.step_fn.lower(state, *rest).compile()
 
     def step() -> dict[str, jax.Array]:
         nonlocal state
-        state, metrics = setup.step_fn(state, batch, setup.focal, setup.schedule(0))
+        state, metrics = train_step(state, *rest)
         return metrics
 
-    return {"": step}
+    return {"": step}, train_step
+
+
+def planned(program: jax.stages.Compiled, device: jax.Device) -> dict[str, float]:
+    """Time and memory in the compiler's plan; nothing for a device that chips.py does not know."""
+    if (chip := chip_of_device(device)) is None:
+        return {}
+    plan = read_plan(program, chip)
+    return {"planned_ms": 1e3 * plan.seconds, "planned_memory_mb": plan.memory / 1e6}
 
 
 def make_model(config: Config) -> RetinaNet:
@@ -113,7 +128,8 @@ def device_memory() -> dict[str, float]:
 
 if __name__ == "__main__":
     mode, *case, dtype, backbone, steps, remat, profile = sys.argv[1:]
-    starts = stepping(mode, random_batch(*map(int, case)), configured(dtype, backbone, remat))
+    config = configured(dtype, backbone, remat)
+    starts, program = stepping(mode, random_batch(*map(int, case)), config)
     for start in starts.values():
         jax.block_until_ready(start())  # compiles
     if profile:
@@ -121,6 +137,7 @@ if __name__ == "__main__":
             jax.block_until_ready(starts[""]())
     about = {"name": os.environ.get("XLA_FLAGS", "").strip()}
     about |= {"device": jax.devices()[0].device_kind, **device_memory()}  # before matrix_rate
+    about |= planned(program, jax.devices()[0])
 
     def round_of_work() -> dict:
         times = {

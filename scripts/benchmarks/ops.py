@@ -43,7 +43,7 @@ def _measured(cores: int, case: str, sizes: tuple[int, ...], peers, arguments) -
             python=arguments.peer_python if name == "torchvision" else sys.executable,
             platforms=getattr(arguments, "platforms", "cpu"),
         )
-        for name in ("ours", *peers)
+        for name in ("ours", *(() if getattr(arguments, "only_ours", False) else peers))
     }
     return take_turns(entrants, arguments.rounds)
 

@@ -19,12 +19,16 @@ OPTIONAL = {  # where known
     "temporary": "temporary / input",
     "limit_share": "share of limit",
     "on_top": "decode and NMS / forward",
+    "planned_ms": "plan of the compiler, ms",
+    "planned_memory_mb": "plan of the compiler, MB",
 }
 FORMS = {
     "memory_per_image_mb": "{:.0f}",
     "temporary": "{:.1f}",
     "limit_share": "{:.0%}",
     "on_top": "{:.1%}",
+    "planned_ms": "{:.2f}",
+    "planned_memory_mb": "{:.0f}",
 }
 
 
@@ -44,6 +48,8 @@ class Row:
             peer_temporary that of the peer.
         limit_share: share of the limit of the hardware, if one is defined.
         on_top: for detection, the time after the network over the time of the network.
+        planned_ms: the time that the compiler's plan gives for ours: see training/plan.
+        planned_memory_mb: the memory in that plan.
         device: name of the device.
         versions: of the packages that matter.
     """
@@ -61,6 +67,8 @@ class Row:
     peer_temporary: float | None = None
     limit_share: float | None = None
     on_top: float | None = None
+    planned_ms: float | None = None
+    planned_memory_mb: float | None = None
     device: str = ""
     versions: str = ""
 

@@ -1,0 +1,94 @@
+"""Plan a run on a chip that this machine lacks: memory, time, largest batch.
+
+    retinanet-jax plan --config=coco --chip=v5e:2x4
+    retinanet-jax plan --config=coco:r101 --chip=h200:8 --mode=both --canvas=800x1344
+    retinanet-jax plan --data=FOLDER --classes=5 --chip=v6e:2x4 --image_size=640 --images=8
+
+The compiler of the chip compiles the programs of the run on this machine's CPU; nothing runs. A
+TPU needs `pip install 'retinanet_jax[plan-tpu]'`, a GPU 'retinanet_jax[plan-gpu]'. Each program
+takes minutes: two for each canvas, the second for the largest batch. The flags of `train` set the
+config: --config, --data, --batch_size, --image_size, --config.SECTION.FIELD=VALUE.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+PASSES_ON = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Chip and programs. The flags of `train` are passed on."""
+    add = parser.add_argument
+    add("--config", help="experiment: NAME or FILE.py, with :VARIANT")
+    add(
+        *("--chip",),
+        required=True,
+        help="v5e:2x4 or v6e:XxY, a slice of TPUs; h100:8 or h200:N, GPUs of one host",
+    )
+    add("--mode", choices=("train", "predict", "both"), default="train", help="default: train")
+    add("--canvas", metavar="HxW", help="plan one size of the images; default: all of the config")
+    add("--images", type=int, help="on each chip; default: the batch of the config over the chips")
+    add("--classes", type=int, help="of the dataset; default: 80 of COCO, 20 of VOC, or as read")
+    add("--skip_largest", action="store_true", help="compile once for each canvas")
+    add("--check", action="store_true", help="also compile the largest batch")
+    add("--json", type=Path, help="file to which the rows are written as well")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the table of the plan, and whether the run fits."""
+    import json
+    import sys
+
+    from retinanet_jax.cli.config_arguments import read_config
+    from retinanet_jax.cli.outputs import check_writable, writing_to
+    from retinanet_jax.config.settings import ConfigError, from_config_dict
+    from retinanet_jax.runtime.accelerator import assume_accelerator
+    from retinanet_jax.runtime.workdir import write_whole
+    from retinanet_jax.training.plan import chips, plan_table
+    from retinanet_jax.training.plan.run_plan import RunPlanner, plan_run
+    from retinanet_jax.training.plan.run_programs import MODES
+
+    chips.hide_devices()
+    if arguments.check and arguments.skip_largest:
+        raise ConfigError("--check: leave out --skip_largest")
+    if arguments.classes is not None and arguments.classes < 1:
+        raise ConfigError(f"--classes: {arguments.classes} is not 1 or more")
+    if arguments.json:
+        check_writable(arguments.json.parent)
+    canvas = read_canvas(arguments.canvas) if arguments.canvas else None
+    with assume_accelerator():
+        config = from_config_dict(read_config("plan", arguments))
+    chip, mesh = chips.described_mesh(arguments.chip)
+    classes = arguments.classes or num_classes(config)
+    planner = RunPlanner(config, classes, chip, mesh, log=lambda line: print(line, file=sys.stderr))
+    modes = MODES if arguments.mode == "both" else (arguments.mode,)
+    options = {"largest": not arguments.skip_largest, "check": arguments.check}
+    rows = list(plan_run(planner, modes, canvas, arguments.images, **options))
+    print(f"{plan_table.heading(planner)}\n\n{plan_table.table(rows)}\n")
+    print(f"{plan_table.NOT_IN_THE_PLAN}\n{plan_table.verdict(rows, planner)}")
+    if arguments.json:
+        found = {"versions": plan_table.versions(chip), "rows": plan_table.records(rows)}
+        with writing_to(arguments.json):
+            write_whole(arguments.json, json.dumps(found, indent=2) + "\n")
+
+
+def read_canvas(text: str) -> tuple[int, int]:
+    """Height and width, of '800x1344'."""
+    from retinanet_jax.config.settings import ConfigError
+
+    if not re.fullmatch(r"\d+x\d+", text):
+        raise ConfigError(f"--canvas={text}: write HEIGHTxWIDTH in pixels, such as 800x1344")
+    height, width = map(int, text.split("x"))
+    return height, width
+
+
+def num_classes(config) -> int:
+    """Classes of the dataset of a config; COCO and VOC need not be on this machine."""
+    from retinanet_jax.data.mix import load_training_set
+
+    known = {"coco": 80, "voc": 20}
+    for name, count in known.items():
+        if config.data.name.startswith(name) and not config.data.classes:
+            return count
+    return load_training_set(config.data).categories.num_classes

@@ -1,0 +1,173 @@
+"""The plan of a run: its programs for each canvas, compiled one after the other."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from jax.sharding import Mesh
+
+from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
+from retinanet_jax.training.auto_batch_size import MOST
+from retinanet_jax.training.plan.chips import GIB, Chip
+from retinanet_jax.training.plan.largest_batch import MEMORY_SHARE, memory_line, other_batch
+from retinanet_jax.training.plan.program_plan import ProgramPlan, plan_program
+from retinanet_jax.training.plan.run_programs import lower_program, run_canvases
+
+Canvas = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedProgram:
+    """One program of a run.
+
+    Attributes:
+        mode: 'train' or 'predict'.
+        canvas: height and width of the images, pixels.
+        images: on each chip.
+        plan: of the compiler.
+        largest: images on a chip that fit, by a second plan; None where it was not asked for.
+        checked: images of a third plan, for which the line through the first two predicts a fit.
+        check: that third plan; None where it was not asked for. Where it is too large, `largest` is
+            by the line from the first plan to it.
+    """
+
+    mode: str
+    canvas: Canvas
+    images: int
+    plan: ProgramPlan
+    largest: int | None = None
+    checked: int = 0
+    check: ProgramPlan | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlanner:
+    """What the plans of a run have in common.
+
+    Attributes:
+        config: of the run.
+        num_classes: of its dataset.
+        chip: that the compiler plans for.
+        mesh: of such chips.
+        log: called with a line before and after each compilation.
+    """
+
+    config: Config
+    num_classes: int
+    chip: Chip
+    mesh: Mesh
+    log: Callable[[str], object]
+
+    @property
+    def limit(self) -> float:
+        """Bytes of a chip that a program should need at most."""
+        return MEMORY_SHARE * self.chip.memory
+
+    def canvases(self, mode: str, canvas: Canvas | None = None) -> list[Canvas]:
+        """The canvases of a mode, or the given one.
+
+        Raises:
+            ConfigError: sides that are no multiples of config.pipeline.pad_multiple.
+        """
+        if canvas is None:
+            return run_canvases(self.config, mode)
+        multiple = self.config.pipeline.pad_multiple
+        if any(side % multiple or side < 1 for side in canvas):
+            height, width = (max(1, round(side / multiple)) * multiple for side in canvas)
+            raise ConfigError(
+                f"--canvas={canvas[0]}x{canvas[1]}: sides must be multiples of {multiple} "
+                f"(config.pipeline.pad_multiple); write {height}x{width}"
+            )
+        return [canvas]
+
+    def images(self, mode: str, images: int | None = None) -> int:
+        """Images on each chip: as given, or those of the config.
+
+        Raises:
+            ConfigError: they do not divide over the chips.
+        """
+        size, parts = self.mesh.size, self._parts(mode)
+        if images is not None:
+            if images < 1 or images % parts:
+                nearest = max(1, round(images / parts)) * parts
+                raise ConfigError(
+                    f"--images={images}: not a multiple of {parts} "
+                    f"(config.optimizer.accumulate_steps); write {nearest}"
+                )
+            return images
+        section = "train" if mode == "train" else "evaluation"
+        batch_size = getattr(self.config, section).batch_size
+        if batch_size == "auto":
+            return max(1, MOST // parts) * parts
+        check_batch_size(batch_size, size, f"config.{section}.batch_size", parts)
+        return batch_size // size
+
+    def plan(
+        self, mode: str, canvas: Canvas, images: int, *, largest: bool, check: bool
+    ) -> PlannedProgram:
+        """Plans a program with `images` on each chip.
+
+        Args:
+            mode: 'train' or 'predict'.
+            canvas: height and width.
+            images: on each chip.
+            largest: whether to find the largest batch, by a second plan.
+            check: whether to compile the largest batch as well.
+        """
+        first = self._compile(mode, canvas, images)
+        found = PlannedProgram(mode, canvas, images, first)
+        if not largest:
+            return found
+        parts = self._parts(mode)
+        other = other_batch(images, first.memory, self.limit, parts)
+        second = self._compile(mode, canvas, other)
+        if first.memory == second.memory:  # a network of a few kilobytes
+            return found
+        line = memory_line((images, first.memory), (other, second.memory))
+        most = line.largest(self.limit, parts)
+        if not check or most in (0, images):
+            return dataclasses.replace(found, largest=most)
+        third = self._compile(mode, canvas, most)
+        found = dataclasses.replace(found, checked=most, check=third)
+        if third.memory > self.limit:
+            line = memory_line((images, first.memory), (most, third.memory))
+            most = line.largest(self.limit, parts)
+        return dataclasses.replace(found, largest=most)
+
+    def _parts(self, mode: str) -> int:
+        return self.config.optimizer.accumulate_steps if mode == "train" else 1
+
+    def _compile(self, mode: str, canvas: Canvas, images: int) -> ProgramPlan:
+        what = f"{mode}, {canvas[0]}x{canvas[1]}, {images} images a chip"
+        self.log(f"compiling {what}")
+        batch_size = images * self.mesh.size
+        lowered = lower_program(mode, self.config, self.num_classes, self.mesh, canvas, batch_size)
+        plan = plan_program(lowered, self.chip)
+        self.log(f"{what}: {plan.memory / GIB:.2f} GiB, compiled in {plan.compile_seconds:.0f} s")
+        return plan
+
+
+def plan_run(
+    planner: RunPlanner,
+    modes: tuple[str, ...],
+    canvas: Canvas | None = None,
+    images: int | None = None,
+    *,
+    largest: bool = True,
+    check: bool = False,
+) -> Iterator[PlannedProgram]:
+    """Plans the programs of a run; all input is checked before the first is compiled.
+
+    Args:
+        planner: config and chips.
+        modes: 'train', 'predict' or both.
+        canvas: the only one; None: all of the config.
+        images: on each chip; None: as many as in the config.
+        largest, check: see `RunPlanner.plan`.
+    """
+    cases = [
+        (mode, one, planner.images(mode, images))
+        for mode in modes
+        for one in planner.canvases(mode, canvas)
+    ]
+    for case in cases:
+        yield planner.plan(*case, largest=largest, check=check)
