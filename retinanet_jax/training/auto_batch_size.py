@@ -71,7 +71,7 @@ def choose_batch_size(
         fits = from_first(f"batch size {batch_size}", needed <= MEMORY_SHARE * limit)
         log(
             f"batch size {batch_size}: the train step needs {needed / GIB:.3g} GiB per device, "
-            f"{'within' if fits else 'more than'} {SHARE:.0%} of {limit / GIB:.3g} GiB "
+            f"{'within' if fits else 'more than'} {MEMORY_SHARE:.0%} of {limit / GIB:.3g} GiB "
             "(config.train.batch_size=auto)"
         )
         if fits:
