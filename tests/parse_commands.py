@@ -21,6 +21,7 @@ from retinanet_jax.reports.analysis import analyze_checkpoint as analyze
 from retinanet_jax.reports.inspection import inspection_page as page
 from retinanet_jax.sweep import command
 from retinanet_jax.training import learning_rate_test as rates
+from retinanet_jax.training.plan import chips
 
 parse_args = argparse.ArgumentParser.parse_args
 
@@ -54,6 +55,7 @@ def parse_flags_and_stop(main, argv=None, flags_parser=None):
 def replace_the_work() -> None:
     app.run = parse_flags_and_stop
     argparse.ArgumentParser.parse_args = parse_and_stop
+    chips._check_installed = stop  # `plan` has read config and chip by then
     page.inspect_data = analyze.analyze_workdir = rates.learning_rate_test = stop
     # A sweep checks its trials before it writes the plan. The launcher depends on the machine.
     command.write_plan = command.read_plan = stop
