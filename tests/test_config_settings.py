@@ -247,6 +247,7 @@ DAMAGED = (
     '{"train": 1}',
     '{"train": {"steps": "1_0"}}',
     '{"loss": {"box_weight": [1]}}',
+    '{"model": {"backbone_levels": [3, "4"]}}',
 )
 
 

@@ -119,9 +119,11 @@ def from_config_dict(tree: ConfigDict) -> Config:
     _check_names(tree.to_dict(), default_config().to_dict(), "config", errors)
     if errors:
         raise ConfigError("\n".join(errors))
+    # Entries that are no integers are errors of their own.
+    levels = [level for level in tree.model.backbone_levels if isinstance(level, int)]
     derived = {
         "anchors": {
-            "min_level": min(tree.model.backbone_levels, default=3),
+            "min_level": min(levels, default=3),
             "max_level": tree.model.max_level,
         }
     }
