@@ -251,7 +251,14 @@ DAMAGED = (
 )
 
 
-@pytest.mark.parametrize("text", [*DAMAGED, "[" * 100_000, f'{{"anchors": {{"size": {10**400}}}}}'])
+HUGE = (
+    "[" * 100_000,
+    f'{{"anchors": {{"size": {10**400}}}}}',
+    f'{{"optimizer": {{"ema_decay": {10**400}}}}}',
+)
+
+
+@pytest.mark.parametrize("text", [*DAMAGED, *HUGE])
 def test_a_damaged_stored_config_is_an_error_that_names_its_file(text, tmp_path):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"config\.json: "):

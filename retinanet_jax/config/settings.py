@@ -221,7 +221,10 @@ def _read_word(field: str, value: Any, kind: Any) -> Any:
     wanted, allowed = ("a number", (int, float)) if float in kinds else ("a whole number", int)
     if isinstance(value, bool) or not isinstance(value, allowed):
         raise ValueError(f"{field}: {value!r} is invalid; write {wanted} or '{word}'")
-    return float(value) if float in kinds else value
+    try:
+        return float(value) if float in kinds else value
+    except OverflowError:
+        raise ValueError(f"{field}: the number is too large; write {wanted} or '{word}'") from None
 
 
 def _check_together(config: Config) -> None:
