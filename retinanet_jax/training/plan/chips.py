@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.runtime.mesh import make_mesh
+from retinanet_jax.training.model_flops import PEAKS
 
 GIB = 2**30
 
@@ -49,52 +50,30 @@ class Chip:
 
 # XLA's client takes this share of a GPU's memory unless XLA_PYTHON_CLIENT_MEM_FRACTION is set.
 GPU_SHARE = 0.75
-# libtpu refuses programs above 15.75 and 31.25 GiB. A TPU's float32 products are one pass of
-# bfloat16 by default and six at 'highest'. Clocks: the published rate over the operations of four
-# matrix units a cycle, 2 x 4 x 128^2 and 2 x 4 x 256^2.
+
+
+def _tpu(name: str, kinds: tuple[str, ...], memory: float, bandwidth: float, clock: float) -> Chip:
+    """A float32 product is one pass of bfloat16 by default and six at 'highest'."""
+    rate = PEAKS[f"TPU {name}"]
+    return Chip(name, "tpu", kinds, memory, bandwidth, rate, rate, rate / 6, clock)
+
+
+def _gpu(name: str, kind: str, memory: float, bandwidth: float) -> Chip:
+    """A float32 product is TF32 by default."""
+    rate = PEAKS[name.upper()]
+    return Chip(name, "cuda", (kind,), GPU_SHARE * memory, bandwidth, rate, 494e12, 67e12)
+
+
+# libtpu refuses programs above 15.75 and 31.25 GiB. Clocks: the published rate over the operations
+# of four matrix units a cycle, 2 x 4 x 128^2 and 2 x 4 x 256^2.
 CHIPS = {
-    "v5e": Chip(
-        name="v5e",
-        platform="tpu",
-        kinds=("TPU v5 lite", "TPU v5e"),
-        memory=15.75 * GIB,
-        bandwidth=819e9,
-        rate=197e12,
-        float32_rate=197e12,
-        highest_rate=197e12 / 6,
-        clock=1.503e9,
-    ),
-    "v6e": Chip(
-        name="v6e",
-        platform="tpu",
-        kinds=("TPU v6 lite", "TPU v6e"),
-        memory=31.25 * GIB,
-        bandwidth=1640e9,
-        rate=918e12,
-        float32_rate=918e12,
-        highest_rate=918e12 / 6,
-        clock=1.751e9,
-    ),
-    "h100": Chip(
-        name="h100",
-        platform="cuda",
-        kinds=("NVIDIA H100 80GB HBM3",),
-        memory=GPU_SHARE * 84_942_979_072,
-        bandwidth=3350e9,
-        rate=989e12,
-        float32_rate=494e12,
-        highest_rate=67e12,
-    ),
-    "h200": Chip(
-        name="h200",
-        platform="cuda",
-        kinds=("NVIDIA H200",),
-        memory=GPU_SHARE * 151_397_597_184,
-        bandwidth=4800e9,
-        rate=989e12,
-        float32_rate=494e12,
-        highest_rate=67e12,
-    ),
+    chip.name: chip
+    for chip in (
+        _tpu("v5e", ("TPU v5 lite", "TPU v5e"), 15.75 * GIB, 819e9, 1.503e9),
+        _tpu("v6e", ("TPU v6 lite", "TPU v6e"), 31.25 * GIB, 1640e9, 1.751e9),
+        _gpu("h100", "NVIDIA H100 80GB HBM3", 84_942_979_072, 3350e9),
+        _gpu("h200", "NVIDIA H200", 151_397_597_184, 4800e9),
+    )
 }
 
 # Of both GPUs (compute capability 9.0), for the compiler.
