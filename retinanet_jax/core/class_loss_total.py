@@ -68,10 +68,12 @@ def _forward(layouts, differentiable, fixed):
     in_lanes, by_anchor = layouts
     # A GPU would store a factor of each logit between value and gradient, as many bytes again as
     # the logits; computing it twice takes less time. A CPU needs longer for that.
-    recomputed = jax.value_and_grad(jax.checkpoint(by_anchor))
-    in_lanes, by_anchor = map(jax.value_and_grad, layouts)
     return jax.lax.platform_dependent(
-        differentiable, fixed, cpu=by_anchor, tpu=in_lanes, default=recomputed
+        differentiable,
+        fixed,
+        cpu=jax.value_and_grad(by_anchor),
+        tpu=jax.value_and_grad(in_lanes),
+        default=jax.value_and_grad(jax.checkpoint(by_anchor)),
     )
 
 
