@@ -32,10 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
                 stack.enter_context(local_workdir(folder, without_checkpoints))
                 for folder in arguments.compare
             ]
-            text = compare(*folders)
-        for folder, given in zip(folders, arguments.compare, strict=True):
-            text = text.replace(f": {folder}\n", f": {given}\n")
-        print(text, end="")
+            print(compare(*folders, names=arguments.compare), end="")
         return
     with local_workdir(arguments.workdir, without_checkpoints) as workdir, disk_errors(workdir):
         print(write_report(workdir), end="")

@@ -90,26 +90,31 @@ def differences_table(groups: Sequence[Group], names: Sequence[str]) -> str:
     return table_text([*fields, "seeds", *names], rows) if most > 1 else ""
 
 
-def compare(first: Path, second: Path) -> str:
+def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
     """Two sweeps or runs, as Markdown: for each metric both means, the difference and p.
 
     Trials with equal settings and equal seed are a pair; those of only one side are counted and
     left out. Settings are the fields that the sweep varies; a run has none but the seed.
+
+    Args:
+        first, second: folders.
+        names: of both in the text, if the folders are downloads; by default their paths.
 
     Raises:
         WorkdirError: a folder has no results.
         ConfigError: there are no pairs.
     """
     ours, theirs = _summaries(first), _summaries(second)
+    name_a, name_b = names or (first, second)
     common = [key for key in ours if key in theirs]
     if not common:
         raise ConfigError(
-            f"--compare: {first} and {second} have no finished trials with equal settings and seed"
+            f"--compare: {name_a} and {name_b} have no finished trials with equal settings and seed"
         )
     alone = len(ours) + len(theirs) - 2 * len(common)
-    names = [name for name in ours[common[0]] if name in theirs[common[0]]]
+    metrics = [name for name in ours[common[0]] if name in theirs[common[0]]]
     rows = []
-    for name in names:
+    for name in metrics:
         values = [(ours[key].get(name), theirs[key].get(name)) for key in common]
         defined = [(a, b) for a, b in values if a is not None and b is not None and min(a, b) >= 0]
         if not defined:
@@ -117,7 +122,7 @@ def compare(first: Path, second: Path) -> str:
         a, b = zip(*defined, strict=True)
         means = number_text(statistics.fmean(a)), number_text(statistics.fmean(b))
         rows.append([name, str(len(defined)), *means, difference_text(paired_test(a, b))])
-    lines = [f"A: {first}", f"B: {second}", f"Pairs: {len(common)}; trials without: {alone}."]
+    lines = [f"A: {name_a}", f"B: {name_b}", f"Pairs: {len(common)}; trials without: {alone}."]
     return "\n\n".join([*lines, table_text(["metric", "pairs", "A", "B", "B - A"], rows)]) + "\n"
 
 
