@@ -31,6 +31,11 @@ from pathlib import Path
 if not __package__:  # `python retinanet_jax/main.py` puts retinanet_jax/ itself on the path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+if __name__ == "__main__":  # before the other imports
+    from retinanet_jax.runtime.garbage_collection import collect_rarely
+
+    collect_rarely()
+
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags

@@ -21,7 +21,7 @@ def exit_of(*arguments: str):
     return stopped.value.code
 
 
-def test_help_needs_no_jax():
+def test_help_needs_no_jax_and_detection_no_library_of_training():
     program = """
 import contextlib, io, sys
 from retinanet_jax.cli.app import COMMANDS, main
@@ -31,6 +31,9 @@ for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)):
     assert "retinanet-jax " in said.getvalue(), arguments
 heavy = {"jax", "flax", "numpy", "cv2", "absl", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
+import retinanet_jax.cli.dataset_outputs, retinanet_jax.cli.detect_files
+training = {"orbax", "grain", "tensorflow_datasets", "pycocotools", "matplotlib", "optax"}
+assert not training & set(sys.modules), training & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 

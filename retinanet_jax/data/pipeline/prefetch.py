@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import cv2
-import grain
 
 from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, fill_row
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
@@ -82,6 +81,8 @@ class Batches:
 
     def iterate(self, start_step: int = 0) -> Iterator[HostBatch]:
         """The batches from `start_step` on; those before it are never made."""
+        import grain  # takes a tenth of a second; detection does without it
+
         if start_step < 0:
             raise ValueError(f"start_step: {start_step} is negative")
         steps = range(start_step, self._length)
