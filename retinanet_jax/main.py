@@ -61,6 +61,7 @@ from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.processes import joined
 from retinanet_jax.runtime.remote_folder import is_remote
 from retinanet_jax.runtime.terminal import print_any_text
+from retinanet_jax.runtime.traced_programs import keep_traced_programs
 from retinanet_jax.runtime.user_folders import expand_user
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.runtime.workdir_download import local_workdir
@@ -149,7 +150,9 @@ def main(argv: list[str]) -> None:
         with joined(launch, describe_error):
             workdir = choose_workdir()
             cache_dir = config.data.cache_dir if config else DataConfig.cache_dir
-            keep_compilations(cache_dir, shared=None if is_remote(workdir) else workdir)
+            shared = None if is_remote(workdir) else workdir
+            experiment = config_flags.get_config_filename(flags.FLAGS["config"])
+            keep_traced_programs(keep_compilations(cache_dir, shared), experiment)
             if DOWNLOAD.value and config is not None:
                 download_dataset(config.data.name, config.data.root)
             if REPLAY.value is not None:
