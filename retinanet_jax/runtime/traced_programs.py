@@ -13,6 +13,7 @@ import hashlib
 import os
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -68,7 +69,7 @@ def stored(
     pack: Callable[[Any], Any],
     unpack: Callable[[tuple, Any], Any],
     donates_first: bool = False,
-    out_shardings: Any = None,
+    **options: Any,
 ) -> Callable:
     """`compiled`; or in a process that keeps programs, the same function from disk.
 
@@ -82,11 +83,10 @@ def stored(
         pack: from the results to tuples, lists and dicts of arrays alone.
         unpack: from (arguments, packed results) to the results.
         donates_first: whether the first argument is used up.
-        out_shardings: of the packed results, as for `jax.jit`.
+        options: of `jax.jit`; out_shardings are those of the packed results.
     """
     if _folder is None:
         return compiled
-    options = {} if out_shardings is None else {"out_shardings": out_shardings}
     parts = description, pack, unpack, donates_first, options
     return _StoredFunction(_folder, compiled, function, *parts)
 
@@ -106,17 +106,31 @@ class _StoredFunction:
         self._folder, self._compiled, self._function = folder, compiled, function
         self._description, self._pack, self._unpack = description, pack, unpack
         self._donates_first, self._options = donates_first, options
-        self._programs: dict[Any, Callable] = {}
+        self._programs: dict[Any, Any] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
         leaves, tree = jax.tree.flatten(arguments)
-        kind = tree, tuple(map(jax.typeof, leaves))
-        if kind not in self._programs:
-            self._programs[kind] = self._find(arguments, leaves, tree)
-        return self._programs[kind](arguments, leaves)
+        program = self._program(arguments, leaves, tree)
+        if program is None:
+            return self._compiled(*arguments)
+        return self._unpack(arguments, program(*leaves))
 
-    def _find(self, arguments: tuple, leaves: list, tree: Any) -> Callable[[tuple, list], Any]:
-        """A function of (arguments, leaves) for arguments of this kind."""
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """As of a function of `jax.jit`; also for shapes with shardings."""
+        leaves, tree = jax.tree.flatten(arguments)
+        program = self._program(arguments, leaves, tree)
+        return self._compiled.lower(*arguments) if program is None else program.lower(*leaves)
+
+    def _program(self, arguments: tuple, leaves: list, tree: Any) -> Any:
+        """The function of leaves for such arguments; None: JAX cannot export it."""
+        kind = tree, tuple(map(_kind, leaves))
+        with self._lock:
+            if kind not in self._programs:
+                self._programs[kind] = self._find(arguments, leaves, tree)
+            return self._programs[kind]
+
+    def _find(self, arguments: tuple, leaves: list, tree: Any) -> Any:
         donated = len(jax.tree.leaves(arguments[0])) if self._donates_first else 0
         jit = functools.partial(jax.jit, donate_argnums=tuple(range(donated)), **self._options)
 
@@ -129,10 +143,12 @@ class _StoredFunction:
         flat.__name__ = run.__name__ = self._description.split()[0]  # shown in profiles
         path = self._folder / (_key(self._description, leaves, tree) + _SUFFIX)
         exported = _read(path) or _export(jit(flat), leaves, path)
-        if exported is None:
-            return lambda arguments, _: self._compiled(*arguments)
-        program = jit(run)
-        return lambda arguments, leaves: self._unpack(arguments, program(*leaves))
+        return exported and jit(run)
+
+
+def _kind(leaf: Any) -> tuple[tuple[int, ...], Any, bool]:
+    """Of an array or a ShapeDtypeStruct."""
+    return leaf.shape, leaf.dtype, bool(getattr(leaf, "weak_type", False))
 
 
 def _export(compiled: Callable, leaves: list, path: Path) -> Any:
@@ -182,7 +198,7 @@ def _key(description: str, leaves: list, tree: Any) -> str:
     parts = [
         description,
         str(tree),
-        *(f"{kind} {kind.weak_type}" for kind in map(jax.typeof, leaves)),
+        *(str(_kind(leaf)) for leaf in leaves),
         *(device.platform, device.device_kind, device.client.platform_version),
         *map(metadata.version, ("jax", "jaxlib", "flax", "optax", "numpy")),
         _hash_of_code(),

@@ -68,7 +68,7 @@ def make_measure_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) 
     def measure_fn(variables: Any, batch: Batch, focal: FocalParams):
         return run(variables, focal, batch)
 
-    measure_fn.compiled = compiled
+    measure_fn.compiled, measure_fn.lower = compiled, run.lower
     return measure_fn
 
 
