@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import os
-import sys
 from pathlib import Path
 
 # Files of cgroups, version 2 and 1: the limit and what is used of it.
@@ -28,21 +27,23 @@ def return_freed_memory() -> None:
 
 
 def peak_of_process() -> int | None:
-    """The most bytes that this process has had in memory so far; None on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """The most bytes of memory that this process has had so far; None where it is unknown."""
+    return _kilobytes("/proc/self/status", "VmHWM")
 
 
 def _free() -> int:
-    for line in _lines("/proc/meminfo"):
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":  # with what the page cache would give back
-            return int(value.split()[0]) * 1024
+    available = _kilobytes("/proc/meminfo", "MemAvailable")  # with what the page cache would give
+    if available is not None:
+        return available
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _kilobytes(path: str, name: str) -> int | None:
+    """An entry `name: NUMBER kB` of a file of Linux, in bytes; None: there is none."""
+    for line in _lines(path):
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def _left_in_containers() -> list[int]:
