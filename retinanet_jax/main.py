@@ -151,7 +151,9 @@ def main(argv: list[str]) -> None:
             workdir = choose_workdir()
             cache_dir = config.data.cache_dir if config else DataConfig.cache_dir
             shared = None if is_remote(workdir) else workdir
-            experiment = config_flags.get_config_filename(flags.FLAGS["config"])
+            experiment = None
+            if config is not None:
+                experiment = config_flags.get_config_filename(flags.FLAGS["config"])
             keep_traced_programs(keep_compilations(cache_dir, shared), experiment)
             if DOWNLOAD.value and config is not None:
                 download_dataset(config.data.name, config.data.root)
