@@ -48,7 +48,7 @@ from retinanet_jax.config.experiment_files import (
     load_experiment,
 )
 from retinanet_jax.config.sections import DataConfig
-from retinanet_jax.config.settings import ConfigError, from_config_dict
+from retinanet_jax.config.settings import Config, ConfigError, from_config_dict
 from retinanet_jax.config.short_settings import SHORT_SETTINGS, expand_short_flags, run_name
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.prefetch import ExampleError
@@ -149,12 +149,7 @@ def main(argv: list[str]) -> None:
         )
         with joined(launch, describe_error):
             workdir = choose_workdir()
-            cache_dir = config.data.cache_dir if config else DataConfig.cache_dir
-            shared = None if is_remote(workdir) else workdir
-            experiment = None
-            if config is not None:
-                experiment = config_flags.get_config_filename(flags.FLAGS["config"])
-            keep_traced_programs(keep_compilations(cache_dir, shared), experiment)
+            keep_programs(config, workdir)
             if DOWNLOAD.value and config is not None:
                 download_dataset(config.data.name, config.data.root)
             if REPLAY.value is not None:
@@ -184,6 +179,17 @@ def check_flags(rest: list[str]) -> None:
         sys.exit("--workdir and --name: set one of them")
     if CONFIG.value is None and WORKDIR.value is None and NAME.value is None:
         sys.exit("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
+
+
+def keep_programs(config: Config | None, workdir: str | Path) -> None:
+    """Makes this process keep programs, compiled and traced, in the cache of the run."""
+    shared, experiment = None if is_remote(workdir) else workdir, None
+    if config is None:
+        folder = keep_compilations(DataConfig.cache_dir, shared)
+    else:
+        folder = keep_compilations(config.data.cache_dir, shared)
+        experiment, _ = find_experiment(config_flags.get_config_filename(flags.FLAGS["config"]))
+    keep_traced_programs(folder, experiment)
 
 
 def choose_workdir() -> str | Path:
