@@ -150,6 +150,20 @@ def test_evaluate_workdir_gives_the_same_metrics(finished):
     assert again.summary == found.summary and again.losses == pytest.approx(found.losses)
 
 
+def test_an_evaluation_with_views_is_recorded_as_such(finished, tmp_path):
+    _, workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "copy")
+    plain = {"flip": False, "scales": [1.0], "merge": "nms", "tile": None, "overlap": 0.2}
+    assert json.loads((workdir / "results.json").read_text())["detection"] == plain
+    again = evaluate_workdir(None, tmp_path / "copy", flip=True, merge="weighted")
+    results = json.loads((tmp_path / "copy/results.json").read_text())
+    assert results["detection"] == plain | {"flip": True, "merge": "weighted"}
+    assert results["summary"] == again.summary
+    assert len(lines(tmp_path / "copy", "eval")) == len(lines(workdir, "eval"))
+    (line,) = lines(tmp_path / "copy", "eval_augmented")
+    assert line["step"] == 4 and line["AP"] == pytest.approx(again.summary["AP"])
+
+
 def test_the_loss_of_an_evaluation_is_logged(finished):
     _, workdir, found = finished
     assert list(found.losses) == ["loss", "class_loss", "box_loss"]

@@ -40,6 +40,12 @@ def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
             f"warning: none of the {len(dataset.source)} evaluation images of {dataset.name} has "
             "an object: AP is undefined (null in results.json)"
         )
+    tile, source = config.data.tile, dataset.source
+    if tile is not None and all(max(source.image_size(i)) <= tile for i in range(len(source))):
+        warnings.append(
+            f"warning: no evaluation image is larger than a tile of {tile} pixels (tile): the "
+            "evaluation is that of whole images"
+        )
     most = config.postprocess.max_detections
     if config.evaluation.metric == "coco" and most > COCO_DETECTIONS:
         warnings.append(
