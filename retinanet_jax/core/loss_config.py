@@ -39,7 +39,7 @@ class LossConfig:
     """Where smooth L1 turns from quadratic to linear, in units of the deltas (keras-retinanet;
     Detectron 1 has 0.11)."""
     box_weight: float | int = 1.0
-    """Factor of the box loss in the total."""
+    """Factor of the box loss in the total, with model.centerness also of that branch's loss."""
     hard_examples: int | None = None
     """OHEM (paper, section 5.1): number of anchors per image to train on, those of the highest
     loss. 'none': all anchors. Paper: 128, 256 or 512, with cross_entropy. The normaliser stays the

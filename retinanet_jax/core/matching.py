@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import box_coder, boxes
 from retinanet_jax.core.atss import match_atss
+from retinanet_jax.core.centerness import split_outputs
 from retinanet_jax.core.targets import IGNORE, NEGATIVE
 from retinanet_jax.core.task_aligned import match_task_aligned
 
@@ -173,7 +174,7 @@ class ImageAnchors(NamedTuple):
     """False for padding and crowds, which match no anchor."""
     class_logits: tuple[Float[ArrayLike, "_ k"], ...] = ()
     """Per level; only for an assigner with needs_predictions."""
-    box_deltas: tuple[Float[ArrayLike, "_ 4"], ...] = ()
+    box_deltas: tuple[Float[ArrayLike, "_ v"], ...] = ()
     """Per level; only for an assigner with needs_predictions."""
 
 
@@ -202,10 +203,11 @@ def _by_atss(image: ImageAnchors, config: MatchingConfig) -> Array:
 
 
 def _by_alignment(image: ImageAnchors, config: MatchingConfig) -> Array:
+    outputs = jnp.concatenate(image.box_deltas, dtype=jnp.float32)
     return match_task_aligned(
         image.anchors,
         image.class_logits,
-        box_coder.decode(image.anchors, jnp.concatenate(image.box_deltas, dtype=jnp.float32)),
+        box_coder.decode(image.anchors, split_outputs(outputs)[0]),
         image.gt_boxes,
         image.gt_labels,
         image.valid,
