@@ -48,10 +48,12 @@ def anchor_losses(
     focusing = focusing_of(config, gamma, alpha, star_beta)
     sizes = tuple(len(level) for level in anchors)
     labels = labels_of_valid(targets, valid)
-    quality = _quality(box_deltas, anchors, targets.boxes) if config.needs_quality else None
+    quality = _quality(box_deltas, anchors, targets) if config.needs_quality else None
     name = config.classification
     of_classes = anchor_class_losses(class_logits, labels, quality, sizes, name, focusing)
     of_boxes = anchor_box_losses(box_deltas, anchors, targets.boxes, labels, config)
+    if config.needs_quality and targets.alignment is not None:
+        of_boxes = targets.alignment * of_boxes
     if config.hard_examples is not None:
         combined = of_classes + config.box_weight * of_boxes
         chosen = hardest(combined, labels, jnp.concatenate(anchors), config, map_images)
@@ -94,11 +96,13 @@ def anchor_box_losses(
     return jnp.where(labels >= 0, every, 0)
 
 
-def _quality(box_deltas, anchors, target_boxes):
-    """IoU of predicted and matched boxes [b n], without gradient: it is a target."""
+def _quality(box_deltas, anchors, targets):
+    """The alignment, else the IoU of predicted and matched boxes [b n]; without gradient."""
+    if targets.alignment is not None:
+        return targets.alignment
     outputs = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
     deltas, anchors = split_outputs(outputs)[0], jnp.concatenate(anchors)
-    return boxes.iou(box_coder.decode(anchors, jax.lax.stop_gradient(deltas)), target_boxes)
+    return boxes.iou(box_coder.decode(anchors, jax.lax.stop_gradient(deltas)), targets.boxes)
 
 
 def anchor_class_losses(

@@ -1,6 +1,6 @@
 """The centre-ness branch: how near the middle of its object an anchor is, and what it is for.
 
-FCOS (Tian et al., arXiv 1904.01355, section 3.2) adds a sibling output of one value to a head, and
+FCOS (Tian et al., arXiv 1904.01355, section 3.3) adds a sibling output of one value to a head, and
 multiplies the class scores by it, so that boxes predicted from the edge of an object come behind
 others in NMS. ATSS (arXiv 1912.02424) takes it over for anchors, from the box head. The values are
 a fifth channel behind the four box deltas.
