@@ -19,6 +19,10 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.data.store.voc_source import voc_objects
 from retinanet_jax.inference.test_time_augmentation import ONE_VIEW, ViewOptions
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
+from retinanet_jax.metrics.federated import (
+    lvis_average_precision,
+    open_images_average_precision,
+)
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
 from retinanet_jax.training.detect_dataset import detect_dataset
 
@@ -27,8 +31,9 @@ class Evaluation(NamedTuple):
     """The result of an evaluation.
 
     Attributes:
-        summary: COCO's twelve metrics, or for VOC AP_11point and AP_allpoint, by name. None where a
-            metric is undefined, since the dataset has no object that it counts.
+        summary: COCO's twelve metrics, for VOC AP_11point and AP_allpoint, or those of another
+            value of evaluation.metric, by name. None where a metric is undefined, since the dataset
+            has no object that it counts.
         per_class: AP by class name, None where undefined.
         results: the detections in COCO's results format.
         losses: loss, class_loss and box_loss of the images as one batch; None if not computed.
@@ -138,7 +143,12 @@ def _voc_metrics(results: list[dict], dataset: Dataset, config: Config) -> tuple
 
 
 Metric = Callable[[list[dict], Dataset, Config], tuple[dict[str, float], dict[str, float]]]
-METRICS: dict[str, Metric] = {"coco": _coco_metrics, "voc": _voc_metrics}
+METRICS: dict[str, Metric] = {
+    "coco": _coco_metrics,
+    "voc": _voc_metrics,
+    "lvis": lambda found, data, _: lvis_average_precision(data.ground_truth(), found),
+    "open_images": lambda found, data, _: open_images_average_precision(data.ground_truth(), found),
+}
 
 
 def add_metric(name: str, metric: Metric) -> None:
