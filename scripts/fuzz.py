@@ -60,6 +60,7 @@ from retinanet_jax.weights.weights_error import WeightsError  # noqa: E402
 LAYOUTS = {**WRITERS, "kitti": write_kitti}
 SECONDS, GIB = 20, 6  # of CPU time for one input; of address space
 RESIDENT = 2 << 30  # bytes of memory
+LARGEST = 100 << 20  # bytes that one damage adds
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 IMAGES = (".png", ".jpg")
 PATHS = (
@@ -94,7 +95,8 @@ def flip_bits(rng: random.Random, data: bytes) -> bytes:
 
 def repeat(rng: random.Random, data: bytes) -> bytes:
     start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-    return data[:end] + data[start:end] * rng.choice((1, 2, 500)) + data[end:]
+    times = min(rng.choice((1, 2, 500)), LARGEST // max(1, end - start))
+    return data[:end] + data[start:end] * times + data[end:]
 
 
 def replace_word(rng: random.Random, data: bytes) -> bytes:

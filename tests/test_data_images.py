@@ -1,6 +1,7 @@
 """Image decoding and header sizes against PIL, on real photographs and on broken files."""
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -79,6 +80,20 @@ def test_truncated_photograph_is_refused(share):
     data = encoded(".jpg", (200, 300))
     with pytest.raises(DataError, match="truncated"):
         images.decode(data[: int(len(data) * share)], "x")
+
+
+def test_a_chunk_of_a_png_longer_than_the_file_is_not_allocated():
+    data = bytearray(encoded(".png"))
+    data[33:37] = struct.pack(">I", 1 << 30)  # the length of the chunk after IHDR
+    with pytest.raises(DataError, match="the end of the PNG is missing"):
+        images.decode(bytes(data), "x")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "YCbCr"])
+def test_pillow_images_higher_than_a_strip_are_whole(mode):
+    rows = np.random.default_rng(0).integers(0, 256, (2 * 1024 + 7, 3, 3), np.uint8)
+    image = Image.fromarray(rows).convert(mode)
+    np.testing.assert_array_equal(images.from_pillow(image), np.asarray(image.convert("RGB")))
 
 
 def test_missing_files_are_named(tmp_path):

@@ -30,6 +30,7 @@ from retinanet_jax.data.data_errors import DataError
 MAX_PIXELS = 178_956_970
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _HEADER_BYTES = 1 << 16
+_STRIP = 1024  # rows
 # An allow-list: some readers of Pillow start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 _EXIF_ORIENTATION = 0x0112
@@ -232,6 +233,9 @@ def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if data[:2] == b"\xff\xd8" and not _jpeg_has_end(data):
         # Some versions of OpenCV fill the missing part with grey, without an error.
         raise ValueError("the end of the JPEG is missing")
+    if data[:4] == b"\x89PNG" and not _png_has_all_chunks(data):
+        # OpenCV allocates what a chunk declares before it reads it, up to a gigabyte.
+        raise ValueError("the end of the PNG is missing")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
     if image is None:
         raise ValueError("OpenCV cannot read them")
@@ -254,7 +258,11 @@ def from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if image.mode.startswith("I;16"):  # Pillow would clip it
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.array(image.convert("RGB"))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):  # converted at once, the image is there three times
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        pixels[top : top + _STRIP] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -288,3 +296,14 @@ def _jpeg_has_end(data: bytes) -> bool:
     """Whether an end marker follows the first scan (there may be one before: a thumbnail's)."""
     scan = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), 0)
     return data.rfind(b"\xff\xd9", scan) >= 0
+
+
+def _png_has_all_chunks(data: bytes) -> bool:
+    """Whether every chunk before the end (IEND) is as long as it declares."""
+    at = 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind == b"IEND":
+            return True
+        at += 12 + length
+    return False
