@@ -13,7 +13,7 @@ Variants:
                --coordinator has to name one of them.
     resnet50   ResNet-50 at 800/1333, 16 images a step, for a GPU.
     small      for a few hundred photographs on a laptop's CPU: ResNet-18 up to C4, heads of two
-               convolutions with 64 channels, 256x192 pixels.
+               convolutions with 64 channels, 256x192 pixels, anchors as large as the boxes allow.
     modern     the one for the device, with what was published after the paper: one anchor a
                location with ATSS, quality focal loss and GIoU, group norm in the heads, scale
                jitter, AdamW, cosine, moving average. Not measured; compare with the others on your
@@ -85,8 +85,8 @@ def _small(config: ConfigDict) -> ConfigDict:
     config.model.fpn_channels = config.model.head_channels = 64
     config.model.head_depth = 2
     config.model.head_norm = "group"
-    # Images this small hold objects of 12 pixels; the paper's anchors begin at 32.
-    config.anchors.size = 2.0
+    # Images this small may hold objects of 12 pixels; the paper's anchors begin at 32.
+    config.anchors.size = "auto"
     config.loss.box = "giou"
 
     config.optimizer.name = "adamw"
@@ -115,9 +115,9 @@ def _modern(config: ConfigDict) -> ConfigDict:
     config = _resnet50(config) if has_accelerator() else _small(config)
     config.augmentation.scale_jitter = (0.5, 1.5)
     config.model.head_norm = "group"
-    # One square anchor, of twice the smallest size of the variant.
+    # One square anchor, of 64 pixels on P3; in the small images 32.
     config.anchors.scales = config.anchors.ratios = (1.0,)
-    config.anchors.size *= 2
+    config.anchors.size = 8.0 if config.model.backbone == "resnet50" else 4.0
     config.anchors.center = 0.5
     config.matching.assigner = "atss"
     config.loss.classification = "quality_focal"

@@ -65,7 +65,7 @@ class Config:
 # Fields that are computed from other fields; an experiment does not set them.
 _DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
 # Fields that take 'auto', by default or on demand: see `_choose_auto`, and for those of the second
-# line training/run_length.py, auto_batch_size.py and auto_learning_rate.py.
+# line training/run_length.py, anchor_size.py, auto_batch_size.py and auto_learning_rate.py.
 _AUTO = ("model.norm", "model.frozen_stages", "optimizer.backbone_factor")
 _AUTO_AT_START = (
     "train.steps",
@@ -74,6 +74,7 @@ _AUTO_AT_START = (
     "train.batch_size",
     "train.memory_limit",
     "optimizer.learning_rate",
+    "anchors.size",
 )
 
 

@@ -35,8 +35,9 @@ class AnchorConfig:
     """Factors of the side, the "sizes per octave" of the paper's section 4."""
     ratios: tuple[float | int, ...] = (0.5, 1.0, 2.0)
     """Height / width, at equal area."""
-    size: float | int = 4.0
-    """Side of the square anchor of scale 1, in strides. Paper: 32 pixels on P3."""
+    size: float | int | str = 4.0
+    """Side of the square anchor of scale 1, in strides. Paper: 4, which is 32 pixels on P3. 'auto':
+    by the boxes of the training set, when a run starts (training/anchor_size.py)."""
     order: str = "scale_major"
     """scale_major: index = scale * ratios + ratio (Detectron2, TF); ratio_major: index = ratio *
     scales + scale (torchvision, MMDetection, keras-retinanet). It permutes the output channels of
@@ -62,7 +63,7 @@ class AnchorConfig:
             values = getattr(self, name)
             if not values or not all(map(_is_positive, values)):
                 raise ValueError(f"anchors.{name}: {values} is not one or more positive numbers")
-        if not _is_positive(self.size):
+        if self.size != "auto" and not _is_positive(self.size):
             raise ValueError(f"anchors.size: {self.size} is not a positive number of strides")
         if not math.isfinite(self.center):
             raise ValueError(f"anchors.center: {self.center} is not finite; write 0.0 or 0.5")
@@ -94,6 +95,8 @@ def cell_anchors(level: int, config: AnchorConfig) -> Float[np.ndarray, "a 4"]:
       xyxy pixels relative to the centre of the location, float32. An anchor of ratio r (height /
       width) and side s has a width of s / sqrt(r) and a height of s * sqrt(r).
     """
+    if config.size == "auto":
+        raise ValueError("anchors.size: 'auto' becomes a number when a run starts; write a number")
     sides = config.size * 2.0**level * np.array(config.scales, np.float64)
     if config.rounding == "torchvision":
         sides = np.trunc(sides)

@@ -12,6 +12,7 @@ from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import for_this_process, make_mesh, prefetch_to_device
+from retinanet_jax.training.anchor_size import with_anchor_size
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.optimizer import scaled_learning_rate
@@ -70,9 +71,10 @@ def learning_rate_test(
         )
     mesh = make_mesh()
     dataset = load_training_set(config.data) if dataset is None else dataset
+    check_has_objects(dataset)
+    config, _ = with_anchor_size(config, dataset)
     config = with_batch_size(config, dataset.categories.num_classes, mesh, log)
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
-    check_has_objects(dataset)
     config, _ = with_run_length(config, dataset.epoch_size)
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
     config = dataclasses.replace(config, optimizer=optimizer)

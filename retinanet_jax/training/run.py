@@ -32,6 +32,7 @@ from retinanet_jax.runtime.processes import check_same, from_first, to_first
 from retinanet_jax.runtime.remote_workdir import open_workdir
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import disk_errors, write_whole
+from retinanet_jax.training.anchor_size import with_anchor_size
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.data_findings import check_coverage
@@ -88,6 +89,7 @@ def train_and_evaluate(
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         classes = train_set.categories.num_classes
+        config, anchors = with_anchor_size(config, train_set, workdir)
         config = with_batch_size(config, classes, mesh, print_first, workdir)
         config, length = with_run_length(config, train_set.epoch_size)
         config = with_learning_rate(config, train_set, workdir, print_first)
@@ -119,7 +121,7 @@ def train_and_evaluate(
         shapes, devices = functions.state_shapes.variables(), mesh.devices.flat
         flops = thread.submit(run_flops, config, shapes, classes, devices)
         log_start(log, config, train_set, eval_set, mesh, setup, first)
-        log_lines(log, [length])
+        log_lines(log, [length, anchors])
         if coverage and (finding := coverage.result()):
             log.message(f"warning: {finding}")
 

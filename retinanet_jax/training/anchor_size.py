@@ -1,0 +1,74 @@
+"""anchors.size='auto': as large as the boxes of the training set allow.
+
+Larger anchors put an object on a finer level, with more anchors that fit it better. On photographs
+with large objects, twice the size gave more AP at the same cost; experiments/README.md has figures.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from retinanet_jax.config.settings import Config, read_config_file
+from retinanet_jax.data.anchor_coverage import object_coverage
+from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.data.object_table import read_objects
+from retinanet_jax.runtime.processes import from_first
+
+SIZES = (4.0, 3.0, 2.0, 1.5)  # in strides; the first is the paper's
+UNCOVERED_SHARE = 0.01
+SAMPLE = 500  # images that are read
+
+
+def with_anchor_size(
+    config: Config, train_set: Dataset, workdir: Path | None = None
+) -> tuple[Config, str]:
+    """`config` with a number in place of anchors.size='auto', and a line for the log.
+
+    The largest of SIZES with which at most UNCOVERED_SHARE of the training boxes have no anchor
+    with an IoU of matching.negative_iou; if there is none, the size with the fewest such boxes.
+
+    Args:
+        config: of the run; with a number it comes back unchanged, with an empty line.
+        train_set: of the run.
+        workdir: of a run that resumes: its config.json has the number. None: computed.
+    """
+    if config.anchors.size != "auto":
+        return config, ""
+    size = stored_anchor_size(workdir) if workdir is not None else None
+    if size is not None:
+        return _with_size(config, size), ""
+    size, left = choose_anchor_size(config, train_set)
+    return _with_size(config, size), (
+        f"anchors of {size:g} strides: {left:.1%} of the training boxes have no anchor with an IoU "
+        f"of {config.matching.negative_iou:g} or more (config.anchors.size=auto)"
+    )
+
+
+def with_any_anchor_size(config: Config) -> Config:
+    """`config` with the paper's size in place of 'auto', for a plan: it changes no shape."""
+    return _with_size(config, SIZES[0]) if config.anchors.size == "auto" else config
+
+
+def stored_anchor_size(workdir: Path) -> float | None:
+    """The size in WORKDIR/config.json; None where there is none."""
+    path, stored = workdir / "config.json", None
+    if path.exists():
+        stored = read_config_file(path).anchors.size
+    return from_first("anchor size", None if stored == "auto" else stored)
+
+
+def choose_anchor_size(config: Config, train_set: Dataset) -> tuple[float, float]:
+    """The size, and the share of boxes without an anchor, on SAMPLE evenly spread images."""
+    objects = read_objects(train_set.source, SAMPLE)
+    objects = objects.select(~objects.crowd)
+    left = {}
+    for size in SIZES:
+        coverage = object_coverage(objects, config.pipeline, _with_size(config, size).anchors)
+        left[size] = float(coverage.uncovered(config.matching).mean())
+        if left[size] <= UNCOVERED_SHARE:
+            return size, left[size]
+    best = min(SIZES, key=left.__getitem__)
+    return best, left[best]
+
+
+def _with_size(config: Config, size: float) -> Config:
+    return dataclasses.replace(config, anchors=dataclasses.replace(config.anchors, size=size))
