@@ -85,11 +85,9 @@ def anchor_box_losses(
     config: LossConfig,
 ) -> Float[Array, "b n"]:
     """The box loss of each anchor, with that of the centre-ness; 0 where the label is no class."""
-    outputs, anchors = (
-        jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32),
-        jnp.concatenate(anchors),
-    )
+    outputs = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
     deltas, centerness_logits = split_outputs(outputs)
+    anchors = jnp.concatenate(anchors)
     every = box_losses(deltas, anchors, target_boxes, config.box, config.beta)
     if centerness_logits is not None:
         every += centerness_losses(centerness_logits, anchors, target_boxes)

@@ -80,10 +80,9 @@ def normalized_alignment(
 
         target = t / max t * max u
 
-    The best aligned anchor of an object has the IoU of its best box as the target, and the worst
-    ones nearly 0. The paper weights the box loss by the same numbers.
-    MMDetection divides both losses by the sum of the targets; here loss.normalizer counts
-    positives.
+    The target of the best aligned anchor of an object is the highest IoU of its anchors. The paper
+    weights the box loss by the same numbers. MMDetection divides both losses by the sum of the
+    targets; here loss.normalizer counts positives.
 
     Args:
       class_logits: per level.
@@ -98,9 +97,11 @@ def normalized_alignment(
     Returns:
       Values in [0, 1]; 0 for anchors without an object.
     """
-    matches, logits = jnp.asarray(matches), jnp.concatenate(class_logits, dtype=jnp.float32)
-    of_label = jnp.asarray(labels)[:, None] == jnp.arange(logits.shape[-1])
-    scores = jax.nn.sigmoid(jnp.sum(jnp.where(of_label, logits, 0), axis=1))
+    matches = jnp.asarray(matches)
+    # By level: concatenated logits would be a copy of the largest array of the step.
+    ends = np.cumsum([len(level) for level in class_logits])[:-1]
+    levels = zip(class_logits, jnp.split(jnp.asarray(labels), ends), strict=True)
+    scores = jnp.concatenate([_own_scores(*level) for level in levels])
     iou = jnp.where(matches >= 0, boxes.iou(predicted_boxes, boxes_of_matches), 0)
     alignment = jnp.where(matches >= 0, scores**score_power * iou**iou_power, 0)
     own = matches[:, None] == jnp.arange(num_boxes)
@@ -111,6 +112,13 @@ def normalized_alignment(
     # A product with a one-hot matrix, as in `_scores`.
     factor = jnp.dot(own.astype(jnp.float32), factors, precision="highest")
     return jnp.minimum(alignment * factor, 1)
+
+
+def _own_scores(logits: Float[ArrayLike, "l k"], labels: Int[Array, " l"]) -> Float[Array, " l"]:
+    """Predicted probability of each anchor's own label."""
+    own = labels[:, None] == jnp.arange(logits.shape[-1])
+    chosen = jnp.where(own, jnp.asarray(logits, jnp.float32), 0)
+    return jax.nn.sigmoid(jnp.sum(chosen, axis=1))
 
 
 def _scores(logits: Float[ArrayLike, "l k"], labels: Int[Array, "m"]) -> Float[Array, "m l"]:
