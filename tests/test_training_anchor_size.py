@@ -10,7 +10,7 @@ from retinanet_jax.config.settings import from_json, to_json
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.training.anchor_size import with_anchor_size, with_any_anchor_size
 
-LARGE, MIDDLE, SMALL = [8, 8, 56, 56], [16, 16, 36, 36], [20, 20, 30, 30]
+LARGE, MIDDLE, SMALL = [8, 8, 56, 56], [16, 16, 36, 36], [20, 20, 32, 32]
 
 
 def auto():
@@ -24,16 +24,16 @@ def chosen(*boxes) -> float:
 
 
 def test_the_largest_size_that_covers_the_boxes():
-    # The smallest anchors of 4, 3, 2 and 1.5 strides have sides of 32, 24, 16 and 12 pixels: a box
-    # of 20 pixels has an IoU of .39 with 32 and .69 with 24, one of 10 pixels .39 with 16.
+    # The smallest anchors of 4, 3 and 2 strides have sides of 32, 24 and 16 pixels: a box of 20
+    # pixels has an IoU of .39 with 32 and .69 with 24, one of 12 pixels .25 with 24.
     assert chosen(LARGE) == 4
     assert chosen(LARGE, MIDDLE) == 3
-    assert chosen(LARGE, SMALL) == 1.5
+    assert chosen(LARGE, SMALL) == 2
 
 
 def test_one_percent_of_the_boxes_may_stay_uncovered():
     assert chosen(*[LARGE] * 99, SMALL) == 4
-    assert chosen(*[LARGE] * 98, SMALL) == 1.5
+    assert chosen(*[LARGE] * 98, SMALL) == 2
 
 
 def test_crowds_do_not_count():

@@ -13,7 +13,7 @@ from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.object_table import read_objects
 from retinanet_jax.runtime.processes import from_first
 
-SIZES = (4.0, 3.0, 2.0, 1.5)  # in strides; the first is the paper's
+SIZES = (4.0, 3.0, 2.0)  # in strides; the first is the paper's
 UNCOVERED_SHARE = 0.01
 SAMPLE = 500  # images that are read
 

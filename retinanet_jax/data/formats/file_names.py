@@ -1,6 +1,7 @@
 """Maps file names in annotations to image files."""
 
 import functools
+import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -79,7 +80,8 @@ def explain_missing(path: AnyPath) -> str:
         return f"neither {path} nor {plain} exists"
     if not isinstance(path, Path):
         return ""
-    folder = next((parent for parent in path.parents if parent.is_dir()), None)
+    # os.path.isdir, unlike Path.is_dir, is False for a name that is too long.
+    folder = next((parent for parent in path.parents if os.path.isdir(parent)), None)
     if folder is None:
         return ""
     folded = _names_in(folder, folder.stat().st_mtime_ns)
