@@ -52,6 +52,7 @@ setup(
         "submitit>=1.5",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.8",
+        "tensorstore>=0.1.71",
         "tqdm>=4.66",
     ],
     extras_require={

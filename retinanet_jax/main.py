@@ -32,6 +32,11 @@ from pathlib import Path
 if not __package__:  # `python retinanet_jax/main.py` puts retinanet_jax/ itself on the path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+if __name__ == "__main__":  # before the other imports
+    from retinanet_jax.runtime.garbage_collection import collect_rarely
+
+    collect_rarely()
+
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -44,7 +49,7 @@ from retinanet_jax.config.experiment_files import (
     load_experiment,
 )
 from retinanet_jax.config.sections import DataConfig
-from retinanet_jax.config.settings import ConfigError, from_config_dict
+from retinanet_jax.config.settings import Config, ConfigError, from_config_dict
 from retinanet_jax.config.short_settings import SHORT_SETTINGS, expand_short_flags, run_name
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.prefetch import ExampleError
@@ -57,6 +62,7 @@ from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.processes import joined
 from retinanet_jax.runtime.remote_folder import is_remote
 from retinanet_jax.runtime.terminal import print_any_text
+from retinanet_jax.runtime.traced_programs import keep_traced_programs
 from retinanet_jax.runtime.user_folders import expand_user
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.runtime.workdir_download import local_workdir
@@ -145,8 +151,7 @@ def main(argv: list[str]) -> None:
         )
         with joined(launch, describe_error):
             workdir = choose_workdir()
-            cache_dir = config.data.cache_dir if config else DataConfig.cache_dir
-            keep_compilations(cache_dir, shared=None if is_remote(workdir) else workdir)
+            keep_programs(config, workdir)
             if DOWNLOAD.value and config is not None:
                 download_dataset(config.data.name, config.data.root)
             if REPLAY.value is not None:
@@ -178,6 +183,17 @@ def check_flags(rest: list[str]) -> None:
         sys.exit("--workdir and --name: set one of them")
     if CONFIG.value is None and WORKDIR.value is None and NAME.value is None:
         sys.exit("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
+
+
+def keep_programs(config: Config | None, workdir: str | Path) -> None:
+    """Makes this process keep programs, compiled and traced, in the cache of the run."""
+    shared, experiment = None if is_remote(workdir) else workdir, None
+    if config is None:
+        folder = keep_compilations(DataConfig.cache_dir, shared)
+    else:
+        folder = keep_compilations(config.data.cache_dir, shared)
+        experiment, _ = find_experiment(config_flags.get_config_filename(flags.FLAGS["config"]))
+    keep_traced_programs(folder, experiment)
 
 
 def choose_workdir() -> str | Path:

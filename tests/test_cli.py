@@ -4,11 +4,14 @@ import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from retinanet_jax import main as flags_of_runs
 from retinanet_jax.cli import app, config_arguments, detect, inspect_data
+from retinanet_jax.config.experiment_files import experiment_paths
+from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import default_config
 from retinanet_jax.data.pipeline.prefetch import ExampleError
 from retinanet_jax.reports.analysis import analyze_checkpoint
@@ -21,7 +24,7 @@ def exit_of(*arguments: str):
     return stopped.value.code
 
 
-def test_help_needs_no_jax():
+def test_help_needs_no_jax_and_detection_no_library_of_training():
     program = """
 import contextlib, io, sys
 from retinanet_jax.cli.app import COMMANDS, main
@@ -31,6 +34,9 @@ for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)):
     assert "retinanet-jax " in said.getvalue(), arguments
 heavy = {"jax", "flax", "numpy", "cv2", "absl", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
+import retinanet_jax.cli.dataset_outputs, retinanet_jax.cli.detect_files
+training = {"orbax", "grain", "tensorflow_datasets", "pycocotools", "matplotlib", "optax"}
+assert not training & set(sys.modules), training & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
@@ -61,6 +67,20 @@ def handed_on(monkeypatch, *arguments) -> list[str]:
     monkeypatch.setattr(flags_of_runs, "run", got.append)
     app.main(arguments)
     return got[0]
+
+
+def test_a_run_keeps_programs_and_names_the_code_of_its_experiment(monkeypatch, tmp_path):
+    kept = []
+    monkeypatch.setattr(flags_of_runs, "keep_compilations", lambda folder, shared: Path(folder))
+    monkeypatch.setattr(flags_of_runs, "keep_traced_programs", lambda *found: kept.append(found))
+    monkeypatch.setattr(flags_of_runs, "train_and_evaluate", lambda *_: None)
+    words = ["--config=shapes:tiny", f"--workdir={tmp_path}", "--config.data.cache_dir=CACHE"]
+    with pytest.raises(SystemExit):
+        flags_of_runs.run(["retinanet-jax train", *words])
+    flags_of_runs.keep_programs(None, tmp_path)  # an evaluation without --config
+    (folder, experiment), (default, nothing) = kept
+    assert folder == Path("CACHE") and experiment == experiment_paths()["shapes"]
+    assert default == Path(DataConfig.cache_dir) and nothing is None
 
 
 def test_train_passes_all_flags_to_main(monkeypatch):

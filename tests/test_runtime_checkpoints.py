@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
@@ -56,6 +57,19 @@ def test_a_part_is_read_without_knowing_the_rest(tmp_path, shared):
     part = checkpoints.read_part(("params", "average"))
     assert part["average"] is None and set(part) == {"params", "average"}
     np.testing.assert_array_equal(part["params"]["w"], state_of(5.0)["params"]["w"])
+
+
+def test_a_part_equals_what_orbax_reads(tmp_path):
+    folder = tmp_path / "50% of #1 é"
+    tree = {"count": jnp.int32(3), "moments": (jnp.arange(6.0).reshape(2, 3), None, {})}
+    tree["half"] = jnp.asarray([1.5, -2], jnp.bfloat16)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, tree, {})
+    part = checkpoints.read_part(("half", "count", "moments"))
+    whole = orbax.checkpoint.StandardCheckpointer().restore(folder / "1" / "state", tree)
+    for ours, theirs in zip(jax.tree.leaves(part), jax.tree.leaves(whole), strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_saving_an_earlier_step_is_an_error(tmp_path):

@@ -30,8 +30,12 @@ def test_a_grid_compiles_once(tmp_path, cache, caplog):
     words = [f"--workdir={tmp_path}", *SMALL, cache, "--config.train.steps=1"]
     grid = ["--grid", "loss.gamma=0,0.5,1,2,5", "--grid", "loss.alpha=.25,.5,.75"]
     gathered.clear_cache()  # a function of the module, which an earlier test may have called
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
-        assert run(*words, *grid) == 0
+    jax.config.update("jax_log_compiles", True)  # in all threads
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert run(*words, *grid) == 0
+    finally:
+        jax.config.update("jax_log_compiles", False)
     trials = read_plan(tmp_path)
     assert len(trials) == 15 and {trial.end().state for trial in trials} == {FINISHED}
     messages = (record.getMessage() for record in caplog.records)

@@ -1,5 +1,6 @@
 """Data that vanish or change during a run: errors name file and record, and the run resumes."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -130,6 +131,9 @@ def train(config, workdir: Path, acts=lambda step: None) -> float:
     """The state at the end."""
     with (
         mock.patch.object(run, "make_setup", lambda *_, **__: setup_that(acts)),
+        mock.patch.object(
+            run, "compiled_ahead", lambda functions, *_: contextlib.nullcontext(functions)
+        ),
         mock.patch.object(
             run, "evaluate_and_log", lambda *_, **__: Evaluation({"AP": 0.0}, {}, [])
         ),

@@ -1,5 +1,6 @@
 """Whole runs on the built-in dataset: resuming, evaluating, stopping, the files they write."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -46,11 +47,31 @@ def lines(workdir: Path, kind: str) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def lowered():
+    """The names of the functions that JAX lowers, in `finished`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, lowered):
     """A run of four steps with a moving average, in one go."""
     workdir = tmp_path_factory.mktemp("finished")
     config = small_config(optimizer__ema_decay=0.9)
-    return config, workdir, train_and_evaluate(config, workdir)
+
+    def listen(event, seconds, fun_name="", **_):
+        if event.endswith("jaxpr_to_mlir_module_duration"):
+            lowered.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        return config, workdir, train_and_evaluate(config, workdir)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_the_programs_that_a_thread_compiled_are_those_that_run(finished, lowered):
+    names = [name.removeprefix("jit_").removeprefix("jit(").rstrip(")") for name in lowered]
+    assert names.count("train_step") == names.count("measure") == 1, lowered
 
 
 def test_a_run_writes_its_files(finished):
@@ -105,6 +126,9 @@ def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
     # Without what compiles.
     setup = mock.Mock(focal=focal_params(config.loss))
     monkeypatch.setattr(run, "make_setup", lambda *_, **__: setup)
+    monkeypatch.setattr(
+        run, "compiled_ahead", lambda functions, *_: contextlib.nullcontext(functions)
+    )
     monkeypatch.setattr(run, "log_start", mock.Mock())
     monkeypatch.setattr(run, "run_steps", no_steps)
     monkeypatch.setattr(run, "evaluate_and_log", lambda *_, **__: found)
@@ -120,6 +144,8 @@ def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
     ):
         assert line in output
     assert (tmp_path / "workdir/data_notes.txt").read_text() in output
+    (peak,) = re.findall(r"peak memory of the process: (\d+\.\d\d) GB", output)
+    assert 0.1 < float(peak) < 100
 
 
 def test_a_stopped_and_resumed_run_ends_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):

@@ -19,7 +19,9 @@ from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
 from retinanet_jax.data.pipeline.input_pipeline import train_batches
 from retinanet_jax.data.records import Categories
+from retinanet_jax.runtime import traced_programs
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
+from retinanet_jax.runtime.traced_programs import keep_traced_programs
 from retinanet_jax.training import run
 from retinanet_jax.training.accumulation import accumulate_gradients
 from retinanet_jax.training.device_augmentation import as_seen, augment_on_device
@@ -113,6 +115,31 @@ def test_an_update_that_is_not_finite_advances_only_counters(plain):
     state, metrics = setup.step_fn(state, batch, setup.focal, setup.schedule(0))
     assert float(metrics["skipped"]) == 0 and np.isfinite(float(metrics["loss"]))
     assert not np.array_equal(jax.tree.leaves(state.params)[0], jax.tree.leaves(before.params)[0])
+
+
+def test_a_step_and_a_prediction_from_disk_have_the_same_results(plain, tmp_path, monkeypatch):
+    setup, mesh = plain
+    config, batch = small_config(**PLAIN), to_devices(small_batch(), mesh)
+    monkeypatch.setattr(traced_programs, "_has_unknown_code", lambda: False)
+    keep_traced_programs(tmp_path)
+    try:
+        written, read = (compile_functions(config, 5, mesh) for _ in range(2))
+    finally:
+        keep_traced_programs(None)
+    results = []
+    for functions in (setup, written, read):
+        found = functions.measure_fn(setup.state.variables(), batch, setup.focal)
+        state = copy_of(setup.state)
+        for _ in range(2):
+            state, metrics = functions.step_fn(state, batch, setup.focal, setup.schedule(0))
+        results.append((state, metrics, found))
+    traced, first, second = results
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    # Another process may have compiled the traced one, with other rounding.
+    assert jax.tree.structure(traced) == jax.tree.structure(second)
+    assert float(second[1]["loss"]) == pytest.approx(float(traced[1]["loss"]), rel=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-3, 1e-3), traced[2], second[2])
+    assert len(list((tmp_path / "traced").iterdir())) == 2
 
 
 @pytest.mark.extended

@@ -78,14 +78,12 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.cli.detect_files import Job, detect
     from retinanet_jax.cli.inputs import find_inputs
     from retinanet_jax.cli.outputs import check_writable
-    from retinanet_jax.runtime.compilation_cache import keep_compilations
 
     out = arguments.out.expanduser()
     inputs = find_inputs(arguments.inputs, *(out / name for name in ("images", "yolo", "voc")))
     check_writable(out)
     check_new(out, arguments.format)
     detector = make_detector(arguments)
-    keep_compilations(detector.config.data.cache_dir)
     job = Job(
         inputs=inputs,
         out=out,
@@ -108,9 +106,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def make_detector(arguments: argparse.Namespace):
     """The Detector of --model."""
+    from retinanet_jax.config.sections import DataConfig
     from retinanet_jax.inference.detector import Detector
+    from retinanet_jax.runtime.compilation_cache import keep_compilations
+    from retinanet_jax.runtime.traced_programs import keep_traced_programs
 
     trained = read_model(arguments)
+    # Not the cache_dir of its config: a model of somebody else must not name a folder of programs.
+    keep_traced_programs(keep_compilations(DataConfig.cache_dir))
     return Detector(*trained, batch_size=arguments.batch_size, canvas=arguments.canvas)
 
 

@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     import importlib.util
 
+    from retinanet_jax.config.sections import DataConfig
     from retinanet_jax.data.data_errors import DataError
     from retinanet_jax.inference.nms_sweep import NmsSweep
     from retinanet_jax.runtime.compilation_cache import keep_compilations
@@ -48,5 +49,5 @@ def run(arguments: argparse.Namespace) -> None:
         raise DataError("serve", "retinanet-jax serve", "", what, fix)
     opened = open_port(arguments.host, arguments.port)
     trained = read_model(arguments)
-    keep_compilations(trained.config.data.cache_dir)
+    keep_compilations(DataConfig.cache_dir)  # a model must not name a folder of programs
     serve(NmsSweep(trained), Path(arguments.model).name or arguments.model, opened)

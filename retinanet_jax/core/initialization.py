@@ -75,6 +75,9 @@ class Initializer:
 
     >>> initializer = Initializer(model)                                    # doctest: +SKIP
     >>> variables = jax.jit(initializer.variables)(initializer.draw(seed))  # doctest: +SKIP
+
+    Attributes:
+        variable_shapes: of `variables`, as ShapeDtypeStructs.
     """
 
     def __init__(self, model: nn.Module):
@@ -86,7 +89,7 @@ class Initializer:
             return jnp.zeros(shape)
 
         with _giving(record):
-            jax.eval_shape(self._init, np.uint32(0))
+            self.variable_shapes = jax.eval_shape(self._init, np.uint32(0))
 
     def draw(self, seed: int) -> Drawn:
         """The kernels of a seed; of an int, the lowest 32 bits count."""

@@ -21,6 +21,7 @@ from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import on_own_rows
 from retinanet_jax.runtime.remote_folder import is_remote
+from retinanet_jax.runtime.traced_programs import stored
 from retinanet_jax.runtime.workdir_download import checkpoint_of, local_workdir
 from retinanet_jax.weights import WeightsError, load_detector
 from retinanet_jax.weights.locations import is_location
@@ -97,11 +98,18 @@ def make_predict_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) 
 
     With a mesh, each device predicts its own images of the batch.
     """
-    function = functools.partial(predict, model=model, config=config)
-    compiled = jax.jit(on_own_rows(function, mesh, whole=1))
+    function = on_own_rows(functools.partial(predict, model=model, config=config), mesh, whole=1)
+    compiled = jax.jit(function)
+    run = stored(
+        compiled,
+        function,
+        f"predict {model!r} {config!r}",
+        pack=tuple,
+        unpack=lambda _, packed: Detections(*packed),
+    )
 
     def predict_fn(variables: Any, batch: Batch) -> Detections:
-        return compiled(variables, batch.images, batch.image_sizes, batch.original_sizes)
+        return run(variables, batch.images, batch.image_sizes, batch.original_sizes)
 
     predict_fn.compiled = compiled
     return predict_fn

@@ -17,7 +17,7 @@ from retinanet_jax.runtime.user_folders import expand_user
 MAX_BYTES = 2 * 2**30
 
 
-def keep_compilations(cache_dir: str | Path, shared: Path | None = None) -> None:
+def keep_compilations(cache_dir: str | Path, shared: Path | None = None) -> Path | None:
     """Makes JAX keep compiled programs in cache_dir/compilations, and load them from there.
 
     Of the processes of a run, JAX lets only the first write, so they need one folder on all hosts:
@@ -32,9 +32,12 @@ def keep_compilations(cache_dir: str | Path, shared: Path | None = None) -> None
     Args:
         cache_dir: for a run of one process.
         shared: a folder that all processes see at this path, for a run of several. None: cache_dir.
+
+    Returns:
+        The folder; None if another one was set, or it is not writable.
     """
     if jax.config.jax_compilation_cache_dir:
-        return
+        return None
     several = shared is not None and jax.process_count() > 1
     folder = shared.absolute() if several else expand_user(cache_dir)
     folder = folder / "compilations" / _processor()
@@ -47,11 +50,12 @@ def keep_compilations(cache_dir: str | Path, shared: Path | None = None) -> None
             "JAX_COMPILATION_CACHE_DIR, to a writable folder",
             *(folder, error.strerror),
         )
-        return
+        return None
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     if _has_account():
         remove_incomplete(folder)
         jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    return folder
 
 
 def _has_account() -> bool:

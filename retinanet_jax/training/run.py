@@ -26,6 +26,7 @@ from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.best_checkpoint import best_step, keep_best
 from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.runtime.machine_memory import peak_of_process
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.runtime.preemption import Preempted, Preemption
 from retinanet_jax.runtime.processes import check_same, from_first, to_first
@@ -35,13 +36,14 @@ from retinanet_jax.runtime.workdir import disk_errors, write_whole
 from retinanet_jax.training.anchor_size import with_anchor_size
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
+from retinanet_jax.training.compile_ahead import compiled_ahead
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
 from retinanet_jax.training.early_stopping import patience_is_used_up
 from retinanet_jax.training.evaluation import Evaluation, evaluate, score, subsample
 from retinanet_jax.training.loggers import Logger, open_loggers
 from retinanet_jax.training.loop import StepHooks, run_steps
-from retinanet_jax.training.model_flops import run_flops
+from retinanet_jax.training.model_flops import ModelFlops, run_flops
 from retinanet_jax.training.run_checks import (
     check_has_objects,
     check_resumes_same_run,
@@ -109,21 +111,28 @@ def train_and_evaluate(
         if log.active:
             write_whole(workdir / "config.json", to_json(config))
             log.config(dataclasses.asdict(config))
-        functions = cache.functions(config, classes, mesh)
+        functions = stack.enter_context(
+            compiled_ahead(
+                cache.functions(config, classes, mesh), train_set, eval_set, config, mesh, first
+            )
+        )
+        shapes, devices = functions.state_shapes.variables(), mesh.devices.flat
+
+        def check_and_count() -> ModelFlops | None:
+            if log.active and (finding := check_coverage(train_set, config)):
+                log.message(f"warning: {finding}")
+            return run_flops(config, shapes, classes, devices)
+
         # In a thread: compiling, or reading the compilation cache, leaves Python idle.
         thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="findings"))
-        coverage = thread.submit(check_coverage, train_set, config) if log.active else None
+        flops = thread.submit(check_and_count)
         setup = make_setup(
             config, train_set.categories, mesh, log.message, functions, restored=bool(first)
         )
         if first:
             setup = setup._replace(state=checkpoints.restore(setup.state))
-        shapes, devices = functions.state_shapes.variables(), mesh.devices.flat
-        flops = thread.submit(run_flops, config, shapes, classes, devices)
         log_start(log, config, train_set, eval_set, mesh, setup, first)
         log_lines(log, [length, anchors])
-        if coverage and (finding := coverage.result()):
-            log.message(f"warning: {finding}")
 
         run = Run(
             config=config,
@@ -149,6 +158,8 @@ def train_and_evaluate(
             last = max(first, config.train.steps)
         found = run.stopped or evaluate_at_end(run, last, state)
         write_data_notes(run, train_set, dropped)
+        if peak := peak_of_process():
+            log.message(f"peak memory of the process: {peak / 1e9:.2f} GB")
         return found
 
 

@@ -20,6 +20,7 @@ from retinanet_jax.core.initialization import Drawn, Initializer
 from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import replicated, state_sharding
+from retinanet_jax.runtime.traced_programs import stored
 from retinanet_jax.training.optimizer import (
     SCHEDULE_FIELDS,
     Schedule,
@@ -62,9 +63,8 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
     config = compilation_key(config)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
     initializer = Initializer(model)
-    # Traced once, for its shapes and for the first state.
-    init = jax.jit(initializer.variables)
-    trainable = trainable_mask(jax.eval_shape(init, initializer.shapes())["params"], config.model)
+    init, variable_shapes = initializer.variables, initializer.variable_shapes
+    trainable = trainable_mask(variable_shapes["params"], config.model)
     optimizer = make_optimizer(config.optimizer, trainable)
 
     def first_state(start: Drawn | Variables) -> TrainState:
@@ -75,10 +75,18 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
             keep_positives=config.loss.normalizer == "running",
         )
 
-    shapes = jax.eval_shape(first_state, initializer.shapes())
+    shapes = jax.eval_shape(first_state, variable_shapes)
     sharding = state_sharding(shapes, mesh, config.mesh)
     # One program, where a program per shape of a parameter would take seconds to compile.
-    compiled = jit_once(first_state, out_shardings=sharding)
+    compiled = stored(
+        jit_once(first_state, out_shardings=sharding),
+        first_state,
+        f"first_state {model!r} {config!r}",
+        pack=jax.tree.leaves,
+        unpack=lambda _, leaves: jax.tree.unflatten(jax.tree.structure(shapes), leaves),
+        out_shardings=jax.tree.leaves(sharding),
+        **once_options(),
+    )
     return CompiledFunctions(
         init_fn=lambda seed: jit_once(init)(initializer.draw(seed)),
         first_state_fn=lambda start: compiled(
@@ -111,11 +119,14 @@ def init_variables(model: nn.Module, seed: int) -> Variables:
 
 def jit_once(function: Callable, **options: Any) -> Callable:
     """`jax.jit` for a function that runs once: compiles fast, runs slower."""
+    return jax.jit(function, **once_options(), **options)
+
+
+def once_options() -> dict[str, Any]:
+    """The options of `jit_once`."""
     # On the CPU, LLVM's optimization would take ten seconds and gain nothing.
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    if jax.default_backend() == "cpu":
-        options["compiler_options"] = quick
-    return jax.jit(function, **options)
+    return {"compiler_options": quick} if jax.default_backend() == "cpu" else {}
 
 
 class TrainingSetup(NamedTuple):

@@ -27,6 +27,7 @@ from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.core.targets import Targets
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.runtime.mesh import gathered, map_images, on_own_rows, replicated
+from retinanet_jax.runtime.traced_programs import stored
 from retinanet_jax.training.accumulation import accumulate_gradients, split_into_parts
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.optimizer import update_average
@@ -231,7 +232,18 @@ def make_train_step(
     devices, so the results do not depend on their number. One compilation per canvas.
     """
     step = functools.partial(train_step, model=model, optimizer=optimizer, config=config, mesh=mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=(sharding, replicated(mesh)))
+    return stored(
+        jax.jit(step, donate_argnums=0, out_shardings=(sharding, replicated(mesh))),
+        step,
+        f"train_step {model!r} {config!r}",
+        pack=lambda results: (jax.tree.leaves(results[0]), results[1]),
+        unpack=lambda arguments, packed: (
+            jax.tree.unflatten(jax.tree.structure(arguments[0]), packed[0]),
+            packed[1],
+        ),
+        donates_first=True,
+        out_shardings=(jax.tree.leaves(sharding), replicated(mesh)),
+    )
 
 
 def assign_targets(

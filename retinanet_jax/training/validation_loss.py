@@ -21,6 +21,7 @@ from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
 from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.runtime.mesh import fetch, on_own_rows
+from retinanet_jax.runtime.traced_programs import stored
 from retinanet_jax.training.step import FocalParams, assign_targets
 
 
@@ -54,12 +55,20 @@ def make_measure_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) 
         found = find_objects(predictions, *sizes, config)
         return found, image_losses(predictions, batch, focal, config)
 
-    compiled = jax.jit(on_own_rows(measure, mesh, whole=2))
+    function = on_own_rows(measure, mesh, whole=2)
+    compiled = jax.jit(function)
+    run = stored(
+        compiled,
+        function,
+        f"measure {model!r} {config!r}",
+        pack=lambda results: tuple(map(tuple, results)),
+        unpack=lambda _, packed: (Detections(*packed[0]), ImageLosses(*packed[1])),
+    )
 
     def measure_fn(variables: Any, batch: Batch, focal: FocalParams):
-        return compiled(variables, focal, batch)
+        return run(variables, focal, batch)
 
-    measure_fn.compiled = compiled
+    measure_fn.compiled, measure_fn.lower = compiled, run.lower
     return measure_fn
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import cv2
-import grain
 
 from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, fill_row
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
@@ -72,7 +71,7 @@ class Batches:
     def __getitem__(self, step: int) -> HostBatch:
         if not 0 <= step < self._length:
             raise IndexError(f"no batch {step} of {self._length}")
-        host = self._begin(step)
+        host = self.padding(step)
         for row in range(self._rows):
             self._fill(host, step, row)
         return host
@@ -82,10 +81,12 @@ class Batches:
 
     def iterate(self, start_step: int = 0) -> Iterator[HostBatch]:
         """The batches from `start_step` on; those before it are never made."""
+        import grain  # takes a tenth of a second; detection does without it
+
         if start_step < 0:
             raise ValueError(f"start_step: {start_step} is negative")
         steps = range(start_step, self._length)
-        rows = _Rows(self._begin, self._fill, steps, self._rows)
+        rows = _Rows(self.padding, self._fill, steps, self._rows)
         # Rows, not batches, are the units of work: the first batch is ready sooner, and not many
         # more than `prefetch` batches are ever held, however many threads there are.
         threads, ahead = thread_count(self._settings), self._settings.prefetch * self._rows
@@ -114,7 +115,8 @@ class Batches:
                 parts.setdefault(self._part(index), []).append(self._image_id(index))
         return "; ".join(f"{part}: {', '.join(ids)}" for part, ids in parts.items())
 
-    def _begin(self, step: int) -> HostBatch:
+    def padding(self, step: int) -> HostBatch:
+        """The batch of a step without its images."""
         return self._begin_padding(self._order(step).canvas, self._rows)
 
     def _fill(self, host: HostBatch, step: int, row: int) -> None:

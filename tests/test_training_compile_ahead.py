@@ -1,0 +1,52 @@
+"""Compiling in a thread: which programs, in which order, and where its errors come up."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import small_config
+
+from retinanet_jax.data.mix import load_datasets
+from retinanet_jax.runtime.mesh import make_mesh
+from retinanet_jax.training.compile_ahead import compiled_ahead
+from retinanet_jax.training.setup import CompiledFunctions
+from retinanet_jax.training.step import TrainState
+
+
+class Recorded:
+    """A compiled function that records the shapes it is lowered for, once it may."""
+
+    def __init__(self, log: list, may_compile: threading.Event):
+        self._log, self._may_compile = log, may_compile
+
+    def lower(self, *arguments):
+        self._may_compile.wait(60)
+        (batch,) = (x for x in arguments if hasattr(x, "image_sizes"))
+        self._log.append(batch.images.shape)
+        raise RuntimeError("out of memory")
+
+    def __call__(self, *arguments):
+        self._log.append("called")
+        return arguments
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [(0, [(4, 64, 64, 3), (2, 64, 64, 3), "called"]), (4, [(2, 64, 64, 3), "called"])],
+)
+def test_the_step_compiles_before_the_evaluation_and_both_before_they_run(first, expected):
+    config, mesh, log = small_config(evaluation__batch_size=2), make_mesh(jax.devices()[:1]), []
+    may_compile = threading.Event()
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    state = TrainState(shape, {"w": shape}, {}, {})
+    recorded = Recorded(log, may_compile)
+    functions = CompiledFunctions(None, None, state, recorded, recorded)
+    datasets = load_datasets(config.data)
+    with compiled_ahead(functions, *datasets, config, mesh, first) as ahead:
+        assert ahead.state_shapes is state and not log
+        threading.Timer(0.05, may_compile.set).start()
+        # The error of the thread is left to the call, which would meet it again.
+        assert ahead.measure_fn("variables", np.float32(1)) == ("variables", np.float32(1))
+    assert log == expected
