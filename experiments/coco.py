@@ -27,7 +27,8 @@ networks with ResNet-50: ATSS 39.3 (90k steps), GFL 42.9 and TOOD 44.5 (180k ste
 Each part is a field; all combinations of some are one sweep:
     retinanet-jax sweep --config=coco:modern --workdir=runs/parts --config.data.root=TFDS \\
         --grid matching.assigner=iou,atss,task_aligned \\
-        --grid loss.classification=focal,quality_focal --grid optimizer.ema_decay=none,0.9998
+        --grid loss.classification=focal,quality_focal --grid model.centerness=False,True \\
+        --grid optimizer.ema_decay=none,0.9998
 
 Further variants are the recipes of public projects (retinanet_jax/config/recipes.py): paper,
 detectron2, torchvision_v1, torchvision_v2, mmdetection, tf_vision. Weights have to fit: the first

@@ -3,7 +3,7 @@
     python -m retinanet_jax.main --data=FOLDER --epochs=20
     python -m retinanet_jax.main --config=shapes
     python -m retinanet_jax.main --config=experiments/coco.py:r101 --workdir=runs/r101
-    python -m retinanet_jax.main --workdir=runs/shapes --mode=evaluate
+    python -m retinanet_jax.main --workdir=runs/shapes --mode=evaluate --flip --scales=1,1.5
     python -m retinanet_jax.main --config=shapes --replay=120
 
 --config is an experiment file or the name of one in experiments/, with a variant after a colon; by
@@ -11,8 +11,9 @@ default it is folder, the experiment for --data. Any field can be set:
 --config.optimizer.learning_rate=0.02. Short flags: --data, --epochs, --steps, --batch_size,
 --image_size, --weights, --lr (config/short_settings.py). --workdir is runs/NAME by default: of
 --name, of the folder of --data, or of the experiment. An evaluation without --config uses that of
-the run, and its best checkpoint unless --step names another. --replay repeats one step of a run and
-reports each part of its loss.
+the run, and its best checkpoint unless --step names another; --flip, --scales, --tile, --overlap
+and --merge are those of `retinanet-jax detect`. --replay repeats one step of a run and reports each
+part of its loss.
 
 A run of several processes, on one or several hosts: start the same command for each process. srun,
 mpirun, a Kubernetes Job and TPU VMs connect them; elsewhere give the address of process 0:
@@ -65,6 +66,7 @@ from retinanet_jax.runtime.traced_programs import keep_traced_programs
 from retinanet_jax.runtime.user_folders import expand_user
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.runtime.workdir_download import local_workdir
+from retinanet_jax.training.evaluation_flags import evaluation_options, flags_in_use
 from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.replay import replay_step
 from retinanet_jax.training.run import train_and_evaluate
@@ -156,7 +158,7 @@ def main(argv: list[str]) -> None:
                 with local_workdir(workdir) as folder:
                     replay_step(config, folder, REPLAY.value)
             elif MODE.value == "evaluate":
-                evaluate_workdir(config, workdir, STEP.value)
+                evaluate_workdir(config, workdir, STEP.value, **evaluation_options())
             else:
                 train_and_evaluate(config, workdir)
     except (Preempted, Exception) as error:
@@ -175,6 +177,8 @@ def check_flags(rest: list[str]) -> None:
     evaluates = MODE.value == "evaluate" and REPLAY.value is None
     if CONFIG.value is None and not evaluates:
         sys.exit("--data or --config is missing: name a folder, or an experiment such as shapes")
+    if not evaluates and (names := flags_in_use()):
+        sys.exit(f"--{names[0]}: belongs to --mode=evaluate; leave it out")
     if WORKDIR.value is not None and NAME.value is not None:
         sys.exit("--workdir and --name: set one of them")
     if CONFIG.value is None and WORKDIR.value is None and NAME.value is None:

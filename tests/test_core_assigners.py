@@ -7,8 +7,11 @@ import pytest
 from retinanet_jax.core import box_coder
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
 from retinanet_jax.core.assignment import assign, assign_batch
+from retinanet_jax.core.loss import retinanet_loss
+from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.matching import ASSIGNERS, Assigner, MatchingConfig
 from retinanet_jax.core.targets import IGNORE, NEGATIVE
+from retinanet_jax.core.task_aligned import normalized_alignment
 
 ANCHORS = AnchorConfig(3, 6, scales=(1.0, 1.5), ratios=(1.0,), size=2.0, center=0.5)
 LEVELS = anchors_for_image((96, 128), ANCHORS)  # 192, 48, 12 and 4 locations: fewer than k on P6
@@ -75,12 +78,7 @@ def atss64(boxes, exists, k=9):
 
 def aligned64(boxes, labels, exists, logits, deltas, m, alpha, beta):
     """Equation 2 of arXiv 2108.07755: the box of each anchor, or -1."""
-    width_height = np.float64(EVERY[:, 2:] - EVERY[:, :2])
-    delta = np.float64(np.concatenate(deltas))
-    centre = centre64(EVERY) + delta[:, :2] * width_height
-    half = np.exp(delta[:, 2:]) * width_height / 2
-    predicted = np.concatenate([centre - half, centre + half], 1)
-    scores = 1 / (1 + np.exp(-np.float64(np.concatenate(logits))))
+    predicted, scores = predicted64(deltas), sigmoid64(logits)
     best, match = np.full(len(EVERY), -1.0), np.full(len(EVERY), -1)
     for number in np.flatnonzero(exists):
         iou = iou64(boxes[number], predicted)
@@ -92,20 +90,47 @@ def aligned64(boxes, labels, exists, logits, deltas, m, alpha, beta):
     return match
 
 
+def alignment64(match, boxes, labels, logits, deltas, alpha, beta):
+    """Section 3.2 of arXiv 2108.07755: t of the positives, scaled to the highest IoU of a box."""
+    predicted, scores = predicted64(deltas), sigmoid64(logits)
+    wanted = np.zeros(len(EVERY))
+    for number in set(match[match >= 0]):
+        own = match == number
+        iou = iou64(boxes[number], predicted[own])
+        t = scores[own, labels[number]] ** alpha * iou**beta
+        wanted[own] = t / t.max() * iou.max()
+    return wanted
+
+
+def sigmoid64(logits):
+    return 1 / (1 + np.exp(-np.float64(np.concatenate(logits))))
+
+
+def predicted64(deltas):
+    width_height = np.float64(EVERY[:, 2:] - EVERY[:, :2])
+    delta = np.float64(np.concatenate(deltas))
+    centre = centre64(EVERY) + delta[:, :2] * width_height
+    half = np.exp(delta[:, 2:]) * width_height / 2
+    return np.concatenate([centre - half, centre + half], 1)
+
+
 def expected(config, boxes, labels, crowd, logits, deltas):
-    """Labels and boxes of all anchors."""
+    """Labels, boxes and, of task_aligned, the alignment of all anchors."""
     exists = (labels >= 0) & ~crowd
+    alignment = None
     if config.assigner == "atss":
         match = atss64(boxes, exists)
     else:
-        parameters = config.aligned_anchors, config.aligned_score_power, config.aligned_iou_power
-        match = aligned64(boxes, labels, exists, logits, deltas, *parameters)
+        powers = config.aligned_score_power, config.aligned_iou_power
+        count = config.aligned_anchors
+        match = aligned64(boxes, labels, exists, logits, deltas, count, *powers)
+        alignment = alignment64(match, boxes, labels, logits, deltas, *powers)
     found = np.where(match >= 0, labels[match], NEGATIVE)
     for region in boxes[crowd & (labels >= 0)]:
         low, high = np.maximum(region[:2], EVERY[:, :2]), np.minimum(region[2:], EVERY[:, 2:])
         share = np.clip(high - low, 0, None).prod(1) / (EVERY[:, 2:] - EVERY[:, :2]).prod(1)
         found[(share >= 0.5) & (found == NEGATIVE)] = IGNORE
-    return found, np.where(match[:, None] >= 0, boxes[match], 0)
+    return found, np.where(match[:, None] >= 0, boxes[match], 0), alignment
 
 
 CONFIGS = {
@@ -127,13 +152,70 @@ def test_targets_equal_the_formulas_of_the_paper(name):
         predictions=jax.tree.map(lambda *x: np.stack(x), *predictions),
         **OPTIONS,
     )
-    for image, outputs_, labels, boxes in zip(images, predictions, *targets, strict=True):
+    assert (targets.alignment is None) == (name == "atss")
+    for number, (image, outputs_) in enumerate(zip(images, predictions, strict=True)):
         wanted = expected(CONFIGS[name], *image, *outputs_)
-        np.testing.assert_array_equal(labels, wanted[0])
-        np.testing.assert_array_equal(boxes, wanted[1])
+        np.testing.assert_array_equal(targets.labels[number], wanted[0])
+        np.testing.assert_array_equal(targets.boxes[number], wanted[1])
+        if targets.alignment is not None:
+            np.testing.assert_allclose(targets.alignment[number], wanted[2], rtol=1e-4, atol=1e-6)
     positive = np.asarray(targets.labels) >= 0
     assert positive[0].sum() > 10 and (np.asarray(targets.labels[0]) == IGNORE).any()
     assert not positive[2].any()
+
+
+@pytest.mark.parametrize("classification", ["quality_focal", "varifocal", "focal"])
+def test_the_alignment_is_target_and_weight_of_quality_losses(classification):
+    """The task-aligned loss of TOOD in float64; a focal loss has the target 1 and no weights."""
+    config = LossConfig(classification, gamma=2.0, alpha=0.75, box="l1")
+    (boxes, labels, crowd), predictions = objects(0), outputs(0)
+
+    @jax.jit
+    def loss(predictions):
+        objects_ = boxes, labels, crowd
+        targets = assign(EVERY, *objects_, CONFIGS["task_aligned"], predictions=predictions)
+        batch = jax.tree.map(lambda x: x[None], (predictions, targets))
+        found = retinanet_loss(*batch[0], LEVELS, batch[1], np.ones(1, bool), config)
+        return batch[1], found
+
+    targets, found = loss(predictions)
+
+    state = np.asarray(targets.labels[0])
+    t = alignment64(
+        aligned64(boxes, labels, (labels >= 0) & ~crowd, *predictions, 5, 0.5, 6.0),
+        *(boxes, labels, *predictions, 0.5, 6.0),
+    )
+    p, y = sigmoid64(predictions[0]), np.zeros((len(EVERY), CLASSES))
+    positive = state >= 0
+    y[positive, state[positive]] = t[positive] if classification != "focal" else 1
+    weight = np.where(positive, t, 0) if classification != "focal" else positive
+    entropy = -y * np.log(p) - (1 - y) * np.log1p(-p)
+    losses = {
+        "quality_focal": np.abs(y - p) ** 2 * entropy,
+        "varifocal": np.where(y > 0, y * entropy, -0.75 * p**2 * np.log1p(-p)),
+        "focal": np.where(y > 0, 0.75 * (1 - p) ** 2, 0.25 * p**2) * entropy,
+    }[classification]
+    wanted = losses[state != IGNORE].sum() / positive.sum()
+    np.testing.assert_allclose(found.class_loss, wanted, rtol=1e-4)
+    encoded = np.float64(box_coder.encode(EVERY, targets.boxes[0]))
+    distance = np.abs(np.concatenate(predictions[1]) - encoded).sum(1)
+    wanted = (weight * distance)[positive].sum() / positive.sum()
+    np.testing.assert_allclose(found.box_loss, wanted, rtol=1e-4)
+    assert 0.02 < np.mean(t[positive]) < 0.9
+
+
+def test_the_best_aligned_anchor_has_the_highest_iou_of_its_object():
+    """Two anchors, s = .2 and .8, u = 1/2 and 1/4: with alpha 1 and beta 1, t = .1 and .2."""
+    boxes, labels = np.float32([[0, 0, 8, 8]]), np.int32([0])
+    predicted = np.float32([[0, 0, 8, 4], [0, 0, 4, 4], [50, 50, 60, 60]])
+    logits = np.log(np.float32([[0.2], [0.8], [0.9]]) / np.float32([[0.8], [0.2], [0.1]]))
+    found = normalized_alignment(
+        (logits,),
+        predicted,
+        *(np.int32([0, 0, NEGATIVE]), np.repeat(labels, 3), np.repeat(boxes, 3, 0), 1),
+        iou_power=1.0,
+    )
+    np.testing.assert_allclose(found, [0.25, 0.5, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -84,6 +84,11 @@ CASES = [
         "config.data.annotations: not supported for voc",
     ),
     (["--workdir=W", "--mode=evaluate"], "no checkpoint"),
+    (["--workdir=W", "--mode=evaluate", "--flip", "--tile=none"], "no checkpoint"),
+    (["--config=shapes", "--workdir=W", "--flip"], "--flip: belongs to --mode=evaluate"),
+    (["--workdir=W", "--mode=evaluate", "--scales=1,a"], "--scales=1,a: not a list of numbers"),
+    (["--workdir=W", "--mode=evaluate", "--scales=0"], "scales: (0.0,) is not a list of positive"),
+    (["--workdir=W", "--mode=evaluate", "--tile=big"], "--tile=big: not a number of pixels or"),
     (["--config=shapes:tiny", "--workdir=W", "--replay=0"], "--replay=0: not a step of the run"),
     (["--config=shapes:tiny", "--mode=evaluate"], "workdir: runs/shapes_tiny\n"),
 ]

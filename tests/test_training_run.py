@@ -78,7 +78,7 @@ def test_a_run_writes_its_files(finished):
     _, workdir, found = finished
     assert list(found.summary) == NAMES
     assert [line["step"] for line in lines(workdir, "train")] == [1, 2, 3, 4]
-    (line,) = lines(workdir, "eval")
+    line, *_ = lines(workdir, "eval")  # other tests evaluate again
     assert line["AP"] == pytest.approx(found.summary["AP"]) and set(NAMES) <= set(line)
     (raw,) = lines(workdir, "eval_raw")  # of the weights without the moving average
     assert raw["step"] == 4 and set(NAMES) <= set(raw)
@@ -174,6 +174,20 @@ def test_evaluate_workdir_gives_the_same_metrics(finished):
     _, workdir, found = finished
     again = evaluate_workdir(None, workdir)
     assert again.summary == found.summary and again.losses == pytest.approx(found.losses)
+
+
+def test_an_evaluation_with_views_is_recorded_as_such(finished, tmp_path):
+    _, workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "copy")
+    plain = {"flip": False, "scales": [1.0], "merge": "nms", "tile": None, "overlap": 0.2}
+    assert json.loads((workdir / "results.json").read_text())["detection"] == plain
+    again = evaluate_workdir(None, tmp_path / "copy", flip=True, merge="weighted")
+    results = json.loads((tmp_path / "copy/results.json").read_text())
+    assert results["detection"] == plain | {"flip": True, "merge": "weighted"}
+    assert results["summary"] == again.summary
+    assert len(lines(tmp_path / "copy", "eval")) == len(lines(workdir, "eval"))
+    (line,) = lines(tmp_path / "copy", "eval_augmented")
+    assert line["step"] == 4 and line["AP"] == pytest.approx(again.summary["AP"])
 
 
 def test_the_loss_of_an_evaluation_is_logged(finished):

@@ -3,10 +3,13 @@
     retinanet-jax evaluate --model=runs/shapes
     retinanet-jax evaluate --model=runs/shapes --step=400 --config=shapes \\
         --config.data.shapes.num_eval=1000
+    retinanet-jax evaluate --model=runs/shapes --flip --scales=1,1.5 --merge=weighted
+    retinanet-jax evaluate --model=runs/shapes --tile=640
 
 The network is that of the checkpoint. Data and thresholds are those of the run, or of --config with
-any --config.SECTION.FIELD=VALUE, or --data=FOLDER. The results are written into the workdir.
---helpfull lists further flags.
+any --config.SECTION.FIELD=VALUE, or --data=FOLDER. --flip, --scales, --tile, --overlap and --merge
+are those of detect; a run that trained on tiles is evaluated in tiles, unless --tile=none. The
+results are written into the workdir. --helpfull lists further flags.
 """
 
 import argparse

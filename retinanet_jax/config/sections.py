@@ -11,10 +11,11 @@ from retinanet_jax.data.shapes import Difficulty
 from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.data.tiled_source import OVERLAP, check_tile
 from retinanet_jax.metrics.coco_backends import check_backend
+from retinanet_jax.metrics.federated import FEDERATED_METRICS, check_federated
 
 # Names that fields accept; functions such as `add_optimizer` append to them.
 OPTIMIZERS, SCHEDULES = ["sgd", "adamw"], ["step", "cosine", "constant"]
-METRICS, LOGGERS = ["coco", "voc"], ["tensorboard", "wandb", "mlflow"]
+METRICS, LOGGERS = ["coco", "voc", *FEDERATED_METRICS], ["tensorboard", "wandb", "mlflow"]
 
 
 def _one_of(field: str, value: str, allowed: Sequence[str]) -> None:
@@ -232,8 +233,8 @@ class EvaluationConfig:
     """How a checkpoint is evaluated.
 
     Attributes:
-        metric: 'coco' (twelve numbers), 'voc' (11-point and all-point AP at IoU .5), or a name of
-            `add_metric`.
+        metric: 'coco' (twelve numbers), 'voc' (11-point and all-point AP at IoU .5), 'lvis' or
+            'open_images' (metrics/federated.py, by hotcoco), or a name of `add_metric`.
         backend: of 'coco': 'pycocotools', the official one, or 'hotcoco', which gives the same
             numbers in a thirtieth of the time (pip install 'retinanet_jax[fast]').
         batch_size: images per batch over all devices.
@@ -253,6 +254,7 @@ class EvaluationConfig:
     def __post_init__(self):
         _one_of("evaluation.metric", self.metric, METRICS)
         check_backend(self.backend)
+        check_federated(self.metric)
         _above_zero_or_none(self, "evaluation", "limit")
         if self.batch_size < 1:
             raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")

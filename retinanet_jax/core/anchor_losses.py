@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import box_coder, boxes
 from retinanet_jax.core.box_losses import box_losses
+from retinanet_jax.core.centerness import centerness_losses, split_outputs
 from retinanet_jax.core.focal import Focusing, class_losses
 from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.core.loss_config import LossConfig
@@ -26,12 +27,13 @@ class AnchorLosses(NamedTuple):
     class_loss: Float[Array, "b n"]
     """Summed over the classes; 0 for ignored anchors and those that mining leaves out."""
     box_loss: Float[Array, "b n"]
-    """Without box_weight; 0 unless the anchor is positive and, with mining, chosen."""
+    """With that of the centre-ness, where the network predicts it; without box_weight; 0 unless the
+    anchor is positive and, with mining, chosen."""
 
 
 def anchor_losses(
     class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
-    box_deltas: tuple[Float[ArrayLike, "b _ 4"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ v"], ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     targets: Targets,
     valid: Bool[ArrayLike, "b"],
@@ -46,10 +48,12 @@ def anchor_losses(
     focusing = focusing_of(config, gamma, alpha, star_beta)
     sizes = tuple(len(level) for level in anchors)
     labels = labels_of_valid(targets, valid)
-    quality = _quality(box_deltas, anchors, targets.boxes) if config.needs_quality else None
+    quality = _quality(box_deltas, anchors, targets) if config.needs_quality else None
     name = config.classification
     of_classes = anchor_class_losses(class_logits, labels, quality, sizes, name, focusing)
     of_boxes = anchor_box_losses(box_deltas, anchors, targets.boxes, labels, config)
+    if config.needs_quality and targets.alignment is not None:
+        of_boxes = targets.alignment * of_boxes
     if config.hard_examples is not None:
         combined = of_classes + config.box_weight * of_boxes
         chosen = hardest(combined, labels, jnp.concatenate(anchors), config, map_images)
@@ -74,23 +78,29 @@ def labels_of_valid(targets: Targets, valid: Bool[ArrayLike, "b"]) -> Int[Array,
 
 
 def anchor_box_losses(
-    box_deltas: tuple[Float[ArrayLike, "b _ 4"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ v"], ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     target_boxes: Float[ArrayLike, "b n 4"],
     labels: Int[ArrayLike, "b n"],
     config: LossConfig,
 ) -> Float[Array, "b n"]:
-    """The box loss of each anchor; 0 where the label is not a class."""
-    deltas = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
-    every = box_losses(deltas, jnp.concatenate(anchors), target_boxes, config.box, config.beta)
+    """The box loss of each anchor, with that of the centre-ness; 0 where the label is no class."""
+    outputs = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
+    deltas, centerness_logits = split_outputs(outputs)
+    anchors = jnp.concatenate(anchors)
+    every = box_losses(deltas, anchors, target_boxes, config.box, config.beta)
+    if centerness_logits is not None:
+        every += centerness_losses(centerness_logits, anchors, target_boxes)
     return jnp.where(labels >= 0, every, 0)
 
 
-def _quality(box_deltas, anchors, target_boxes):
-    """IoU of predicted and matched boxes [b n], without gradient: it is a target."""
-    deltas = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
-    anchors = jnp.concatenate(anchors)
-    return boxes.iou(box_coder.decode(anchors, jax.lax.stop_gradient(deltas)), target_boxes)
+def _quality(box_deltas, anchors, targets):
+    """The alignment, else the IoU of predicted and matched boxes [b n]; without gradient."""
+    if targets.alignment is not None:
+        return targets.alignment
+    outputs = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
+    deltas, anchors = split_outputs(outputs)[0], jnp.concatenate(anchors)
+    return boxes.iou(box_coder.decode(anchors, jax.lax.stop_gradient(deltas)), targets.boxes)
 
 
 def anchor_class_losses(

@@ -65,7 +65,10 @@ def assign(
         crowded = jnp.any((share >= config.crowd_ioa) & exists & gt_crowd, axis=1)
         matches = jnp.where(crowded & (matches == NEGATIVE), IGNORE, matches)
     labels, matched = _look_up(matches, gt_labels, gt_boxes)
-    return Targets(jnp.where(matches >= 0, labels, matches), matched)
+    alignment = None
+    if assigner.alignment is not None:
+        alignment = assigner.alignment(image, config, matches, labels, matched)
+    return Targets(jnp.where(matches >= 0, labels, matches), matched, alignment)
 
 
 def assign_batch(

@@ -22,10 +22,11 @@ class Head(nn.Module):
     """A tower of depth x (3x3 convolution, norm, ReLU) and a 3x3 output convolution.
 
     The output has values_per_anchor channels per anchor, flattened in the order H, W, A: [b h*w*a
-    v], in float32 whatever dtype is: bfloat16 would leave few distinct scores. Weights are
-    initialised by normal(0.01), those of the output by normal(output_std), its bias by output_bias
-    (the prior for classes, 0 for boxes). norm 'group' is GroupNorm(32, 1e-5) after convolutions
-    without bias; 'none' is a bias alone.
+    v], in float32 whatever dtype is: bfloat16 would leave few distinct scores. A head that predicts
+    the centre-ness has a second output convolution, whose value follows those of each anchor.
+    Weights are initialised by normal(0.01), those of the outputs by normal(output_std), their bias
+    by output_bias (the prior for classes, 0 for boxes). norm 'group' is GroupNorm(32, 1e-5) after
+    convolutions without bias; 'none' is a bias alone.
     """
 
     anchors_per_location: int
@@ -35,6 +36,7 @@ class Head(nn.Module):
     norm: str = "none"
     output_bias: float = 0.0
     output_std: float = 0.01
+    predicts_centerness: bool = False
     dtype: Any = jnp.float32
     precision: str = "default"
 
@@ -54,13 +56,16 @@ class Head(nn.Module):
             Norm(self.channels, kind="group", dtype=self.dtype, name=f"norm{i}")
             for i in range(self.depth if normed else 0)
         ]
-        self.output = new_conv(
-            self.anchors_per_location * self.values_per_anchor,
+        new_output = functools.partial(
+            new_conv,
             use_bias=True,
             kernel_init=KernelInit("normal", self.output_std),
             bias_init=nn.initializers.constant(self.output_bias),
             float32_result=True,
         )
+        self.output = new_output(self.anchors_per_location * self.values_per_anchor)
+        if self.predicts_centerness:
+            self.centerness = new_output(self.anchors_per_location)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n v"]:
         for index, convolution in enumerate(self.convs):
@@ -70,4 +75,7 @@ class Head(nn.Module):
             x = relu(x)
         b, h, w, _ = x.shape
         anchors = h * w * self.anchors_per_location
-        return self.output(x).reshape(b, anchors, self.values_per_anchor)
+        values = self.output(x).reshape(b, anchors, self.values_per_anchor)
+        if not self.predicts_centerness:
+            return values
+        return jnp.concatenate([values, self.centerness(x).reshape(b, anchors, 1)], axis=-1)

@@ -34,14 +34,15 @@ class Losses(NamedTuple):
     class_loss: Float[Array, ""]
     """Class loss, normalised."""
     box_loss: Float[Array, ""]
-    """Box loss, normalised, without box_weight."""
+    """Box loss, with that of the centre-ness, where the network predicts it; normalised, without
+    box_weight."""
     num_positives: Float[Array, ""]
     """Number of positive anchors of the batch."""
 
 
 def retinanet_loss(
     class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
-    box_deltas: tuple[Float[ArrayLike, "b _ 4"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ v"], ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     targets: Targets,
     valid: Bool[ArrayLike, "b"],
@@ -61,7 +62,7 @@ def retinanet_loss(
 
     Args:
       class_logits: per level, [b n_l k], any float type.
-      box_deltas: per level, [b n_l 4], any float type.
+      box_deltas: per level, [b n_l 4], any float type; [b n_l 5] with the logit of the centre-ness.
       anchors: per level, [n_l 4], xyxy pixels.
       targets: labels [b n] and boxes [b n 4] over the anchors of all levels in order.
       valid: [b], False for the images that pad the last batch.
@@ -121,7 +122,7 @@ class LossParts(NamedTuple):
 
 def loss_parts(
     class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
-    box_deltas: tuple[Float[ArrayLike, "b _ 4"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ v"], ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     targets: Targets,
     valid: Bool[ArrayLike, "b"],

@@ -22,7 +22,9 @@ class LossConfig:
     classification: str = "focal"
     """focal: equation 5 of the paper. cross_entropy: the same without focusing, whatever gamma is.
     focal_star: FL* of the paper's appendix A. quality_focal (arXiv 2006.04388) and varifocal (arXiv
-    2008.13367): the target of a positive anchor is the IoU of its predicted box with its object."""
+    2008.13367): the target of a positive anchor is the IoU of its predicted box with its object;
+    with matching.assigner task_aligned, the alignment of its predictions (TOOD), which also weights
+    its box loss."""
     gamma: float | int = 2.0
     """Focusing parameter; 0 is cross entropy. Paper: 2. For focal_star: its steepness, above 0. For
     quality_focal: the exponent that its paper calls beta (2). For varifocal: the exponent (2)."""
@@ -39,7 +41,7 @@ class LossConfig:
     """Where smooth L1 turns from quadratic to linear, in units of the deltas (keras-retinanet;
     Detectron 1 has 0.11)."""
     box_weight: float | int = 1.0
-    """Factor of the box loss in the total."""
+    """Factor of the box loss in the total, with model.centerness also of that branch's loss."""
     hard_examples: int | None = None
     """OHEM (paper, section 5.1): number of anchors per image to train on, those of the highest
     loss. 'none': all anchors. Paper: 128, 256 or 512, with cross_entropy. The normaliser stays the

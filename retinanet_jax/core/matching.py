@@ -19,8 +19,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import box_coder, boxes
 from retinanet_jax.core.atss import match_atss
+from retinanet_jax.core.centerness import split_outputs
 from retinanet_jax.core.targets import IGNORE, NEGATIVE
-from retinanet_jax.core.task_aligned import match_task_aligned
+from retinanet_jax.core.task_aligned import match_task_aligned, normalized_alignment
 
 ArrayLike = Array | np.ndarray
 
@@ -38,7 +39,8 @@ class MatchingConfig:
     assigner: str = "iou"
     """A name in ASSIGNERS. iou: by the thresholds below (the paper). atss: by a threshold for each
     object, from its own candidates (arXiv 1912.02424). task_aligned: by the network's predictions
-    (TOOD, arXiv 2108.07755)."""
+    (TOOD, arXiv 2108.07755); with loss.classification quality_focal or varifocal, their alignment
+    is also the class target and the weight of the box loss."""
     positive_iou: float | int = 0.5
     """For iou: an anchor with at least this IoU with some box is positive."""
     negative_iou: float | int = 0.4
@@ -173,7 +175,7 @@ class ImageAnchors(NamedTuple):
     """False for padding and crowds, which match no anchor."""
     class_logits: tuple[Float[ArrayLike, "_ k"], ...] = ()
     """Per level; only for an assigner with needs_predictions."""
-    box_deltas: tuple[Float[ArrayLike, "_ 4"], ...] = ()
+    box_deltas: tuple[Float[ArrayLike, "_ v"], ...] = ()
     """Per level; only for an assigner with needs_predictions."""
 
 
@@ -184,6 +186,9 @@ class Assigner(NamedTuple):
     """Returns int32 [n]: the index of the box of each anchor, NEGATIVE or IGNORE. It is not
     differentiated."""
     needs_predictions: bool = False
+    alignment: Callable[..., Array] | None = None
+    """(ImageAnchors, MatchingConfig, matches [n], their labels [n], their boxes [n 4]) ->
+    Targets.alignment [n]."""
 
 
 def _by_iou(image: ImageAnchors, config: MatchingConfig) -> Array:
@@ -201,11 +206,16 @@ def _by_atss(image: ImageAnchors, config: MatchingConfig) -> Array:
     )
 
 
+def _predicted_boxes(image: ImageAnchors) -> Array:
+    outputs = jnp.concatenate(image.box_deltas, dtype=jnp.float32)
+    return box_coder.decode(image.anchors, split_outputs(outputs)[0])
+
+
 def _by_alignment(image: ImageAnchors, config: MatchingConfig) -> Array:
     return match_task_aligned(
         image.anchors,
         image.class_logits,
-        box_coder.decode(image.anchors, jnp.concatenate(image.box_deltas, dtype=jnp.float32)),
+        _predicted_boxes(image),
         image.gt_boxes,
         image.gt_labels,
         image.valid,
@@ -215,9 +225,24 @@ def _by_alignment(image: ImageAnchors, config: MatchingConfig) -> Array:
     )
 
 
+def _alignment(
+    image: ImageAnchors, config: MatchingConfig, matches: Array, labels: Array, matched: Array
+) -> Array:
+    return normalized_alignment(
+        image.class_logits,
+        _predicted_boxes(image),
+        matches,
+        labels,
+        matched,
+        len(image.gt_boxes),
+        score_power=config.aligned_score_power,
+        iou_power=config.aligned_iou_power,
+    )
+
+
 ASSIGNERS: dict[str, Assigner] = {
     "iou": Assigner(_by_iou),
     "atss": Assigner(_by_atss),
-    "task_aligned": Assigner(_by_alignment, needs_predictions=True),
+    "task_aligned": Assigner(_by_alignment, needs_predictions=True, alignment=_alignment),
 }
 """The values of `matching.assigner`. CONTRIBUTING.md shows how to add one."""

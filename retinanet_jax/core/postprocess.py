@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int32, Num
 
 from retinanet_jax.core import box_coder
 from retinanet_jax.core import boxes as box_ops
+from retinanet_jax.core.centerness import class_scores, split_outputs
 from retinanet_jax.core.nms_kinds import NMS_KINDS, Candidates, NmsLimits
 
 ArrayLike = Array | np.ndarray
@@ -122,7 +123,7 @@ def top_pairs(
 
 def candidates(
     class_logits: Float[ArrayLike, "n k"],
-    box_deltas: Float[ArrayLike, "n 4"],
+    box_deltas: Float[ArrayLike, "n v"],
     anchors: Float[ArrayLike, "n 4"],
     image_size: Num[ArrayLike, "2"],
     config: PostprocessConfig,
@@ -130,11 +131,12 @@ def candidates(
     """The best predictions of one pyramid level, decoded and (by default) clipped, before NMS.
 
     The threshold applies to float32 sigmoids, as in torchvision. The ranking uses logits, since
-    sigmoids near 1 coincide.
+    sigmoids near 1 coincide; with a centre-ness, it uses the scores of `class_scores`.
 
     Args:
       class_logits: of the n anchors of the level.
-      box_deltas: (dx, dy, dw, dh) of the anchors.
+      box_deltas: (dx, dy, dw, dh) of the anchors; the logit of the centre-ness as a fifth, if the
+        network predicts it.
       anchors: xyxy pixels of the network's input.
       image_size: (height, width) of the image without padding, to which boxes are clipped.
       config: threshold, counts, bounds of the box coder, clipping.
@@ -142,11 +144,16 @@ def candidates(
     Returns:
       min(pre_nms_top_k, n * k) detections; an anchor may appear with several classes.
     """
-    logits, indices, labels = top_pairs(class_logits, config.pre_nms_top_k)
-    scores = jax.nn.sigmoid(logits)
+    deltas, centerness_logits = split_outputs(jnp.asarray(box_deltas))
+    if centerness_logits is None:
+        logits, indices, labels = top_pairs(class_logits, config.pre_nms_top_k)
+        scores = jax.nn.sigmoid(logits)
+    else:
+        every = class_scores(class_logits, centerness_logits)
+        scores, indices, labels = top_pairs(every, config.pre_nms_top_k)
     boxes = box_coder.decode(
         jnp.asarray(anchors)[indices],
-        jnp.asarray(box_deltas)[indices],
+        deltas[indices],
         max_log_scale=config.max_log_scale,
         min_log_scale=-config.max_log_scale if config.clamp_both_sides else -math.inf,
     )
@@ -156,7 +163,7 @@ def candidates(
 
 def detect(
     class_logits: tuple[Float[ArrayLike, "_ k"], ...],
-    box_deltas: tuple[Float[ArrayLike, "_ 4"], ...],
+    box_deltas: tuple[Float[ArrayLike, "_ v"], ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     image_size: Num[ArrayLike, "2"],
     config: PostprocessConfig,
@@ -166,7 +173,7 @@ def detect(
 
     Args:
       class_logits: per level, n_l anchors by k classes.
-      box_deltas: per level, (dx, dy, dw, dh).
+      box_deltas: per level, as in `candidates`.
       anchors: per level, xyxy pixels of the network's input.
       image_size: (height, width) of the image without padding.
       config: threshold, counts and the IoU of NMS.

@@ -60,6 +60,9 @@ class ModelConfig:
     """Probability of an object at initialisation, by the bias of the class output (paper, 4.1)."""
     output_std: float = 0.01
     """Standard deviation of the initial weights of both outputs."""
+    centerness: bool = False
+    """A branch of the box head that predicts how near the middle of its object an anchor is; scores
+    are multiplied by it (FCOS, ATSS; core/centerness.py)."""
     dtype: str = "float32"
     """Of the computation: float32 or bfloat16. Parameters, logits and deltas are float32."""
     precision: str = "default"
@@ -143,7 +146,8 @@ class Predictions(NamedTuple):
     """Outputs per level, lowest first, anchors in the order H, W, A; float32."""
 
     class_logits: tuple[Float[Array, "b _ k"], ...]
-    box_deltas: tuple[Float[Array, "b _ 4"], ...]
+    box_deltas: tuple[Float[Array, "b _ v"], ...]
+    """(dx, dy, dw, dh); with model.centerness the logit of the centre-ness as a fifth."""
 
 
 class RetinaNet(nn.Module):
@@ -171,9 +175,11 @@ class RetinaNet(nn.Module):
             precision=config.precision,
         )
         self.class_head = self._head(self.num_classes, prior_bias(config.prior))
-        self.box_head = self._head(4, 0.0)
+        self.box_head = self._head(4, 0.0, predicts_centerness=config.centerness)
 
-    def _head(self, values_per_anchor: int, output_bias: float) -> Head:
+    def _head(
+        self, values_per_anchor: int, output_bias: float, *, predicts_centerness: bool = False
+    ) -> Head:
         kind = nn.remat(Head) if self.config.remat == "all" else Head
         return kind(
             anchors_per_location=self.anchors_per_location,
@@ -183,6 +189,7 @@ class RetinaNet(nn.Module):
             norm=self.config.head_norm,
             output_bias=output_bias,
             output_std=self.config.output_std,
+            predicts_centerness=predicts_centerness,
             dtype=jnp.dtype(self.config.dtype),
             precision=self.config.precision,
         )

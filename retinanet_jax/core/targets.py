@@ -20,3 +20,7 @@ class Targets(NamedTuple):
     """Class index, NEGATIVE or IGNORE."""
     boxes: Float[ArrayLike, "*b n 4"]
     """The matched box, xyxy pixels; zeros where the anchor is not positive."""
+    alignment: Float[ArrayLike, "*b n"] | None = None
+    """From a task-aligned assigner, for class losses whose target is a quality: the target of the
+    positives and the weight of their box losses, in [0, 1]. None: the quality is the IoU of the
+    predicted box, and boxes have no weight."""

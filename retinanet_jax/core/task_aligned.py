@@ -1,6 +1,6 @@
-"""Task-aligned assignment: the anchors whose own predictions fit an object best.
+"""Task-aligned learning: the anchors whose own predictions fit an object best, and their targets.
 
-TAL: Feng et al., "TOOD: Task-aligned One-stage Object Detection" (arXiv 2108.07755), section 3.2.
+Feng et al., "TOOD: Task-aligned One-stage Object Detection" (arXiv 2108.07755), section 3.2.
 """
 
 import jax
@@ -35,9 +35,6 @@ def match_task_aligned(
     t above 0. The paper does not describe the choice for an anchor of several objects; it takes the
     one with the highest u, as in MMDetection. No gradient flows through the matches.
 
-    The paper's class target, t scaled to the highest u of each object, is not part of the matching;
-    `loss.classification` quality_focal takes u as the target.
-
     Args:
       anchors: xyxy pixels, of all levels.
       class_logits: per level.
@@ -64,6 +61,64 @@ def match_task_aligned(
     iou = boxes.iou(found, jnp.broadcast_to(gt_boxes[:, None], found.shape))
     positive = (best > 0) & valid[:, None]
     return owners(indices, jnp.where(positive, iou, -1), num_anchors)
+
+
+def normalized_alignment(
+    class_logits: tuple[Float[ArrayLike, "_ k"], ...],
+    predicted_boxes: Float[ArrayLike, "n 4"],
+    matches: Int[ArrayLike, "n"],
+    labels: Int[ArrayLike, "n"],
+    boxes_of_matches: Float[ArrayLike, "n 4"],
+    num_boxes: int,
+    *,
+    score_power: float | int = 1.0,
+    iou_power: float | int = 6.0,
+) -> Float[Array, "n"]:
+    """The paper's class target of the positives, t scaled to the highest u of each object.
+
+    With t and u as in `match_task_aligned`, of the positives of an object:
+
+        target = t / max t * max u
+
+    The target of the best aligned anchor of an object is the highest IoU of its anchors. The paper
+    weights the box loss by the same numbers. MMDetection divides both losses by the sum of the
+    targets; here loss.normalizer counts positives.
+
+    Args:
+      class_logits: per level.
+      predicted_boxes: decoded, xyxy pixels.
+      matches: index of the object of each anchor; negative without one.
+      labels: class of that object.
+      boxes_of_matches: its box in the same pixels.
+      num_boxes: m, above every index.
+      score_power: alpha (1).
+      iou_power: beta (6).
+
+    Returns:
+      Values in [0, 1]; 0 for anchors without an object.
+    """
+    matches = jnp.asarray(matches)
+    # By level: concatenated logits would be a copy of the largest array of the step.
+    ends = np.cumsum([len(level) for level in class_logits])[:-1]
+    levels = zip(class_logits, jnp.split(jnp.asarray(labels), ends), strict=True)
+    scores = jnp.concatenate([_own_scores(*level) for level in levels])
+    iou = jnp.where(matches >= 0, boxes.iou(predicted_boxes, boxes_of_matches), 0)
+    alignment = jnp.where(matches >= 0, scores**score_power * iou**iou_power, 0)
+    own = matches[:, None] == jnp.arange(num_boxes)
+    highest_iou, highest = (
+        jnp.max(jnp.where(own, values[:, None], 0), axis=0) for values in (iou, alignment)
+    )
+    factors = jnp.where(highest > 0, highest_iou / jnp.where(highest > 0, highest, 1), 0)
+    # A product with a one-hot matrix, as in `_scores`.
+    factor = jnp.dot(own.astype(jnp.float32), factors, precision="highest")
+    return jnp.minimum(alignment * factor, 1)
+
+
+def _own_scores(logits: Float[ArrayLike, "l k"], labels: Int[Array, " l"]) -> Float[Array, " l"]:
+    """Predicted probability of each anchor's own label."""
+    own = labels[:, None] == jnp.arange(logits.shape[-1])
+    chosen = jnp.where(own, jnp.asarray(logits, jnp.float32), 0)
+    return jax.nn.sigmoid(jnp.sum(chosen, axis=1))
 
 
 def _scores(logits: Float[ArrayLike, "l k"], labels: Int[Array, "m"]) -> Float[Array, "m l"]:

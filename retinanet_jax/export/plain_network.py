@@ -11,6 +11,7 @@ from jax import export
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.box_coder import decode
 from retinanet_jax.core.boxes import clip
+from retinanet_jax.core.centerness import class_scores, split_outputs
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.export.program import Program, Size, describe_program
@@ -31,7 +32,7 @@ def make_network_program(trained: Trained, canvas: Size, *, nms: bool) -> Progra
     Returns:
         A function that returns what that of `make_program` does, in pixels of the canvas; without
         NMS 'boxes' [b n 4] of all anchors, clipped to the canvas, and 'scores' [b n k], which are
-        sigmoids.
+        sigmoids, or those of `class_scores`.
     """
     config = trained.config
     model = build_model(
@@ -52,8 +53,13 @@ def make_network_program(trained: Trained, canvas: Size, *, nms: bool) -> Progra
             boxes = decode(anchors, deltas, max_log_scale=bound, min_log_scale=lowest)
             return clip(boxes, size)
 
-        boxes = jax.vmap(boxes_of_image)(jnp.concatenate(predictions.box_deltas, axis=1))
-        scores = jax.nn.sigmoid(jnp.concatenate(predictions.class_logits, axis=1))
+        logits, outputs = (jnp.concatenate(part, axis=1) for part in predictions)
+        deltas, centerness_logits = split_outputs(outputs)
+        boxes = jax.vmap(boxes_of_image)(deltas)
+        if centerness_logits is None:
+            scores = jax.nn.sigmoid(logits)
+        else:
+            scores = class_scores(logits, centerness_logits)
         return {"boxes": boxes, "scores": scores}
 
     return detect

@@ -20,6 +20,7 @@ from retinanet_jax.core.postprocess import Detections, PostprocessConfig, suppre
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.data.pipeline.input_pipeline import fit
+from retinanet_jax.data.pipeline.transforms import mirror
 from retinanet_jax.inference.weighted_boxes import fuse_boxes
 
 MERGES = ("nms", "weighted")
@@ -48,6 +49,22 @@ def views_of(flip: bool, scales: Sequence[float | int]) -> tuple[View, ...]:
     return tuple(View(scale, mirrored) for scale in scales for mirrored in flips)
 
 
+class ViewOptions(NamedTuple):
+    """Test-time augmentation, with the words of a call of the Detector."""
+
+    flip: bool = False
+    scales: Sequence[float | int] = (1.0,)
+    merge: str = "nms"
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """See `views_of`."""
+        return views_of(self.flip, self.scales)
+
+
+ONE_VIEW = ViewOptions()
+
+
 def scaled(settings: PipelineConfig, view: View) -> PipelineConfig:
     """The settings by which the view's images are resized."""
     sides = {name: getattr(settings, name) for name in ("min_side", "max_side")}
@@ -58,7 +75,7 @@ def scaled(settings: PipelineConfig, view: View) -> PipelineConfig:
 def see(example: Example, view: View, settings: PipelineConfig) -> Example:
     """The example, without boxes, as the view shows it; `settings` are those of `scaled`."""
     fitted = fit(example, settings)
-    return fitted._replace(image=fitted.image[:, ::-1]) if view.flip else fitted
+    return mirror(fitted) if view.flip else fitted
 
 
 def map_back(found: Detections, view: View, width: int) -> Detections:

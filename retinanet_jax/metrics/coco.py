@@ -96,13 +96,25 @@ def coco_average_precision(
         entry), or a backend that is unknown or not installed.
     """
     check_backend(backend)
+    _, content, evaluated = check_inputs(ground_truth, results, image_ids)
+    found = BACKENDS[backend](required_fields(content), results, evaluated)
+    summary = dict(zip(SUMMARY_NAMES, found.stats.tolist(), strict=True))
+    return CocoMetrics(summary, _per_class(found.precision, content["categories"]))
+
+
+def check_inputs(
+    ground_truth: dict[str, Any] | str | Path,
+    results: Sequence[dict[str, Any]],
+    image_ids: Iterable[int | np.integer] | None = None,
+) -> tuple[str, dict[str, Any], list[int]]:
+    """A name for messages, the content of the ground truth, and the ids of the images to evaluate.
+
+    Arguments and errors as those of `coco_average_precision`.
+    """
     name, content = _read(ground_truth)
     known = _check_ground_truth(content, name)
     _check_results(results, known, name)
-    evaluated = _image_ids(image_ids, known, name)
-    found = BACKENDS[backend](_complete(content), results, evaluated)
-    summary = dict(zip(SUMMARY_NAMES, found.stats.tolist(), strict=True))
-    return CocoMetrics(summary, _per_class(found.precision, content["categories"]))
+    return name, content, _image_ids(image_ids, known, name)
 
 
 class _Known(NamedTuple):
@@ -193,8 +205,8 @@ def _image_ids(image_ids, known: _Known, name: str) -> list[int]:
     return chosen
 
 
-def _complete(content: dict) -> dict:
-    """A copy with the required fields only: polygons take most of the memory."""
+def required_fields(content: dict[str, Any]) -> dict[str, Any]:
+    """A copy whose annotations have the required fields only: polygons take most of the memory."""
     annotations = [
         {
             "id": number,
@@ -211,14 +223,23 @@ def _complete(content: dict) -> dict:
 
 def _per_class(precision: np.ndarray, categories: list[dict]) -> dict[str, float]:
     precision = precision[:, :, :, 0, -1]  # all areas, 100 detections
-    names = [category["name"] for category in categories]
+    names = unique_names(categories)
     ids = sorted(category["id"] for category in categories)
     column = {category_id: i for i, category_id in enumerate(ids)}
     result = {}
     for category in categories:
         values = precision[:, :, column[category["id"]]]
         values = values[values > UNDEFINED]
-        unique = names.count(category["name"]) == 1
-        name = category["name"] if unique else f"{category['name']} ({category['id']})"
-        result[name] = float(values.mean()) if values.size else UNDEFINED
+        result[names[category["id"]]] = float(values.mean()) if values.size else UNDEFINED
     return result
+
+
+def unique_names(categories: list[dict[str, Any]]) -> dict[int, str]:
+    """The name of each category by id, with the id if two share a name."""
+    names = [category["name"] for category in categories]
+    return {
+        category["id"]: category["name"]
+        if names.count(category["name"]) == 1
+        else f"{category['name']} ({category['id']})"
+        for category in categories
+    }

@@ -51,7 +51,7 @@ def hotcoco_scores(
     Raises:
       ValueError: hotcoco is not installed.
     """
-    hotcoco = _import_hotcoco()
+    hotcoco = import_hotcoco("evaluation.backend")
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = hotcoco.COCO(truth)
         found = ground_truth.loadRes(list(results))
@@ -69,16 +69,17 @@ def check_backend(name: str) -> None:
     if name not in BACKENDS:
         raise ValueError(f"evaluation.backend: {name!r} is not one of {', '.join(BACKENDS)}")
     if name == "hotcoco":
-        _import_hotcoco()
+        import_hotcoco("evaluation.backend")
 
 
-def _import_hotcoco() -> types.ModuleType:
+def import_hotcoco(field: str) -> types.ModuleType:
+    """The module; raises ValueError, which names the field that needs it, if it is missing."""
     try:
         import hotcoco
     except ImportError as error:
+        other = "pycocotools" if field == "evaluation.backend" else "coco"
         raise ValueError(
-            "evaluation.backend: hotcoco is not installed; run pip install 'hotcoco>=1.3', or use "
-            "'pycocotools'"
+            f"{field}: hotcoco is not installed; run pip install 'hotcoco>=1.3', or use {other!r}"
         ) from error
     return hotcoco
 

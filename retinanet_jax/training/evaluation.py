@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,32 +11,36 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config import sections
 from retinanet_jax.config.settings import Config
-from retinanet_jax.core.postprocess import Detections, PostprocessConfig
+from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_sources import Slice
 from retinanet_jax.data.ground_truth import restrict
-from retinanet_jax.data.pipeline.input_pipeline import eval_batches
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.store.voc_source import voc_objects
-from retinanet_jax.data.tiled_source import EvaluationTiles
-from retinanet_jax.inference.tiles import merge_tiles
+from retinanet_jax.inference.test_time_augmentation import ONE_VIEW, ViewOptions
 from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
+from retinanet_jax.metrics.federated import (
+    lvis_average_precision,
+    open_images_average_precision,
+)
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
-from retinanet_jax.runtime.mesh import fetch, for_this_process, gathered, prefetch_to_device
+from retinanet_jax.training.detect_dataset import detect_dataset
 
 
 class Evaluation(NamedTuple):
     """The result of an evaluation.
 
     Attributes:
-        summary: COCO's twelve metrics, or for VOC AP_11point and AP_allpoint, by name. None where a
-            metric is undefined, since the dataset has no object that it counts.
+        summary: COCO's twelve metrics, for VOC AP_11point and AP_allpoint, or those of another
+            value of evaluation.metric, by name. None where a metric is undefined, since the dataset
+            has no object that it counts.
         per_class: AP by class name, None where undefined.
         results: the detections in COCO's results format.
         losses: loss, class_loss and box_loss of the images as one batch; None if not computed.
         losses_by_level: parts of the loss by level, 'P3', ...; None if not computed.
         losses_by_class: parts of the loss by class name, of the anchors of its objects; the rest is
             the background's. None if not computed.
+        detection: flip, scales, merge, tile and overlap with which the images were seen.
     """
 
     summary: dict[str, float | None]
@@ -45,6 +49,7 @@ class Evaluation(NamedTuple):
     losses: dict[str, float] | None = None
     losses_by_level: dict[str, float] | None = None
     losses_by_class: dict[str, float] | None = None
+    detection: dict[str, Any] | None = None
 
     def scalars(self) -> dict[str, float | None]:
         """Metrics and losses by name."""
@@ -58,6 +63,7 @@ def evaluate(
     config: Config,
     mesh: Mesh,
     *,
+    options: ViewOptions = ONE_VIEW,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Detects on every image of `dataset` and scores the detections.
@@ -70,41 +76,20 @@ def evaluate(
         dataset: all of its images count, with or without detections.
         config: sections data, evaluation, pipeline and postprocess are read.
         mesh: over which the batches are split.
-        on_batch: called with the number of images done and the total.
+        options: test-time augmentation, and how boxes of tiles or views are merged.
+        on_batch: called with the number of images done and the total, each counted in every view.
+
+    Raises:
+        ConfigError: tiles together with test-time augmentation.
     """
-    settings = for_this_process(config.pipeline)
-    tiles = None
-    if config.data.tile is not None:
-        tiles = EvaluationTiles(dataset.source, config.data.tile, config.data.tile_overlap)
-    shown = dataset if tiles is None else dataclasses.replace(dataset, source=tiles)
-    host_batches = eval_batches(shown, batch_size=config.evaluation.batch_size, settings=settings)
-    # Image ids have 64 bits, arrays on the devices 32: each id is sent as a pair.
-    batches = prefetch_to_device(
-        iter(host_batches),
-        lambda host: (host.batch, host.image_ids.view(np.int32).reshape(-1, 2)),
-        mesh,
-    )
-    # Once, and not for every batch.
-    variables = gathered(variables, mesh)
-    found: list[tuple[int, Detections]] = []
-    total, done, pending = len(shown.source), 0, None
-    for batch, ids in batches:
-        running = predict_fn(variables, batch), batch.valid, ids
-        # The host handles the previous batch while the devices run this one.
-        if pending is not None:
-            found += _by_image(*fetch(pending))
-        pending = running
-        done += config.evaluation.batch_size
-        on_batch(min(done, total), total)
-    if pending is not None:
-        found += _by_image(*fetch(pending))
-    if tiles is not None:
-        found = _merged(found, tiles, config.postprocess)
+    found = detect_dataset(predict_fn, variables, dataset, config, mesh, options, on_batch=on_batch)
     results: list[dict] = []
     for image_id, rows in found:
         parts = (np.asarray(part)[np.asarray(rows.valid)] for part in rows[:3])
         results += to_coco_results(image_id, *parts, dataset.categories)
-    return score(results, dataset, config)
+    data = config.data
+    words = options._asdict() | {"tile": data.tile, "overlap": data.tile_overlap}
+    return score(results, dataset, config)._replace(detection=words)
 
 
 def subsample(dataset: Dataset, max_images: int | None) -> Dataset:
@@ -116,26 +101,6 @@ def subsample(dataset: Dataset, max_images: int | None) -> Dataset:
     source = Slice(dataset.source, range(0, total, every))
     truth = functools.cache(lambda: restrict(dataset.ground_truth(), source, dataset.name))
     return dataclasses.replace(dataset, source=source, ground_truth=truth)
-
-
-def _by_image(
-    found: Detections, valid: np.ndarray, ids: np.ndarray
-) -> Iterator[tuple[int, Detections]]:
-    """Each image id of a batch with its detections, which `valid` of them marks."""
-    image_ids = np.ascontiguousarray(ids).view(np.int64)[:, 0]
-    for row in np.flatnonzero(valid):
-        yield int(image_ids[row]), Detections(*(part[row] for part in found))
-
-
-def _merged(
-    found: Sequence[tuple[int, Detections]], tiles: EvaluationTiles, config: PostprocessConfig
-) -> list[tuple[int, Detections]]:
-    """The detections of images from those of their tiles, by the number of the tile."""
-    parts: dict[int, list] = {}
-    for number, detections in sorted(found, key=lambda pair: pair[0]):
-        tile = tiles.tiles[number]
-        parts.setdefault(tile.image_id, []).append(((tile.top, tile.left), detections))
-    return [(image_id, merge_tiles(part, config)) for image_id, part in parts.items()]
 
 
 def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
@@ -178,7 +143,12 @@ def _voc_metrics(results: list[dict], dataset: Dataset, config: Config) -> tuple
 
 
 Metric = Callable[[list[dict], Dataset, Config], tuple[dict[str, float], dict[str, float]]]
-METRICS: dict[str, Metric] = {"coco": _coco_metrics, "voc": _voc_metrics}
+METRICS: dict[str, Metric] = {
+    "coco": _coco_metrics,
+    "voc": _voc_metrics,
+    "lvis": lambda found, data, _: lvis_average_precision(data.ground_truth(), found),
+    "open_images": lambda found, data, _: open_images_average_precision(data.ground_truth(), found),
+}
 
 
 def add_metric(name: str, metric: Metric) -> None:

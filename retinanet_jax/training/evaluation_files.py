@@ -16,14 +16,22 @@ SHOWN_CLASSES = 20
 
 
 def write_evaluation(
-    found: Evaluation, dataset: Dataset, config: Config, log: RunLog, step: int, *, tables: bool
+    found: Evaluation,
+    dataset: Dataset,
+    config: Config,
+    log: RunLog,
+    step: int,
+    *,
+    tables: bool,
+    kind: str = "eval",
 ) -> None:
     """Logs metrics; writes detections.json, results.json and an image of examples.
 
-    `tables` shows all metrics, also by class; otherwise one line shows three and the loss.
+    `tables` shows all metrics, also by class; otherwise one line shows three and the loss. `kind`
+    is that of the line in metrics.jsonl.
     """
     by_level = {f"loss_{name}": loss for name, loss in (found.losses_by_level or {}).items()}
-    log.scalars(step, "eval", found.scalars() | by_level)
+    log.scalars(step, kind, found.scalars() | by_level)
     if tables:
         log.table(f"step {step}, {dataset.name}", found.scalars())
         log.table(*class_table(found.per_class))
@@ -37,6 +45,7 @@ def write_evaluation(
     if log.active:
         write_whole(log.workdir / "detections.json", json.dumps(found.results))
         results = {"step": step, "summary": found.summary, "per_class": found.per_class}
+        results["detection"] = found.detection
         if found.losses is not None:
             results["losses"] = found.losses
             results["losses_by_level"] = found.losses_by_level

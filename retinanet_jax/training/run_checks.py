@@ -13,6 +13,7 @@ from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_sources import Source
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.predict import describe
+from retinanet_jax.metrics.federated import LVIS_DETECTIONS
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.training.run_log import RunLog
 
@@ -40,7 +41,23 @@ def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
             f"warning: none of the {len(dataset.source)} evaluation images of {dataset.name} has "
             "an object: AP is undefined (null in results.json)"
         )
+    tile, source = config.data.tile, dataset.source
+    if tile is not None and all(max(source.image_size(i)) <= tile for i in range(len(source))):
+        warnings.append(
+            f"warning: no evaluation image is larger than a tile of {tile} pixels (tile): the "
+            "evaluation is that of whole images"
+        )
     most = config.postprocess.max_detections
+    if config.evaluation.metric == "lvis" and most < LVIS_DETECTIONS:
+        warnings.append(
+            f"config.postprocess.max_detections={most}: LVIS's AP uses up to {LVIS_DETECTIONS} "
+            "detections of an image"
+        )
+    if config.evaluation.metric == "open_images":
+        warnings.append(
+            "evaluation.metric=open_images: verified labels of whole images are not used, so AP50 "
+            "is not comparable with that of the challenge"
+        )
     if config.evaluation.metric == "coco" and most > COCO_DETECTIONS:
         warnings.append(
             f"config.postprocess.max_detections={most}: COCO's AP uses the {COCO_DETECTIONS} "

@@ -1,6 +1,7 @@
 """Evaluates a checkpoint and writes the results into its workdir."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from retinanet_jax.config.settings import Config, check_batch_size
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.inference.predict import describe, read_variables
+from retinanet_jax.inference.test_time_augmentation import (
+    ONE_VIEW,
+    PLAIN,
+    ViewOptions,
+    check_merge,
+    views_of,
+)
+from retinanet_jax.inference.tiles import check_tiles
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh, to_each_device
 from retinanet_jax.runtime.processes import from_first
@@ -37,7 +46,15 @@ from retinanet_jax.weights.run_weights import choose_checkpoint
 
 
 def evaluate_workdir(
-    config: Config | None, workdir: str | Path, step: int | None = None
+    config: Config | None,
+    workdir: str | Path,
+    step: int | None = None,
+    *,
+    flip: bool = False,
+    scales: Sequence[float | int] = (1.0,),
+    tile: int | str | None = "auto",
+    overlap: float | str = "auto",
+    merge: str = "nms",
 ) -> Evaluation:
     """Evaluates a checkpoint of `workdir` on `config.data.eval_split`.
 
@@ -48,22 +65,53 @@ def evaluate_workdir(
         config: of the data and the thresholds, or None.
         workdir: of a run; a folder, or an address in object storage.
         step: of the checkpoint; None: the best, or the latest where none was evaluated.
+        flip: this and the next ones as in a call of the Detector: test-time augmentation.
+        scales: likewise.
+        tile: side of tiles in pixels; None: whole images; 'auto': config.data.tile.
+        overlap: of tiles; 'auto': config.data.tile_overlap.
+        merge: of views or tiles: 'nms' or 'weighted'.
 
     Raises:
         CheckpointError: there is no such checkpoint, or the data have other classes.
+        ConfigError: an invalid value, or tiles together with flip or scales.
     """
+    check_merge(merge)
+    views_of(flip, scales)
+    options = ViewOptions(flip, tuple(scales), merge)
     with local_workdir(workdir, checkpoint_of(step)) as folder:
-        return _evaluate_local(config, folder, step)
+        return _evaluate_local(config, folder, step, options, tile, overlap)
 
 
-def _evaluate_local(config: Config | None, workdir: Path, step: int | None) -> Evaluation:
+def with_tiles(config: Config, tile: Any, overlap: Any, options: ViewOptions) -> Config:
+    """The config with this tile and overlap; 'auto' is that of the config.
+
+    Raises:
+        ConfigError: an invalid value, or tiles together with flip or scales.
+    """
+    tile = config.data.tile if tile == "auto" else tile
+    overlap = config.data.tile_overlap if overlap == "auto" else overlap
+    check_tiles(tile, overlap, options.views if tile is not None else PLAIN)
+    data = dataclasses.replace(config.data, tile=tile, tile_overlap=overlap)
+    return dataclasses.replace(config, data=data)
+
+
+def _evaluate_local(
+    config: Config | None,
+    workdir: Path,
+    step: int | None,
+    options: ViewOptions,
+    tile: Any,
+    overlap: Any,
+) -> Evaluation:
     mesh = make_mesh()
     # Asked once, by one process: a run in training may add another checkpoint meanwhile.
     step, kind = from_first("evaluated step", choose_checkpoint(workdir, step)[1:])
     folder = workdir / "best" if kind == "best" else workdir
     checkpoints = Checkpoints(folder / "checkpoints")
     stored, categories = describe(checkpoints, step)
-    config = with_conventions_of(stored, config or stored)
+    before = with_conventions_of(stored, config or stored)
+    config = with_tiles(before, tile, overlap, options)
+    kind_of_line = "eval" if (config, options) == (before, ONE_VIEW) else "eval_augmented"
     check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     dataset = load_dataset(config.data, config.data.eval_split)
     check_same_classes(categories, dataset.categories, workdir)
@@ -78,7 +126,17 @@ def _evaluate_local(config: Config | None, workdir: Path, step: int | None) -> E
         measured = MeasuredPrediction(
             make_measure_fn(model, config, mesh), to_each_device(focal_params(config.loss), mesh)
         )
-        found = evaluate_and_log(measured, variables, dataset, config, mesh, log, step)
+        found = evaluate_and_log(
+            measured,
+            variables,
+            dataset,
+            config,
+            mesh,
+            log,
+            step,
+            options=options,
+            kind=kind_of_line,
+        )
         log_lines(log, [dataset.notes])
         return found
 
@@ -93,13 +151,16 @@ def evaluate_and_log(
     step: int,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     tables: bool = True,
+    options: ViewOptions = ONE_VIEW,
+    kind: str = "eval",
 ) -> Evaluation:
     """Evaluates, logs metrics and losses, and writes results and example images into the workdir.
 
-    `measured` is used up.
+    `measured` is used up. The losses are those of all views. `kind` is that of the line in
+    metrics.jsonl.
     """
     log.message(f"evaluating step {step} on {len(dataset.source)} images of {dataset.name}")
-    found = evaluate(measured, variables, dataset, config, mesh, on_batch=on_batch)
+    found = evaluate(measured, variables, dataset, config, mesh, options=options, on_batch=on_batch)
     levels, names = config.anchors.levels, dataset.categories.names
     parts = measured.recorded()
     by_level, by_class = losses_by_level(parts, config.loss), losses_by_class(parts, config.loss)
@@ -108,5 +169,5 @@ def evaluate_and_log(
         losses_by_level={f"P{n}": loss for n, loss in zip(levels, by_level, strict=True)},
         losses_by_class=dict(zip(names, by_class, strict=True)),
     )
-    write_evaluation(found, dataset, config, log, step, tables=tables)
+    write_evaluation(found, dataset, config, log, step, tables=tables, kind=kind)
     return found

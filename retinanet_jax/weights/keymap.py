@@ -83,15 +83,15 @@ def fill(
     """The variables with every leaf that the checkpoint has, in our layout and float32.
 
     key_of gives the checkpoint's key of a leaf, or None where such a checkpoint never has one (the
-    heads, for a backbone). Raises WeightsError where a key is missing, a shape differs or a key is
-    left over for which may_be_unused is false; with partial=True these are only reported, and it is
-    an error if nothing fits.
+    heads, for a backbone); no RetinaNet of another project has a centre-ness. Raises WeightsError
+    where a key is missing, a shape differs or a key is left over for which may_be_unused is false;
+    with partial=True these are only reported, and it is an error if nothing fits.
     """
     taken, random, missing, misshapen, used = [], [], [], [], set()
 
     def choose(full_path, leaf):
         path = tuple(entry.key for entry in full_path)[1:]
-        name, key = "/".join(path), key_of(path)
+        name, key = "/".join(path), None if path[1] == "centerness" else key_of(path)
         used.add(key)
         if key in state:
             value = to_our_layout(path[-1], state[key])

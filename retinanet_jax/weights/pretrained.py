@@ -188,7 +188,7 @@ def _from_run(
             return leaf
         taken.append(name)
         value = np.asarray(value, np.float32)
-        if place[2] == "output" and not same_anchors:
+        if place[2] in ("output", "centerness") and not same_anchors:
             return reordered(value, -1, theirs.anchors.order, config.anchors)
         return value
 

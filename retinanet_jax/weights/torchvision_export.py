@@ -63,6 +63,7 @@ def _check_exportable(config: Config) -> None:
         ("stride_on", ("3x3",)),
         ("relu_before_p7", (True,)),
         ("norm", ("batch", "frozen_batch")),
+        ("centerness", (False,)),
     ):
         if getattr(model, field) not in can_be:
             raise WeightsError(

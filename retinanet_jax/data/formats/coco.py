@@ -130,7 +130,8 @@ class _Reader:
         names, ids = usable_categories(content["categories"], self.path, used, self.report)
         self.names = dict(zip(ids, names, strict=True))
         if callable(self.image_dir):
-            files = [e.get("file_name") for e in content["images"] if isinstance(e, dict)]
+            images = (_with_file_name(e) for e in content["images"] if isinstance(e, dict))
+            files = [image.get("file_name") for image in images]
             self.image_dir = self.image_dir([name for name in files if isinstance(name, str)])
         images = self.read_images(content["images"])
         objects = collections.defaultdict(list)
@@ -162,7 +163,7 @@ class _Reader:
             what, fix = f"{ids[image_id]} images have this id", "give each image its own id"
             place = f"{where} (images[{place}])"
             raise DataError("image id used twice", self.path, place, what, fix)
-        name = fields.text(entry, "file_name", self.path, where)
+        name = fields.text(_with_file_name(entry), "file_name", self.path, where)
         path, size = self.find_image(name, where), self.read_size(entry, where)
         return RawImage(name, path, self.path, (), where, size, id=image_id)
 
@@ -230,3 +231,11 @@ class _Reader:
             self.report.add(OUTLINE_BOX, f"{self.path}: {where}")
             return tuple(entry[OUTLINE_FIELD])
         return tuple(fields.box(entry, self.path, where, self.report))
+
+
+def _with_file_name(image: dict) -> dict:
+    """The entry; LVIS has an address instead of file_name, which ends in train2017/NAME.jpg."""
+    address = image.get("coco_url")
+    if "file_name" in image or not isinstance(address, str):
+        return image
+    return image | {"file_name": "/".join(address.split("/")[-2:])}

@@ -90,8 +90,12 @@ def train_batches(
     return Batches(dataset, order, prepare, begin, steps, batch_size, settings, dropped)
 
 
-def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfig) -> Batches:
+def eval_batches(
+    dataset: HasSource, *, batch_size: int, settings: PipelineConfig, mirrored: bool = False
+) -> Batches:
     """Every image once, resized only; the last batch is filled up with rows that are not `valid`.
+
+    With `mirrored`, images and boxes are mirrored left to right after resizing.
 
     In the dataset's order; with a few canvases, landscape images first and portrait last, so
     that nearly all batches have a small canvas. Every process gets the same number of batches on
@@ -103,7 +107,8 @@ def eval_batches(dataset: HasSource, *, batch_size: int, settings: PipelineConfi
     plans = eval_order(dataset.source, batch_size, settings)
 
     def prepare(read: Read, index: int, repeat: int, step: int) -> Example:
-        return fit(read(index), settings)
+        fitted = fit(read(index), settings)
+        return transforms.mirror(fitted) if mirrored else fitted
 
     def begin(canvas: tuple[int, int], rows: int) -> HostBatch:
         dtype = np.float32 if settings.eval_resizing == "torchvision" else np.uint8

@@ -1,7 +1,8 @@
-"""Resizing and cropping of examples on the host, in uint8 except for torchvision's resizing.
+"""Resizing, mirroring and cropping of examples on the host.
 
-Pure functions. Boxes and areas are scaled by the true ratio of the rounded sizes, so that pixels
-and boxes stay together to the last bit; labels and crowd flags are kept.
+Pure functions, in uint8 except for torchvision's resizing. Boxes and areas are scaled by the true
+ratio of the rounded sizes, so that pixels and boxes stay together to the last bit; labels and crowd
+flags are kept.
 """
 
 import math
@@ -95,6 +96,14 @@ def _blend(image: np.ndarray, first: np.ndarray, second: np.ndarray, share: np.n
     """The lines `first` and `second` of an axis, mixed by the share of the second."""
     share = np.expand_dims(share, (1, 2) if axis == 0 else (0, 2))
     return image.take(first, axis) * (1 - share) + image.take(second, axis) * share
+
+
+def mirror(example: Example) -> Example:
+    """The example, mirrored left to right."""
+    x1, y1, x2, y2 = np.moveaxis(example.boxes, -1, 0)
+    width = np.float32(example.image.shape[1])
+    boxes = np.stack([width - x2, y1, width - x1, y2], axis=-1)
+    return example._replace(image=example.image[:, ::-1], boxes=boxes)
 
 
 def crop(

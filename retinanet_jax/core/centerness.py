@@ -1,0 +1,73 @@
+"""The centre-ness branch: how near the middle of its object an anchor is, and what it is for.
+
+FCOS (Tian et al., arXiv 1904.01355, section 3.3) adds a sibling output of one value to a head, and
+multiplies the class scores by it, so that boxes predicted from the edge of an object come behind
+others in NMS. ATSS (arXiv 1912.02424) takes it over for anchors, from the box head. The values are
+a fifth channel behind the four box deltas.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from retinanet_jax.core.focal import quality_focal_loss
+
+ArrayLike = Array | np.ndarray
+
+
+def split_outputs(
+    box_outputs: Float[ArrayLike, "*b v"],
+) -> tuple[Float[ArrayLike, "*b 4"], Float[ArrayLike, "*b"] | None]:
+    """The box deltas, and the logits of the centre-ness; None for a network without the branch."""
+    if box_outputs.shape[-1] == 4:
+        return box_outputs, None
+    return box_outputs[..., :4], box_outputs[..., 4]
+
+
+def centerness(
+    anchors: Float[ArrayLike, "*#b 4"], gt_boxes: Float[ArrayLike, "*#b 4"]
+) -> Float[Array, "*b"]:
+    """The centre-ness of the centres of anchors in their boxes, equation 3 of FCOS.
+
+        sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b))
+
+    with the distances l, r, t, b of the centre to the left, right, upper and lower side.
+
+    Args:
+      anchors: xyxy pixels.
+      gt_boxes: of their objects, in the same pixels.
+
+    Returns:
+      Values in [0, 1]: 1 in the middle, 0 on the sides and outside.
+    """
+    anchors, gt_boxes = jnp.asarray(anchors), jnp.asarray(gt_boxes)
+    middle = (anchors[..., :2] + anchors[..., 2:]) / 2
+    first, second = middle - gt_boxes[..., :2], gt_boxes[..., 2:] - middle
+    near, far = jnp.minimum(first, second), jnp.maximum(first, second)
+    shares = jnp.maximum(near, 0) / jnp.where(far > 0, far, 1)
+    return jnp.sqrt(shares[..., 0] * shares[..., 1])
+
+
+def centerness_losses(
+    logits: Float[ArrayLike, "*b n"],
+    anchors: Float[ArrayLike, "n 4"],
+    gt_boxes: Float[ArrayLike, "*b n 4"],
+) -> Float[Array, "*b n"]:
+    """Binary cross entropy of the centre-ness, computed as if all anchors were positive."""
+    # At gamma 0, the quality focal loss is cross entropy with a target between 0 and 1.
+    return quality_focal_loss(logits, centerness(anchors, gt_boxes), gamma=0.0)
+
+
+def class_scores(
+    class_logits: Float[ArrayLike, "*b k"], centerness_logits: Float[ArrayLike, "*b"]
+) -> Float[Array, "*b k"]:
+    """sqrt(class probability * centre-ness): the scores by which detections are ranked.
+
+    FCOS's first version has the product. Its authors' later code, and that of ATSS, take the root:
+    the order is the same, and a score is on the scale of a probability again, so that thresholds
+    keep their meaning. Their code compares the class probability alone with the threshold; here it
+    is the score, as for every other network.
+    """
+    probabilities = jax.nn.sigmoid(jnp.asarray(class_logits, jnp.float32))
+    return jnp.sqrt(probabilities * jax.nn.sigmoid(centerness_logits)[..., None])

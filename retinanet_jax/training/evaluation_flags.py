@@ -1,0 +1,43 @@
+"""The flags of an evaluation about test-time augmentation and tiles, in the words of `detect`."""
+
+from typing import Any
+
+from absl import flags
+
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.inference.test_time_augmentation import MERGES
+
+FLIP = flags.DEFINE_bool("flip", False, "Evaluate also in the mirrored images, and merge.")
+SCALES = flags.DEFINE_list("scales", ["1"], "Sizes to evaluate at, and merge: 1,1.5.")
+TILE = flags.DEFINE_string(
+    "tile", "auto", "Side of tiles in pixels, or none; auto: that of config.data.tile."
+)
+OVERLAP = flags.DEFINE_float("overlap", None, "Of tiles; default: config.data.tile_overlap.")
+MERGE = flags.DEFINE_enum("merge", "nms", MERGES, "How detections of views and tiles are merged.")
+
+
+def flags_in_use() -> list[str]:
+    """The names of those of the flags that the command line sets."""
+    every = (FLIP, SCALES, TILE, OVERLAP, MERGE)
+    return [flag.name for flag in every if flags.FLAGS[flag.name].present]
+
+
+def evaluation_options() -> dict[str, Any]:
+    """The values of the flags as arguments of `evaluate_workdir`.
+
+    Raises:
+        ConfigError: --scales or --tile is not a number.
+    """
+    try:
+        scales = tuple(map(float, SCALES.value))
+    except ValueError:
+        text = ",".join(SCALES.value)
+        raise ConfigError(f"--scales={text}: not a list of numbers; write 1,1.5") from None
+    words = {"auto": "auto", "none": None}
+    try:
+        tile = words[TILE.value] if TILE.value in words else int(TILE.value)
+    except ValueError:
+        raise ConfigError(f"--tile={TILE.value}: not a number of pixels or none") from None
+    overlap = "auto" if OVERLAP.value is None else OVERLAP.value
+    views = {"flip": FLIP.value, "scales": scales, "merge": MERGE.value}
+    return views | {"tile": tile, "overlap": overlap}
