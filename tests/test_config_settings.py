@@ -11,6 +11,7 @@ from ml_collections import config_flags
 from retinanet_jax.config.experiment_files import (
     explain_flag,
     explain_unknown_field,
+    load_config,
     load_experiment,
 )
 from retinanet_jax.config.recipes import RECIPES
@@ -200,6 +201,19 @@ def test_invalid_values_name_the_fix(fields, says):
     with pytest.raises(ConfigError) as error:
         from_config_dict(changed(**fields))
     assert says in str(error.value)
+
+
+def test_none_is_no_value_of_other_fields():
+    """ml_collections takes None for a value of any type."""
+    with pytest.raises(ConfigError) as caught:
+        load_config("shapes", seed=None, model__backbone_levels=None, train__batch_size=None)
+    assert str(caught.value).splitlines() == [
+        "config.seed: None is invalid; write 0, for example",
+        "config.model.backbone_levels: None is invalid; write (3, 4, 5), for example",
+        "config.train.batch_size: None is invalid; write a whole number or 'auto'",
+    ]
+    with pytest.raises(ConfigError, match="shapes: None is invalid; write its fields"):
+        load_config("shapes", data__shapes=None)
 
 
 def test_all_errors_are_listed():

@@ -121,7 +121,7 @@ def from_config_dict(tree: ConfigDict) -> Config:
     if errors:
         raise ConfigError("\n".join(errors))
     # Entries that are no integers are errors of their own.
-    levels = [level for level in tree.model.backbone_levels if isinstance(level, int)]
+    levels = [level for level in tree.model.backbone_levels or () if isinstance(level, int)]
     derived = {
         "anchors": {
             "min_level": min(levels, default=3),
@@ -189,6 +189,8 @@ def _build(
                 value = _build(field.type, value, derived, errors, f"{name}.")
             elif _takes_word(name, field.type):
                 value = _read_word(name, value, field.type)
+            elif value is None:  # which ml_collections takes for a value of any type
+                raise ValueError(f"{name}: None is invalid; write {field.default!r}, for example")
             elif isinstance(value, list | tuple):
                 value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
         except ValueError as error:
@@ -285,6 +287,9 @@ def _check_names(values: dict, known: dict, path: str, errors: list[str]) -> Non
     for name, value in values.items():
         if name not in known:
             errors.append(f"{path}.{name}: there is no such field; {suggest(name, known)}")
+        elif isinstance(known[name], dict) and not isinstance(value, dict):
+            fields = ", ".join(known[name])
+            errors.append(f"{path}.{name}: {value!r} is invalid; write its fields: {fields}")
         elif isinstance(known[name], dict):
             _check_names(value, known[name], f"{path}.{name}", errors)
 
