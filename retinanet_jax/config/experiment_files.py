@@ -14,8 +14,8 @@ from retinanet_jax.config.settings import (
     ConfigError,
     default_config,
     from_config_dict,
-    suggest,
 )
+from retinanet_jax.config.settings_tree import suggest
 
 
 def explain_unknown_field(path: str) -> str:

@@ -14,19 +14,22 @@ auto_batch_size.py and auto_learning_rate.py.
 
 import copy
 import dataclasses
-import difflib
 import importlib
 import json
 import os
-import types
-import typing
 from pathlib import Path
-from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from retinanet_jax.config.migration import migrate
 from retinanet_jax.config.sections import DataConfig, EvaluationConfig, OptimizerConfig, TrainConfig
+from retinanet_jax.config.settings_tree import (
+    DERIVED,
+    build_section,
+    check_names,
+    fill_tree,
+    to_tree,
+)
 from retinanet_jax.core.anchors import AnchorConfig
 from retinanet_jax.core.layers import PixelConfig
 from retinanet_jax.core.loss_config import LossConfig
@@ -62,50 +65,12 @@ class Config:
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
-# Fields that are computed from other fields; an experiment does not set them.
-_DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
-# Fields that take 'auto', by default or on demand: see `_choose_auto`, and for those of the second
-# line training/run_length.py, anchor_size.py, auto_batch_size.py and auto_learning_rate.py.
-_AUTO = ("model.norm", "model.frozen_stages", "optimizer.backbone_factor")
-_AUTO_AT_START = (
-    "train.steps",
-    "train.epochs",
-    "train.evaluate_every",
-    "train.batch_size",
-    "train.memory_limit",
-    "optimizer.learning_rate",
-    "anchors.size",
-)
-
-
 def default_config() -> ConfigDict:
     """All fields with their defaults, as a locked tree: what an experiment file starts from."""
-    tree = _to_config_dict(Config())
+    tree = to_tree(Config())
     tree.model.norm = "auto"
     tree.model.frozen_stages = "auto"
     return tree
-
-
-def _to_config_dict(section: Any, name: str = "") -> ConfigDict:
-    result = ConfigDict()
-    for field in dataclasses.fields(section):
-        if field.name in _DERIVED.get(name, ()):
-            continue
-        value = getattr(section, field.name)
-        if dataclasses.is_dataclass(value):
-            value = _to_config_dict(value, field.name)
-        elif _takes_word(f"{name}.{field.name}", field.type):
-            # Of type object, so that a number and a word are accepted.
-            written = "none" if value is None else value
-            value = config_dict.FieldReference(written, field_type=object)
-        result[field.name] = value
-    return result.lock()
-
-
-def _takes_word(field: str, kind: Any) -> bool:
-    """Whether a field holds a number or a word."""
-    takes_auto = field in (*_AUTO, *_AUTO_AT_START)
-    return types.NoneType in typing.get_args(kind) or (takes_auto and kind is not str)
 
 
 def from_config_dict(tree: ConfigDict) -> Config:
@@ -117,7 +82,7 @@ def from_config_dict(tree: ConfigDict) -> Config:
     _import_user_modules()
     tree = _choose_auto(tree)
     errors: list[str] = []
-    _check_names(tree.to_dict(), default_config().to_dict(), "config", errors)
+    check_names(tree.to_dict(), default_config().to_dict(), "config", errors)
     if errors:
         raise ConfigError("\n".join(errors))
     # Entries that are no integers are errors of their own.
@@ -128,7 +93,7 @@ def from_config_dict(tree: ConfigDict) -> Config:
             "max_level": tree.model.max_level,
         }
     }
-    config = _build(Config, tree.to_dict(), derived, errors)
+    config = build_section(Config, tree.to_dict(), derived, errors)
     if errors:
         raise ConfigError("\n".join(f"config.{error}" for error in errors))
     _check_together(config)
@@ -172,62 +137,6 @@ def _choose_auto(tree: ConfigDict) -> ConfigDict:
     if optimizer.get("backbone_factor") == "auto":
         optimizer.backbone_factor = 0.1 if pretrained else 1.0
     return tree
-
-
-def _build(
-    kind: type, values: dict[str, Any], derived: dict, errors: list[str], path: str = ""
-) -> Any:
-    arguments: dict[str, Any] = {}
-    before = len(errors)
-    for field in dataclasses.fields(kind):
-        if field.name not in values:
-            continue
-        value, name = values[field.name], f"{path}{field.name}"
-        try:
-            if dataclasses.is_dataclass(field.type):
-                value = {**value, **derived.get(field.name, {})}
-                value = _build(field.type, value, derived, errors, f"{name}.")
-            elif _takes_word(name, field.type):
-                value = _read_word(name, value, field.type)
-            elif value is None:  # which ml_collections takes for a value of any type
-                raise ValueError(f"{name}: None is invalid; write {field.default!r}, for example")
-            elif isinstance(value, list | tuple):
-                value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        except ValueError as error:
-            errors.append(str(error))
-        arguments[field.name] = value
-    if len(errors) > before:
-        return None
-    try:
-        return kind(**arguments)
-    except (ValueError, TypeError, OverflowError) as error:
-        errors.append(str(error))
-        return None
-
-
-def _read_word(field: str, value: Any, kind: Any) -> Any:
-    """The value of a field that holds a number or a word, or a text or 'none'; None for 'none'.
-
-    Raises:
-        ValueError: neither; the message says what to write.
-    """
-    kinds = typing.get_args(kind) or (kind,)
-    if types.NoneType in kinds and value in (None, "none"):
-        return None
-    if field in _AUTO_AT_START and value == "auto":
-        return value
-    word = "none" if types.NoneType in kinds else "auto"
-    if str in kinds and field not in _AUTO_AT_START:
-        if not value or not isinstance(value, str):
-            raise ValueError(f"{field}: {value!r} is invalid; write a path, a URL or '{word}'")
-        return value
-    wanted, allowed = ("a number", (int, float)) if float in kinds else ("a whole number", int)
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        raise ValueError(f"{field}: {value!r} is invalid; write {wanted} or '{word}'")
-    try:
-        return float(value) if float in kinds else value
-    except OverflowError:
-        raise ValueError(f"{field}: the number is too large; write {wanted} or '{word}'") from None
 
 
 def _check_together(config: Config) -> None:
@@ -283,23 +192,6 @@ def check_batch_size(batch_size: int, devices: int, field: str, parts: int = 1) 
         )
 
 
-def _check_names(values: dict, known: dict, path: str, errors: list[str]) -> None:
-    for name, value in values.items():
-        if name not in known:
-            errors.append(f"{path}.{name}: there is no such field; {suggest(name, known)}")
-        elif isinstance(known[name], dict) and not isinstance(value, dict):
-            fields = ", ".join(known[name])
-            errors.append(f"{path}.{name}: {value!r} is invalid; write its fields: {fields}")
-        elif isinstance(known[name], dict):
-            _check_names(value, known[name], f"{path}.{name}", errors)
-
-
-def suggest(name: str, known: dict) -> str:
-    """The closest of the known names, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
-
-
 def to_json(config: Config) -> str:
     """The configuration as stored in the workdir and in each checkpoint; 'none' is null."""
     return json.dumps(dataclasses.asdict(config), indent=2)
@@ -314,10 +206,10 @@ def from_json(text: str) -> Config:
     tree = default_config().unlock()
     try:
         values = migrate(json.loads(text))
-        for section, fields in _DERIVED.items():
+        for section, fields in DERIVED.items():
             for field in fields:
                 values.get(section, {}).pop(field, None)
-        _fill(tree, values)
+        fill_tree(tree, values)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(f"not a stored configuration ({error})") from error
     return from_config_dict(tree)
@@ -333,15 +225,3 @@ def read_config_file(path: Path) -> Config:
         return from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:  # also of bytes that are not UTF-8
         raise ConfigError(f"{path}: {error}") from error
-
-
-def _fill(tree: ConfigDict, values: dict) -> None:
-    for name, value in values.items():
-        if isinstance(value, dict) and name in tree:
-            _fill(tree[name], value)
-        else:
-            tree[name] = "none" if value is None else _tuples(value)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -9,7 +9,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from retinanet_jax.config.paper_tables import TABLES
-from retinanet_jax.config.settings import ConfigError, suggest
+from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.config.settings_tree import suggest
 from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.workdir import locked
 from retinanet_jax.sweep.grid import Axis, grid_axis, zip_axis
