@@ -1,0 +1,148 @@
+"""Between the tree of an experiment, `ml_collections.ConfigDict`, and its typed sections.
+
+A section is a frozen dataclass. A field that holds a number or a word ('none', 'auto') is of type
+object in the tree, so that the command line takes both.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+# Fields that are computed from other fields; an experiment does not set them.
+DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
+# Fields that take 'auto', by default or on demand. The first become a value in settings.py, those
+# at the start of a run in training/run_length.py, anchor_size.py, auto_batch_size.py and
+# auto_learning_rate.py.
+_AUTO = ("model.norm", "model.frozen_stages", "optimizer.backbone_factor")
+_AUTO_AT_START = (
+    "train.steps",
+    "train.epochs",
+    "train.evaluate_every",
+    "train.batch_size",
+    "train.memory_limit",
+    "optimizer.learning_rate",
+    "anchors.size",
+)
+
+
+def to_tree(section: Any, name: str = "") -> ConfigDict:
+    """A section and those in it as a locked tree; `name` is that of the section."""
+    result = ConfigDict()
+    for field in dataclasses.fields(section):
+        if field.name in DERIVED.get(name, ()):
+            continue
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_tree(value, field.name)
+        elif _takes_word(f"{name}.{field.name}", field.type):
+            # Of type object, so that a number and a word are accepted.
+            written = "none" if value is None else value
+            value = config_dict.FieldReference(written, field_type=object)
+        result[field.name] = value
+    return result.lock()
+
+
+def _takes_word(field: str, kind: Any) -> bool:
+    """Whether a field holds a number or a word."""
+    takes_auto = field in (*_AUTO, *_AUTO_AT_START)
+    return types.NoneType in typing.get_args(kind) or (takes_auto and kind is not str)
+
+
+def build_section(
+    kind: type, values: dict[str, Any], derived: dict, errors: list[str], path: str = ""
+) -> Any:
+    """A section from the values of a tree; None if one is invalid.
+
+    Args:
+        kind: dataclass of the section.
+        values: of its fields; the others have their defaults.
+        derived: by section, fields that are computed from those of other sections.
+        errors: gets a line for each invalid value.
+        path: of the section, for these lines: 'data.shapes.'.
+    """
+    arguments: dict[str, Any] = {}
+    before = len(errors)
+    for field in dataclasses.fields(kind):
+        if field.name not in values:
+            continue
+        value, name = values[field.name], f"{path}{field.name}"
+        try:
+            if dataclasses.is_dataclass(field.type):
+                value = {**value, **derived.get(field.name, {})}
+                value = build_section(field.type, value, derived, errors, f"{name}.")
+            elif _takes_word(name, field.type):
+                value = _read_word(name, value, field.type)
+            elif value is None:  # which ml_collections takes for a value of any type
+                raise ValueError(f"{name}: None is invalid; write {field.default!r}, for example")
+            elif isinstance(value, list | tuple):
+                value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        except ValueError as error:
+            errors.append(str(error))
+        arguments[field.name] = value
+    if len(errors) > before:
+        return None
+    try:
+        return kind(**arguments)
+    except (ValueError, TypeError, OverflowError) as error:
+        errors.append(str(error))
+        return None
+
+
+def _read_word(field: str, value: Any, kind: Any) -> Any:
+    """The value of a field that holds a number or a word, or a text or 'none'; None for 'none'.
+
+    Raises:
+        ValueError: neither; the message says what to write.
+    """
+    kinds = typing.get_args(kind) or (kind,)
+    if types.NoneType in kinds and value in (None, "none"):
+        return None
+    if field in _AUTO_AT_START and value == "auto":
+        return value
+    word = "none" if types.NoneType in kinds else "auto"
+    if str in kinds and field not in _AUTO_AT_START:
+        if not value or not isinstance(value, str):
+            raise ValueError(f"{field}: {value!r} is invalid; write a path, a URL or '{word}'")
+        return value
+    wanted, allowed = ("a number", (int, float)) if float in kinds else ("a whole number", int)
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise ValueError(f"{field}: {value!r} is invalid; write {wanted} or '{word}'")
+    try:
+        return float(value) if float in kinds else value
+    except OverflowError:
+        raise ValueError(f"{field}: the number is too large; write {wanted} or '{word}'") from None
+
+
+def check_names(values: dict, known: dict, path: str, errors: list[str]) -> None:
+    """Adds a line to `errors` for each name that is not known, and each section that is none."""
+    for name, value in values.items():
+        if name not in known:
+            errors.append(f"{path}.{name}: there is no such field; {suggest(name, known)}")
+        elif isinstance(known[name], dict) and not isinstance(value, dict):
+            fields = ", ".join(known[name])
+            errors.append(f"{path}.{name}: {value!r} is invalid; write its fields: {fields}")
+        elif isinstance(known[name], dict):
+            check_names(value, known[name], f"{path}.{name}", errors)
+
+
+def suggest(name: str, known: dict) -> str:
+    """The closest of the known names, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
+
+
+def fill_tree(tree: ConfigDict, values: dict) -> None:
+    """Writes stored values into a tree: null as 'none', lists as tuples."""
+    for name, value in values.items():
+        if isinstance(value, dict) and name in tree:
+            fill_tree(tree[name], value)
+        else:
+            tree[name] = "none" if value is None else _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
