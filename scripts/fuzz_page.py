@@ -10,6 +10,7 @@ content of another file, more than 2 GB of memory.
 
 import argparse
 import collections
+import contextlib
 import json
 import random
 import socket
@@ -95,9 +96,13 @@ def send_bytes(rng: random.Random, url: str, secret: Path) -> str:
     request = (
         f"POST /{API}/call/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{{}}"
     )
-    with socket.create_connection((host.hostname, host.port), timeout=TIMEOUT) as connection:
+    address = host.hostname, host.port
+    # The server may have closed the connection. A timeout stays an error.
+    closed = contextlib.suppress(ConnectionError)
+    with socket.create_connection(address, timeout=TIMEOUT) as connection, closed:
         connection.sendall(damaged(rng, request.encode()))
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
     return "refused"
