@@ -7,15 +7,15 @@ with large objects, twice the size gave more AP at the same cost; experiments/RE
 import dataclasses
 from pathlib import Path
 
-from retinanet_jax.config.settings import Config, read_config_file
+from retinanet_jax.config.settings import Config
 from retinanet_jax.data.anchor_coverage import object_coverage
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.object_table import read_objects
-from retinanet_jax.runtime.processes import from_first
+from retinanet_jax.training.data_findings import START_SAMPLE
+from retinanet_jax.training.stored_choice import stored_choice
 
 SIZES = (4.0, 3.0, 2.0)  # in strides; the first is the paper's
 UNCOVERED_SHARE = 0.01
-SAMPLE = 500  # images that are read
 
 
 def with_anchor_size(
@@ -33,7 +33,7 @@ def with_anchor_size(
     """
     if config.anchors.size != "auto":
         return config, ""
-    size = stored_anchor_size(workdir) if workdir is not None else None
+    size = stored_choice(workdir, "anchors", "size")
     if size is not None:
         return _with_size(config, size), ""
     size, left = choose_anchor_size(config, train_set)
@@ -48,17 +48,9 @@ def with_any_anchor_size(config: Config) -> Config:
     return _with_size(config, SIZES[0]) if config.anchors.size == "auto" else config
 
 
-def stored_anchor_size(workdir: Path) -> float | None:
-    """The size in WORKDIR/config.json; None where there is none."""
-    path, stored = workdir / "config.json", None
-    if path.exists():
-        stored = read_config_file(path).anchors.size
-    return from_first("anchor size", None if stored == "auto" else stored)
-
-
 def choose_anchor_size(config: Config, train_set: Dataset) -> tuple[float, float]:
-    """The size, and the share of boxes without an anchor, on SAMPLE evenly spread images."""
-    objects = read_objects(train_set.source, SAMPLE)
+    """The size, and the share of boxes without an anchor, on START_SAMPLE evenly spread images."""
+    objects = read_objects(train_set.source, START_SAMPLE)
     objects = objects.select(~objects.crowd)
     left = {}
     for size in SIZES:

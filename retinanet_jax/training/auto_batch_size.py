@@ -7,12 +7,13 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from retinanet_jax.config.settings import Config, ConfigError, read_config_file
+from retinanet_jax.config.settings import Config, ConfigError
 from retinanet_jax.runtime.machine_memory import available_memory
 from retinanet_jax.runtime.processes import from_first
 from retinanet_jax.training.plan.largest_batch import MEMORY_SHARE
 from retinanet_jax.training.plan.program_plan import needed_memory
 from retinanet_jax.training.plan.run_programs import lower_program, run_canvases
+from retinanet_jax.training.stored_choice import stored_choice
 
 MOST = 16  # images per device; the paper's batch, and learning rates are known for it
 GIB = 2**30
@@ -39,19 +40,11 @@ def with_batch_size(
     """
     if config.train.batch_size != "auto":
         return config
-    batch_size = stored_batch_size(workdir) if workdir is not None else None
+    batch_size = stored_choice(workdir, "train", "batch_size")
     if batch_size is None:
         batch_size = choose_batch_size(config, num_classes, mesh, log)
     train = dataclasses.replace(config.train, batch_size=batch_size)
     return dataclasses.replace(config, train=train)
-
-
-def stored_batch_size(workdir: Path) -> int | None:
-    """The batch size in WORKDIR/config.json; None where there is none."""
-    path, stored = workdir / "config.json", None
-    if path.exists():
-        stored = read_config_file(path).train.batch_size
-    return from_first("batch size", None if stored == "auto" else stored)
 
 
 def choose_batch_size(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.contestants import SCRIPTS
 from benchmarks.data import write_images
-from benchmarks.rows import Row, compare, processor, versions
+from benchmarks.rows import Row, compare_starts
 
 
 def add_arguments(parser) -> None:
@@ -34,24 +34,8 @@ def run(arguments) -> list[Row]:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 pool.submit(write_random_network, model).result()
         rounds = [_round(image, model.absolute(), folder / str(i)) for i in range(arguments.rounds)]
-    first, second = (
-        {measure: [one[measure] for one in starts] for measure in starts[0]}
-        for starts in zip(*rounds, strict=True)
-    )
     network = "ResNet-50, random weights" if arguments.model is None else arguments.model.name
-    return [
-        compare(
-            f"detect, one image, {network}, second start: {label}",
-            second[measure],
-            "first start",
-            first[measure],
-            memory_mb=max(second["memory_mb"]),
-            peer_memory_mb=max(first["memory_mb"]),
-            device=processor(),
-            versions=versions("jaxlib", "flax"),
-        )
-        for measure, label in (("cpu_s", "CPU"), ("wall_s", "time"))
-    ]
+    return compare_starts(f"detect, one image, {network}", rounds, "jaxlib", "flax")
 
 
 def write_random_network(path: Path) -> None:

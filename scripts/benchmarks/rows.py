@@ -82,6 +82,35 @@ def compare(case: str, ours: Sequence[float], peer: str, theirs: Sequence[float]
     )
 
 
+def compare_starts(
+    case: str, rounds: Sequence[tuple[dict[str, float], dict[str, float]]], *packages: str
+) -> list[Row]:
+    """CPU and wall time of second starts beside first ones.
+
+    Args:
+        case: what starts.
+        rounds: of each, 'cpu_s', 'wall_s' and 'memory_mb' of a first and of a second start.
+        packages: whose versions are given.
+    """
+    first, second = (
+        {measure: [one[measure] for one in starts] for measure in starts[0]}
+        for starts in zip(*rounds, strict=True)
+    )
+    return [
+        compare(
+            f"{case}, second start: {label}",
+            second[measure],
+            "first start",
+            first[measure],
+            memory_mb=max(second["memory_mb"]),
+            peer_memory_mb=max(first["memory_mb"]),
+            device=processor(),
+            versions=versions(*packages),
+        )
+        for measure, label in (("cpu_s", "CPU"), ("wall_s", "time"))
+    ]
+
+
 def measure_and_unit(cores: int, device: str) -> tuple[str, str]:
     """The time that counts and its label: cpu_s on one CPU core, else wall_s."""
     if device != "cpu":

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.contestants import SCRIPTS, peak_memory
-from benchmarks.rows import Row, compare, processor, versions
+from benchmarks.rows import Row, compare_starts
 
 TIMEOUT = 1800.0  # seconds for a start
 
@@ -24,23 +24,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> list[Row]:
     rounds = [_round(arguments.config) for _ in range(arguments.rounds)]
-    first, second = (
-        {measure: [one[measure] for one in starts] for measure in starts[0]}
-        for starts in zip(*rounds, strict=True)
-    )
-    return [
-        compare(
-            f"{arguments.config}, second start: {label}",
-            second[measure],
-            "first start",
-            first[measure],
-            memory_mb=max(second["memory_mb"]),
-            peer_memory_mb=max(first["memory_mb"]),
-            device=processor(),
-            versions=versions("jaxlib", "flax", "orbax-checkpoint"),
-        )
-        for measure, label in (("cpu_s", "CPU"), ("wall_s", "time"))
-    ]
+    return compare_starts(arguments.config, rounds, "jaxlib", "flax", "orbax-checkpoint")
 
 
 def _round(config: str) -> tuple[dict[str, float], dict[str, float]]:
