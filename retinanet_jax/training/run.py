@@ -127,7 +127,9 @@ def train_and_evaluate(
         thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="findings"))
         flops = thread.submit(check_and_count)
         setup = make_setup(
-            config, train_set.categories, mesh, log.message, functions, restored=bool(first)
+            *(config, train_set.categories, mesh, log.message, functions),
+            restored=bool(first),
+            train_set=train_set,
         )
         if first:
             setup = setup._replace(state=checkpoints.restore(setup.state))
