@@ -31,10 +31,14 @@ def _round_gradient(values: Float[Array, "b n v"], dtype: Any) -> Float[Array, "
 
 
 def _rounded_gradient(dtype: Any, _: None, gradient: Array) -> tuple[Array]:
-    same = lambda g: g  # noqa: E731
-    # The barrier makes the compiler store the rounded gradient.
-    rounded = lambda g: jax.lax.optimization_barrier(g.astype(dtype)).astype(g.dtype)  # noqa: E731
-    return (jax.lax.platform_dependent(gradient, cpu=same, tpu=same, default=rounded),)
+    def keep(gradient: Array) -> Array:
+        return gradient
+
+    def rounded(gradient: Array) -> Array:
+        # The barrier makes the compiler store the rounded gradient.
+        return jax.lax.optimization_barrier(gradient.astype(dtype)).astype(gradient.dtype)
+
+    return (jax.lax.platform_dependent(gradient, cpu=keep, tpu=keep, default=rounded),)
 
 
 _round_gradient.defvjp(lambda values, dtype: (values, None), _rounded_gradient)

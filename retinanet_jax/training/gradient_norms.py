@@ -30,5 +30,5 @@ def gradients_and_norms(
         return gradients, {name: optax.tree.norm(part) for name, part in gradients.items()}
     vector, split = ravel_pytree(gradients)
     gradients = split(jax.lax.optimization_barrier(vector))
-    norm_of = lambda part: jnp.linalg.norm(ravel_pytree(part)[0])  # noqa: E731
-    return gradients, {name: norm_of(part) for name, part in gradients.items()}
+    vectors = {name: ravel_pytree(part)[0] for name, part in gradients.items()}
+    return gradients, {name: jnp.linalg.norm(part) for name, part in vectors.items()}
