@@ -33,7 +33,7 @@ from retinanet_jax.runtime.mesh import (
     state_sharding,
     to_devices,
 )
-from retinanet_jax.training import loop, run
+from retinanet_jax.training import loop, run, run_checkpoints
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import make_setup
@@ -110,7 +110,9 @@ def train(name: str, devices: int, shard_state: bool, steps: int, evaluates: boo
         stack.enter_context(mock.patch.object(loop, "prefetch_to_device", recorded))
         if not evaluates:
             found = Evaluation({"AP": 0.0}, {}, [])
-            stack.enter_context(mock.patch.object(run, "evaluate_and_log", lambda *_, **__: found))
+            stack.enter_context(
+                mock.patch.object(run_checkpoints, "evaluate_and_log", lambda *_, **__: found)
+            )
         train_and_evaluate(config, FOLDER / name)
     lines = map(json.loads, (FOLDER / name / "metrics.jsonl").read_text().splitlines())
     losses = [line["loss"] for line in lines if line["kind"] == "train"]

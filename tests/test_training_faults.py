@@ -18,7 +18,7 @@ from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.prefetch import ExampleError
 from retinanet_jax.data.store.prepare_folder import prepare_folder
 from retinanet_jax.runtime.checkpoints import Checkpoints
-from retinanet_jax.training import run
+from retinanet_jax.training import run, run_checkpoints
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import TrainingSetup
@@ -135,7 +135,7 @@ def train(config, workdir: Path, acts=lambda step: None) -> float:
             run, "compiled_ahead", lambda functions, *_: contextlib.nullcontext(functions)
         ),
         mock.patch.object(
-            run, "evaluate_and_log", lambda *_, **__: Evaluation({"AP": 0.0}, {}, [])
+            run_checkpoints, "evaluate_and_log", lambda *_, **__: Evaluation({"AP": 0.0}, {}, [])
         ),
     ):
         train_and_evaluate(config, workdir)

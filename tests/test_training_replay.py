@@ -18,7 +18,7 @@ from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import prefetch_to_device
-from retinanet_jax.training import loop, replay, run
+from retinanet_jax.training import loop, replay, run, run_checkpoints
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.meter import DivergenceError
@@ -74,7 +74,7 @@ def sick():
         ),
         mock.patch.object(replay, "make_setup", compiled),
         mock.patch.object(
-            run, "evaluate_and_log", lambda *_, **__: Evaluation({"AP": 0.0}, {}, [])
+            run_checkpoints, "evaluate_and_log", lambda *_, **__: Evaluation({"AP": 0.0}, {}, [])
         ),
     ):
         yield image_id

@@ -23,7 +23,7 @@ from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.predict import make_predict_fn, read_variables
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh
-from retinanet_jax.training import loop, run
+from retinanet_jax.training import loop, run, run_checkpoints
 from retinanet_jax.training.evaluation import Evaluation, evaluate
 from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.run import train_and_evaluate
@@ -131,8 +131,8 @@ def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.setattr(run, "log_start", mock.Mock())
     monkeypatch.setattr(run, "run_steps", no_steps)
-    monkeypatch.setattr(run, "evaluate_and_log", lambda *_, **__: found)
-    monkeypatch.setattr(run, "keep_best", lambda *_: False)
+    monkeypatch.setattr(run_checkpoints, "evaluate_and_log", lambda *_, **__: found)
+    monkeypatch.setattr(run_checkpoints, "keep_best", lambda *_: False)
     assert train_and_evaluate(config, tmp_path / "workdir") is found
     output = capsys.readouterr().out
     for line in (
@@ -386,7 +386,7 @@ def test_an_interrupted_evaluation_is_made_up_at_the_next_start(tmp_path, monkey
         evaluated.append(arguments[6])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "evaluate_and_log", interrupted)
+    monkeypatch.setattr(run_checkpoints, "evaluate_and_log", interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(config, tmp_path)
@@ -405,7 +405,7 @@ def test_patience_ends_a_run_that_then_does_not_resume(tmp_path, monkeypatch, ca
         images.append(len(dataset.source))
         return Evaluation({"AP": next(values)}, {}, [])
 
-    monkeypatch.setattr(run, "evaluate_and_log", evaluated)
+    monkeypatch.setattr(run_checkpoints, "evaluate_and_log", evaluated)
     assert train_and_evaluate(config, tmp_path).summary == {"AP": 0.3}
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
     assert Checkpoints(tmp_path / "best/checkpoints").latest_step() == 2

@@ -15,6 +15,7 @@ from retinanet_jax.core.anchors import AnchorConfig
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.checkpoints import Checkpoints
+from retinanet_jax.training.norm_statistics import norms_without_statistics
 from retinanet_jax.training.step import TrainState
 from retinanet_jax.weights import WeightsError
 from retinanet_jax.weights.conventions import reordered
@@ -116,18 +117,17 @@ def test_the_order_of_anchors_is_adapted(folder):
     assert "anchors.rounding torchvision, here none" in plain.summary()
 
 
-def test_folded_batch_norm_does_not_train(folder):
-    """Its statistics are part of the convolutions: live ones would undo them."""
+def test_folded_batch_norm(folder):
     state = dict(np.load(folder / "backbone.npz"))
     folded = {key: value for key, value in state.items() if not key.startswith("bn1.")}
-    folded["conv1.bias"] = np.zeros(64, np.float32)
+    folded["conv1.bias"] = np.ones(64, np.float32)
     np.savez(folder / "folded.npz", **folded)
-    config, variables = network(model__norm="batch", model__frozen_stages=0)
-    with pytest.raises(WeightsError, match=r"--config\.model\.norm=frozen_batch"):
-        load_pretrained(str(folder / "folded.npz"), variables, config)
     config, variables = network()
     imported = load_pretrained(str(folder / "folded.npz"), variables, config)
     assert "backbone/bn1/var" in imported.taken
+    assert norms_without_statistics(imported.variables) == [("backbone", "bn1")]
+    complete = load_pretrained(str(folder / "backbone.npz"), variables, config)
+    assert norms_without_statistics(complete.variables) == []
 
 
 def test_the_caffe2_backbone_of_detectron2(golden_dir, tmp_path):

@@ -81,7 +81,7 @@ def learning_rate_test(
     # The rate of a batch of this size, by the rate in the config.
     scaling = scaled_learning_rate(optimizer, config.train.batch_size)
     rates = np.geomspace(lowest, highest, steps)
-    setup = make_setup(config, dataset.categories, mesh, log)
+    setup = make_setup(config, dataset.categories, mesh, log, train_set=dataset)
     batches = make_batches(dataset, config, for_this_process(config.pipeline), DroppedBoxes())
     state, losses = setup.state, []
     stream = prefetch_to_device(batches.iterate(), lambda host: host.batch, mesh)

@@ -57,7 +57,7 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     if not 1 <= step <= config.train.steps:
         raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
     log_message = print if jax.process_index() == 0 else lambda text: None
-    setup = make_setup(config, dataset.categories, mesh, log_message)
+    setup = make_setup(config, dataset.categories, mesh, log_message, train_set=dataset)
     setup = _restored(setup, workdir, before=step)
     first = int(setup.state.step)
     if changes := _changes(config, workdir):

@@ -18,9 +18,15 @@ from retinanet_jax.config.sections import OptimizerConfig
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.initialization import Drawn, Initializer
 from retinanet_jax.core.retinanet import build_model, trainable_mask
+from retinanet_jax.data.pipeline.prefetch import HasSource
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import replicated, state_sharding
 from retinanet_jax.runtime.traced_programs import stored
+from retinanet_jax.training.norm_statistics import (
+    norms_without_statistics,
+    sample_batches,
+    with_statistics,
+)
 from retinanet_jax.training.optimizer import (
     SCHEDULE_FIELDS,
     Schedule,
@@ -37,6 +43,7 @@ from retinanet_jax.training.step import (
 )
 from retinanet_jax.training.validation_loss import MeasureFn, make_measure_fn
 from retinanet_jax.weights.pretrained import load_pretrained
+from retinanet_jax.weights.weights_error import WeightsError
 
 Variables = dict[str, Any]
 
@@ -146,6 +153,7 @@ def make_setup(
     log_message: Callable[[str], None],
     functions: CompiledFunctions | None = None,
     restored: bool = False,
+    train_set: HasSource | None = None,
 ) -> TrainingSetup:
     """Compiled functions and first state, with pretrained weights if the config names them.
 
@@ -156,12 +164,13 @@ def make_setup(
         log_message: called with a summary of the pretrained weights.
         functions: of this config, if they exist already.
         restored: the state will be restored from a checkpoint; its shapes are enough.
+        train_set: for pretrained weights whose batch norm needs statistics, see first_state.
     """
     functions = functions or compile_functions(config, categories.num_classes, mesh)
     if restored:
         state = functions.state_shapes
     else:
-        state = first_state(functions, config, categories, log_message)
+        state = first_state(functions, config, categories, log_message, train_set)
     return TrainingSetup(
         step_fn=functions.step_fn,
         measure_fn=functions.measure_fn,
@@ -176,14 +185,29 @@ def first_state(
     config: Config,
     categories: Categories,
     log_message: Callable[[str], None],
+    train_set: HasSource | None = None,
 ) -> TrainState:
-    """The state before the first update, from pretrained weights or random ones."""
+    """The state before the first update, from pretrained weights or random ones.
+
+    Raises:
+        WeightsError: the weights do not fit; or live batch norm needs statistics that they do not
+            have, and there is no train_set to compute them.
+    """
     if config.model.pretrained is None:
         return functions.first_state_fn(config.seed)
     variables = functions.init_fn(config.seed)
     imported = load_pretrained(config.model.pretrained, variables, config, categories)
     log_message(f"{config.model.pretrained}\n{imported.summary()}")
-    return functions.first_state_fn(imported.variables)
+    start = imported.variables
+    if config.model.norm == "batch" and norms_without_statistics(start):
+        if train_set is None:
+            raise WeightsError(
+                f"{config.model.pretrained}: its batch norm has no statistics (they are part of "
+                "the weights); write --config.model.norm=frozen_batch"
+            )
+        log_message("  its batch norm has no statistics: computed from images of the training set")
+        start = with_statistics(start, sample_batches(train_set, config), config)
+    return functions.first_state_fn(start)
 
 
 class RunCache:

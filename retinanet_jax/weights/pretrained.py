@@ -26,7 +26,7 @@ from retinanet_jax.weights.network_file import StateDict, coco_channels, read_ne
 from retinanet_jax.weights.projects import BACKBONE, import_detector
 from retinanet_jax.weights.public_weights import imagenet_weights
 from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
-from retinanet_jax.weights.torchvision import backbone_from_torchvision, unfold
+from retinanet_jax.weights.torchvision import backbone_from_torchvision
 from retinanet_jax.weights.weights_error import WeightsError
 
 IMAGENET = ("imagenet", "imagenet_v2")
@@ -55,8 +55,8 @@ def load_pretrained(
             taken if its shape fits.
 
     Raises:
-        WeightsError: the file is unreadable or another network, it expects other pixels, or its
-            batch norm has to stay frozen; names the flags to set.
+        WeightsError: the file is unreadable or another network, or it expects other pixels; names
+            the flags to set.
     """
     folder = Path(location).expanduser()
     if folder.is_dir():
@@ -101,18 +101,7 @@ def _import(
             f"is not a part of a {config.model.backbone}: {'; '.join(wrong[:3])}; name its "
             "backbone in config.model.backbone"
         )
-    folded = len(unfold(state.arrays, epsilon)) > len(state.arrays)
-    if config.model.norm == "batch" and (folded or _has_affine_norm(state)):
-        raise WeightsError(
-            "its batch norm has no statistics (they are part of the weights), which live batch "
-            "norm would recompute; write --config.model.norm=frozen_batch"
-        )
     return imported
-
-
-def _has_affine_norm(state: StateDict) -> bool:
-    mean = state.arrays.get(state.source.key_of(("backbone", "bn1", "mean")))
-    return mean is not None and not mean.any()
 
 
 def _check_backbone(state: StateDict, config: Config) -> None:
