@@ -80,6 +80,7 @@ def _small(config: ConfigDict) -> ConfigDict:
 
     config.model.backbone = "resnet18"
     config.model.frozen_stages = 3  # of pretrained weights; random ones are trained
+    config.model.norm = "batch"  # of the stages that are trained
     config.model.backbone_levels = (3, 4)
     config.model.max_level = 6
     config.model.fpn_channels = config.model.head_channels = 64

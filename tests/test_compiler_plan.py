@@ -5,10 +5,18 @@ They need libtpu or JAX's CUDA packages, and are skipped without.
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
+from retinanet_jax.config.sections import OptimizerConfig
 from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.runtime.mesh import replicated
+from retinanet_jax.training.gradient_norms import gradients_and_norms
+from retinanet_jax.training.optimizer import make_optimizer
 from retinanet_jax.training.plan.chips import described_mesh
+from retinanet_jax.training.plan.program_plan import plan_program
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 CHIPS = "v5e:2x4", "h200:8"
@@ -66,6 +74,32 @@ def test_the_loss_has_no_copy_of_the_logits_on_a_tpu(plans, tpu, monkeypatch):
     assert moved <= 20 * logits
     # The sum over the devices of the loss and of the number of positives.
     assert found.collectives.keys() <= {"all-reduce"} and found.collectives.total() <= 2
+
+
+def test_a_gpu_updates_parameters_in_few_kernels():
+    """Of 24 parameters: their gradients transposed, the vector, its norm, and 24 updates. From
+    separate arrays XLA plans 97."""
+    chip, mesh = described("h200:1")
+    shape = jax.ShapeDtypeStruct((3, 3, 64, 128), jnp.float32, sharding=replicated(mesh))
+    params = {"backbone": [shape] * 24}
+    trainable = jax.tree.map(lambda _: True, params)
+    optimizer = make_optimizer(OptimizerConfig(), trainable)
+
+    def step(params, state, gradients):
+        gradients = jax.tree.map(lambda g: g.transpose(1, 2, 3, 0), gradients)
+        gradients, norms = gradients_and_norms(gradients, mesh, shard_state=False)
+        updates, state = optimizer.update(gradients, state, params, learning_rate=0.01)
+        return optax.apply_updates(params, updates), state, norms
+
+    state = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=replicated(mesh)),
+        jax.eval_shape(optimizer.init, params),
+    )
+    stored = jax.ShapeDtypeStruct((128, 3, 3, 64), jnp.float32, sharding=replicated(mesh))
+    gradients = {"backbone": [stored] * 24}
+    traced = jax.jit(step, donate_argnums=(0, 1)).trace(params, state, gradients)
+    plan = plan_program(traced.lower(lowering_platforms=("cuda",)), chip)
+    assert plan.kernels <= 60
 
 
 @pytest.mark.slow

@@ -135,11 +135,15 @@ def test_anchors_take_their_levels_from_the_model():
 
 
 @pytest.mark.parametrize(
-    ("pretrained", "chosen"),
-    [("none", ("batch", 0, 1.0)), ("w.npz", ("frozen_batch", 2, 0.1))],
+    ("pretrained", "norm", "chosen"),
+    [
+        ("none", "auto", ("batch", 0, 1.0)),
+        ("w.npz", "auto", ("frozen_batch", 2, 0.1)),
+        ("w.npz", "batch", ("batch", 2, 0.3)),
+    ],
 )
-def test_auto_depends_on_pretrained_weights(pretrained, chosen):
-    fields = {"model__norm": "auto", "model__frozen_stages": "auto"}
+def test_auto_depends_on_pretrained_weights(pretrained, norm, chosen):
+    fields = {"model__norm": norm, "model__frozen_stages": "auto"}
     fields |= {"optimizer__backbone_factor": "auto", "model__pretrained": pretrained}
     config = from_config_dict(changed(**fields))
     model, factor = config.model, config.optimizer.backbone_factor

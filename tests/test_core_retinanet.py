@@ -3,6 +3,7 @@
 torchvision's numbers: test_golden_detector.py and test_golden_training.py.
 """
 
+import functools
 import itertools
 import json
 
@@ -180,8 +181,9 @@ def test_bfloat16_computes_in_bfloat16_with_float32_parameters_and_outputs():
         assert len(np.unique(b)) > 0.9 * b.size
 
 
-def gpu_convolutions(**options):
-    """The convolutions of a light detector's gradient, as lowered for GPUs: a line for each."""
+@functools.cache
+def lowered_gradient(platform, **options):
+    """The lines of a light detector's gradient, as lowered for a platform."""
     options |= {"head_norm": "group", "backbone_levels": (3, 4), "max_level": 5}
     model, images, _ = small_model(image_shape=(1, 64, 64, 3), **options)
 
@@ -190,8 +192,13 @@ def gpu_convolutions(**options):
         return sum((x**2).sum() for x in jax.tree.leaves(outputs))
 
     arguments = golden_models.empty_variables(model), images
-    lowered = jax.jit(jax.grad(loss)).trace(*arguments).lower(lowering_platforms=("cuda",))
-    lines = [line for line in lowered.as_text().splitlines() if "stablehlo.convolution" in line]
+    lowered = jax.jit(jax.grad(loss)).trace(*arguments).lower(lowering_platforms=(platform,))
+    return lowered.as_text().splitlines()
+
+
+def gpu_convolutions(**options):
+    """The convolutions of the gradient on GPUs: a line for each."""
+    lines = [x for x in lowered_gradient("cuda", **options) if "stablehlo.convolution" in x]
     assert len(lines) > 50
     return lines
 
@@ -209,6 +216,16 @@ def test_bfloat16_convolves_in_bfloat16_forward_and_backward():
     for line in gpu_convolutions(dtype="bfloat16"):
         operands, _, _ = line.rpartition(":")[2].partition("->")
         assert operands.count("xbf16>") == 2, line
+
+
+def test_a_gpu_stores_gradients_of_bfloat16_outputs_in_bfloat16():
+    """Those of two outputs on three levels."""
+    rounded = lambda *arguments, **options: sum(  # noqa: E731
+        "optimization_barrier" in line and "xbf16>" in line
+        for line in lowered_gradient(*arguments, **options)
+    )
+    assert rounded("cuda", dtype="bfloat16") == 6
+    assert not rounded("cpu", dtype="bfloat16") and not rounded("cuda")
 
 
 @pytest.mark.parametrize("norm", ["frozen_batch", "batch", "group"])

@@ -1,12 +1,15 @@
 """The plot of a sweep: lines over a field or rows, with the value of each seed."""
 
+import json
+
 import numpy as np
 import pytest
 
 from retinanet_jax.reports.plot_style import COLORS
 from retinanet_jax.sweep.seed_groups import Group
+from retinanet_jax.sweep.steps_plot import draw_steps
 from retinanet_jax.sweep.sweep_plot import MEASURED, PUBLISHED, draw_sweep
-from retinanet_jax.sweep.trials import FINISHED, End
+from retinanet_jax.sweep.trials import FINISHED, End, Trial
 
 
 def group(settings, values=(), **paper):
@@ -108,3 +111,37 @@ def test_without_results_there_is_no_plot():
     assert (
         draw_sweep([group({"loss.gamma": 2.0}, AP=0.34), group({"loss.gamma": 0.0})], "AP") is None
     )
+
+
+def evaluated(folder, name, settings, values, paper=None):
+    """A trial with an AP of each step in its metrics.jsonl."""
+    (folder / name).mkdir()
+    lines = [{"step": step, "kind": "train", "loss": 1.0} for step in (1, 2)]
+    lines += [{"step": step, "kind": "eval", "AP": ap} for step, ap in values.items()]
+    # The weights without their average: another curve.
+    lines += [{"step": step, "kind": "eval_raw", "AP": 0.9} for step in values]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / name / "metrics.jsonl").write_text(text)
+    (folder / name / "config.json").write_text(json.dumps({"seed": settings.get("seed", 0)}))
+    return Trial(name, settings, folder / name, paper or {})
+
+
+def test_steps_have_a_line_for_each_combination(tmp_path):
+    trials = [
+        evaluated(tmp_path, "a", {"loss.gamma": 2.0, "seed": 0}, {200: 0.1, 400: 0.3}),
+        evaluated(tmp_path, "b", {"loss.gamma": 2.0, "seed": 1}, {200: 0.2, 400: 0.5}),
+        evaluated(tmp_path, "c", {"loss.gamma": 5.0, "seed": 0}, {200: None, 400: 0.1}),
+        evaluated(tmp_path, "d", {"loss.gamma": 9.0, "seed": 0}, {}, {"row": "gamma 9"}),
+    ]
+    figure = draw_steps(trials, "AP")
+    (marker, first), (_, second) = plotted(figure)
+    assert marker == "o-" and np.array(first) == pytest.approx(np.array([[200, 0.15], [400, 0.4]]))
+    assert second == [[400, 0.1]]
+    assert legend_names(figure) == ["gamma=2", "gamma=5"]
+    area, _ = figure.axes[0].collections
+    assert {(200, 0.1), (200, 0.2), (400, 0.3), (400, 0.5)} == {
+        tuple(point) for point in area.get_paths()[0].vertices
+    }
+    paper = [trial._replace(paper={"row": f"row {trial.name}"}) for trial in trials[:2]]
+    assert legend_names(draw_steps(paper, "AP")) == ["row a", "row b"]
+    assert draw_steps(trials[2:], "AP") is None  # no trial has two values

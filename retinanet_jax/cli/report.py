@@ -3,9 +3,9 @@
     retinanet-jax report --workdir=runs/focal
     retinanet-jax report --compare runs/focal runs/focal_adamw
 
-The first writes report.md, report.csv, steps.csv and report.svg into the folder of the sweep, as
-`retinanet-jax sweep` does at its end, and prints report.md. The second prints the differences of
-trials with equal settings and seed, with a paired t-test, and writes nothing.
+The first writes report.md, report.csv, steps.csv, report.svg and steps.svg into the folder of the
+sweep, as `retinanet-jax sweep` does at its end, and prints report.md. The second prints the
+differences of trials with equal settings and seed, with a paired t-test, and writes nothing.
 """
 
 import argparse

@@ -287,7 +287,7 @@ class OptimizerConfig:
         gradient_clip: largest global norm of the gradient, or 'none'.
         backbone_factor: learning rate of the backbone relative to the rest. A factor below 1
             preserves pretrained features under adamw (DETR, arXiv 2005.12872, section 4: 0.1).
-            'auto': 0.1 with pretrained weights, else 1.
+            'auto': 1 without pretrained weights; with them .3 under live batch norm, else .1.
         stage_decay: layer-wise decay of the learning rate (ELECTRA, arXiv 2003.10555; BEiT, arXiv
             2106.08254) by stages of a ResNet: the rate of layer4 is multiplied by it, that of
             layer3 by its square, ..., that of the stem by its fifth power, beside backbone_factor.

@@ -4,10 +4,12 @@ import functools
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.differentiation import needs_any_derivative
 from retinanet_jax.core.initialization import KernelInit
 from retinanet_jax.core.layers import Conv, relu
 from retinanet_jax.core.norms import Norm
@@ -16,6 +18,26 @@ from retinanet_jax.core.norms import Norm
 def prior_bias(prior: float) -> float:
     """The logit of the prior probability of an object: -log((1 - prior) / prior)."""
     return -math.log((1 - prior) / prior)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _round_gradient(values: Float[Array, "b n v"], dtype: Any) -> Float[Array, "b n v"]:
+    """The values; a GPU rounds their gradient to dtype.
+
+    The gradients of the output convolution are computed in dtype. Without this, XLA writes the
+    gradient of the loss in float32, and reads it again to round it and to sum that of the bias.
+    """
+    return values
+
+
+def _rounded_gradient(dtype: Any, _: None, gradient: Array) -> tuple[Array]:
+    same = lambda g: g  # noqa: E731
+    # The barrier makes the compiler store the rounded gradient.
+    rounded = lambda g: jax.lax.optimization_barrier(g.astype(dtype)).astype(g.dtype)  # noqa: E731
+    return (jax.lax.platform_dependent(gradient, cpu=same, tpu=same, default=rounded),)
+
+
+_round_gradient.defvjp(lambda values, dtype: (values, None), _rounded_gradient)
 
 
 class Head(nn.Module):
@@ -76,6 +98,9 @@ class Head(nn.Module):
         b, h, w, _ = x.shape
         anchors = h * w * self.anchors_per_location
         values = self.output(x).reshape(b, anchors, self.values_per_anchor)
-        if not self.predicts_centerness:
+        if self.predicts_centerness:
+            centerness = self.centerness(x).reshape(b, anchors, 1)
+            values = jnp.concatenate([values, centerness], axis=-1)
+        if self.dtype == jnp.float32 or needs_any_derivative():
             return values
-        return jnp.concatenate([values, self.centerness(x).reshape(b, anchors, 1)], axis=-1)
+        return _round_gradient(values, self.dtype)

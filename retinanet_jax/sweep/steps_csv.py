@@ -17,7 +17,7 @@ def steps_csv(trials: Sequence[Trial]) -> str:
     """
     fields = list(dict.fromkeys(field for trial in trials for field in trial.settings))
     fields = [field for field in fields if field != "seed"]
-    rows = [(trial, step, values) for trial in trials for step, values in _steps(trial)]
+    rows = [(trial, step, values) for trial in trials for step, values in read_steps(trial)]
     names = list(dict.fromkeys(name for *_, values in rows for name in values))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -34,7 +34,7 @@ def _seed(trial: Trial) -> int:
     return json.loads((trial.workdir / "config.json").read_text(encoding="utf-8"))["seed"]
 
 
-def _steps(trial: Trial) -> Iterator[tuple[int, dict[str, float | None]]]:
+def read_steps(trial: Trial) -> Iterator[tuple[int, dict[str, float | None]]]:
     """Each step of a trial with its numbers, rising."""
     steps: dict[int, dict[str, float | None]] = {}
     for entry in read_metrics(trial.workdir / METRICS_FILE):

@@ -1,4 +1,4 @@
-"""The report of a sweep: report.md with tables and a plot, report.csv with every trial, steps.csv
+"""The report of a sweep: report.md with tables and plots, report.csv with every trial, steps.csv
 with every step of every trial.
 
 Trials that differ in the seed alone are one line of a table: mean and standard deviation (with
@@ -22,7 +22,10 @@ COLUMNS = 3  # metrics in the table: AP, AP50, AP75; report.csv has all
 
 
 def write_report(workdir: Path) -> str:
-    """Writes report.md, report.csv, steps.csv and, once a trial has finished, report.svg.
+    """Writes report.md, report.csv, steps.csv and the plots report.svg and steps.svg.
+
+    A plot is written once there is something to draw: a finished trial, and one that was evaluated
+    at two steps.
 
     Returns:
         The text of report.md.
@@ -31,18 +34,24 @@ def write_report(workdir: Path) -> str:
         WorkdirError: there is no sweep in `workdir`, or its plan is damaged.
     """
     from retinanet_jax.reports.plot_style import svg_file  # here: matplotlib takes time to import
+    from retinanet_jax.sweep.steps_plot import draw_steps
     from retinanet_jax.sweep.sweep_plot import draw_sweep
 
     trials = read_plan(workdir)
     ends = [trial.end() for trial in trials]
     groups = group_trials(trials, ends)
     names = next((list(end.summary) for end in ends if end.summary), ["AP"])
-    plot = draw_sweep(groups, names[0])
-    if plot is not None:
-        write_whole(workdir / "report.svg", svg_file(plot, f"{names[0]} of the sweep"))
+    plots = {
+        "report.svg": (draw_sweep(groups, names[0]), f"{names[0]} of the sweep"),
+        "steps.svg": (draw_steps(trials, names[0]), f"{names[0]} over steps"),
+    }
+    plots = {file: (plot, title) for file, (plot, title) in plots.items() if plot is not None}
+    for file, (plot, title) in plots.items():
+        write_whole(workdir / file, svg_file(plot, title))
     write_whole(workdir / "report.csv", _csv(trials, ends, names))
     write_whole(workdir / "steps.csv", steps_csv(trials))
-    text = _markdown(workdir.name, trials, ends, groups, names[:COLUMNS], plot is not None)
+    images = [f"![{title}]({file})" for file, (_, title) in plots.items()]
+    text = _markdown(workdir.name, trials, ends, groups, names[:COLUMNS], images)
     write_whole(workdir / "report.md", text)
     return text
 
@@ -53,7 +62,7 @@ def _markdown(
     ends: list[End],
     groups: list[Group],
     names: list[str],
-    has_plot: bool,
+    images: list[str],
 ) -> str:
     states = [end.state for end in ends]
     counts = [f"{states.count(state)} {state}" for state in (FINISHED, FAILED, UNFINISHED)]
@@ -62,8 +71,7 @@ def _markdown(
     if differences := differences_table(groups, names):
         parts += ["Difference from the first line, paired by seed; p of a paired t-test:"]
         parts.append(differences)
-    if has_plot:
-        parts.append(f"![{names[0]}](report.svg)")
+    parts += images
     for state in (FAILED, UNFINISHED):
         listed = [
             f"- `{trial.name}`" + (f": {end.error}" if end.error else "")

@@ -30,6 +30,7 @@ from retinanet_jax.runtime.mesh import gathered, map_images, on_own_rows, replic
 from retinanet_jax.runtime.traced_programs import stored
 from retinanet_jax.training.accumulation import accumulate_gradients, split_into_parts
 from retinanet_jax.training.device_augmentation import augment_on_device
+from retinanet_jax.training.gradient_norms import gradients_and_norms
 from retinanet_jax.training.optimizer import update_average
 
 
@@ -184,6 +185,7 @@ def train_step(
         loss_fn, whole, running, (batch, divisor), parts
     )
     batch_stats, positives = running
+    gradients, norms = gradients_and_norms(gradients, mesh, shard_state=config.mesh.shard_state)
     updates, opt_state = optimizer.update(
         gradients, state.opt_state, state.params, learning_rate=learning_rate
     )
@@ -192,7 +194,6 @@ def train_step(
     if average is not None:
         now = {"params": params, "batch_stats": batch_stats}
         average = update_average(average, now, state.step, config.optimizer.ema_decay)
-    norms = {name: optax.tree.norm(part) for name, part in gradients.items()}
     norm = optax.tree.norm(norms)
     finite = jnp.isfinite(losses.total) & jnp.isfinite(norm)
     metrics = {

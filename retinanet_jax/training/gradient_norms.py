@@ -1,0 +1,34 @@
+"""The norms of a step's gradients, by module of the network."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+
+Params = Any  # a pytree of arrays, as flax's init returns it
+
+
+def gradients_and_norms(
+    gradients: dict[str, Params], mesh: Mesh, *, shard_state: bool
+) -> tuple[dict[str, Params], dict[str, jax.Array]]:
+    """The gradients, for the update, and the norm of those of each module.
+
+    On GPUs the gradients become parts of one vector. XLA then needs two kernels for the norm of a
+    module and few for the update of all parameters. From separate arrays, it computes two for each
+    norm of a parameter, one for its update, and two copies of the results. A state that is divided
+    over the devices has no such vector.
+
+    Args:
+        gradients: by module, float32.
+        mesh: of the devices that compute them.
+        shard_state: see MeshConfig.
+    """
+    if shard_state or mesh.devices.flat[0].platform != "gpu":
+        return gradients, {name: optax.tree.norm(part) for name, part in gradients.items()}
+    vector, split = ravel_pytree(gradients)
+    gradients = split(jax.lax.optimization_barrier(vector))
+    norm_of = lambda part: jnp.linalg.norm(ravel_pytree(part)[0])  # noqa: E731
+    return gradients, {name: norm_of(part) for name, part in gradients.items()}
