@@ -14,9 +14,11 @@ from retinanet_jax.core.cpu.winograd import TILES_AT_ONCE
 CASES = {  # name: [b h w c], kernel size, d, stride, groups
     "winograd, even": ((2, 16, 16, 128), 3, 128, 1, 1),
     "winograd, odd": ((1, 17, 33, 128), 3, 130, 1, 1),
-    "winograd, bands of which the last is short": ((2, 38, 35, 128), 3, 128, 1, 1),
-    "winograd, one pixel high": ((3, 1, 60, 128), 3, 128, 1, 1),
+    "winograd, bands of which the last is short": ((2, 26, 35, 128), 3, 128, 1, 1),
+    "winograd, one pixel high": ((5, 1, 60, 128), 3, 128, 1, 1),
     "winograd, wider than a band": ((1, 4, 2 * TILES_AT_ONCE + 3, 128), 3, 128, 1, 1),
+    "winograd, 64 channels": ((1, 33, 32, 64), 3, 64, 1, 1),
+    "winograd, too few tiles of 4x4": ((1, 16, 17, 256), 3, 256, 1, 1),
     "few channels": ((1, 16, 16, 128), 3, 36, 1, 1),
     "few tiles": ((1, 3, 3, 128), 3, 128, 1, 1),
     "no images": ((0, 16, 16, 128), 3, 128, 1, 1),
@@ -69,10 +71,11 @@ def test_result_and_gradients_are_those_of_the_convolution(name):
         exact = result_and_gradients(
             functools.partial(plain, **options), *(a.astype(jnp.float64) for a in arrays)
         )
-    for ours, wanted in zip(found, exact, strict=True):
+    # The result may be that of tiles of 4x4.
+    for ours, wanted, most in zip(found, exact, (5e-6, 3e-6, 3e-6), strict=True):
         assert ours.dtype == jnp.float32
         largest = np.abs(wanted).max(initial=0)
-        np.testing.assert_allclose(ours, wanted, rtol=0, atol=3e-6 * largest)
+        np.testing.assert_allclose(ours, wanted, rtol=0, atol=most * largest)
 
 
 def test_bfloat16_stays_bfloat16():

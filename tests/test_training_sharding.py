@@ -156,7 +156,7 @@ def expected_collectives(shard_state: bool) -> Counter:
 
     On the CPU, moreover, Winograd's convolution sums the gradient of its kernel place by place, a
     ninth of the kernel's numbers at a time in a loop of 16; and forwards and backwards it asks for
-    one number of its input, which one device has (see winograd._zero).
+    one number of its input, which one device has (see winograd_places.zero_after).
 
     With divided parameters, besides:
     - an all-gather of each, once for all its uses, forwards and backwards;
@@ -173,8 +173,8 @@ def expected_collectives(shard_state: bool) -> Counter:
     leaves = jax.tree_util.tree_leaves_with_path(state.params)
     for (path, x), placed in zip(leaves, jax.tree.leaves(sharding), strict=True):
         shared = path[0].key in ("class_head", "box_head")
-        # All of these in the small network are of stride 1.
-        by_winograd = x.shape[:2] == (3, 3) and min(x.shape[2:]) >= LEAST_CHANNELS
+        # In the small network, those with as many outputs as inputs are of stride 1.
+        by_winograd = x.shape[:2] == (3, 3) and x.shape[2] == x.shape[3] >= LEAST_CHANNELS
         numbers = x.size // 9 if by_winograd else x.size
         expected["all-reduce", "f32", numbers] += levels if shared else 1
         expected["all-reduce", "f32", 1] += 2 * by_winograd

@@ -58,7 +58,11 @@ def add_arguments(parser, cases: str, cores: str = "1,2", dtype: str = "float32"
     parser.add_argument(
         "--steps", type=int, default=1, help="steps that a round starts without waiting"
     )
-    parser.add_argument("--peers", default="eager", help="torchvision's modes: eager, compile")
+    parser.add_argument(
+        "--peers",
+        default="eager,channels_last,compile",
+        help="torchvision's modes; a row for each, the fastest first",
+    )
     parser.add_argument("--peer_python", default=sys.executable, help="a Python with torchvision")
     parser.add_argument("--profile", default="", help="folder for traces of one step of ours")
     parser.add_argument(

@@ -1,7 +1,9 @@
 """Contestant of infer.py, train.py and gpu.py: torchvision's RetinaNet v1, without this package.
 
-In mode 'compile', torch.compile compiles backbone and heads, which take nearly all of the time; the
-rest depends on values and would break its graphs. On a GPU the layout is channels_last.
+Modes: 'eager'; 'channels_last', eager in that layout; 'compile': torch.compile of backbone and
+heads, which take nearly all of the time. The rest depends on values and would break its graphs. On
+a GPU the layout is always channels_last. On a CPU 'compile' starts from contiguous tensors, and the
+compiler chooses the layout of each convolution.
 """
 
 import contextlib
@@ -35,7 +37,7 @@ def build(height: int, width: int, backbone: str, how: str) -> RetinaNet:
     )
     sides = {"min_size": min(height, width), "max_size": max(height, width)}
     model = RetinaNet(body, 80, **sides, detections_per_img=300, _skip_resize=True).to(DEVICE)
-    if DEVICE.type == "cuda":
+    if DEVICE.type == "cuda" or how == "channels_last":
         model = model.to(memory_format=torch.channels_last)
     if how == "compile":
         model.backbone, model.head = torch.compile(model.backbone), torch.compile(model.head)

@@ -26,7 +26,7 @@ Function = Callable[[Array, Array], Array]
 _partial = functools.cache(functools.partial)
 
 # Below these sizes, Winograd's transforms cost more than the multiplications that they save.
-LEAST_CHANNELS, LEAST_TILES = 128, 64
+LEAST_CHANNELS, LEAST_TILES, LEAST_VALUES = 64, 64, 128 * 128
 
 
 def convolve(
@@ -70,7 +70,9 @@ def convolve(
 def _winograd_pays(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
     b, h, w, _ = x_shape
     tiles = b * -(-h // 2) * -(-w // 2)
-    return min(kernel_shape[2:]) >= LEAST_CHANNELS and tiles >= LEAST_TILES
+    channels = min(kernel_shape[2:])
+    enough = tiles >= LEAST_TILES and tiles * channels >= LEAST_VALUES
+    return channels >= LEAST_CHANNELS and enough
 
 
 def _plain(

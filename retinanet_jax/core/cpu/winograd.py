@@ -19,6 +19,9 @@ The gradients are convolutions of the same cost. By the input: the gradient of t
 with the kernel rotated by 180 degrees. By the kernel, since y is linear in g: G^T [(A dy) * (B^T
 d)], summed over tiles.
 
+Where there are enough tiles, the result itself is computed by tiles of 4x4 outputs: see
+winograd_4x4.py.
+
 An image is processed in bands of tile rows, so that intermediate results stay in the cache. One
 loop runs over the places; with an unrolled loop, a network took twice as long to compile.
 """
@@ -29,11 +32,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.cpu.winograd_4x4 import convolve_4x4
+from retinanet_jax.core.cpu.winograd_places import Index, get, put, transform, zero_after
+
 TILES_AT_ONCE = 400  # with 256 channels: 6.6 MB of products
 
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [-0.5, 0.5, -0.5], [0, 0, 1]], np.float32)
 
-Index = Array | int
 Squares = Float[Array, "_ _ 2 _ 2 _"]  # an image cut into squares of 2x2
 Places = Float[Array, "16 ..."]  # of tiles or of a kernel, row by row
 
@@ -44,20 +49,22 @@ def winograd_convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]
 ) -> Float[Array, "b h w d"]:
     """The convolution, padded by 1 on every side; reverse mode only (`jax.custom_vjp`)."""
+    if _tiles_of_4x4_pay(x.shape, kernel.shape):
+        return convolve_4x4(x, kernel)
     rows, bands = _split(x)
-    places = _transform(G, kernel, _zero(after=x))
+    places = transform(G, kernel, zero_after(x))
     squares = _squares(x, rows * bands)
 
     def fill_band(band: Index, carry: tuple[Places, Squares]) -> tuple[Places, Squares]:
         def multiply(place: Index, products: Places) -> Places:
             inputs = _transform_input(squares, place, rows * band, rows)
-            return _put(products, inputs @ _get(places, place), place)
+            return put(products, inputs @ get(places, place), place)
 
         products, y = carry
         products = lax.fori_loop(0, 16, multiply, products)
         return products, _fill(y, products, rows * band)
 
-    start = _zeros(x, kernel.shape[3], rows, bands, _zero(after=places))
+    start = _zeros(x, kernel.shape[3], rows, bands, zero_after(places))
     _, y = lax.fori_loop(0, bands, fill_band, start)
     return _crop(y, x.shape)
 
@@ -71,18 +78,18 @@ def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arr
     """Both gradients in one loop, which compiles faster than two."""
     x, kernel = saved
     rows, bands = _split(x)
-    turned = _transform(G[:, ::-1], kernel, _zero(after=gradient))
-    zero = _zero(after=turned)
+    turned = transform(G[:, ::-1], kernel, zero_after(gradient))
+    zero = zero_after(turned)
     squares, dy = _squares(x, rows * bands), _squares(gradient, rows * bands)
 
     def add_band(band: Index, carry: tuple[Places, Squares, Places]):
         def multiply(place: Index, carry: tuple[Places, Places]) -> tuple[Places, Places]:
             products, sums = carry
             around = _transform_input(dy, place, rows * band, rows)
-            products = _put(products, around @ _get(turned, place).T, place)
+            products = put(products, around @ get(turned, place).T, place)
             inputs = _transform_input(squares, place, rows * band, rows)
             outputs = _transform_gradient(dy, place, rows * band, rows)
-            return products, _put(sums, _get(sums, place) + inputs.T @ outputs, place)
+            return products, put(sums, get(sums, place) + inputs.T @ outputs, place)
 
         products, dx, sums = carry
         products, sums = lax.fori_loop(0, 16, multiply, (products, sums))
@@ -90,10 +97,17 @@ def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arr
 
     start = *_zeros(x, x.shape[3], rows, bands, zero), jnp.full_like(turned, zero)
     _, dx, sums = lax.fori_loop(0, bands, add_band, start)
-    return _crop(dx, x.shape), _transform(G.T, sums).reshape(kernel.shape)
+    return _crop(dx, x.shape), transform(G.T, sums).reshape(kernel.shape)
 
 
 winograd_convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _tiles_of_4x4_pay(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
+    """Whether there are enough tiles for the 36 matrices of the kernel."""
+    b, h, w, _ = x_shape
+    tiles = b * -(-h // 4) * -(-w // 4)
+    return 6 * tiles >= min(kernel_shape[2:])
 
 
 def _fill(y: Squares, products: Places, start: Index) -> Squares:
@@ -108,18 +122,6 @@ def _fill(y: Squares, products: Places, start: Index) -> Squares:
         return lax.dynamic_update_slice(y, values, at, allow_negative_indices=False)
 
     return lax.fori_loop(0, 4, fill, y)
-
-
-def _zero(after: Array) -> Array:
-    """Zero, which the compiler cannot compute before `after`.
-
-    Otherwise everything that depends on weights and constants alone would be computed at the start
-    of a step for all layers, and occupy memory until it is used.
-
-    XLA compiles equal kernels once, but makes what computes `after` part of the kernels that use
-    zero, and these differ then. The result of a matrix product stays apart.
-    """
-    return jnp.minimum(jnp.isnan(after[(0,) * after.ndim]), 0).astype(after.dtype)
 
 
 def _zeros(x: Array, channels: int, rows: int, bands: int, zero: Array) -> tuple[Places, Squares]:
@@ -158,16 +160,6 @@ def _value(x: Squares, row: Index, column: Index, start: Index, rows: int) -> Ar
     return lax.dynamic_slice(x, at, size, allow_negative_indices=False).reshape(-1, c)
 
 
-def _get(places: Places, place: Index) -> Array:
-    return lax.dynamic_index_in_dim(places, place, keepdims=False, allow_negative_indices=False)
-
-
-def _put(places: Places, value: Array, place: Index) -> Places:
-    return lax.dynamic_update_index_in_dim(
-        places, value, place, axis=0, allow_negative_indices=False
-    )
-
-
 def _transform_input(x: Squares, place: Index, start: Index, rows: int) -> Array:
     """A place of B^T d B; in a line, place i is d[min(i, 1)] +- d[max(i, 2)]."""
     row, column = place >> 2, place & 3
@@ -201,14 +193,8 @@ def _transform_back(products: Places, row: Index, column: Index) -> Array:
     """An output of A^T m A; in a line, output i is m[i] +- (m[i + 1] + m[i + 2])."""
 
     def along_width(at: Index) -> Array:
-        first, second, third = (_get(products, 4 * at + column + more) for more in range(3))
+        first, second, third = (get(products, 4 * at + column + more) for more in range(3))
         return first + (1.0 - 2.0 * column) * (second + third)
 
     first, second, third = (along_width(row + more) for more in range(3))
     return first + (1.0 - 2.0 * row) * (second + third)
-
-
-def _transform(matrix: np.ndarray, square: Array, zero: Array | float = 0.0) -> Array:
-    """matrix square matrix^T, where the square's rows follow one another: [n*n c d]."""
-    both_ways, rest = np.kron(matrix, matrix) + zero, square.shape[-2:]
-    return jnp.tensordot(both_ways, square.reshape(-1, *rest), 1)
