@@ -252,6 +252,13 @@ def test_the_report_has_differences_paired_by_seed(tmp_path, monkeypatch):
     assert "| 2 | 3 | +.200 ± .100, p .074 |  |" in report
 
 
+def test_differences_of_a_table_have_the_names_of_its_rows(tmp_path, trained):
+    assert run(f"--workdir={tmp_path}", "--table=1a:small", "--seeds=2") == 0
+    _, differences = (tmp_path / "report.md").read_text().split("paired by seed")
+    for row in TABLES["1a"].rows[1:]:
+        assert f"| {row.name} |" in differences
+
+
 def test_one_seed_has_no_differences(tmp_path, trained):
     assert run(f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,2") == 0
     assert "paired" not in (tmp_path / "report.md").read_text()

@@ -81,13 +81,15 @@ def differences_table(groups: Sequence[Group], names: Sequence[str]) -> str:
     """
     rows, most = [], 0
     fields = list(dict.fromkeys(field for group in groups for field in group.settings))
+    titled = ["row"] if any("row" in group.paper for group in groups) else []
     for group in groups[1:]:
         tests = [paired_test_by_key(groups[0].by_seed(name), group.by_seed(name)) for name in names]
         pairs = max((test.pairs for test in tests if test is not None), default=0)
         most = max(most, pairs)
         values = [value_text(group.settings.get(field, "")) for field in fields]
-        rows.append([*values, str(pairs), *map(difference_text, tests)])
-    return table_text([*fields, "seeds", *names], rows) if most > 1 else ""
+        titles = [group.paper.get(title, "") for title in titled]
+        rows.append([*titles, *values, str(pairs), *map(difference_text, tests)])
+    return table_text([*titled, *fields, "seeds", *names], rows) if most > 1 else ""
 
 
 def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
