@@ -31,7 +31,7 @@ def run_test(monkeypatch):
             used.append(float(learning_rate))
             return state, {"loss": np.float32(loss_of_rate(used[-1]))}
 
-        def setup(config, categories, mesh, log):
+        def setup(config, categories, mesh, log, train_set):
             focal, state = FocalParams(jnp.float32(2), None), TrainState(0, {}, {}, {})
             return TrainingSetup(step_fn, None, focal, lambda step: np.nan, state)
 
