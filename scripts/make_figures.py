@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image, ImageDraw
 
-from retinanet_jax.core import boxes
 from retinanet_jax.core.anchors import anchors_for_image, cell_anchors, feature_shapes
+from retinanet_jax.core.iou_matching import match_by_iou
 from retinanet_jax.core.layers import normalize
-from retinanet_jax.core.matching import match
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.core.targets import IGNORE
 from retinanet_jax.data.dataset import load_dataset
@@ -72,8 +71,8 @@ def matched_anchors(detector: Detector, example: Example) -> Image.Image:
     middle = np.tile(np.float32(size)[::-1] / 2, 2)
     cell = cell_anchors(config.anchors.min_level + 2, config.anchors) + middle
     anchors = np.concatenate(anchors_for_image(size, config.anchors))
-    iou = boxes.pairwise_iou(anchors, example.boxes)
-    state = np.asarray(match(iou, np.ones(len(example.boxes), bool), config.matching))
+    exists = np.ones(len(example.boxes), bool)
+    state = np.asarray(match_by_iou(anchors, example.boxes, exists, config.matching.iou_rules))
     groups = [(anchors[state == IGNORE], GREY)]
     groups += [
         (anchors[state == number], class_color(int(label)))

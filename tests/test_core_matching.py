@@ -1,5 +1,6 @@
 """Matching: torchvision's golden matches, the rules by hand, masks, permutations, crowds."""
 
+import re
 from functools import partial
 
 import jax
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
 from retinanet_jax.core.assignment import assign, assign_batch
 from retinanet_jax.core.boxes import pairwise_iou
-from retinanet_jax.core.matching import MatchingConfig, match
+from retinanet_jax.core.iou_matching import match_by_iou, match_in_turn, match_pairs
+from retinanet_jax.core.matching import LOW_QUALITY, MatchingConfig
 from retinanet_jax.core.targets import IGNORE, NEGATIVE
 
 NO_CROWDS = MatchingConfig(crowd_ioa=None)
@@ -29,14 +31,19 @@ def _assign(*arguments, config):
 @partial(jax.jit, static_argnames="config")
 def _match_boxes(anchors, gt_boxes, config):
     """IoU of all pairs and the matches of the anchors; every box exists."""
-    iou = pairwise_iou(anchors, gt_boxes)
-    return iou, match(iou, np.ones(len(gt_boxes), bool), config)
+    exists = np.ones(len(gt_boxes), bool)
+    matches = match_by_iou(anchors, gt_boxes, exists, config.iou_rules)
+    return pairwise_iou(anchors, gt_boxes), matches
 
 
 def _match(iou, config, valid=None):
-    iou = np.asarray(iou, np.float32)
+    """The matches by both methods, which must agree."""
+    iou, rules = np.asarray(iou, np.float32), config.iou_rules
     valid = np.ones(iou.shape[1], bool) if valid is None else np.asarray(valid)
-    return np.asarray(match(iou, valid, config)).tolist()
+    pairs = match_pairs(iou, valid, rules).tolist()
+    columns = jax.numpy.asarray(iou)
+    assert match_in_turn(lambda i: columns[:, i], valid, len(iou), rules).tolist() == pairs
+    return pairs
 
 
 def _no_crowd(labels):
@@ -194,6 +201,17 @@ def images(draw):
     return np.concatenate([low, low + side], axis=1), np.arange(4, dtype=np.int32)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.data(), st.sampled_from(LOW_QUALITY), st.sampled_from([0.0, 0.25]))
+def test_boxes_in_turn_match_as_all_pairs_do(data, low_quality, least):
+    """Overlaps in eighths, so that anchors and boxes tie often."""
+    eighths = st.integers(0, 8).map(lambda n: n / 8)
+    iou = data.draw(st.lists(st.tuples(*[eighths] * 5), min_size=12, max_size=12))
+    valid = data.draw(st.tuples(*[st.booleans()] * 5))
+    config = MatchingConfig(low_quality=low_quality, low_quality_min_iou=least)
+    _match(iou, config, valid)
+
+
 @settings(deadline=None, max_examples=30)
 @given(images(), st.sets(st.integers(0, 5), min_size=4, max_size=4))
 def test_padding_changes_nothing(image, slots):
@@ -236,15 +254,42 @@ def test_a_batch_equals_its_images():
         np.testing.assert_array_equal(batched.boxes[i], eager.boxes)
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_accelerators_hold_the_overlaps_of_one_image(platform):
-    """A batch of overlaps would need 81 MB for each image of 800x1344."""
-    shapes = [((3, 5, 4), np.float32), ((3, 5), np.int32), ((3, 5), bool)]
+@pytest.mark.parametrize("low_quality", LOW_QUALITY)
+@pytest.mark.parametrize("crowds", ["some", "all"])
+def test_platforms_agree(monkeypatch, low_quality, crowds):
+    """The code of each platform, run on this one, on corners that float32 holds exactly."""
+    rng = np.random.default_rng(2)
+    anchors = np.round(ANCHORS)
+    low = rng.integers(0, 60, (9, 2))
+    gt_boxes = np.concatenate([low, low + rng.integers(8, 60, (9, 2))], -1).astype(np.float32)
+    labels = np.array([4, 0, -1, 2, 2, 1, 3, -1, -1], np.int32)
+    crowd = np.isin(np.arange(9), [3, 7]) if crowds == "some" else np.ones(9, bool)
+    config = MatchingConfig(low_quality=low_quality)
+
+    def of_platform(name):
+        def choose(*arguments, default, **others):
+            return others.get(name, default)(*arguments)
+
+        monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+        return jax.tree.map(np.asarray, assign(anchors, gt_boxes, labels, crowd, config))
+
+    cpu, cuda, tpu = map(of_platform, ("cpu", "cuda", "tpu"))
+    assert (cpu.labels == IGNORE).any() and (cpu.labels >= 0).any() == (crowds == "some")
+    for other in (cuda, tpu):
+        np.testing.assert_array_equal(other.labels, cpu.labels)
+        np.testing.assert_array_equal(other.boxes, cpu.boxes)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_overlaps_are_held_for_one_image_and_on_gpus_alone(platform):
+    """Those of all pairs need 81 MB for an image of 800x1344."""
+    shapes = [((3, 7, 4), np.float32), ((3, 7), np.int32), ((3, 7), bool)]
     function = jax.jit(partial(assign_batch, ANCHORS, config=MatchingConfig()))
     traced = function.trace(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
     program = traced.lower(lowering_platforms=(platform,)).as_text()
-    assert f"tensor<{len(ANCHORS)}x5xf32>" in program
-    assert f"tensor<3x{len(ANCHORS)}x5xf32>" not in program
+    overlaps = f"stablehlo.divide .* tensor<{len(ANCHORS)}x7xf32>"
+    assert bool(re.search(overlaps, program)) == (platform == "cuda")
+    assert f"tensor<3x{len(ANCHORS)}x7xf32>" not in program
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
+from retinanet_jax.core.iou_matching import in_turn
 from retinanet_jax.core.matching import ASSIGNERS, ImageAnchors, MatchingConfig
 from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 
@@ -29,8 +30,8 @@ def assign(
 ) -> Targets:
     """The targets of one image. For a batch use `assign_batch`.
 
-    Memory for an image of 800x1344 (201,600 anchors) with 100 boxes, compiled: on CPUs 182 MB, two
-    n x m float32 matrices; on a TPU one such matrix.
+    With the assigner iou, CPUs and TPUs store nothing for pairs of anchor and box. A GPU stores a
+    matrix of n x m float32, 81 MB for 800x1344 (201,600 anchors) with 100 boxes.
 
     Args:
       anchors: of all levels, xyxy pixels of the network's input.
@@ -61,8 +62,7 @@ def assign(
         image = image._replace(class_logits=logits, box_deltas=deltas)
     matches = assigner.match(image, config)
     if config.crowd_ioa is not None:
-        share = boxes.pairwise_ioa(anchors, gt_boxes)
-        crowded = jnp.any((share >= config.crowd_ioa) & exists & gt_crowd, axis=1)
+        crowded = _in_crowd(anchors, gt_boxes, exists & gt_crowd, config.crowd_ioa)
         matches = jnp.where(crowded & (matches == NEGATIVE), IGNORE, matches)
     labels, matched = _look_up(matches, gt_labels, gt_boxes)
     alignment = None
@@ -84,9 +84,8 @@ def assign_batch(
 ) -> Targets:
     """The targets of a batch; arguments as those of `assign`, with leading axis b.
 
-    GPUs and TPUs match one image at a time, with the memory of one image. `jax.vmap` would need
-    that memory for each image, and on a TPU it would fill tiles of 8 x 128 numbers with b images
-    instead of 8. CPUs use `jax.vmap`, which is faster there.
+    One image at a time, with the memory of one image. `jax.vmap` would need it for each image, and
+    on a TPU it would fill tiles of 8 x 128 numbers with b images instead of 8.
     """
 
     def one(image):
@@ -94,20 +93,45 @@ def assign_batch(
         options = {"level_sizes": level_sizes, "anchors_per_location": anchors_per_location}
         return assign(anchors, *objects, config, **options, predictions=predicted)
 
+    return jax.lax.map(one, (gt_boxes, gt_labels, gt_crowd, predictions))
+
+
+def _in_crowd(anchors, gt_boxes, crowd, least_share) -> Bool[Array, "n"]:
+    """Whether at least this share of an anchor lies inside one of the crowd regions."""
+
+    def take_turns(anchors, gt_boxes, crowd):
+        def take(i, inside):
+            share = boxes.pairwise_ioa(anchors, gt_boxes[i, None])[:, 0]
+            return inside | (crowd[i] & (share >= least_share))
+
+        return in_turn(crowd, take, jnp.zeros(len(anchors), bool))
+
+    def compare_pairs(anchors, gt_boxes, crowd):
+        return jnp.any(crowd & (boxes.pairwise_ioa(anchors, gt_boxes) >= least_share), axis=1)
+
     return jax.lax.platform_dependent(
-        (gt_boxes, gt_labels, gt_crowd, predictions),
-        cpu=jax.vmap(one),
-        default=lambda images: jax.lax.map(one, images),
+        *map(jnp.asarray, (anchors, gt_boxes, crowd)),
+        cpu=take_turns,
+        tpu=take_turns,
+        default=compare_pairs,
     )
 
 
 def _look_up(matches, gt_labels, gt_boxes):
     """Labels [n] and boxes [n 4] of the matches; zeros for unmatched anchors.
 
-    A product with a one-hot matrix instead of a gather, which is slow on TPUs and not faster on
-    CPUs. At the highest precision the product is exact.
+    CPUs gather. GPUs and TPUs multiply by a one-hot matrix, since a gather is slow on TPUs; at the
+    highest precision the product is exact.
     """
-    one_hot = matches[:, None] == jnp.arange(gt_labels.shape[0])
     table = jnp.concatenate([gt_boxes, gt_labels[:, None]], axis=1, dtype=jnp.float32)
-    found = jnp.dot(one_hot.astype(jnp.float32), table, precision="highest")
+
+    def gather(matches, table):
+        nothing = jnp.zeros((1, 5), table.dtype)
+        return jnp.concatenate([table, nothing])[jnp.where(matches >= 0, matches, len(table))]
+
+    def multiply(matches, table):
+        one_hot = matches[:, None] == jnp.arange(len(table))
+        return jnp.dot(one_hot.astype(jnp.float32), table, precision="highest")
+
+    found = jax.lax.platform_dependent(matches, table, cpu=gather, default=multiply)
     return found[:, 4].astype(jnp.int32), found[:, :4]

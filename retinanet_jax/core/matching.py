@@ -1,9 +1,4 @@
-"""Matching anchors to ground-truth boxes: by IoU, and the table of all assigners.
-
-RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": an anchor is assigned to the box with the
-highest IoU if that is at least 0.5, is background below 0.4, and is ignored in between. Public
-implementations also assign to each box its best anchors, whatever their IoU; see `MatchingConfig`.
-ASSIGNERS has all methods.
+"""The assigners, by which anchors are matched to ground-truth boxes: their table and settings.
 
 Padding, crowds and empty images are masks: every function has one compiled program per shape.
 """
@@ -12,15 +7,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from retinanet_jax.core import box_coder, boxes
+from retinanet_jax.core import box_coder
 from retinanet_jax.core.atss import match_atss
 from retinanet_jax.core.centerness import split_outputs
-from retinanet_jax.core.targets import IGNORE, NEGATIVE
+from retinanet_jax.core.iou_matching import IouRules, match_by_iou
 from retinanet_jax.core.task_aligned import match_task_aligned, normalized_alignment
 
 ArrayLike = Array | np.ndarray
@@ -102,62 +96,10 @@ class MatchingConfig:
                 "write 'none' to drop crowds"
             )
 
-
-def match(
-    iou: Float[ArrayLike, "n m"], valid: Bool[ArrayLike, "m"], config: MatchingConfig
-) -> Int[Array, "n"]:
-    """Matches anchors to boxes.
-
-    Args:
-      iou: IoU of n anchors with m boxes.
-      valid: False for padding and crowds, which match nothing.
-      config: thresholds and low-quality matches.
-
-    Returns:
-      int32: the index of the matched box (the lowest of ties), NEGATIVE or IGNORE.
-    """
-    iou, valid = jnp.asarray(iou), jnp.asarray(valid)
-    if iou.shape[1] == 0:
-        return jnp.full(iou.shape[:1], NEGATIVE, jnp.int32)
-    # The barrier keeps one matrix for the maxima and for the comparisons with them. A compiler that
-    # computed it twice could round differently, and `iou == top` would be False.
-    iou = jax.lax.optimization_barrier(jnp.where(valid, iou, -1))
-    asked = _low_quality_pairs(iou, config)
-    best, own, last = _reduce_boxes(iou, asked)
-    state = jnp.where(best < config.negative_iou, NEGATIVE, IGNORE)
-    matches = jnp.where(best >= config.positive_iou, own, state)
-    if config.low_quality == "own_box":
-        return jnp.where(last >= 0, own, matches)
-    if config.low_quality == "one_anchor":
-        return jnp.where(last >= 0, jnp.argmax(asked, axis=1), matches)
-    return jnp.where(last >= 0, last, matches)
-
-
-def _low_quality_pairs(iou, config):
-    """Bool [n m]: the anchor is a low-quality match of the box."""
-    if config.low_quality == "none":
-        return jnp.zeros(iou.shape, bool)
-    top = jnp.max(iou, axis=0)
-    asked = (iou == top) & (top > config.low_quality_min_iou)
-    if config.low_quality == "one_anchor":
-        asked &= jnp.arange(len(iou))[:, None] == jnp.argmax(iou, axis=0)
-    return asked
-
-
-def _reduce_boxes(iou, asked):
-    """For each anchor: the highest IoU, the first box that has it, and the last asked box or -1.
-
-    One reduction, so that compilers read the matrix once.
-    """
-    box = jax.lax.broadcasted_iota(jnp.int32, iou.shape, 1)
-
-    def combine(a, b):
-        a_wins = (a[0] > b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
-        best, own = (jnp.where(a_wins, x, y) for x, y in zip(a[:2], b[:2], strict=True))
-        return best, own, jnp.maximum(a[2], b[2])
-
-    start = (iou.dtype.type(-jnp.inf), np.int32(np.iinfo(np.int32).max), np.int32(-1))
-    return jax.lax.reduce((iou, box, jnp.where(asked, box, -1)), start, combine, (1,))
+    @property
+    def iou_rules(self) -> IouRules:
+        """The fields for the assigner iou."""
+        return IouRules(*(getattr(self, name) for name in IouRules._fields))
 
 
 class ImageAnchors(NamedTuple):
@@ -192,7 +134,7 @@ class Assigner(NamedTuple):
 
 
 def _by_iou(image: ImageAnchors, config: MatchingConfig) -> Array:
-    return match(boxes.pairwise_iou(image.anchors, image.gt_boxes), image.valid, config)
+    return match_by_iou(image.anchors, image.gt_boxes, image.valid, config.iou_rules)
 
 
 def _by_atss(image: ImageAnchors, config: MatchingConfig) -> Array:
