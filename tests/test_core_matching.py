@@ -201,15 +201,19 @@ def images(draw):
     return np.concatenate([low, low + side], axis=1), np.arange(4, dtype=np.int32)
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.data(), st.sampled_from(LOW_QUALITY), st.sampled_from([0.0, 0.25]))
-def test_boxes_in_turn_match_as_all_pairs_do(data, low_quality, least):
-    """Overlaps in eighths, so that anchors and boxes tie often."""
-    eighths = st.integers(0, 8).map(lambda n: n / 8)
-    iou = data.draw(st.lists(st.tuples(*[eighths] * 5), min_size=12, max_size=12))
-    valid = data.draw(st.tuples(*[st.booleans()] * 5))
-    config = MatchingConfig(low_quality=low_quality, low_quality_min_iou=least)
-    _match(iou, config, valid)
+@pytest.mark.parametrize("least", [0.0, 0.25])
+@pytest.mark.parametrize("low_quality", LOW_QUALITY)
+def test_boxes_in_turn_match_as_all_pairs_do(low_quality, least):
+    """200 images with overlaps in eighths, so that anchors and boxes tie often."""
+    rng = np.random.default_rng(3)
+    iou = np.float32(rng.integers(0, 6, (200, 12, 5)) / 8)
+    valid = rng.random((200, 5)) < 0.7
+    rules = MatchingConfig(low_quality=low_quality, low_quality_min_iou=least).iou_rules
+    one_by_one = jax.jit(
+        jax.vmap(lambda iou, valid: match_in_turn(lambda i: iou[:, i], valid, 12, rules))
+    )
+    at_once = jax.jit(jax.vmap(lambda iou, valid: match_pairs(iou, valid, rules)))
+    np.testing.assert_array_equal(one_by_one(iou, valid), at_once(iou, valid))
 
 
 @settings(deadline=None, max_examples=30)
