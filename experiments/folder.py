@@ -77,6 +77,8 @@ def _resnet50(config: ConfigDict) -> ConfigDict:
 
 def _small(config: ConfigDict) -> ConfigDict:
     config.pipeline.min_side, config.pipeline.max_side = 192, 256
+    # Of a few hundred steps, those of two more programs would not pay for compiling them.
+    config.pipeline.train_canvas = config.pipeline.eval_canvas = "one"
 
     config.model.backbone = "resnet18"
     config.model.frozen_stages = 3  # of pretrained weights; random ones are trained

@@ -63,8 +63,22 @@ def test_tight_canvases_keep_the_order_and_pad_as_little_as_the_batch_allows():
     np.testing.assert_array_equal(batches[2].batch.image_sizes[0], [13, 40])
 
 
+@pytest.mark.parametrize("image_sizes, canvas", [(None, (40, 40)), ([(48, 80)], (24, 40))])
+def test_one_canvas_holds_every_image_of_the_set(image_sizes, canvas):
+    """Portrait, landscape and extreme images; and landscape ones alone."""
+    settings = dataclasses.replace(SMALL, train_canvas="one", eval_canvas="one")
+    source = Images(10) if image_sizes is None else Images(10, image_sizes)
+    batches = taken(20, source, settings=settings, batch_size=1)
+    seen = np.concatenate([host.image_ids for host in batches])
+    assert sorted(seen.tolist()) == sorted([*range(100, 110)] * 2)
+    batches += list(eval_batches(dataset(source), batch_size=1, settings=settings))
+    assert {host.batch.images.shape[1:3] for host in batches} == {canvas}
+
+
 def test_evaluation_fields_are_checked():
-    with pytest.raises(ValueError, match=r"pipeline.eval_canvas: 'any' is not one of few, tight"):
+    with pytest.raises(
+        ValueError, match=r"pipeline.eval_canvas: 'any' is not one of few, one, tight"
+    ):
         PipelineConfig(eval_canvas="any")
     with pytest.raises(ValueError, match=r"pipeline.eval_resizing: 'pil' is not one of opencv, "):
         PipelineConfig(eval_resizing="pil")

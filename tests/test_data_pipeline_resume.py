@@ -97,7 +97,7 @@ def test_resuming_is_exact_in_processes_of_their_own():
     images=st.integers(0, 40),
     batch_size=st.sampled_from([4, 8, 12]),
     count=st.sampled_from([1, 2, 4]),
-    canvas=st.sampled_from(["few", "tight"]),
+    canvas=st.sampled_from(["few", "one", "tight"]),
 )
 def test_evaluation_has_every_image_once_and_marks_the_padding(images, batch_size, count, canvas):
     data = dataset(Images(images))

@@ -7,7 +7,6 @@ import pytest
 
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.core.postprocess import Detections, PostprocessConfig
-from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.tiled_source import tile_corners
 from retinanet_jax.inference.streaming import Seen
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, check_merge
@@ -52,10 +51,20 @@ def test_detections_of_tiles_are_moved_and_merged():
     np.testing.assert_array_equal(kept, [[250, 150, 270, 160]])  # one, though several tiles see it
 
 
+@pytest.mark.parametrize(("tile", "views"), [(49, 3), (50, 1), (64, 1)])
+def test_an_image_that_is_not_larger_than_a_tile_is_seen_once(tile, views):
+    seen = []
+
+    def see(images):
+        for key, pixels in images:
+            seen.append(pixels.shape)
+            yield from bright_spot([(key, pixels)])
+
+    see_tiles(see, 0, np.full((40, 50, 3), 9, np.uint8), tile, 0.2, CONFIG)
+    assert seen[0] == (40, 50, 3) and len(seen) == views
+
+
 def test_invalid_tiles_are_errors(tmp_path):
-    small = see_tiles(bright_spot, 0, np.zeros((40, 50, 3), np.uint8), 64, 0.2, CONFIG)
-    assert isinstance(small.error, DataError)
-    assert "is 40x50 (height x width), smaller than a tile of 64" in str(small.error)
     missing = see_tiles(bright_spot, 0, str(tmp_path / "none.jpg"), 64, 0.2, CONFIG)
     assert "none.jpg" in str(missing.error)
     for tile, overlap in ((0, 0.2), (640.5, 0.2), (640, 1.0), (640, "a")):

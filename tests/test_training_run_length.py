@@ -40,6 +40,14 @@ def test_evaluations_follow_epochs_and_are_at_most_ten(steps, every):
     assert (f"every {every} steps" in message) == (during > 0)
 
 
+@pytest.mark.parametrize(("steps", "warmup"), [(21, 20), (20, 2), (5, 0)])
+def test_a_warm_up_ends_before_the_run(steps, warmup):
+    config = small_config(train__steps=steps, optimizer__warmup_steps=20)
+    config, message = with_run_length(config, 100)
+    assert config.optimizer.warmup_steps == warmup
+    assert message == ("" if warmup == 20 else f"warm-up of {warmup} steps instead of 20")
+
+
 def test_numbers_stay():
     config = small_config(train__evaluate_every=2)
     assert with_run_length(config, 1000) == (config, "")

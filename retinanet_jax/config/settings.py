@@ -147,12 +147,6 @@ def _check_together(config: Config) -> None:
         with_largest_scale(config.pipeline, config.augmentation)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from error
-    steps, warmup = config.train.steps, config.optimizer.warmup_steps
-    if steps != "auto" and warmup >= steps:
-        raise ConfigError(
-            f"config.optimizer.warmup_steps: {warmup} is not below config.train.steps ({steps}), "
-            f"so the warm-up would never end; write a smaller number, such as {steps // 10}"
-        )
     batch_size = config.train.batch_size
     if batch_size != "auto" and batch_size % config.optimizer.accumulate_steps:
         raise ConfigError(

@@ -120,7 +120,7 @@ class Stream:
     def _add(self, row: _Row) -> None:
         """Adds a row to the batch of its view and canvas; a full batch is sent to the device."""
         settings, size = self._settings[row.view], row.example.image.shape[:2]
-        canvas = canvas_for([size], settings) if settings.eval_canvas == "few" else None
+        canvas = canvas_for([size], settings) if settings.eval_canvas != "tight" else None
         kind = row.view, canvas
         self._filling[kind].append(row)
         if len(self._filling[kind]) == self._rows:

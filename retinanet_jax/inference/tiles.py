@@ -1,6 +1,5 @@
 """Detection in tiles of a large image, whose small objects a resized image would lose."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -36,7 +35,8 @@ def see_tiles(
 ) -> Seen:
     """The detections of the whole image and of its tiles, merged.
 
-    The whole image finds the objects that are larger than a tile.
+    The whole image finds the objects that are larger than a tile. An image that is not larger than
+    a tile is seen as a whole alone.
 
     Args:
       see: runs the network on (key, image) pairs; the results come in order.
@@ -48,20 +48,16 @@ def see_tiles(
       how: see `merge`.
 
     Returns:
-      The detections; or the error, if the image is not readable or smaller than a tile.
+      The detections; or the error, if the image is not readable.
     """
     try:
         if isinstance(image, DataError):
             raise image
         pixels = read_image(image)
-        size = pixels.shape[:2]
-        if tile > max(size):
-            what = f"is {size[0]}x{size[1]} (height x width), smaller than a tile of {tile}"
-            name = image if isinstance(image, str | os.PathLike) else "image"
-            raise DataError("tile", name, "", what, "leave out tile, or use a smaller one")
     except DataError as error:
         return Seen(key, image, error=error)
-    corners = tile_corners(size, tile, overlap)
+    size = pixels.shape[:2]
+    corners = tile_corners(size, tile, overlap) if max(size) > tile else []
     crops = [((0, 0), pixels)]
     crops += [((y, x), pixels[y : y + tile, x : x + tile]) for y, x in corners]
     found = [(seen.key, seen.found[0]) for seen in see(crops)]

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from retinanet_jax.config.settings import ConfigError, read_config_file
 from retinanet_jax.runtime.workdir import WorkdirError
-from retinanet_jax.sweep.markdown import number_text, table_text, value_text
-from retinanet_jax.sweep.seed_groups import Group
+from retinanet_jax.sweep.markdown import number_text, table_text
+from retinanet_jax.sweep.seed_groups import Group, settings_columns
 from retinanet_jax.sweep.trials import FINISHED, PLAN_FILE, read_plan
 
 METRICS_COMPARED = 3  # AP, AP50, AP75
@@ -80,16 +80,13 @@ def differences_table(groups: Sequence[Group], names: Sequence[str]) -> str:
         names: of the metrics.
     """
     rows, most = [], 0
-    fields = list(dict.fromkeys(field for group in groups for field in group.settings))
-    titled = ["row"] if any("row" in group.paper for group in groups) else []
-    for group in groups[1:]:
+    heads, cells = settings_columns(groups)
+    for first, group in zip(cells[1:], groups[1:], strict=True):
         tests = [paired_test_by_key(groups[0].by_seed(name), group.by_seed(name)) for name in names]
         pairs = max((test.pairs for test in tests if test is not None), default=0)
         most = max(most, pairs)
-        values = [value_text(group.settings.get(field, "")) for field in fields]
-        titles = [group.paper.get(title, "") for title in titled]
-        rows.append([*titles, *values, str(pairs), *map(difference_text, tests)])
-    return table_text([*titled, *fields, "seeds", *names], rows) if most > 1 else ""
+        rows.append([*first, str(pairs), *map(difference_text, tests)])
+    return table_text([*heads, "seeds", *names], rows) if most > 1 else ""
 
 
 def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:

@@ -1,8 +1,10 @@
 """Groups of trials that differ only in the seed."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from retinanet_jax.sweep.grid import Settings
+from retinanet_jax.sweep.markdown import value_text
 from retinanet_jax.sweep.trials import End, Trial
 
 
@@ -37,9 +39,26 @@ def group_trials(trials: list[Trial], ends: list[End]) -> list[Group]:
     """Groups of the trials, in the order of the plan."""
     groups: dict[tuple, Group] = {}
     for trial, end in zip(trials, ends, strict=True):
-        settings = {field: value for field, value in trial.settings.items() if field != "seed"}
-        key = tuple(sorted(settings.items()))
-        group = groups.setdefault(key, Group(settings, trial.paper, [], []))
+        key = tuple(sorted(trial.combination.items()))
+        group = groups.setdefault(key, Group(trial.combination, trial.paper, [], []))
         group.ends.append(end)
         group.seeds.append(trial.settings.get("seed"))
     return list(groups.values())
+
+
+def settings_columns(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
+    """The first columns of a table of groups: their heads, and the cells of each group.
+
+    They are the row of the paper's table, where the trials are such rows, and the fields that the
+    sweep sets.
+    """
+    titled = ["row"] if any("row" in group.paper for group in groups) else []
+    fields = list(dict.fromkeys(field for group in groups for field in group.settings))
+    cells = [
+        [
+            *(group.paper.get(title, "") for title in titled),
+            *(value_text(group.settings.get(field, "")) for field in fields),
+        ]
+        for group in groups
+    ]
+    return [*titled, *fields], cells

@@ -15,8 +15,7 @@ def steps_csv(trials: Sequence[Trial]) -> str:
     The numbers are those of metrics.jsonl, 'train/loss' and 'eval/AP' for instance; a cell is empty
     where a step has none.
     """
-    fields = list(dict.fromkeys(field for trial in trials for field in trial.settings))
-    fields = [field for field in fields if field != "seed"]
+    fields = list(dict.fromkeys(field for trial in trials for field in trial.combination))
     rows = [(trial, step, values) for trial in trials for step, values in read_steps(trial)]
     names = list(dict.fromkeys(name for *_, values in rows for name in values))
     file = io.StringIO()

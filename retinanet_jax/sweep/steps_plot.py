@@ -50,8 +50,7 @@ def _curves(trials: Sequence[Trial], number: str) -> dict[str, Curve]:
     """The values of a number by combination and step."""
     curves: dict[str, Curve] = {}
     for trial in trials:
-        settings = {field: value for field, value in trial.settings.items() if field != "seed"}
-        title = trial.paper.get("row") or name_of(settings, settings)
+        title = trial.paper.get("row") or name_of(trial.combination, trial.combination)
         for step, values in read_steps(trial):
             value = values.get(number)
             if value is not None and value >= 0:

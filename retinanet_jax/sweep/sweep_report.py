@@ -12,9 +12,9 @@ import statistics
 from pathlib import Path
 
 from retinanet_jax.runtime.workdir import write_whole
-from retinanet_jax.sweep.markdown import number_text, table_text, value_text
+from retinanet_jax.sweep.markdown import number_text, table_text
 from retinanet_jax.sweep.seed_comparison import differences_table
-from retinanet_jax.sweep.seed_groups import Group, group_trials
+from retinanet_jax.sweep.seed_groups import Group, group_trials, settings_columns
 from retinanet_jax.sweep.steps_csv import steps_csv
 from retinanet_jax.sweep.trials import FAILED, FINISHED, UNFINISHED, End, Trial, read_plan
 
@@ -84,21 +84,19 @@ def _markdown(
 
 
 def _table(groups: list[Group], names: list[str]) -> str:
-    fields = list(dict.fromkeys(field for group in groups for field in group.settings))
+    heads, cells = settings_columns(groups)
     published = [name for name in names if any(name in group.paper for group in groups)]
-    titled = ["row"] if any("row" in group.paper for group in groups) else []
-    head = [*titled, *fields, "finished", *names, *(f"{name}, paper" for name in published)]
+    heads += ["finished", *names, *(f"{name}, paper" for name in published)]
     rows = [
         [
-            *(group.paper.get(title, "") for title in titled),
-            *(value_text(group.settings.get(field, "")) for field in fields),
+            *first,
             _count(group),
             *(_mean(group, name) for name in names),
             *(number_text(group.paper[name]) if name in group.paper else "" for name in published),
         ]
-        for group in groups
+        for first, group in zip(cells, groups, strict=True)
     ]
-    return table_text(head, rows)
+    return table_text(heads, rows)
 
 
 def _count(group: Group) -> str:

@@ -45,6 +45,11 @@ class Trial(NamedTuple):
     workdir: Path
     paper: dict[str, Any] = {}  # noqa: RUF012 (never written to)
 
+    @property
+    def combination(self) -> Settings:
+        """The settings without the seed."""
+        return {field: value for field, value in self.settings.items() if field != "seed"}
+
     def config(self) -> Config:
         """The config of the plan."""
         return read_config_file(self.workdir / "config.json")

@@ -1,4 +1,4 @@
-"""The length of a run from the number of its training images: config.train.steps='auto'."""
+"""The length of a run from the number of its training images, and a warm-up that fits it."""
 
 import dataclasses
 import math
@@ -9,25 +9,25 @@ MOST_EVALUATIONS = 10  # of evaluate_every='auto'
 
 
 def with_run_length(config: Config, num_images: int) -> tuple[Config, str]:
-    """`config` with numbers in place of 'auto', and a line for the log; '' if nothing was 'auto'.
+    """`config` with numbers in place of 'auto', and a line for the log; '' if nothing changed.
 
     train.steps is train.epochs times the images over the batch size, rounded up. With 'auto' for
-    both, train.auto_steps has the number of epochs and the least number of updates. A warm-up
-    longer than a tenth of a run of computed length is cut to that.
+    both, train.auto_steps has the number of epochs and the least number of updates. A warm-up as
+    long as the run, or longer than a tenth of a run of computed length, is cut to a tenth.
 
     Args:
-        config: of the run; without 'auto' it comes back unchanged.
+        config: of the run.
         num_images: of the training set, as an epoch counts them.
     """
     train, optimizer = config.train, config.optimizer
-    if "auto" not in (train.steps, train.evaluate_every):
-        return config, ""
-    steps, lines = train.steps, []
+    steps, lines, longest = train.steps, [], train.steps
     if steps == "auto":
         steps, rule = _computed_steps(config, num_images)
         lines.append(rule)
-        warmup = min(optimizer.warmup_steps, steps // 10)
-        optimizer = dataclasses.replace(optimizer, warmup_steps=warmup)
+        longest = steps // 10 + 1
+    if optimizer.warmup_steps >= longest:
+        lines.append(f"warm-up of {steps // 10} steps instead of {optimizer.warmup_steps}")
+        optimizer = dataclasses.replace(optimizer, warmup_steps=steps // 10)
     evaluate_every = train.evaluate_every
     if evaluate_every == "auto":
         epoch = math.ceil(num_images / train.batch_size)

@@ -8,7 +8,8 @@ from jaxtyping import Int
 
 from retinanet_jax.data.pipeline import transforms
 
-EVAL_CANVASES = ("few", "tight")
+TRAIN_CANVASES = ("few", "one")
+EVAL_CANVASES = (*TRAIN_CANVASES, "tight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +23,12 @@ class PipelineConfig:
       max_boxes: boxes per image; of more, the largest are kept.
       eval_resizing: how images are resized for evaluation and prediction: 'opencv' (as in
         training), or as 'torchvision', 'detectron2' or 'mmdetection' do: see transforms.resize.
-      eval_canvas: of evaluation and prediction: 'few', see `canvases`, so that little is
-        compiled; 'tight', as small as each batch allows, as the public implementations do: the
-        same detections to the last digit, and a compilation for every new size.
+      train_canvas: of training: 'few', for each batch the smallest of `canvases`; 'one', the
+        smallest of them that holds every image of the set, so that one program is compiled.
+      eval_canvas: of evaluation: 'few' and 'one' as in training; 'tight', as small as each batch
+        allows, as the public implementations do: the same detections to the last digit, and a
+        compilation for every new size. Prediction, which sees one image after another, takes
+        'one' for 'few'.
       num_threads: threads that decode; 0 for as many as this process has cores.
       prefetch: batches prepared ahead.
       process_index: which rows of the global batch this process makes.
@@ -36,6 +40,7 @@ class PipelineConfig:
     pad_multiple: int = 32
     max_boxes: int = 100
     eval_resizing: str = "opencv"
+    train_canvas: str = "few"
     eval_canvas: str = "few"
     num_threads: int = 0
     prefetch: int = 2
@@ -48,6 +53,7 @@ class PipelineConfig:
         _require(self.max_side >= self.min_side, "max_side", self.max_side, "min_side or more")
         for name, known in (
             ("eval_resizing", transforms.RESIZINGS),
+            ("train_canvas", TRAIN_CANVASES),
             ("eval_canvas", EVAL_CANVASES),
         ):
             value = getattr(self, name)
@@ -86,7 +92,7 @@ def eval_size(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int
 
 def eval_canvas_for(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> tuple[int, int]:
     """The canvas of an evaluation batch of images of these (height, width), after resizing."""
-    if settings.eval_canvas == "few":
+    if settings.eval_canvas != "tight":
         return canvas_for(sizes, settings)
     multiple = settings.pad_multiple
     height, width = (-(-sizes.max(axis=0) // multiple) * multiple).tolist()

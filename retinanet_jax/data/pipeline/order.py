@@ -1,4 +1,7 @@
-"""Which images make up which batch: a pure function of (seed, step), grouped by orientation."""
+"""Which images make up which batch: a pure function of (seed, step).
+
+With a few canvases, images are grouped by orientation.
+"""
 
 import functools
 import threading
@@ -63,6 +66,11 @@ class TrainOrder:
     ):
         self._source, self._batch_size, self._seed = source, batch_size, seed
         self._settings, self._epochs = settings, epochs or Epochs(len(source))
+        self._canvas = None
+        if settings.train_canvas == "one":
+            self._canvas = canvas_for(
+                _fitted_sizes(source, np.arange(len(source)), settings), settings
+            )
         self._permutation = functools.lru_cache(maxsize=4)(self._shuffled)
         self._window = functools.lru_cache(maxsize=4)(self._plan_window)
         self._lock = threading.Lock()
@@ -106,12 +114,14 @@ class TrainOrder:
         rows = self._batch_size
         indices, repeats = self._images(first * rows, stop * rows)
         sizes = _fitted_sizes(self._source, indices, self._settings)
-        order = np.argsort(orientations(sizes, self._settings), kind="stable").reshape(-1, rows)
+        grouped = self._canvas is None
+        kinds = orientations(sizes, self._settings) if grouped else np.zeros(len(sizes))
+        order = np.argsort(kinds, kind="stable").reshape(-1, rows)
         # Grouped batches come in random order, or the net would see all of one kind in a row.
         order = np.random.default_rng((self._seed, _WINDOWS_KEY, first)).permutation(order)
         return [
             Plan(
-                canvas=canvas_for(sizes[batch], self._settings),
+                canvas=self._canvas or canvas_for(sizes[batch], self._settings),
                 indices=indices[batch].tolist(),
                 repeats=repeats[batch].tolist(),
             )
@@ -126,11 +136,12 @@ def eval_order(source: Source, batch_size: int, settings: PipelineConfig) -> lis
     order = np.arange(len(sizes))
     if settings.eval_canvas == "few":
         order = np.argsort(orientations(sizes, settings), kind="stable")
+    one = canvas_for(sizes, settings) if settings.eval_canvas == "one" and len(sizes) else None
     plans = []
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         padding = [NO_EXAMPLE] * (batch_size - len(batch))
-        canvas = eval_canvas_for(sizes[batch], settings)
+        canvas = one or eval_canvas_for(sizes[batch], settings)
         plans.append(Plan(canvas, batch.tolist() + padding, [0] * batch_size))
     return plans
 
