@@ -69,24 +69,22 @@ def convolve_4x4(
     places = transform(G, kernel, zero_after(x))
     blocks = _blocks(x, rows * bands, columns)
 
-    def fill_band(
-        band: Index, carry: tuple[Wide, Places, Array, Blocks]
-    ) -> tuple[Wide, Places, Array, Blocks]:
-        wide, products, halves, y = carry
+    def fill_band(band: Index, carry: tuple[Wide, Places, Blocks]) -> tuple[Wide, Places, Blocks]:
+        wide, products, y = carry
         wide = _along_width(wide, blocks, rows * band)
 
         def multiply(place: Index, products: Places) -> Places:
             return put(products, _along_height(wide, place) @ get(places, place), place)
 
         products = lax.fori_loop(0, 36, multiply, products)
-        halves = _back_along_height(halves, products)
-        return wide, products, halves, _fill(y, halves, rows * band)
+        # Back along the height: four rows of six columns of each tile.
+        halves = (A @ products.reshape(6, -1)).reshape(24, *products.shape[1:])
+        return wide, products, _fill(y, halves, rows * band)
 
     tiles, zero = b * rows * columns, zero_after(places)
     shapes = (
         (6, b, rows + 1, 4, columns, c),
         (36, tiles, d),
-        (24, tiles, d),
         (b, rows * bands, 4, columns, 4, d),
     )
     start = tuple(jnp.full(shape, zero) for shape in shapes)
@@ -148,19 +146,8 @@ def _along_height(wide: Wide, place: Index) -> Float[Array, "tiles c"]:
     return _sum(INPUT, place // 6, pixel).reshape(-1, c)
 
 
-def _back_along_height(halves: Array, products: Places) -> Array:
-    """Four rows of six columns from the 6x6 products of each tile."""
-
-    def transform_back(half: Index, halves: Array) -> Array:
-        row, column = half // 6, half % 6
-        values = _sum(OUTPUT, row, lambda place: get(products, 6 * place + column))
-        return put(halves, values, half)
-
-    return lax.fori_loop(0, 24, transform_back, halves)
-
-
 def _fill(y: Blocks, halves: Array, start: Index) -> Blocks:
-    """Writes the outputs of a band of tiles into y."""
+    """Writes the outputs of a band of tiles into y, from four rows of six columns of each tile."""
     b, _, _, columns, _, channels = y.shape
 
     def fill(output: Index, y: Blocks) -> Blocks:
