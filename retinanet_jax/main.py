@@ -41,6 +41,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.config.experiment_files import (
     experiment_name,
     explain_flag,
@@ -48,7 +49,6 @@ from retinanet_jax.config.experiment_files import (
     find_experiment,
     load_experiment,
 )
-from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import Config, ConfigError, from_config_dict
 from retinanet_jax.config.short_settings import SHORT_SETTINGS, expand_short_flags, run_name
 from retinanet_jax.data.data_errors import DataError

@@ -3,7 +3,7 @@
 import types
 from pathlib import Path
 
-from retinanet_jax.config.sections import ShapesConfig
+from retinanet_jax.config.data_section import ShapesConfig
 from retinanet_jax.data.folder import FolderSettings
 from retinanet_jax.data.store.prepare_folder import prepare_folder
 

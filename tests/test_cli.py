@@ -10,8 +10,8 @@ import pytest
 
 from retinanet_jax import main as flags_of_runs
 from retinanet_jax.cli import app, config_arguments, detect, inspect_data
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.config.experiment_files import experiment_paths
-from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import default_config
 from retinanet_jax.data.pipeline.prefetch import ExampleError
 from retinanet_jax.reports.analysis import analyze_checkpoint

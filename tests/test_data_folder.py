@@ -17,7 +17,7 @@ import pytest
 from data_settings import data_settings
 from PIL import Image
 
-from retinanet_jax.config.sections import DataConfig
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.data import folder as folder_module
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset

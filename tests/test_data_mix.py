@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from image_data import Images
 
-from retinanet_jax.config.sections import DataConfig
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.example_sources import Slice
 from retinanet_jax.data.mix import Relabelled, load_training_set

@@ -7,7 +7,7 @@ import pytest
 from image_data import SMALL, Images
 from test_data_mix import config, write_folder
 
-from retinanet_jax.config.sections import DataConfig
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import load_training_set

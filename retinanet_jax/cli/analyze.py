@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from retinanet_jax.cli.config_arguments import read_config
     from retinanet_jax.cli.report_files import check_page_path
-    from retinanet_jax.config.sections import DataConfig
+    from retinanet_jax.config.data_section import DataConfig
     from retinanet_jax.config.settings import ConfigError, from_config_dict
     from retinanet_jax.reports.analysis.analyze_checkpoint import analyze_workdir
     from retinanet_jax.runtime.compilation_cache import keep_compilations

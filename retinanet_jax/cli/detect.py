@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def make_detector(arguments: argparse.Namespace):
     """The Detector of --model."""
-    from retinanet_jax.config.sections import DataConfig
+    from retinanet_jax.config.data_section import DataConfig
     from retinanet_jax.inference.detector import Detector
     from retinanet_jax.runtime.compilation_cache import keep_compilations
     from retinanet_jax.runtime.traced_programs import keep_traced_programs

@@ -74,7 +74,7 @@ def _show_machine() -> bool:
     """Prints devices, cores, memory and caches; False if JAX does not start."""
     import jax
 
-    from retinanet_jax.config.sections import DataConfig
+    from retinanet_jax.config.data_section import DataConfig
     from retinanet_jax.runtime.cores import available_cores
     from retinanet_jax.runtime.user_folders import expand_user
     from retinanet_jax.weights.locations import default_cache_dir

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     import importlib.util
 
-    from retinanet_jax.config.sections import DataConfig
+    from retinanet_jax.config.data_section import DataConfig
     from retinanet_jax.data.data_errors import DataError
     from retinanet_jax.inference.nms_sweep import NmsSweep
     from retinanet_jax.runtime.compilation_cache import keep_compilations

@@ -1,131 +1,19 @@
-"""The sections of the configuration about a run: data, training, evaluation, optimizer.
+"""The sections of the configuration about a run: training, evaluation, optimizer.
 
-The other sections are defined beside the code that they configure: AnchorConfig in core/anchors.py,
-PipelineConfig in data/pipeline/canvas.py, and so on. config/settings.py joins all of them.
+`data` is in data_section.py. The other sections are defined beside the code that they configure:
+AnchorConfig in core/anchors.py, PipelineConfig in data/pipeline/canvas.py, and so on.
+config/settings.py joins all of them.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
-from retinanet_jax.data.shapes import Difficulty
-from retinanet_jax.data.splits import KINDS, parse_part
-from retinanet_jax.data.tiled_source import OVERLAP, check_tile
+from retinanet_jax.config.field_checks import above_zero_or_none, one_of
 from retinanet_jax.metrics.coco_backends import check_backend
 from retinanet_jax.metrics.federated import FEDERATED_METRICS, check_federated
 
 # Names that fields accept; functions such as `add_optimizer` append to them.
 OPTIMIZERS, SCHEDULES = ["sgd", "adamw"], ["step", "cosine", "constant"]
 METRICS, LOGGERS = ["coco", "voc", *FEDERATED_METRICS], ["tensorboard", "wandb", "mlflow"]
-
-
-def _one_of(field: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{field}: {value!r} is not one of {', '.join(allowed)}")
-
-
-def _above_zero_or_none(section: object, name: str, *fields: str) -> None:
-    for field in fields:
-        value = getattr(section, field)
-        if value not in (None, "auto") and value <= 0:
-            fix = "write 'none' or a number above 0"
-            raise ValueError(f"{name}.{field}: {value} is invalid; {fix}")
-
-
-@dataclasses.dataclass(frozen=True)
-class ShapesConfig(Difficulty):
-    """The built-in dataset (data name 'shapes'); how hard it is: see Difficulty, data/shapes.py.
-
-    Attributes:
-        image_size: height and width in pixels.
-        num_train: images of the split 'train'.
-        num_eval: images of the split 'validation', drawn from another random stream.
-        seed: of the drawing; independent of the seed of training.
-    """
-
-    image_size: tuple[int, int] = (128, 128)
-    num_train: int = 20_000
-    num_eval: int = 200
-    seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which images, and how strict to be with them.
-
-    Attributes:
-        name: 'shapes' (built in), 'folder' (images and annotations in any layout of
-            docs/your_data.md), 'coco' (TFDS coco/2017), 'coco2014', 'voc' (2007+2012), 'voc2007'
-            or 'voc2012'; their splits: see data/dataset.py.
-        root: folder: the dataset's folder or annotation file; coco and voc: the TFDS data
-            directory, '' being ~/tensorflow_datasets.
-        layout: of a folder: 'auto', or one of formats/find_layout.py where several fit.
-        val_share: of the training images, held out by a hash of their file names where a folder
-            has no validation or test split; 0 is none.
-        exif: how boxes of a folder refer to images with an EXIF orientation: 'stored', 'shown'
-            (turned, as viewers show them), or 'auto' by annotated size and boxes, image by image.
-        cache_dir: where the index of a folder and compiled programs are kept.
-        train_split: split or slice of one, such as 'train' or 'train[:90%]'.
-        eval_split: likewise; of a folder also 'auto', its validation or test split.
-        annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
-            the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
-        classes: of all splits, by name; others are left out, and NAME=TARGET merges a class into
-            another or a new one: ('car', 'van=car'). (): all (see data/class_selection.py).
-        mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
-            a `name`; their images come N times an epoch, their categories are found by name among
-            those of train_split (see data/mix.py).
-        repeat_threshold: t of repeat-factor sampling (LVIS, arXiv 1908.03195): training images of
-            a class that less than this share of the images has come more often, sqrt(t / share)
-            times an epoch. LVIS: 0.001. 'none': each image once.
-        tile: side in pixels of square tiles that large images are cut into, an example each for
-            training; evaluations then detect in the tiles and the whole image, and merge
-            (data/tiled_source.py, inference/tiles.py). 'none': whole images.
-        tile_overlap: of neighbouring tiles, as a share of their side.
-        on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
-            out, and says which and how many, at the start and at the end.
-    """
-
-    name: str = "shapes"
-    root: str = ""
-    layout: str = "auto"
-    val_share: float = 0.1
-    exif: str = "auto"
-    cache_dir: str = "~/.cache/retinanet_jax"
-    train_split: str = "train"
-    eval_split: str = "validation"
-    annotations: str = ""
-    classes: tuple[str, ...] = ()
-    mix: tuple[str, ...] = ()
-    repeat_threshold: float | None = None
-    tile: int | None = None
-    tile_overlap: float = OVERLAP
-    on_error: str = "strict"
-    shapes: ShapesConfig = ShapesConfig()
-
-    def __post_init__(self):
-        _one_of("data.name", self.name, tuple(KINDS))
-        _one_of("data.on_error", self.on_error, ("strict", "skip"))
-        _one_of("data.exif", self.exif, ("auto", "stored", "shown"))
-        if not 0 <= self.val_share <= 0.5:
-            raise ValueError(f"data.val_share: {self.val_share} must be between 0 and 0.5")
-        for text in self.mix:
-            parse_part(text)
-        _above_zero_or_none(self, "data", "repeat_threshold")
-        if self.repeat_threshold is not None and self.repeat_threshold > 1:
-            raise ValueError(
-                f"data.repeat_threshold: {self.repeat_threshold} must be a share of the images, "
-                "at most 1, such as 0.01"
-            )
-        check_tile(self.tile, self.tile_overlap, "data.tile", "data.tile_overlap")
-        if self.annotations and self.name.startswith(("voc", "shapes")):
-            raise ValueError(
-                f"data.annotations: not supported for {self.name}, which is evaluated on its own "
-                "annotations; leave it empty"
-            )
-        if self.name == "folder" and not self.root:
-            raise ValueError(
-                "data.root: is empty; write --config.data.root=FOLDER, a folder with images and "
-                "their annotations"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +69,7 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in self.loggers:
-            _one_of("train.loggers", name, LOGGERS)
+            one_of("train.loggers", name, LOGGERS)
         first_and_last = len(self.profile_steps) == 2 and list(self.profile_steps) == sorted(
             self.profile_steps
         )
@@ -210,7 +98,7 @@ class TrainConfig:
             )
         if self.max_skipped < 0:
             raise ValueError(f"train.max_skipped: {self.max_skipped} must be 0 or more")
-        _above_zero_or_none(self, "train", "evaluate_every", "patience", "watchdog_minutes")
+        above_zero_or_none(self, "train", "evaluate_every", "patience", "watchdog_minutes")
         if self.patience is not None and self.evaluate_every is None:
             raise ValueError(
                 f"train.patience: {self.patience} needs evaluations during the run; write a number "
@@ -252,10 +140,10 @@ class EvaluationConfig:
     example_min_score: float = 0.4
 
     def __post_init__(self):
-        _one_of("evaluation.metric", self.metric, METRICS)
+        one_of("evaluation.metric", self.metric, METRICS)
         check_backend(self.backend)
         check_federated(self.metric)
-        _above_zero_or_none(self, "evaluation", "limit")
+        above_zero_or_none(self, "evaluation", "limit")
         if self.batch_size < 1:
             raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")
         if self.example_images < 0:
@@ -317,9 +205,9 @@ class OptimizerConfig:
     ema_decay: float | None = None
 
     def __post_init__(self):
-        _one_of("optimizer.name", self.name, OPTIMIZERS)
-        _one_of("optimizer.decay", self.decay, ("all", "kernels"))
-        _one_of("optimizer.schedule", self.schedule, SCHEDULES)
+        one_of("optimizer.name", self.name, OPTIMIZERS)
+        one_of("optimizer.decay", self.decay, ("all", "kernels"))
+        one_of("optimizer.schedule", self.schedule, SCHEDULES)
         for field, low, high, rule in (
             ("learning_rate", 0, None, "above 0, such as 0.01"),
             ("base_batch_size", 0, None, "at least 1"),
@@ -339,7 +227,7 @@ class OptimizerConfig:
             raise ValueError(
                 f"optimizer.stage_decay: {self.stage_decay} is not in (0, 1], e.g. 0.8"
             )
-        _above_zero_or_none(self, "optimizer", "gradient_clip", "ema_decay")
+        above_zero_or_none(self, "optimizer", "gradient_clip", "ema_decay")
         if self.ema_decay is not None and self.ema_decay >= 1:
             raise ValueError(f"optimizer.ema_decay: {self.ema_decay} must be below 1, e.g. 0.999")
         if not 0 <= self.momentum < 1:

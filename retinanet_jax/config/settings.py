@@ -21,8 +21,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.config.migration import migrate
-from retinanet_jax.config.sections import DataConfig, EvaluationConfig, OptimizerConfig, TrainConfig
+from retinanet_jax.config.sections import EvaluationConfig, OptimizerConfig, TrainConfig
 from retinanet_jax.config.settings_tree import (
     DERIVED,
     build_section,

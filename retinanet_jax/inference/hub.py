@@ -20,7 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
-from retinanet_jax.config.sections import DataConfig
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.config.settings import Config, ConfigError, from_json, to_json
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.image_input import read_image

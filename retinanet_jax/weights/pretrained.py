@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.config.recipes import RECIPES
-from retinanet_jax.config.sections import DataConfig
 from retinanet_jax.config.settings import Config
 from retinanet_jax.data.records import Categories
 from retinanet_jax.weights.conventions import (

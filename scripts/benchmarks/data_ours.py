@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks.contestants import serve, time_handing_over, time_stream
-from retinanet_jax.config.sections import DataConfig
+from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig
 from retinanet_jax.data.pipeline.input_pipeline import PipelineConfig, train_batches
