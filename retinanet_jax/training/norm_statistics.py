@@ -16,6 +16,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float
 
 from retinanet_jax.config.settings import Config
+from retinanet_jax.core.differentiation import any_derivative
 from retinanet_jax.core.layers import Conv, normalize
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
@@ -106,9 +107,12 @@ def _moments(
             for path, (y,) in outputs.items()
         }
 
-    found = [
-        jax.device_get(of_batch(variables, batch.images, batch.image_sizes)) for batch in batches
-    ]
+    # Plain convolutions: a few batches do not pay for compiling those that are fast on CPUs.
+    with any_derivative():
+        found = [
+            jax.device_get(of_batch(variables, batch.images, batch.image_sizes))
+            for batch in batches
+        ]
     means = {path: np.mean([moments[path][0] for moments in found], axis=0) for path in found[0]}
     squares = {path: np.mean([moments[path][1] for moments in found], axis=0) for path in found[0]}
     return means, {path: np.maximum(squares[path] - means[path] ** 2, 0) for path in means}
