@@ -61,7 +61,7 @@ def match_by_iou(
 
 
 def _boxes_in_turn(anchors, gt_boxes, valid, rules):
-    # Without the barrier, a TPU would take them out of rows of four again for each box.
+    # Without the barrier, a TPU would take the coordinates out of rows of four for each box.
     x1, y1, x2, y2 = jax.lax.optimization_barrier(tuple(anchors.T))
 
     def overlaps(i):
@@ -85,8 +85,7 @@ def match_in_turn(
       num_anchors: n.
       rules: thresholds and low-quality matches.
     """
-
-    valid = jnp.asarray(valid)
+    valid, nothing = jnp.asarray(valid), jnp.full(num_anchors, -1, jnp.int32)
 
     def take(i, found):
         best, own, claimed_by = found
@@ -103,7 +102,7 @@ def match_in_turn(
             jnp.where(claimed, i, claimed_by),
         )
 
-    start = -jnp.ones(num_anchors), jnp.zeros(num_anchors, jnp.int32), -jnp.ones(num_anchors, int)
+    start = -jnp.ones(num_anchors), nothing, nothing
     return _decide(*in_turn(valid, take, start), rules)
 
 
