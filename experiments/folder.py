@@ -53,6 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.name = "folder"
     config.data.train_split = "train"
     config.data.eval_split = "auto"
+    config.pipeline.max_boxes = "auto"
     config.model.pretrained = "imagenet"
     config.model.norm = "auto"
     config.model.frozen_stages = "auto"

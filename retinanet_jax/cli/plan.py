@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.runtime.accelerator import assume_accelerator
     from retinanet_jax.runtime.workdir import write_whole
     from retinanet_jax.training.anchor_size import with_any_anchor_size
+    from retinanet_jax.training.max_boxes import with_least_max_boxes
     from retinanet_jax.training.plan import chips, plan_table
     from retinanet_jax.training.plan.run_plan import RunPlanner, plan_run
     from retinanet_jax.training.plan.run_programs import MODES
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     canvas = read_canvas(arguments.canvas) if arguments.canvas else None
     with assume_accelerator():
         config = with_any_anchor_size(from_config_dict(read_config("plan", arguments)))
+        config = with_least_max_boxes(config)
     chip, mesh = chips.described_mesh(arguments.chip)
     classes = arguments.classes or num_classes(config)
     planner = RunPlanner(config, classes, chip, mesh, log=lambda line: print(line, file=sys.stderr))

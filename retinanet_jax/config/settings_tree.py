@@ -26,6 +26,7 @@ _AUTO_AT_START = (
     "train.memory_limit",
     "optimizer.learning_rate",
     "anchors.size",
+    "pipeline.max_boxes",
 )
 
 

@@ -162,7 +162,7 @@ def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
         "anchors there are background."
     )
     flag = f"--config.pipeline.max_boxes={full.max()}"
-    return Finding(problem, f"{flag} keeps all objects. Matching then needs more memory.")
+    return Finding(problem, f"{flag} keeps all objects. On a GPU matching then needs more memory.")
 
 
 def report_finding(split: str, report: Report) -> Finding:

@@ -15,6 +15,7 @@ from retinanet_jax.runtime.mesh import for_this_process, make_mesh, prefetch_to_
 from retinanet_jax.training.anchor_size import with_anchor_size
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.loop import make_batches
+from retinanet_jax.training.max_boxes import with_max_boxes
 from retinanet_jax.training.optimizer import scaled_learning_rate
 from retinanet_jax.training.run_checks import check_has_objects
 from retinanet_jax.training.run_length import with_run_length
@@ -73,6 +74,7 @@ def learning_rate_test(
     dataset = load_training_set(config.data) if dataset is None else dataset
     check_has_objects(dataset)
     config, _ = with_anchor_size(config, dataset)
+    config = with_max_boxes(config, dataset)
     config = with_batch_size(config, dataset.categories.num_classes, mesh, log)
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
     config, _ = with_run_length(config, dataset.epoch_size)

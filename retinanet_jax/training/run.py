@@ -39,6 +39,7 @@ from retinanet_jax.training.divergence import reporting_divergence
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.loggers import Logger, open_loggers
 from retinanet_jax.training.loop import StepHooks, run_steps
+from retinanet_jax.training.max_boxes import with_max_boxes
 from retinanet_jax.training.model_flops import ModelFlops, run_flops
 from retinanet_jax.training.run_checkpoints import Run, evaluate_at_end, make_up_evaluation
 from retinanet_jax.training.run_checks import (
@@ -87,6 +88,7 @@ def train_and_evaluate(
         check_has_objects(train_set)
         classes = train_set.categories.num_classes
         config, anchors = with_anchor_size(config, train_set, workdir)
+        config = with_max_boxes(config, train_set, workdir)
         config = with_batch_size(config, classes, mesh, print_first, workdir)
         config, length = with_run_length(config, train_set.epoch_size)
         config = with_learning_rate(config, train_set, workdir, print_first)

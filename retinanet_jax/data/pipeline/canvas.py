@@ -20,7 +20,8 @@ class PipelineConfig:
       min_side: short side in pixels after resizing.
       max_side: limit of the long side in pixels; equal to min_side: one square canvas.
       pad_multiple: canvas sides are rounded up to multiples of this many pixels.
-      max_boxes: boxes per image; of more, the largest are kept.
+      max_boxes: boxes per image; of more, the largest are kept. 'auto': as many as the fullest
+        training image has, at least 100, when a run starts (training/max_boxes.py).
       eval_resizing: how images are resized for evaluation and prediction: 'opencv' (as in
         training), or as 'torchvision', 'detectron2' or 'mmdetection' do: see transforms.resize.
       train_canvas: of training: 'few', for each batch the smallest of `canvases`; 'one', the
@@ -38,7 +39,7 @@ class PipelineConfig:
     min_side: int = 800
     max_side: int = 1333
     pad_multiple: int = 32
-    max_boxes: int = 100
+    max_boxes: int | str = 100
     eval_resizing: str = "opencv"
     train_canvas: str = "few"
     eval_canvas: str = "few"
@@ -49,7 +50,9 @@ class PipelineConfig:
 
     def __post_init__(self):
         for name in ("min_side", "pad_multiple", "max_boxes", "prefetch", "process_count"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+            value = getattr(self, name)
+            automatic = name == "max_boxes" and value == "auto"
+            _require(automatic or value >= 1, name, value, "1 or more")
         _require(self.max_side >= self.min_side, "max_side", self.max_side, "min_side or more")
         for name, known in (
             ("eval_resizing", transforms.RESIZINGS),
