@@ -78,7 +78,8 @@ def convolve_4x4(
 
         products = lax.fori_loop(0, 36, multiply, products)
         # Back along the height: four rows of six columns of each tile.
-        halves = (A @ products.reshape(6, -1)).reshape(24, *products.shape[1:])
+        halves = jnp.tensordot(A, products.reshape(6, 6, *products.shape[1:]), 1)
+        halves = halves.reshape(24, *products.shape[1:])
         return wide, products, _fill(y, halves, rows * band)
 
     tiles, zero = b * rows * columns, zero_after(places)
