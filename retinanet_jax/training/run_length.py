@@ -20,12 +20,14 @@ def with_run_length(config: Config, num_images: int) -> tuple[Config, str]:
         num_images: of the training set, as an epoch counts them.
     """
     train, optimizer = config.train, config.optimizer
-    steps, lines, longest = train.steps, [], train.steps
+    steps, lines = train.steps, []
     if steps == "auto":
         steps, rule = _computed_steps(config, num_images)
         lines.append(rule)
-        longest = steps // 10 + 1
-    if optimizer.warmup_steps >= longest:
+        warmup_fits = optimizer.warmup_steps <= steps // 10
+    else:
+        warmup_fits = optimizer.warmup_steps < steps
+    if not warmup_fits:
         lines.append(f"warm-up of {steps // 10} steps instead of {optimizer.warmup_steps}")
         optimizer = dataclasses.replace(optimizer, warmup_steps=steps // 10)
     evaluate_every = train.evaluate_every
