@@ -34,8 +34,10 @@ if not __package__:  # `python retinanet_jax/main.py` puts retinanet_jax/ itself
 
 if __name__ == "__main__":  # before the other imports
     from retinanet_jax.runtime.garbage_collection import collect_rarely
+    from retinanet_jax.runtime.machine_memory import limit_arenas
 
     collect_rarely()
+    limit_arenas()
 
 import jax
 from absl import app, flags, logging

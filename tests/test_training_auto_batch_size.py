@@ -107,14 +107,3 @@ def test_the_words_and_invalid_limits():
     ):
         with pytest.raises(ConfigError, match=says):
             small_config(**fields)
-
-
-def test_a_container_leaves_less_than_the_machine(tmp_path, monkeypatch):
-    for name, text in (("max", "3000000"), ("current", "1000000"), ("v1", "no number")):
-        (tmp_path / name).write_text(f"{text}\n")
-    pairs = [("max", "current"), ("v1", "current"), ("missing", "current")]
-    files = tuple(tuple(str(tmp_path / name) for name in pair) for pair in pairs)
-    monkeypatch.setattr(machine_memory, "_CGROUPS", files)
-    assert machine_memory.available_memory() == 2_000_000
-    monkeypatch.setattr(machine_memory, "_CGROUPS", ())
-    assert machine_memory.available_memory() > 2_000_000

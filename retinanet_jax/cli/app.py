@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from retinanet_jax.runtime.garbage_collection import collect_rarely
+from retinanet_jax.runtime.machine_memory import limit_arenas
 from retinanet_jax.runtime.terminal import print_any_text
 
 # Modules of this package, each with add_arguments(parser), run(arguments), and a docstring whose
@@ -50,6 +51,7 @@ EPILOG = """exit codes:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that the arguments name, by default sys.argv."""
     collect_rarely()
+    limit_arenas()
     print_any_text()
     parser = _parser("retinanet-jax", f"{__doc__}\ncommands:\n{_table()}", EPILOG)
     parser.add_argument("--version", action="version", version=_version())

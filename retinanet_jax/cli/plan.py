@@ -45,8 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.config.settings import ConfigError, from_config_dict
     from retinanet_jax.runtime.accelerator import assume_accelerator
     from retinanet_jax.runtime.workdir import write_whole
-    from retinanet_jax.training.anchor_size import with_any_anchor_size
-    from retinanet_jax.training.max_boxes import with_least_max_boxes
+    from retinanet_jax.training.data_choices import without_data_choices
     from retinanet_jax.training.plan import chips, plan_table
     from retinanet_jax.training.plan.run_plan import RunPlanner, plan_run
     from retinanet_jax.training.plan.run_programs import MODES
@@ -60,8 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_writable(arguments.json.parent)
     canvas = read_canvas(arguments.canvas) if arguments.canvas else None
     with assume_accelerator():
-        config = with_any_anchor_size(from_config_dict(read_config("plan", arguments)))
-        config = with_least_max_boxes(config)
+        config = without_data_choices(from_config_dict(read_config("plan", arguments)))
     chip, mesh = chips.described_mesh(arguments.chip)
     classes = arguments.classes or num_classes(config)
     planner = RunPlanner(config, classes, chip, mesh, log=lambda line: print(line, file=sys.stderr))

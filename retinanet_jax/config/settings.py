@@ -9,7 +9,7 @@ PipelineConfig, AugmentationConfig, MeshConfig, and those of sections.py.
 Two words stand for what a number does not express. 'none' switches a field off: a field whose type
 allows None is written 'none' in the tree and on the command line. 'auto' leaves the choice to
 `_choose_auto`, or, for fields that depend on data and devices, to training/run_length.py,
-anchor_size.py, auto_batch_size.py and auto_learning_rate.py.
+data_choices.py, auto_batch_size.py and auto_learning_rate.py.
 """
 
 import copy

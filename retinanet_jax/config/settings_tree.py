@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_dict
 # Fields that are computed from other fields; an experiment does not set them.
 DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
 # Fields that take 'auto', by default or on demand. The first become a value in settings.py, those
-# at the start of a run in training/run_length.py, anchor_size.py, auto_batch_size.py and
+# at the start of a run in training/run_length.py, data_choices.py, auto_batch_size.py and
 # auto_learning_rate.py.
 _AUTO = ("model.norm", "model.frozen_stages", "optimizer.backbone_factor")
 _AUTO_AT_START = (

@@ -12,10 +12,9 @@ from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import for_this_process, make_mesh, prefetch_to_device
-from retinanet_jax.training.anchor_size import with_anchor_size
 from retinanet_jax.training.auto_batch_size import with_batch_size
+from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.loop import make_batches
-from retinanet_jax.training.max_boxes import with_max_boxes
 from retinanet_jax.training.optimizer import scaled_learning_rate
 from retinanet_jax.training.run_checks import check_has_objects
 from retinanet_jax.training.run_length import with_run_length
@@ -73,8 +72,7 @@ def learning_rate_test(
     mesh = make_mesh()
     dataset = load_training_set(config.data) if dataset is None else dataset
     check_has_objects(dataset)
-    config, _ = with_anchor_size(config, dataset)
-    config = with_max_boxes(config, dataset)
+    config, _ = with_data_choices(config, dataset)
     config = with_batch_size(config, dataset.categories.num_classes, mesh, log)
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
     config, _ = with_run_length(config, dataset.epoch_size)

@@ -18,13 +18,12 @@ from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
 from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
-from retinanet_jax.training.anchor_size import with_anchor_size
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
+from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
-from retinanet_jax.training.max_boxes import with_max_boxes
 from retinanet_jax.training.run_checks import changed_fields
 from retinanet_jax.training.run_length import with_run_length
 from retinanet_jax.training.setup import TrainingSetup, make_setup
@@ -50,8 +49,7 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     """
     mesh = make_mesh()
     dataset = load_training_set(config.data)
-    config, _ = with_anchor_size(config, dataset, workdir)
-    config = with_max_boxes(config, dataset, workdir)
+    config, _ = with_data_choices(config, dataset, workdir)
     config = with_batch_size(config, dataset.categories.num_classes, mesh, print, workdir)
     check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
     config, _ = with_run_length(config, dataset.epoch_size)

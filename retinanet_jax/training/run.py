@@ -30,16 +30,15 @@ from retinanet_jax.runtime.processes import check_same, to_first
 from retinanet_jax.runtime.remote_workdir import open_workdir
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import disk_errors, write_whole
-from retinanet_jax.training.anchor_size import with_anchor_size
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.compile_ahead import compiled_ahead
+from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.loggers import Logger, open_loggers
 from retinanet_jax.training.loop import StepHooks, run_steps
-from retinanet_jax.training.max_boxes import with_max_boxes
 from retinanet_jax.training.model_flops import ModelFlops, run_flops
 from retinanet_jax.training.run_checkpoints import Run, evaluate_at_end, make_up_evaluation
 from retinanet_jax.training.run_checks import (
@@ -87,8 +86,7 @@ def train_and_evaluate(
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         classes = train_set.categories.num_classes
-        config, anchors = with_anchor_size(config, train_set, workdir)
-        config = with_max_boxes(config, train_set, workdir)
+        config, choices = with_data_choices(config, train_set, workdir)
         config = with_batch_size(config, classes, mesh, print_first, workdir)
         config, length = with_run_length(config, train_set.epoch_size)
         config = with_learning_rate(config, train_set, workdir, print_first)
@@ -131,7 +129,7 @@ def train_and_evaluate(
         if first:
             setup = setup._replace(state=checkpoints.restore(setup.state))
         log_start(log, config, train_set, eval_set, mesh, setup, first)
-        log_lines(log, [length, anchors])
+        log_lines(log, [length, choices])
 
         run = Run(
             config=config,

@@ -22,7 +22,7 @@ from retinanet_jax.reports.inspection.object_sections import (
 )
 from retinanet_jax.reports.inspection.page_images import batch_images, first_images
 from retinanet_jax.reports.inspection.split_statistics import Split, read_split, reports
-from retinanet_jax.training.anchor_size import with_anchor_size
+from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.data_findings import (
     class_findings,
     coverage_finding,
@@ -31,7 +31,6 @@ from retinanet_jax.training.data_findings import (
     report_finding,
 )
 from retinanet_jax.training.finding import Finding
-from retinanet_jax.training.max_boxes import with_max_boxes
 
 TRAIN_IMAGES, EVAL_IMAGES = 12, 4
 DRAWN_IMAGES, DRAWS = 3, 4  # images that are augmented several times, and how often
@@ -50,8 +49,7 @@ def inspect_data(config: Config, *, fit: bool = False, max_images: int = 10_000)
     """
     data = config.data
     train, evaluation = load_training_set(data), load_dataset(data, data.eval_split)
-    config, _ = with_anchor_size(config, train)
-    config = with_max_boxes(config, train)
+    config, _ = with_data_choices(config, train)
     evaluation = evaluated_tiles(evaluation, data.tile, data.tile_overlap)
     splits = [
         read_split(data.train_split, train, config, max_images),
