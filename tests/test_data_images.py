@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinanet_jax.data import images
+from retinanet_jax.data import image_headers, images
 from retinanet_jax.data.data_errors import DataError
 
 
@@ -66,7 +66,7 @@ def test_progressive_jpeg_with_a_long_header():
     Image.new("RGB", (40, 20)).save(
         buffer, "JPEG", progressive=True, icc_profile=bytes(200_000), comment=b"\xff\xc0" * 50
     )
-    assert images.header_size(buffer.getvalue()) == (20, 40)
+    assert image_headers.header_size(buffer.getvalue()) == (20, 40)
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\xff\xd8\xff", encoded(".png")[:40]])
@@ -107,5 +107,5 @@ def test_missing_files_are_named(tmp_path):
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=64), st.sampled_from([b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b""]))
 def test_any_bytes_have_a_size_or_none(tail, magic):
-    size = images.header_size(magic + tail)
+    size = image_headers.header_size(magic + tail)
     assert size is None or len(size) == 2

@@ -14,8 +14,6 @@ How pixels of other kinds are converted:
 
 import errno
 import io
-import struct
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -24,6 +22,13 @@ from PIL import Image
 
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_headers import (
+    header_size,
+    is_common,
+    jpeg_has_end,
+    jpeg_has_exif,
+    png_has_all_chunks,
+)
 
 # Half a gigabyte of RGB, and Pillow's own limit. A small file can claim more and fill the memory;
 # an image that large has to be cut into tiles for a detector anyway.
@@ -52,7 +57,7 @@ def decode(data: bytes, where: str, orientation: int = 1) -> UInt8[np.ndarray, "
     """
     size = image_size(data, where)
     try:
-        image = _by_opencv(data) if _is_common(data) else _by_pillow(data)
+        image = _by_opencv(data) if is_common(data) else _by_pillow(data)
     except Exception as error:  # decoders raise any kind of error for a broken file
         raise _undecodable(where, data, str(error)) from error
     if image.shape[:2] != size:
@@ -98,16 +103,6 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     return _checked_size(size, where)
 
 
-def header_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) from the header of a JPEG or PNG; None where there is no such header."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        return height, width
-    if data[:2] == b"\xff\xd8":
-        return _jpeg_size(data)
-    return None
-
-
 def file_size(path: AnyPath) -> tuple[int, int]:
     """(height, width) of an image file as stored; reads only its first 64 KiB where possible.
 
@@ -129,7 +124,7 @@ def exif_orientation(data: bytes) -> int:
 
     1 for TIFF, too: its decoder turns the pixels by itself.
     """
-    if data[:2] == b"\xff\xd8" and not _jpeg_has_exif(data):
+    if data[:2] == b"\xff\xd8" and not jpeg_has_exif(data):
         return 1
     if data[:8] == b"\x89PNG\r\n\x1a\n" and b"eXIf" not in data:  # Pillow would decode all of it
         return 1
@@ -148,7 +143,7 @@ def is_shown_rotated(data: bytes) -> bool:
 
 def is_animated(data: bytes) -> bool:
     """Whether an image that decodes is an animation, of which the first frame is read."""
-    if _is_common(data):
+    if is_common(data):
         return False
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         return getattr(image, "is_animated", False)
@@ -220,20 +215,11 @@ def _undecodable(where: str, data: bytes, why: str) -> DataError:
     return DataError("undecodable image", where, "", what, fix)
 
 
-def _is_common(data: bytes) -> bool:
-    """JPEG, or a still PNG, WebP or BMP: OpenCV reads these as Pillow does, but faster."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return data.find(b"acTL", 0, data.find(b"IDAT")) < 0
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return not (data[12:16] == b"VP8X" and data[20:21] and data[20] & 2)
-    return data[:2] in (b"\xff\xd8", b"BM")
-
-
 def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    if data[:2] == b"\xff\xd8" and not _jpeg_has_end(data):
+    if data[:2] == b"\xff\xd8" and not jpeg_has_end(data):
         # Some versions of OpenCV fill the missing part with grey, without an error.
         raise ValueError("the end of the JPEG is missing")
-    if data[:4] == b"\x89PNG" and not _png_has_all_chunks(data):
+    if data[:4] == b"\x89PNG" and not png_has_all_chunks(data):
         # OpenCV allocates what a chunk declares before it reads it, up to a gigabyte.
         raise ValueError("the end of the PNG is missing")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
@@ -263,47 +249,3 @@ def from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
         pixels[top : top + _STRIP] = np.asarray(strip.convert("RGB"))
     return pixels
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, offset) of a JPEG's segments up to the first scan (ITU T.81, B.2)."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:
-            at += 1 if marker == 0xFF else 2  # fill byte, or a marker without a segment
-            continue
-        yield marker, at
-        if marker == 0xDA:
-            return
-        at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    for marker, at in _jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 9 <= len(data):
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return height, width
-    return None
-
-
-def _jpeg_has_exif(data: bytes) -> bool:
-    segments = (at for marker, at in _jpeg_segments(data) if marker == 0xE1)
-    return any(data[at + 4 : at + 8] == b"Exif" for at in segments)
-
-
-def _jpeg_has_end(data: bytes) -> bool:
-    """Whether an end marker follows the first scan (there may be one before: a thumbnail's)."""
-    scan = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), 0)
-    return data.rfind(b"\xff\xd9", scan) >= 0
-
-
-def _png_has_all_chunks(data: bytes) -> bool:
-    """Whether every chunk before the end (IEND) is as long as it declares."""
-    at = 8
-    while at + 8 <= len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        if kind == b"IEND":
-            return True
-        at += 12 + length
-    return False
