@@ -61,3 +61,10 @@ def test_one_anchor_a_location():
     levels = anchors_for_image((1024, 1024), config.anchors)
     assert [len(level) for level in levels] == [128**2, 64**2, 32**2, 16**2, 8**2]
     np.testing.assert_array_equal(levels[0][:2], [[-28, -28, 36, 36], [-20, -28, 44, 36]])
+
+
+@pytest.mark.parametrize("name", ["coco:modern", "folder:modern"])
+def test_quality_focal_loss_with_the_exponent_of_its_paper(name):
+    """folder:modern starts from folder:small, whose gamma is that of a focal loss."""
+    loss = load_experiment(name).loss
+    assert (loss.classification, loss.gamma) == ("quality_focal", 2.0)
