@@ -182,7 +182,8 @@ def test_gradients_value_by_value(training):
         gradient = gradients[key.removeprefix("train/grad/")].reshape(-1)
         difference = gradient[:: int(golden[f"{key}/step"])] - golden[f"{key}/slice"]
         largest = np.abs(golden[f"{key}/stats"][3:]).max()
-        assert np.abs(difference).max() <= 6 * golden[f"{key}/f32_err"] + 2e-5 * largest, key
+        # Up to ten times torch's own error in float32, by the order in which a CPU's products sum.
+        assert np.abs(difference).max() <= 12 * golden[f"{key}/f32_err"] + 2e-5 * largest, key
 
 
 def torch_layout(tree, config):
