@@ -12,6 +12,9 @@ import numpy as np
 import process_memory
 from jax.extend import core
 
+FAST = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+"""Against `quick.FLAGS`: convolutions in float64 take longer than their compilation."""
+
 
 def in_double(fn: Callable) -> Callable:
     """fn with float64 in place of float32: its arguments, constants, operations and results.
@@ -24,7 +27,8 @@ def in_double(fn: Callable) -> Callable:
         program, shapes = jax.make_jaxpr(fn, return_shape=True)(*arguments)
         leaves = [widen(np.asarray(leaf)) for leaf in jax.tree.leaves(arguments)]
         with jax.enable_x64(True):
-            compiled = jax.jit(lambda *leaves: evaluate(program, leaves)).lower(*leaves).compile()
+            lowered = jax.jit(lambda *leaves: evaluate(program, leaves)).lower(*leaves)
+            compiled = lowered.compile(FAST)
             process_memory.trim()  # of the compiler
             results = compiled(*leaves)
         return jax.tree.unflatten(jax.tree.structure(shapes), map(np.asarray, results))
