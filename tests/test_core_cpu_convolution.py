@@ -24,6 +24,10 @@ CASES = {  # name: [b h w c], kernel size, d, stride, groups
     "no images": ((0, 16, 16, 128), 3, 128, 1, 1),
     "3x3, stride 2": ((1, 17, 16, 128), 3, 128, 2, 1),
     "3x3, groups": ((1, 16, 16, 256), 3, 256, 1, 2),
+    "3x3, 32 groups": ((2, 9, 8, 128), 3, 128, 1, 32),
+    "3x3, 32 groups, stride 2": ((1, 17, 16, 64), 3, 128, 2, 32),
+    "3x3, 6 groups of 3 channels": ((1, 5, 6, 18), 3, 12, 1, 6),
+    "3x3, 5 groups of 8 channels": ((1, 5, 6, 40), 3, 40, 1, 5),
     "1x1": ((2, 7, 6, 5), 1, 8, 1, 1),
     "1x1, stride 2": ((2, 7, 6, 5), 1, 8, 2, 1),
     "1x1, groups": ((2, 7, 6, 6), 1, 8, 1, 2),
@@ -91,7 +95,7 @@ def test_bfloat16_stays_bfloat16():
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-@pytest.mark.parametrize("name", ["winograd, even", "1x1", "1x1, stride 2"])
+@pytest.mark.parametrize("name", ["winograd, even", "1x1", "1x1, stride 2", "3x3, 32 groups"])
 def test_gpus_and_tpus_get_plain_convolutions(name, platform):
     """One for the result, two for the gradients, with the same attributes as without us."""
     (x, kernel, gradient), options = drawn(name)
@@ -110,7 +114,12 @@ def test_gpus_and_tpus_get_plain_convolutions(name, platform):
 
     assert len(convolutions(plain, platform)) == 3
     assert convolutions(convolve, platform) == convolutions(plain, platform)
-    assert convolutions(convolve, "cpu") == []
+    on_cpu = convolutions(convolve, "cpu")
+    if options["groups"] == 1:
+        assert on_cpu == []
+    else:
+        assert on_cpu != convolutions(plain, "cpu")
+        assert all("feature_group_count = 1 :" in attributes for attributes in on_cpu)
 
 
 @pytest.mark.parametrize("name", ["winograd, even", "1x1"])

@@ -1,10 +1,11 @@
 """`convolve`: the convolution of every layer, by the fastest method of each platform.
 
 GPUs and TPUs run XLA's convolutions, forward and backward. On CPUs XLA computes kernel gradients up
-to four times slower than necessary (docs/performance.md) and 3x3 convolutions directly. There,
-float32 1x1 convolutions become matrix products, and large 3x3 ones use Winograd's algorithm. The
-platform is selected at lowering: a function traced on a CPU machine and lowered for a GPU contains
-the GPU's convolutions, and one exported for several platforms contains all of them.
+to four times slower than necessary (docs/performance.md), 3x3 convolutions directly, and grouped
+ones one number at a time. There, float32 1x1 convolutions become matrix products, large 3x3 ones
+use Winograd's algorithm, and grouped ones are computed in blocks of groups. The platform is
+selected at lowering: a function traced on a CPU machine and lowered for a GPU contains the GPU's
+convolutions, and one exported for several platforms contains all of them.
 """
 
 import functools
@@ -17,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from retinanet_jax.core.cpu.direct import direct_convolve
+from retinanet_jax.core.cpu.grouped import grouped_convolve
 from retinanet_jax.core.cpu.winograd import winograd_convolve
 from retinanet_jax.core.differentiation import needs_any_derivative
 
@@ -58,8 +60,11 @@ def convolve(
     if float32_result and x.dtype != jnp.float32:
         return _with_float32_result(x, kernel, plain)
     known = all(isinstance(size, int) for size in x.shape)  # no symbolic shapes of jax.export
-    if not known or x.size == 0 or x.dtype != jnp.float32 or groups > 1:
+    if not known or x.size == 0 or x.dtype != jnp.float32:
         return plain(x, kernel)
+    if groups > 1:
+        on_cpu = _partial(grouped_convolve, stride=stride, groups=groups)
+        return _by_platform(x, kernel, on_cpu, plain)
     if kernel.shape[0] == 1:
         return _by_platform(x, kernel, _partial(_matrix_product, stride=stride), plain)
     if kernel.shape[0] == 3 and stride == 1 and _winograd_pays(x.shape, kernel.shape):
