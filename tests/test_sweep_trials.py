@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 from sweeps import SMALL, run
@@ -167,11 +168,31 @@ def test_finished_trials_are_kept_and_another_plan_is_an_error(tmp_path, trained
     assert run(*words, "--grid", "loss.gamma=0,2") == 0
     assert trained == ["gamma=0", "gamma=2"]
     assert run(*words, "--grid", "loss.gamma=0,2") == 0 and len(trained) == 2
-    with pytest.raises(WorkdirError, match=r"gamma=1 is new, gamma=2 is missing; use another"):
+    with pytest.raises(WorkdirError, match=r"another sweep: gamma=2 is missing; use another"):
         run(*words, "--grid", "loss.gamma=0,1")
     with pytest.raises(WorkdirError, match=r"gamma=0 has another config"):
         run(*words, "--config.train.batch_size=2", "--grid", "loss.gamma=0,2")
     assert len(trained) == 2
+
+
+def test_more_values_extend_a_sweep(tmp_path, trained):
+    words = [f"--workdir={tmp_path}", *SMALL]
+    assert run(*words, "--grid", "loss.gamma=0,2", "--seeds=1") == 0
+    assert run(*words, "--grid", "loss.gamma=0,1,2", "--seeds=2") == 0
+    assert len(trained) == 6 and len(set(trained)) == 6  # the first two were kept
+    names = [trial.name for trial in read_plan(tmp_path)]
+    assert names == [f"gamma={gamma},seed={seed}" for gamma in (0, 1, 2) for seed in (0, 1)]
+    assert "Trials: 6 (6 finished" in (tmp_path / "report.md").read_text()
+
+
+def test_a_deleted_trial_runs_again(tmp_path, trained):
+    words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,2"]
+    assert run(*words) == 0
+    shutil.rmtree(tmp_path / "gamma=2")
+    with pytest.raises(WorkdirError, match=r"gamma=2/config\.json: missing; start the sweep with"):
+        run(f"--workdir={tmp_path}")
+    assert run(*words) == 0
+    assert trained == ["gamma=0", "gamma=2", "gamma=2"]
 
 
 def raise_at_one(monkeypatch, error):

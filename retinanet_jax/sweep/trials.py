@@ -25,7 +25,8 @@ from retinanet_jax.config.settings import (
 from retinanet_jax.runtime.workdir import WorkdirError, locked, write_whole
 from retinanet_jax.sweep.grid import Axis, Settings, name_of, product
 
-PLAN_FILE, END_FILE, ERROR_FILE = "sweep.json", "trial.json", "error.txt"
+PLAN_FILE = "sweep.json"
+CONFIG_FILE, END_FILE, ERROR_FILE = "config.json", "trial.json", "error.txt"
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
 
 
@@ -50,9 +51,21 @@ class Trial(NamedTuple):
         """The settings without the seed."""
         return {field: value for field, value in self.settings.items() if field != "seed"}
 
+    def has_config(self) -> bool:
+        return (self.workdir / CONFIG_FILE).exists()
+
     def config(self) -> Config:
-        """The config of the plan."""
-        return read_config_file(self.workdir / "config.json")
+        """The config of the plan.
+
+        Raises:
+            WorkdirError: its file was deleted.
+        """
+        path = self.workdir / CONFIG_FILE
+        if not path.exists():
+            raise WorkdirError(
+                f"{path}: missing; start the sweep with its first command, which writes it again"
+            )
+        return read_config_file(path)
 
     def end(self) -> "End":
         """How it ended; UNFINISHED without a readable trial.json."""
@@ -116,20 +129,25 @@ def plan_trials(
 
 
 def write_plan(planned: list[tuple[Trial, Config]], workdir: Path) -> list[Trial]:
-    """Writes the plan into the workdir of the sweep, or checks that it is there already.
+    """Writes the plan into the workdir of the sweep, or adds to the one that is there.
+
+    A plan with more seeds or values keeps the trials of the one before. The config of a trial whose
+    folder was deleted is written again.
 
     Raises:
-        WorkdirError: the workdir has another plan.
+        WorkdirError: the workdir has a trial with another config, or one that is not planned.
     """
-    if (workdir / PLAN_FILE).exists():
-        _check_same_plan(planned, workdir)
-    else:
+    path = workdir / PLAN_FILE
+    known = {trial.name: trial for trial in read_plan(workdir)} if path.exists() else {}
+    _check_extends(known, planned, path)
+    new = [each for each in planned if not each[0].has_config()]
+    if new or len(known) < len(planned):
         with locked(workdir):
-            for trial, config in planned:
-                write_whole(trial.workdir / "config.json", to_json(config))
+            for trial, config in new:
+                write_whole(trial.workdir / CONFIG_FILE, to_json(config))
             trials = {t.name: {"settings": t.settings, "paper": t.paper} for t, _ in planned}
             # Written last: a plan that exists is complete.
-            write_whole(workdir / PLAN_FILE, json.dumps({"trials": trials}, indent=2))
+            write_whole(path, json.dumps({"trials": trials}, indent=2))
     return [trial for trial, _ in planned]
 
 
@@ -180,21 +198,20 @@ def published(settings: Settings, table: str) -> dict[str, Any]:
     return {}
 
 
-def _check_same_plan(planned: list[tuple[Trial, Config]], workdir: Path) -> None:
-    before = {trial.name: trial for trial in read_plan(workdir)}
-    now = {trial.name for trial, _ in planned}
-    changes = [f"{name} is new" for name in now - set(before)]
-    changes += [f"{name} is missing" for name in set(before) - now]
+def _check_extends(
+    known: dict[str, Trial], planned: list[tuple[Trial, Config]], path: Path
+) -> None:
+    changes = [f"{name} is missing" for name in set(known) - {trial.name for trial, _ in planned}]
     changes += [
         f"{trial.name} has another config"
         for trial, config in planned
-        if trial.name in before and before[trial.name].config() != config
+        if trial.name in known and trial.has_config() and trial.config() != config
     ]
     if changes:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise WorkdirError(
-            f"{workdir / PLAN_FILE}: another sweep: {', '.join(sorted(changes)[:5])}{more}; use "
-            f"another --workdir, or resume that sweep with --workdir={workdir} alone"
+            f"{path}: another sweep: {', '.join(sorted(changes)[:5])}{more}; use another "
+            f"--workdir, or resume that sweep with --workdir={path.parent} alone"
         )
 
 
