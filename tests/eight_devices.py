@@ -17,9 +17,9 @@ from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import IDENTITY_COLOR
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh, map_images, to_devices
+from retinanet_jax.training.batch_targets import assign_targets
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.setup import make_setup
-from retinanet_jax.training.step import assign_targets
 
 COLORS = IDENTITY_COLOR + np.random.default_rng(0).normal(0, 0.2, (8, 3, 4)).astype(np.float32)
 

@@ -31,7 +31,7 @@ from retinanet_jax.export.resizing import fitted_sizes, resize
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.predict import predict, read_trained
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
-from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.train_state import TrainState
 
 NAMES = ["circle", "ring", "square", "triangle", "star"]
 CATEGORIES = Categories(tuple(NAMES), (11, 12, 13, 14, 15))

@@ -27,8 +27,8 @@ from retinanet_jax.reports.analysis.loss_distribution import (
     cumulative_loss,
     hardest_share,
 )
+from retinanet_jax.training.batch_targets import assign_targets
 from retinanet_jax.training.setup import init_variables
-from retinanet_jax.training.step import assign_targets
 
 
 def histogram(signed):

@@ -36,7 +36,7 @@ from retinanet_jax.reports.analysis.loss_distribution import BINS
 from retinanet_jax.reports.plot_style import svg_file
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.training.setup import init_variables
-from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.train_state import TrainState
 
 
 def analysis_of(truth, results, categories=CATEGORIES, **fields) -> Analysis:

@@ -12,7 +12,7 @@ from retinanet_jax.data.mix import load_datasets
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.compile_ahead import compiled_ahead
 from retinanet_jax.training.setup import CompiledFunctions
-from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.train_state import TrainState
 
 
 class Recorded:

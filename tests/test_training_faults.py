@@ -22,7 +22,8 @@ from retinanet_jax.training import run, run_checkpoints
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import TrainingSetup
-from retinanet_jax.training.step import FocalParams, TrainState
+from retinanet_jax.training.step import FocalParams
+from retinanet_jax.training.train_state import TrainState
 
 IMAGES = 60  # of noise, so that a file of records has many chunks
 

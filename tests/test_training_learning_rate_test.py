@@ -16,7 +16,8 @@ from retinanet_jax.training import learning_rate_test as tested
 from retinanet_jax.training.learning_rate_test import RangeTest
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import TrainingSetup
-from retinanet_jax.training.step import FocalParams, TrainState
+from retinanet_jax.training.step import FocalParams
+from retinanet_jax.training.train_state import TrainState
 
 
 @pytest.fixture

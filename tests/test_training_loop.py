@@ -20,7 +20,8 @@ from retinanet_jax.training.meter import DivergenceError, Meter, StackedMetrics,
 from retinanet_jax.training.profiling import StepTrace
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
-from retinanet_jax.training.step import FocalParams, TrainState
+from retinanet_jax.training.step import FocalParams
+from retinanet_jax.training.train_state import TrainState
 
 NAMES = ("loss", "class_loss", "box_loss", "gradient_norm", "learning_rate")
 

@@ -29,7 +29,8 @@ from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.run_checks import evaluation_warnings
 from retinanet_jax.training.setup import RunCache
-from retinanet_jax.training.step import TrainState, focal_params
+from retinanet_jax.training.step import focal_params
+from retinanet_jax.training.train_state import TrainState
 from retinanet_jax.training.workdir_evaluation import evaluate_workdir
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]

@@ -21,7 +21,7 @@ from retinanet_jax.core.cpu.convolution import LEAST_CHANNELS
 from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.runtime.mesh import MeshConfig, state_sharding
 from retinanet_jax.training.optimizer import make_optimizer
-from retinanet_jax.training.step import create_state
+from retinanet_jax.training.train_state import create_state
 
 HERE = Path(__file__).parent
 

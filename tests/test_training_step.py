@@ -24,14 +24,10 @@ from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.runtime.traced_programs import keep_traced_programs
 from retinanet_jax.training import run
 from retinanet_jax.training.accumulation import accumulate_gradients
+from retinanet_jax.training.batch_targets import assign_targets, labels_by_part
 from retinanet_jax.training.device_augmentation import as_seen, augment_on_device
 from retinanet_jax.training.setup import compilation_key, compile_functions, make_setup
-from retinanet_jax.training.step import (
-    FocalParams,
-    assign_targets,
-    focal_params,
-    labels_by_part,
-)
+from retinanet_jax.training.step import FocalParams, focal_params
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
 

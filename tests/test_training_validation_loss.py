@@ -17,8 +17,9 @@ from retinanet_jax.core.loss_normalizer import divisors
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions, build_model
 from retinanet_jax.inference.predict import make_predict_fn
+from retinanet_jax.training.batch_targets import assign_targets
 from retinanet_jax.training.setup import init_variables
-from retinanet_jax.training.step import assign_targets, focal_params
+from retinanet_jax.training.step import focal_params
 from retinanet_jax.training.validation_loss import (
     ImageLosses,
     MeasuredPrediction,

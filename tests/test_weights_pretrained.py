@@ -16,7 +16,7 @@ from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.training.norm_statistics import norms_without_statistics
-from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.train_state import TrainState
 from retinanet_jax.weights import WeightsError
 from retinanet_jax.weights.conventions import reordered
 from retinanet_jax.weights.pretrained import load_pretrained

@@ -98,7 +98,7 @@ def write(loaded, workdir: Path, checkpoint: str) -> None:
     from retinanet_jax.config.settings import to_json
     from retinanet_jax.runtime.checkpoints import Checkpoints
     from retinanet_jax.runtime.workdir import locked, write_whole
-    from retinanet_jax.training.step import TrainState
+    from retinanet_jax.training.train_state import TrainState
     from retinanet_jax.weights import WeightsError
 
     if loaded.categories is None:

@@ -16,7 +16,7 @@ from retinanet_jax.training.model_flops import ModelFlops
 from retinanet_jax.training.profiling import StepTrace
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
-from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.train_state import TrainState
 
 
 class StepHooks(NamedTuple):

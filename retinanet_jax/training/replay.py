@@ -20,6 +20,7 @@ from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
+from retinanet_jax.training.batch_targets import assign_targets, normalizer
 from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.divergence import describe_step, write_step_report
@@ -27,7 +28,7 @@ from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.run_checks import changed_fields
 from retinanet_jax.training.run_length import with_run_length
 from retinanet_jax.training.setup import TrainingSetup, make_setup
-from retinanet_jax.training.step import TrainState, assign_targets, normalizer
+from retinanet_jax.training.train_state import TrainState
 
 
 def replay_step(config: Config, workdir: Path, step: int) -> dict:

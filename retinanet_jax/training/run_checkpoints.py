@@ -22,7 +22,7 @@ from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.training.early_stopping import patience_is_used_up
 from retinanet_jax.training.evaluation import Evaluation, evaluate, score, subsample
 from retinanet_jax.training.run_log import RunLog
-from retinanet_jax.training.step import TrainState
+from retinanet_jax.training.train_state import TrainState
 from retinanet_jax.training.validation_loss import MeasuredPrediction
 from retinanet_jax.training.workdir_evaluation import evaluate_and_log
 

@@ -33,14 +33,8 @@ from retinanet_jax.training.optimizer import (
     make_optimizer,
     make_schedule,
 )
-from retinanet_jax.training.step import (
-    FocalParams,
-    StepFn,
-    TrainState,
-    create_state,
-    focal_params,
-    make_train_step,
-)
+from retinanet_jax.training.step import FocalParams, StepFn, focal_params, make_train_step
+from retinanet_jax.training.train_state import TrainState, create_state
 from retinanet_jax.training.validation_loss import MeasureFn, make_measure_fn
 from retinanet_jax.weights.pretrained import load_pretrained
 from retinanet_jax.weights.weights_error import WeightsError

@@ -1,91 +1,29 @@
-"""The training state and the training step.
-
-`train_step` contains the gradient and the update; `loop.py` calls it for each batch.
-"""
+"""The training step: the gradient and the update. `loop.py` calls it for each batch."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image, feature_shapes
-from retinanet_jax.core.assignment import assign_batch
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
-from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors, running_positives
-from retinanet_jax.core.matching import ASSIGNERS
-from retinanet_jax.core.retinanet import Predictions
-from retinanet_jax.core.targets import Targets
 from retinanet_jax.data.pipeline.batch import Batch
-from retinanet_jax.runtime.mesh import gathered, map_images, on_own_rows, replicated
+from retinanet_jax.runtime.mesh import gathered, map_images, replicated
 from retinanet_jax.runtime.traced_programs import stored
-from retinanet_jax.training.accumulation import accumulate_gradients, split_into_parts
+from retinanet_jax.training.accumulation import accumulate_gradients
+from retinanet_jax.training.batch_targets import assign_targets, labels_by_part, normalizer
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.gradient_norms import gradients_and_norms
 from retinanet_jax.training.optimizer import update_average
-
-
-@flax.struct.dataclass
-class TrainState:
-    """The state of a run after some steps: the content of a checkpoint.
-
-    Attributes:
-        step: number of updates done, int32.
-        params: parameters of the model, float32.
-        batch_stats: running mean and variance of the norms, float32.
-        opt_state: state of the optimizer.
-        average: moving average of {'params', 'batch_stats'}; None without ema_decay.
-        positives: running mean of positives per image; None unless loss.normalizer is 'running'.
-    """
-
-    step: Any  # an array, or a shape or sharding in a tree of the same structure
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    average: Any = None
-    positives: Any = None
-
-    def variables(self) -> dict[str, Any]:
-        """The variables for prediction: the moving average, if there is one."""
-        return self.average or {"params": self.params, "batch_stats": self.batch_stats}
-
-
-def create_state(
-    variables: Any,
-    optimizer: optax.GradientTransformation,
-    *,
-    keep_average: bool,
-    keep_positives: bool = False,
-) -> TrainState:
-    """The state before the first update.
-
-    Args:
-        variables: 'params' and, if the model has any, 'batch_stats'.
-        optimizer: from `make_optimizer`.
-        keep_average: whether to keep a moving average of the variables.
-        keep_positives: whether to keep a running mean of positives (loss.normalizer 'running').
-    """
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
-        # A copy: the step donates its input, and no buffer can be donated twice.
-        average=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
-        if keep_average
-        else None,
-        positives=jnp.float32(FIRST_POSITIVES) if keep_positives else None,
-    )
+from retinanet_jax.training.train_state import TrainState
 
 
 class FocalParams(NamedTuple):
@@ -245,64 +183,3 @@ def make_train_step(
         donates_first=True,
         out_shardings=(jax.tree.leaves(sharding), replicated(mesh)),
     )
-
-
-def assign_targets(
-    anchors: tuple[np.ndarray, ...],
-    batch: Batch,
-    config: Config,
-    mesh: Mesh | None = None,
-    predictions: Predictions | None = None,
-) -> Targets:
-    """Targets of every anchor of every image: Targets with leading axes b, n.
-
-    With a mesh, each device matches its own images. Assigners with needs_predictions need the
-    predictions of the batch.
-    """
-
-    def match(*objects_and_predictions: Any) -> Targets:
-        *objects, predictions = objects_and_predictions
-        return assign_batch(
-            np.concatenate(anchors),
-            *objects,
-            config.matching,
-            level_sizes=tuple(len(level) for level in anchors),
-            anchors_per_location=config.anchors.anchors_per_location,
-            predictions=predictions,
-        )
-
-    if not ASSIGNERS[config.matching.assigner].needs_predictions:
-        predictions = None
-    objects = batch.gt_boxes, batch.gt_labels, batch.gt_crowd
-    return on_own_rows(match, mesh)(*objects, jax.lax.stop_gradient(predictions))
-
-
-def labels_by_part(
-    anchors: tuple[np.ndarray, ...], batch: Batch, config: Config, mesh: Mesh
-) -> jax.Array:
-    """The labels [b n] of `assign_targets` for a batch before augmentation.
-
-    Only one part of the batch is augmented and has boxes at a time; its labels need a fifth of the
-    memory of its targets.
-    """
-
-    def labels_of(part: Batch) -> jax.Array:
-        return assign_targets(anchors, augment_on_device(part), config, mesh).labels
-
-    parts = config.optimizer.accumulate_steps
-    labels = jax.lax.map(labels_of, split_into_parts(batch, parts))
-    return labels.swapaxes(0, 1).reshape(batch.valid.shape[0], -1)
-
-
-def normalizer(
-    positives: jax.Array | None,
-    labels: jax.Array,
-    valid: jax.Array,
-    anchors: tuple[np.ndarray, ...],
-    config: LossConfig,
-) -> tuple[jax.Array | None, jax.Array]:
-    """TrainState.positives after a batch with these labels, and the divisors of its losses."""
-    if positives is not None:
-        positives = running_positives(positives, labels, valid)
-    sizes = tuple(len(level) for level in anchors)
-    return positives, divisors(labels, valid, sizes, config, positives)

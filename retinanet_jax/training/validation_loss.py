@@ -22,7 +22,8 @@ from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
 from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.runtime.mesh import fetch, on_own_rows
 from retinanet_jax.runtime.traced_programs import stored
-from retinanet_jax.training.step import FocalParams, assign_targets
+from retinanet_jax.training.batch_targets import assign_targets
+from retinanet_jax.training.step import FocalParams
 
 
 class ImageLosses(NamedTuple):

@@ -22,7 +22,7 @@ from retinanet_jax.core.targets import IGNORE
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.reports.analysis.loss_distribution import count_logits
-from retinanet_jax.training.step import assign_targets
+from retinanet_jax.training.batch_targets import assign_targets
 
 ArrayLike = Array | np.ndarray
 
