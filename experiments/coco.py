@@ -28,6 +28,7 @@ Each part is a field; all combinations of some are one sweep:
     retinanet-jax sweep --config=coco:modern --workdir=runs/parts --config.data.root=TFDS \\
         --grid matching.assigner=iou,atss,task_aligned \\
         --grid loss.classification=focal,quality_focal --grid model.centerness=False,True \\
+        --grid model.box_bins=0,17 \\
         --grid optimizer.ema_decay=none,0.9998
 
 Further variants are the recipes of public projects (retinanet_jax/config/recipes.py): paper,

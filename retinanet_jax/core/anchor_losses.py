@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import box_coder, boxes
+from retinanet_jax.core.box_distribution import distribution_losses
 from retinanet_jax.core.box_losses import box_losses
-from retinanet_jax.core.centerness import centerness_losses, split_outputs
+from retinanet_jax.core.box_outputs import split_outputs
+from retinanet_jax.core.centerness import centerness_losses
 from retinanet_jax.core.focal import Focusing, class_losses
 from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.core.loss_config import LossConfig
@@ -27,8 +29,8 @@ class AnchorLosses(NamedTuple):
     class_loss: Float[Array, "b n"]
     """Summed over the classes; 0 for ignored anchors and those that mining leaves out."""
     box_loss: Float[Array, "b n"]
-    """With that of the centre-ness, where the network predicts it; without box_weight; 0 unless the
-    anchor is positive and, with mining, chosen."""
+    """With those of the centre-ness and the distributions, where the network predicts them; without
+    box_weight; 0 unless the anchor is positive and, with mining, chosen."""
 
 
 def anchor_losses(
@@ -84,13 +86,15 @@ def anchor_box_losses(
     labels: Int[ArrayLike, "b n"],
     config: LossConfig,
 ) -> Float[Array, "b n"]:
-    """The box loss of each anchor, with that of the centre-ness; 0 where the label is no class."""
-    outputs = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
-    deltas, centerness_logits = split_outputs(outputs)
+    """The box loss of each anchor, see AnchorLosses; 0 where the label is no class."""
+    outputs = split_outputs(jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32))
     anchors = jnp.concatenate(anchors)
-    every = box_losses(deltas, anchors, target_boxes, config.box, config.beta)
-    if centerness_logits is not None:
-        every += centerness_losses(centerness_logits, anchors, target_boxes)
+    every = box_losses(outputs.deltas, anchors, target_boxes, config.box, config.beta)
+    if outputs.centerness is not None:
+        every += centerness_losses(outputs.centerness, anchors, target_boxes)
+    if outputs.distributions is not None:
+        losses = distribution_losses(outputs.distributions, anchors, target_boxes)
+        every += config.distribution_weight * losses
     return jnp.where(labels >= 0, every, 0)
 
 
@@ -99,7 +103,7 @@ def _quality(box_deltas, anchors, targets):
     if targets.alignment is not None:
         return targets.alignment
     outputs = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
-    deltas, anchors = split_outputs(outputs)[0], jnp.concatenate(anchors)
+    deltas, anchors = split_outputs(outputs).deltas, jnp.concatenate(anchors)
     return boxes.iou(box_coder.decode(anchors, jax.lax.stop_gradient(deltas)), targets.boxes)
 
 

@@ -2,8 +2,8 @@
 
 FCOS (Tian et al., arXiv 1904.01355, section 3.3) adds a sibling output of one value to a head, and
 multiplies the class scores by it, so that boxes predicted from the edge of an object come behind
-others in NMS. ATSS (arXiv 1912.02424) takes it over for anchors, from the box head. The values are
-a fifth channel behind the four box deltas.
+others in NMS. ATSS (arXiv 1912.02424) takes it over for anchors, from the box head. The values
+follow the four deltas (box_outputs.py).
 """
 
 import jax
@@ -14,15 +14,6 @@ from jaxtyping import Array, Float
 from retinanet_jax.core.focal import quality_focal_loss
 
 ArrayLike = Array | np.ndarray
-
-
-def split_outputs(
-    box_outputs: Float[ArrayLike, "*b v"],
-) -> tuple[Float[ArrayLike, "*b 4"], Float[ArrayLike, "*b"] | None]:
-    """The box deltas, and the logits of the centre-ness; None for a network without the branch."""
-    if box_outputs.shape[-1] == 4:
-        return box_outputs, None
-    return box_outputs[..., :4], box_outputs[..., 4]
 
 
 def centerness(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.box_distribution import deltas_of
 from retinanet_jax.core.differentiation import needs_any_derivative
 from retinanet_jax.core.initialization import KernelInit
 from retinanet_jax.core.layers import Conv, relu
@@ -49,7 +50,9 @@ class Head(nn.Module):
 
     The output has values_per_anchor channels per anchor, flattened in the order H, W, A: [b h*w*a
     v], in float32 whatever dtype is: bfloat16 would leave few distinct scores. A head that predicts
-    the centre-ness has a second output convolution, whose value follows those of each anchor.
+    the centre-ness has a second output convolution, whose value follows those of each anchor. With
+    bins, the output has distributions of the sides of a box; their deltas come before both
+    (box_outputs.py).
     Weights are initialised by normal(0.01), those of the outputs by normal(output_std), their bias
     by output_bias (the prior for classes, 0 for boxes). norm 'group' is GroupNorm(32, 1e-5) after
     convolutions without bias; 'none' is a bias alone.
@@ -63,8 +66,13 @@ class Head(nn.Module):
     output_bias: float = 0.0
     output_std: float = 0.01
     predicts_centerness: bool = False
+    bins: int = 0
     dtype: Any = jnp.float32
     precision: str = "default"
+
+    @property
+    def _channels_per_anchor(self) -> int:
+        return self.values_per_anchor * max(self.bins, 1)
 
     def setup(self):
         new_conv = functools.partial(
@@ -89,7 +97,7 @@ class Head(nn.Module):
             bias_init=nn.initializers.constant(self.output_bias),
             float32_result=True,
         )
-        self.output = new_output(self.anchors_per_location * self.values_per_anchor)
+        self.output = new_output(self.anchors_per_location * self._channels_per_anchor)
         if self.predicts_centerness:
             self.centerness = new_output(self.anchors_per_location)
 
@@ -101,10 +109,14 @@ class Head(nn.Module):
             x = relu(x)
         b, h, w, _ = x.shape
         anchors = h * w * self.anchors_per_location
-        values = self.output(x).reshape(b, anchors, self.values_per_anchor)
+        parts = [self.output(x).reshape(b, anchors, self._channels_per_anchor)]
         if self.predicts_centerness:
-            centerness = self.centerness(x).reshape(b, anchors, 1)
-            values = jnp.concatenate([values, centerness], axis=-1)
+            parts = [*parts, self.centerness(x).reshape(b, anchors, 1)]
+        if self.bins:
+            distributions, *rest = parts
+            deltas = deltas_of(distributions.reshape(b, anchors, 4, self.bins))
+            parts = [deltas, *rest, distributions]
+        values = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
         if self.dtype == jnp.float32 or needs_any_derivative():
             return values
         return _round_gradient(values, self.dtype)

@@ -34,8 +34,8 @@ class Losses(NamedTuple):
     class_loss: Float[Array, ""]
     """Class loss, normalised."""
     box_loss: Float[Array, ""]
-    """Box loss, with that of the centre-ness, where the network predicts it; normalised, without
-    box_weight."""
+    """Box loss, with those of the centre-ness and the distributions, where the network predicts
+    them; normalised, without box_weight."""
     num_positives: Float[Array, ""]
     """Number of positive anchors of the batch."""
 
@@ -62,7 +62,7 @@ def retinanet_loss(
 
     Args:
       class_logits: per level, [b n_l k], any float type.
-      box_deltas: per level, [b n_l 4], any float type; [b n_l 5] with the logit of the centre-ness.
+      box_deltas: per level, [b n_l 4], any float type; more channels as in box_outputs.py.
       anchors: per level, [n_l 4], xyxy pixels.
       targets: labels [b n] and boxes [b n 4] over the anchors of all levels in order.
       valid: [b], False for the images that pad the last batch.

@@ -42,6 +42,9 @@ class LossConfig:
     Detectron 1 has 0.11)."""
     box_weight: float | int = 1.0
     """Factor of the box loss in the total, with model.centerness also of that branch's loss."""
+    distribution_weight: float | int = 0.125
+    """Factor of the distribution focal loss within the box loss, with model.box_bins: 1/4 in its
+    paper, whose GIoU loss has a box_weight of 2."""
     hard_examples: int | None = None
     """OHEM (paper, section 5.1): number of anchors per image to train on, those of the highest
     loss. 'none': all anchors. Paper: 128, 256 or 512, with cross_entropy. The normaliser stays the
@@ -60,7 +63,7 @@ class LossConfig:
     a running mean (Detectron2)."""
 
     def __post_init__(self):
-        for name in ("gamma", "beta", "box_weight"):
+        for name in ("gamma", "beta", "box_weight", "distribution_weight"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"loss.{name}: {value} is not a finite number of at least 0")

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import box_coder
 from retinanet_jax.core.atss import match_atss
-from retinanet_jax.core.centerness import split_outputs
+from retinanet_jax.core.box_outputs import split_outputs
 from retinanet_jax.core.iou_matching import IouRules, match_by_iou
 from retinanet_jax.core.task_aligned import match_task_aligned, normalized_alignment
 
@@ -150,7 +150,7 @@ def _by_atss(image: ImageAnchors, config: MatchingConfig) -> Array:
 
 def _predicted_boxes(image: ImageAnchors) -> Array:
     outputs = jnp.concatenate(image.box_deltas, dtype=jnp.float32)
-    return box_coder.decode(image.anchors, split_outputs(outputs)[0])
+    return box_coder.decode(image.anchors, split_outputs(outputs).deltas)
 
 
 def _by_alignment(image: ImageAnchors, config: MatchingConfig) -> Array:

@@ -17,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int32, Num
 
 from retinanet_jax.core import box_coder
 from retinanet_jax.core import boxes as box_ops
-from retinanet_jax.core.centerness import class_scores, split_outputs
+from retinanet_jax.core.box_outputs import split_outputs
+from retinanet_jax.core.centerness import class_scores
 from retinanet_jax.core.nms_kinds import NMS_KINDS, Candidates, NmsLimits
 
 ArrayLike = Array | np.ndarray
@@ -135,8 +136,7 @@ def candidates(
 
     Args:
       class_logits: of the n anchors of the level.
-      box_deltas: (dx, dy, dw, dh) of the anchors; the logit of the centre-ness as a fifth, if the
-        network predicts it.
+      box_deltas: (dx, dy, dw, dh) of the anchors, and more as in box_outputs.py.
       anchors: xyxy pixels of the network's input.
       image_size: (height, width) of the image without padding, to which boxes are clipped.
       config: threshold, counts, bounds of the box coder, clipping.
@@ -144,7 +144,7 @@ def candidates(
     Returns:
       min(pre_nms_top_k, n * k) detections; an anchor may appear with several classes.
     """
-    deltas, centerness_logits = split_outputs(jnp.asarray(box_deltas))
+    deltas, centerness_logits, _ = split_outputs(jnp.asarray(box_deltas))
     if centerness_logits is None:
         logits, indices, labels = top_pairs(class_logits, config.pre_nms_top_k)
         scores = jax.nn.sigmoid(logits)

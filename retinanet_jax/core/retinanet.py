@@ -63,6 +63,10 @@ class ModelConfig:
     centerness: bool = False
     """A branch of the box head that predicts how near the middle of its object an anchor is; scores
     are multiplied by it (FCOS, ATSS; core/centerness.py)."""
+    box_bins: int = 0
+    """Steps of the distribution that the box head predicts for each side of a box, for the
+    distribution focal loss (arXiv 2006.04388: 17; core/box_distribution.py). They reach from the
+    center of an anchor to (box_bins - 1) / 8 of its side. 0: the head predicts the deltas."""
     dtype: str = "float32"
     """Of the computation: float32 or bfloat16. Parameters, logits and deltas are float32."""
     precision: str = "default"
@@ -120,6 +124,10 @@ class ModelConfig:
         for field, least in (("fpn_channels", 1), ("head_channels", 1), ("head_depth", 0)):
             if getattr(self, field) < least:
                 raise ValueError(f"model.{field}: {getattr(self, field)!r} must be {least} or more")
+        if self.box_bins < 0 or self.box_bins == 1:
+            raise ValueError(
+                f"model.box_bins: {self.box_bins!r} must be 2 or more, or 0 for none; write 17"
+            )
         if self.head_norm == "group" and self.head_channels % NUM_GROUPS:
             raise ValueError(
                 f"model.head_channels: {self.head_channels!r} is not a multiple of {NUM_GROUPS}, "
@@ -147,7 +155,7 @@ class Predictions(NamedTuple):
 
     class_logits: tuple[Float[Array, "b _ k"], ...]
     box_deltas: tuple[Float[Array, "b _ v"], ...]
-    """(dx, dy, dw, dh); with model.centerness the logit of the centre-ness as a fifth."""
+    """(dx, dy, dw, dh), and more with model.centerness and model.box_bins: see box_outputs.py."""
 
 
 class RetinaNet(nn.Module):
@@ -175,11 +183,11 @@ class RetinaNet(nn.Module):
             precision=config.precision,
         )
         self.class_head = self._head(self.num_classes, prior_bias(config.prior))
-        self.box_head = self._head(4, 0.0, predicts_centerness=config.centerness)
+        self.box_head = self._head(
+            4, 0.0, predicts_centerness=config.centerness, bins=config.box_bins
+        )
 
-    def _head(
-        self, values_per_anchor: int, output_bias: float, *, predicts_centerness: bool = False
-    ) -> Head:
+    def _head(self, values_per_anchor: int, output_bias: float, **more: Any) -> Head:
         kind = nn.remat(Head) if self.config.remat == "all" else Head
         return kind(
             anchors_per_location=self.anchors_per_location,
@@ -189,7 +197,7 @@ class RetinaNet(nn.Module):
             norm=self.config.head_norm,
             output_bias=output_bias,
             output_std=self.config.output_std,
-            predicts_centerness=predicts_centerness,
+            **more,
             dtype=jnp.dtype(self.config.dtype),
             precision=self.config.precision,
         )

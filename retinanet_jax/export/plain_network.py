@@ -10,8 +10,9 @@ from jax import export
 
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.box_coder import decode
+from retinanet_jax.core.box_outputs import split_outputs
 from retinanet_jax.core.boxes import clip
-from retinanet_jax.core.centerness import class_scores, split_outputs
+from retinanet_jax.core.centerness import class_scores
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.export.program import Program, Size, describe_program
@@ -54,7 +55,7 @@ def make_network_program(trained: Trained, canvas: Size, *, nms: bool) -> Progra
             return clip(boxes, size)
 
         logits, outputs = (jnp.concatenate(part, axis=1) for part in predictions)
-        deltas, centerness_logits = split_outputs(outputs)
+        deltas, centerness_logits, _ = split_outputs(outputs)
         boxes = jax.vmap(boxes_of_image)(deltas)
         if centerness_logits is None:
             scores = jax.nn.sigmoid(logits)

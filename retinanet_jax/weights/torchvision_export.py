@@ -64,6 +64,7 @@ def _check_exportable(config: Config) -> None:
         ("relu_before_p7", (True,)),
         ("norm", ("batch", "frozen_batch")),
         ("centerness", (False,)),
+        ("box_bins", (0,)),
     ):
         if getattr(model, field) not in can_be:
             raise WeightsError(

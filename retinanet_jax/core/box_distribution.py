@@ -1,0 +1,59 @@
+"""Boxes as distributions: the distribution focal loss (Li et al., arXiv 2006.04388, section 3.2).
+
+For each side of a box the head predicts a distribution over steps, distances 0, 1, 2, ... from the
+center of the anchor; its mean is the distance of the side. The paper's step is the stride, with
+anchors of 8 strides. Here it is an eighth of the anchor, which is the same for those, and fits the
+anchors of every config. The head also returns the deltas of the boxes, which everything but the
+loss uses.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+ArrayLike = Array | np.ndarray
+
+STEPS = 8
+"""Of an anchor's width or height."""
+
+
+def deltas_of(logits: Float[ArrayLike, "*b 4 bins"]) -> Float[Array, "*b 4"]:
+    """The deltas (dx, dy, dw, dh) of the boxes whose sides have the means of the distributions.
+
+    Args:
+      logits: of the distances to the left, upper, right and lower side.
+    """
+    logits = jnp.asarray(logits)
+    steps = jnp.arange(logits.shape[-1], dtype=logits.dtype)
+    distances = jnp.sum(jax.nn.softmax(logits) * steps, axis=-1) / STEPS
+    first, second = distances[..., :2], distances[..., 2:]
+    return jnp.concatenate([(second - first) / 2, jnp.log(first + second)], axis=-1)
+
+
+def distribution_losses(
+    logits: Float[ArrayLike, "*b n 4 bins"],
+    anchors: Float[ArrayLike, "n 4"],
+    gt_boxes: Float[ArrayLike, "*b n 4"],
+) -> Float[Array, "*b n"]:
+    """The distribution focal loss, equation 6, computed as if all anchors were positive.
+
+    The cross entropy with a target on the two steps around the distance, which has it as its mean.
+    Distances outside of the steps have the target on the nearest one.
+
+    Args:
+      logits: as of `deltas_of`.
+      anchors: xyxy pixels.
+      gt_boxes: of their objects, in the same pixels.
+
+    Returns:
+      The mean over the four sides.
+    """
+    logits, anchors, gt_boxes = map(jnp.asarray, (logits, anchors, gt_boxes))
+    bins = logits.shape[-1]
+    center, size = (anchors[..., :2] + anchors[..., 2:]) / 2, anchors[..., 2:] - anchors[..., :2]
+    sides = jnp.concatenate([center - gt_boxes[..., :2], gt_boxes[..., 2:] - center], axis=-1)
+    distances = STEPS * sides / jnp.concatenate([size, size], axis=-1)
+    distances = jnp.clip(distances, 0, bins - 1)[..., None]
+    target = jnp.maximum(1 - jnp.abs(jnp.arange(bins) - distances), 0)
+    return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1), axis=-1)
