@@ -101,7 +101,7 @@ def while_loop(params: dict[str, Any], operands: list[Any]) -> Sequence[Any]:
 
 
 def scan(params: dict[str, Any], operands: list[Any]) -> Sequence[Any]:
-    first, carries = params["num_consts"], params["num_carry"]
+    first, carries = scan_counts(params)
     constants, carry = operands[:first], operands[first : first + carries]
     slices = operands[first + carries :]
 
@@ -113,6 +113,14 @@ def scan(params: dict[str, Any], operands: list[Any]) -> Sequence[Any]:
         body, carry, slices, length=params["length"], reverse=params["reverse"]
     )
     return [*carry, *stacked]
+
+
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many operands are constants, and how many the carry."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carry, _ = params["ft_in"].unpack()  # JAX 0.12
+    return len(list(constants.vals)), len(list(carry.vals))
 
 
 def reduce(params: dict[str, Any], operands: list[Any]) -> Sequence[Any]:
