@@ -195,6 +195,14 @@ def test_a_deleted_trial_runs_again(tmp_path, trained):
     assert trained == ["gamma=0", "gamma=2", "gamma=2"]
 
 
+def test_a_plan_in_place_of_a_deleted_one_has_its_own_configs(tmp_path, trained):
+    words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,2"]
+    assert run(*words) == 0
+    (tmp_path / "sweep.json").unlink()
+    assert run(*words, "--config.train.batch_size=2") == 0
+    assert [trial.config().train.batch_size for trial in read_plan(tmp_path)] == [2, 2]
+
+
 def raise_at_one(monkeypatch, error):
     """Trials of gamma 1 end with an error; returns what the others run."""
     working = trial_module.train_and_evaluate

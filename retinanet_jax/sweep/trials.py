@@ -140,8 +140,12 @@ def write_plan(planned: list[tuple[Trial, Config]], workdir: Path) -> list[Trial
     path = workdir / PLAN_FILE
     known = {trial.name: trial for trial in read_plan(workdir)} if path.exists() else {}
     _check_extends(known, planned, path)
-    new = [each for each in planned if not each[0].has_config()]
-    if new or len(known) < len(planned):
+    new = [
+        (trial, config)
+        for trial, config in planned
+        if trial.name not in known or not trial.has_config()
+    ]
+    if new:
         with locked(workdir):
             for trial, config in new:
                 write_whole(trial.workdir / CONFIG_FILE, to_json(config))
