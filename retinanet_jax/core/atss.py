@@ -53,7 +53,9 @@ def match_atss(
     found = every[indices]
     iou = boxes.iou(found, jnp.broadcast_to(gt_boxes[:, None], found.shape))
     threshold = jnp.mean(iou, axis=1) + jnp.std(iou, axis=1, ddof=min(1, iou.shape[1] - 1))
-    positive = (iou >= threshold[:, None]) & is_inside(centres_of(found), gt_boxes) & valid[:, None]
+    positive = (
+        (iou >= threshold[:, None]) & is_inside(boxes.centres(found), gt_boxes) & valid[:, None]
+    )
     return owners(indices, jnp.where(positive, iou, -1), len(every))
 
 
@@ -68,17 +70,11 @@ def is_inside(
     )
 
 
-def centres_of(xyxy: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b 2"]:
-    """The centres (x, y) of boxes."""
-    xyxy = jnp.asarray(xyxy)
-    return (xyxy[..., :2] + xyxy[..., 2:]) / 2
-
-
 def _candidates(anchors, gt_boxes, locations, anchors_per_location) -> Int[Array, "m c"]:
     """Indices of the candidates of each box among the anchors of all levels."""
-    centres, start, found = centres_of(gt_boxes)[:, None], 0, []
+    centres, start, found = boxes.centres(gt_boxes)[:, None], 0, []
     for level in anchors:
-        points = centres_of(level[::anchors_per_location])
+        points = boxes.centres(level[::anchors_per_location])
         distances = sum((points[:, i] - centres[..., i]) ** 2 for i in range(2))
         # Of equal distances, top_k takes the first.
         _, nearest = jax.lax.top_k(-distances, min(locations, len(points)))

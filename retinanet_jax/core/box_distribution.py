@@ -1,7 +1,7 @@
 """Boxes as distributions: the distribution focal loss (Li et al., arXiv 2006.04388, section 3.2).
 
 For each side of a box the head predicts a distribution over steps, distances 0, 1, 2, ... from the
-center of the anchor; its mean is the distance of the side. The paper's step is the stride, with
+centre of the anchor; its mean is the distance of the side. The paper's step is the stride, with
 anchors of 8 strides. Here it is an eighth of the anchor, which is the same for those, and fits the
 anchors of every config. The head also returns the deltas of the boxes, which everything but the
 loss uses.
@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from retinanet_jax.core.boxes import side_distances
 
 ArrayLike = Array | np.ndarray
 
@@ -49,10 +51,9 @@ def distribution_losses(
     Returns:
       The mean over the four sides.
     """
-    logits, anchors, gt_boxes = map(jnp.asarray, (logits, anchors, gt_boxes))
-    bins = logits.shape[-1]
-    center, size = (anchors[..., :2] + anchors[..., 2:]) / 2, anchors[..., 2:] - anchors[..., :2]
-    sides = jnp.concatenate([center - gt_boxes[..., :2], gt_boxes[..., 2:] - center], axis=-1)
+    logits, anchors = jnp.asarray(logits), jnp.asarray(anchors)
+    bins, size = logits.shape[-1], anchors[..., 2:] - anchors[..., :2]
+    sides = side_distances(anchors, gt_boxes)
     distances = STEPS * sides / jnp.concatenate([size, size], axis=-1)
     distances = jnp.clip(distances, 0, bins - 1)[..., None]
     target = jnp.maximum(1 - jnp.abs(jnp.arange(bins) - distances), 0)

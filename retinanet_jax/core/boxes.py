@@ -174,6 +174,23 @@ def scale(boxes: Float[ArrayLike, "*b 4"], factors: Pair) -> Float[Array, "*b 4"
     return jnp.asarray(boxes) * jnp.stack([x, y, x, y], axis=-1)
 
 
+def centres(boxes: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b 2"]:
+    """The centres (x, y) of boxes."""
+    boxes = jnp.asarray(boxes)
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def side_distances(
+    anchors: Float[ArrayLike, "*#b 4"], boxes: Float[ArrayLike, "*#b 4"]
+) -> Float[Array, "*b 4"]:
+    """How far the left, upper, right and lower sides of boxes are from the centres of anchors.
+
+    Positive where the centre is inside of the side.
+    """
+    middle, boxes = centres(anchors), jnp.asarray(boxes)
+    return jnp.concatenate([middle - boxes[..., :2], boxes[..., 2:] - middle], axis=-1)
+
+
 def _coordinates(boxes: ArrayLike) -> Coordinates:
     boxes = jnp.asarray(boxes)
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.boxes import side_distances
 from retinanet_jax.core.focal import quality_focal_loss
 
 ArrayLike = Array | np.ndarray
@@ -32,9 +33,7 @@ def centerness(
     Returns:
       Values in [0, 1]: 1 in the middle, 0 on the sides and outside.
     """
-    anchors, gt_boxes = jnp.asarray(anchors), jnp.asarray(gt_boxes)
-    middle = (anchors[..., :2] + anchors[..., 2:]) / 2
-    first, second = middle - gt_boxes[..., :2], gt_boxes[..., 2:] - middle
+    first, second = jnp.split(side_distances(anchors, gt_boxes), 2, axis=-1)
     near, far = jnp.minimum(first, second), jnp.maximum(first, second)
     shares = jnp.maximum(near, 0) / jnp.where(far > 0, far, 1)
     return jnp.sqrt(shares[..., 0] * shares[..., 1])

@@ -52,10 +52,9 @@ class Head(nn.Module):
     v], in float32 whatever dtype is: bfloat16 would leave few distinct scores. A head that predicts
     the centre-ness has a second output convolution, whose value follows those of each anchor. With
     bins, the output has distributions of the sides of a box; their deltas come before both
-    (box_outputs.py).
-    Weights are initialised by normal(0.01), those of the outputs by normal(output_std), their bias
-    by output_bias (the prior for classes, 0 for boxes). norm 'group' is GroupNorm(32, 1e-5) after
-    convolutions without bias; 'none' is a bias alone.
+    (box_outputs.py). Weights are initialised by normal(0.01), those of the outputs by
+    normal(output_std), their bias by output_bias (the prior for classes, 0 for boxes). norm 'group'
+    is GroupNorm(32, 1e-5) after convolutions without bias; 'none' is a bias alone.
     """
 
     anchors_per_location: int
@@ -109,13 +108,12 @@ class Head(nn.Module):
             x = relu(x)
         b, h, w, _ = x.shape
         anchors = h * w * self.anchors_per_location
-        parts = [self.output(x).reshape(b, anchors, self._channels_per_anchor)]
-        if self.predicts_centerness:
-            parts = [*parts, self.centerness(x).reshape(b, anchors, 1)]
+        outputs = self.output(x).reshape(b, anchors, self._channels_per_anchor)
+        parts = [outputs]
         if self.bins:
-            distributions, *rest = parts
-            deltas = deltas_of(distributions.reshape(b, anchors, 4, self.bins))
-            parts = [deltas, *rest, distributions]
+            parts = [deltas_of(outputs.reshape(b, anchors, 4, self.bins)), outputs]
+        if self.predicts_centerness:
+            parts.insert(1, self.centerness(x).reshape(b, anchors, 1))
         values = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
         if self.dtype == jnp.float32 or needs_any_derivative():
             return values

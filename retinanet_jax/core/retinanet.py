@@ -66,7 +66,7 @@ class ModelConfig:
     box_bins: int = 0
     """Steps of the distribution that the box head predicts for each side of a box, for the
     distribution focal loss (arXiv 2006.04388: 17; core/box_distribution.py). They reach from the
-    center of an anchor to (box_bins - 1) / 8 of its side. 0: the head predicts the deltas."""
+    centre of an anchor to (box_bins - 1) / 8 of its side. 0: the head predicts the deltas."""
     dtype: str = "float32"
     """Of the computation: float32 or bfloat16. Parameters, logits and deltas are float32."""
     precision: str = "default"

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
-from retinanet_jax.core.atss import centres_of, is_inside, owners
+from retinanet_jax.core.atss import is_inside, owners
 from retinanet_jax.core.targets import NEGATIVE
 
 ArrayLike = Array | np.ndarray
@@ -55,7 +55,7 @@ def match_task_aligned(
         return jnp.full(num_anchors, NEGATIVE, jnp.int32)
     scores = jnp.concatenate([_scores(logits, gt_labels) for logits in class_logits], axis=1)
     alignment = scores**score_power * boxes.pairwise_iou(gt_boxes, predicted_boxes) ** iou_power
-    inside = is_inside(centres_of(anchors)[None], gt_boxes)
+    inside = is_inside(boxes.centres(anchors)[None], gt_boxes)
     best, indices = jax.lax.top_k(jnp.where(inside, alignment, 0), min(count, num_anchors))
     found = jnp.asarray(predicted_boxes)[indices]
     iou = boxes.iou(found, jnp.broadcast_to(gt_boxes[:, None], found.shape))
