@@ -248,6 +248,14 @@ def test_gradients_are_finite_and_exactly_where_the_mask_says(norm):
     assert nonzero == trainable_mask(variables["params"], model.config)
 
 
+def test_modules_with_names_that_are_not_of_a_resnet_are_trained():
+    """`layers_0` is Flax's own name for an entry of a list `layers`."""
+    names = "layers_0", "stage3", "conv3", "layer5_0", "layer1"
+    params = {"backbone": {name: {"bn1": {"scale": 0}} for name in names}}
+    mask = trainable_mask(params, ModelConfig(frozen_stages=5))
+    assert all(jax.tree.leaves(mask)) and jax.tree.structure(mask) == jax.tree.structure(params)
+
+
 def test_rematerialisation_keeps_less_for_the_gradients_and_the_same_parameters():
     """What reverse mode keeps, by shapes alone: the leaves of the function that goes backwards."""
     kept, trees = [], []

@@ -1,10 +1,12 @@
 """The optimizer: torch.optim.SGD's trace, AdamW's formulas, closed forms, masks."""
 
+import golden_models
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from retinanet_jax.core.retinanet import ModelConfig, build_model, trainable_mask
 from retinanet_jax.training.optimizer import (
     OptimizerConfig,
     kernels_only,
@@ -117,17 +119,28 @@ def test_the_backbone_may_move_slower():
 
 def test_the_rate_falls_with_the_stages_of_the_backbone():
     """decay^1 for layer4 to decay^5 for the stem, times backbone_factor; frozen layers stay."""
-    names = "conv1", "bn1", "layer1", "layer2", "layer3", "layer4"
-    params = {"backbone": {name: {"w": jnp.zeros(2)} for name in names}, "fpn": {"w": jnp.zeros(2)}}
-    trainable = jax.tree.map(lambda _: True, params)
-    trainable["backbone"]["conv1"]["w"] = False
-    config = OptimizerConfig(stage_decay=0.5, backbone_factor=0.1, weight_decay=0.0)
-    optimizer = make_optimizer(config, trainable)
+    model = ModelConfig("resnet50", norm="batch", frozen_stages=1)
+    shapes = golden_models.empty_variables(build_model(model, 3, 9))["params"]
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+    config = OptimizerConfig(
+        stage_decay=0.5, backbone_factor=0.1, weight_decay=0.0, gradient_clip=None
+    )
+    optimizer = make_optimizer(config, trainable_mask(params, model))
     after = run(optimizer, params, [jax.tree.map(jnp.ones_like, params)], 1.0)[-1]
-    rates = [-float(after["backbone"][name]["w"][1]) for name in names]
-    expected = [0, 0.1 / 32, 0.1 / 16, 0.1 / 8, 0.1 / 4, 0.1 / 2]
-    np.testing.assert_allclose(rates, expected, rtol=1e-6)
-    np.testing.assert_allclose(after["fpn"]["w"], -1.0, rtol=1e-6)
+    rates = {"conv1": 0, "bn1": 0, "layer1": 1 / 16, "layer2": 1 / 8, "layer3": 1 / 4}
+    rates["layer4"] = 1 / 2
+    for name, block in after["backbone"].items():
+        for leaf in jax.tree.leaves(block):
+            np.testing.assert_allclose(leaf, -0.1 * rates[name.split("_")[0]], rtol=1e-6)
+    assert len(after["backbone"]) == 2 + 3 + 4 + 6 + 3
+    for leaf in jax.tree.leaves(after["fpn"]):
+        np.testing.assert_allclose(leaf, -1.0, rtol=1e-6)
+
+
+def test_a_decay_by_stages_needs_the_stages_of_a_resnet():
+    config = OptimizerConfig(stage_decay=0.5)
+    with pytest.raises(ValueError, match=r"optimizer\.stage_decay: the backbone is no ResNet"):
+        make_optimizer(config, {"backbone": {"conv3": {"kernel": True}}})
 
 
 def test_clipping_bounds_the_norm():

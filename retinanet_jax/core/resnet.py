@@ -6,6 +6,7 @@ norms.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -155,3 +156,14 @@ class ResNet(nn.Module):
 
     def _stop_gradient_if_frozen(self, x: Array, stage: int) -> Array:
         return jax.lax.stop_gradient(x) if stage <= self.frozen_stages else x
+
+
+def stage_of(module: str) -> int | None:
+    """The stage of a module of ResNet, by its name: 0 the stem, 1 to 4 layer1 to layer4.
+
+    None for the modules of other backbones.
+    """
+    if module in ("conv1", "bn1"):
+        return 0
+    block = re.fullmatch(r"layer([1-4])_\d+", module)
+    return int(block[1]) if block else None

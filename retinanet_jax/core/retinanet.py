@@ -13,6 +13,7 @@ from retinanet_jax.core.fpn import FPN
 from retinanet_jax.core.heads import Head, prior_bias
 from retinanet_jax.core.layers import ArrayLike
 from retinanet_jax.core.norms import NORM_KINDS, NUM_GROUPS
+from retinanet_jax.core.resnet import stage_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,8 @@ class ModelConfig:
     norm_momentum: float | int = 0.1
     """Weight of a batch in the running statistics of the backbone's norms."""
     frozen_stages: int = 2
-    """Stages of the backbone that are not trained: 0 none, 1 the stem, 2 stem and layer1, ..., 5
-    all. 'auto': 2. Random weights are never frozen."""
+    """Stages of a ResNet that are not trained: 0 none, 1 the stem, 2 stem and layer1, ..., 5 all.
+    'auto': 2. Random weights and other backbones are never frozen."""
     backbone_levels: tuple[int, ...] = (3, 4, 5)
     """Consecutive C levels that enter the FPN."""
     max_level: int = 7
@@ -237,9 +238,9 @@ def build_model(config: ModelConfig, num_classes: int, anchors_per_location: int
 def trainable_mask(params: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
     """A tree like params: True where the optimizer updates a leaf.
 
-    False for the frozen stages of the backbone and, with norm 'frozen_batch', for scale and bias of
-    its norms. The module stops the gradients of the same leaves; the mask keeps weight decay and
-    momentum from changing them.
+    False for the frozen stages of a ResNet and, with norm 'frozen_batch', for scale and bias of its
+    norms; another backbone is trained as a whole. The module stops the gradients of the same
+    leaves; the mask keeps weight decay and momentum from changing them.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: _is_trainable([entry.key for entry in path], config), params
@@ -250,6 +251,8 @@ def _is_trainable(path: list[str], config: ModelConfig) -> bool:
     if path[0] != "backbone":
         return True
     module, parent = path[1], path[-2]
-    stage = int(module[len("layer")]) + 1 if module.startswith("layer") else 1
+    stage = stage_of(module)
+    if stage is None:
+        return True
     is_norm = parent.startswith("bn") or parent == "downsample_bn"
-    return stage > config.frozen_stages and not (is_norm and config.norm == "frozen_batch")
+    return stage >= config.frozen_stages and not (is_norm and config.norm == "frozen_batch")

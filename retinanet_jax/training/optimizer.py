@@ -11,6 +11,7 @@ import optax
 
 from retinanet_jax.config import sections
 from retinanet_jax.config.sections import OptimizerConfig
+from retinanet_jax.core.resnet import stage_of
 
 Params = Any  # a pytree of arrays, as flax's init returns it
 Schedule = Callable[[int], np.float32]
@@ -146,7 +147,12 @@ def make_optimizer(
         config: see OptimizerConfig; SCHEDULE_FIELDS are not read.
         trainable: pytree of bool like the parameters. Parameters with False have no updates, no
             decay and no optimizer state.
+
+    Raises:
+        ValueError: stage_decay for a backbone without the stages of a ResNet.
     """
+    if config.stage_decay != 1 and not any(map(stage_of, trainable["backbone"])):
+        raise ValueError("optimizer.stage_decay: the backbone is no ResNet; write 1")
     parts = []
     if config.gradient_clip is not None:
         parts.append(optax.clip_by_global_norm(config.gradient_clip))
@@ -177,11 +183,8 @@ def scale_by_stage(decay: float) -> optax.GradientTransformation:
     by decay^5; all others stay."""
 
     def scale(path: tuple, update: jax.Array) -> jax.Array:
-        if path[0].key != "backbone":
-            return update
-        module = path[1].key
-        stage = int(module.removeprefix("layer")) if module.startswith("layer") else 0
-        return decay ** (5 - stage) * update
+        stage = stage_of(path[1].key) if path[0].key == "backbone" else None
+        return update if stage is None else decay ** (5 - stage) * update
 
     def update(updates, state, params=None):
         return jax.tree_util.tree_map_with_path(scale, updates), state
