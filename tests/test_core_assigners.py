@@ -7,6 +7,7 @@ import pytest
 from retinanet_jax.core import box_coder
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
 from retinanet_jax.core.assignment import assign, assign_batch
+from retinanet_jax.core.atss import match_atss
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.matching import ASSIGNERS, Assigner, MatchingConfig
@@ -162,6 +163,19 @@ def test_targets_equal_the_formulas_of_the_paper(name):
     positive = np.asarray(targets.labels) >= 0
     assert positive[0].sum() > 10 and (np.asarray(targets.labels[0]) == IGNORE).any()
     assert not positive[2].any()
+
+
+@pytest.mark.parametrize("highest", [3, 4, 5, 6])
+def test_large_objects_have_atss_anchors_on_any_number_of_levels(highest):
+    """With one anchor a location; by algorithm 1 alone, some of them are above all candidates."""
+    config = AnchorConfig(3, highest, scales=(1.0,), ratios=(1.0,), size=4.0, center=0.5)
+    levels = anchors_for_image((256, 256), config)
+    rng = np.random.default_rng(0)
+    size = rng.uniform(100, 230, (100, 2))
+    corner = rng.uniform(0, 256 - size)
+    boxes = np.concatenate([corner, corner + size], 1).astype(np.float32)
+    match = jax.jit(jax.vmap(lambda box: match_atss(levels, box[None], np.array([True]))))
+    assert (match(boxes) == 0).any(axis=1).all()
 
 
 @pytest.mark.parametrize("classification", ["quality_focal", "varifocal", "focal"])

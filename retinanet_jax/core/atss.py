@@ -10,12 +10,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
+from retinanet_jax.core.candidates import is_inside, owners
 from retinanet_jax.core.targets import NEGATIVE
 
 ArrayLike = Array | np.ndarray
-
-LEAST_DISTANCE = 0.01
-"""Pixels between the centre of a positive anchor and each side of its box (the authors' code)."""
 
 
 def match_atss(
@@ -33,7 +31,9 @@ def match_atss(
     box plus their standard deviation. Candidates with at least this IoU, and with their centre
     inside the box, are positive; of several boxes an anchor takes the one with the highest IoU.
     As in the authors' code, the deviation is that of a sample (divided by their number less one),
-    and with several anchors a location all of them are candidates.
+    and with several anchors a location all of them are candidates. Unlike there, the threshold is
+    at most the highest IoU: with one anchor a location on fewer than five levels, large objects
+    have groups of candidates with equal IoUs, all of them below the sum.
 
     Args:
       anchors: per level, xyxy pixels; those of a location follow each other and share a centre.
@@ -51,23 +51,16 @@ def match_atss(
         return jnp.full(every.shape[:1], NEGATIVE, jnp.int32)
     indices = _candidates(anchors, gt_boxes, locations, anchors_per_location)
     found = every[indices]
-    iou = boxes.iou(found, jnp.broadcast_to(gt_boxes[:, None], found.shape))
+    # One array for the threshold and for the comparison with it, as in iou_matching.py.
+    iou = jax.lax.optimization_barrier(
+        boxes.iou(found, jnp.broadcast_to(gt_boxes[:, None], found.shape))
+    )
     threshold = jnp.mean(iou, axis=1) + jnp.std(iou, axis=1, ddof=min(1, iou.shape[1] - 1))
+    threshold = jnp.minimum(threshold, jnp.max(iou, axis=1))
     positive = (
         (iou >= threshold[:, None]) & is_inside(boxes.centres(found), gt_boxes) & valid[:, None]
     )
     return owners(indices, jnp.where(positive, iou, -1), len(every))
-
-
-def is_inside(
-    points: Float[Array, "#m c 2"], gt_boxes: Float[ArrayLike, "m 4"]
-) -> Bool[Array, "m c"]:
-    """Whether each of the c points (x, y), of each box or of all of them, is inside the box."""
-    x, y = points[..., 0], points[..., 1]
-    x1, y1, x2, y2 = (gt_boxes[:, i, None] for i in range(4))
-    return (jnp.minimum(x - x1, x2 - x) > LEAST_DISTANCE) & (
-        jnp.minimum(y - y1, y2 - y) > LEAST_DISTANCE
-    )
 
 
 def _candidates(anchors, gt_boxes, locations, anchors_per_location) -> Int[Array, "m c"]:
@@ -82,20 +75,3 @@ def _candidates(anchors, gt_boxes, locations, anchors_per_location) -> Int[Array
         found.append(start + indices.reshape(len(gt_boxes), -1))
         start += len(level)
     return jnp.concatenate(found, axis=1)
-
-
-def owners(indices, iou, num_anchors: int) -> Int[Array, "n"]:
-    """The box with the highest IoU of each anchor; NEGATIVE without one.
-
-    Args:
-      indices: of the candidates of each box, [m c].
-      iou: with the box, [m c]; -1 where the candidate is not positive.
-      num_anchors: n.
-    """
-    best = jnp.full(num_anchors, -1, iou.dtype).at[indices].max(iou)
-    rows = jnp.broadcast_to(jnp.arange(len(iou), dtype=jnp.int32)[:, None], iou.shape)
-    # Candidates that are not the best of their anchor write past the end, which drops them.
-    wins = (iou >= 0) & (iou == best[indices])
-    first = jnp.full(num_anchors, len(iou), jnp.int32)
-    first = first.at[jnp.where(wins, indices, num_anchors)].min(rows, mode="drop")
-    return jnp.where(first < len(iou), first, NEGATIVE)

@@ -19,6 +19,9 @@ ArrayLike = Array | np.ndarray
 STEPS = 8
 """Of an anchor's width or height."""
 
+_LEAST = 1e-6
+"""Least width and height of a predicted box, in those of its anchor."""
+
 
 def deltas_of(logits: Float[ArrayLike, "*b 4 bins"]) -> Float[Array, "*b 4"]:
     """The deltas (dx, dy, dw, dh) of the boxes whose sides have the means of the distributions.
@@ -30,7 +33,9 @@ def deltas_of(logits: Float[ArrayLike, "*b 4 bins"]) -> Float[Array, "*b 4"]:
     steps = jnp.arange(logits.shape[-1], dtype=logits.dtype)
     distances = jnp.sum(jax.nn.softmax(logits) * steps, axis=-1) / STEPS
     first, second = distances[..., :2], distances[..., 2:]
-    return jnp.concatenate([(second - first) / 2, jnp.log(first + second)], axis=-1)
+    # Where both sides are certain of step 0, the sum can be 0, whose log has no finite gradient.
+    size = jnp.maximum(first + second, _LEAST)
+    return jnp.concatenate([(second - first) / 2, jnp.log(size)], axis=-1)
 
 
 def distribution_losses(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
-from retinanet_jax.core.atss import is_inside, owners
+from retinanet_jax.core.candidates import is_inside, owners
 from retinanet_jax.core.targets import NEGATIVE
 
 ArrayLike = Array | np.ndarray
@@ -33,7 +33,8 @@ def match_task_aligned(
     the predicted probability of the object's class, u the IoU of the predicted box with the object.
     The `count` anchors of the highest t are positive, of those with their centre in the object and
     t above 0. The paper does not describe the choice for an anchor of several objects; it takes the
-    one with the highest u, as in MMDetection. No gradient flows through the matches.
+    one with the highest u, as in MMDetection, which also takes the highest t first and leaves out
+    centres outside the object afterwards. No gradient flows through the matches.
 
     Args:
       anchors: xyxy pixels, of all levels.
