@@ -16,14 +16,15 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.setup import make_setup
 
+CATEGORIES = Categories(tuple("abcde"), (1, 2, 3, 4, 5))
+
 
 @pytest.mark.extended
 def test_a_step_assigns_by_its_own_predictions():
     config = small_config(
         matching__assigner="task_aligned", loss__classification="quality_focal", model__prior=0.3
     )
-    categories = Categories(tuple("abcde"), (1, 2, 3, 4, 5))
-    setup = make_setup(config, categories, make_mesh(), print)
+    setup = make_setup(config, CATEGORIES, make_mesh(), print)
     batch, params = small_batch(rows=2), jax.tree.map(jnp.copy, setup.state.params)
     model = build_model(config.model, 5, config.anchors.anchors_per_location)
     anchors = anchors_for_image((64, 64), config.anchors)
@@ -56,9 +57,16 @@ def test_a_step_assigns_by_its_own_predictions():
     assert not metrics["skipped"] and int(state.step) == 1
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("optimizer__accumulate_steps", 2), ("loss__normalizer", "running")]
-)
-def test_what_needs_targets_before_the_network_is_an_error(field, value):
+@pytest.mark.extended
+def test_a_running_mean_counts_positives_by_predictions():
+    """Detectron2's .9 and .1, from its 100 for two images."""
+    config = small_config(matching__assigner="task_aligned", loss__normalizer="running")
+    setup = make_setup(config, CATEGORIES, make_mesh(), print)
+    state, metrics = setup.step_fn(setup.state, small_batch(rows=2), setup.focal, np.float32(0.01))
+    assert metrics["positives"] > 1
+    np.testing.assert_allclose(state.positives, 0.9 * 50 + 0.1 * metrics["positives"], rtol=1e-6)
+
+
+def test_parts_of_a_batch_need_targets_before_the_network():
     with pytest.raises(ConfigError, match=r"not supported with matching.assigner 'task_aligned'"):
-        small_config(matching__assigner="task_aligned", **{field: value})
+        small_config(matching__assigner="task_aligned", optimizer__accumulate_steps=2)

@@ -83,6 +83,12 @@ def test_the_proposed_flag_covers_the_boxes():
     assert not object_coverage(objects, config.pipeline, other).uncovered(config.matching).any()
 
 
+def test_only_matching_by_iou_is_checked():
+    dataset = memory_dataset([objects_of([MISSED] * 20)])
+    assert check_coverage(dataset, small_config()) is not None
+    assert check_coverage(dataset, small_config(matching__assigner="atss")) is None
+
+
 def test_crowds_and_empty_images_are_no_finding():
     config = small_config()
     crowds = [objects_of([MISSED] * 20, crowd=[1] * 20), objects_of([])]

@@ -185,7 +185,9 @@ def test_average_of_a_constant_is_the_constant_and_lags_a_change():
         ("backbone_factor", -0.1, "write 'auto'"),
         ("stage_decay", 0.0, r"is not in \(0, 1\]"),
         ("stage_decay", 1.1, r"is not in \(0, 1\]"),
-        ("warmup_steps", -1, "is negative"),
+        ("warmup_steps", -1, "is not 0 or more"),
+        ("weight_decay", float("nan"), "is not 0 or more"),
+        ("learning_rate", float("nan"), "must be above 0"),
     ],
 )
 def test_invalid_values_name_the_fix(field, value, says):

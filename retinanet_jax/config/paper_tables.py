@@ -1,6 +1,6 @@
 """The paper's ablations as data: the settings and the published numbers of each table.
 
-Lin et al. 2017 (arXiv 1708.02002), Tables 1a to 1e, 2 and 3, and section 4.1 on the prior. A trial
+Lin et al. 2017 (arXiv 1708.02002), Tables 1a to 1e, 2 and 3, and section 5.1 on the prior. A trial
 is the base config of a table with the settings of a row. `retinanet-jax sweep --table=1b:small`
 runs all of them; in Python:
 

@@ -121,7 +121,8 @@ DETECTRON2 = _COMMON | {
     "postprocess.drop_empty": True,
 }
 """The model zoo's retinanet_R_50_FPN and R_101_FPN, schedule 1x. Detectron2's running mean counts
-the positives of the two images of a GPU; here it is the mean per image over all devices."""
+the positives of the two images of a GPU; here it is the mean per image over all devices. Not
+covered: a box that overlaps no anchor makes every anchor with IoU 0 positive."""
 
 TORCHVISION_V1 = (
     _COMMON

@@ -217,12 +217,12 @@ class OptimizerConfig:
             value = getattr(self, field)
             if value == "auto":
                 continue
-            if value <= low or (high is not None and value >= high):
+            if not (low < value and (high is None or value < high)):  # NaN is neither
                 raise ValueError(f"optimizer.{field}: {value} must be {rule}")
         for field in ("weight_decay", "warmup_steps", "warmup_factor", "backbone_factor"):
-            if getattr(self, field) < 0:
+            if not getattr(self, field) >= 0:
                 fix = "; write 'auto' or a number from 0" if field == "backbone_factor" else ""
-                raise ValueError(f"optimizer.{field}: {getattr(self, field)} is negative{fix}")
+                raise ValueError(f"optimizer.{field}: {getattr(self, field)} is not 0 or more{fix}")
         if not 0 < self.stage_decay <= 1:
             raise ValueError(
                 f"optimizer.stage_decay: {self.stage_decay} is not in (0, 1], e.g. 0.8"

@@ -155,16 +155,12 @@ def _check_together(config: Config) -> None:
             f"divide config.train.batch_size ({config.train.batch_size}); write a divisor of it"
         )
     assigner = config.matching.assigner
-    if ASSIGNERS[assigner].needs_predictions:
-        for field, value, fix in (
-            ("optimizer.accumulate_steps", config.optimizer.accumulate_steps > 1, "1"),
-            ("loss.normalizer", config.loss.normalizer == "running", "'batch'"),
-        ):
-            if value:
-                raise ConfigError(
-                    f"config.{field}: not supported with matching.assigner {assigner!r}, whose "
-                    f"targets depend on the predictions of the whole batch; write {fix}"
-                )
+    if ASSIGNERS[assigner].needs_predictions and config.optimizer.accumulate_steps > 1:
+        raise ConfigError(
+            f"config.optimizer.accumulate_steps: not supported with matching.assigner "
+            f"{assigner!r}, whose targets depend on predictions, so that the positives of all "
+            "parts cannot be counted before; write 1"
+        )
     if config.model.norm == "frozen_batch" and config.model.pretrained is None:
         raise ConfigError(
             "config.model.norm: 'frozen_batch' needs pretrained weights; write 'auto', or a "

@@ -49,11 +49,11 @@ def match_by_iou(
     Returns:
       int32: the index of the matched box (the lowest of ties), NEGATIVE or IGNORE.
     """
-    in_turn = functools.partial(_boxes_in_turn, rules=rules)
+    one_by_one = functools.partial(_boxes_in_turn, rules=rules)
     return jax.lax.platform_dependent(
         *map(jnp.asarray, (anchors, gt_boxes, valid)),
-        cpu=in_turn,
-        tpu=in_turn,
+        cpu=one_by_one,
+        tpu=one_by_one,
         default=lambda anchors, gt_boxes, valid: match_pairs(
             boxes.pairwise_iou(anchors, gt_boxes), valid, rules
         ),

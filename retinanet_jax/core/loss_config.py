@@ -1,6 +1,7 @@
 """The section `loss` of the configuration."""
 
 import dataclasses
+import math
 
 from retinanet_jax.core.box_losses import BOX_LOSSES, DELTA_LOSSES
 from retinanet_jax.core.focal import CLASS_LOSSES
@@ -67,6 +68,8 @@ class LossConfig:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"loss.{name}: {value} is not a finite number of at least 0")
+        if not math.isfinite(self.star_beta):
+            raise ValueError(f"loss.star_beta: {self.star_beta} is not a finite number")
         if self.alpha is not None and not 0 <= self.alpha <= 1:
             raise ValueError(
                 f"loss.alpha: {self.alpha} is not in [0, 1]; write 'none' for no weighting"

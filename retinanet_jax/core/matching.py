@@ -48,8 +48,8 @@ class MatchingConfig:
     the first of several boxes (TF). none: no (keras-retinanet)."""
     low_quality_min_iou: float | int = 0.0
     """For iou: low-quality matches have an IoU above this. At 0 a box that overlaps no anchor has
-    no match (torchvision makes every anchor with IoU 0 positive then). 0.4 is close to Detectron
-    1."""
+    no match (torchvision and Detectron2 make every anchor with IoU 0 positive then). 0.4 is close
+    to Detectron 1."""
     atss_locations: int = 9
     """For atss: the closest locations of each level whose anchors are candidates of an object (its
     paper's k: 9)."""

@@ -65,7 +65,7 @@ def save_detector(trained: Trained, folder: Path, card: str = "") -> None:
 def _without_paths(config: Config) -> Config:
     data = dataclasses.replace(
         config.data,
-        root=Path(config.data.root).name,
+        root=Path(config.data.root).resolve().name or "data",
         annotations="",
         mix=(),
         cache_dir=DataConfig.cache_dir,

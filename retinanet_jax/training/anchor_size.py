@@ -24,7 +24,8 @@ def with_anchor_size(
     """`config` with a number in place of anchors.size='auto', and a line for the log.
 
     The largest of SIZES with which at most UNCOVERED_SHARE of the training boxes have no anchor
-    with an IoU of matching.negative_iou; if there is none, the size with the fewest such boxes.
+    with an IoU of matching.negative_iou; if there is none, the size with the fewest such boxes. For
+    assigners other than 'iou' this is a rule of thumb.
 
     Args:
         config: of the run; with a number it comes back unchanged, with an empty line.

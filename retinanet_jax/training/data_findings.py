@@ -31,7 +31,8 @@ def check_coverage(dataset: Dataset, config: Config) -> Finding | None:
 
     A box is uncovered if its best IoU over all anchors is below matching.negative_iou (0.4 in the
     paper): all anchors near it are background, except those of a low-quality match. Boxes are those
-    of the resized image, without random augmentation. Crowds are ignored.
+    of the resized image, without random augmentation. Crowds are ignored. Only matching.assigner
+    'iou' is checked: others choose anchors by other rules.
     """
     objects = read_objects(dataset.source, START_SAMPLE)
     return coverage_finding(objects, dataset.categories.names, config)
@@ -39,6 +40,8 @@ def check_coverage(dataset: Dataset, config: Config) -> Finding | None:
 
 def coverage_finding(objects: ObjectTable, names: Sequence[str], config: Config) -> Finding | None:
     """The finding of `check_coverage` for objects that are already read."""
+    if config.matching.assigner != "iou":
+        return None
     objects = objects.select(~objects.crowd)
     coverage = object_coverage(objects, config.pipeline, config.anchors)
     uncovered = coverage.uncovered(config.matching)

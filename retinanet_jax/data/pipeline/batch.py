@@ -59,7 +59,7 @@ class Batch(NamedTuple):
     original_sizes: (height, width) of the image as it is stored, in pixels.
     gt_boxes: xyxy in pixels of the canvas; zeros where gt_labels is -1.
     valid: False for the rows that only fill up the last batch.
-    flip: True where augment.augment_on_device will mirror the image; None: nowhere.
+    flip: True where `augment_on_device` will mirror the image; None: nowhere.
     color: matrices [color, 1 offset] that it will map RGB by, on the scale 0..255; None: none.
     """
 

@@ -54,7 +54,7 @@ def train_batches(
       batch_size: rows of the global batch; this process makes its share, in process order.
       seed: 0 or more.
       settings: all of it is used but eval_resizing and eval_canvas.
-      augmentation: its flips and colours are drawn here, for augment.augment_on_device to do.
+      augmentation: its flips and colours are drawn here, for `augment_on_device` to do.
       total_steps: of the run, for augmentation.close_mosaic; None: no end.
       dropped: where boxes that max_boxes leaves out are counted.
 
