@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import box_coder, boxes
+from retinanet_jax.core.arrays import ArrayLike, Scalar
 from retinanet_jax.core.box_distribution import distribution_losses
 from retinanet_jax.core.box_losses import box_losses
 from retinanet_jax.core.box_outputs import split_outputs
@@ -18,9 +18,6 @@ from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import split_levels
 from retinanet_jax.core.targets import IGNORE, Targets
-
-ArrayLike = Array | np.ndarray
-Scalar = float | int | np.number | Float[ArrayLike, ""]
 
 
 class AnchorLosses(NamedTuple):

@@ -5,15 +5,14 @@ Padding, crowds and empty images are masks: every function has one compiled prog
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.iou_matching import in_turn
 from retinanet_jax.core.matching import ASSIGNERS, ImageAnchors, MatchingConfig
 from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 
-ArrayLike = Array | np.ndarray
 LevelArrays = tuple[ArrayLike, ...]
 
 

@@ -6,14 +6,12 @@ Training Sample Selection" (arXiv 1912.02424), algorithm 1.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.candidates import is_inside, owners
 from retinanet_jax.core.targets import NEGATIVE
-
-ArrayLike = Array | np.ndarray
 
 
 def match_atss(

@@ -8,10 +8,9 @@ import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-ArrayLike = Array | np.ndarray
+from retinanet_jax.core.arrays import ArrayLike
 
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 """Upper bound of a decoded log side: 62.5 anchor sides (Detectron). It keeps exp finite."""

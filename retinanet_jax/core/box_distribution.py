@@ -9,12 +9,10 @@ loss uses.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.boxes import side_distances
-
-ArrayLike = Array | np.ndarray
 
 STEPS = 8
 """Of an anchor's width or height."""

@@ -1,13 +1,10 @@
 """Box losses, unreduced: smooth L1 and L1 of encoded deltas, IoU losses of decoded boxes."""
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from retinanet_jax.core import box_coder, boxes
-
-ArrayLike = Array | np.ndarray
-Scalar = float | int | np.number | Float[ArrayLike, ""]
+from retinanet_jax.core.arrays import ArrayLike, Scalar
 
 
 def smooth_l1(

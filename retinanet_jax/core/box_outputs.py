@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-ArrayLike = Array | np.ndarray
+from retinanet_jax.core.arrays import ArrayLike
 
 
 class BoxOutputs(NamedTuple):

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-ArrayLike = Array | np.ndarray
+from retinanet_jax.core.arrays import ArrayLike
+
 Number = float | int | np.number | Num[ArrayLike, ""]
 Pair = Num[ArrayLike, "... 2"] | Sequence[Number]
 

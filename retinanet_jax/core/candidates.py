@@ -2,12 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.targets import NEGATIVE
-
-ArrayLike = Array | np.ndarray
 
 LEAST_DISTANCE = 0.01
 """Pixels between the centre of a positive anchor and each side of its box (the code of ATSS)."""

@@ -9,13 +9,11 @@ four deltas (box_outputs.py).
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.boxes import side_distances
 from retinanet_jax.core.focal import quality_focal_loss
-
-ArrayLike = Array | np.ndarray
 
 
 def centerness(

@@ -14,12 +14,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from retinanet_jax.core.anchor_losses import anchor_class_losses
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.differentiation import needs_any_derivative
 from retinanet_jax.core.focal import CLASS_LOSSES, Focusing
 from retinanet_jax.core.loss_normalizer import normalized_sum, split_levels
 from retinanet_jax.core.targets import IGNORE
-
-ArrayLike = Array | np.ndarray
 
 _NEGATIVE, _POSITIVE, _IGNORED = 0, 1, 2
 

@@ -11,13 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from retinanet_jax.core.arrays import ArrayLike, Scalar
 from retinanet_jax.core.targets import IGNORE
-
-ArrayLike = Array | np.ndarray
-Scalar = float | int | np.number | Float[ArrayLike, ""]
 
 _TINY = 1e-30
 """Its reciprocal, which occurs in gradients, is still a float32."""

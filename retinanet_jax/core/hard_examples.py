@@ -10,14 +10,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.nms import nms
 from retinanet_jax.core.targets import IGNORE
-
-ArrayLike = Array | np.ndarray
 
 
 def hardest(

@@ -18,7 +18,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32, UInt32
 
-ArrayLike = Array | np.ndarray
+from retinanet_jax.core.arrays import ArrayLike
+
 Shape = tuple[int, ...]
 
 

@@ -18,9 +18,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.targets import IGNORE, NEGATIVE
-
-ArrayLike = Array | np.ndarray
 
 
 class IouRules(NamedTuple):

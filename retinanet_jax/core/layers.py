@@ -13,10 +13,10 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, UInt8
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.cpu.convolution import convolve
 from retinanet_jax.core.initialization import HE_NORMAL
 
-ArrayLike = Array | np.ndarray
 Triple = tuple[float | int, float | int, float | int]
 
 

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from retinanet_jax.core.anchor_losses import (
-    ArrayLike,
-    Scalar,
     anchor_box_losses,
     anchor_losses,
     focusing_of,
     labels_of_valid,
 )
+from retinanet_jax.core.arrays import ArrayLike, Scalar
 from retinanet_jax.core.class_loss_total import total_class_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import divisors, normalized_sum, sum_levels

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.loss_config import LossConfig
-
-ArrayLike = Array | np.ndarray
 
 FIRST_POSITIVES = 50.0
 """Initial value of the running mean of positives per image: detectron2's 100 for two images of a

@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import box_coder
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.atss import match_atss
 from retinanet_jax.core.box_outputs import split_outputs
 from retinanet_jax.core.iou_matching import IouRules, match_by_iou
 from retinanet_jax.core.task_aligned import match_task_aligned, normalized_alignment
-
-ArrayLike = Array | np.ndarray
 
 LOW_QUALITY = ("own_box", "that_box", "one_anchor", "none")
 

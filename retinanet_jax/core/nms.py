@@ -22,12 +22,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from retinanet_jax.core import boxes as box_ops
+from retinanet_jax.core.arrays import ArrayLike
 
-ArrayLike = Array | np.ndarray
 BLOCK = 128
 
 

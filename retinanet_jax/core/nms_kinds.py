@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.nms import nms
 from retinanet_jax.core.soft_nms import soft_nms
-
-ArrayLike = Array | np.ndarray
 
 
 class Candidates(NamedTuple):

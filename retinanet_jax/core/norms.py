@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.core.layers import ArrayLike, Conv
+from retinanet_jax.core.arrays import ArrayLike
+from retinanet_jax.core.layers import Conv
 
 NORM_KINDS = ("frozen_batch", "batch", "group")
 NUM_GROUPS = 32

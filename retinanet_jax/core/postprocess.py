@@ -12,16 +12,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Num
 
 from retinanet_jax.core import box_coder
 from retinanet_jax.core import boxes as box_ops
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.box_outputs import split_outputs
 from retinanet_jax.core.centerness import class_scores
 from retinanet_jax.core.nms_kinds import NMS_KINDS, Candidates, NmsLimits
 
-ArrayLike = Array | np.ndarray
 NO_LABEL = -1
 
 

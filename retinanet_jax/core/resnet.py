@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from retinanet_jax.core.layers import ArrayLike, Conv, max_pool, relu
+from retinanet_jax.core.arrays import ArrayLike
+from retinanet_jax.core.layers import Conv, max_pool, relu
 from retinanet_jax.core.norms import Norm, convolve_and_norm
 
 MODULE = Callable[..., nn.Module]

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.backbones import BACKBONES
 from retinanet_jax.core.fpn import FPN
 from retinanet_jax.core.heads import Head, prior_bias
-from retinanet_jax.core.layers import ArrayLike
 from retinanet_jax.core.norms import NORM_KINDS, NUM_GROUPS
 from retinanet_jax.core.resnet import stage_of
 

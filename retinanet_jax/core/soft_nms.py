@@ -7,12 +7,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from retinanet_jax.core import boxes as box_ops
-
-ArrayLike = Array | np.ndarray
+from retinanet_jax.core.arrays import ArrayLike
 
 
 # jit, so that calls outside of any jit compile the loop once.

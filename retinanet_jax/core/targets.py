@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-ArrayLike = Array | np.ndarray
+from retinanet_jax.core.arrays import ArrayLike
 
 NEGATIVE = -1
 """State of a background anchor: in the class loss only."""

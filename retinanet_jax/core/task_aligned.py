@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.candidates import is_inside, owners
 from retinanet_jax.core.targets import NEGATIVE
-
-ArrayLike = Array | np.ndarray
 
 
 def match_task_aligned(

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from retinanet_jax.core.layers import ArrayLike
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 
 Index = Int[Array, ""] | int

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.inference.label_fonts import drawable_name, label_font, text_runs
 
-ArrayLike = Array | np.ndarray
 Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
 

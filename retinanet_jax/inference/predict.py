@@ -14,7 +14,8 @@ from jaxtyping import Float, Float32, UInt8
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image
-from retinanet_jax.core.layers import ArrayLike, normalize
+from retinanet_jax.core.arrays import ArrayLike
+from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.postprocess import Detections, detect, to_original
 from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import Batch

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.boxes import pairwise_iou
-
-ArrayLike = Array | np.ndarray
 
 
 class _Clusters(NamedTuple):

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.data.records import Categories
 from retinanet_jax.metrics.coco_backends import BACKENDS, check_backend
 
-ArrayLike = Array | np.ndarray
 UNDEFINED = -1.0
 """The value of pycocotools for a metric without any object."""
 

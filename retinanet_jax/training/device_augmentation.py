@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.layers import inside
-from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
+from retinanet_jax.data.pipeline.batch import Batch
 
 
 def augment_on_device(batch: Batch) -> Batch:

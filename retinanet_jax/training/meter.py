@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from retinanet_jax.config.settings import Config
-from retinanet_jax.data.pipeline.batch import ArrayLike
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.data.pipeline.prefetch import thread_count
 from retinanet_jax.runtime.cores import available_cores

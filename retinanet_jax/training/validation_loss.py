@@ -14,11 +14,12 @@ from jaxtyping import Array, Bool, Float, Int
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import split_levels, sum_levels
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions
-from retinanet_jax.data.pipeline.batch import ArrayLike, Batch
+from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.runtime.mesh import fetch, on_own_rows
 from retinanet_jax.runtime.traced_programs import stored

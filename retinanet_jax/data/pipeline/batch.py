@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-ArrayLike = Array | np.ndarray
+from retinanet_jax.core.arrays import ArrayLike
 
 PADDING_LABEL = -1
 PADDING_IMAGE_ID = -1

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.loss_normalizer import sum_levels
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import Predictions
@@ -23,8 +24,6 @@ from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.reports.analysis.loss_distribution import count_logits
 from retinanet_jax.training.batch_targets import assign_targets
-
-ArrayLike = Array | np.ndarray
 
 
 class LossStatistics(NamedTuple):

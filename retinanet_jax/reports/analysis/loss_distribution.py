@@ -17,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.focal import focal_loss
 from retinanet_jax.core.targets import NEGATIVE
-
-ArrayLike = Array | np.ndarray
 
 LIMIT = 32  # logits are clipped to +-LIMIT, where p_t is 1 - 1e-14
 BINS_PER_UNIT = 64
