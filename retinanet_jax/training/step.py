@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image, feature_shapes
 from retinanet_jax.core.layers import normalize
-from retinanet_jax.core.loss import retinanet_loss
+from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
+from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.runtime.mesh import gathered, map_images, replicated
 from retinanet_jax.runtime.traced_programs import stored
@@ -22,7 +23,7 @@ from retinanet_jax.training.accumulation import accumulate_gradients
 from retinanet_jax.training.batch_targets import assign_targets, labels_by_part, normalizer
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.gradient_norms import gradients_and_norms
-from retinanet_jax.training.optimizer import update_average
+from retinanet_jax.training.optimizer import Params, update_average
 from retinanet_jax.training.train_state import TrainState
 
 
@@ -80,43 +81,14 @@ def train_step(
         The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
         image), gradient_norm, gradient_norm/MODULE, learning_rate, skipped (1 or 0).
     """
-    canvas, parts = batch.images.shape[1:3], config.optimizer.accumulate_steps
-    anchors = anchors_for_image(canvas, config.anchors)
-
-    def loss_fn(params, running, part, divisor):
-        batch_stats, positives = running
-        part = augment_on_device(part)
-        predictions, updated = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            normalize(part.images, config.pixels, part.image_sizes),
-            train=True,
-            mutable=["batch_stats"],
-        )
-        targets = assign_targets(anchors, part, config, mesh, predictions)
-        if divisor is None:
-            positives, divisor = normalizer(
-                positives, targets.labels, part.valid, anchors, config.loss
-            )
-        options = focal._asdict() | {"divisor": divisor}
-        options["grids"] = tuple(feature_shapes(canvas, config.anchors))
-        options["map_images"] = functools.partial(map_images, mesh=mesh)
-
-        def loss(predictions):
-            return retinanet_loss(
-                *predictions, anchors, targets, part.valid, config.loss, **options
-            )
-
-        if config.model.remat != "none":
-            loss = jax.checkpoint(loss)
-        losses = loss(predictions)
-        # A network with group norm alone has no statistics.
-        return losses.total, (losses, (updated.get("batch_stats", batch_stats), positives))
-
+    anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
+    parts = config.optimizer.accumulate_steps
     running, divisor = (state.batch_stats, state.positives), None
     if parts > 1:  # The divisor counts the positives of all parts.
         labels = labels_by_part(anchors, batch, config, mesh)
         positives, divisor = normalizer(state.positives, labels, batch.valid, anchors, config.loss)
         running = state.batch_stats, positives
+    loss_fn = functools.partial(batch_loss, focal=focal, model=model, config=config, mesh=mesh)
     # Gathers parameters that are divided over the devices once for all their uses.
     whole = gathered(state.params, mesh)
     losses, running, gradients = accumulate_gradients(
@@ -132,20 +104,83 @@ def train_step(
     if average is not None:
         now = {"params": params, "batch_stats": batch_stats}
         average = update_average(average, now, state.step, config.optimizer.ema_decay)
+    metrics = step_metrics(losses, norms, batch.images.shape[0], learning_rate)
+    updated = TrainState(state.step + 1, params, batch_stats, opt_state, average, positives)
+    return keep_finite(metrics["skipped"] == 0, updated, state), metrics
+
+
+def batch_loss(
+    params: Params,
+    running: tuple[Params, jax.Array | None],
+    batch: Batch,
+    divisor: jax.Array | None,
+    *,
+    focal: FocalParams,
+    model: nn.Module,
+    config: Config,
+    mesh: Mesh,
+) -> tuple[jax.Array, tuple[Losses, tuple[Params, jax.Array | None]]]:
+    """The loss of a batch or of a part of it, as a function of the parameters.
+
+    Args:
+        params: of the model.
+        running: batch statistics, and the running mean of positives (TrainState.positives).
+        batch: before the augmentation on the device.
+        divisor: that of the whole batch; None: `batch` is the whole one.
+        focal, model, config, mesh: see `train_step`.
+
+    Returns:
+        The loss; and beside it its parts, and the running values after the batch.
+    """
+    batch_stats, positives = running
+    batch, canvas = augment_on_device(batch), batch.images.shape[1:3]
+    predictions, updated = model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        normalize(batch.images, config.pixels, batch.image_sizes),
+        train=True,
+        mutable=["batch_stats"],
+    )
+    anchors = anchors_for_image(canvas, config.anchors)
+    targets = assign_targets(anchors, batch, config, mesh, predictions)
+    if divisor is None:
+        positives, divisor = normalizer(
+            positives, targets.labels, batch.valid, anchors, config.loss
+        )
+
+    def loss(predictions: Predictions) -> Losses:
+        return retinanet_loss(
+            *predictions,
+            anchors,
+            targets,
+            batch.valid,
+            config.loss,
+            **focal._asdict(),
+            divisor=divisor,
+            grids=tuple(feature_shapes(canvas, config.anchors)),
+            map_images=functools.partial(map_images, mesh=mesh),
+        )
+
+    losses = (loss if config.model.remat == "none" else jax.checkpoint(loss))(predictions)
+    # A network with group norm alone has no statistics.
+    return losses.total, (losses, (updated.get("batch_stats", batch_stats), positives))
+
+
+def step_metrics(
+    losses: Losses, norms: dict[str, jax.Array], images: int, learning_rate: jax.Array
+) -> dict[str, jax.Array]:
+    """The scalars that `train_step` returns; norms are those of the gradients by module."""
     norm = optax.tree.norm(norms)
     finite = jnp.isfinite(losses.total) & jnp.isfinite(norm)
-    metrics = {
+    return {
         "loss": losses.total,
         "class_loss": losses.class_loss,
         "box_loss": losses.box_loss,
-        "positives": losses.num_positives / batch.images.shape[0],
+        "positives": losses.num_positives / images,
         "gradient_norm": norm,
         **{f"gradient_norm/{name}": value for name, value in norms.items()},
         "learning_rate": learning_rate,
         "skipped": 1.0 - finite,
     }
-    updated = TrainState(state.step + 1, params, batch_stats, opt_state, average, positives)
-    return keep_finite(finite, updated, state), metrics
 
 
 def keep_finite(finite: jax.Array, updated: TrainState, state: TrainState) -> TrainState:
