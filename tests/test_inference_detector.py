@@ -2,11 +2,13 @@
 
 import concurrent.futures
 import dataclasses
+import gc
 import multiprocessing
 import pickle
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import read_image
 from retinanet_jax.data.video import Video, VideoWriter
 from retinanet_jax.inference.detector import Detector
-from retinanet_jax.inference.streaming import PATIENCE, QUEUED
+from retinanet_jax.inference.results import ImageDetections
+from retinanet_jax.inference.streaming import PATIENCE, QUEUED, Stream
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, map_back, merge
 
 
@@ -199,12 +202,40 @@ def test_a_stream_holds_a_window_of_its_images(detector):
     assert taken == 200 and most <= window + 2
 
 
+def threads_end(before, patience_s=30):
+    """Whether the number of threads comes back to `before`."""
+    deadline = time.monotonic() + patience_s
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return threading.active_count() <= before
+
+
 def test_a_closed_stream_ends_its_threads(detector):
     before = threading.active_count()
     stream = detector.stream(make_image(i) for i in range(10**9))
     next(stream)
     stream.close()
-    assert threading.active_count() <= before
+    assert threads_end(before)
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_failed_calls_leave_no_threads_and_no_garbage(detector, tile):
+    """A stream that waited for the garbage collector was closed while a thread held a lock."""
+    before, images = threading.active_count(), ["/missing.png", *map(make_image, range(5))]
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            with pytest.raises(DataError, match=r"missing\.png") as caught:
+                detector(images, tile=tile)
+            assert threads_end(before)  # also while the error, and with it its frames, is kept
+            with pytest.raises(DataError, match=r"missing\.png") as caught:
+                list(detector.stream(images, tile=tile))
+            assert threads_end(before)
+        del caught
+        assert not any(isinstance(o, ImageDetections | Stream) for o in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 def test_unreadable_files_are_reported_or_raised_in_order(detector, tmp_path):

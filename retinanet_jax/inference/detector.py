@@ -1,5 +1,6 @@
 """The Detector: a trained network that is called on images, folders and videos."""
 
+import contextlib
 import dataclasses
 import functools
 import numbers
@@ -27,7 +28,7 @@ from retinanet_jax.inference.predict import Trained, make_predict_fn, read_train
 from retinanet_jax.inference.results import ImageDetections
 from retinanet_jax.inference.selection import check_selection
 from retinanet_jax.inference.stream_sources import items_of
-from retinanet_jax.inference.streaming import Seen, Stream, report_errors, to_result
+from retinanet_jax.inference.streaming import SeenStream, Stream, report_errors, to_result
 from retinanet_jax.inference.test_time_augmentation import PLAIN, View, check_merge, views_of
 from retinanet_jax.inference.tiles import check_tiles, see_tiles
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
@@ -224,7 +225,7 @@ class Detector:
         images = [images] if one else list(images)
         rows = 1 if len(images) == 1 else self.batch_size
         stream = self._detect(enumerate(images), views, rows, tile, overlap, merge)
-        found = [self._result(seen, selection, merge) for seen in stream]
+        found = [found for _, found in self._results(stream, selection, merge)]
         return found[0] if one else found
 
     def stream(
@@ -265,7 +266,7 @@ class Detector:
         selection = self._check_selection(threshold, classes, max_detections)
         stream = self._detect(items_of(source), views, self.batch_size, tile, overlap, merge)
         stream = report_errors(stream, on_error) if on_error else stream
-        return ((seen.key, self._result(seen, selection, merge)) for seen in stream)
+        return self._results(stream, selection, merge)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
         """Compiles now for images of these (height, width), single and in batches.
@@ -290,7 +291,7 @@ class Detector:
         else:
             self.__init__(**state)
 
-    def _see(self, items: Iterable, views: tuple[View, ...], rows: int) -> Iterator[Seen]:
+    def _see(self, items: Iterable, views: tuple[View, ...], rows: int) -> SeenStream:
         check_not_forked()
         return Stream(self._launch, views, self.config.pipeline, rows).run(items)
 
@@ -302,7 +303,7 @@ class Detector:
         tile: Any,
         overlap: Any,
         merge: Any,
-    ) -> Iterator[Seen]:
+    ) -> SeenStream:
         check_merge(merge)
         if tile is None:
             return self._see(items, views, rows)
@@ -320,9 +321,14 @@ class Detector:
             batch = to_devices(batch, self._mesh)
         return self.predict_fn(self.variables, batch)
 
-    def _result(self, seen: Seen, selection: Mapping[str, Any], merge: str) -> ImageDetections:
-        found = to_result(seen, self.categories, self.config.postprocess, merge)
-        return found.select(**selection)
+    def _results(
+        self, stream: SeenStream, selection: Mapping[str, Any], merge: str
+    ) -> Iterator[tuple[Any, ImageDetections]]:
+        """The results of a stream, which is closed where one of them raises its error."""
+        with contextlib.closing(stream):
+            for seen in stream:
+                found = to_result(seen, self.categories, self.config.postprocess, merge)
+                yield seen.key, found.select(**selection)
 
 
 def _check_types(*given: tuple[Any, type]) -> None:

@@ -4,9 +4,10 @@ Memory holds a window of the images: those being read, those of incomplete batch
 the batches on the device.
 """
 
+import contextlib
 import dataclasses
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -53,6 +54,10 @@ class Seen:
         return all(found is not None for found in self.found)
 
 
+SeenStream = Generator[Seen, None, None]
+"""Images in order; closing it ends the threads that read ahead."""
+
+
 class _Row(NamedTuple):
     """One view of an image, a row of a batch to be."""
 
@@ -85,18 +90,19 @@ class Stream:
         self._filling: dict[Any, list[_Row]] = defaultdict(list)
         self._running: deque[tuple[list[_Row], Detections]] = deque()
 
-    def run(self, items: Iterable[tuple[Any, ImageLike]]) -> Iterator[Seen]:
+    def run(self, items: Iterable[tuple[Any, ImageLike]]) -> SeenStream:
         """The results of each (key, image), in order, once all its views are done."""
         waiting: deque[Seen] = deque()
         ahead = 2 * max(self._threads, self._rows)
         reading = read_ahead(items, self._read, threads=self._threads, ahead=ahead)
-        for number, (seen, examples) in enumerate(reading):
-            waiting.append(seen)
-            for view, example in enumerate(examples):
-                self._add(_Row(seen, view, example, number))
-            self._send_late(number)
-            self._fetch(QUEUED)
-            yield from _done(waiting)
+        with contextlib.closing(reading):
+            for number, (seen, examples) in enumerate(reading):
+                waiting.append(seen)
+                for view, example in enumerate(examples):
+                    self._add(_Row(seen, view, example, number))
+                self._send_late(number)
+                self._fetch(QUEUED)
+                yield from _done(waiting)
         for kind in list(self._filling):
             self._send(kind)
         while self._running:
@@ -159,14 +165,15 @@ def _done(waiting: deque[Seen]) -> Iterator[Seen]:
 
 
 def report_errors(
-    stream: Iterable[Seen], on_error: Callable[[Any, DataError], object]
+    stream: SeenStream, on_error: Callable[[Any, DataError], object]
 ) -> Iterator[Seen]:
     """The readable images of a stream; `on_error` gets the key and the error of each other one."""
-    for seen in stream:
-        if seen.error is None:
-            yield seen
-        else:
-            on_error(seen.key, seen.error)
+    with contextlib.closing(stream):
+        for seen in stream:
+            if seen.error is None:
+                yield seen
+            else:
+                on_error(seen.key, seen.error)
 
 
 def to_result(
@@ -178,7 +185,11 @@ def to_result(
       DataError: the image could not be read.
     """
     if seen.error is not None:
-        raise seen.error
+        error, seen.error = seen.error, None
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame, and with it the images of the call
     found = seen.found[0] if len(seen.found) == 1 else merge(seen.found, config, how)
     boxes, scores, labels, valid = (np.asarray(part) for part in found)
     parts = boxes[valid], scores[valid], labels[valid]

@@ -1,8 +1,10 @@
 """Processes the items of a stream in threads, ahead of the consumer, in order."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any
 
 _END = object()
@@ -14,24 +16,75 @@ def read_ahead(
     """`work(item)` of each item, in their order, up to `ahead` of them made in advance.
 
     A separate thread takes the items, so that a stream that is read in order, such as a video, is
-    read in advance, too. An error in `work` is raised at its item's turn. When
-    the iterator is closed, what has not begun is left out.
+    read in advance, too. An error in `work` is raised at its item's turn. When the iterator is
+    closed, what has not begun is left out, and the threads end without being waited for.
     """
-    source = iter(items)
-    with (
-        ThreadPoolExecutor(threads, thread_name_prefix="read") as workers,
-        ThreadPoolExecutor(1, thread_name_prefix="take") as taker,
-    ):
+    reader = _Reader(iter(items), work, threads)
+    coming = deque(reader.next_result() for _ in range(ahead))
+    try:
+        while (result := coming.popleft().result()) is not _END:
+            coming.append(reader.next_result())
+            yield result
+    finally:
+        # Python's garbage collector may close this generator anywhere, also in code of the threads
+        # that holds a lock. Here nothing takes one: SimpleQueue.put is reentrant.
+        reader.stop()
 
-        def take() -> Future | None:
-            item = next(source, _END)
-            return None if item is _END else workers.submit(work, item)
 
-        coming = deque(taker.submit(take) for _ in range(ahead))
-        try:
-            while (working := coming.popleft().result()) is not None:
-                coming.append(taker.submit(take))
-                yield working.result()
-        finally:
-            taker.shutdown(cancel_futures=True)
-            workers.shutdown(cancel_futures=True)
+class _Reader:
+    """The threads: one takes the items, up to `threads` others do the work."""
+
+    def __init__(self, source: Iterator[Any], work: Callable[[Any], Any], threads: int):
+        self._source, self._work, self._most = source, work, threads
+        self._wanted: SimpleQueue[Future | None] = SimpleQueue()
+        self._taken: SimpleQueue[tuple[Future, Any] | None] = SimpleQueue()
+        self._stopped = False
+        _start(self._take)
+
+    def next_result(self) -> Future:
+        """The result of the next item that is not asked for yet; _END after the last one."""
+        result = Future()
+        self._wanted.put(result)
+        return result
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wanted.put(None)
+
+    def _take(self) -> None:
+        started = 0
+        while (result := self._wanted.get()) is not None and not self._stopped:
+            try:
+                item = next(self._source, _END)
+            except BaseException as error:
+                result.set_exception(error)
+                continue
+            if item is _END:
+                result.set_result(_END)
+                continue
+            if started < self._most:
+                _start(self._process)
+                started += 1
+            self._taken.put((result, item))
+        for _ in range(started):
+            self._taken.put(None)
+
+    def _process(self) -> None:
+        while (taken := self._taken.get()) is not None:
+            if not self._stopped:
+                _run(self._work, taken[1], taken[0])
+
+
+def _run(work: Callable[[Any], Any], item: Any, result: Future) -> None:
+    try:
+        found = work(item)
+    except BaseException as error:
+        result.set_exception(error)
+        del result  # it holds the error, whose traceback holds this frame
+    else:
+        result.set_result(found)
+
+
+def _start(function: Callable[[], None]) -> None:
+    # Daemons, so that a program can end while a stream is left half-way.
+    threading.Thread(target=function, name="read", daemon=True).start()
