@@ -193,6 +193,27 @@ def test_numbers_that_meant_off_or_auto_name_the_word(field, value, fix):
         ({"pipeline__max_side": 10}, "config.pipeline.max_side: 10"),
         ({"loss__gamma": -1.0}, "config.loss.gamma"),
         ({"data__shapes__max_objects": 0}, "config.data.shapes.max_objects: 0 is not 1 to 100"),
+        ({"data__shapes__num_train": 0}, "config.data.shapes.num_train: 0 is not 1 or more"),
+        (
+            {"data__shapes__image_size": (128,)},
+            "config.data.shapes.image_size: (128,) has 1 v",
+        ),
+        ({"data__shapes__image_size": (128, 16)}, "config.data.shapes.image_size: (128, 16) has a"),
+        ({"seed": -1}, "config.seed: -1 is not 0 or more"),
+        ({"pixels__std": (1.0, 1.0)}, "config.pixels.std: (1.0, 1.0) has 2 values; write 3"),
+        (
+            {"pixels__mean": (0.0, float("nan"), 0.0)},
+            "config.pixels.mean: (0.0, nan, 0.0) is not f",
+        ),
+        (
+            {"anchors__scales": (1.0, "a")},
+            "config.anchors.scales: 'a' in (1.0, 'a') is not a number",
+        ),
+        (
+            {"model__backbone_levels": (3, 4.5)},
+            "config.model.backbone_levels: 4.5 in (3, 4.5) is n",
+        ),
+        ({"evaluation__example_min_score": 5.0}, "config.evaluation.example_min_score: 5.0 is not"),
         ({"augmentation__mosaic": 2.0}, "config.augmentation.mosaic: 2.0 is not 0 to 1"),
         (
             {"augmentation__scales": (640, 1400)},

@@ -154,6 +154,28 @@ def test_with_postprocess_extends_the_limits(detector):
     more = detector.with_postprocess(max_detections=130, score_threshold=0.0)
     found = more(make_image(0), max_detections=120)
     assert len(found) == 120 and more.batch_size == detector.batch_size
+    for wrong, says in (
+        ({"nms_ou": 0.5}, r"with_postprocess: nms_ou: did you mean nms_iou\?"),
+        ({"nms": "typo"}, r"with_postprocess: postprocess\.nms: 'typo' is not one of class_wise"),
+        ({"score_threshold": "a"}, "with_postprocess: "),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            detector.with_postprocess(**wrong)
+
+
+def test_results_are_selected_by_the_same_rules(detector):
+    found = detector(make_image(0))
+    for wrong in ({"max_detections": -1}, {"threshold": float("nan")}, {"threshold": 2}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            found.select(**wrong)
+
+
+def test_a_path_and_an_unknown_canvas_are_errors_that_name_the_fix(detector):
+    with pytest.raises(TypeError, match=r"use Detector\.from_checkpoint\(location\)"):
+        Detector("runs/mine")
+    parts = detector.variables, detector.config, detector.categories
+    with pytest.raises(ConfigError, match="canvas: 'huge' is not one of"):
+        Detector(*parts, canvas="huge")
 
 
 def test_one_compilation_per_canvas_alone_and_one_in_batches(detector, monkeypatch):

@@ -24,6 +24,18 @@ class ShapesConfig(Difficulty):
     num_eval: int = 200
     seed: int = 0
 
+    def __post_init__(self):
+        super().__post_init__()
+        for field in ("num_train", "num_eval"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"data.shapes.{field}: {getattr(self, field)} is not 1 or more")
+        if min(self.image_size) < 32:
+            raise ValueError(
+                f"data.shapes.image_size: {self.image_size} has a side below 32 pixels"
+            )
+        if self.seed < 0:
+            raise ValueError(f"data.shapes.seed: {self.seed} is not 0 or more")
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:

@@ -1,7 +1,9 @@
 """Experiment files: finding them by path or by name, loading them, and error messages."""
 
 import difflib
+import functools
 import importlib.util
+import operator
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -136,11 +138,17 @@ def load_config(location: str, **fields: Any) -> Config:
     """
     tree = load_experiment(location)
     for name, value in fields.items():
-        section, _, field = name.rpartition("__")
+        *sections, field = name.split("__")
         try:
-            target = tree[section] if section else tree
+            target = functools.reduce(operator.getitem, sections, tree)
             target[field] = value
-        except (AttributeError, KeyError, TypeError, OverflowError) as error:
-            problem = explain_unknown_field(name.replace("__", "."))
-            raise ConfigError(f"{problem} ({error})") from error
+        except (AttributeError, KeyError) as error:
+            raise ConfigError(explain_unknown_field(name.replace("__", "."))) from error
+        except (TypeError, OverflowError) as error:
+            where, now = f"config.{name.replace('__', '.')}", target[field]
+            if isinstance(now, ConfigDict):
+                raise ConfigError(f"{where}: write its fields: {', '.join(now)}") from error
+            raise ConfigError(
+                f"{where}: {value!r} is invalid; write, for example, {now!r}"
+            ) from error
     return from_config_dict(tree)

@@ -148,6 +148,10 @@ class EvaluationConfig:
             raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")
         if self.example_images < 0:
             raise ValueError(f"evaluation.example_images: {self.example_images} must be 0 or more")
+        if not 0 <= self.example_min_score <= 1:
+            raise ValueError(
+                f"evaluation.example_min_score: {self.example_min_score} is not between 0 and 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

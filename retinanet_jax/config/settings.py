@@ -65,6 +65,10 @@ class Config:
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    def __post_init__(self):
+        if self.seed < 0:
+            raise ValueError(f"seed: {self.seed} is not 0 or more")
+
 
 def default_config() -> ConfigDict:
     """All fields with their defaults, as a locked tree: what an experiment file starts from."""

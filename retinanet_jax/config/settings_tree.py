@@ -6,6 +6,7 @@ object in the tree, so that the command line takes both.
 
 import dataclasses
 import difflib
+import numbers
 import types
 import typing
 from typing import Any
@@ -79,8 +80,8 @@ def build_section(
                 value = _read_word(name, value, field.type)
             elif value is None:  # which ml_collections takes for a value of any type
                 raise ValueError(f"{name}: None is invalid; write {field.default!r}, for example")
-            elif isinstance(value, list | tuple):
-                value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
+            elif typing.get_origin(field.type) is tuple:
+                value = _read_tuple(name, value, typing.get_args(field.type))
         except ValueError as error:
             errors.append(str(error))
         arguments[field.name] = value
@@ -116,6 +117,31 @@ def _read_word(field: str, value: Any, kind: Any) -> Any:
         return float(value) if float in kinds else value
     except OverflowError:
         raise ValueError(f"{field}: the number is too large; write {wanted} or '{word}'") from None
+
+
+def _read_tuple(field: str, value: Any, kinds: tuple) -> tuple:
+    """The value of a field of several numbers or texts; kinds are those of tuple[...].
+
+    Raises:
+        ValueError: another number of values, or one of another type.
+    """
+    values = tuple(value)
+    if kinds[-1] is ...:
+        kinds = kinds[:1] * len(values)
+    if len(values) != len(kinds):
+        raise ValueError(f"{field}: {values} has {len(values)} values; write {len(kinds)}")
+    for one, kind in zip(values, kinds, strict=True):
+        wanted, allowed = _kind_of(kind)
+        if isinstance(one, bool) or not isinstance(one, allowed):
+            raise ValueError(f"{field}: {one!r} in {values} is not {wanted}")
+    return values
+
+
+def _kind_of(kind: Any) -> tuple[str, type]:
+    """The kind of a value in words, and the type that it must have."""
+    if kind is str:
+        return "a text in quotes", str
+    return ("a whole number", numbers.Integral) if kind is int else ("a number", numbers.Real)
 
 
 def check_names(values: dict, known: dict, path: str, errors: list[str]) -> None:

@@ -5,6 +5,7 @@ Public checkpoints come from torch, which pads both sides of stride-2 convolutio
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -40,8 +41,11 @@ class PixelConfig:
     def __post_init__(self):
         if self.order not in ("rgb", "bgr"):
             raise ValueError(f"pixels.order: {self.order!r} is not one of rgb, bgr")
-        if min(self.std) <= 0:
+        if not all(0 < value < math.inf for value in self.std):
             raise ValueError(f"pixels.std: {self.std!r} must be positive, e.g. (1, 1, 1)")
+        for name, values in (("mean", self.mean), ("scale", (self.scale,))):
+            if not all(map(math.isfinite, values)):
+                raise ValueError(f"pixels.{name}: {getattr(self, name)!r} is not finite")
 
 
 def normalize(

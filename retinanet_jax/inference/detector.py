@@ -12,13 +12,14 @@ import jax
 import numpy as np
 
 from retinanet_jax.config.settings import Config, ConfigError
-from retinanet_jax.core.postprocess import Detections
+from retinanet_jax.config.settings_tree import suggest
+from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, is_one_image
 from retinanet_jax.data.live_video import LiveVideo
 from retinanet_jax.data.pipeline.batch import Batch
-from retinanet_jax.data.pipeline.canvas import canvases
+from retinanet_jax.data.pipeline.canvas import EVAL_CANVASES, canvases
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.tiled_source import OVERLAP
 from retinanet_jax.data.video import Video
@@ -66,8 +67,8 @@ class Detector:
     def __init__(
         self,
         variables: Any,
-        config: Config,
-        categories: Categories,
+        config: Config | None = None,  # None: the error of Detector("runs/mine") names the fix
+        categories: Categories | None = None,
         *,
         batch_size: int | None = None,
         canvas: str | None = None,
@@ -76,6 +77,8 @@ class Detector:
         check_not_forked()
         _check_types((variables, Mapping), (config, Config), (categories, Categories))
         if canvas is not None:
+            if canvas not in EVAL_CANVASES:
+                raise ConfigError(f"canvas: {canvas!r} is not one of {', '.join(EVAL_CANVASES)}")
             pipeline = dataclasses.replace(config.pipeline, eval_canvas=canvas)
             config = dataclasses.replace(config, pipeline=pipeline)
         self._mesh = make_mesh(jax.local_devices())
@@ -172,8 +175,18 @@ class Detector:
         """The same network with other values in config.postprocess; it compiles again.
 
         >>> detector.with_postprocess(score_threshold=0.001, max_detections=300)  # doctest: +SKIP
+
+        Raises:
+            ConfigError: a field that does not exist, or an invalid value.
         """
-        postprocess = dataclasses.replace(self.config.postprocess, **fields)
+        known = {field.name for field in dataclasses.fields(PostprocessConfig)}
+        for name in fields:
+            if name not in known:
+                raise ConfigError(f"with_postprocess: {name}: {suggest(name, sorted(known))}")
+        try:
+            postprocess = dataclasses.replace(self.config.postprocess, **fields)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"with_postprocess: {error}") from error
         config = dataclasses.replace(self.config, postprocess=postprocess)
         return Detector(self.variables, config, self.categories, batch_size=self.batch_size)
 

@@ -16,7 +16,7 @@ from retinanet_jax.data.image_input import ImageLike, read_image
 from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.annotation_files import voc_xml, yolo_labels
 from retinanet_jax.inference.drawing import draw_boxes
-from retinanet_jax.inference.selection import labels_of
+from retinanet_jax.inference.selection import check_number, check_threshold, labels_of
 from retinanet_jax.metrics.coco import to_coco_results
 
 
@@ -86,8 +86,10 @@ class ImageDetections:
         """The best `max_detections` of some classes with scores strictly above a threshold.
 
         Raises:
-          ConfigError: there is no such class.
+          ConfigError: there is no such class, or an invalid threshold or number.
         """
+        check_threshold(threshold)
+        check_number(max_detections)
         kept = np.ones(len(self), bool)
         if threshold is not None:
             kept &= self.scores > threshold

@@ -29,14 +29,15 @@ def check_selection(
     Raises:
       ConfigError: an invalid value, an unknown class, or more than the limits allow.
     """
-    _check_threshold(threshold, limits.score_threshold)
-    _check_number(max_detections, limits.max_detections)
+    check_threshold(threshold, limits.score_threshold)
+    check_number(max_detections, limits.max_detections)
     if classes is not None:
         labels_of(classes, categories)
     return {"threshold": threshold, "classes": classes, "max_detections": max_detections}
 
 
-def _check_threshold(threshold: Any, lowest: float) -> None:
+def check_threshold(threshold: Any, lowest: float = 0.0) -> None:
+    """Raises ConfigError unless a threshold is None or a score from `lowest` on."""
     if threshold is None:
         return
     if not isinstance(threshold, numbers.Real):
@@ -51,14 +52,15 @@ def _check_threshold(threshold: Any, lowest: float) -> None:
         )
 
 
-def _check_number(max_detections: Any, most: int) -> None:
+def check_number(max_detections: Any, most: int | None = None) -> None:
+    """Raises ConfigError unless a number of detections is None or 1 to `most`."""
     if max_detections is None:
         return
     if not isinstance(max_detections, numbers.Integral):
         raise ConfigError(f"max_detections: {max_detections!r} is not an integer")
     if max_detections < 1:
         raise ConfigError(f"max_detections: {max_detections} must be 1 or more")
-    if max_detections > most:
+    if most is not None and max_detections > most:
         fix = f"detector.with_postprocess(max_detections={max_detections})"
         raise ConfigError(
             f"max_detections: {max_detections} is above config.postprocess.max_detections, "
