@@ -143,7 +143,7 @@ def train_and_evaluate(
             preemption=preemption,
             watchdog=watchdog,
         )
-        state, last, dropped = setup.state, first, DroppedBoxes()
+        state, dropped = setup.state, DroppedBoxes()
         if first:
             make_up_evaluation(run, first, state)
         if not (first and run.is_over(first)):
@@ -152,8 +152,7 @@ def train_and_evaluate(
                 state = run_steps(
                     setup, train_set, config, mesh, log, hooks, dropped, flops=flops.result
                 )
-            last = max(first, config.train.steps)
-        found = run.stopped or evaluate_at_end(run, last, state)
+        found = evaluate_at_end(run, int(state.step), state)
         write_data_notes(run, train_set, dropped)
         if peak := peak_of_process():
             log.message(f"peak memory of the process: {peak / 1e9:.2f} GB")
