@@ -7,17 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
+from retinanet_jax.config.settings import Config, ConfigError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import for_this_process, make_mesh, prefetch_to_device
-from retinanet_jax.training.auto_batch_size import with_batch_size
-from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.optimizer import scaled_learning_rate
+from retinanet_jax.training.resolve_auto import resolve_auto
 from retinanet_jax.training.run_checks import check_has_objects
-from retinanet_jax.training.run_length import with_run_length
 from retinanet_jax.training.setup import make_setup
 
 SMOOTHING = 0.9  # decay of the moving average of the losses
@@ -72,10 +70,7 @@ def learning_rate_test(
     mesh = make_mesh()
     dataset = load_training_set(config.data) if dataset is None else dataset
     check_has_objects(dataset)
-    config, _ = with_data_choices(config, dataset)
-    config = with_batch_size(config, dataset.categories.num_classes, mesh, log)
-    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
-    config, _ = with_run_length(config, dataset.epoch_size)
+    config, _ = resolve_auto(config, dataset, mesh, log=log)
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
     config = dataclasses.replace(config, optimizer=optimizer)
     # The rate of a batch of this size, by the rate in the config.

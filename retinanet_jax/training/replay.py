@@ -8,7 +8,7 @@ import jax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from retinanet_jax.config.settings import Config, ConfigError, check_batch_size, read_config_file
+from retinanet_jax.config.settings import Config, ConfigError, read_config_file
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import LossParts, loss_parts
@@ -18,15 +18,13 @@ from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
 from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
-from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.batch_targets import assign_targets, normalizer
-from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
+from retinanet_jax.training.resolve_auto import print_first, resolve_auto
 from retinanet_jax.training.run_checks import changed_fields
-from retinanet_jax.training.run_length import with_run_length
 from retinanet_jax.training.setup import TrainingSetup, make_setup
 from retinanet_jax.training.train_state import TrainState
 
@@ -50,20 +48,16 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     """
     mesh = make_mesh()
     dataset = load_training_set(config.data)
-    config, _ = with_data_choices(config, dataset, workdir)
-    config = with_batch_size(config, dataset.categories.num_classes, mesh, print, workdir)
-    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
-    config, _ = with_run_length(config, dataset.epoch_size)
-    config = with_learning_rate(config, None, workdir, print)
+    config, _ = resolve_auto(config, dataset, mesh, workdir=workdir)
+    config = with_learning_rate(config, None, workdir, print_first)
     if not 1 <= step <= config.train.steps:
         raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
-    log_message = print if jax.process_index() == 0 else lambda text: None
-    setup = make_setup(config, dataset.categories, mesh, log_message, train_set=dataset)
+    setup = make_setup(config, dataset.categories, mesh, print_first, train_set=dataset)
     setup = _restored(setup, workdir, before=step)
     first = int(setup.state.step)
     if changes := _changes(config, workdir):
-        log_message(changes)
-    log_message(f"running steps {first + 1} to {step} again, from {workdir}")
+        print_first(changes)
+    print_first(f"running steps {first + 1} to {step} again, from {workdir}")
 
     whole, own = (
         make_batches(dataset, config, settings, DroppedBoxes(warn=False))
@@ -78,7 +72,7 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     folder = workdir / "replay" / f"step_{step:06d}"
     if jax.process_index() == 0:
         write_step_report(folder, report, host.batch, dataset.categories.names)
-    log_message(f"{format_report(report)}\nwritten: {folder}")
+    print_first(f"{format_report(report)}\nwritten: {folder}")
     return report
 
 
