@@ -27,7 +27,7 @@ from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.machine_memory import peak_of_process
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.runtime.preemption import Preemption
-from retinanet_jax.runtime.processes import check_same, to_first
+from retinanet_jax.runtime.processes import check_same, from_first, to_first
 from retinanet_jax.runtime.remote_workdir import open_workdir
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import disk_errors, write_whole
@@ -87,15 +87,16 @@ def train_and_evaluate(
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         classes = train_set.categories.num_classes
-        config, choices = resolve_auto(config, train_set, mesh, workdir=workdir)
+        checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints, shared)
+        first = checkpoints.latest_step() or 0
+        # Without a checkpoint to resume, the choices of an earlier start may no longer be right.
+        resumed = workdir if from_first("resumes", first > 0) else None
+        config, choices = resolve_auto(config, train_set, mesh, workdir=resumed)
         config = with_learning_rate(config, train_set, workdir, print_first)
         watchdog = stack.enter_context(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
-        checkpoints = stack.enter_context(
-            Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints, shared)
-        )
-        first = checkpoints.latest_step() or 0
+        stack.enter_context(checkpoints)
         check_same("run", facts_of_run(config, first, train_set, eval_set))
         active = jax.process_index() == 0
         opened = open_loggers(config.train.loggers, workdir, first, loggers) if active else ()
