@@ -16,7 +16,7 @@ from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.optimizer import scaled_learning_rate
 from retinanet_jax.training.resolve_auto import resolve_auto
 from retinanet_jax.training.run_checks import check_has_objects
-from retinanet_jax.training.setup import make_setup
+from retinanet_jax.training.setup import CompiledFunctions, make_setup
 
 SMOOTHING = 0.9  # decay of the moving average of the losses
 DIVERGED = 4.0  # times the lowest smoothed loss
@@ -47,6 +47,7 @@ def learning_rate_test(
     lowest: float = 1e-6,
     highest: float = 1.0,
     log: Callable[[str], None] = print,
+    functions: CompiledFunctions | None = None,
 ) -> RangeTest:
     """Trains with a learning rate that rises by equal factors, until the loss diverges.
 
@@ -57,6 +58,7 @@ def learning_rate_test(
         steps: number of updates, at least 10.
         lowest, highest: values of config.optimizer.learning_rate.
         log: called with messages.
+        functions: of the config, if they exist already; the rate is no part of them.
 
     Raises:
         ConfigError: invalid limits.
@@ -76,7 +78,7 @@ def learning_rate_test(
     # The rate of a batch of this size, by the rate in the config.
     scaling = scaled_learning_rate(optimizer, config.train.batch_size)
     rates = np.geomspace(lowest, highest, steps)
-    setup = make_setup(config, dataset.categories, mesh, log, train_set=dataset)
+    setup = make_setup(config, dataset.categories, mesh, log, functions, train_set=dataset)
     batches = make_batches(dataset, config, for_this_process(config.pipeline), DroppedBoxes())
     state, losses = setup.state, []
     stream = prefetch_to_device(batches.iterate(), lambda host: host.batch, mesh)

@@ -92,7 +92,8 @@ def train_and_evaluate(
         # Without a checkpoint to resume, the choices of an earlier start may no longer be right.
         resumed = workdir if from_first("resumes", first > 0) else None
         config, choices = resolve_auto(config, train_set, mesh, workdir=resumed)
-        config = with_learning_rate(config, train_set, workdir, print_first)
+        functions = cache.functions(config, classes, mesh)
+        config = with_learning_rate(config, train_set, workdir, print_first, functions)
         watchdog = stack.enter_context(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
@@ -107,9 +108,7 @@ def train_and_evaluate(
             write_whole(workdir / "config.json", to_json(config))
             log.config(dataclasses.asdict(config))
         functions = stack.enter_context(
-            compiled_ahead(
-                cache.functions(config, classes, mesh), train_set, eval_set, config, mesh, first
-            )
+            compiled_ahead(functions, train_set, eval_set, config, mesh, first)
         )
         shapes = functions.state_shapes.variables()
         flops = stack.enter_context(findings(log, config, train_set, shapes, mesh))
