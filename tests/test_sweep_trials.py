@@ -22,7 +22,7 @@ from retinanet_jax.sweep import run_trial as trial_module
 from retinanet_jax.sweep.grid import grid_axis, name_of, parse_field, product, zip_axis
 from retinanet_jax.sweep.seed_comparison import compare
 from retinanet_jax.sweep.sweep_report import write_report
-from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, published, read_plan
+from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, Trial, published, read_plan
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.run_length import with_run_length
 
@@ -219,6 +219,19 @@ def test_a_sweep_of_before_resumes(tmp_path, trained, monkeypatch):
     assert trained == ["gamma=0", "gamma=1"]
     with pytest.raises(WorkdirError, match=r"gamma=0 has another config"):
         run(*words, "--config.train.batch_size=2")
+
+
+def test_trials_with_the_same_programs_follow_each_other_and_so_do_those_with_the_same_data(
+    tmp_path, trained
+):
+    axes = "seed=0,1", "data.shapes.num_train=16,8", "model.head_depth=1,2"
+    axes = [word for axis in axes for word in ("--grid", axis)]
+    assert run(f"--workdir={tmp_path}", *SMALL, *axes) == 0
+    order = [
+        (trial.config().model.head_depth, trial.config().data.shapes.num_train, trial.config().seed)
+        for trial in (Trial(name, {}, tmp_path / name) for name in trained)
+    ]
+    assert order == [(depth, num, seed) for depth in (1, 2) for num in (16, 8) for seed in (0, 1)]
 
 
 def test_a_deleted_trial_runs_again(tmp_path, trained):
