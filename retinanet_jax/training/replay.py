@@ -18,8 +18,9 @@ from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
 from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
+from retinanet_jax.training.accumulation import split_into_parts
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
-from retinanet_jax.training.batch_targets import assign_targets, normalizer
+from retinanet_jax.training.batch_targets import assign_targets, labels_by_part, normalizer
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
@@ -108,18 +109,37 @@ def _replay_to(
 def loss_by_level_and_image(
     state: TrainState, batch: Batch, *, model: nn.Module, config: Config, mesh: Mesh | None = None
 ) -> LossParts:
-    """What each pyramid level and image of a batch adds to the loss of `train_step`."""
-    batch = augment_on_device(batch)
+    """What each pyramid level and image of a batch adds to the loss of `train_step`.
+
+    A batch that the step processes in parts is processed in the same parts here: live batch norm
+    sees one at a time, and the memory is that of one.
+    """
+    parts = config.optimizer.accumulate_steps
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
-    predictions, _ = model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
-        normalize(batch.images, config.pixels, batch.image_sizes),
-        train=True,
-        mutable=["batch_stats"],
-    )
-    targets = assign_targets(anchors, batch, config, mesh, predictions)
-    _, divisor = normalizer(state.positives, targets.labels, batch.valid, anchors, config.loss)
-    return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
+
+    def losses_of(part: Batch, divisor: jax.Array | None) -> LossParts:
+        part = augment_on_device(part)
+        predictions, _ = model.apply(
+            {"params": state.params, "batch_stats": state.batch_stats},
+            normalize(part.images, config.pixels, part.image_sizes),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        targets = assign_targets(anchors, part, config, mesh, predictions)
+        if divisor is None:
+            divisor = divisor_of(targets.labels)
+        return loss_parts(*predictions, anchors, targets, part.valid, config.loss, divisor)
+
+    def divisor_of(labels: jax.Array) -> jax.Array:
+        return normalizer(state.positives, labels, batch.valid, anchors, config.loss)[1]
+
+    if parts == 1:
+        return losses_of(batch, None)
+    divisor = divisor_of(labels_by_part(anchors, batch, config, mesh))
+    divided = split_into_parts((batch, divisor), parts)
+    losses = jax.lax.map(lambda part: losses_of(*part), divided)
+    # [part level image], with every parts-th image in a part, as [level image].
+    return jax.tree.map(lambda x: x.transpose(1, 2, 0).reshape(len(anchors), -1), losses)
 
 
 def _rows(names: list, parts: LossParts, axis: int) -> list[dict]:
