@@ -157,7 +157,7 @@ def test_a_sweep_that_is_killed_again_and_again_has_every_result(processes, tmp_
 def find_rate(workdir: Path) -> None:
     """A run with learning_rate='auto', up to its first step; its range test takes 20 ms."""
 
-    def found(config, *, dataset, log):
+    def found(config, *, dataset, log, functions):
         time.sleep(0.02)
         return RangeTest([1e-3] * 1000, [1.0] * 1000, [1.0] * 1000, 0.01)
 

@@ -27,8 +27,10 @@ def cache(tmp_path_factory):
 
 
 def test_a_grid_compiles_once(tmp_path, cache, caplog):
+    """Also where trials differ in what no compiled function reads."""
     words = [f"--workdir={tmp_path}", *SMALL, cache, "--config.train.steps=1"]
-    grid = ["--grid", "loss.gamma=0,0.5,1,2,5", "--grid", "loss.alpha=.25,.5,.75"]
+    grid = ["--zip", "loss.alpha=.25,.5,.75", "train.steps=1,1,2", "augmentation.mixup=0,0,.5"]
+    grid += ["--grid", "loss.gamma=0,0.5,1,2,5"]
     gathered.clear_cache()  # a function of the module, which an earlier test may have called
     jax.config.update("jax_log_compiles", True)  # in all threads
     try:

@@ -10,26 +10,36 @@ import pytest
 from sweeps import SMALL, run
 
 from retinanet_jax.config.paper_tables import TABLES, base_config
-from retinanet_jax.config.settings import ConfigError, default_config, from_config_dict
+from retinanet_jax.config.settings import (
+    ConfigError,
+    default_config,
+    from_config_dict,
+    to_json,
+)
 from retinanet_jax.runtime.preemption import EXIT_CODE, Preempted
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.sweep import run_trial as trial_module
 from retinanet_jax.sweep.grid import grid_axis, name_of, parse_field, product, zip_axis
 from retinanet_jax.sweep.seed_comparison import compare
 from retinanet_jax.sweep.sweep_report import write_report
-from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, published, read_plan
+from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, Trial, published, read_plan
 from retinanet_jax.training.evaluation import Evaluation
+from retinanet_jax.training.run_length import with_run_length
 
 TREE = default_config()
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Replaces training: AP is a function of gamma, alpha and seed. Returns the trials that ran."""
+    """Replaces training: AP is a function of gamma, alpha and seed. Returns the trials that ran.
+
+    As a run does, it writes the config with numbers in place of 'auto'.
+    """
     ran = []
 
     def train(config, workdir, cache):
         ran.append(workdir.name)
+        (workdir / "config.json").write_text(to_json(with_run_length(config, 16)[0]))
         ap = config.loss.gamma / 10 + (config.loss.alpha or 0) / 10 + config.seed / 100
         return Evaluation({"AP": ap, "AP50": 2 * ap, "APs": None}, {}, [])
 
@@ -185,11 +195,50 @@ def test_more_values_extend_a_sweep(tmp_path, trained):
     assert "Trials: 6 (6 finished" in (tmp_path / "report.md").read_text()
 
 
+def test_a_sweep_with_auto_resumes_and_grows_by_its_command(tmp_path, trained, monkeypatch):
+    working = raise_at_one(monkeypatch, Preempted("SIGTERM"))
+    auto = ["--config.train.steps=auto", "--config.train.evaluate_every=auto"]
+    words = [f"--workdir={tmp_path}", *SMALL, *auto, "--grid"]
+    assert run(*words, "loss.gamma=0,1") == EXIT_CODE
+    monkeypatch.setattr(trial_module, "train_and_evaluate", working)
+    assert run(*words, "loss.gamma=0,1") == 0
+    assert run(*words, "loss.gamma=0,1,2") == 0
+    assert trained == ["gamma=0", "gamma=1", "gamma=2"]
+    assert {trial.config().train.steps for trial in read_plan(tmp_path)} == {"auto"}
+
+
+def test_a_sweep_of_before_resumes(tmp_path, trained, monkeypatch):
+    """Its plan was in the config.json of each trial."""
+    working = raise_at_one(monkeypatch, Preempted("SIGTERM"))
+    words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,1"]
+    assert run(*words) == EXIT_CODE
+    for trial in read_plan(tmp_path):
+        (trial.workdir / "planned.json").rename(trial.workdir / "config.json")
+    monkeypatch.setattr(trial_module, "train_and_evaluate", working)
+    assert run(*words) == 0
+    assert trained == ["gamma=0", "gamma=1"]
+    with pytest.raises(WorkdirError, match=r"gamma=0 has another config"):
+        run(*words, "--config.train.batch_size=2")
+
+
+def test_trials_with_the_same_programs_follow_each_other_and_so_do_those_with_the_same_data(
+    tmp_path, trained
+):
+    axes = "seed=0,1", "data.shapes.num_train=16,8", "model.head_depth=1,2"
+    axes = [word for axis in axes for word in ("--grid", axis)]
+    assert run(f"--workdir={tmp_path}", *SMALL, *axes) == 0
+    order = [
+        (trial.config().model.head_depth, trial.config().data.shapes.num_train, trial.config().seed)
+        for trial in (Trial(name, {}, tmp_path / name) for name in trained)
+    ]
+    assert order == [(depth, num, seed) for depth in (1, 2) for num in (16, 8) for seed in (0, 1)]
+
+
 def test_a_deleted_trial_runs_again(tmp_path, trained):
     words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,2"]
     assert run(*words) == 0
     shutil.rmtree(tmp_path / "gamma=2")
-    with pytest.raises(WorkdirError, match=r"gamma=2/config\.json: missing; start the sweep with"):
+    with pytest.raises(WorkdirError, match=r"gamma=2/planned\.json: missing; start the sweep with"):
         run(f"--workdir={tmp_path}")
     assert run(*words) == 0
     assert trained == ["gamma=0", "gamma=2", "gamma=2"]

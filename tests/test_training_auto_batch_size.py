@@ -1,15 +1,17 @@
 """train.batch_size='auto': the plan of the compiler against the memory."""
 
 from types import SimpleNamespace
+from unittest import mock
 
 import jax
 import pytest
 from small import small_config
 
-from retinanet_jax.config.settings import ConfigError, from_json, to_json
+from retinanet_jax.config.settings import ConfigError, from_json, read_config_file, to_json
 from retinanet_jax.runtime import machine_memory
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training import auto_batch_size as tested
+from retinanet_jax.training import run
 from retinanet_jax.training.replay import replay_step
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import compile_functions
@@ -66,6 +68,22 @@ def test_a_run_that_resumes_keeps_its_batch_size(planned, tmp_path):
     with pytest.raises(ConfigError, match="not a step of the run"):
         replay_step(small_config(**AUTO), tmp_path, 99)
     assert planned == []
+
+
+def test_a_start_without_a_checkpoint_chooses_again(planned, tmp_path, monkeypatch):
+    """The first start chose 16, and ended before its first checkpoint."""
+    monkeypatch.setattr(run, "compiled_ahead", mock.Mock(side_effect=MemoryError))
+    monkeypatch.setattr(run.RunCache, "functions", mock.Mock())
+    monkeypatch.setattr(run, "check_resumes_same_run", mock.Mock())
+
+    def batch_size(limit):
+        with pytest.raises(MemoryError):
+            train_and_evaluate(small_config(**AUTO, train__memory_limit=limit), tmp_path)
+        return read_config_file(tmp_path / "config.json").train.batch_size
+
+    assert (batch_size(100.0), batch_size(2.3)) == (16, 4)
+    monkeypatch.setattr(run.Checkpoints, "latest_step", lambda self: 2)
+    assert batch_size(100.0) == 4
 
 
 @pytest.mark.extended

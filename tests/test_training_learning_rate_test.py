@@ -1,7 +1,9 @@
 """The range test of the learning rate, with a stand-in for the network."""
 
+import functools
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from retinanet_jax.config.settings import ConfigError, from_json, to_json
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.reports.learning_rate_plot import draw_range_test
 from retinanet_jax.reports.plot_style import svg_file
-from retinanet_jax.training import auto_learning_rate
+from retinanet_jax.training import auto_learning_rate, run
 from retinanet_jax.training import learning_rate_test as tested
 from retinanet_jax.training.learning_rate_test import RangeTest
 from retinanet_jax.training.run import train_and_evaluate
@@ -32,7 +34,7 @@ def run_test(monkeypatch):
             used.append(float(learning_rate))
             return state, {"loss": np.float32(loss_of_rate(used[-1]))}
 
-        def setup(config, categories, mesh, log, train_set):
+        def setup(config, categories, mesh, log, functions, train_set):
             focal, state = FocalParams(jnp.float32(2), None), TrainState(0, {}, {}, {})
             return TrainingSetup(step_fn, None, focal, lambda step: np.nan, state)
 
@@ -88,7 +90,7 @@ def found(monkeypatch):
     """Stands in for the test: what it finds, and how often it runs."""
     results = []
 
-    def give(config, *, dataset, log):
+    def give(config, *, dataset, log, functions):
         assert dataset is not None
         return results.pop()
 
@@ -109,6 +111,28 @@ def test_the_rate_of_the_first_start_is_kept(found, tmp_path):
     assert len(log) == 4 and "learning rate 0.01, by the range test in" in log[-1]
     number = small_config(optimizer__learning_rate=0.5)
     assert auto_learning_rate.with_learning_rate(number, None, tmp_path, log.append) is number
+
+
+def test_the_step_of_the_test_is_that_of_the_run(tmp_path, monkeypatch):
+    """The rate is its argument, so that it is lowered once for both."""
+    lowered = []
+
+    def listen(event, seconds, fun_name="", **_):
+        if event.endswith("jaxpr_to_mlir_module_duration"):
+            lowered.append(fun_name)
+
+    ten_steps = functools.partial(tested.learning_rate_test, steps=10)
+    monkeypatch.setattr(auto_learning_rate, "learning_rate_test", ten_steps)
+    monkeypatch.setattr(auto_learning_rate, "_checked", lambda found: 0.01)
+    monkeypatch.setattr(run, "evaluate_at_end", lambda *_: None)
+    monkeypatch.setattr(run, "write_data_notes", lambda *_: None)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train_and_evaluate(small_config(**AUTO, train__steps=1), tmp_path)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert sum("train_step" in name for name in lowered) == 1, lowered
+    assert sum("first_state" in name for name in lowered) == 1, lowered
 
 
 def test_a_run_without_a_rate_at_which_the_loss_falls_ends_before_its_first_step(found, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from unittest import mock
@@ -11,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import small_config
+from small import small_batch, small_config
 
 from retinanet_jax.config.settings import ConfigError
+from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.checkpoints import Checkpoints
-from retinanet_jax.runtime.mesh import prefetch_to_device
+from retinanet_jax.runtime.mesh import make_mesh, prefetch_to_device, to_devices
 from retinanet_jax.training import loop, replay, run, run_checkpoints
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.loop import make_batches
@@ -148,6 +150,28 @@ def test_a_replay_is_the_step_as_it_was(finished, capsys):
         assert sum(row["num_positives"] for row in rows) / 4 == pytest.approx(line["positives"])
     for words in ("P3", "gradient_norm/class_head: ", "0.0025 published, for this batch size"):
         assert words in output
+
+
+def test_the_loss_of_a_step_in_parts_is_split_in_the_same_parts():
+    """Live batch norm sees one part at a time."""
+    config, mesh = small_config(optimizer__accumulate_steps=2), make_mesh()
+    model = build_model(config.model, 5, config.anchors.anchors_per_location)
+    setup = make_setup(config, load_dataset(config.data, "train").categories, mesh, print)
+    options, batch = {"model": model, "mesh": mesh}, to_devices(small_batch(), mesh)
+    undivided = small_config(optimizer__accumulate_steps=1)
+    parts, whole = (
+        jax.jit(functools.partial(replay.loss_by_level_and_image, config=each, **options))(
+            setup.state, batch
+        )
+        for each in (config, undivided)
+    )
+    # The images and the levels are in their order.
+    assert len(np.unique(whole.num_positives.sum(axis=0))) > 2
+    np.testing.assert_array_equal(parts.num_positives, whole.num_positives)
+    _, metrics = setup.step_fn(setup.state, batch, setup.focal, setup.schedule(0))
+    for name in ("class_loss", "box_loss"):
+        assert float(getattr(parts, name).sum()) == pytest.approx(float(metrics[name]), rel=1e-5)
+    assert float(whole.box_loss.sum()) != pytest.approx(float(metrics["box_loss"]), rel=1e-4)
 
 
 def test_a_replay_without_checkpoints_starts_from_the_first_state(finished, tmp_path):

@@ -122,7 +122,7 @@ def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
     def no_steps(*arguments, flops):
         assert flops() is None  # a CPU has no MFU
         arguments[-1].add(image_id=7, boxes=103, max_boxes=100)
-        return mock.Mock(spec=TrainState, average=None)
+        return mock.Mock(spec=TrainState, average=None, step=4)
 
     # Without what compiles.
     setup = mock.Mock(focal=focal_params(config.loss))
@@ -400,23 +400,25 @@ def test_patience_ends_a_run_that_then_does_not_resume(tmp_path, monkeypatch, ca
     config = small_config(
         train__steps=8, train__evaluate_every=1, train__patience=2, evaluation__limit=2
     )
-    values, images = iter((0.1, 0.3, 0.2, 0.3, 0.2)), []
+    values, evaluations = iter((0.1, 0.3, 0.2, 0.3, 0.25, 0.25)), []
 
-    def evaluated(predict_fn, variables, dataset, *_, **__):
-        images.append(len(dataset.source))
+    def evaluated(predict_fn, variables, dataset, config, mesh, log, step, *, tables, **_):
+        evaluations.append((step, len(dataset.source), tables))
         return Evaluation({"AP": next(values)}, {}, [])
 
     monkeypatch.setattr(run_checkpoints, "evaluate_and_log", evaluated)
-    assert train_and_evaluate(config, tmp_path).summary == {"AP": 0.3}
+    assert train_and_evaluate(config, tmp_path).summary == {"AP": 0.25}
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
     assert Checkpoints(tmp_path / "best/checkpoints").latest_step() == 2
-    assert images == [2] * 4  # of 5, by evaluation.limit: image 0 and 3
+    # Of 5 images, evaluation.limit takes 2 during the run; at the end it takes all, with tables.
+    at_end = (4, 5, True)
+    assert evaluations == [(step, 2, False) for step in (1, 2, 3, 4)] + [at_end]
     assert "ends early, after step 4: the AP of step 2 is the best" in capsys.readouterr().out
 
     monkeypatch.setattr(run.RunLog, "has_evaluation", lambda *_: True)
     monkeypatch.setattr(run, "run_steps", mock.Mock(side_effect=AssertionError("trained on")))
-    train_and_evaluate(config, tmp_path)
-    assert images[4:] == [5]  # evaluates on all images at the end
+    assert train_and_evaluate(config, tmp_path).summary == {"AP": 0.25}
+    assert evaluations[5:] == [at_end]
     assert "ends early, after step 4" in capsys.readouterr().out
 
 

@@ -18,8 +18,14 @@ def run_here(trials: list[Trial], progress: Progress) -> None:
 
 
 def by_compilation(trials: list[Trial]) -> list[Trial]:
-    """Trials with the same compiled functions next to each other, otherwise in their order."""
-    groups: dict = {}
-    for trial in trials:
-        groups.setdefault(compilation_key(trial.config()), []).append(trial)
-    return [trial for group in groups.values() for trial in group]
+    """Trials with the same compiled functions next to each other, of these those with equal data.
+
+    Otherwise in their order.
+    """
+    first: dict = {}  # the place of the first trial with such a key, or with such data
+    placed = []
+    for place, trial in enumerate(trials):
+        config = trial.config()
+        parts = compilation_key(config), config.data
+        placed.append((*(first.setdefault(part, place) for part in parts), place))
+    return [trials[place] for *_, place in sorted(placed)]

@@ -30,7 +30,7 @@ def steps_csv(trials: Sequence[Trial]) -> str:
 
 
 def _seed(trial: Trial) -> int:
-    return json.loads((trial.workdir / "config.json").read_text(encoding="utf-8"))["seed"]
+    return json.loads(trial.config_file.read_text(encoding="utf-8"))["seed"]
 
 
 def read_steps(trial: Trial) -> Iterator[tuple[int, dict[str, float | None]]]:

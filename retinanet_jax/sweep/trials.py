@@ -2,7 +2,8 @@
 
 DIR/sweep.json          the plan: settings of each trial, by name
 DIR/NAME/               the workdir of a trial, as of any run
-DIR/NAME/config.json    its config, written before any trial starts
+DIR/NAME/planned.json   its config, with 'auto', written before any trial starts
+DIR/NAME/config.json    the same with numbers, written by its run
 DIR/NAME/trial.json     how it ended; missing while it has not
 DIR/NAME/error.txt      of a failed trial: the traceback
 """
@@ -26,7 +27,7 @@ from retinanet_jax.runtime.workdir import WorkdirError, locked, write_whole
 from retinanet_jax.sweep.grid import Axis, Settings, name_of, product
 
 PLAN_FILE = "sweep.json"
-CONFIG_FILE, END_FILE, ERROR_FILE = "config.json", "trial.json", "error.txt"
+CONFIG_FILE, END_FILE, ERROR_FILE = "planned.json", "trial.json", "error.txt"
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
 
 
@@ -51,8 +52,14 @@ class Trial(NamedTuple):
         """The settings without the seed."""
         return {field: value for field, value in self.settings.items() if field != "seed"}
 
+    @property
+    def config_file(self) -> Path:
+        """Has the config of the plan; config.json in a sweep of an earlier version."""
+        planned, before = self.workdir / CONFIG_FILE, self.workdir / "config.json"
+        return before if before.exists() and not planned.exists() else planned
+
     def has_config(self) -> bool:
-        return (self.workdir / CONFIG_FILE).exists()
+        return self.config_file.exists()
 
     def config(self) -> Config:
         """The config of the plan.
@@ -60,12 +67,12 @@ class Trial(NamedTuple):
         Raises:
             WorkdirError: its file was deleted.
         """
-        path = self.workdir / CONFIG_FILE
-        if not path.exists():
+        if not self.has_config():
             raise WorkdirError(
-                f"{path}: missing; start the sweep with its first command, which writes it again"
+                f"{self.config_file}: missing; start the sweep with its first command, which "
+                "writes it again"
             )
-        return read_config_file(path)
+        return read_config_file(self.config_file)
 
     def end(self) -> "End":
         """How it ended; UNFINISHED without a readable trial.json."""

@@ -12,12 +12,17 @@ from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.runtime.processes import from_first
 from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.training.learning_rate_test import RangeTest, learning_rate_test
+from retinanet_jax.training.setup import CompiledFunctions
 
 FILE = "learning_rate.json"
 
 
 def with_learning_rate(
-    config: Config, dataset: Dataset | None, workdir: Path, log: Callable[[str], object]
+    config: Config,
+    dataset: Dataset | None,
+    workdir: Path,
+    log: Callable[[str], object],
+    functions: CompiledFunctions | None = None,
 ) -> Config:
     """`config` with a number in place of 'auto': of WORKDIR/learning_rate.json, or of a range test.
 
@@ -26,6 +31,7 @@ def with_learning_rate(
         dataset: to train on; None: the test of the run has to be there.
         workdir: of the run. A run that resumes finds the file there and takes the same rate.
         log: called with messages.
+        functions: of the run, for the test; None: the test compiles its own.
 
     Raises:
         ConfigError: the loss did not fall during the test; or there was none.
@@ -41,7 +47,7 @@ def with_learning_rate(
         )
     if rate is None:
         log("range test of the learning rate (config.optimizer.learning_rate=auto)")
-        found = learning_rate_test(config, dataset=dataset, log=log)
+        found = learning_rate_test(config, dataset=dataset, log=log, functions=functions)
         rate = _checked(found)
         if jax.process_index() == 0:
             content = {"learning_rate": rate, "rates": found.rates, "losses": found.losses}

@@ -7,18 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
+from retinanet_jax.config.settings import Config, ConfigError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import for_this_process, make_mesh, prefetch_to_device
-from retinanet_jax.training.auto_batch_size import with_batch_size
-from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.optimizer import scaled_learning_rate
+from retinanet_jax.training.resolve_auto import resolve_auto
 from retinanet_jax.training.run_checks import check_has_objects
-from retinanet_jax.training.run_length import with_run_length
-from retinanet_jax.training.setup import make_setup
+from retinanet_jax.training.setup import CompiledFunctions, make_setup
 
 SMOOTHING = 0.9  # decay of the moving average of the losses
 DIVERGED = 4.0  # times the lowest smoothed loss
@@ -49,6 +47,7 @@ def learning_rate_test(
     lowest: float = 1e-6,
     highest: float = 1.0,
     log: Callable[[str], None] = print,
+    functions: CompiledFunctions | None = None,
 ) -> RangeTest:
     """Trains with a learning rate that rises by equal factors, until the loss diverges.
 
@@ -59,6 +58,7 @@ def learning_rate_test(
         steps: number of updates, at least 10.
         lowest, highest: values of config.optimizer.learning_rate.
         log: called with messages.
+        functions: of the config, if they exist already; the rate is no part of them.
 
     Raises:
         ConfigError: invalid limits.
@@ -72,16 +72,13 @@ def learning_rate_test(
     mesh = make_mesh()
     dataset = load_training_set(config.data) if dataset is None else dataset
     check_has_objects(dataset)
-    config, _ = with_data_choices(config, dataset)
-    config = with_batch_size(config, dataset.categories.num_classes, mesh, log)
-    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
-    config, _ = with_run_length(config, dataset.epoch_size)
+    config, _ = resolve_auto(config, dataset, mesh, log=log)
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
     config = dataclasses.replace(config, optimizer=optimizer)
     # The rate of a batch of this size, by the rate in the config.
     scaling = scaled_learning_rate(optimizer, config.train.batch_size)
     rates = np.geomspace(lowest, highest, steps)
-    setup = make_setup(config, dataset.categories, mesh, log, train_set=dataset)
+    setup = make_setup(config, dataset.categories, mesh, log, functions, train_set=dataset)
     batches = make_batches(dataset, config, for_this_process(config.pipeline), DroppedBoxes())
     state, losses = setup.state, []
     stream = prefetch_to_device(batches.iterate(), lambda host: host.batch, mesh)

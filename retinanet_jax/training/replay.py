@@ -8,7 +8,7 @@ import jax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from retinanet_jax.config.settings import Config, ConfigError, check_batch_size, read_config_file
+from retinanet_jax.config.settings import Config, ConfigError, read_config_file
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import LossParts, loss_parts
@@ -18,15 +18,14 @@ from retinanet_jax.data.pipeline.batch import Batch, DroppedBoxes
 from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
-from retinanet_jax.training.auto_batch_size import with_batch_size
+from retinanet_jax.training.accumulation import split_into_parts
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
-from retinanet_jax.training.batch_targets import assign_targets, normalizer
-from retinanet_jax.training.data_choices import with_data_choices
+from retinanet_jax.training.batch_targets import assign_targets, labels_by_part, normalizer
 from retinanet_jax.training.device_augmentation import augment_on_device
 from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
+from retinanet_jax.training.resolve_auto import print_first, resolve_auto
 from retinanet_jax.training.run_checks import changed_fields
-from retinanet_jax.training.run_length import with_run_length
 from retinanet_jax.training.setup import TrainingSetup, make_setup
 from retinanet_jax.training.train_state import TrainState
 
@@ -50,20 +49,16 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     """
     mesh = make_mesh()
     dataset = load_training_set(config.data)
-    config, _ = with_data_choices(config, dataset, workdir)
-    config = with_batch_size(config, dataset.categories.num_classes, mesh, print, workdir)
-    check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size")
-    config, _ = with_run_length(config, dataset.epoch_size)
-    config = with_learning_rate(config, None, workdir, print)
+    config, _ = resolve_auto(config, dataset, mesh, workdir=workdir)
+    config = with_learning_rate(config, None, workdir, print_first)
     if not 1 <= step <= config.train.steps:
         raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
-    log_message = print if jax.process_index() == 0 else lambda text: None
-    setup = make_setup(config, dataset.categories, mesh, log_message, train_set=dataset)
+    setup = make_setup(config, dataset.categories, mesh, print_first, train_set=dataset)
     setup = _restored(setup, workdir, before=step)
     first = int(setup.state.step)
     if changes := _changes(config, workdir):
-        log_message(changes)
-    log_message(f"running steps {first + 1} to {step} again, from {workdir}")
+        print_first(changes)
+    print_first(f"running steps {first + 1} to {step} again, from {workdir}")
 
     whole, own = (
         make_batches(dataset, config, settings, DroppedBoxes(warn=False))
@@ -78,7 +73,7 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     folder = workdir / "replay" / f"step_{step:06d}"
     if jax.process_index() == 0:
         write_step_report(folder, report, host.batch, dataset.categories.names)
-    log_message(f"{format_report(report)}\nwritten: {folder}")
+    print_first(f"{format_report(report)}\nwritten: {folder}")
     return report
 
 
@@ -114,18 +109,37 @@ def _replay_to(
 def loss_by_level_and_image(
     state: TrainState, batch: Batch, *, model: nn.Module, config: Config, mesh: Mesh | None = None
 ) -> LossParts:
-    """What each pyramid level and image of a batch adds to the loss of `train_step`."""
-    batch = augment_on_device(batch)
+    """What each pyramid level and image of a batch adds to the loss of `train_step`.
+
+    A batch that the step processes in parts is processed in the same parts here: live batch norm
+    sees one at a time, and the memory is that of one.
+    """
+    parts = config.optimizer.accumulate_steps
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
-    predictions, _ = model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
-        normalize(batch.images, config.pixels, batch.image_sizes),
-        train=True,
-        mutable=["batch_stats"],
-    )
-    targets = assign_targets(anchors, batch, config, mesh, predictions)
-    _, divisor = normalizer(state.positives, targets.labels, batch.valid, anchors, config.loss)
-    return loss_parts(*predictions, anchors, targets, batch.valid, config.loss, divisor)
+
+    def losses_of(part: Batch, divisor: jax.Array | None) -> LossParts:
+        part = augment_on_device(part)
+        predictions, _ = model.apply(
+            {"params": state.params, "batch_stats": state.batch_stats},
+            normalize(part.images, config.pixels, part.image_sizes),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        targets = assign_targets(anchors, part, config, mesh, predictions)
+        if divisor is None:
+            divisor = divisor_of(targets.labels)
+        return loss_parts(*predictions, anchors, targets, part.valid, config.loss, divisor)
+
+    def divisor_of(labels: jax.Array) -> jax.Array:
+        return normalizer(state.positives, labels, batch.valid, anchors, config.loss)[1]
+
+    if parts == 1:
+        return losses_of(batch, None)
+    divisor = divisor_of(labels_by_part(anchors, batch, config, mesh))
+    divided = split_into_parts((batch, divisor), parts)
+    losses = jax.lax.map(lambda part: losses_of(*part), divided)
+    # [part level image], with every parts-th image in a part, as [level image].
+    return jax.tree.map(lambda x: x.transpose(1, 2, 0).reshape(len(anchors), -1), losses)
 
 
 def _rows(names: list, parts: LossParts, axis: int) -> list[dict]:

@@ -12,9 +12,10 @@ lists what can fail, and what is lost then.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -26,30 +27,29 @@ from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.machine_memory import peak_of_process
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.runtime.preemption import Preemption
-from retinanet_jax.runtime.processes import check_same, to_first
+from retinanet_jax.runtime.processes import check_same, from_first, to_first
 from retinanet_jax.runtime.remote_workdir import open_workdir
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import disk_errors, write_whole
-from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.compile_ahead import compiled_ahead
-from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.loggers import Logger, open_loggers
 from retinanet_jax.training.loop import StepHooks, run_steps
 from retinanet_jax.training.model_flops import ModelFlops, run_flops
+from retinanet_jax.training.resolve_auto import check_train_batch, print_first, resolve_auto
 from retinanet_jax.training.run_checkpoints import Run, evaluate_at_end, make_up_evaluation
 from retinanet_jax.training.run_checks import (
     check_has_objects,
     check_resumes_same_run,
     facts_of_run,
 )
-from retinanet_jax.training.run_length import with_run_length
 from retinanet_jax.training.run_log import RunLog, log_lines
-from retinanet_jax.training.setup import RunCache, make_setup
+from retinanet_jax.training.setup import RunCache, TrainingSetup, make_setup
 from retinanet_jax.training.start_log import log_start
+from retinanet_jax.training.train_state import TrainState
 from retinanet_jax.training.validation_loss import MeasuredPrediction
 
 
@@ -78,7 +78,8 @@ def train_and_evaluate(
         Preempted: stopped by a signal; the state reached is saved.
     """
     cache, mesh = cache or RunCache(), make_mesh()
-    check_batch_sizes(config, mesh)
+    check_train_batch(config, mesh)
+    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     with contextlib.ExitStack() as stack:
         workdir, shared = stack.enter_context(open_workdir(workdir, config.data.cache_dir))
         stack.enter_context(disk_errors(workdir))
@@ -86,17 +87,17 @@ def train_and_evaluate(
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         classes = train_set.categories.num_classes
-        config, choices = with_data_choices(config, train_set, workdir)
-        config = with_batch_size(config, classes, mesh, print_first, workdir)
-        config, length = with_run_length(config, train_set.epoch_size)
-        config = with_learning_rate(config, train_set, workdir, print_first)
+        checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints, shared)
+        first = checkpoints.latest_step() or 0
+        # Without a checkpoint to resume, the choices of an earlier start may no longer be right.
+        resumed = workdir if from_first("resumes", first > 0) else None
+        config, choices = resolve_auto(config, train_set, mesh, workdir=resumed)
+        functions = cache.functions(config, classes, mesh)
+        config = with_learning_rate(config, train_set, workdir, print_first, functions)
         watchdog = stack.enter_context(
             Watchdog(config.train.watchdog_minutes, workdir, jax.process_index())
         )
-        checkpoints = stack.enter_context(
-            Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints, shared)
-        )
-        first = checkpoints.latest_step() or 0
+        stack.enter_context(checkpoints)
         check_same("run", facts_of_run(config, first, train_set, eval_set))
         active = jax.process_index() == 0
         opened = open_loggers(config.train.loggers, workdir, first, loggers) if active else ()
@@ -107,20 +108,10 @@ def train_and_evaluate(
             write_whole(workdir / "config.json", to_json(config))
             log.config(dataclasses.asdict(config))
         functions = stack.enter_context(
-            compiled_ahead(
-                cache.functions(config, classes, mesh), train_set, eval_set, config, mesh, first
-            )
+            compiled_ahead(functions, train_set, eval_set, config, mesh, first)
         )
-        shapes, devices = functions.state_shapes.variables(), mesh.devices.flat
-
-        def check_and_count() -> ModelFlops | None:
-            if log.active and (finding := check_coverage(train_set, config)):
-                log.message(f"warning: {finding}")
-            return run_flops(config, shapes, classes, devices)
-
-        # In a thread: compiling, or reading the compilation cache, leaves Python idle.
-        thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="findings"))
-        flops = thread.submit(check_and_count)
+        shapes = functions.state_shapes.variables()
+        flops = stack.enter_context(findings(log, config, train_set, shapes, mesh))
         setup = make_setup(
             *(config, train_set.categories, mesh, log.message, functions),
             restored=bool(first),
@@ -129,7 +120,7 @@ def train_and_evaluate(
         if first:
             setup = setup._replace(state=checkpoints.restore(setup.state))
         log_start(log, config, train_set, eval_set, mesh, setup, first)
-        log_lines(log, [length, choices])
+        log_lines(log, choices)
 
         run = Run(
             config=config,
@@ -143,35 +134,50 @@ def train_and_evaluate(
             preemption=preemption,
             watchdog=watchdog,
         )
-        state, last, dropped = setup.state, first, DroppedBoxes()
-        if first:
-            make_up_evaluation(run, first, state)
-        if not (first and run.is_over(first)):
-            hooks = StepHooks(run.is_due, run.save_and_evaluate, watchdog.beat)
-            with preemption.deferred(), reporting_divergence(train_set, config, workdir):
-                state = run_steps(
-                    setup, train_set, config, mesh, log, hooks, dropped, flops=flops.result
-                )
-            last = max(first, config.train.steps)
-        found = run.stopped or evaluate_at_end(run, last, state)
+        dropped = DroppedBoxes()
+        state = run_remaining_steps(run, setup, train_set, first, dropped, flops.result)
+        found = evaluate_at_end(run, int(state.step), state)
         write_data_notes(run, train_set, dropped)
         if peak := peak_of_process():
             log.message(f"peak memory of the process: {peak / 1e9:.2f} GB")
         return found
 
 
-def check_batch_sizes(config: Config, mesh: Mesh) -> None:
-    """Raises ConfigError where a batch does not divide over the devices."""
-    if config.train.batch_size != "auto":
-        parts = config.optimizer.accumulate_steps
-        check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size", parts)
-    check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
+@contextlib.contextmanager
+def findings(
+    log: RunLog, config: Config, train_set: Dataset, shapes: Any, mesh: Mesh
+) -> Iterator[Future[ModelFlops | None]]:
+    """Logs what the anchors miss, then counts the operations of a step of the shapes' network.
+
+    In a thread: compiling, or reading the compilation cache, leaves Python idle.
+    """
+
+    def check_and_count() -> ModelFlops | None:
+        if log.active and (finding := check_coverage(train_set, config)):
+            log.message(f"warning: {finding}")
+        return run_flops(config, shapes, train_set.categories.num_classes, mesh.devices.flat)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="findings") as thread:
+        yield thread.submit(check_and_count)
 
 
-def print_first(message: str) -> None:
-    """Prints a message, before the log of the run is open, on the first process alone."""
-    if jax.process_index() == 0:
-        print(message, flush=True)
+def run_remaining_steps(
+    run: Run,
+    setup: TrainingSetup,
+    train_set: Dataset,
+    first: int,
+    dropped: DroppedBoxes,
+    flops: Callable[[], ModelFlops | None],
+) -> TrainState:
+    """Runs the steps after `first`, and returns the last state; see loop.py::run_steps."""
+    if first:
+        make_up_evaluation(run, first, setup.state)
+        if run.is_over(first):
+            return setup.state
+    hooks = StepHooks(run.is_due, run.save_and_evaluate, run.watchdog.beat)
+    parts = train_set, run.config, run.mesh, run.log, hooks, dropped
+    with run.preemption.deferred(), reporting_divergence(train_set, run.config, run.workdir):
+        return run_steps(setup, *parts, flops=flops)
 
 
 def write_data_notes(run: Run, train_set: Dataset, dropped: DroppedBoxes) -> None:

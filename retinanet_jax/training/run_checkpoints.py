@@ -32,7 +32,6 @@ class Run:
     """The parts of a run that its checkpoints and evaluations need.
 
     measured: makes the predict function of an evaluation.
-    stopped: the evaluation that ended the run early (config.train.patience), once there is one.
     """
 
     config: Config
@@ -45,7 +44,6 @@ class Run:
     log: RunLog
     preemption: Preemption
     watchdog: Watchdog
-    stopped: Evaluation | None = None
 
     def on_batch(self, done: int, total: int) -> None:
         """Called after each batch of an evaluation."""
@@ -71,15 +69,14 @@ class Run:
             self.checkpoints.wait()
             self.log.message(f"{signal}: saved step {step}")
             raise Preempted(signal, everywhere=True)
-        if self.config.train.evaluates_after(step):
-            if jax.process_count() > 1:
-                self.checkpoints.wait()  # no process can finish it without the others
-            # The checkpoint is saved: a signal may interrupt the evaluation.
-            with self.preemption.deferred(False):
-                found = evaluate_in_between(self, step, state)
-            if self.is_over(step):
-                self.stopped = found
-        return self.stopped is not None
+        if not self.config.train.evaluates_after(step):
+            return False
+        if jax.process_count() > 1:
+            self.checkpoints.wait()  # no process can finish it without the others
+        # The checkpoint is saved: a signal may interrupt the evaluation.
+        with self.preemption.deferred(False):
+            evaluate_in_between(self, step, state)
+        return self.is_over(step)
 
     def is_over(self, step: int) -> bool:
         """Whether early stopping ends the run after the evaluation of a step, which is logged."""
@@ -96,15 +93,13 @@ class Run:
         return True
 
 
-def evaluate_in_between(run: Run, step: int, state: TrainState) -> Evaluation:
+def evaluate_in_between(run: Run, step: int, state: TrainState) -> None:
     """Evaluates the state of a step on config.evaluation.limit images; keeps it if it is the best.
 
     The best so far is in WORKDIR/best/.
     """
     dataset = subsample(run.eval_set, run.config.evaluation.limit)
-    found = evaluate_state(run, step, state, dataset, tables=False)
-    keep_if_best(run, step, found)
-    return found
+    keep_if_best(run, step, evaluate_state(run, step, state, dataset, tables=False))
 
 
 def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:

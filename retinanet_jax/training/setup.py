@@ -2,7 +2,8 @@
 
 A compiled step belongs to its function object: building the same function again compiles again.
 The seed, the focusing parameters (step.FocalParams) and the learning rate are arguments of the
-compiled functions, so that a sweep over them compiles once.
+compiled functions, and HOST_SECTIONS are read outside of them, so that a sweep over these compiles
+once.
 """
 
 import dataclasses
@@ -40,6 +41,9 @@ from retinanet_jax.weights.pretrained import load_pretrained
 from retinanet_jax.weights.weights_error import WeightsError
 
 Variables = dict[str, Any]
+
+HOST_SECTIONS = ("data", "pipeline", "augmentation", "train", "evaluation")
+"""The sections of a config that no compiled function reads; what they change is in the batches."""
 
 
 class CompiledFunctions(NamedTuple):
@@ -100,16 +104,18 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
 
 
 def compilation_key(config: Config) -> Config:
-    """`config` with constants for the fields that are arguments of the compiled functions.
+    """`config` without what the compiled functions do not read, or take as arguments.
 
-    Configs with equal keys share compiled functions. `alpha` is None in a key: a step without
-    weighting compiles a version of its own (its argument is None), and must find no number in the
-    config to use instead.
+    Configs with equal keys share compiled functions. HOST_SECTIONS are None in a key, so that a
+    compiled function that reads one is an error. `alpha` is None in a key: a step without weighting
+    compiles a version of its own (its argument is None), and must find no number in the config to
+    use instead.
     """
     loss = dataclasses.replace(config.loss, gamma=1.0, alpha=None, star_beta=0.0)
     constants = {field: getattr(OptimizerConfig, field) for field in SCHEDULE_FIELDS}
     optimizer = dataclasses.replace(config.optimizer, **constants)
-    return dataclasses.replace(config, seed=0, loss=loss, optimizer=optimizer)
+    unread = dict.fromkeys(HOST_SECTIONS)
+    return dataclasses.replace(config, seed=0, loss=loss, optimizer=optimizer, **unread)
 
 
 def init_variables(model: nn.Module, seed: int) -> Variables:
