@@ -9,7 +9,7 @@ from documents import ROOT, blocks
 from small import get_config, small_config
 
 from retinanet_jax.config import sections
-from retinanet_jax.config.settings import ConfigError, from_config_dict
+from retinanet_jax.config.settings import ConfigError, from_config_dict, from_json, to_json
 from retinanet_jax.core import backbones, matching, targets
 from retinanet_jax.core import box_losses as box
 from retinanet_jax.core import focal as classification
@@ -135,8 +135,11 @@ def test_a_module_of_the_environment_is_imported(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(backbones.BACKBONES, "own", None)
     del backbones.BACKBONES["own"]
+    stored = to_json(small_config()).replace('"resnet18"', '"own"', 1)
+    with pytest.raises(ConfigError, match=r"(?s)'own' is not one of.*RETINANET_JAX_IMPORT=MODULE"):
+        from_json(stored)
     monkeypatch.setenv("RETINANET_JAX_IMPORT", "json,own_backbone")
-    assert small_config(model__backbone="own").model.backbone == "own"
+    assert from_json(stored).model.backbone == "own"
     monkeypatch.setenv("RETINANET_JAX_IMPORT", "no_such_module")
     with pytest.raises(ConfigError, match=r"RETINANET_JAX_IMPORT=no_such_module: ModuleNotFound"):
         from_config_dict(get_config())

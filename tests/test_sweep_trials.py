@@ -364,6 +364,10 @@ def test_steps_csv_has_a_row_for_each_trial_seed_and_step(tmp_path, monkeypatch)
         ("gamma=2,seed=1", "2.0", "1", "1", "3.0", "", ""),
         ("gamma=2,seed=1", "2.0", "1", "2", "2.0", "0.1", ""),
     ]
+    shutil.rmtree(tmp_path / "gamma=2,seed=0")  # to repeat it, as the documents say
+    write_report(tmp_path)
+    left = {row["trial"] for row in csv.DictReader((tmp_path / "steps.csv").open())}
+    assert left == {row["trial"] for row in rows} - {"gamma=2,seed=0"}
 
 
 def test_two_sweeps_and_a_run_are_compared(tmp_path, trained):

@@ -266,6 +266,9 @@ def test_changed_settings_of_a_resumed_run_are_logged_with_old_and_new_value(
 ):
     config, workdir, _ = finished
     shutil.copytree(workdir, tmp_path / "copy")
+    results = json.loads((workdir / "best/results.json").read_text())
+    results["summary"]["AP"] = -1.0  # any other evaluation would be better
+    (tmp_path / "copy/best/results.json").write_text(json.dumps(results))
     optimizer = dataclasses.replace(config.optimizer, learning_rate=0.5)
     shapes = dataclasses.replace(config.data.shapes, num_eval=3)
     changed = dataclasses.replace(
@@ -277,6 +280,10 @@ def test_changed_settings_of_a_resumed_run_are_logged_with_old_and_new_value(
         "config.data.shapes.num_eval was 5 and is 3\n"
         "config.optimizer.learning_rate was 0.01 and is 0.5\n"
     ) in capsys.readouterr().out
+    # It trained nothing: the config is that of the training, and the best is not compared.
+    config_file = (workdir / "config.json").read_text()
+    assert (tmp_path / "copy/config.json").read_text() == config_file
+    assert json.loads((tmp_path / "copy/best/results.json").read_text()) == results
     train_and_evaluate(config, workdir)
     assert "changed settings" not in capsys.readouterr().out
 

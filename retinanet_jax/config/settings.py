@@ -209,7 +209,15 @@ def from_json(text: str) -> Config:
         fill_tree(tree, values)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(f"not a stored configuration ({error})") from error
-    return from_config_dict(tree)
+    try:
+        return from_config_dict(tree)
+    except ConfigError as error:
+        if "is not one of" not in str(error):
+            raise
+        raise ConfigError(
+            f"{error}\nNames that a module of yours adds: set RETINANET_JAX_IMPORT=MODULE, and "
+            "PYTHONPATH to its folder"
+        ) from error
 
 
 def read_config_file(path: Path) -> Config:

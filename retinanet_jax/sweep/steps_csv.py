@@ -21,7 +21,8 @@ def steps_csv(trials: Sequence[Trial]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["trial", *fields, "seed", "step", *names])
-    seeds = {trial.name: _seed(trial) for trial in trials}
+    # A trial whose folder was deleted has no config, and no rows.
+    seeds = {name: _seed(trial) for name, trial in {t.name: t for t, *_ in rows}.items()}
     for trial, step, values in rows:
         settings = [trial.settings.get(field, "") for field in fields]
         numbers = [values.get(name) for name in names]

@@ -102,9 +102,10 @@ def train_and_evaluate(
         active = jax.process_index() == 0
         opened = open_loggers(config.train.loggers, workdir, first, loggers) if active else ()
         log = stack.enter_context(RunLog(workdir, first, config.train.steps, active, opened))
-        if first:
-            check_resumes_same_run(checkpoints, config, train_set.categories, log)
-        if log.active:
+        trains = first < config.train.steps
+        same = not first or check_resumes_same_run(checkpoints, config, train_set.categories, log)
+        if log.active and (trains or same):
+            # Else another evaluation of a finished run, which other settings have trained.
             write_whole(workdir / "config.json", to_json(config))
             log.config(dataclasses.asdict(config))
         functions = stack.enter_context(
@@ -133,6 +134,7 @@ def train_and_evaluate(
             log=log,
             preemption=preemption,
             watchdog=watchdog,
+            decides_best=trains or same,
         )
         dropped = DroppedBoxes()
         state = run_remaining_steps(run, setup, train_set, first, dropped, flops.result)

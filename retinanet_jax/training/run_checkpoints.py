@@ -32,6 +32,7 @@ class Run:
     """The parts of a run that its checkpoints and evaluations need.
 
     measured: makes the predict function of an evaluation.
+    decides_best: False for another evaluation of a finished run, by changed settings.
     """
 
     config: Config
@@ -44,6 +45,7 @@ class Run:
     log: RunLog
     preemption: Preemption
     watchdog: Watchdog
+    decides_best: bool = True
 
     def on_batch(self, done: int, total: int) -> None:
         """Called after each batch of an evaluation."""
@@ -149,7 +151,8 @@ def evaluate_state(
 def keep_if_best(run: Run, step: int, found: Evaluation) -> None:
     """Copies the checkpoint of a step to WORKDIR/best/ if its evaluation is the best so far."""
     run.checkpoints.wait()
-    if run.log.active and keep_best(run.workdir, step, found.summary):
+    decides = run.decides_best or best_step(run.workdir) is None
+    if run.log.active and decides and keep_best(run.workdir, step, found.summary):
         run.log.message(f"best so far, kept in {run.workdir / 'best'}")
 
 

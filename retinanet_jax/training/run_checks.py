@@ -68,8 +68,8 @@ def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
 
 def check_resumes_same_run(
     checkpoints: Checkpoints, config: Config, categories: Categories, log: RunLog
-) -> None:
-    """Logs the settings that changed since the latest checkpoint.
+) -> bool:
+    """Logs the settings that changed since the latest checkpoint; whether there are none.
 
     Raises:
         CheckpointError: the checkpoint has another network or other classes.
@@ -85,6 +85,7 @@ def check_resumes_same_run(
         )
     if changes:
         log.message("\n".join(["resumes with changed settings:", *changes.values()]))
+    return not changes
 
 
 def changed_fields(before: Config, now: Config) -> dict[str, str]:
