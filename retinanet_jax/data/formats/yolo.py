@@ -9,25 +9,15 @@ track, which is ignored; keypoints, where the YAML file has `kpt_shape`, which a
 import collections
 import functools
 import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.folder_files import (
-    decode_text,
-    list_folder,
-    read_many,
-    read_text,
-    relative_name,
-    stem_of,
-    walk,
-)
+from retinanet_jax.data.formats.folder_files import decode_text, read_many, relative_name
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES, find_dataset
-from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
+from retinanet_jax.data.formats.yolo_folders import find_dataset
+from retinanet_jax.data.formats.yolo_pairs import find_pairs, places_outside
+from retinanet_jax.data.formats.yolo_yaml import YoloDataset
 
 POLYGON = "polygons or oriented boxes, bounding boxes taken"
 EXTRA_FIELD = "sixth field, ignored"
@@ -47,11 +37,8 @@ def find(root: Path) -> Layout | None:
     dataset = find_dataset(root)
     if dataset is None:
         return None
-    places = [place for paths in dataset.splits.values() for place in paths]
-    outside = {place for place in places if not place.is_relative_to(dataset.root)}
-    outside |= {Path(_label_folder(str(place))) for place in outside}
     read = functools.partial(read_split, dataset)
-    folders = (dataset.root, *sorted(outside))
+    folders = (dataset.root, *places_outside(dataset))
     return Layout("yolo", dataset.tool, tuple(dataset.splits), read, folders)
 
 
@@ -62,7 +49,8 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
     files with objects but without an image, are for the guard.
     """
     names, notes = dataset.class_names, collections.defaultdict(list)
-    pairs = [pair for place in dataset.splits[split] for pair in _pairs(place, dataset.root, guard)]
+    places = dataset.splits[split]
+    pairs = [pair for place in places for pair in find_pairs(place, dataset.root, guard)]
     contents = read_many([pair.labels for pair in pairs if pair.labels])
     images = []
     for pair in pairs:
@@ -88,69 +76,6 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
     listed = [(reason, where) for reason, places in notes.items() for where in places]
     class_names = tuple(names.values()) if names is not None else None
     return RawSplit(tuple(images), class_names, notes=dataset.notes + tuple(listed))
-
-
-class _Pair(NamedTuple):
-    """Paths of an image and of its label file; one of them may be missing."""
-
-    image: str | None
-    labels: str | None
-
-
-def _pairs(place: Path, root: Path, guard: Guard) -> Iterator[_Pair]:
-    """The images of a folder, or those that a text file lists, each with its label file."""
-    if place.is_dir():
-        for listing in walk(place):
-            yield from _pairs_of_folder(listing.path, listing.images(), guard)
-        return
-    by_folder: dict[str, list[str]] = {}
-    resolved: dict[str, str] = {}
-    for line in read_text(place).splitlines():
-        stated = line.strip().replace("\\", "/")
-        if stated and "\0" not in stated:
-            folder, name = os.path.split(stated)
-            if folder not in resolved:
-                # Lists name files from their own folder, the root or the folder that runs YOLO.
-                found = locate(folder or ".", [place.parent, root])
-                resolved[folder] = str(found or place.parent / folder)
-            by_folder.setdefault(resolved[folder], []).append(name)
-    for folder, names in by_folder.items():
-        yield from _pairs_of_folder(folder, names, guard)
-
-
-def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[_Pair]:
-    """Images of one folder with their label files, and label files without any image."""
-    label_folder = _label_folder(folder)
-    present = {
-        stem_of(name): name
-        for name in list_folder(label_folder).with_suffix(".txt")
-        if name.lower() not in YOLO_CLASS_FILES
-    }
-    stems = collections.Counter(map(stem_of, list_folder(folder).images()))
-    for name in names:
-        labels, path = present.get(stem_of(name)), os.path.join(folder, name)
-        if labels and stems[stem_of(name)] > 1:
-            with guard:
-                what = f"shares the label file {labels} with another image"
-                raise DataError("ambiguous image", path, "", what, "rename one of them")
-            continue
-        yield _Pair(path, os.path.join(label_folder, labels) if labels else None)
-    if label_folder != folder:
-        for stem in present.keys() - stems.keys():
-            yield _Pair(None, os.path.join(label_folder, present[stem]))
-
-
-def _label_folder(folder: str) -> str:
-    """The last 'images' of a path replaced by 'labels', as YOLO has it, or the folder itself."""
-    parts = folder.split(os.sep)
-    for place in reversed(range(len(parts))):
-        if parts[place].lower() == "images":
-            for labels in ("labels", "Labels", "LABELS"):
-                replaced = os.sep.join([*parts[:place], labels, *parts[place + 1 :]])
-                if os.path.isdir(replaced):
-                    return replaced
-            break
-    return folder
 
 
 def _objects(

@@ -1,0 +1,92 @@
+"""Which images and label files of a YOLO dataset belong together, by the names of their files."""
+
+import collections
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of, walk
+from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
+from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
+
+
+class Pair(NamedTuple):
+    """Paths of an image and of its label file; one of them may be missing."""
+
+    image: str | None
+    labels: str | None
+
+
+def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
+    """The images of a folder, or those that a text file lists, each with its label file."""
+    if place.is_dir():
+        for listing in walk(place):
+            yield from _pairs_of_folder(listing.path, listing.images(), guard)
+        return
+    for folder, names in _listed(place, root).items():
+        yield from _pairs_of_folder(folder, names, guard)
+
+
+def places_outside(dataset: YoloDataset) -> list[Path]:
+    """The lists, and the folders of images and labels, that are not in the dataset's own folder."""
+    places = [place for paths in dataset.splits.values() for place in paths]
+    lists = [place for place in places if not place.is_dir()]
+    folders = {str(place) for place in places if place.is_dir()}
+    folders |= {folder for place in lists for folder in _listed(place, dataset.root)}
+    folders |= {_label_folder(folder) for folder in folders}
+    found = {Path(folder) for folder in folders if os.path.isdir(folder)} | set(lists)
+    outside = {place for place in found if not place.is_relative_to(dataset.root)}
+    return sorted(place for place in outside if outside.isdisjoint(place.parents))
+
+
+def _listed(place: Path, root: Path) -> dict[str, list[str]]:
+    """The names of the images that a text file lists, by their folder."""
+    by_folder: dict[str, list[str]] = {}
+    resolved: dict[str, str] = {}
+    for line in read_text(place).splitlines():
+        stated = line.strip().replace("\\", "/")
+        if stated and "\0" not in stated:
+            folder, name = os.path.split(stated)
+            if folder not in resolved:
+                # Lists name files from their own folder, the root or the folder that runs YOLO.
+                found = locate(folder or ".", [place.parent, root])
+                resolved[folder] = str(found or place.parent / folder)
+            by_folder.setdefault(resolved[folder], []).append(name)
+    return by_folder
+
+
+def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pair]:
+    """Images of one folder with their label files, and label files without any image."""
+    label_folder = _label_folder(folder)
+    present = {
+        stem_of(name): name
+        for name in list_folder(label_folder).with_suffix(".txt")
+        if name.lower() not in YOLO_CLASS_FILES
+    }
+    stems = collections.Counter(map(stem_of, list_folder(folder).images()))
+    for name in names:
+        labels, path = present.get(stem_of(name)), os.path.join(folder, name)
+        if labels and stems[stem_of(name)] > 1:
+            with guard:
+                what = f"shares the label file {labels} with another image"
+                raise DataError("ambiguous image", path, "", what, "rename one of them")
+            continue
+        yield Pair(path, os.path.join(label_folder, labels) if labels else None)
+    if label_folder != folder:
+        for stem in present.keys() - stems.keys():
+            yield Pair(None, os.path.join(label_folder, present[stem]))
+
+
+def _label_folder(folder: str) -> str:
+    """The last 'images' of a path replaced by 'labels', as YOLO has it, or the folder itself."""
+    parts = folder.split(os.sep)
+    for place in reversed(range(len(parts))):
+        if parts[place].lower() == "images":
+            for labels in ("labels", "Labels", "LABELS"):
+                replaced = os.sep.join([*parts[:place], labels, *parts[place + 1 :]])
+                if os.path.isdir(replaced):
+                    return replaced
+            break
+    return folder
