@@ -19,8 +19,7 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import yolo
-from retinanet_jax.data.formats.yolo_yaml import KNOWN_IMAGES
+from retinanet_jax.data.formats import yolo, yolo_yaml
 
 NAMES = "names: [cat, dog]\n"
 
@@ -259,7 +258,8 @@ def test_names_of_classes(folder, names, wanted):
         ("val: nowhere\nnames: [cat]", "names no folder that exists"),
         ("train: {a: b}\nnames: [cat]", "write a folder, a text file or a list"),
         ("train: [images\nnames: [cat]", "is not YAML"),
-        ("train: /x/a/labels\nval: /x/b/labels\nnames: [cat]", "both lead to"),
+        ("train: /x/a/images\nval: /x/b/images\nnames: [cat]", "both lead to"),
+        ("train: labels\nnames: [cat]", "labels, which has no image"),
     ],
 )
 def test_a_bad_yaml_file_is_an_error_that_names_it(folder, text, message):
@@ -271,14 +271,41 @@ def test_a_bad_yaml_file_is_an_error_that_names_it(folder, text, message):
 def test_a_split_without_its_folder_is_left_out_and_noted(folder):
     root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: ../valid/images\n" + NAMES)
     assert yolo.find(root).splits == ("train",)
-    assert reasons(read(yolo.find, root)) == {"split without its folder, left out": 1}
+    assert reasons(read(yolo.find, root)) == {yolo_yaml.MISSING: 1}
+
+
+def test_an_empty_folder_is_left_out_like_a_missing_one(folder):
+    root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: valid/images\n" + NAMES)
+    (root / "valid" / "images").mkdir(parents=True)
+    assert yolo.find(root).splits == ("train",)
+    assert reasons(read(yolo.find, root)) == {yolo_yaml.MISSING: 1}
+    (root / "val.txt").write_text("\n", encoding="utf-8")
+    (root / "data.yaml").write_text("train: images\nval: val.txt\n" + NAMES, encoding="utf-8")
+    assert yolo.find(root).splits == ("train",)
+    (root / "data.yaml").write_text("train: valid/images\n" + NAMES, encoding="utf-8")
+    with pytest.raises(DataError, match=r"train: 'valid/images' is .*, which has no image; write"):
+        yolo.find(root)
+
+
+def test_a_split_keeps_the_folders_that_exist(folder):
+    yaml = "train: train/images\nval: [valid/images, extra/images]\n" + NAMES
+    root = folder("0 .5 .5 .1 .1", yaml=yaml)
+    (root / "train").mkdir()
+    for name in ("images", "labels"):
+        (root / name).rename(root / "train" / name)
+    write_image(root / "valid" / "images", Annotated("v.png", 64, 48))
+    (root / "valid" / "labels").mkdir()
+    (root / "valid" / "labels" / "v.txt").write_text("1 .5 .5 .1 .1", encoding="utf-8")
+    content = read(yolo.find, root, "val")
+    assert list(boxes(content)) == ["v.png"] and reasons(content) == {yolo_yaml.MISSING: 1}
+    assert "val: 'extra/images'" in content.notes[0][1]
 
 
 def test_the_folder_of_a_dataset_may_be_renamed(folder):
     yaml = "train: ../coins/images/\nval: ../coins/images/\n" + NAMES
     layout = yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml))
     assert layout.splits == ("train", "val")
-    assert reasons(layout.read("val", Guard("strict", Report()))) == {KNOWN_IMAGES: 1}
+    assert reasons(layout.read("val", Guard("strict", Report()))) == {yolo_yaml.KNOWN_IMAGES: 1}
     yaml = "train: images\nval: ../coins/val/images/\n" + NAMES  # not the images of train
     assert yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml)).splits == ("train",)
 
@@ -290,7 +317,7 @@ def test_a_split_folder_renamed_after_the_export_is_found(folder, renamed):
     assert yolo.find(root).splits == ("train", "val")
     content = read(yolo.find, root, "val")
     assert list(boxes(content)) == ["b.png"]
-    assert reasons(content)["folder of another name for the same split, taken"] == 1
+    assert reasons(content)[yolo_yaml.RENAMED] == 1
 
 
 def test_folders_of_another_machine_lists_and_several_folders(tmp_path):
