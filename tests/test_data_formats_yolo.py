@@ -314,6 +314,8 @@ def test_the_folder_of_a_dataset_may_be_renamed(folder):
 def test_a_split_folder_renamed_after_the_export_is_found(folder, renamed):
     root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: ../valid/images\n" + NAMES)
     write_image(root / renamed / "images", Annotated("b.png", 64, 48))
+    (root / renamed / "labels").mkdir()
+    (root / renamed / "labels" / "b.txt").write_text("0 .5 .5 .1 .1", encoding="utf-8")
     assert yolo.find(root).splits == ("train", "val")
     content = read(yolo.find, root, "val")
     assert list(boxes(content)) == ["b.png"]

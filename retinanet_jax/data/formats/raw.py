@@ -90,6 +90,7 @@ class Layout(NamedTuple):
     folders: that hold the images and annotations, and single files outside of these; () is the
         root alone. Changes in them are noticed, and images in them that no annotation names are
         reported.
+    unlabelled: other splits, of which no image is annotated; they are reported and not used.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Layout(NamedTuple):
     splits: tuple[str, ...]
     read: Callable[[str, Guard], RawSplit]
     folders: tuple[Path, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
 
 Finder = Callable[[Path], Layout | None]

@@ -16,7 +16,11 @@ from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.folder_files import decode_text, read_many, relative_name
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.formats.yolo_folders import find_dataset
-from retinanet_jax.data.formats.yolo_pairs import find_pairs, places_outside
+from retinanet_jax.data.formats.yolo_pairs import (
+    find_pairs,
+    places_outside,
+    splits_without_labels,
+)
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset
 
 POLYGON = "polygons or oriented boxes, bounding boxes taken"
@@ -38,8 +42,10 @@ def find(root: Path) -> Layout | None:
     if dataset is None:
         return None
     read = functools.partial(read_split, dataset)
+    unlabelled = splits_without_labels(dataset)
+    splits = tuple(split for split in dataset.splits if split not in unlabelled)
     folders = (dataset.root, *places_outside(dataset))
-    return Layout("yolo", dataset.tool, tuple(dataset.splits), read, folders)
+    return Layout("yolo", dataset.tool, splits, read, folders, unlabelled)
 
 
 def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of, walk
+from retinanet_jax.data.formats.split_names import find_split
 from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 
@@ -27,6 +28,23 @@ def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
         return
     for folder, names in _listed(place, root).items():
         yield from _pairs_of_folder(folder, names, guard)
+
+
+def splits_without_labels(dataset: YoloDataset) -> tuple[str, ...]:
+    """The splits, except the one to train on, of which no image has a label file.
+
+    None if there is no other split.
+    """
+    train = find_split("train", list(dataset.splits))
+    others = [split for split in dataset.splits if split != train]
+    found = tuple(split for split in others if not _has_label_files(dataset, split))
+    return found if len(found) < len(dataset.splits) else ()
+
+
+def _has_label_files(dataset: YoloDataset, split: str) -> bool:
+    guard = Guard("skip", Report())
+    pairs = (p for place in dataset.splits[split] for p in find_pairs(place, dataset.root, guard))
+    return any(pair.image and pair.labels for pair in pairs) or guard.report.total > 0
 
 
 def places_outside(dataset: YoloDataset) -> list[Path]:
