@@ -19,7 +19,7 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import yolo, yolo_yaml
+from retinanet_jax.data.formats import yolo, yolo_folders, yolo_yaml
 
 NAMES = "names: [cat, dog]\n"
 
@@ -77,6 +77,17 @@ def test_folders_without_a_yaml_file_are_recognised(tmp_path):
     assert {o.class_name for image in content.images for o in image.objects} == {"0", "1"}
     (tmp_path / "classes.txt").write_text("cat\ndog\n\n", encoding="utf-8")
     assert read(yolo.find, tmp_path).class_names == ("cat", "dog")
+
+
+def test_images_beside_the_split_folders_are_reported(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    (tmp_path / "data.yaml").unlink()
+    write_image(tmp_path / "images", Annotated("loose.png", 64, 48))
+    write_image(tmp_path / "images" / "later", Annotated("more.png", 64, 48))
+    content = read(yolo.find, tmp_path)
+    assert boxes(content).keys() == {image.file_name for image in SMALL["train"]}
+    reported = [Path(where).name for reason, where in content.notes if reason == yolo_folders.LOOSE]
+    assert reported == ["loose.png", "more.png"]
 
 
 def test_split_folders_with_images_and_labels_in_them(tmp_path):

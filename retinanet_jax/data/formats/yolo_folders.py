@@ -4,6 +4,7 @@ Recognised: a YAML file as Ultralytics reads it (data.yaml); Darknet's obj.data;
 labels/, with splits in them or above them; labels beside the images.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from retinanet_jax.data.formats.yolo_yaml import (
 
 # The last is that of Roboflow's Darknet export.
 YOLO_CLASS_FILES = (*CLASS_FILES, "obj.names", "_darknet.labels")
-
+LOOSE = "image beside the split folders, left out"
 
 _LABEL_LINE = re.compile(r"\d+(\.0*)?(\s+[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?){4}(\s|$)")
 
@@ -106,21 +107,30 @@ def _from_folders(root: Path) -> YoloDataset | None:
     if images and labels:
         inner = [images / name for name in list_folder(images).folders if is_split_name(name)]
         splits = {folder.name: (folder,) for folder in inner} or {"train": (images,)}
-        places = [labels]
+        places, loose = [labels], _outside_of_splits(images) if inner else []
     else:
         pairs = {f: (subfolder(f, "images") or f, subfolder(f, "labels") or f) for f in named}
         if not pairs and _has_divided_folder(root):
             return None
         pairs = pairs or {root: (root, root)}
         splits = {f.name if f != root else "train": (i,) for f, (i, _) in pairs.items()}
-        places = [labels for _, labels in pairs.values()]
+        places, loose = [labels for _, labels in pairs.values()], []
     beside = {folder for paths in splits.values() for folder in paths}
     if not any(_has_labels(place, place in beside) for place in places):
         return None
     folders = [root, *places, *(folder for paths in splits.values() for folder in paths), *named]
     names = find_class_names(folders, YOLO_CLASS_FILES)
     class_names = None if names is None else dict(enumerate(names))
-    return YoloDataset(root, "YOLO in folders", splits, class_names)
+    notes = tuple((LOOSE, path) for path in loose)
+    return YoloDataset(root, "YOLO in folders", splits, class_names, notes=notes)
+
+
+def _outside_of_splits(images: Path) -> list[str]:
+    """The images in a folder with split folders that are in none of these."""
+    listing = list_folder(images)
+    others = [images / name for name in listing.folders if not is_split_name(name)]
+    listings = [listing, *(inner for folder in others for inner in walk(folder))]
+    return [os.path.join(found.path, name) for found in listings for name in found.images()]
 
 
 def _has_divided_folder(root: Path) -> bool:
