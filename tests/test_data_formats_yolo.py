@@ -11,6 +11,7 @@ from layout_writers import (
     Annotated,
     Box,
     write_image,
+    write_kitti,
     write_yolo,
     write_yolo_darknet,
     write_yolo_roboflow,
@@ -20,6 +21,7 @@ from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import yolo, yolo_folders, yolo_yaml
+from retinanet_jax.data.formats.find_layout import find_layout
 
 NAMES = "names: [cat, dog]\n"
 
@@ -131,6 +133,35 @@ def test_other_text_files_are_not_labels(tmp_path):
     assert yolo.find(tmp_path) is None
     assert yolo.find(tmp_path / "labels" / "a.txt") is None
     assert yolo.find(tmp_path / "nothing") is None
+
+
+BAD_LINES = ["0 nan 0.5 0.1 0.1", "0,0.5,0.5,0.1,0.1", "0 0.5 0.5 0.1", "cat 0.5 0.5 0.1 0.1"]
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_a_bad_first_line_does_not_hide_the_folder(folder, bad):
+    root = folder(bad, "0 .5 .5 .1 .1")
+    (root / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"a\.txt: line 1: "):
+        read(yolo.find, root)
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_bad_lines_alone_are_listed_if_the_layout_is_named(folder, bad):
+    root = folder(bad, bad)
+    (root / "data.yaml").unlink()
+    with pytest.raises(DataError, match="no layout fits"):
+        find_layout(root)
+    guard = Guard("strict", Report())
+    find_layout(root, "yolo").layout.read("train", guard)
+    with pytest.raises(DataError, match=r"(?s)has 2 errors.*a\.txt: line 1: .*b\.txt: line 1"):
+        guard.finish(root)
+
+
+def test_kitti_that_the_user_calls_yolo_is_still_kitti(tmp_path):
+    write_kitti(tmp_path, SMALL)
+    with pytest.raises(DataError, match="not in the layout 'yolo' but in 'kitti'"):
+        find_layout(tmp_path, "yolo")
 
 
 def test_subfolders_are_read_and_named(tmp_path, folder):

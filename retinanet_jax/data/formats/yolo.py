@@ -32,13 +32,16 @@ NO_LABELS = "image without a label file, taken as without objects"
 _LARGEST_SHARE = 1.5
 
 
-def find(root: Path) -> Layout | None:
+def find(root: Path, *, named: bool = False) -> Layout | None:
     """The YOLO dataset in a folder, or that a YAML file describes.
+
+    Args:
+      named: the user names the layout, so that label files count whose lines are broken.
 
     Raises:
       DataError: its YAML file or its class names are broken.
     """
-    dataset = find_dataset(root)
+    dataset = find_dataset(root, named=named)
     if dataset is None:
         return None
     read = functools.partial(read_split, dataset)

@@ -36,12 +36,18 @@ from retinanet_jax.data.formats.yolo_yaml import (
 # The last is that of Roboflow's Darknet export.
 YOLO_CLASS_FILES = (*CLASS_FILES, "obj.names", "_darknet.labels")
 LOOSE = "image beside the split folders, left out"
-
 _LABEL_LINE = re.compile(r"\d+(\.0*)?(\s+[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?){4}(\s|$)")
+# Of a folder that the user calls YOLO; KITTI's lines have more words.
+_ANY_LINE = re.compile(r"\d|\S+(\s+\S+){4}\s*$")
+# A folder is judged by so many label files with text, and without.
+_LOOKED_AT, _MAX_EMPTY = 20, 1000
 
 
-def find_dataset(root: Path) -> YoloDataset | None:
+def find_dataset(root: Path, *, named: bool = False) -> YoloDataset | None:
     """The dataset of a folder or of a YAML file; None where there is none.
+
+    Args:
+      named: the user names the layout, so that label files count whose lines are broken.
 
     Raises:
       DataError: there is one, but its description is broken or ambiguous.
@@ -51,7 +57,7 @@ def find_dataset(root: Path) -> YoloDataset | None:
         return from_yaml(*described)
     if not root.is_dir():
         return None
-    dataset = _from_darknet(root) or _from_folders(root)
+    dataset = _from_darknet(root) or _from_folders(root, _ANY_LINE if named else _LABEL_LINE)
     if dataset is not None and described is not None:  # with class names alone
         path, content = described
         return dataset._replace(
@@ -100,7 +106,7 @@ def _key_values(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, mark, value in lines if mark}
 
 
-def _from_folders(root: Path) -> YoloDataset | None:
+def _from_folders(root: Path, line: re.Pattern[str]) -> YoloDataset | None:
     """images/ and labels/ in any order with splits, or labels beside the images."""
     images, labels = subfolder(root, "images"), subfolder(root, "labels")
     named = [root / name for name in list_folder(root).folders if is_split_name(name)]
@@ -116,7 +122,7 @@ def _from_folders(root: Path) -> YoloDataset | None:
         splits = {f.name if f != root else "train": (i,) for f, (i, _) in pairs.items()}
         places, loose = [labels for _, labels in pairs.values()], []
     beside = {folder for paths in splits.values() for folder in paths}
-    if not any(_has_labels(place, place in beside) for place in places):
+    if not any(_has_labels(place, place in beside, line) for place in places):
         return None
     folders = [root, *places, *(folder for paths in splits.values() for folder in paths), *named]
     names = find_class_names(folders, YOLO_CLASS_FILES)
@@ -142,21 +148,26 @@ def _has_divided_folder(root: Path) -> bool:
     return False
 
 
-def _has_labels(folder: Path, beside: bool) -> bool:
+def _has_labels(folder: Path, beside: bool, line: re.Pattern[str]) -> bool:
     """Whether a folder has label files: numbers, not the words of KITTI's or of another text.
 
-    `beside`: next to the images of their names.
+    One of the first files is enough: the errors of the others are then listed. Files without text
+    alone are enough, too.
+
+    Args:
+      beside: label files are next to the images of their names.
+      line: of a label file, the first.
     """
-    looked_at = 0
+    empty = with_text = 0
     for listing in walk(folder):
         images = {stem_of(name) for name in listing.images()}
         for name in listing.with_suffix(".txt"):
             if name.lower() in YOLO_CLASS_FILES or (beside and stem_of(name) not in images):
                 continue
             head = _text_head(Path(listing.path) / name).strip()
-            looked_at += 1
-            if head:
-                return _LABEL_LINE.match(head.splitlines()[0]) is not None
-            if looked_at >= 1000:
+            if head and line.match(head.splitlines()[0]):
                 return True
-    return looked_at > 0
+            with_text, empty = with_text + bool(head), empty + (not head)
+            if with_text >= _LOOKED_AT or empty >= _MAX_EMPTY:
+                return with_text == 0
+    return empty > 0 and with_text == 0
