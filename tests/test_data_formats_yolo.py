@@ -1,6 +1,7 @@
 """YOLO labels: the forms of folder, the forms of line, errors that name file and line."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import yolo, yolo_folders, yolo_yaml
+from retinanet_jax.data.formats import yolo, yolo_folders, yolo_pairs, yolo_yaml
 from retinanet_jax.data.formats.find_layout import find_layout
 
 NAMES = "names: [cat, dog]\n"
@@ -249,6 +250,48 @@ def test_labels_without_their_image_are_an_error(folder):
         read(yolo.find, root)
     (root / "labels" / "b.txt").write_text("", encoding="utf-8")  # no object is lost
     assert len(read(yolo.find, root).images) == 1
+
+
+@pytest.mark.parametrize(
+    "image, labels, fix",
+    [
+        ("B\u0061\u0308r.png", "B\u00e4r.txt", "whose Unicode form differs .*: rename the file"),
+        ("IMG.png", "img.txt", "there is 'IMG.png', which differs in upper and lower case"),
+        ("img.HEIC", "img.txt", "there is 'img.HEIC', a format that is not read: convert it to"),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_labels_name_a_file_that_they_may_belong_to(folder, image, labels, fix, beside):
+    root = folder("0 .5 .5 .1 .1")
+    (root / "images" / image).write_bytes((root / "images/a.png").read_bytes())
+    (root / "labels" / labels).write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    if beside:
+        for path in (root / "labels").iterdir():
+            path.rename(root / "images" / path.name)
+        (root / "labels").rmdir()
+    with pytest.raises(DataError, match=rf"{labels}: has no image of its name; .*{fix}"):
+        read(yolo.find, root)
+    # Without its labels, the image would train the network to find nothing there.
+    assert list(boxes(read(yolo.find, root, on_error="skip"))) == ["a.png"]
+
+
+def test_labels_without_an_image_are_named_in_order(folder):
+    root = folder(*["0 .5 .5 .1 .1"] * 8)
+    for letter in "bcdefgh":
+        (root / "images" / f"{letter}.png").unlink()
+    with pytest.raises(DataError) as error:
+        read(yolo.find, root)
+    listed = re.findall(r"(\w)\.txt", str(error.value))
+    assert listed == sorted(listed) and len(listed) > 4
+
+
+def test_an_image_that_is_listed_twice_is_read_once(folder):
+    root = folder("0 .5 .5 .1 .1", "", yaml="train: [list.txt, images]\n" + NAMES)
+    (root / "list.txt").write_text("images/a.png\n./images/a.png\n", encoding="utf-8")
+    content = read(yolo.find, root)
+    assert list(boxes(content)) == ["a.png", "b.png"]
+    wheres = [where for reason, where in content.notes if reason == yolo_pairs.REPEATED]
+    assert wheres == [f"{root}/list.txt: images/a.png", f"{root}/images: images/a.png"]
 
 
 def test_two_images_of_one_label_file_are_an_error(folder):

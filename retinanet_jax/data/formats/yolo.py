@@ -17,7 +17,7 @@ from retinanet_jax.data.formats.folder_files import decode_text, read_many, rela
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.formats.yolo_folders import find_dataset
 from retinanet_jax.data.formats.yolo_pairs import (
-    find_pairs,
+    pairs_of_split,
     places_outside,
     splits_without_labels,
 )
@@ -58,8 +58,7 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
     files with objects but without an image, are for the guard.
     """
     names, notes = dataset.class_names, collections.defaultdict(list)
-    places = dataset.splits[split]
-    pairs = [pair for place in places for pair in find_pairs(place, dataset.root, guard)]
+    pairs, repeated = pairs_of_split(dataset, split, guard)
     contents = read_many([pair.labels for pair in pairs if pair.labels])
     images = []
     for pair in pairs:
@@ -71,8 +70,9 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
             if pair.labels and content.strip():
                 objects = _objects(content, pair.labels, dataset, guard, notes)
             if pair.image is None:
-                if objects:
-                    what, fix = "has no image of its name", "add the image or delete the labels"
+                if objects or pair.similar:
+                    what = "has no image of its name"
+                    fix = pair.similar or "add the image or delete the labels"
                     raise DataError("missing image", pair.labels, "", what, fix)
                 continue
             if not pair.labels:
@@ -82,7 +82,7 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
             images.append(
                 RawImage(name, Path(pair.image), annotation_file, objects, normalized=True)
             )
-    listed = [(reason, where) for reason, places in notes.items() for where in places]
+    listed = repeated + [(reason, where) for reason, places in notes.items() for where in places]
     class_names = tuple(names.values()) if names is not None else None
     return RawSplit(tuple(images), class_names, notes=dataset.notes + tuple(listed))
 

@@ -7,17 +7,47 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of, walk
+from retinanet_jax.data.formats.file_names import explain_difference, fold
+from retinanet_jax.data.formats.folder_files import (
+    Listing,
+    list_folder,
+    read_text,
+    relative_name,
+    stem_of,
+    walk,
+)
 from retinanet_jax.data.formats.split_names import find_split
 from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 
+# Cameras write these, whose decoder is not among the libraries of this package.
+_NOT_READ = (".heic", ".heif")
+REPEATED = "image listed twice, read once"
+
 
 class Pair(NamedTuple):
-    """Paths of an image and of its label file; one of them may be missing."""
+    """Paths of an image and of its label file; one of them may be missing.
+
+    similar: of a label file without image, a file that it may belong to and what to do about it.
+    """
 
     image: str | None
     labels: str | None
+    similar: str = ""
+
+
+def pairs_of_split(
+    dataset: YoloDataset, split: str, guard: Guard
+) -> tuple[list[Pair], list[tuple[str, str]]]:
+    """The images of a split and their label files, each once; and notes on the repeated ones."""
+    pairs: dict[Pair, None] = {}
+    notes = []
+    for place in dataset.splits[split]:
+        for pair in find_pairs(place, dataset.root, guard):
+            if pair in pairs and pair.image:
+                notes.append((REPEATED, f"{place}: {relative_name(pair.image, dataset.root)}"))
+            pairs[pair] = None
+    return list(pairs), notes
 
 
 def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
@@ -83,7 +113,11 @@ def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pa
         for name in list_folder(label_folder).with_suffix(".txt")
         if name.lower() not in YOLO_CLASS_FILES
     }
-    stems = collections.Counter(map(stem_of, list_folder(folder).images()))
+    listing = list_folder(folder)
+    stems = collections.Counter(map(stem_of, listing.images()))
+    orphans = sorted(present.keys() - stems.keys())
+    similar = _similar_files(orphans, present, listing)
+    taken = {fold(stem) for stem in similar}
     for name in names:
         labels, path = present.get(stem_of(name)), os.path.join(folder, name)
         if labels and stems[stem_of(name)] > 1:
@@ -91,10 +125,27 @@ def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pa
                 what = f"shares the label file {labels} with another image"
                 raise DataError("ambiguous image", path, "", what, "rename one of them")
             continue
-        yield Pair(path, os.path.join(label_folder, labels) if labels else None)
-    if label_folder != folder:
-        for stem in present.keys() - stems.keys():
-            yield Pair(None, os.path.join(label_folder, present[stem]))
+        if labels or not taken or fold(stem_of(name)) not in taken:
+            yield Pair(path, os.path.join(label_folder, labels) if labels else None)
+    for stem in orphans:
+        if stem in similar or label_folder != folder:  # texts beside the images need not be labels
+            yield Pair(None, os.path.join(label_folder, present[stem]), similar.get(stem, ""))
+
+
+def _similar_files(orphans: list[str], present: dict[str, str], listing: Listing) -> dict[str, str]:
+    """By the stems of label files without image: a file that they may belong to, and what to do."""
+    if not orphans:
+        return {}
+    unread = {stem_of(name): name for name in listing.with_suffix(*_NOT_READ)}
+    unlabelled = (name for name in listing.images() if stem_of(name) not in present)
+    folded = {fold(stem_of(name)): name for name in unlabelled}
+    found = {}
+    for stem in orphans:
+        if name := unread.get(stem):
+            found[stem] = f"there is {name!r}, a format that is not read: convert it to JPEG"
+        elif name := folded.get(fold(stem)):
+            found[stem] = explain_difference(stem + name.removeprefix(stem_of(name)), name)
+    return found
 
 
 def _label_folder(folder: str) -> str:
