@@ -21,7 +21,7 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import yolo, yolo_folders, yolo_pairs, yolo_yaml
+from retinanet_jax.data.formats import yolo, yolo_folders, yolo_lines, yolo_pairs, yolo_yaml
 from retinanet_jax.data.formats.find_layout import find_layout
 
 NAMES = "names: [cat, dog]\n"
@@ -195,7 +195,7 @@ def test_polygons_oriented_boxes_and_extra_fields(folder):
     assert found["a.png"][0][1:] == pytest.approx((0.1, 0.1, 0.4, 0.5))
     assert found["b.png"][0][1:] == pytest.approx((0.2, 0.1, 0.4, 0.4))
     assert found["c.png"][0][1:] == pytest.approx((0.4, 0.3, 0.2, 0.4))
-    assert reasons(content) == {yolo.POLYGON: 2, yolo.EXTRA_FIELD: 1}
+    assert reasons(content) == {yolo_lines.POLYGON: 2, yolo_lines.EXTRA_FIELD: 1}
 
 
 def test_keypoints_are_ignored_where_the_yaml_file_has_them(folder):
@@ -204,7 +204,39 @@ def test_keypoints_are_ignored_where_the_yaml_file_has_them(folder):
     )
     content = read(yolo.find, root)
     assert boxes(content)["a.png"][0][1:] == pytest.approx((0.4, 0.3, 0.2, 0.4))
-    assert reasons(content) == {yolo.KEYPOINTS: 1}
+    assert reasons(content) == {yolo_lines.KEYPOINTS: 1}
+
+
+BOX = "0 .5 .5 .2 .4"
+
+
+@pytest.mark.parametrize(
+    "label_file, reason",
+    [
+        (BOX + " .45 .6 2" * 17, yolo_lines.KEYPOINTS),  # 55 numbers
+        (BOX + " .45 .6 1 0 0 0 .55 .4 2 .5 .5 2", yolo_lines.KEYPOINTS),  # 16 numbers
+        (f"{BOX} .9 1\n0 .5 .5 .1 .1 .8 0\n0 .5 .5 .1 .3 .7 23", yolo_lines.EXTRA_FIELD),
+        (f"{BOX} .9 1", yolo_lines.EXTRA_FIELD),
+    ],
+)
+def test_numbers_behind_a_box_that_no_polygon_has_are_ignored(folder, label_file, reason):
+    content = read(yolo.find, folder(label_file))
+    assert boxes(content)["a.png"][0][1:] == pytest.approx((0.4, 0.3, 0.2, 0.4))
+    assert reasons(content) == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        "0 .4 .8 .6 .8 .5 1",  # a triangle on the lower border
+        "0 .1 .1 .2 .1 .1 .2\n0 .5 .5 .1 .2 .87 1",  # a triangle beside others
+        "0 .2 .2 .3 .3 .1 1\n0 .4 .4 .5 .5 .3 1",  # tracks have different numbers
+        "0 .7 .7 .9 .6 1 .65 1 .8 .6 1",  # in the lower right corner
+        BOX + " .1 .1 1 .2 .2 1",  # no keypoints of this box
+    ],
+)
+def test_other_lines_of_the_same_length_are_polygons(folder, polygon):
+    assert reasons(read(yolo.find, folder(polygon))) == {yolo_lines.POLYGON: 1}
 
 
 def test_a_repeated_line_is_read_once(folder):
@@ -223,7 +255,8 @@ def test_a_repeated_line_is_read_once(folder):
         ("cat .5 .5 .1 .1", "line 2: is 'cat .5"),
         ("0,.5,.5,.1,.1", "line 2: is '0,.5"),
         ("0 .5 .5 .1", "line 2: has 4 fields"),
-        ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields"),
+        ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields; write .* keypoints need kpt_shape"),
+        ("0 .1 .1 .4 .1 .1 .4 1", "line 2: has 8 fields"),  # a triangle with a confidence
         ("0 320 240 20 30", "not shares of the image's size; divide x and width by"),
         ("0 nan .5 .1 .1", "not shares of the image's size"),
         ("0 .1 .1 inf .2 .3 .3", "not shares of the image's size"),
@@ -233,7 +266,7 @@ def test_a_bad_line_is_an_error_that_names_it(folder, line, message):
     root = folder(f"0 .5 .5 .1 .1\n{line}\n")
     with pytest.raises(DataError) as error:
         read(yolo.find, root)
-    assert message in str(error.value) and f"labels{os.sep}a.txt" in str(error.value)
+    assert re.search(message, str(error.value)) and f"labels{os.sep}a.txt" in str(error.value)
     content = read(yolo.find, root, on_error="skip")
     assert len(content.images) == 1 and len(content.images[0].objects) == 1
 

@@ -2,8 +2,9 @@
 
 A line is `class x y width height`: the number of the class, then the centre and size of the box as
 shares of the image's width and height. Also read: polygons and oriented boxes (`class x1 y1 x2 y2
-x3 y3 ...`), of which the bounding box is taken; a sixth field, a confidence or the number of a
-track, which is ignored; keypoints, where the YAML file has `kpt_shape`, which are ignored.
+x3 y3 ...`), of which the bounding box is taken. Behind a box, these are ignored: a confidence, the
+number of a track, or both; keypoints, where the YAML file has `kpt_shape`, or each has a visibility
+of 0, 1 or 2. Without `kpt_shape`, keypoints of two numbers cannot be told from a polygon.
 """
 
 import collections
@@ -16,6 +17,7 @@ from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.folder_files import decode_text, read_many, relative_name
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.formats.yolo_folders import find_dataset
+from retinanet_jax.data.formats.yolo_lines import BOX, POLYGON, form_of, has_tracks
 from retinanet_jax.data.formats.yolo_pairs import (
     pairs_of_split,
     places_outside,
@@ -23,9 +25,6 @@ from retinanet_jax.data.formats.yolo_pairs import (
 )
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset
 
-POLYGON = "polygons or oriented boxes, bounding boxes taken"
-EXTRA_FIELD = "sixth field, ignored"
-KEYPOINTS = "keypoints, ignored"
 DUPLICATE = "line repeated, read once"
 NO_LABELS = "image without a label file, taken as without objects"
 # A share above this is a pixel; boxes that leave their image a little are for the checks of boxes.
@@ -91,9 +90,10 @@ def _objects(
     content: bytes, path: str, dataset: YoloDataset, guard: Guard, notes: dict[str, list[str]]
 ) -> tuple[RawObject, ...]:
     """The objects of one label file, each distinct line once; notes name the file."""
+    lines = [tuple(line.split()) for line in decode_text(content, path).splitlines()]
+    tracks = has_tracks([fields for fields in dict.fromkeys(lines) if fields])
     objects, seen, found = [], set(), set()
-    for number, line in enumerate(decode_text(content, path).splitlines(), 1):
-        fields = tuple(line.split())
+    for number, fields in enumerate(lines, 1):
         if not fields:
             continue
         if fields in seen:
@@ -101,14 +101,19 @@ def _objects(
             continue
         seen.add(fields)
         with guard:
-            objects.append(_object(fields, path, number, dataset, found))
+            objects.append(_object(fields, path, number, dataset, tracks, found))
     for reason in sorted(found):
         notes[reason].append(path)
     return tuple(objects)
 
 
 def _object(
-    fields: tuple[str, ...], path: str, number: int, dataset: YoloDataset, found: set[str]
+    fields: tuple[str, ...],
+    path: str,
+    number: int,
+    dataset: YoloDataset,
+    tracks: bool,
+    found: set[str],
 ) -> RawObject:
     where = _line(number)
     try:
@@ -117,24 +122,23 @@ def _object(
         what, fix = f"is {short(' '.join(fields))}", "write numbers: class x y width height"
         raise DataError("label line", path, where, what, fix) from None
     name = _class_name(label, dataset.class_names, path, where)
-    count = len(values)
-    polygon = count >= 6 and count % 2 == 0 and not dataset.keypoints
-    if not (polygon or count in (4, 5) or (dataset.keypoints and count > 5)):
-        what = f"has {count + 1} fields"
+    form = form_of(values, dataset.keypoints, tracks)
+    if form is None:
+        what = f"has {len(fields)} fields"
         fix = "write class x y width height, or class x1 y1 x2 y2 x3 y3 ... for a polygon"
+        fix += "; keypoints need kpt_shape in data.yaml"
         raise DataError("label line", path, where, what, fix)
-    shares = values if polygon else values[:4]
+    shares = values if form == POLYGON else values[:4]
     finite = math.isfinite(sum(shares))
     if not finite or max(shares) > _LARGEST_SHARE or min(shares) < -_LARGEST_SHARE:
         what = f"has {short(' '.join(fields[1:]))}, which are not shares of the image's size"
         fix = "divide x and width by the image's width, y and height by its height"
         raise DataError("pixels for shares", path, where, what, fix)
-    if polygon:
-        found.add(POLYGON)
+    if form != BOX:
+        found.add(form)
+    if form == POLYGON:
         x1, y1, x2, y2 = min(shares[::2]), min(shares[1::2]), max(shares[::2]), max(shares[1::2])
         return RawObject(name, (x1, y1, x2 - x1, y2 - y1), where)
-    if count > 4:
-        found.add(KEYPOINTS if dataset.keypoints else EXTRA_FIELD)
     x, y, width, height = shares
     return RawObject(name, (x - width / 2, y - height / 2, width, height), where)
 
