@@ -116,8 +116,12 @@ def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix.lower() in kind.suffixes and kind.is_one(root) else []
     names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
+    return _paths_in(kind, [root, *(root / name for name in names)])
+
+
+def _paths_in(kind: SplitFileFormat, folders: Sequence[Path]) -> list[Path]:
     found = []
-    for folder in (root, *(root / name for name in names)):
+    for folder in folders:
         paths = [folder / name for name in list_folder(folder).with_suffix(*kind.suffixes)]
         if any(map(kind.is_one, paths[:_MAX_FILES])):
             found += filter(kind.is_one, paths)
@@ -142,7 +146,7 @@ def _joined(kind: SplitFileFormat, root: Path, split: str, paths: list[Path]) ->
             continue  # as the project of a tool and its export do
         entries = content.entries if content is not None else []
         names = {str(name) for entry in entries for name in entry.names}
-        if other := next((first[name] for name in names if name in first), None):
+        if other := next((first[name] for name in sorted(names) if name in first), None):
             what = f"both {other.name} and {path.name} annotate {split!r}"
             fix = "set data.root to one of the files"
             raise DataError("ambiguous file", root, "", what, fix)

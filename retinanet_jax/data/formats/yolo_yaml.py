@@ -97,7 +97,8 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
         splits |= {split: places} if places else {}
     if not splits:
         fix = f"write the folder of its images as 'train', relative to {path.parent}"
-        raise DataError("missing folder", path, "", "names no folder that exists", fix)
+        what = "names no folder that exists and has an image"
+        raise DataError("missing folder", path, "", what, fix)
     _check_places(splits, path)
     trained = splits.get("train", {}).keys()
     known = [split for split in splits if split != "train" and splits[split].keys() & trained]
