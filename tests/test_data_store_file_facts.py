@@ -9,7 +9,10 @@ from data_settings import data_settings
 from layout_writers import SMALL, Annotated, write_image, write_imagefolder, write_supervisely
 
 from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.formats import yolo
 from retinanet_jax.data.store.file_facts import stamp_files
+
+KINDS = (("images", "png"), ("labels", "txt"))
 
 
 def change(path: Path, text: str) -> None:
@@ -39,6 +42,7 @@ def yolo_lists(tmp_path):
 
 @pytest.mark.parametrize("root", ["cfg", "cfg/data.yaml"])
 def test_labels_and_lists_outside_of_the_root_are_noticed(yolo_lists, tmp_path, root):
+    write_image(tmp_path / "data/images/deep", Annotated("a.png", 64, 48))
     settings = data_settings("folder", tmp_path / root, tmp_path / "cache")
     before = load_dataset(settings, "train").source
     assert [len(before[i].labels) for i in range(2)] == [1, 1]
@@ -46,8 +50,21 @@ def test_labels_and_lists_outside_of_the_root_are_noticed(yolo_lists, tmp_path, 
         change(tmp_path / f"data/labels/{number}.txt", "1 0.5 0.5 0.4 0.4\n")
     after = load_dataset(settings, "train").source
     assert [after[i].labels.tolist() for i in range(2)] == [[1], [1]]
+    # A folder in that of the images is not read, however large it is.
+    assert yolo.find(tmp_path / root).folders == (
+        tmp_path / "cfg",
+        *(tmp_path / f"data/{kind}/{n}.{end}" for kind, end in KINDS for n in range(3)),
+        *(tmp_path / f"lists/{split}.txt" for split in ("train", "val")),
+    )
     change(tmp_path / "lists/train.txt", f"{tmp_path}/data/images/1.png\n")
     assert len(load_dataset(settings, "train").source) == 1
+
+
+def test_folders_outside_of_the_root_are_noticed(yolo_lists, tmp_path):
+    text = f"train: {tmp_path}/data/images\nnames: [cat, dog]\n"
+    (tmp_path / "cfg/data.yaml").write_text(text, encoding="utf-8")
+    folders = (tmp_path / "cfg", tmp_path / "data/images", tmp_path / "data/labels")
+    assert yolo.find(tmp_path / "cfg").folders == folders
 
 
 def test_classes_in_a_readme_are_noticed(tmp_path):

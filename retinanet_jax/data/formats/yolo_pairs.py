@@ -78,13 +78,19 @@ def _has_label_files(dataset: YoloDataset, split: str) -> bool:
 
 
 def places_outside(dataset: YoloDataset) -> list[Path]:
-    """The lists, and the folders of images and labels, that are not in the dataset's own folder."""
+    """What is read outside of the dataset's own folder: folders of images and labels, and files.
+
+    Of a folder that a list names, these are its files, since a line may lead anywhere: what is in
+    the folders below it is not read.
+    """
     places = [place for paths in dataset.splits.values() for place in paths]
+    folders = [str(place) for place in places if place.is_dir()]
     lists = [place for place in places if not place.is_dir()]
-    folders = {str(place) for place in places if place.is_dir()}
-    folders |= {folder for place in lists for folder in _listed(place, dataset.root)}
-    folders |= {_label_folder(folder) for folder in folders}
-    found = {Path(folder) for folder in folders if os.path.isdir(folder)} | set(lists)
+    listed = [folder for place in lists for folder in _listed(place, dataset.root)]
+    found = {Path(folder) for folder in (*folders, *map(_label_folder, folders))} | set(lists)
+    for folder in {*listed, *map(_label_folder, listed)}:
+        if not Path(folder).is_relative_to(dataset.root):
+            found |= {Path(folder, name) for name in list_folder(folder).files}
     outside = {place for place in found if not place.is_relative_to(dataset.root)}
     return sorted(place for place in outside if outside.isdisjoint(place.parents))
 
