@@ -113,6 +113,31 @@ def test_a_split_that_is_not_there_is_an_error(settings, folder):
         load_dataset(settings, "testing")
 
 
+@pytest.mark.parametrize("has_yaml", [False, True])
+def test_a_split_without_labels_is_not_evaluated_on(tmp_path, has_yaml):
+    root = tmp_path / "data"
+    for number in range(20):
+        write_image(root / f"images/train/{number}.jpg", number)
+        label_file = root / f"labels/train/{number}.txt"
+        label_file.parent.mkdir(parents=True, exist_ok=True)
+        label_file.write_text("0 0.5 0.5 0.2 0.2\n")
+    write_image(root / "images/test/t.jpg", 99)
+    if has_yaml:
+        yaml = "train: images/train\ntest: images/test\nnames: [cat]\n"
+        (root / "data.yaml").write_text(yaml)
+    settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
+    evaluated = load_dataset(settings, "auto")
+    assert len(evaluated.ground_truth()["annotations"]) == len(evaluated.source) > 0
+    assert "splits on disk: train; left out without annotations: test" in evaluated.found
+    settings.eval_split = "test"
+    message = "has no annotation for the images of split 'test'; take one of train"
+    with pytest.raises(DataError, match=message):
+        load_dataset(settings, "test")
+    (root / "labels/test").mkdir()
+    (root / "labels/test/t.txt").write_text("")  # labelled: it has no object
+    assert len(load_dataset(settings, "test").source) == 1
+
+
 def test_without_a_validation_split_images_are_held_out(tmp_path):
     root = write_coco_folder(tmp_path / "data", ("train",), count=20)
     settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto", val_share=0.3)

@@ -43,6 +43,36 @@ def test_the_names_that_apple_documents_are_read(folder):
     assert boxes(read(createml.find, root)) == {"a.png": [tuple(BOX)]}
 
 
+@pytest.mark.parametrize("count", [3, 25])
+def test_one_file_for_each_image_as_labelimg_writes_them(tmp_path, count):
+    for number in range(count):
+        name = f"test {number}" if count == 25 else str(number)
+        write_image(tmp_path, Annotated(f"{name}.png", 64, 48))
+        content = [{"image": f"{name}.png", "verified": False, "annotations": [found()]}]
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    assert createml.find(tmp_path).splits == ("train",)
+    content = read(createml.find, tmp_path)
+    assert len(content.images) == count and all(len(image.objects) == 1 for image in content.images)
+    (tmp_path / f"{name}.json").write_text('[{"image": "x.png", "annotations": []', "utf-8")
+    with pytest.raises(DataError, match=rf"{name}\.json: is not JSON"):
+        read(createml.find, tmp_path)
+    assert len(read(createml.find, tmp_path, on_error="skip").images) == count - 1
+
+
+def test_two_files_about_one_image_are_ambiguous(folder):
+    root = folder({"image": "a.png", "annotations": [found()]})
+    other = [{"image": "b.png", "annotations": []}, {"image": "a.png", "annotations": []}]
+    (root / "other.json").write_text(json.dumps(other), encoding="utf-8")
+    with pytest.raises(DataError, match=r"both annotations\.json and other\.json annotate 'train'"):
+        createml.find(root)
+
+
+@pytest.mark.parametrize("first", [{"id": 1}, {"attributes": {"hidden": False}}])
+def test_objects_may_begin_with_any_field(folder, first):
+    root = folder({"image": "a.png", "annotations": [first | found()]})
+    assert boxes(read(createml.find, root)) == {"a.png": [tuple(BOX)]}
+
+
 @pytest.mark.parametrize(
     "bad, message",
     [

@@ -69,6 +69,20 @@ def test_forms_of_objects(folder, objects):
     assert (found.class_name, found.area, found.crowd) == ("0", 12, True)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"annotations": OBJECTS},
+        {"labels": [{"bbox": [1, 2, 3, 4], "category": 0}], "tags": ["x", "y"]},
+        {"bbox": [[1, 2, 3, 4]], "label": [0], "tags": ["x", "y"]},
+    ],
+)
+def test_objects_in_another_field_or_in_the_entry(folder, fields):
+    empty = {"file_name": "b.png"}, {"file_name": "c.png", "bbox": None, "label": None}
+    content = read(imagefolder.find, folder({"file_name": "a.png", **fields}, *empty))
+    assert boxes(content) == {"a.png": [("0", 1, 2, 3, 4)], "b.png": [], "c.png": []}
+
+
 def test_images_without_objects(folder):
     root = folder(entry(OBJECTS), entry(None), entry({"bbox": [], "categories": []}), entry([]))
     content = read(imagefolder.find, root)
@@ -128,6 +142,11 @@ dataset_info:
         ({"objects": OBJECTS}, "line 2: has no field 'file_name'"),
         ({"file_name": 3}, "line 2: file_name is 3"),
         ({"file_name": "../../etc/a.png"}, "line 2: file_name '../../etc/a.png' leads out"),
+        (
+            {"file_name": "b.png", "bbox": [1, 2, 3, 4], "label": 0},
+            "line 2: has no field 'objects'",
+        ),
+        ({"file_name": "b.png", "one": OBJECTS, "two": OBJECTS}, "but boxes in one, two; write"),
         (entry("text"), "line 2: objects is 'text'"),
         (entry([3]), "line 2: objects is [3]"),
         (entry({"bbox": [[1, 2, 3, 4]], "category": []}), "lists of different lengths"),

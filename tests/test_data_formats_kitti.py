@@ -52,10 +52,20 @@ def test_an_ignored_region_is_one_of_each_class(folder):
     ]
 
 
+def test_a_class_may_have_several_words_and_a_line_a_confidence(folder):
+    root = folder(CAR.replace("Car", "traffic light") + CAR.replace("1.62", "1.62 0.9"))
+    assert boxes(read(kitti.find, root, "training"))["a.png"] == [
+        ("traffic light", 4.5, 6.25, 20, 12),
+        ("Car", 4.5, 6.25, 20, 12),
+    ]
+
+
 @pytest.mark.parametrize(
     "bad, message",
     [
         ("Car 0.00 0 -1.57 4.50 6.25 24.50\n", "line 2: is 'Car 0.00 0 -1.57 4.50"),
+        (CAR.replace(" 1.62", ""), "line 2: is 'Car"),
+        (CAR.replace("Car 0.00", "Car 0.00 x"), "line 2: is 'Car"),
         (CAR.replace("24.50", "x"), "line 2: is 'Car"),
         (CAR.replace("24.50", "inf"), "line 2: is 'Car"),
     ],

@@ -74,6 +74,13 @@ def test_other_json_is_not_labelme(tmp_path, folder):
     assert len(read(labelme.find, tmp_path).images) == 1  # the other file is passed over
 
 
+def test_a_large_image_before_the_shapes(folder):
+    root = folder(shape([[1, 2], [4, 6]]), imageData="A" * 100_000)
+    content = json.loads((root / "a.json").read_text("utf-8"))
+    (root / "a.json").write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
+    assert boxes(read(labelme.find, root)) == {"a.png": [("cat", 1, 2, 3, 4)]}
+
+
 def test_boxes_of_all_shapes(folder):
     root = folder(
         shape([[30, 40], [10, 20]]),

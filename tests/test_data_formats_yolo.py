@@ -1,6 +1,7 @@
 """YOLO labels: the forms of folder, the forms of line, errors that name file and line."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from layout_writers import (
     Annotated,
     Box,
     write_image,
+    write_kitti,
     write_yolo,
     write_yolo_darknet,
     write_yolo_roboflow,
@@ -19,8 +21,8 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import yolo
-from retinanet_jax.data.formats.yolo_yaml import KNOWN_IMAGES
+from retinanet_jax.data.formats import yolo, yolo_folders, yolo_lines, yolo_pairs, yolo_yaml
+from retinanet_jax.data.formats.find_layout import find_layout
 
 NAMES = "names: [cat, dog]\n"
 
@@ -80,6 +82,17 @@ def test_folders_without_a_yaml_file_are_recognised(tmp_path):
     assert read(yolo.find, tmp_path).class_names == ("cat", "dog")
 
 
+def test_images_beside_the_split_folders_are_reported(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    (tmp_path / "data.yaml").unlink()
+    write_image(tmp_path / "images", Annotated("loose.png", 64, 48))
+    write_image(tmp_path / "images" / "later", Annotated("more.png", 64, 48))
+    content = read(yolo.find, tmp_path)
+    assert boxes(content).keys() == {image.file_name for image in SMALL["train"]}
+    reported = [Path(where).name for reason, where in content.notes if reason == yolo_folders.LOOSE]
+    assert reported == ["loose.png", "more.png"]
+
+
 def test_split_folders_with_images_and_labels_in_them(tmp_path):
     write_yolo_roboflow(tmp_path, SMALL)
     (tmp_path / "data.yaml").rename(tmp_path / "train" / "labels" / "data.txt")
@@ -123,6 +136,35 @@ def test_other_text_files_are_not_labels(tmp_path):
     assert yolo.find(tmp_path / "nothing") is None
 
 
+BAD_LINES = ["0 nan 0.5 0.1 0.1", "0,0.5,0.5,0.1,0.1", "0 0.5 0.5 0.1", "cat 0.5 0.5 0.1 0.1"]
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_a_bad_first_line_does_not_hide_the_folder(folder, bad):
+    root = folder(bad, "0 .5 .5 .1 .1")
+    (root / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"a\.txt: line 1: "):
+        read(yolo.find, root)
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_bad_lines_alone_are_listed_if_the_layout_is_named(folder, bad):
+    root = folder(bad, bad)
+    (root / "data.yaml").unlink()
+    with pytest.raises(DataError, match="no layout fits"):
+        find_layout(root)
+    guard = Guard("strict", Report())
+    find_layout(root, "yolo").layout.read("train", guard)
+    with pytest.raises(DataError, match=r"(?s)has 2 errors.*a\.txt: line 1: .*b\.txt: line 1"):
+        guard.finish(root)
+
+
+def test_kitti_that_the_user_calls_yolo_is_still_kitti(tmp_path):
+    write_kitti(tmp_path, SMALL)
+    with pytest.raises(DataError, match="not in the layout 'yolo' but in 'kitti'"):
+        find_layout(tmp_path, "yolo")
+
+
 def test_subfolders_are_read_and_named(tmp_path, folder):
     root = folder("0 .5 .5 .1 .1")
     write_image(root / "images" / "deep" / "er", Annotated("z.png", 64, 48))
@@ -153,7 +195,7 @@ def test_polygons_oriented_boxes_and_extra_fields(folder):
     assert found["a.png"][0][1:] == pytest.approx((0.1, 0.1, 0.4, 0.5))
     assert found["b.png"][0][1:] == pytest.approx((0.2, 0.1, 0.4, 0.4))
     assert found["c.png"][0][1:] == pytest.approx((0.4, 0.3, 0.2, 0.4))
-    assert reasons(content) == {yolo.POLYGON: 2, yolo.EXTRA_FIELD: 1}
+    assert reasons(content) == {yolo_lines.POLYGON: 2, yolo_lines.EXTRA_FIELD: 1}
 
 
 def test_keypoints_are_ignored_where_the_yaml_file_has_them(folder):
@@ -162,7 +204,39 @@ def test_keypoints_are_ignored_where_the_yaml_file_has_them(folder):
     )
     content = read(yolo.find, root)
     assert boxes(content)["a.png"][0][1:] == pytest.approx((0.4, 0.3, 0.2, 0.4))
-    assert reasons(content) == {yolo.KEYPOINTS: 1}
+    assert reasons(content) == {yolo_lines.KEYPOINTS: 1}
+
+
+BOX = "0 .5 .5 .2 .4"
+
+
+@pytest.mark.parametrize(
+    "label_file, reason",
+    [
+        (BOX + " .45 .6 2" * 17, yolo_lines.KEYPOINTS),  # 55 numbers
+        (BOX + " .45 .6 1 0 0 0 .55 .4 2 .5 .5 2", yolo_lines.KEYPOINTS),  # 16 numbers
+        (f"{BOX} .9 1\n0 .5 .5 .1 .1 .8 0\n0 .5 .5 .1 .3 .7 23", yolo_lines.EXTRA_FIELD),
+        (f"{BOX} .9 1", yolo_lines.EXTRA_FIELD),
+    ],
+)
+def test_numbers_behind_a_box_that_no_polygon_has_are_ignored(folder, label_file, reason):
+    content = read(yolo.find, folder(label_file))
+    assert boxes(content)["a.png"][0][1:] == pytest.approx((0.4, 0.3, 0.2, 0.4))
+    assert reasons(content) == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        "0 .4 .8 .6 .8 .5 1",  # a triangle on the lower border
+        "0 .1 .1 .2 .1 .1 .2\n0 .5 .5 .1 .2 .87 1",  # a triangle beside others
+        "0 .2 .2 .3 .3 .1 1\n0 .4 .4 .5 .5 .3 1",  # tracks have different numbers
+        "0 .7 .7 .9 .6 1 .65 1 .8 .6 1",  # in the lower right corner
+        BOX + " .1 .1 1 .2 .2 1",  # no keypoints of this box
+    ],
+)
+def test_other_lines_of_the_same_length_are_polygons(folder, polygon):
+    assert reasons(read(yolo.find, folder(polygon))) == {yolo_lines.POLYGON: 1}
 
 
 def test_a_repeated_line_is_read_once(folder):
@@ -181,7 +255,8 @@ def test_a_repeated_line_is_read_once(folder):
         ("cat .5 .5 .1 .1", "line 2: is 'cat .5"),
         ("0,.5,.5,.1,.1", "line 2: is '0,.5"),
         ("0 .5 .5 .1", "line 2: has 4 fields"),
-        ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields"),
+        ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields; write .* keypoints need kpt_shape"),
+        ("0 .1 .1 .4 .1 .1 .4 1", "line 2: has 8 fields"),  # a triangle with a confidence
         ("0 320 240 20 30", "not shares of the image's size; divide x and width by"),
         ("0 nan .5 .1 .1", "not shares of the image's size"),
         ("0 .1 .1 inf .2 .3 .3", "not shares of the image's size"),
@@ -191,7 +266,7 @@ def test_a_bad_line_is_an_error_that_names_it(folder, line, message):
     root = folder(f"0 .5 .5 .1 .1\n{line}\n")
     with pytest.raises(DataError) as error:
         read(yolo.find, root)
-    assert message in str(error.value) and f"labels{os.sep}a.txt" in str(error.value)
+    assert re.search(message, str(error.value)) and f"labels{os.sep}a.txt" in str(error.value)
     content = read(yolo.find, root, on_error="skip")
     assert len(content.images) == 1 and len(content.images[0].objects) == 1
 
@@ -208,6 +283,48 @@ def test_labels_without_their_image_are_an_error(folder):
         read(yolo.find, root)
     (root / "labels" / "b.txt").write_text("", encoding="utf-8")  # no object is lost
     assert len(read(yolo.find, root).images) == 1
+
+
+@pytest.mark.parametrize(
+    "image, labels, fix",
+    [
+        ("B\u0061\u0308r.png", "B\u00e4r.txt", "whose Unicode form differs .*: rename the file"),
+        ("IMG.png", "img.txt", "there is 'IMG.png', which differs in upper and lower case"),
+        ("img.HEIC", "img.txt", "there is 'img.HEIC', a format that is not read: convert it to"),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_labels_name_a_file_that_they_may_belong_to(folder, image, labels, fix, beside):
+    root = folder("0 .5 .5 .1 .1")
+    (root / "images" / image).write_bytes((root / "images/a.png").read_bytes())
+    (root / "labels" / labels).write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    if beside:
+        for path in (root / "labels").iterdir():
+            path.rename(root / "images" / path.name)
+        (root / "labels").rmdir()
+    with pytest.raises(DataError, match=rf"{labels}: has no image of its name; .*{fix}"):
+        read(yolo.find, root)
+    # Without its labels, the image would train the network to find nothing there.
+    assert list(boxes(read(yolo.find, root, on_error="skip"))) == ["a.png"]
+
+
+def test_labels_without_an_image_are_named_in_order(folder):
+    root = folder(*["0 .5 .5 .1 .1"] * 8)
+    for letter in "bcdefgh":
+        (root / "images" / f"{letter}.png").unlink()
+    with pytest.raises(DataError) as error:
+        read(yolo.find, root)
+    listed = re.findall(r"(\w)\.txt", str(error.value))
+    assert listed == sorted(listed) and len(listed) > 4
+
+
+def test_an_image_that_is_listed_twice_is_read_once(folder):
+    root = folder("0 .5 .5 .1 .1", "", yaml="train: [list.txt, images]\n" + NAMES)
+    (root / "list.txt").write_text("images/a.png\n./images/a.png\n", encoding="utf-8")
+    content = read(yolo.find, root)
+    assert list(boxes(content)) == ["a.png", "b.png"]
+    wheres = [where for reason, where in content.notes if reason == yolo_pairs.REPEATED]
+    assert wheres == [f"{root}/list.txt: images/a.png", f"{root}/images: images/a.png"]
 
 
 def test_two_images_of_one_label_file_are_an_error(folder):
@@ -259,7 +376,8 @@ def test_names_of_classes(folder, names, wanted):
         ("val: nowhere\nnames: [cat]", "names no folder that exists"),
         ("train: {a: b}\nnames: [cat]", "write a folder, a text file or a list"),
         ("train: [images\nnames: [cat]", "is not YAML"),
-        ("train: /x/a/labels\nval: /x/b/labels\nnames: [cat]", "both lead to"),
+        ("train: /x/a/images\nval: /x/b/images\nnames: [cat]", "both lead to"),
+        ("train: labels\nnames: [cat]", "labels, which has no image"),
     ],
 )
 def test_a_bad_yaml_file_is_an_error_that_names_it(folder, text, message):
@@ -271,14 +389,41 @@ def test_a_bad_yaml_file_is_an_error_that_names_it(folder, text, message):
 def test_a_split_without_its_folder_is_left_out_and_noted(folder):
     root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: ../valid/images\n" + NAMES)
     assert yolo.find(root).splits == ("train",)
-    assert reasons(read(yolo.find, root)) == {"split without its folder, left out": 1}
+    assert reasons(read(yolo.find, root)) == {yolo_yaml.MISSING: 1}
+
+
+def test_an_empty_folder_is_left_out_like_a_missing_one(folder):
+    root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: valid/images\n" + NAMES)
+    (root / "valid" / "images").mkdir(parents=True)
+    assert yolo.find(root).splits == ("train",)
+    assert reasons(read(yolo.find, root)) == {yolo_yaml.MISSING: 1}
+    (root / "val.txt").write_text("\n", encoding="utf-8")
+    (root / "data.yaml").write_text("train: images\nval: val.txt\n" + NAMES, encoding="utf-8")
+    assert yolo.find(root).splits == ("train",)
+    (root / "data.yaml").write_text("train: valid/images\n" + NAMES, encoding="utf-8")
+    with pytest.raises(DataError, match=r"train: 'valid/images' is .*, which has no image; write"):
+        yolo.find(root)
+
+
+def test_a_split_keeps_the_folders_that_exist(folder):
+    yaml = "train: train/images\nval: [valid/images, extra/images]\n" + NAMES
+    root = folder("0 .5 .5 .1 .1", yaml=yaml)
+    (root / "train").mkdir()
+    for name in ("images", "labels"):
+        (root / name).rename(root / "train" / name)
+    write_image(root / "valid" / "images", Annotated("v.png", 64, 48))
+    (root / "valid" / "labels").mkdir()
+    (root / "valid" / "labels" / "v.txt").write_text("1 .5 .5 .1 .1", encoding="utf-8")
+    content = read(yolo.find, root, "val")
+    assert list(boxes(content)) == ["v.png"] and reasons(content) == {yolo_yaml.MISSING: 1}
+    assert "val: 'extra/images'" in content.notes[0][1]
 
 
 def test_the_folder_of_a_dataset_may_be_renamed(folder):
     yaml = "train: ../coins/images/\nval: ../coins/images/\n" + NAMES
     layout = yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml))
     assert layout.splits == ("train", "val")
-    assert reasons(layout.read("val", Guard("strict", Report()))) == {KNOWN_IMAGES: 1}
+    assert reasons(layout.read("val", Guard("strict", Report()))) == {yolo_yaml.KNOWN_IMAGES: 1}
     yaml = "train: images\nval: ../coins/val/images/\n" + NAMES  # not the images of train
     assert yolo.find(folder("0 .5 .5 .1 .1", yaml=yaml)).splits == ("train",)
 
@@ -287,10 +432,12 @@ def test_the_folder_of_a_dataset_may_be_renamed(folder):
 def test_a_split_folder_renamed_after_the_export_is_found(folder, renamed):
     root = folder("0 .5 .5 .1 .1", yaml="train: images\nval: ../valid/images\n" + NAMES)
     write_image(root / renamed / "images", Annotated("b.png", 64, 48))
+    (root / renamed / "labels").mkdir()
+    (root / renamed / "labels" / "b.txt").write_text("0 .5 .5 .1 .1", encoding="utf-8")
     assert yolo.find(root).splits == ("train", "val")
     content = read(yolo.find, root, "val")
     assert list(boxes(content)) == ["b.png"]
-    assert reasons(content)["folder of another name for the same split, taken"] == 1
+    assert reasons(content)[yolo_yaml.RENAMED] == 1
 
 
 def test_folders_of_another_machine_lists_and_several_folders(tmp_path):

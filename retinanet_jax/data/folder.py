@@ -31,7 +31,7 @@ from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.runtime.user_folders import expand_user
 
 # Part of the key of an index: raise it when what is kept changes.
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 _MAX_INDICES = 12  # of one folder, for different splits and settings
 
 
@@ -98,6 +98,8 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
             if index is None:
                 builder = IndexBuilder(data_config, root, layout, names, shared, cache)
                 line = describe_layout(root, found, data_config.layout)
+                if layout.unlabelled:
+                    line += f"; left out without annotations: {', '.join(layout.unlabelled)}"
                 index = builder.build(wanted, line, key)
                 index.write(path)
                 _clean(cache)
@@ -148,7 +150,10 @@ def _wanted(split: str, names: SplitNames, data_config: Any, layout: Layout, roo
         fix += f' --config.data.mix="({mixed},)"'
     if names.evaluation is None and split == evaluation:
         fix += ", or set data.val_share=0.1 and data.eval_split=auto to hold some images out"
-    raise DataError("split", root, "", f"has no split {split!r}", fix)
+    what = f"has no split {split!r}"
+    if find_split(split, layout.unlabelled) is not None:
+        what = f"has no annotation for the images of split {split!r}"
+    raise DataError("split", root, "", what, fix)
 
 
 def _cache_folder(cache_dir: str, root: Path) -> Path:

@@ -1,4 +1,7 @@
-"""CreateML's JSON: a list of images with boxes, each by its center and size in pixels."""
+"""CreateML's JSON: a list of images with boxes, each by its center and size in pixels.
+
+One file lists all images of a split, or, as labelImg writes them, one image each.
+"""
 
 import re
 from pathlib import Path
@@ -34,7 +37,7 @@ def find(root: Path) -> Layout | None:
 def _is_createml(path: Path) -> bool:
     head = ascii_head(path, _HEAD)
     names_image = re.search(rb'"(image|imagefilename|filename)"\s*:\s*"', head)
-    objects = re.search(rb'"annotations?"\s*:\s*\[\s*(\]|\{\s*"(label|coordinates)")', head)
+    objects = re.search(rb'"annotations?"\s*:\s*\[\s*\]|"coordinates"\s*:\s*\{', head)
     return bool(re.match(rb"[^\[{]*\[\s*\{", head) and names_image and objects)
 
 

@@ -85,13 +85,18 @@ def explain_missing(path: AnyPath) -> str:
     if folder is None:
         return ""
     folded = _names_in(folder, folder.stat().st_mtime_ns)
-    other = folded.get(_fold(name))
+    other = folded.get(fold(name))
     if other is None:
         return ""
     if folder != path.parent:
         return (
             f"there is {folder / other}: leave {path.parent.relative_to(folder)}/ out of the name"
         )
+    return explain_difference(name, other)
+
+
+def explain_difference(name: str, other: str) -> str:
+    """How the name of the file `other` differs from a name that is equal to it when folded."""
     if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name):
         return f"there is {other!r}, whose Unicode form differs (NFC or NFD): rename the file"
     return f"there is {other!r}, which differs in upper and lower case: rename one of them"
@@ -99,8 +104,9 @@ def explain_missing(path: AnyPath) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _names_in(folder: Path, mtime: int) -> dict[str, str]:
-    return {_fold(entry.name): entry.name for entry in folder.iterdir()}
+    return {fold(entry.name): entry.name for entry in folder.iterdir()}
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
+    """A name without its Unicode form, and without upper and lower case, for comparisons."""
     return unicodedata.normalize("NFC", name).casefold()

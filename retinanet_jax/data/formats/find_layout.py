@@ -115,6 +115,8 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
         if errors:
             raise errors[0]
         places = [f for place in places for f in _folders(place)][:_MAX_FOLDERS]
+    if layout == "yolo" and (named := yolo.find(root, named=True)) is not None:
+        return Found(named, root)
     raise _unrecognized(root, layout)
 
 

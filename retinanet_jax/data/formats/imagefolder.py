@@ -2,8 +2,8 @@
 
 Each line names a file and has `objects`: lists of equal length, `bbox` as x, y, width, height in
 pixels and the classes, as numbers or names; or a list of objects with these fields. In a CSV file
-`objects` is JSON. Names of numbered classes are taken from classes.txt, or from README.md
-(`class_label`).
+`objects` is JSON. Also read: the same in another field, or as lists in the entry itself. Names of
+numbered classes are taken from classes.txt, or from README.md (`class_label`).
 """
 
 import csv
@@ -25,15 +25,12 @@ from retinanet_jax.data.formats.folder_files import (
     relative_name,
     text_encoding,
 )
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.formats.imagefolder_objects import read_objects, stated_objects
+from retinanet_jax.data.formats.raw import Layout, RawImage, RawSplit
 from retinanet_jax.data.formats.split_names import is_split_name
 from retinanet_jax.data.formats.yaml_text import load_yaml
 
 METADATA = ("metadata.jsonl", "metadata.csv")
-CLASS_FIELDS = (
-    *("category", "categories", "category_id", "category_ids", "label", "labels", "class"),
-    *("classes", "class_name", "class_names", "name", "names"),
-)
 _FILE_FIELD = re.compile(r"(.+_)?file_name")
 _HEAD = 1 << 16
 
@@ -187,7 +184,8 @@ def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
             if "\0" in name or not image.is_relative_to(dataset.root):
                 what = f"file_name {fields.short(name)} leads out of the folder"
                 raise DataError("file_name", path, where, what, "write it relative to this file")
-            objects = _objects(entry.get("objects"), path, where, dataset.class_names, guard)
+            value = stated_objects(entry, path, where)
+            objects = read_objects(value, path, where, dataset.class_names, guard)
             name, size = relative_name(image, dataset.root), _size(entry)
             images.append(RawImage(name, image, path, objects, where, size))
     return RawSplit(tuple(images), dataset.class_names)
@@ -196,53 +194,3 @@ def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
 def _size(entry: dict) -> tuple[int, int] | None:
     sides = entry.get("height"), entry.get("width")
     return sides if all(type(side) is int and 0 < side < 1e6 for side in sides) else None
-
-
-def _objects(
-    value: Any, path: Path, where: str, class_names: tuple[str, ...] | None, guard: Guard
-) -> tuple[RawObject, ...]:
-    if value is None:
-        return ()
-    objects = []
-    for number, entry in enumerate(object_entries(value, path, where)):
-        with guard:
-            place = f"object {number}"
-            field = next((name for name in CLASS_FIELDS if name in entry), "category")
-            label = fields.field(entry, field, path, f"{where}: {place}")
-            name = _class_name(label, class_names, path, f"{where}: {place}")
-            box = tuple(fields.box(entry, path, f"{where}: {place}"))
-            crowd = entry.get("iscrowd") in (1, True, "1")
-            area = fields.area(entry, path, f"{where}: {place}")
-            objects.append(RawObject(name, box, place, area=area, crowd=crowd))
-    return tuple(objects)
-
-
-def object_entries(value: Any, path: Path, where: str) -> list[dict]:
-    """Objects as a list of dicts, from that or from a dict of lists.
-
-    Raises:
-      DataError: it is neither, or the lists differ in length.
-    """
-    if isinstance(value, dict):
-        lists = {key: column for key, column in value.items() if isinstance(column, list)}
-        lengths = {key: len(column) for key, column in lists.items()}
-        if len(set(lengths.values())) > 1:
-            what = f"objects has lists of different lengths: {fields.short(lengths)}"
-            raise DataError("objects", path, where, what, "write one element for each object")
-        keys = list(lists)
-        return [dict(zip(keys, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        what = f"objects is {fields.short(value)}"
-        fix = "write a dict of lists, bbox and categories, or a list of objects"
-        raise DataError("objects", path, where, what, fix)
-    return value
-
-
-def _class_name(label: Any, class_names: tuple[str, ...] | None, path: Path, where: str) -> str:
-    if isinstance(label, str) and label.strip() and (class_names is None or label in class_names):
-        return label
-    if type(label) is int and label >= 0 and (class_names is None or label < len(class_names)):
-        return str(label) if class_names is None else class_names[label]
-    known = "a name or a number" if class_names is None else f"one of {len(class_names)} classes"
-    what = f"the class is {fields.short(label)}"
-    raise DataError("class name", path, where, what, f"write {known}")

@@ -1,11 +1,12 @@
 """KITTI's labels: a text file for each image, a line for each object.
 
-A line is `class truncated occluded alpha x1 y1 x2 y2` and seven numbers of the object in space;
-the box is in pixels. DontCare marks a region whose objects of any class are ignored.
+A line is `class truncated occluded alpha x1 y1 x2 y2` and seven numbers of the object in space, and
+perhaps a confidence; the box is in pixels. A class may have several words. DontCare marks a region
+whose objects of any class are ignored.
 """
 
+import contextlib
 import functools
-import re
 from pathlib import Path
 
 from retinanet_jax.data.data_errors import DataError, Guard
@@ -23,9 +24,7 @@ from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 
 _DONT_CARE = "dontcare"
 _FOLDERS = ("label_2", "labels", "label")
-_NUMBER = rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
-# A name, then 14 numbers, or 15 with a confidence.
-_LINE = re.compile(rb"[^\d\s]\S*([ \t]+" + _NUMBER + rb"){14,15}[ \t\r]*(\n|$)")
+_NUMBERS = (15, 14)  # behind the name of the class, with a confidence and without
 _HEAD = 1 << 12
 
 
@@ -44,7 +43,13 @@ def find(root: Path) -> Layout | None:
 
 
 def _is_kitti(path: Path) -> bool:
-    return _LINE.match(read_head(path, _HEAD).lstrip()) is not None
+    return _begins_with_an_object(read_head(path, _HEAD))
+
+
+def _begins_with_an_object(data: bytes) -> bool:
+    line = next(iter(data.lstrip().splitlines()), b"").decode("utf-8", "ignore")
+    # A number in place of the class is YOLO's.
+    return _class_and_numbers(line) is not None and not line[0].isdigit()
 
 
 def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
@@ -60,7 +65,7 @@ def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
             if isinstance(data, DataError):
                 raise data
             path = Path(file)
-            if stem not in names.by_stem and not _LINE.match(data.lstrip()):
+            if stem not in names.by_stem and not _begins_with_an_object(data):
                 continue  # a list of classes or a note
             image = names.only(stem, path) or names.path(f"{stem}.png")
             lines = decode_text(data, path).splitlines()
@@ -81,20 +86,30 @@ def _objects(
     """Objects, and regions to ignore, of the lines of a label file."""
     objects, ignored = [], []
     for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words:
+        if not line.strip():
             continue
         with guard:
             where = f"line {number}"
-            corners = [fields.finite(word, lenient=True) for word in words[4:8]]
+            label, numbers = _class_and_numbers(line) or ("", [])
+            corners = [fields.finite(corner) for corner in numbers[3:7]]
             if len(corners) != 4 or None in corners:
                 what, fix = f"is {fields.short(line)}", "write a class and 14 numbers"
                 raise DataError("label line", path, where, what, fix)
             x1, y1, x2, y2 = corners
             box = x1, y1, x2 - x1, y2 - y1
-            if words[0].lower() == _DONT_CARE:
+            if label.lower() == _DONT_CARE:
                 ignored.append(RawObject("", box, where, crowd=True))
                 continue
-            name = fields.class_name(words[0], class_names, path, where)
+            name = fields.class_name(label, class_names, path, where)
             objects.append(RawObject(name, box, where))
     return objects, ignored
+
+
+def _class_and_numbers(line: str) -> tuple[str, list[float]] | None:
+    """The name of the class and the numbers behind it; None where the line is not of this form."""
+    words = line.split()
+    for count in _NUMBERS:
+        if len(words) > count:
+            with contextlib.suppress(ValueError):
+                return " ".join(words[:-count]), [float(word) for word in words[-count:]]
+    return None

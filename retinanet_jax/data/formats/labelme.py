@@ -15,6 +15,7 @@ from pathlib import Path
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.folder_files import (
+    MAX_BYTES,
     ascii_head,
     decode_text,
     parse_json,
@@ -61,6 +62,8 @@ def find(root: Path) -> Layout | None:
 
 def _is_labelme(path: Path) -> bool:
     head = ascii_head(path, _HEAD)
+    if b'"shapes"' not in head and b'"imageData"' in head:  # fields in alphabetical order
+        head = ascii_head(path, MAX_BYTES)
     return re.search(rb'"shapes"\s*:\s*\[', head) is not None
 
 

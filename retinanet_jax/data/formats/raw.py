@@ -87,8 +87,10 @@ class Layout(NamedTuple):
     splits: the names of the splits as they are on disk.
     read: from the name of a split, and the guard for errors of single entries, to its content.
         Raises DataError for a file that cannot be read at all.
-    folders: that hold the images and annotations; () is the root alone. Changes in them are
-        noticed, and images in them that no annotation names are reported.
+    folders: that hold the images and annotations, and single files outside of these; () is the
+        root alone. Changes in them are noticed, and images in them that no annotation names are
+        reported.
+    unlabelled: other splits, of which no image is annotated; they are reported and not used.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Layout(NamedTuple):
     splits: tuple[str, ...]
     read: Callable[[str, Guard], RawSplit]
     folders: tuple[Path, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
 
 Finder = Callable[[Path], Layout | None]

@@ -1,11 +1,15 @@
 """Layouts with one annotation file per split, which lists images by name with their shapes.
 
-A module of such a layout parses its file into entries and computes the box of a shape. Finding the
-files and the images, and the checks of names, are shared.
+A split may also have several files with different images, such as one for each image. A module of
+such a layout parses its file into entries and computes the box of a shape. Finding the files and
+the images, and the checks of names, are shared.
 """
 
+import collections
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +28,7 @@ from retinanet_jax.data.formats.split_names import is_split_name
 OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
 NO_BOX = "points and lines, left out"
 _FOLDERS = ("annotations", "labels")
-_MAX_FILES = 20  # a folder with more files has one for each image
+_MAX_FILES = 20  # by which a folder is judged; one with more of a format has one for each image
 
 
 class Region(NamedTuple):
@@ -90,69 +94,114 @@ def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
       DataError: several files may be meant.
     """
     folder = root if root.is_dir() else root.parent
-    paths = [path for path in _candidates(kind, root) if kind.is_one(path)]
+    paths = _paths(kind, root)
     if not paths:
         return None
-    files: dict[str, Path] = {}
+    by_split: dict[str, list[Path]] = {}
+    in_folder = collections.Counter(path.parent for path in paths)
     for path in paths:
-        named = split_of_file(path, folder) or "train"
+        # The names of many files are those of images, which do not name a split.
+        stated = path.parent / "annotations" if in_folder[path.parent] > _MAX_FILES else path
+        named = split_of_file(stated, folder) or "train"
         inner = kind.inner_splits(path) if len(paths) == 1 else ()
         for split in inner or [named]:
-            if split in files and not _agree(kind, files[split], path):
-                what = f"both {files[split].name} and {path.name} annotate {split!r}"
-                fix = "set data.root to one of the files"
-                raise DataError("ambiguous file", root, "", what, fix)
-            files.setdefault(split, path)
+            by_split.setdefault(split, []).append(path)
+    files = {split: _joined(kind, root, split, found) for split, found in by_split.items()}
     read = functools.partial(_read_split, kind, folder, files)
     return Layout(kind.name, kind.tool, tuple(files), read, (folder,))
 
 
-def _agree(kind: SplitFileFormat, one: Path, other: Path) -> bool:
-    """Whether two files state the same, as the project of a tool and its export do."""
-    contents = []
-    for path in (one, other):
-        try:
-            contents.append(kind.parse(path, Guard("skip", Report())))
-        except DataError:
-            return False
-    return contents[0] == contents[1]
-
-
-def _candidates(kind: SplitFileFormat, root: Path) -> list[Path]:
+def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:
+    """The files of a format in a folder and its split folders, or the one file."""
     if root.is_file():
-        return [root] if root.suffix.lower() in kind.suffixes else []
+        return [root] if root.suffix.lower() in kind.suffixes and kind.is_one(root) else []
     names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
-    folders = [root, *(root / name for name in names)]
-    found = [[f / n for n in list_folder(f).with_suffix(*kind.suffixes)] for f in folders]
-    return [path for paths in found if len(paths) <= _MAX_FILES for path in paths]
+    return _paths_in(kind, [root, *(root / name for name in names)])
+
+
+def _paths_in(kind: SplitFileFormat, folders: Sequence[Path]) -> list[Path]:
+    found = []
+    for folder in folders:
+        paths = [folder / name for name in list_folder(folder).with_suffix(*kind.suffixes)]
+        if any(map(kind.is_one, paths[:_MAX_FILES])):
+            found += filter(kind.is_one, paths)
+    return found
+
+
+def _joined(kind: SplitFileFormat, root: Path, split: str, paths: list[Path]) -> tuple[Path, ...]:
+    """The files of a split: all that list different images, one of those that state the same.
+
+    Raises:
+      DataError: two files differ about an image.
+    """
+    if len(paths) == 1 or len(paths) > _MAX_FILES:
+        return tuple(paths)
+    kept: dict[Path, Content | None] = {}
+    first: dict[str, Path] = {}
+    for path in paths:
+        content = None
+        with contextlib.suppress(DataError):  # which reading it will raise
+            content = kind.parse(path, Guard("skip", Report()))
+        if content is not None and content in kept.values():
+            continue  # as the project of a tool and its export do
+        entries = content.entries if content is not None else []
+        names = {str(name) for entry in entries for name in entry.names}
+        if other := next((first[name] for name in sorted(names) if name in first), None):
+            what = f"both {other.name} and {path.name} annotate {split!r}"
+            fix = "set data.root to one of the files"
+            raise DataError("ambiguous file", root, "", what, fix)
+        first |= dict.fromkeys(names, path)
+        kept[path] = content
+    return tuple(kept)
 
 
 def _read_split(
-    kind: SplitFileFormat, root: Path, files: dict[str, Path], split: str, guard: Guard
+    kind: SplitFileFormat,
+    root: Path,
+    files: dict[str, tuple[Path, ...]],
+    split: str,
+    guard: Guard,
 ) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
-    path = files[split]
-    content = kind.parse(path, guard)
-    notes, images = list(content.notes), []
-    bases = (path.parent, root, root / "images", root / split, root / "images" / split)
+    paths = files[split]
     # A file with a column of splits may name images of any folder.
     alone = len(files) == 1 or len(set(files.values())) < len(files)
-    finder = ImageFinder(root, "" if alone else split, bases)
-    for entry in content.entries:
-        if entry.split not in (None, split):
-            continue
-        with guard:
-            image = _image_of(entry, finder, path)
-            found: set[str] = set()
-            objects = []
-            for region in entry.regions:
-                with guard:
-                    objects += _objects(region, kind, content.class_names, entry, path, found)
-            notes.extend((reason, f"{path}: {entry.where}") for reason in sorted(found))
-            place = relative_name(image, root), Path(image), path
-            fields_of_image = tuple(objects), entry.where, entry.size, kind.normalized
-            images.append(RawImage(*place, *fields_of_image))
-    return RawSplit(tuple(images), content.class_names, notes=tuple(notes))
+    finders = {}
+    for folder in {path.parent for path in paths}:
+        bases = (folder, root, root / "images", root / split, root / "images" / split)
+        finders[folder] = ImageFinder(root, "" if alone else split, bases)
+    images, notes, listed = [], [], []
+    for path, content in _contents(kind, paths, guard):
+        notes.extend(content.notes)
+        listed.append(content.class_names)
+        for entry in content.entries:
+            if entry.split not in (None, split):
+                continue
+            with guard:
+                image = _image_of(entry, finders[path.parent], path)
+                found: set[str] = set()
+                objects = []
+                for region in entry.regions:
+                    with guard:
+                        objects += _objects(region, kind, content.class_names, entry, path, found)
+                notes.extend((reason, f"{path}: {entry.where}") for reason in sorted(found))
+                place = relative_name(image, root), Path(image), path
+                fields_of_image = tuple(objects), entry.where, entry.size, kind.normalized
+                images.append(RawImage(*place, *fields_of_image))
+    names = None if None in listed else tuple(dict.fromkeys(itertools.chain(*listed)))
+    return RawSplit(tuple(images), names, notes=tuple(notes))
+
+
+def _contents(
+    kind: SplitFileFormat, paths: Sequence[Path], guard: Guard
+) -> Iterator[tuple[Path, Content]]:
+    """The files with their contents; one broken file of many is an error like that of an entry."""
+    for path in paths:
+        content = None
+        with guard if len(paths) > 1 else contextlib.nullcontext():
+            content = kind.parse(path, guard)
+        if content is not None:
+            yield path, content
 
 
 def _image_of(entry: ImageEntry, finder: ImageFinder, path: Path) -> str:

@@ -37,7 +37,7 @@ from retinanet_jax.data.formats.split_names import is_split_name
 
 OUTLINE = "polygons or masks, bounding boxes taken"
 NO_BOX = "points, lines and other shapes without a box, left out"
-_FOLDERS = ("ann",)
+_FOLDERS, _META = ("ann",), "meta.json"
 _HEAD = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -60,7 +60,9 @@ def find(root: Path) -> Layout | None:
         return None
     dataset = PartsDataset(root, parts, _class_names(root) or _class_names(root.parent))
     read = functools.partial(_read_split, dataset)
-    return Layout("supervisely", "Supervisely project", tuple(parts), read, (root,))
+    outside = root.parent / _META  # read where the root is one dataset of a project
+    folders = (root, outside) if outside.is_file() else (root,)
+    return Layout("supervisely", "Supervisely project", tuple(parts), read, folders)
 
 
 def _is_supervisely(path: Path) -> bool:
@@ -70,7 +72,7 @@ def _is_supervisely(path: Path) -> bool:
 
 def _class_names(folder: Path) -> tuple[str, ...] | None:
     """The classes of meta.json; None where there is no such file."""
-    path = folder / "meta.json"
+    path = folder / _META
     if not path.is_file():
         return None
     content = parse_json(decode_text(path.read_bytes(), path), path)

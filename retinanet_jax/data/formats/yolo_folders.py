@@ -4,6 +4,7 @@ Recognised: a YAML file as Ultralytics reads it (data.yaml); Darknet's obj.data;
 labels/, with splits in them or above them; labels beside the images.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -34,13 +35,19 @@ from retinanet_jax.data.formats.yolo_yaml import (
 
 # The last is that of Roboflow's Darknet export.
 YOLO_CLASS_FILES = (*CLASS_FILES, "obj.names", "_darknet.labels")
-
-
+LOOSE = "image beside the split folders, left out"
 _LABEL_LINE = re.compile(r"\d+(\.0*)?(\s+[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?){4}(\s|$)")
+# Of a folder that the user calls YOLO; KITTI's lines have more words.
+_ANY_LINE = re.compile(r"\d|\S+(\s+\S+){4}\s*$")
+# A folder is judged by so many label files with text, and without.
+_LOOKED_AT, _MAX_EMPTY = 20, 1000
 
 
-def find_dataset(root: Path) -> YoloDataset | None:
+def find_dataset(root: Path, *, named: bool = False) -> YoloDataset | None:
     """The dataset of a folder or of a YAML file; None where there is none.
+
+    Args:
+      named: the user names the layout, so that label files count whose lines are broken.
 
     Raises:
       DataError: there is one, but its description is broken or ambiguous.
@@ -50,7 +57,7 @@ def find_dataset(root: Path) -> YoloDataset | None:
         return from_yaml(*described)
     if not root.is_dir():
         return None
-    dataset = _from_darknet(root) or _from_folders(root)
+    dataset = _from_darknet(root) or _from_folders(root, _ANY_LINE if named else _LABEL_LINE)
     if dataset is not None and described is not None:  # with class names alone
         path, content = described
         return dataset._replace(
@@ -99,28 +106,37 @@ def _key_values(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, mark, value in lines if mark}
 
 
-def _from_folders(root: Path) -> YoloDataset | None:
+def _from_folders(root: Path, line: re.Pattern[str]) -> YoloDataset | None:
     """images/ and labels/ in any order with splits, or labels beside the images."""
     images, labels = subfolder(root, "images"), subfolder(root, "labels")
     named = [root / name for name in list_folder(root).folders if is_split_name(name)]
     if images and labels:
         inner = [images / name for name in list_folder(images).folders if is_split_name(name)]
         splits = {folder.name: (folder,) for folder in inner} or {"train": (images,)}
-        places = [labels]
+        places, loose = [labels], _outside_of_splits(images) if inner else []
     else:
         pairs = {f: (subfolder(f, "images") or f, subfolder(f, "labels") or f) for f in named}
         if not pairs and _has_divided_folder(root):
             return None
         pairs = pairs or {root: (root, root)}
         splits = {f.name if f != root else "train": (i,) for f, (i, _) in pairs.items()}
-        places = [labels for _, labels in pairs.values()]
+        places, loose = [labels for _, labels in pairs.values()], []
     beside = {folder for paths in splits.values() for folder in paths}
-    if not any(_has_labels(place, place in beside) for place in places):
+    if not any(_has_labels(place, place in beside, line) for place in places):
         return None
     folders = [root, *places, *(folder for paths in splits.values() for folder in paths), *named]
     names = find_class_names(folders, YOLO_CLASS_FILES)
     class_names = None if names is None else dict(enumerate(names))
-    return YoloDataset(root, "YOLO in folders", splits, class_names)
+    notes = tuple((LOOSE, path) for path in loose)
+    return YoloDataset(root, "YOLO in folders", splits, class_names, notes=notes)
+
+
+def _outside_of_splits(images: Path) -> list[str]:
+    """The images in a folder with split folders that are in none of these."""
+    listing = list_folder(images)
+    others = [images / name for name in listing.folders if not is_split_name(name)]
+    listings = [listing, *(inner for folder in others for inner in walk(folder))]
+    return [os.path.join(found.path, name) for found in listings for name in found.images()]
 
 
 def _has_divided_folder(root: Path) -> bool:
@@ -132,21 +148,26 @@ def _has_divided_folder(root: Path) -> bool:
     return False
 
 
-def _has_labels(folder: Path, beside: bool) -> bool:
+def _has_labels(folder: Path, beside: bool, line: re.Pattern[str]) -> bool:
     """Whether a folder has label files: numbers, not the words of KITTI's or of another text.
 
-    `beside`: next to the images of their names.
+    One of the first files is enough: the errors of the others are then listed. Files without text
+    alone are enough, too.
+
+    Args:
+      beside: label files are next to the images of their names.
+      line: of a label file, the first.
     """
-    looked_at = 0
+    empty = with_text = 0
     for listing in walk(folder):
         images = {stem_of(name) for name in listing.images()}
         for name in listing.with_suffix(".txt"):
             if name.lower() in YOLO_CLASS_FILES or (beside and stem_of(name) not in images):
                 continue
             head = _text_head(Path(listing.path) / name).strip()
-            looked_at += 1
-            if head:
-                return _LABEL_LINE.match(head.splitlines()[0]) is not None
-            if looked_at >= 1000:
+            if head and line.match(head.splitlines()[0]):
                 return True
-    return looked_at > 0
+            with_text, empty = with_text + bool(head), empty + (not head)
+            if with_text >= _LOOKED_AT or empty >= _MAX_EMPTY:
+                return with_text == 0
+    return empty > 0 and with_text == 0

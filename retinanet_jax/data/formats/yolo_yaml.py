@@ -8,11 +8,13 @@ from typing import NamedTuple
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.class_lists import checked_class_names
-from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of
+from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of, walk
 from retinanet_jax.data.formats.split_names import is_split_name, same_split_names
 from retinanet_jax.data.formats.yaml_text import load_yaml
 
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
+MISSING = "folder of a split that does not exist or has no image, left out"
+RENAMED = "folder of another name for the same split, taken"
 KNOWN_IMAGES = "split with images of 'train': its AP is not that of new images"
 _YAML_BYTES = 1 << 22
 _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
@@ -91,25 +93,12 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
     names = yaml_names(content, path)
     splits, notes = {}, []
     for split in _YAML_SPLITS:
-        entries = content.get(split)
-        entries = entries if isinstance(entries, list) else [entries]
-        entries = [entry for entry in entries if entry not in (None, "", "null", "~")]
-        places = [_locate(entry, content.get("path"), path, split) for entry in entries]
-        if None in places and (renamed := _renamed(entries, content.get("path"), path, split)):
-            entries, places = renamed
-            what = "folder of another name for the same split, taken"
-            notes.append((what, f"{path}: {split}: {short(entries[0])}"))
-        if None not in places:
-            splits |= {split: dict(zip(places, entries, strict=True))} if entries else {}
-            continue
-        missing = short(entries[places.index(None)])
-        if split == "train":
-            fix = f"write the folder of its images, relative to {path.parent}"
-            raise DataError("missing folder", path, split, f"{missing} does not exist", fix)
-        notes.append(("split without its folder, left out", f"{path}: {split}: {missing}"))
+        places = _places(content.get(split), content.get("path"), path, split, notes)
+        splits |= {split: places} if places else {}
     if not splits:
         fix = f"write the folder of its images as 'train', relative to {path.parent}"
-        raise DataError("missing folder", path, "", "names no folder that exists", fix)
+        what = "names no folder that exists and has an image"
+        raise DataError("missing folder", path, "", what, fix)
     _check_places(splits, path)
     trained = splits.get("train", {}).keys()
     known = [split for split in splits if split != "train" and splits[split].keys() & trained]
@@ -117,6 +106,38 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
     tool = "YOLO as exported by Roboflow" if "roboflow" in content else "YOLO with a YAML file"
     folders = {split: tuple(places) for split, places in splits.items()}
     return YoloDataset(path.parent, tool, folders, names, "kpt_shape" in content, tuple(notes))
+
+
+def _places(entries, base, path: Path, split: str, notes: list[tuple[str, str]]) -> dict[Path, str]:
+    """The folders and lists of a split that have an image, with their entries in the YAML file.
+
+    Raises:
+      DataError: the training split lacks one; of another split, `notes` names it.
+    """
+    entries = entries if isinstance(entries, list) else [entries]
+    entries = [entry for entry in entries if entry not in (None, "", "null", "~")]
+    places: dict[Path, str] = {}
+    for entry in entries:
+        place = _locate(entry, base, path, split)
+        if place is None and (renamed := _renamed(entry, base, path, split)):
+            notes.append((RENAMED, f"{path}: {split}: {short(entry)}"))
+            entry, place = renamed
+        if place is not None and _has_images(place):
+            places[place] = entry
+        elif split == "train":
+            what = "does not exist" if place is None else f"is {place}, which has no image"
+            fix = f"write the folder of its images, relative to {path.parent}"
+            raise DataError("missing folder", path, split, f"{short(entry)} {what}", fix)
+        else:
+            notes.append((MISSING, f"{path}: {split}: {short(entry)}"))
+    return places
+
+
+def _has_images(place: Path) -> bool:
+    """Whether a folder has an image, or a list a line."""
+    if place.is_dir():
+        return any(listing.images() for listing in walk(place))
+    return bool(read_text(place).strip())
 
 
 def _check_places(splits: dict[str, dict[Path, str]], path: Path) -> None:
@@ -177,14 +198,13 @@ def _locate(entry, base, path: Path, split: str) -> Path | None:
     return locate(os.path.expanduser(entry), bases)
 
 
-def _renamed(entries: list, base, path: Path, split: str) -> tuple[list[str], list[Path]] | None:
-    """Entries and folders, if they exist under another name of the split: val/ for valid/."""
+def _renamed(entry: str, base, path: Path, split: str) -> tuple[str, Path] | None:
+    """Entry and folder, if it exists under another name of the split: val/ for valid/."""
+    pattern = rf"(?<![^/\\])({'|'.join(same_split_names(split))})(?![^/\\])"
     for name in same_split_names(split):
-        pattern = rf"(?<![^/\\])({'|'.join(same_split_names(split))})(?![^/\\])"
-        changed = [re.sub(pattern, name, entry, flags=re.IGNORECASE) for entry in entries]
-        places = [_locate(entry, base, path, split) for entry in changed]
-        if None not in places:
-            return changed, places
+        changed = re.sub(pattern, name, entry, flags=re.IGNORECASE)
+        if (place := _locate(changed, base, path, split)) is not None:
+            return changed, place
     return None
 
 

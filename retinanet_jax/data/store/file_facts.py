@@ -28,6 +28,7 @@ _SUFFIXES = IMAGE_SUFFIXES | frozenset(
         *(".names", ".data", ".labels"),
     )
 )
+_NAMES = (f"{os.sep}README.md",)  # names the classes of an imagefolder
 _AHEAD = 256  # images in work at a time
 
 
@@ -37,11 +38,20 @@ Stamp = tuple[int, int]
 Stamps = dict[str, Stamp]
 
 
-def stamp_files(folders: Iterable[Path]) -> Stamps:
-    """The stamps of all files below some folders by path, without hidden files and folders."""
+def stamp_files(places: Iterable[Path]) -> Stamps:
+    """The stamps of some files, and of all files below some folders, by path.
+
+    Hidden files and folders in a folder are left out.
+    """
     found: Stamps = {}
     seen: set[tuple[int, int]] = set()
-    waiting = [os.fspath(folder) for folder in folders]
+    waiting = []
+    for place in places:
+        if place.is_file():
+            status = place.stat()
+            found[os.fspath(place)] = status.st_size, status.st_mtime_ns
+        else:
+            waiting.append(os.fspath(place))
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
@@ -70,7 +80,9 @@ def fingerprint(stamps: Stamps) -> str:
         f"{path}\0{size}\0{mtime}"
         for path, (size, mtime) in stamps.items()
         # A name without a dot may be an image.
-        if path[path.rfind(".") :].lower() in _SUFFIXES or path.find(".", path.rfind(os.sep)) < 0
+        if path[path.rfind(".") :].lower() in _SUFFIXES
+        or path.find(".", path.rfind(os.sep)) < 0
+        or path.endswith(_NAMES)
     ]
     text = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,0 +1,167 @@
+"""Which images and label files of a YOLO dataset belong together, by the names of their files."""
+
+import collections
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.data_errors import DataError, Guard, Report
+from retinanet_jax.data.formats.file_names import explain_difference, fold
+from retinanet_jax.data.formats.folder_files import (
+    Listing,
+    list_folder,
+    read_text,
+    relative_name,
+    stem_of,
+    walk,
+)
+from retinanet_jax.data.formats.split_names import find_split
+from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
+from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
+
+# Cameras write these, whose decoder is not among the libraries of this package.
+_NOT_READ = (".heic", ".heif")
+REPEATED = "image listed twice, read once"
+
+
+class Pair(NamedTuple):
+    """Paths of an image and of its label file; one of them may be missing.
+
+    similar: of a label file without image, a file that it may belong to and what to do about it.
+    """
+
+    image: str | None
+    labels: str | None
+    similar: str = ""
+
+
+def pairs_of_split(
+    dataset: YoloDataset, split: str, guard: Guard
+) -> tuple[list[Pair], list[tuple[str, str]]]:
+    """The images of a split and their label files, each once; and notes on the repeated ones."""
+    pairs: dict[Pair, None] = {}
+    notes = []
+    for place in dataset.splits[split]:
+        for pair in find_pairs(place, dataset.root, guard):
+            if pair in pairs and pair.image:
+                notes.append((REPEATED, f"{place}: {relative_name(pair.image, dataset.root)}"))
+            pairs[pair] = None
+    return list(pairs), notes
+
+
+def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
+    """The images of a folder, or those that a text file lists, each with its label file."""
+    if place.is_dir():
+        for listing in walk(place):
+            yield from _pairs_of_folder(listing.path, listing.images(), guard)
+        return
+    for folder, names in _listed(place, root).items():
+        yield from _pairs_of_folder(folder, names, guard)
+
+
+def splits_without_labels(dataset: YoloDataset) -> tuple[str, ...]:
+    """The splits, except the one to train on, of which no image has a label file.
+
+    None if there is no other split.
+    """
+    train = find_split("train", list(dataset.splits))
+    others = [split for split in dataset.splits if split != train]
+    found = tuple(split for split in others if not _has_label_files(dataset, split))
+    return found if len(found) < len(dataset.splits) else ()
+
+
+def _has_label_files(dataset: YoloDataset, split: str) -> bool:
+    guard = Guard("skip", Report())
+    pairs = (p for place in dataset.splits[split] for p in find_pairs(place, dataset.root, guard))
+    return any(pair.image and pair.labels for pair in pairs) or guard.report.total > 0
+
+
+def places_outside(dataset: YoloDataset) -> list[Path]:
+    """What is read outside of the dataset's own folder: folders of images and labels, and files.
+
+    Of a folder that a list names, these are its files, since a line may lead anywhere: what is in
+    the folders below it is not read.
+    """
+    places = [place for paths in dataset.splits.values() for place in paths]
+    folders = [str(place) for place in places if place.is_dir()]
+    lists = [place for place in places if not place.is_dir()]
+    listed = [folder for place in lists for folder in _listed(place, dataset.root)]
+    found = {Path(folder) for folder in (*folders, *map(_label_folder, folders))} | set(lists)
+    for folder in {*listed, *map(_label_folder, listed)}:
+        if not Path(folder).is_relative_to(dataset.root):
+            found |= {Path(folder, name) for name in list_folder(folder).files}
+    outside = {place for place in found if not place.is_relative_to(dataset.root)}
+    return sorted(place for place in outside if outside.isdisjoint(place.parents))
+
+
+def _listed(place: Path, root: Path) -> dict[str, list[str]]:
+    """The names of the images that a text file lists, by their folder."""
+    by_folder: dict[str, list[str]] = {}
+    resolved: dict[str, str] = {}
+    for line in read_text(place).splitlines():
+        stated = line.strip().replace("\\", "/")
+        if stated and "\0" not in stated:
+            folder, name = os.path.split(stated)
+            if folder not in resolved:
+                # Lists name files from their own folder, the root or the folder that runs YOLO.
+                found = locate(folder or ".", [place.parent, root])
+                resolved[folder] = str(found or place.parent / folder)
+            by_folder.setdefault(resolved[folder], []).append(name)
+    return by_folder
+
+
+def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pair]:
+    """Images of one folder with their label files, and label files without any image."""
+    label_folder = _label_folder(folder)
+    present = {
+        stem_of(name): name
+        for name in list_folder(label_folder).with_suffix(".txt")
+        if name.lower() not in YOLO_CLASS_FILES
+    }
+    listing = list_folder(folder)
+    stems = collections.Counter(map(stem_of, listing.images()))
+    orphans = sorted(present.keys() - stems.keys())
+    similar = _similar_files(orphans, present, listing)
+    taken = {fold(stem) for stem in similar}
+    for name in names:
+        labels, path = present.get(stem_of(name)), os.path.join(folder, name)
+        if labels and stems[stem_of(name)] > 1:
+            with guard:
+                what = f"shares the label file {labels} with another image"
+                raise DataError("ambiguous image", path, "", what, "rename one of them")
+            continue
+        if labels or not taken or fold(stem_of(name)) not in taken:
+            yield Pair(path, os.path.join(label_folder, labels) if labels else None)
+    for stem in orphans:
+        if stem in similar or label_folder != folder:  # texts beside the images need not be labels
+            yield Pair(None, os.path.join(label_folder, present[stem]), similar.get(stem, ""))
+
+
+def _similar_files(orphans: list[str], present: dict[str, str], listing: Listing) -> dict[str, str]:
+    """By the stems of label files without image: a file that they may belong to, and what to do."""
+    if not orphans:
+        return {}
+    unread = {stem_of(name): name for name in listing.with_suffix(*_NOT_READ)}
+    unlabelled = (name for name in listing.images() if stem_of(name) not in present)
+    folded = {fold(stem_of(name)): name for name in unlabelled}
+    found = {}
+    for stem in orphans:
+        if name := unread.get(stem):
+            found[stem] = f"there is {name!r}, a format that is not read: convert it to JPEG"
+        elif name := folded.get(fold(stem)):
+            found[stem] = explain_difference(stem + name.removeprefix(stem_of(name)), name)
+    return found
+
+
+def _label_folder(folder: str) -> str:
+    """The last 'images' of a path replaced by 'labels', as YOLO has it, or the folder itself."""
+    parts = folder.split(os.sep)
+    for place in reversed(range(len(parts))):
+        if parts[place].lower() == "images":
+            for labels in ("labels", "Labels", "LABELS"):
+                replaced = os.sep.join([*parts[:place], labels, *parts[place + 1 :]])
+                if os.path.isdir(replaced):
+                    return replaced
+            break
+    return folder
