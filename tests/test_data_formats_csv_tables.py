@@ -202,9 +202,10 @@ def test_splits_by_file_by_folder_and_by_column(folder):
     root = folder(HEADER + row, "oidv6_validation-boxes.csv")
     assert csv_tables.find(root).splits == ("validation",)
     folder(HEADER + row, "test/_annotations.csv")
+    assert set(csv_tables.find(root).splits) == {"validation", "test"}
+    folder(HEADER + row, "train.csv")
     folder(HEADER + row, "all.csv")
-    layout = csv_tables.find(root)
-    assert set(layout.splits) == {"validation", "test"}
+    assert set(csv_tables.find(root).splits) == {"train", "validation", "test"}
     assert reasons(read(csv_tables.find, root, "test")) == {UNNAMED: 1}
     text = "filename,split,class,xmin,ymin,xmax,ymax\n"
     (root / "column.csv").write_text(f"{text}a.png,train,x,1,2,3,4\nb.png,Val,x,1,2,3,4\n")
@@ -214,11 +215,23 @@ def test_splits_by_file_by_folder_and_by_column(folder):
     assert csv_tables.find(root / "column.csv").splits == ("train",)  # numbers of folds
 
 
+@pytest.mark.parametrize("other", ["val_annotations.csv", "test.csv"])
+def test_the_table_without_a_split_is_train_beside_one_of_another_split(folder, other):
+    root = folder(f"{HEADER}a.png,64,48,cat,4,6,24,18\nb.png,64,48,cat,4,6,24,18\n")
+    folder(f"{HEADER}b.png,64,48,cat,4,6,24,18\n", other)
+    content = read(csv_tables.find, root, "train")
+    assert boxes(content).keys() == {"a.png", "b.png"} and not content.notes
+    folder(f"{HEADER}b.png,64,48,cat,4,6,24,18\n", "boxes.csv")
+    wanted = r"without the name of a split: annotations\.csv, boxes\.csv; name them after"
+    with pytest.raises(DataError, match=wanted):
+        csv_tables.find(root)
+
+
 def test_tables_that_could_be_one_split_are_ambiguous(folder):
     row = "a.png,64,48,cat,4,6,24,18\n"
     root = folder(HEADER + row, "one.csv")
     folder(HEADER + row, "two.csv")
-    with pytest.raises(DataError, match=r"has several tables of boxes: one\.csv, two\.csv"):
+    with pytest.raises(DataError, match=r"without the name of a split: one\.csv, two\.csv"):
         csv_tables.find(root)
     folder(HEADER + row, "train.csv")
     folder(HEADER + row, "labels_train.csv")

@@ -18,7 +18,7 @@ from retinanet_jax.data.formats.folder_files import (
     stem_of,
     text_encoding,
 )
-from retinanet_jax.data.formats.split_names import is_split_name
+from retinanet_jax.data.formats.split_names import find_split, is_split_name
 
 UNNAMED = "CSV file without the name of a split, left out"
 _DELIMITERS = ",;\t|"
@@ -70,28 +70,37 @@ def tables_by_split(
 ) -> tuple[dict[str, Table], tuple[tuple[str, str], ...]]:
     """Tables by the split that they or their folder are named after; notes of others.
 
-    One table alone is divided by its column of splits, if it has one; else it is 'train'.
+    One table alone is divided by its column of splits, if it has one; else it is 'train'. One
+    without the name of a split is 'train' beside those of other splits.
     """
     if len(tables) == 1:
         if splits := _splits_in(tables[0]):
             return dict.fromkeys(splits, tables[0]), ()
         tables = [_undivided(tables[0])]
         return {split_of_file(tables[0].path, root) or "train": tables[0]}, ()
-    tables = [_undivided(table) for table in tables]
     named: dict[str, Table] = {}
-    unnamed = [table.path for table in tables if split_of_file(table.path, root) is None]
-    for table in tables:
+    unnamed = []
+    for table in map(_undivided, tables):
         split = split_of_file(table.path, root)
         if split in named:
             what = f"both {named[split].path.name} and {table.path.name} have boxes of {split!r}"
             raise DataError("ambiguous table", root, "", what, "set data.root to one of the files")
-        if split is not None:
+        if split is None:
+            unnamed.append(table)
+        else:
             named[split] = table
-    if not named:
-        what = f"has several tables of boxes: {', '.join(path.name for path in unnamed)}"
+    if find_split("train", list(named)) is None and unnamed:
+        return {"train": _only(unnamed, root), **named}, ()
+    return named, tuple((UNNAMED, str(table.path)) for table in unnamed)
+
+
+def _only(tables: list[Table], root: Path) -> Table:
+    if len(tables) > 1:
+        names = ", ".join(table.path.name for table in tables)
+        what = f"has several tables of boxes without the name of a split: {names}"
         fix = "name them after their splits, such as train.csv, or set data.root to one of them"
         raise DataError("ambiguous table", root, "", what, fix)
-    return named, tuple((UNNAMED, str(path)) for path in unnamed)
+    return tables[0]
 
 
 def split_of_file(path: Path, root: Path) -> str | None:
