@@ -227,6 +227,15 @@ def test_the_table_without_a_split_is_train_beside_one_of_another_split(folder, 
         csv_tables.find(root)
 
 
+def test_a_column_of_splits_with_a_value_that_is_none_is_an_error(folder):
+    text = "filename,split,class,xmin,ymin,xmax,ymax\na.png,train,x,1,2,3,4\n"
+    root = folder(f"{text}b.png,holdout,x,1,2,3,4\n")
+    wanted = r"annotations\.csv: line 3: the split is 'holdout', that of line 2 'train'; write"
+    with pytest.raises(DataError, match=wanted):
+        csv_tables.find(root)
+    assert csv_tables.find(folder(f"{text}b.png,,x,1,2,3,4\n")).splits == ("train",)
+
+
 def test_tables_that_could_be_one_split_are_ambiguous(folder):
     row = "a.png,64,48,cat,4,6,24,18\n"
     root = folder(HEADER + row, "one.csv")

@@ -114,21 +114,34 @@ def split_of_file(path: Path, root: Path) -> str | None:
 
 
 def _splits_in(table: Table) -> list[str]:
-    """The values in the column of splits; none where it is not of splits."""
-    if table.columns.split is None:
+    """The values in the column of splits; none where it is not of splits.
+
+    Raises:
+      DataError: only some of the values are names of splits.
+    """
+    if (column := table.columns.split) is None:
         return []
-    found = dict.fromkeys(split_of_row(row, table.columns.split) for _, row in rows_of(table))
-    return list(found) if all(map(is_split_name, found)) else []
+    lines: dict[str, int] = {}
+    for number, row in rows_of(table):
+        lines.setdefault(split_of_row(row, column, unassigned=""), number)
+    named = [value for value in lines if is_split_name(value)]
+    others = [value for value in lines if value and value not in named]
+    if named and others:
+        where = f"line {lines[others[0]]}"
+        what = f"the split is {short(others[0])}, that of line {lines[named[0]]} {short(named[0])}"
+        fix = "write train, val or test, or rename the column if it is not of splits"
+        raise DataError("split", table.path, where, what, fix)
+    return [] if others else list(dict.fromkeys(value or "train" for value in lines))
 
 
 def _undivided(table: Table) -> Table:
     return table._replace(columns=table.columns._replace(split=None))
 
 
-def split_of_row(row: list[str], column: int) -> str:
+def split_of_row(row: list[str], column: int, unassigned: str = "train") -> str:
     """The split of a row; AutoML divides rows without one by itself, here they are 'train'."""
     value = row[column].strip().lower() if column < len(row) else ""
-    return value if value not in ("", "unassigned") else "train"
+    return value if value not in ("", "unassigned") else unassigned
 
 
 def rows_of(table: Table) -> Iterator[tuple[int, list[str]]]:
