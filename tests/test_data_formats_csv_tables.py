@@ -185,6 +185,19 @@ def test_automl(folder, header):
     assert found["b.png"][0][1:] == pytest.approx((0.1, 0.1, 0.2, 0.3))
 
 
+def test_an_image_of_automl_may_have_no_further_columns(folder):
+    root = folder("training,gs://bucket/b.png\ntraining,gs://bucket/a.png,cat,.25,.1,,,.5,.6\n")
+    found = boxes(read(csv_tables.find, root, "training"))
+    assert found == {"b.png": [], "a.png": [("cat", 0.25, 0.1, 0.25, 0.5)]}
+    assert csv_tables.find(folder("training,gs://bucket/b.png\n")) is None
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_first_line_by_which_excel_knows_the_delimiter_is_passed_over(folder, delimiter):
+    text = HEADER.replace(",", delimiter) + "a.png,64,48,cat,4,6,24,18\n".replace(",", delimiter)
+    assert objects(folder(f"sep={delimiter}\r\n{text}")) == [("cat", 4, 6, 20, 12)]
+
+
 def test_automl_without_sets(folder):
     root = folder("gs://bucket/a.png,cat,0.25,0.1,,,0.5,0.6,,\n")
     assert objects(root)[0][1:] == pytest.approx((0.25, 0.1, 0.25, 0.5))

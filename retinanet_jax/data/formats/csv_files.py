@@ -56,8 +56,8 @@ def _table(path: Path) -> Table | None:
         text = text[: text.rfind("\n") + 1] or text
     for delimiter in _DELIMITERS:
         try:
-            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-            columns = recognize(list(itertools.islice(reader, _ROWS)))
+            rows = _numbered(io.StringIO(text, newline=""), delimiter)
+            columns = recognize([row for _, row in itertools.islice(rows, _ROWS)])
         except csv.Error:
             continue
         if columns is not None:
@@ -153,20 +153,21 @@ def rows_of(table: Table) -> Iterator[tuple[int, list[str]]]:
     encoding = text_encoding(read_head(table.path, 4))
     try:
         with table.path.open(encoding=encoding, newline="") as file:
-            yield from _numbered(file, table)
+            yield from itertools.islice(
+                _numbered(file, table.delimiter), int(table.columns.has_header), None
+            )
     except (OSError, UnicodeError, csv.Error) as error:
         what = f"cannot be read as CSV in {encoding} ({error})"
         raise DataError("CSV file", table.path, "", what, "save it as CSV in UTF-8") from error
 
 
-def _numbered(file: TextIO, table: Table) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(file, delimiter=table.delimiter)
-    skip = table.columns.has_header
+def _numbered(file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of the line, cells) of the rows with content, without Excel's first line 'sep=;'."""
+    reader = csv.reader(file, delimiter=delimiter)
     for row in reader:
-        if any(cell.strip() for cell in row):
-            if not skip:
-                yield reader.line_num, row
-            skip = False
+        is_separator = reader.line_num == 1 and re.fullmatch(r"sep=.?", "".join(row).strip())
+        if not is_separator and any(cell.strip() for cell in row):
+            yield reader.line_num, row
 
 
 def listed_class_names(folders: dict[Path, None]) -> tuple[str, ...] | None:

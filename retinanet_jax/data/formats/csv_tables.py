@@ -127,6 +127,8 @@ def _object(
 ) -> RawObject | None:
     """The object of a row; None for a row that stands for an image without objects."""
     columns, path = table.columns, table.path
+    if columns.short_is_empty and len(row) <= min(columns.class_name, *columns.box):
+        return None
     cells = [_cell(row, column, table, where) for column in columns.box]
     if len(cells) == 1:
         cells = re.sub(r"[][(),;]", " ", cells[0]).split()
