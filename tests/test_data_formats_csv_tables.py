@@ -341,6 +341,25 @@ def test_class_lists(folder):
         read(csv_tables.find, root)
 
 
+@pytest.mark.parametrize(
+    "name, text", [("classes.csv", "cat,0\ndog,1\n"), ("classes.txt", "cat\ndog\n")]
+)
+def test_class_numbers_are_those_of_the_list(folder, name, text):
+    root = folder("filename,class_id,x1,y1,x2,y2\na.png,1,4,6,24,18\na.png,0.0,1,2,3,4\n")
+    (root / name).write_text(text)
+    assert objects(root) == [("dog", 4, 6, 20, 12), ("cat", 1, 2, 2, 2)]
+    assert reasons(read(csv_tables.find, root)) == {csv_tables.NUMBERED: 2}
+    folder("filename,class_id,x1,y1,x2,y2\na.png,2,4,6,24,18\n")
+    with pytest.raises(DataError, match="line 2: the class is '2'"):
+        objects(root)
+
+
+def test_digits_are_names_in_a_list_of_digits(folder):
+    root = folder("filename,class,x1,y1,x2,y2\na.png,1,4,6,24,18\n")
+    (root / "classes.txt").write_text("1\n2\nother\n")
+    assert objects(root) == [("1", 4, 6, 20, 12)]
+
+
 names = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1)
 numbers = st.floats(0, 1000)
 written = st.lists(st.builds(Box, names, numbers, numbers, numbers, numbers), max_size=4)
