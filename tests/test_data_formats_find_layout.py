@@ -52,3 +52,14 @@ def test_a_broken_dataset_beside_it_leaves_the_choice_to_the_user(repository):
     shutil.rmtree(repository / "one")
     with pytest.raises(DataError, match=r"two/data.yaml: train: 'no' does not exist"):
         find_layout(repository)
+
+
+def test_a_broken_layout_is_not_passed_over_for_a_later_one(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    text = (tmp_path / "data.yaml").read_text(encoding="utf-8")
+    (tmp_path / "data.yaml").write_text(text.replace("images/train", "images/trein"))
+    (tmp_path / "summary.csv").write_text("filename,xmin,ymin,xmax,ymax\na.png,1,2,3,4\n")
+    wanted = r"data\.yaml: train: 'images/trein' .*; or set data\.layout=csv to read CSV instead"
+    with pytest.raises(DataError, match=wanted):
+        find_layout(tmp_path)
+    assert find_layout(tmp_path, "csv").layout.name == "csv"

@@ -25,7 +25,13 @@ class DataError(ValueError):
         self.reason = reason
         path, where, what = (_bounded(str(part)) for part in (path, where, what))
         self.where = f"{path}: {where}" if where else path
+        self._parts = reason, path, where, what, fix
         super().__init__(f"{self.where}: {what}; {fix}")
+
+    def or_else(self, fix: str) -> "DataError":
+        """The same error with a further fix."""
+        *parts, first = self._parts
+        return DataError(*parts, f"{first}; or {fix}")
 
 
 def _bounded(text: str) -> str:

@@ -1,6 +1,7 @@
 """Which layout a folder has, found by trying the finders of all layouts in order."""
 
 import collections
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +96,7 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
 
     Raises:
       DataError: there is no such folder, or no layout fits, or several folders in it have one;
-        the message lists what is there. Or the one that fits has a broken file.
+        the message lists what is there. Or the first that fits has a broken file.
     """
     if not root.exists():
         raise DataError("missing folder", root, "", "is not there", "set data.root to a folder")
@@ -105,15 +106,15 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
     names = list(FINDERS) if layout == AUTO else [layout]
     places = [root]
     for _ in range(_DEPTH):
-        errors: list[DataError] = []
-        fitting = [(place, next(_fitting(names, place, errors), None)) for place in places]
-        found = [Found(layout, place) for place, layout in fitting if layout is not None]
-        if len(found) == 1 and (places == [root] or not errors):
+        tried = [_first(names, place) for place in places]
+        found = [one for one in tried if isinstance(one, Found)]
+        broken = [one for one in tried if isinstance(one, DataError)]
+        if len(found) == 1 and not broken:
             return found[0]
         if found:
             raise _several(root, found)
-        if errors:
-            raise errors[0]
+        if broken:
+            raise broken[0]
         places = [f for place in places for f in _folders(place)][:_MAX_FOLDERS]
     raise _unrecognized(root, layout)
 
@@ -123,21 +124,32 @@ def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
     where = str(root) if found.place == root else f"{root}, in {found.place.relative_to(root)}"
     line = f"{where}: {found.layout.tool}; splits on disk: {', '.join(found.layout.splits)}"
     names = [name for name in FINDERS if name != found.layout.name] if layout == AUTO else []
-    for other in _fitting(names, found.place, []):
+    for other in _fitting(names, found.place):
         line += f"; --config.data.layout={other.name} would read {other.tool} instead"
     return line
 
 
-def _fitting(names: list[str], place: Path, errors: list[DataError]) -> Iterator[Layout]:
-    """The layouts that fit a place, in order; the errors of broken ones are collected."""
-    for name in names:
+def _first(names: list[str], place: Path) -> Found | DataError | None:
+    """The first layout that fits a place, or its error if it has a broken file."""
+    for number, name in enumerate(names):
         try:
             layout = FINDERS[name](place)
         except DataError as error:
-            errors.append(error)
-            continue
+            other = next(_fitting(names[number + 1 :], place), None)
+            if other is None:
+                return error
+            return error.or_else(f"set data.layout={other.name} to read {other.tool} instead")
         if layout is not None:
-            yield layout
+            return Found(layout, place)
+    return None
+
+
+def _fitting(names: list[str], place: Path) -> Iterator[Layout]:
+    """The layouts that fit a place, in order, but for those with a broken file."""
+    for name in names:
+        with contextlib.suppress(DataError):
+            if (layout := FINDERS[name](place)) is not None:
+                yield layout
 
 
 def _folders(place: Path) -> list[Path]:
@@ -152,7 +164,7 @@ def _several(root: Path, found: list[Found]) -> DataError:
 
 def _unrecognized(root: Path, layout: str) -> DataError:
     others = [] if layout == AUTO else [name for name in FINDERS if name != layout]
-    if found := next(_fitting(others, root, []), None):
+    if found := next(_fitting(others, root), None):
         what = f"is not in the layout {layout!r} but in {found.name!r}"
         return DataError("layout", root, "", what, f"set data.layout={found.name}")
     what = "no layout fits" if layout == AUTO else f"it is not in the layout {layout!r}"
