@@ -327,6 +327,25 @@ def test_splits_of_other_names_are_joined_by_the_flags_of_the_message(tmp_path):
     assert len(load_training_set(joined).source) == 3 * 6 - 1  # one is held out
 
 
+@pytest.mark.parametrize(
+    "on_disk, train, evaluation",
+    [
+        (("valid", "test"), "valid", "test"),
+        (("test", "dev-val", "other"), "other", "dev-val"),
+        (("test", "dev", "unlabelled"), "unlabelled", "dev"),
+    ],
+)
+def test_a_split_to_evaluate_on_is_not_among_those_to_train_on(
+    tmp_path, on_disk, train, evaluation
+):
+    root = write_coco_folder(tmp_path / "data", splits=on_disk, count=2)
+    settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
+    flags = f"write --config.data.train_split={train} --config.data.eval_split={evaluation} "
+    with pytest.raises(DataError, match="has no split 'train'") as error:
+        load_dataset(settings, "train")
+    assert flags in str(error.value) and "mix" not in str(error.value)
+
+
 def test_the_layout_that_a_folder_has_is_named_if_another_is_set(folder, tmp_path):
     settings = data_settings("folder", folder, tmp_path / "cache", layout="yolo")
     expected = "is not in the layout 'yolo' but in 'coco'; set data.layout=coco"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.coco import read_coco
+from retinanet_jax.data.formats.csv_files import split_of_file
 from retinanet_jax.data.formats.raw import Layout, RawSplit
+from retinanet_jax.data.formats.split_names import is_split_name
 
 NAME = "coco"
 _ROBOFLOW = "_annotations.coco.json"
@@ -34,10 +36,9 @@ def find(root: Path) -> Layout | None:
             return None
         parent = root.parent
         base = parent.parent if parent.name.lower() in ("annotations", "labels") else parent
-        name = split_name(root.stem)
-        return _layout({name: root}, base, f"COCO JSON, {root.name}")
+        return _layout({_split_of(root, base): root}, base, f"COCO JSON, {root.name}")
     for files, tool in (
-        ({split_name(p.stem): p for p in _sorted(root, "annotations/instances_*.json")}, ""),
+        (_by_split(_sorted(root, "annotations/instances_*.json"), root), ""),
         (_roboflow(root), "as exported by Roboflow"),
         (_one(root / "result.json", root / "images"), "as exported by Label Studio"),
         (_one(root / "labels.json", root / "data"), "as exported by FiftyOne"),
@@ -64,8 +65,20 @@ def is_coco(path: Path) -> bool:
     return bool(_HEAD.match(text)) and (len(head) == _HEAD_BYTES or '"images"' in text)
 
 
-def split_name(stem: str) -> str:
-    """'train' of instances_train, annotations_train or _annotations.coco's folder."""
+def _by_split(files: Sequence[Path], root: Path) -> dict[str, Path]:
+    """Files by the splits in their names; by their whole names if several are of one split."""
+    by_split = {_split_of(path, root): path for path in files}
+    return by_split if len(by_split) == len(files) else {_plain_stem(p): p for p in files}
+
+
+def _split_of(path: Path, root: Path) -> str:
+    """'train' of instances_train.json, train_annotations.json or of another file in train/."""
+    plain = _plain_stem(path)
+    return plain if is_split_name(plain) else split_of_file(path, root) or plain
+
+
+def _plain_stem(path: Path) -> str:
+    stem = path.stem
     for prefix in _PREFIXES:
         stem = stem.removeprefix(prefix)
     return stem
@@ -97,12 +110,12 @@ def _other_files(root: Path) -> dict[str, Path]:
         paths = sorted(itertools.islice(root.glob(pattern), _MAX_FILES + 1))
         found = [p for p in paths if is_coco(p)] if len(paths) <= _MAX_FILES else []
         if len(found) == 1 and found[0].parent in (root, root / "annotations"):
-            return {split_name(found[0].stem): found[0]}
+            return {_split_of(found[0], root): found[0]}
         if found and pattern.startswith("*/"):
             folders = [path.relative_to(root).parts[0] for path in found]
             return dict(zip(folders, found, strict=True)) if len(set(folders)) == len(found) else {}
         if found:
-            return {split_name(path.stem): path for path in found}
+            return _by_split(found, root)
     return {}
 
 
