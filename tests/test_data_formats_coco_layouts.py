@@ -1,6 +1,7 @@
 """Folders with COCO files: their splits by name, and where the files may be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,34 @@ def check(root: Path) -> None:
 )
 def test_the_split_may_be_anywhere_in_the_name(tmp_path, name):
     check(write(tmp_path, {split: name.format(split) for split in SMALL}))
+
+
+@pytest.mark.parametrize("folder", ["Annotations", "labels", "annotation", "json", "some name"])
+@pytest.mark.parametrize("name", ["{}.json", "instances_{}.json", "X_{}.JSON"])
+def test_the_files_may_be_in_any_folder_beside_the_images(tmp_path, folder, name):
+    check(write(tmp_path, {split: f"{folder}/{name.format(split)}" for split in SMALL}, "Images"))
+
+
+def test_a_key_of_its_own_may_come_first_and_other_files_may_be_beside_it(tmp_path):
+    path = write(tmp_path, {"train": "annotations.json"}) / "annotations.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({"version": 1, **content}))
+    for number in range(21):
+        (tmp_path / f"meta_{number}.json").write_text('{"iso": 100}')
+    assert boxes(read(coco_layouts.find, tmp_path, "annotations")) == expected(SMALL)
+
+
+def test_other_json_is_not_coco(tmp_path):
+    for text in ('{"version": 1, "shapes": []}', '{"a.jpg": {"regions": []}}', '[{"images": []}]'):
+        (tmp_path / "annotations.json").write_text(text)
+        assert coco_layouts.find(tmp_path) is None
+
+
+def test_images_that_are_missing_are_expected_in_images(tmp_path):
+    root = write(tmp_path, {"train": "annotations/instances_default.json"})
+    shutil.rmtree(root / "images")
+    for image in read(coco_layouts.find, root, "default").images:
+        assert image.path.parent == root / "images"
 
 
 def test_two_files_of_one_split_keep_their_names(tmp_path):

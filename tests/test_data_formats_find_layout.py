@@ -3,7 +3,15 @@
 import shutil
 
 import pytest
-from layout_writers import SMALL, Annotated, write_image, write_yolo, write_yolo_roboflow
+from layout_writers import (
+    SMALL,
+    WRITERS,
+    Annotated,
+    write_image,
+    write_yolo,
+    write_yolo_roboflow,
+)
+from raw_reading import read
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
@@ -63,3 +71,27 @@ def test_a_broken_layout_is_not_passed_over_for_a_later_one(tmp_path):
     with pytest.raises(DataError, match=wanted):
         find_layout(tmp_path)
     assert find_layout(tmp_path, "csv").layout.name == "csv"
+
+
+@pytest.mark.parametrize(
+    "name, pattern, folder",
+    [
+        ("csv", "*.csv", "data"),
+        ("via", "*.json", "json"),
+        ("voc", "*.xml", "Annotation"),
+        ("labelme", "*.json", "ann"),
+    ],
+)
+def test_annotations_may_be_in_any_folder_beside_the_images(tmp_path, name, pattern, folder):
+    one = {"train": [image for image in SMALL["train"] if image.boxes]}
+    WRITERS[name](tmp_path / "written", one)
+    root = tmp_path / "dataset"
+    for path in (tmp_path / "written").rglob("*.png"):
+        write_image(root / "images", next(im for im in one["train"] if im.file_name == path.name))
+    (root / folder).mkdir()
+    for path in (tmp_path / "written").rglob(pattern):
+        shutil.copy(path, root / folder / path.name)
+    found = find_layout(root)
+    assert (found.layout.name, found.place) == (name, root)
+    assert len(read(lambda root: found.layout, root).images) == 2
+    assert all(image.path.is_file() for image in read(lambda root: found.layout, root).images)

@@ -13,6 +13,7 @@ from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.class_lists import checked_class_names, find_class_names
 from retinanet_jax.data.formats.csv_columns import Columns, recognize
 from retinanet_jax.data.formats.folder_files import (
+    annotation_folders,
     list_folder,
     read_head,
     stem_of,
@@ -39,12 +40,13 @@ def find_tables(root: Path) -> list[Table]:
     """The tables with boxes in a folder and its folders of splits and annotations, or of a file."""
     if root.is_file():
         return [table for table in [_table(root)] if table]
-    folders = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
-    paths = [
-        folder / name
-        for folder in (root, *(root / name for name in folders))
-        for name in list_folder(folder).with_suffix(".csv", ".tsv")
-    ]
+    names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
+    usual = [root, *(root / name for name in names)]
+    return _tables_in(usual) or _tables_in(annotation_folders(root))
+
+
+def _tables_in(folders: list[Path]) -> list[Table]:
+    paths = [f / name for f in folders for name in list_folder(f).with_suffix(".csv", ".tsv")]
     return [table for table in map(_table, paths) if table]
 
 

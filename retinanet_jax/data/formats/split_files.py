@@ -13,6 +13,7 @@ from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.csv_files import split_of_file
 from retinanet_jax.data.formats.folder_files import (
+    annotation_folders,
     list_folder,
     relative_name,
 )
@@ -91,6 +92,7 @@ def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
     """
     folder = root if root.is_dir() else root.parent
     paths = [path for path in _candidates(kind, root) if kind.is_one(path)]
+    paths = paths or [p for p in _candidates_in(kind, annotation_folders(root)) if kind.is_one(p)]
     if not paths:
         return None
     files: dict[str, Path] = {}
@@ -122,7 +124,10 @@ def _candidates(kind: SplitFileFormat, root: Path) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix.lower() in kind.suffixes else []
     names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
-    folders = [root, *(root / name for name in names)]
+    return _candidates_in(kind, [root, *(root / name for name in names)])
+
+
+def _candidates_in(kind: SplitFileFormat, folders: Sequence[Path]) -> list[Path]:
     found = [[f / n for n in list_folder(f).with_suffix(*kind.suffixes)] for f in folders]
     return [path for paths in found if len(paths) <= _MAX_FILES for path in paths]
 
