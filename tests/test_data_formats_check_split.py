@@ -145,5 +145,12 @@ def test_names_alone_are_sorted_and_numbered():
 @pytest.mark.parametrize("name", ["Cat", "cat ", "cafe\u0301"])
 def test_class_names_that_are_nearly_equal_are_an_error(name):
     first = split_of(("dog", "cat", "café"))
-    with pytest.raises(DataError, match="only in case, spaces or Unicode; write both alike"):
+    message = "only in case, spaces or Unicode form; write both alike"
+    with pytest.raises(DataError, match=message):
         join_categories([first, split_of((name,))])
+    for one_split in (
+        split_of(("dog", "cat", "café", name)),
+        split_of(None, used=("café", "cat", name)),
+    ):
+        with pytest.raises(DataError, match=message):
+            join_categories([one_split])
