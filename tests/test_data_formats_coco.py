@@ -443,6 +443,12 @@ def test_report_names_the_first_few_and_the_file_once():
     assert "train: 8 skipped or changed" in notes and "8 x bbox" in notes
 
 
+def test_the_folder_of_a_report_ends_before_the_entry():
+    report = Report()
+    report.add("split left out", "/x/data.yaml: val: 'extra/images'")
+    assert report.summary() == "in /x/\n1 x split left out: data.yaml: val: 'extra/images'"
+
+
 def test_a_report_of_a_million_is_bounded():
     report = Report()
     for i in range(5000):

@@ -28,10 +28,10 @@ class DataError(ValueError):
         self._parts = reason, path, where, what, fix
         super().__init__(f"{self.where}: {what}; {fix}")
 
-    def or_else(self, fix: str) -> "DataError":
-        """The same error with a further fix."""
-        *parts, first = self._parts
-        return DataError(*parts, f"{first}; or {fix}")
+    def extended(self, text: str) -> "DataError":
+        """The same error with `text` at the end of its fix."""
+        *parts, fix = self._parts
+        return DataError(*parts, fix + text)
 
 
 def _bounded(text: str) -> str:
@@ -165,7 +165,8 @@ class Guard:
 
 def _common_folder(names: list[str]) -> str:
     """The folder, with a slash at its end, that all names begin with; '' if there is none."""
-    common = os.path.commonprefix(names)  # noqa: RUF071  (a name is a path with an entry behind it)
+    paths = [name.partition(": ")[0] for name in names]
+    common = os.path.commonprefix(paths)  # noqa: RUF071  (a folder may be a part of these)
     return common[: common.rfind("/") + 1]
 
 

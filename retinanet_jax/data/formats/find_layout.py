@@ -138,7 +138,7 @@ def _first(names: list[str], place: Path) -> Found | DataError | None:
             other = next(_fitting(names[number + 1 :], place), None)
             if other is None:
                 return error
-            return error.or_else(f"set data.layout={other.name} to read {other.tool} instead")
+            return error.extended(f"; or set data.layout={other.name} to read {other.tool} instead")
         if layout is not None:
             return Found(layout, place)
     return None
