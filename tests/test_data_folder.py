@@ -146,6 +146,19 @@ def test_categories_are_those_of_the_training_split_for_all_splits(tmp_path):
         assert [a["category_id"] for a in truth if a["image_id"] == 1] == [2]
 
 
+def test_errors_of_all_objects_are_shown_in_place_of_their_missing_classes(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_image(tmp_path / "data/a.jpg", 0)
+    rows = "filename,class,xmin,ymin,xmax,ymax\n" + 2 * "a.jpg,cat,1px,2px,9px,8px\n"
+    (tmp_path / "data/boxes.csv").write_text(rows)
+    settings = data_settings("folder", tmp_path / "data", tmp_path / "cache")
+    with pytest.raises(DataError, match=r"(?s)has 2 errors;.*line 2: the box is '1px 2px 9px 8px'"):
+        load_dataset(settings, "train")
+    settings.on_error = "skip"
+    with pytest.raises(DataError, match=r"no object has a class; .*2 x box: boxes\.csv: line 2, l"):
+        load_dataset(settings, "train")
+
+
 def test_the_index_is_read_while_nothing_changes(settings, folder, monkeypatch):
     for split in ("train", "auto"):
         first = load_dataset(settings, split)

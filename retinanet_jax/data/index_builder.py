@@ -67,7 +67,7 @@ class IndexBuilder:
         raw = self.layout.read(wanted.split, guard)
         self.read_splits[self.key(wanted.split)] = _without_objects(raw)
         others = self.read_others(wanted.split)
-        categories = self.join(wanted.split, raw, others)
+        categories = self.join(wanted.split, raw, others, guard)
         named = {str(image.path) for split in (raw, *others.values()) for image in split.images}
         raw = _part(raw, wanted, self.config.val_share, self.root, guard)
         errors = self.table.add_missing([image.path for image in raw.images], self.stamps)
@@ -102,11 +102,18 @@ class IndexBuilder:
         """Of a split in what is shared."""
         return self.root, self.layout.name, split
 
-    def join(self, split: str, raw: RawSplit, others: dict[str, RawSplit]) -> Categories:
+    def join(
+        self, split: str, raw: RawSplit, others: dict[str, RawSplit], guard: Guard
+    ) -> Categories:
         """The categories: those of the training split first, then of the evaluation split."""
         splits = {split: raw, **others}
         order = dict.fromkeys([*self.names, split])
-        return join_categories([splits[name] for name in order if name in splits])
+        try:
+            return join_categories([splits[name] for name in order if name in splits], self.root)
+        except DataError as error:
+            guard.finish(self.root)  # there may be no class because each object has an error
+            skipped = guard.report.summary().replace("\n", "; ")
+            raise error.extended(f" ({skipped})" if skipped else "") from None
 
     def describe(
         self, wanted: Wanted, records: Sequence[ImageRecord], categories: Categories

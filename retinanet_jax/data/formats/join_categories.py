@@ -3,16 +3,17 @@
 import unicodedata
 from collections.abc import Sequence
 
+from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.raw import RawSplit
 from retinanet_jax.data.records import Categories
 
 
-def join_categories(splits: Sequence[RawSplit]) -> Categories:
+def join_categories(splits: Sequence[RawSplit], path: AnyPath = "data") -> Categories:
     """The categories of several splits; order and ids are those of the first that has them.
 
     The first split is the one to train on. Classes that only others have follow; ids that are
-    taken or missing are replaced by the next free ones.
+    taken or missing are replaced by the next free ones. `path` is the dataset, for messages.
 
     Raises:
       DataError: there is no class at all, or two names differ only in case, spaces or Unicode form.
@@ -30,7 +31,7 @@ def join_categories(splits: Sequence[RawSplit]) -> Categories:
             taken = category_id is None or category_id in ids
             ids.append(max(ids, default=0) + 1 if taken else category_id)
     if not names:
-        path = next((image.annotation_file for split in splits for image in split.images), "data")
+        path = next((image.annotation_file for split in splits for image in split.images), path)
         what, fix = "no object has a class", "annotate some objects, or check data.root"
         raise DataError("categories", path, "", what, fix)
     return Categories(tuple(names), tuple(ids))
