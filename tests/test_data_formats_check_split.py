@@ -1,6 +1,7 @@
 """Checks that are the same for all layouts: EXIF orientation, numbering, categories by name."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,37 @@ def test_images_without_ids_are_numbered_by_name():
     assert [a.id for r in records for a in r.annotations] == [1, 2]
     records, _ = check([raw_image("b.jpg", id=7), raw_image("a.jpg")])
     assert [r.id for r in records] == [7, 8]
+
+
+@pytest.mark.parametrize(
+    "form, box, message",
+    [
+        ("size", (25, 10, -9, 10), "box [25, 10, -9, 10] has width -9 and height 10; sides are"),
+        (
+            "corners",
+            (25, 10, -9, 10),
+            "box [25, 10, 16, 20] has width -9 and height 10; write xmin",
+        ),
+        ("corners", (20, 10, -15, 5), "they fit: add x to width and y to height"),
+        ("corners", (50, 10, 9, 9), "box [50, 10, 59, 19] lies outside its image of 40 x 30"),
+        ("corners", (50, 10, 9, 9), "write [xmin, ymin, xmax, ymax] in pixels of the image"),
+        (
+            "corners",
+            (0.1, 0.2, 0.22499999999999998, 0.3),
+            "box [0.1, 0.2, 0.325, 0.5] is in shares",
+        ),
+        ("corners", (0.1, 0.2, 0.2, 0.3), "multiply xmin and xmax by the image's width, ymin and"),
+    ],
+)
+def test_a_box_is_shown_as_its_file_writes_it(form, box, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        check([raw_image(boxes=[box])], box_form=form)
+
+
+def test_a_box_in_shares_is_shown_in_shares():
+    shown = r"box \[1\.2, 0\.5, 0\.1, 0\.1\] lies outside .* in shares of the image, 0 to 1"
+    with pytest.raises(DataError, match=shown):
+        check([raw_image(boxes=[(1.15, 0.45, 0.1, 0.1)], normalized=True)], box_form="center")
 
 
 def test_what_was_read_otherwise_is_counted():

@@ -98,7 +98,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
         )
         for path, (where, size, objects) in images.items()
     )
-    return RawSplit(tuple(read), dataset.class_names, notes=tuple(notes))
+    return RawSplit(tuple(read), dataset.class_names, notes=tuple(notes), box_form=columns.form)
 
 
 def _cell(row: list[str], column: int, table: Table, where: str) -> str:
