@@ -178,6 +178,16 @@ def test_the_folder_itself_is_only_read(settings, folder):
     assert before == sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
 
 
+def test_a_missing_image_has_one_fix(settings, folder):
+    (folder / "images/train_c.jpg").unlink()
+    with pytest.raises(DataError) as error:
+        load_dataset(settings, "train")
+    assert str(error.value).endswith(
+        "images/train_c.jpg: No such file (folders, pipes and devices are not read); "
+        "put the file there, leave the image out, or fix data.root"
+    )
+
+
 def test_a_missing_image_that_is_there_now_is_noticed(settings, folder):
     path = folder / "images/train_c.jpg"
     path.rename(folder / "away")

@@ -380,7 +380,7 @@ def test_a_name_that_differs_in_case_or_unicode_form_is_shown(read, image_dir):
 def test_a_folder_name_too_long_for_the_file_system_is_a_missing_image(read):
     data = content()
     data["images"][0]["file_name"] = f"{'x' * 5000}/a.png"
-    with pytest.raises(DataError, match=r"(?s)File name too long.*put the file there"):
+    with pytest.raises(DataError, match=r"(?s)File name too long; there is .*a.png: leave x"):
         read(data)
 
 

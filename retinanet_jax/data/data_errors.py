@@ -18,20 +18,18 @@ class DataError(ValueError):
     """An error in a dataset.
 
     The message reads `file: entry: what is wrong; how to fix it`. `reason` is the short name under
-    which a Report counts it, `where` the file and entry.
+    which a Report counts it, `where` the file and entry, `what` and `fix` the rest.
     """
 
     def __init__(self, reason: str, path, where: str, what: str, fix: str):
-        self.reason = reason
-        path, where, what = (_bounded(str(part)) for part in (path, where, what))
+        self.reason, self.fix = reason, fix
+        path, where, self.what = (_bounded(str(part)) for part in (path, where, what))
         self.where = f"{path}: {where}" if where else path
-        self._parts = reason, path, where, what, fix
-        super().__init__(f"{self.where}: {what}; {fix}")
+        super().__init__(f"{self.where}: {self.what}; {fix}")
 
     def extended(self, text: str) -> "DataError":
         """The same error with `text` at the end of its fix."""
-        *parts, fix = self._parts
-        return DataError(*parts, fix + text)
+        return DataError(self.reason, self.where, "", self.what, self.fix + text)
 
 
 def _bounded(text: str) -> str:

@@ -146,11 +146,11 @@ class _Checker:
         try:
             facts = self.facts(image)
         except DataError as error:
-            fix = "or fix data.root"
+            where, what, fix = image.where, f"{error.where}: {error.what}", error.fix
             if error.reason == "missing image":
+                fix = "put the file there, leave the image out, or fix data.root"
                 fix = explain_missing(image.path) or fix
-            where = image.annotation_file, image.where
-            raise DataError(error.reason, *where, str(error), fix) from error
+            raise DataError(error.reason, image.annotation_file, where, what, fix) from error
         for change in facts.changes:
             self.report.add(change, str(image.path))
         return facts
