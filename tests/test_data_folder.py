@@ -96,6 +96,17 @@ def test_what_is_found_is_described(settings, folder):
     assert "1 image files that no annotation names: extra.jpg" in found
 
 
+def test_ignored_objects_are_counted_apart(settings, folder):
+    def ignore(content):
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = int(annotation["image_id"] == 5)
+
+    edit(folder / "annotations/instances_train.json", ignore)
+    found = load_dataset(settings, "train").found
+    wanted = "6 images, 2 of them without boxes, 10 boxes: dog 6, cat 4; 5 ignored: crowds or diff"
+    assert wanted in found
+
+
 @pytest.mark.parametrize("on_disk", ["val", "valid", "validation", "test", "val2017", "VALID"])
 @pytest.mark.parametrize("wanted", ["auto", "validation", "val"])
 def test_the_split_to_evaluate_on_is_found_by_itself(tmp_path, on_disk, wanted):

@@ -1,6 +1,7 @@
 """Reads and checks one split of a folder, to make its index."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,11 +120,11 @@ class IndexBuilder:
         self, wanted: Wanted, records: Sequence[ImageRecord], categories: Categories
     ) -> Iterator[str]:
         """What a split holds, in lines for a person."""
-        counts = dict.fromkeys(categories.names, 0)
-        for record in records:
-            for found in record.annotations:
-                counts[categories.names[found.label]] += 1
-        empty = sum(not record.annotations for record in records)
+        counts, ignored = dict.fromkeys(categories.names, 0), 0
+        for found in itertools.chain(*(record.annotations for record in records)):
+            counts[categories.names[found.label]] += not found.crowd
+            ignored += found.crowd
+        empty = sum(all(found.crowd for found in record.annotations) for record in records)
         name = wanted.split
         if wanted.part == "train":
             name += f" without the {self.config.val_share:.0%} held out for validation by file name"
@@ -132,9 +133,10 @@ class IndexBuilder:
         by_class = sorted(counts.items(), key=lambda item: -item[1])
         shown = ", ".join(f"{name} {count:,}" for name, count in by_class[:20])
         more = f" and {len(by_class) - 20} more classes" if len(by_class) > 20 else ""
+        also = f"; {ignored:,} ignored: crowds or difficult" if ignored else ""
         yield (
             f"  {name}: {len(records):,} images, {empty:,} of them without boxes, "
-            f"{sum(counts.values()):,} boxes: {shown}{more}"
+            f"{sum(counts.values()):,} boxes: {shown}{more}{also}"
         )
 
     def unnamed(self, raw: RawSplit, named: set[str]) -> list[str]:
