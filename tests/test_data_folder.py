@@ -22,6 +22,7 @@ from retinanet_jax.data import folder as folder_module
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.formats import find_layout, json_stream
+from retinanet_jax.data.index_builder import ALSO_TRAINED
 from retinanet_jax.data.mix import load_datasets, load_training_set
 from retinanet_jax.data.store import file_facts
 from retinanet_jax.data.store.prepare_folder import prepare_folder
@@ -94,6 +95,17 @@ def test_what_is_found_is_described(settings, folder):
     assert "COCO JSON; splits on disk: train, val" in found
     assert "train: 6 images, 1 of them without boxes, 15 boxes: dog 9, cat 6" in found
     assert "1 image files that no annotation names: extra.jpg" in found
+
+
+def test_images_of_both_splits_are_counted(settings, folder):
+    assert not load_dataset(settings, "auto").report.counts
+    path = folder / "annotations/instances_val.json"
+    edit(path, lambda content: content["images"][2].update(file_name="train_c.jpg"))
+    report = load_dataset(settings, "auto").report
+    assert report.to_json() == {
+        ALSO_TRAINED: {"count": 1, "names": [str(folder / "images/train_c.jpg")]}
+    }
+    assert not load_dataset(settings, "train").report.counts
 
 
 def test_ignored_objects_are_counted_apart(settings, folder):

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from retinanet_jax.data import images
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.check_split import ImageFacts, check_split
+from retinanet_jax.data.formats.check_split import REPEATED, ImageFacts, check_split
 from retinanet_jax.data.formats.join_categories import join_categories
 from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.records import Categories
@@ -142,6 +142,12 @@ def test_a_box_in_shares_is_shown_in_shares():
     shown = r"box \[1\.2, 0\.5, 0\.1, 0\.1\] lies outside .* in shares of the image, 0 to 1"
     with pytest.raises(DataError, match=shown):
         check([raw_image(boxes=[(1.15, 0.45, 0.1, 0.1)], normalized=True)], box_form="center")
+
+
+def test_a_box_that_is_there_twice_is_counted_and_kept():
+    (record,), report = check([raw_image(boxes=[(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 4)])])
+    assert len(record.annotations) == 3
+    assert report.to_json() == {REPEATED: {"count": 1, "names": ["notes.xml: object"]}}
 
 
 def test_what_was_read_otherwise_is_counted():

@@ -16,6 +16,7 @@ from retinanet_jax.data.store.file_facts import FactTable, Stamps, is_image_name
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
 
+ALSO_TRAINED = "image to evaluate on that is also trained on"
 _NAMED = 5
 
 
@@ -70,6 +71,8 @@ class IndexBuilder:
         others = self.read_others(wanted.split)
         categories = self.join(wanted.split, raw, others, guard)
         named = {str(image.path) for split in (raw, *others.values()) for image in split.images}
+        if wanted.split == self.names.evaluation and self.names.train in others:
+            _note_shared(raw, others[self.names.train], guard.report)
         raw = _part(raw, wanted, self.config.val_share, self.root, guard)
         errors = self.table.add_missing([image.path for image in raw.images], self.stamps)
 
@@ -154,6 +157,13 @@ def _without_objects(raw: RawSplit) -> RawSplit:
     names = tuple(name for name, _ in stated_categories(raw))
     images = tuple(image._replace(objects=()) for image in raw.images)
     return raw._replace(images=images, class_names=names, notes=())
+
+
+def _note_shared(evaluation: RawSplit, train: RawSplit, report: Report) -> None:
+    trained = {image.path for image in train.images}
+    for image in evaluation.images:
+        if image.path in trained:
+            report.add(ALSO_TRAINED, str(image.path))
 
 
 def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path, guard: Guard) -> RawSplit:

@@ -24,6 +24,7 @@ from retinanet_jax.data.records import Annotation, Categories, ImageRecord
 
 TURNED = "EXIF orientation applied: the image is used as viewers show it"
 NOT_TURNED = "EXIF orientation ignored: the boxes belong to the image as it is stored"
+REPEATED = "box of the same class twice in an image, kept twice"
 SKIPPED_OBJECT = "object of a skipped image"
 
 
@@ -130,10 +131,14 @@ class _Checker:
 
     def check_image(self, image: RawImage) -> ImageRecord:
         size, orientation = self.reading(image, self.check_file(image))
-        objects = []
+        objects, seen = [], set()
         for found in image.objects:
             with self.guard:
                 objects.append(self.check_object(image, found, size))
+                if (key := (found.class_name, found.box)) in seen:
+                    where = f"{image.annotation_file}: {_where(image, found)}"
+                    self.report.add(REPEATED, where)
+                seen.add(key)
         return ImageRecord(
             image.id, image.file_name, image.path, *size, tuple(objects), orientation
         )
