@@ -30,7 +30,7 @@ from retinanet_jax.data.store.file_facts import (
     stamp_files,
 )
 from retinanet_jax.data.store.folder_index import FolderIndex
-from retinanet_jax.runtime.user_folders import expand_user
+from retinanet_jax.runtime.user_folders import cache_folder, expand_user
 
 # Part of the key of an index: raise it when what is kept changes.
 FORMAT_VERSION = "2"
@@ -177,7 +177,7 @@ def _kind(split: str) -> str:
 def _cache_folder(cache_dir: str, root: Path) -> Path:
     """Where indices of a folder are kept."""
     place = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
-    return expand_user(cache_dir) / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
+    return cache_folder(cache_dir) / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
 
 
 @contextlib.contextmanager
