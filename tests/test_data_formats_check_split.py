@@ -122,7 +122,11 @@ def test_images_without_ids_are_numbered_by_name():
             (25, 10, -9, 10),
             "box [25, 10, 16, 20] has width -9 and height 10; write xmin",
         ),
-        ("corners", (20, 10, -15, 5), "they fit: add x to width and y to height"),
+        (
+            "corners",
+            (20, 10, -15, 5),
+            "or, if these are x, y, width, height, add x to the width and y to the",
+        ),
         ("corners", (50, 10, 9, 9), "box [50, 10, 59, 19] lies outside its image of 40 x 30"),
         ("corners", (50, 10, 9, 9), "write [xmin, ymin, xmax, ymax] in pixels of the image"),
         (

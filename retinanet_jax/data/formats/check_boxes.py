@@ -68,7 +68,7 @@ def _without_area(box: Box, size: tuple[int, int], form: str) -> tuple[str, str]
     fix = "write xmin, ymin, xmax, ymax with xmin below xmax and ymin below ymax"
     x, y, width, height = as_written(box, form)
     if min(x, y) >= 0 < min(width, height) and x + width <= size[1] and y + height <= size[0]:
-        fix += "; as x, y, width, height they fit: add x to width and y to height"
+        fix += "; or, if these are x, y, width, height, add x to the width and y to the height"
     return what, fix
 
 
