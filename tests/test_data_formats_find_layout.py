@@ -95,3 +95,23 @@ def test_annotations_may_be_in_any_folder_beside_the_images(tmp_path, name, patt
     assert (found.layout.name, found.place) == (name, root)
     assert len(read(lambda root: found.layout, root).images) == 2
     assert all(image.path.is_file() for image in read(lambda root: found.layout, root).images)
+
+
+@pytest.mark.parametrize(
+    "name, text, state",
+    [
+        ("annotations.json", "", "is empty"),
+        ("annotations.json", '{"version": 3, "shots": []}', "has the keys version, shots"),
+        ("annotations.json", '[{"shot": 3}]', "is a list, each entry with the keys shot"),
+        ("boxes.csv", "picture,a,b\n", "begins with 'picture,a,b', without known columns for"),
+        ("x/boxes.xml", "<?xml version='1.0'?><shots/>", "begins with <shots>"),
+    ],
+)
+def test_what_a_file_has_that_fits_no_layout_is_said(tmp_path, name, text, state):
+    write_image(tmp_path / "images", Annotated("a.png", 64, 48))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"no layout fits; .*{name} {state}"):
+        find_layout(tmp_path)
+    with pytest.raises(DataError, match=rf"no layout fits; .*{name.split('/')[-1]} {state}"):
+        find_layout(tmp_path / name)
