@@ -71,8 +71,6 @@ class IndexBuilder:
         others = self.read_others(wanted.split)
         categories = self.join(wanted.split, raw, others, guard)
         named = {str(image.path) for split in (raw, *others.values()) for image in split.images}
-        if wanted.split == self.names.evaluation and self.names.train in others:
-            _note_shared(raw, others[self.names.train], guard.report)
         raw = _part(raw, wanted, self.config.val_share, self.root, guard)
         errors = self.table.add_missing([image.path for image in raw.images], self.stamps)
 
@@ -82,6 +80,8 @@ class IndexBuilder:
             return self.table.get(image.path, stamp_of(image.path, self.stamps))
 
         records = check_split(raw, facts, categories, guard, path=self.root, exif=self.config.exif)
+        if wanted.split == self.names.evaluation and self.names.train in others:
+            _note_shared(records, others[self.names.train], guard.report)
         lines = [line, *self.describe(wanted, records, categories)]
         unnamed = self.unnamed(raw, named)
         if unnamed:
@@ -159,9 +159,9 @@ def _without_objects(raw: RawSplit) -> RawSplit:
     return raw._replace(images=images, class_names=names, notes=())
 
 
-def _note_shared(evaluation: RawSplit, train: RawSplit, report: Report) -> None:
+def _note_shared(evaluation: Sequence[ImageRecord], train: RawSplit, report: Report) -> None:
     trained = {image.path for image in train.images}
-    for image in evaluation.images:
+    for image in evaluation:
         if image.path in trained:
             report.add(ALSO_TRAINED, str(image.path))
 
