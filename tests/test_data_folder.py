@@ -22,6 +22,7 @@ from retinanet_jax.data import folder as folder_module
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.formats import find_layout, json_stream
+from retinanet_jax.data.index_builder import ALSO_TRAINED
 from retinanet_jax.data.mix import load_datasets, load_training_set
 from retinanet_jax.data.store import file_facts
 from retinanet_jax.data.store.prepare_folder import prepare_folder
@@ -94,6 +95,28 @@ def test_what_is_found_is_described(settings, folder):
     assert "COCO JSON; splits on disk: train, val" in found
     assert "train: 6 images, 1 of them without boxes, 15 boxes: dog 9, cat 6" in found
     assert "1 image files that no annotation names: extra.jpg" in found
+
+
+def test_images_of_both_splits_are_counted(settings, folder):
+    assert not load_dataset(settings, "auto").report.counts
+    path = folder / "annotations/instances_val.json"
+    edit(path, lambda content: content["images"][2].update(file_name="train_c.jpg"))
+    report = load_dataset(settings, "auto").report
+    assert report.to_json() == {
+        ALSO_TRAINED: {"count": 1, "names": [str(folder / "images/train_c.jpg")]}
+    }
+    assert not load_dataset(settings, "train").report.counts
+
+
+def test_ignored_objects_are_counted_apart(settings, folder):
+    def ignore(content):
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = int(annotation["image_id"] == 5)
+
+    edit(folder / "annotations/instances_train.json", ignore)
+    found = load_dataset(settings, "train").found
+    wanted = "6 images, 2 of them without boxes, 10 boxes: dog 6, cat 4; 5 ignored: crowds or diff"
+    assert wanted in found
 
 
 @pytest.mark.parametrize("on_disk", ["val", "valid", "validation", "test", "val2017", "VALID"])
@@ -171,6 +194,19 @@ def test_categories_are_those_of_the_training_split_for_all_splits(tmp_path):
         assert [a["category_id"] for a in truth if a["image_id"] == 1] == [2]
 
 
+def test_errors_of_all_objects_are_shown_in_place_of_their_missing_classes(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_image(tmp_path / "data/a.jpg", 0)
+    rows = "filename,class,xmin,ymin,xmax,ymax\n" + 2 * "a.jpg,cat,1px,2px,9px,8px\n"
+    (tmp_path / "data/boxes.csv").write_text(rows)
+    settings = data_settings("folder", tmp_path / "data", tmp_path / "cache")
+    with pytest.raises(DataError, match=r"(?s)has 2 errors;.*line 2: the box is '1px 2px 9px 8px'"):
+        load_dataset(settings, "train")
+    settings.on_error = "skip"
+    with pytest.raises(DataError, match=r"no object has a class; .*2 x box: boxes\.csv: line 2, l"):
+        load_dataset(settings, "train")
+
+
 def test_the_index_is_read_while_nothing_changes(settings, folder, monkeypatch):
     for split in ("train", "auto"):
         first = load_dataset(settings, split)
@@ -188,6 +224,16 @@ def test_the_folder_itself_is_only_read(settings, folder):
     before = sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
     load_dataset(settings, "train").source[0]
     assert before == sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+
+
+def test_a_missing_image_has_one_fix(settings, folder):
+    (folder / "images/train_c.jpg").unlink()
+    with pytest.raises(DataError) as error:
+        load_dataset(settings, "train")
+    assert str(error.value).endswith(
+        "images/train_c.jpg: No such file (folders, pipes and devices are not read); "
+        "put the file there, leave the image out, or fix data.root"
+    )
 
 
 def test_a_missing_image_that_is_there_now_is_noticed(settings, folder):
@@ -350,6 +396,25 @@ def test_splits_of_other_names_are_joined_by_the_flags_of_the_message(tmp_path):
     (mix,) = re.findall('--config.data.mix="(.*)"', str(error.value))
     joined = dataclasses.replace(config, train_split="first", mix=ast.literal_eval(mix))
     assert len(load_training_set(joined).source) == 3 * 6 - 1  # one is held out
+
+
+@pytest.mark.parametrize(
+    "on_disk, train, evaluation",
+    [
+        (("valid", "test"), "valid", "test"),
+        (("test", "dev-val", "other"), "other", "dev-val"),
+        (("test", "dev", "unlabelled"), "unlabelled", "dev"),
+    ],
+)
+def test_a_split_to_evaluate_on_is_not_among_those_to_train_on(
+    tmp_path, on_disk, train, evaluation
+):
+    root = write_coco_folder(tmp_path / "data", splits=on_disk, count=2)
+    settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
+    flags = f"write --config.data.train_split={train} --config.data.eval_split={evaluation} "
+    with pytest.raises(DataError, match="has no split 'train'") as error:
+        load_dataset(settings, "train")
+    assert flags in str(error.value) and "mix" not in str(error.value)
 
 
 def test_the_layout_that_a_folder_has_is_named_if_another_is_set(folder, tmp_path):

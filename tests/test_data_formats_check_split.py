@@ -1,6 +1,7 @@
 """Checks that are the same for all layouts: EXIF orientation, numbering, categories by name."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image, ImageOps
 
 from retinanet_jax.data import images
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.check_split import ImageFacts, check_split
+from retinanet_jax.data.formats.check_split import REPEATED, ImageFacts, check_split
 from retinanet_jax.data.formats.join_categories import join_categories
 from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.records import Categories
@@ -112,6 +113,47 @@ def test_images_without_ids_are_numbered_by_name():
     assert [r.id for r in records] == [7, 8]
 
 
+@pytest.mark.parametrize(
+    "form, box, message",
+    [
+        ("size", (25, 10, -9, 10), "box [25, 10, -9, 10] has width -9 and height 10; sides are"),
+        (
+            "corners",
+            (25, 10, -9, 10),
+            "box [25, 10, 16, 20] has width -9 and height 10; write xmin",
+        ),
+        (
+            "corners",
+            (20, 10, -15, 5),
+            "or, if these are x, y, width, height, add x to the width and y to the",
+        ),
+        ("corners", (50, 10, 9, 9), "box [50, 10, 59, 19] lies outside its image of 40 x 30"),
+        ("corners", (50, 10, 9, 9), "write [xmin, ymin, xmax, ymax] in pixels of the image"),
+        (
+            "corners",
+            (0.1, 0.2, 0.22499999999999998, 0.3),
+            "box [0.1, 0.2, 0.325, 0.5] is in shares",
+        ),
+        ("corners", (0.1, 0.2, 0.2, 0.3), "multiply xmin and xmax by the image's width, ymin and"),
+    ],
+)
+def test_a_box_is_shown_as_its_file_writes_it(form, box, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        check([raw_image(boxes=[box])], box_form=form)
+
+
+def test_a_box_in_shares_is_shown_in_shares():
+    shown = r"box \[1\.2, 0\.5, 0\.1, 0\.1\] lies outside .* in shares of the image, 0 to 1"
+    with pytest.raises(DataError, match=shown):
+        check([raw_image(boxes=[(1.15, 0.45, 0.1, 0.1)], normalized=True)], box_form="center")
+
+
+def test_a_box_that_is_there_twice_is_counted_and_kept():
+    (record,), report = check([raw_image(boxes=[(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 4)])])
+    assert len(record.annotations) == 3
+    assert report.to_json() == {REPEATED: {"count": 1, "names": ["notes.xml: object"]}}
+
+
 def test_what_was_read_otherwise_is_counted():
     _, report = check([raw_image()], notes=(("polygon", "notes.xml: object 1"),))
     assert report.counts == {"polygon": 1}
@@ -145,5 +187,12 @@ def test_names_alone_are_sorted_and_numbered():
 @pytest.mark.parametrize("name", ["Cat", "cat ", "cafe\u0301"])
 def test_class_names_that_are_nearly_equal_are_an_error(name):
     first = split_of(("dog", "cat", "café"))
-    with pytest.raises(DataError, match="only in case, spaces or Unicode; write both alike"):
+    message = "only in case, spaces or Unicode form; write both alike"
+    with pytest.raises(DataError, match=message):
         join_categories([first, split_of((name,))])
+    for one_split in (
+        split_of(("dog", "cat", "café", name)),
+        split_of(None, used=("café", "cat", name)),
+    ):
+        with pytest.raises(DataError, match=message):
+            join_categories([one_split])

@@ -380,7 +380,7 @@ def test_a_name_that_differs_in_case_or_unicode_form_is_shown(read, image_dir):
 def test_a_folder_name_too_long_for_the_file_system_is_a_missing_image(read):
     data = content()
     data["images"][0]["file_name"] = f"{'x' * 5000}/a.png"
-    with pytest.raises(DataError, match=r"(?s)File name too long.*put the file there"):
+    with pytest.raises(DataError, match=r"(?s)File name too long; there is .*a.png: leave x"):
         read(data)
 
 
@@ -441,6 +441,12 @@ def test_report_names_the_first_few_and_the_file_once():
     assert report.summary() == "8 x bbox: a.json: id 0, id 1, id 2, id 3, id 4, ..."
     notes = report.notes("train")
     assert "train: 8 skipped or changed" in notes and "8 x bbox" in notes
+
+
+def test_the_folder_of_a_report_ends_before_the_entry():
+    report = Report()
+    report.add("split left out", "/x/data.yaml: val: 'extra/images'")
+    assert report.summary() == "in /x/\n1 x split left out: data.yaml: val: 'extra/images'"
 
 
 def test_a_report_of_a_million_is_bounded():

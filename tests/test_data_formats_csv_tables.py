@@ -185,6 +185,19 @@ def test_automl(folder, header):
     assert found["b.png"][0][1:] == pytest.approx((0.1, 0.1, 0.2, 0.3))
 
 
+def test_an_image_of_automl_may_have_no_further_columns(folder):
+    root = folder("training,gs://bucket/b.png\ntraining,gs://bucket/a.png,cat,.25,.1,,,.5,.6\n")
+    found = boxes(read(csv_tables.find, root, "training"))
+    assert found == {"b.png": [], "a.png": [("cat", 0.25, 0.1, 0.25, 0.5)]}
+    assert csv_tables.find(folder("training,gs://bucket/b.png\n")) is None
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_first_line_by_which_excel_knows_the_delimiter_is_passed_over(folder, delimiter):
+    text = HEADER.replace(",", delimiter) + "a.png,64,48,cat,4,6,24,18\n".replace(",", delimiter)
+    assert objects(folder(f"sep={delimiter}\r\n{text}")) == [("cat", 4, 6, 20, 12)]
+
+
 def test_automl_without_sets(folder):
     root = folder("gs://bucket/a.png,cat,0.25,0.1,,,0.5,0.6,,\n")
     assert objects(root)[0][1:] == pytest.approx((0.25, 0.1, 0.25, 0.5))
@@ -202,9 +215,10 @@ def test_splits_by_file_by_folder_and_by_column(folder):
     root = folder(HEADER + row, "oidv6_validation-boxes.csv")
     assert csv_tables.find(root).splits == ("validation",)
     folder(HEADER + row, "test/_annotations.csv")
+    assert set(csv_tables.find(root).splits) == {"validation", "test"}
+    folder(HEADER + row, "train.csv")
     folder(HEADER + row, "all.csv")
-    layout = csv_tables.find(root)
-    assert set(layout.splits) == {"validation", "test"}
+    assert set(csv_tables.find(root).splits) == {"train", "validation", "test"}
     assert reasons(read(csv_tables.find, root, "test")) == {UNNAMED: 1}
     text = "filename,split,class,xmin,ymin,xmax,ymax\n"
     (root / "column.csv").write_text(f"{text}a.png,train,x,1,2,3,4\nb.png,Val,x,1,2,3,4\n")
@@ -214,11 +228,32 @@ def test_splits_by_file_by_folder_and_by_column(folder):
     assert csv_tables.find(root / "column.csv").splits == ("train",)  # numbers of folds
 
 
+@pytest.mark.parametrize("other", ["val_annotations.csv", "test.csv"])
+def test_the_table_without_a_split_is_train_beside_one_of_another_split(folder, other):
+    root = folder(f"{HEADER}a.png,64,48,cat,4,6,24,18\nb.png,64,48,cat,4,6,24,18\n")
+    folder(f"{HEADER}b.png,64,48,cat,4,6,24,18\n", other)
+    content = read(csv_tables.find, root, "train")
+    assert boxes(content).keys() == {"a.png", "b.png"} and not content.notes
+    folder(f"{HEADER}b.png,64,48,cat,4,6,24,18\n", "boxes.csv")
+    wanted = r"without the name of a split: annotations\.csv, boxes\.csv; name them after"
+    with pytest.raises(DataError, match=wanted):
+        csv_tables.find(root)
+
+
+def test_a_column_of_splits_with_a_value_that_is_none_is_an_error(folder):
+    text = "filename,split,class,xmin,ymin,xmax,ymax\na.png,train,x,1,2,3,4\n"
+    root = folder(f"{text}b.png,holdout,x,1,2,3,4\n")
+    wanted = r"annotations\.csv: line 3: the split is 'holdout', that of line 2 'train'; write"
+    with pytest.raises(DataError, match=wanted):
+        csv_tables.find(root)
+    assert csv_tables.find(folder(f"{text}b.png,,x,1,2,3,4\n")).splits == ("train",)
+
+
 def test_tables_that_could_be_one_split_are_ambiguous(folder):
     row = "a.png,64,48,cat,4,6,24,18\n"
     root = folder(HEADER + row, "one.csv")
     folder(HEADER + row, "two.csv")
-    with pytest.raises(DataError, match=r"has several tables of boxes: one\.csv, two\.csv"):
+    with pytest.raises(DataError, match=r"without the name of a split: one\.csv, two\.csv"):
         csv_tables.find(root)
     folder(HEADER + row, "train.csv")
     folder(HEADER + row, "labels_train.csv")
@@ -304,6 +339,25 @@ def test_class_lists(folder):
     (root / "classes.csv").write_text("dog,1\ncat,1\n")
     with pytest.raises(DataError, match=r"classes\.csv: .* number the classes from 0"):
         read(csv_tables.find, root)
+
+
+@pytest.mark.parametrize(
+    "name, text", [("classes.csv", "cat,0\ndog,1\n"), ("classes.txt", "cat\ndog\n")]
+)
+def test_class_numbers_are_those_of_the_list(folder, name, text):
+    root = folder("filename,class_id,x1,y1,x2,y2\na.png,1,4,6,24,18\na.png,0.0,1,2,3,4\n")
+    (root / name).write_text(text)
+    assert objects(root) == [("dog", 4, 6, 20, 12), ("cat", 1, 2, 2, 2)]
+    assert reasons(read(csv_tables.find, root)) == {csv_tables.NUMBERED: 2}
+    folder("filename,class_id,x1,y1,x2,y2\na.png,2,4,6,24,18\n")
+    with pytest.raises(DataError, match="line 2: the class is '2'"):
+        objects(root)
+
+
+def test_digits_are_names_in_a_list_of_digits(folder):
+    root = folder("filename,class,x1,y1,x2,y2\na.png,1,4,6,24,18\n")
+    (root / "classes.txt").write_text("1\n2\nother\n")
+    assert objects(root) == [("1", 4, 6, 20, 12)]
 
 
 names = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1)

@@ -3,7 +3,15 @@
 import shutil
 
 import pytest
-from layout_writers import SMALL, Annotated, write_image, write_yolo, write_yolo_roboflow
+from layout_writers import (
+    SMALL,
+    WRITERS,
+    Annotated,
+    write_image,
+    write_yolo,
+    write_yolo_roboflow,
+)
+from raw_reading import read
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
@@ -52,3 +60,58 @@ def test_a_broken_dataset_beside_it_leaves_the_choice_to_the_user(repository):
     shutil.rmtree(repository / "one")
     with pytest.raises(DataError, match=r"two/data.yaml: train: 'no' does not exist"):
         find_layout(repository)
+
+
+def test_a_broken_layout_is_not_passed_over_for_a_later_one(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    text = (tmp_path / "data.yaml").read_text(encoding="utf-8")
+    (tmp_path / "data.yaml").write_text(text.replace("images/train", "images/trein"))
+    (tmp_path / "summary.csv").write_text("filename,xmin,ymin,xmax,ymax\na.png,1,2,3,4\n")
+    wanted = r"data\.yaml: train: 'images/trein' .*; or set data\.layout=csv to read CSV instead"
+    with pytest.raises(DataError, match=wanted):
+        find_layout(tmp_path)
+    assert find_layout(tmp_path, "csv").layout.name == "csv"
+
+
+@pytest.mark.parametrize(
+    "name, pattern, folder",
+    [
+        ("csv", "*.csv", "data"),
+        ("via", "*.json", "json"),
+        ("voc", "*.xml", "Annotation"),
+        ("labelme", "*.json", "ann"),
+    ],
+)
+def test_annotations_may_be_in_any_folder_beside_the_images(tmp_path, name, pattern, folder):
+    one = {"train": [image for image in SMALL["train"] if image.boxes]}
+    WRITERS[name](tmp_path / "written", one)
+    root = tmp_path / "dataset"
+    for path in (tmp_path / "written").rglob("*.png"):
+        write_image(root / "images", next(im for im in one["train"] if im.file_name == path.name))
+    (root / folder).mkdir()
+    for path in (tmp_path / "written").rglob(pattern):
+        shutil.copy(path, root / folder / path.name)
+    found = find_layout(root)
+    assert (found.layout.name, found.place) == (name, root)
+    assert len(read(lambda root: found.layout, root).images) == 2
+    assert all(image.path.is_file() for image in read(lambda root: found.layout, root).images)
+
+
+@pytest.mark.parametrize(
+    "name, text, state",
+    [
+        ("annotations.json", "", "is empty"),
+        ("annotations.json", '{"version": 3, "shots": []}', "has the keys version, shots"),
+        ("annotations.json", '[{"shot": 3}]', "is a list, each entry with the keys shot"),
+        ("boxes.csv", "picture,a,b\n", "begins with 'picture,a,b', without known columns for"),
+        ("x/boxes.xml", "<?xml version='1.0'?><shots/>", "begins with <shots>"),
+    ],
+)
+def test_what_a_file_has_that_fits_no_layout_is_said(tmp_path, name, text, state):
+    write_image(tmp_path / "images", Annotated("a.png", 64, 48))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"no layout fits; .*{name} {state}"):
+        find_layout(tmp_path)
+    with pytest.raises(DataError, match=rf"no layout fits; .*{name.split('/')[-1]} {state}"):
+        find_layout(tmp_path / name)

@@ -145,6 +145,7 @@ def test_boxes_of_all_shapes(folder):
         ({"anything": "dog"}, "dog"),
         ({"color": "red", "Label": " dog "}, "dog"),
         ({"name": "x", "class": "dog"}, "dog"),
+        ({"occluded": "no", "Species": "dog"}, "dog"),
         ({"kinds": {"dog": True, "cat": False}}, "dog"),
         ({"color": "", "kind": "dog"}, "dog"),
     ],

@@ -75,6 +75,11 @@ def test_what_is_no_image_is_named(data):
         images.decode(data, "cat.jpg")
 
 
+def test_heic_is_named_with_a_way_to_read_it():
+    with pytest.raises(DataError, match=r"cat\.jpg: is a HEIC image, .*; convert it to JPEG$"):
+        images.decode(b"\0\0\0\x18ftypheic" + bytes(100), "cat.jpg")
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 def test_truncated_photograph_is_refused(share):
     data = encoded(".jpg", (200, 300))

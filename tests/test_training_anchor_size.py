@@ -42,6 +42,12 @@ def test_crowds_do_not_count():
     assert config.anchors.size == 4
 
 
+def test_crowds_alone_leave_the_paper_s_size():
+    objects = objects_of([LARGE], crowd=[True])
+    config, message = with_anchor_size(auto(), memory_dataset([objects]))
+    assert config.anchors.size == 4 and "0.0% of the training boxes" in message
+
+
 def test_where_no_size_suffices_the_fewest_stay_uncovered():
     tiny = [20, 20, 23, 23]
     assert chosen(*[LARGE] * 10, *[MIDDLE] * 10, tiny) == 3

@@ -127,6 +127,8 @@ def test_empty_splits_and_crowded_images_are_findings():
     empty = read_objects(MemorySource([objects_of([])]), 1)
     full = read_objects(MemorySource([objects_of([COVERED] * 7), objects_of([COVERED] * 9)]), 2)
     assert "val has no objects" in empty_finding(empty, "val").problem
+    crowds = read_objects(MemorySource([objects_of([COVERED] * 3, crowd=[1] * 3)]), 1)
+    assert "train has no objects: all 3 are crowds" in empty_finding(crowds, "train").problem
     assert empty_finding(full, "train") is None and max_boxes_finding(empty, config) is None
     finding = max_boxes_finding(full, config)
     assert "1 of 2 training images" in finding.problem and "smallest 2 objects" in finding.problem

@@ -223,11 +223,11 @@ def test_the_default_cache(monkeypatch, tmp_path):
 
 
 def test_without_a_home_folder_the_message_says_what_to_set(monkeypatch):
-    def home():
+    def expanduser(path):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("RETINANET_JAX_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.setattr(Path, "expanduser", expanduser)
     with pytest.raises(WeightsError, match="set RETINANET_JAX_CACHE to a folder"):
         fetch("torchvision/retinanet_resnet50_fpn")

@@ -74,9 +74,8 @@ def _show_machine() -> bool:
     """Prints devices, cores, memory and caches; False if JAX does not start."""
     import jax
 
-    from retinanet_jax.config.data_section import DataConfig
     from retinanet_jax.runtime.cores import available_cores
-    from retinanet_jax.runtime.user_folders import expand_user
+    from retinanet_jax.runtime.user_folders import cache_folder
     from retinanet_jax.weights.locations import default_cache_dir
 
     try:
@@ -89,7 +88,7 @@ def _show_machine() -> bool:
         memory = f", {limit / 2**30:.1f} GiB" if limit else ""
         print(f"device {device.id}: {device.platform}, {device.device_kind}{memory}")
     print(f"cores: {available_cores()}, memory: {_memory()}")
-    cache = expand_user(DataConfig.cache_dir)
+    cache = cache_folder()
     compilations = Path(jax.config.jax_compilation_cache_dir or cache / "compilations")
     for name, folder in (
         ("datasets", cache),

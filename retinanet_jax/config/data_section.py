@@ -6,6 +6,7 @@ from retinanet_jax.config.field_checks import above_zero_or_none, one_of
 from retinanet_jax.data.shapes import Difficulty
 from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.data.tiled_source import OVERLAP, check_tile
+from retinanet_jax.runtime.user_folders import CACHE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,8 @@ class DataConfig:
             has no validation or test split; 0 is none.
         exif: how boxes of a folder refer to images with an EXIF orientation: 'stored', 'shown'
             (turned, as viewers show them), or 'auto' by annotated size and boxes, image by image.
-        cache_dir: where the index of a folder and compiled programs are kept.
+        cache_dir: where the index of a folder, compiled programs and weights are kept. The default
+            stands for $RETINANET_JAX_CACHE, or retinanet_jax in $XDG_CACHE_HOME or ~/.cache.
         train_split: split or slice of one, such as 'train' or 'train[:90%]'.
         eval_split: likewise; of a folder also 'auto', its validation or test split.
         annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
@@ -78,7 +80,7 @@ class DataConfig:
     layout: str = "auto"
     val_share: float = 0.1
     exif: str = "auto"
-    cache_dir: str = "~/.cache/retinanet_jax"
+    cache_dir: str = CACHE
     train_split: str = "train"
     eval_split: str = "validation"
     annotations: str = ""

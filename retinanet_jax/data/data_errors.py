@@ -18,14 +18,18 @@ class DataError(ValueError):
     """An error in a dataset.
 
     The message reads `file: entry: what is wrong; how to fix it`. `reason` is the short name under
-    which a Report counts it, `where` the file and entry.
+    which a Report counts it, `where` the file and entry, `what` and `fix` the rest.
     """
 
     def __init__(self, reason: str, path, where: str, what: str, fix: str):
-        self.reason = reason
-        path, where, what = (_bounded(str(part)) for part in (path, where, what))
+        self.reason, self.fix = reason, fix
+        path, where, self.what = (_bounded(str(part)) for part in (path, where, what))
         self.where = f"{path}: {where}" if where else path
-        super().__init__(f"{self.where}: {what}; {fix}")
+        super().__init__(f"{self.where}: {self.what}; {fix}")
+
+    def extended(self, text: str) -> "DataError":
+        """The same error with `text` at the end of its fix."""
+        return DataError(self.reason, self.where, "", self.what, self.fix + text)
 
 
 def _bounded(text: str) -> str:
@@ -159,7 +163,8 @@ class Guard:
 
 def _common_folder(names: list[str]) -> str:
     """The folder, with a slash at its end, that all names begin with; '' if there is none."""
-    common = os.path.commonprefix(names)  # noqa: RUF071  (a name is a path with an entry behind it)
+    paths = [name.partition(": ")[0] for name in names]
+    common = os.path.commonprefix(paths)  # noqa: RUF071  (a folder may be a part of these)
     return common[: common.rfind("/") + 1]
 
 

@@ -8,12 +8,14 @@ import contextlib
 import contextvars
 import fcntl
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
+from retinanet_jax.data.formats.image_finder import split_kind
 from retinanet_jax.data.formats.raw import Layout
 from retinanet_jax.data.formats.split_names import (
     SplitNames,
@@ -28,7 +30,7 @@ from retinanet_jax.data.store.file_facts import (
     stamp_files,
 )
 from retinanet_jax.data.store.folder_index import FolderIndex
-from retinanet_jax.runtime.user_folders import expand_user
+from retinanet_jax.runtime.user_folders import cache_folder, expand_user
 
 # Part of the key of an index: raise it when what is kept changes.
 FORMAT_VERSION = "2"
@@ -144,10 +146,7 @@ def _wanted(split: str, names: SplitNames, data_config: Any, layout: Layout, roo
         return Wanted(found)
     fix = f"take one of {', '.join(layout.splits)}"
     if split == train and len(layout.splits) > 1:
-        first, *others = layout.splits
-        mixed = ", ".join(f"'folder:{root}:{name}'" for name in others)
-        fix += f"; all of them are --config.data.train_split={first}"
-        fix += f' --config.data.mix="({mixed},)"'
+        fix += f"; {_other_splits(layout.splits, root)}"
     if names.evaluation is None and split == evaluation:
         fix += ", or set data.val_share=0.1 and data.eval_split=auto to hold some images out"
     what = f"has no split {split!r}"
@@ -156,10 +155,34 @@ def _wanted(split: str, names: SplitNames, data_config: Any, layout: Layout, roo
     raise DataError("split", root, "", what, fix)
 
 
+def _other_splits(splits: Sequence[str], root: Path) -> str:
+    """The flags that train on splits of other names, and evaluate on one for that, if there is."""
+    kinds = {name: _kind(name) for name in splits}
+    if set(kinds.values()) != {""}:
+        train, *rest = sorted(splits, key=lambda name: ("", "val", "test").index(kinds[name]))
+        evaluation = min(rest, key=lambda name: ("val", "test", "").index(kinds[name]))
+        return (
+            f"write --config.data.train_split={train} --config.data.eval_split={evaluation} "
+            f"to train on {train} and evaluate on {evaluation}"
+        )
+    first, *others = splits
+    mixed = ", ".join(f"'folder:{root}:{name}'" for name in others)
+    return (
+        f"write --config.data.train_split={first} to train on it alone; all of them, if none "
+        f'repeats another, are that and --config.data.mix="({mixed},)"'
+    )
+
+
+def _kind(split: str) -> str:
+    """'val' or 'test' for a name with such a word in it; else ''."""
+    kinds = list(map(split_kind, re.split(r"[^a-z0-9]+", split.lower())))
+    return next((kind for kind in ("val", "test") if kind in kinds), "")
+
+
 def _cache_folder(cache_dir: str, root: Path) -> Path:
     """Where indices of a folder are kept."""
     place = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
-    return expand_user(cache_dir) / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
+    return cache_folder(cache_dir) / "folders" / f"{root.resolve().name}-{place.hexdigest()}"
 
 
 @contextlib.contextmanager

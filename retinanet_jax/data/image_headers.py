@@ -68,3 +68,8 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
         if marker == 0xDA:
             return
         at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether bytes begin as the photographs of many phones."""
+    return data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1")

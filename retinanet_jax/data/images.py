@@ -25,6 +25,7 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import (
     header_size,
     is_common,
+    is_heic,
     jpeg_has_end,
     jpeg_has_exif,
     png_has_all_chunks,
@@ -212,6 +213,8 @@ def _too_large(where: str, size: str) -> DataError:
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
     fix = "it is truncated or not an image: copy it again or leave it out"
+    if is_heic(data):
+        what, fix = "is a HEIC image, which is not read", "convert it to JPEG"
     return DataError("undecodable image", where, "", what, fix)
 
 

@@ -1,6 +1,7 @@
 """Reads and checks one split of a folder, to make its index."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from retinanet_jax.data.store.file_facts import FactTable, Stamps, is_image_name
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
 
+ALSO_TRAINED = "image to evaluate on that is also trained on"
 _NAMED = 5
 
 
@@ -67,7 +69,7 @@ class IndexBuilder:
         raw = self.layout.read(wanted.split, guard)
         self.read_splits[self.key(wanted.split)] = _without_objects(raw)
         others = self.read_others(wanted.split)
-        categories = self.join(wanted.split, raw, others)
+        categories = self.join(wanted.split, raw, others, guard)
         named = {str(image.path) for split in (raw, *others.values()) for image in split.images}
         raw = _part(raw, wanted, self.config.val_share, self.root, guard)
         errors = self.table.add_missing([image.path for image in raw.images], self.stamps)
@@ -78,6 +80,8 @@ class IndexBuilder:
             return self.table.get(image.path, stamp_of(image.path, self.stamps))
 
         records = check_split(raw, facts, categories, guard, path=self.root, exif=self.config.exif)
+        if wanted.split == self.names.evaluation and self.names.train in others:
+            _note_shared(records, others[self.names.train], guard.report)
         lines = [line, *self.describe(wanted, records, categories)]
         unnamed = self.unnamed(raw, named)
         if unnamed:
@@ -102,21 +106,28 @@ class IndexBuilder:
         """Of a split in what is shared."""
         return self.root, self.layout.name, split
 
-    def join(self, split: str, raw: RawSplit, others: dict[str, RawSplit]) -> Categories:
+    def join(
+        self, split: str, raw: RawSplit, others: dict[str, RawSplit], guard: Guard
+    ) -> Categories:
         """The categories: those of the training split first, then of the evaluation split."""
         splits = {split: raw, **others}
         order = dict.fromkeys([*self.names, split])
-        return join_categories([splits[name] for name in order if name in splits])
+        try:
+            return join_categories([splits[name] for name in order if name in splits], self.root)
+        except DataError as error:
+            guard.finish(self.root)  # there may be no class because each object has an error
+            skipped = guard.report.summary().replace("\n", "; ")
+            raise error.extended(f" ({skipped})" if skipped else "") from None
 
     def describe(
         self, wanted: Wanted, records: Sequence[ImageRecord], categories: Categories
     ) -> Iterator[str]:
         """What a split holds, in lines for a person."""
-        counts = dict.fromkeys(categories.names, 0)
-        for record in records:
-            for found in record.annotations:
-                counts[categories.names[found.label]] += 1
-        empty = sum(not record.annotations for record in records)
+        counts, ignored = dict.fromkeys(categories.names, 0), 0
+        for found in itertools.chain(*(record.annotations for record in records)):
+            counts[categories.names[found.label]] += not found.crowd
+            ignored += found.crowd
+        empty = sum(all(found.crowd for found in record.annotations) for record in records)
         name = wanted.split
         if wanted.part == "train":
             name += f" without the {self.config.val_share:.0%} held out for validation by file name"
@@ -125,9 +136,10 @@ class IndexBuilder:
         by_class = sorted(counts.items(), key=lambda item: -item[1])
         shown = ", ".join(f"{name} {count:,}" for name, count in by_class[:20])
         more = f" and {len(by_class) - 20} more classes" if len(by_class) > 20 else ""
+        also = f"; {ignored:,} ignored: crowds or difficult" if ignored else ""
         yield (
             f"  {name}: {len(records):,} images, {empty:,} of them without boxes, "
-            f"{sum(counts.values()):,} boxes: {shown}{more}"
+            f"{sum(counts.values()):,} boxes: {shown}{more}{also}"
         )
 
     def unnamed(self, raw: RawSplit, named: set[str]) -> list[str]:
@@ -145,6 +157,13 @@ def _without_objects(raw: RawSplit) -> RawSplit:
     names = tuple(name for name, _ in stated_categories(raw))
     images = tuple(image._replace(objects=()) for image in raw.images)
     return raw._replace(images=images, class_names=names, notes=())
+
+
+def _note_shared(evaluation: Sequence[ImageRecord], train: RawSplit, report: Report) -> None:
+    trained = {image.path for image in train.images}
+    for image in evaluation:
+        if image.path in trained:
+            report.add(ALSO_TRAINED, str(image.path))
 
 
 def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path, guard: Guard) -> RawSplit:

@@ -11,7 +11,7 @@ import jax
 from absl import logging
 from filelock import FileLock, Timeout
 
-from retinanet_jax.runtime.user_folders import expand_user
+from retinanet_jax.runtime.user_folders import cache_folder
 
 # Bytes; the least recently used programs go first. A training step of a ResNet-50 has some 10 MB.
 MAX_BYTES = 2 * 2**30
@@ -39,7 +39,7 @@ def keep_compilations(cache_dir: str | Path, shared: Path | None = None) -> Path
     if jax.config.jax_compilation_cache_dir:
         return None
     several = shared is not None and jax.process_count() > 1
-    folder = shared.absolute() if several else expand_user(cache_dir)
+    folder = shared.absolute() if several else cache_folder(cache_dir)
     folder = folder / "compilations" / _processor()
     try:
         folder.mkdir(parents=True, exist_ok=True)

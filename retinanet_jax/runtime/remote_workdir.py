@@ -22,7 +22,7 @@ from absl import logging
 from retinanet_jax.runtime.manifest import MANIFEST
 from retinanet_jax.runtime.processes import from_first, to_first
 from retinanet_jax.runtime.remote_folder import RemoteFolder, is_remote
-from retinanet_jax.runtime.user_folders import expand_user
+from retinanet_jax.runtime.user_folders import cache_folder
 from retinanet_jax.runtime.workdir import (
     WorkdirError,
     check_shared,
@@ -48,7 +48,7 @@ def working_copy(location: str, cache_dir: str | Path) -> Path:
     """The local folder in which a run with the remote workdir `location` works."""
     name = location.rstrip("/").rpartition("/")[2]
     digest = hashlib.sha256(location.rstrip("/").encode()).hexdigest()[:12]
-    return expand_user(cache_dir).absolute() / "workdirs" / f"{name}-{digest}"
+    return cache_folder(cache_dir).absolute() / "workdirs" / f"{name}-{digest}"
 
 
 @contextlib.contextmanager

@@ -56,7 +56,8 @@ def choose_anchor_size(config: Config, train_set: Dataset) -> tuple[float, float
     left = {}
     for size in SIZES:
         coverage = object_coverage(objects, config.pipeline, _with_size(config, size).anchors)
-        left[size] = float(coverage.uncovered(config.matching).mean())
+        uncovered = coverage.uncovered(config.matching)
+        left[size] = float(uncovered.mean()) if len(uncovered) else 0.0
         if left[size] <= UNCOVERED_SHARE:
             return size, left[size]
     best = min(SIZES, key=left.__getitem__)

@@ -144,10 +144,13 @@ def class_findings(
     return findings
 
 
-def empty_finding(objects: ObjectTable, split: str) -> Finding | None:
-    """A split without objects."""
-    if len(objects.labels):
+def empty_finding(everything: ObjectTable, split: str) -> Finding | None:
+    """A split without objects, but perhaps with crowds."""
+    if not everything.crowd.all():
         return None
+    if count := len(everything.crowd):
+        problem = f"{split} has no objects: all {count:,} are crowds, or difficult in Pascal VOC."
+        return Finding(problem, "Unmark those to learn: crowds and difficult objects are ignored.")
     fix = "Check the annotations: does each image_id match the id of an image?"
     return Finding(f"{split} has no objects.", fix)
 

@@ -15,6 +15,7 @@ import urllib.parse
 from pathlib import Path
 
 from retinanet_jax.runtime.download import DownloadError, check_url, download, file_sha256
+from retinanet_jax.runtime.user_folders import cache_location
 from retinanet_jax.weights.public_weights import PublicWeights, check_name, find_weights
 from retinanet_jax.weights.weights_error import WeightsError
 
@@ -80,11 +81,9 @@ def is_location(location: str | os.PathLike) -> bool:
 
 
 def default_cache_dir() -> Path:
-    """$RETINANET_JAX_CACHE, or retinanet_jax in $XDG_CACHE_HOME or ~/.cache."""
-    if os.environ.get("RETINANET_JAX_CACHE"):
-        return Path(os.environ["RETINANET_JAX_CACHE"])
+    """The folder that the default of config.data.cache_dir stands for."""
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retinanet_jax"
+        return cache_location().expanduser()
     except RuntimeError as error:  # neither HOME nor an entry of the user database
         raise WeightsError(
             "there is no home folder for downloads; set RETINANET_JAX_CACHE to a folder"

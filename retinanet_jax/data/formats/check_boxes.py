@@ -1,6 +1,7 @@
 """Checks of boxes [x, y, width, height]: one by one, and all boxes of a split together."""
 
 import math
+from collections.abc import Sequence
 
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
@@ -18,10 +19,26 @@ LIKE_CORNERS = (
     "more than half of the boxes leave their image; they look like x1, y1, x2, y2, "
     "where x, y, width, height are read"
 )
+# The four numbers of a box as files write them, by RawSplit.box_form.
+_NAMES = {
+    "size": "[x, y, width, height]",
+    "corners": "[xmin, ymin, xmax, ymax]",
+    "center": "[x and y of the centre, width, height]",
+}
 
 
-def check_box(box: Box, size: tuple[int, int], path: AnyPath, where: str) -> bool:
+def check_box(
+    box: Box,
+    size: tuple[int, int],
+    path: AnyPath,
+    where: str,
+    form: str = "size",
+    normalized: bool = False,
+) -> bool:
     """Whether a box in pixels lies partly outside its image of `size` (height, width).
+
+    Messages show it as its file writes it: in `form`, see RawSplit, and in shares of the image if
+    `normalized`.
 
     Raises:
       DataError: it is not finite, or has no area, or none inside the image.
@@ -29,21 +46,59 @@ def check_box(box: Box, size: tuple[int, int], path: AnyPath, where: str) -> boo
     x, y, width, height = box
     if not all(map(math.isfinite, box)):
         what = f"box is {list(box)}"
-        raise DataError("bbox", path, where, what, "write [x, y, width, height], finite numbers")
-    if width < MIN_SIDE or height < MIN_SIDE:
-        what = f"box {_listed(box)} has width {width:g} and height {height:g}"
-        fix = f"sides are at least {MIN_SIDE:g} pixels, in the order [x, y, width, height]"
-        raise DataError("box without area", path, where, what, fix)
+        raise DataError("bbox", path, where, what, f"write {_NAMES[form]}, finite numbers")
     inside = min(x + width, size[1]) - max(x, 0), min(y + height, size[0]) - max(y, 0)
-    if min(inside) < MIN_SIDE:
-        what = f"box {_listed(box)} lies outside its image of {size[1]} x {size[0]}"
-        fix = "write [x, y, width, height] in pixels of the image"
-        raise DataError("box outside its image", path, where, what, fix)
-    return max(width - inside[0], height - inside[1]) > OUTSIDE_TOLERANCE
+    if width < MIN_SIDE or height < MIN_SIDE:
+        reason, (what, fix) = "box without area", _without_area(box, size, form)
+    elif min(inside) < MIN_SIDE:
+        reason, what = "box outside its image", f"lies outside its image of {size[1]} x {size[0]}"
+        unit = "shares of the image, 0 to 1" if normalized else "pixels of the image"
+        fix = f"write {_NAMES[form]} in {unit}"
+    else:
+        return max(width - inside[0], height - inside[1]) > OUTSIDE_TOLERANCE
+    written = listed(as_written(_divided(box, size) if normalized else box, form))
+    raise DataError(reason, path, where, f"box {written} {what}", fix)
 
 
-def _listed(box: Box) -> str:
-    return f"[{', '.join(f'{v:.6g}' for v in box)}]"
+def _without_area(box: Box, size: tuple[int, int], form: str) -> tuple[str, str]:
+    """What is wrong with a box without area, and how to fix it."""
+    what = f"has width {box[2]:g} and height {box[3]:g}"
+    if form != "corners":
+        return what, f"sides are at least {MIN_SIDE:g} pixels, in the order {_NAMES[form]}"
+    fix = "write xmin, ymin, xmax, ymax with xmin below xmax and ymin below ymax"
+    x, y, width, height = as_written(box, form)
+    if min(x, y) >= 0 < min(width, height) and x + width <= size[1] and y + height <= size[0]:
+        fix += "; or, if these are x, y, width, height, add x to the width and y to the height"
+    return what, fix
+
+
+def as_written(box: Box, form: str) -> Box:
+    """The numbers of a box x, y, width, height in the form in which its file has them."""
+    x, y, width, height = box
+    if form == "corners":
+        return x, y, x + width, y + height
+    return (x + width / 2, y + height / 2, width, height) if form == "center" else box
+
+
+def listed(numbers: Sequence[float]) -> str:
+    """Numbers for a message, with six digits."""
+    return f"[{', '.join(f'{v:.6g}' for v in numbers)}]"
+
+
+def share_error(box: Box, form: str, path: AnyPath, where: str) -> DataError:
+    """The error of a box in shares of the image, where pixels are expected."""
+    what = f"box {listed(as_written(box, form))} is in shares of the image, not in pixels"
+    across, down = "xmin and xmax", "ymin and ymax"
+    if form != "corners":
+        across, down = "x and width", "y and height"
+    fix = f"multiply {across} by the image's width, {down} by its height"
+    return DataError("box in shares of the image", path, where, what, fix)
+
+
+def _divided(box: Box, size: tuple[int, int]) -> Box:
+    """The inverse of `pixel_box`."""
+    (x, y, width, height), (rows, columns) = box, size
+    return x / columns, y / rows, width / columns, height / rows
 
 
 def pixel_box(box: Box, size: tuple[int, int]) -> Box:

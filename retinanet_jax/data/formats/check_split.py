@@ -15,6 +15,7 @@ from retinanet_jax.data.formats.check_boxes import (
     is_share,
     looks_like_corners,
     pixel_box,
+    share_error,
 )
 from retinanet_jax.data.formats.file_names import explain_missing
 from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
@@ -23,6 +24,7 @@ from retinanet_jax.data.records import Annotation, Categories, ImageRecord
 
 TURNED = "EXIF orientation applied: the image is used as viewers show it"
 NOT_TURNED = "EXIF orientation ignored: the boxes belong to the image as it is stored"
+REPEATED = "box of the same class twice in an image, kept twice"
 SKIPPED_OBJECT = "object of a skipped image"
 
 
@@ -71,6 +73,7 @@ def check_split(
     labels = {name: label for label, name in enumerate(categories.names)}
     checker = _Checker(facts, labels, categories, guard, exif)
     checker.in_shares, checker.next_id = in_shares(raw), _next_object_id(images)
+    checker.form = raw.box_form
     records = []
     # The facts of 100,000 files of a folder or an archive take a while.
     for image in tqdm(images, "reading image sizes", delay=2, leave=False, disable=None):
@@ -122,16 +125,20 @@ class _Checker:
     ):
         self.facts, self.labels, self.categories = facts, labels, categories
         self.guard, self.report, self.exif = guard, guard.report, exif
-        self.next_id, self.in_shares = 1, False
+        self.next_id, self.in_shares, self.form = 1, False, "size"
         self.files: set[AnyPath] = set()
         self.boxes = self.like_corners = 0
 
     def check_image(self, image: RawImage) -> ImageRecord:
         size, orientation = self.reading(image, self.check_file(image))
-        objects = []
+        objects, seen = [], set()
         for found in image.objects:
             with self.guard:
                 objects.append(self.check_object(image, found, size))
+                if (key := (found.class_name, found.box)) in seen:
+                    where = f"{image.annotation_file}: {_where(image, found)}"
+                    self.report.add(REPEATED, where)
+                seen.add(key)
         return ImageRecord(
             image.id, image.file_name, image.path, *size, tuple(objects), orientation
         )
@@ -144,11 +151,11 @@ class _Checker:
         try:
             facts = self.facts(image)
         except DataError as error:
-            fix = "or fix data.root"
+            where, what, fix = image.where, f"{error.where}: {error.what}", error.fix
             if error.reason == "missing image":
+                fix = "put the file there, leave the image out, or fix data.root"
                 fix = explain_missing(image.path) or fix
-            where = image.annotation_file, image.where
-            raise DataError(error.reason, *where, str(error), fix) from error
+            raise DataError(error.reason, image.annotation_file, where, what, fix) from error
         for change in facts.changes:
             self.report.add(change, str(image.path))
         return facts
@@ -170,14 +177,12 @@ class _Checker:
     def check_object(self, image: RawImage, found: RawObject, size: tuple[int, int]) -> Annotation:
         path, where = image.annotation_file, _where(image, found)
         if self.in_shares and not image.normalized and is_share(image, found):
-            what = f"box {list(found.box)} is in shares of the image, not in pixels"
-            fix = "multiply x and width by the image's width, y and height by its height"
-            raise DataError("box in shares of the image", path, where, what, fix)
+            raise share_error(found.box, self.form, path, where)
         box = pixel_box(found.box, size) if image.normalized else found.box
-        outside = check_box(box, size, path, where)
+        outside = check_box(box, size, path, where, self.form, image.normalized)
         self.boxes += 1
         if outside:
-            self.like_corners += looks_like_corners(box, size)
+            self.like_corners += self.form != "corners" and looks_like_corners(box, size)
             self.report.add("box partly outside, clipped", f"{path}: {where}")
         label = self.labels[found.class_name]
         area = box[2] * box[3] if found.area is None else found.area

@@ -1,22 +1,27 @@
 """Folders with annotations in COCO JSON, by the tools that write them."""
 
 import functools
-import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.data_errors import Guard
 from retinanet_jax.data.formats.coco import read_coco
+from retinanet_jax.data.formats.csv_files import split_of_file
+from retinanet_jax.data.formats.folder_files import annotation_folders, list_folder, subfolder
 from retinanet_jax.data.formats.raw import Layout, RawSplit
+from retinanet_jax.data.formats.split_names import is_split_name
 
 NAME = "coco"
 _ROBOFLOW = "_annotations.coco.json"
-# The first key of a COCO file; labelme, VIA projects and others begin with other keys.
+# The first key of a COCO file; labelme, VIA projects and others begin with other keys. If it is a
+# key of somebody's own, a list of images or an image's id has to follow.
 _HEAD = re.compile(r'\s*\{\s*"(info|licenses?|images|annotations|categories|type|contributor)"\s*:')
+_OWN_HEAD = re.compile(r'\s*\{.*?("images"\s*:\s*\[|"image_id"\s*:\s*["\d-])', re.DOTALL)
 _HEAD_BYTES = 1 << 16
-# A folder with more JSON files has one for each image.
+# A folder with more JSON files may have one for each image: only those of usual names are opened.
 _MAX_FILES = 20
+_USUAL = re.compile(r"annot|instances|coco|labels|train|val|test|result", re.IGNORECASE)
 _PREFIXES = ("instances_", "annotations_", "coco_")
 _SAMPLES = 20
 
@@ -26,18 +31,17 @@ def find(root: Path) -> Layout | None:
 
     Recognized are annotations/instances_SPLIT.json (also CVAT's instances_default.json), Roboflow's
     SPLIT/_annotations.coco.json, Label Studio's result.json beside images/, FiftyOne's labels.json
-    beside data/, and JSON files in the folder itself, in annotations/ or in a folder per split that
-    begin as COCO's do (VIA, labelme2coco and others).
+    beside data/, and JSON files in the folder itself, in annotations/ or another folder without
+    images, or in a folder per split that begin as COCO's do (VIA, labelme2coco and others).
     """
     if root.is_file():
         if root.suffix.lower() != ".json" or not is_coco(root):
             return None
         parent = root.parent
         base = parent.parent if parent.name.lower() in ("annotations", "labels") else parent
-        name = split_name(root.stem)
-        return _layout({name: root}, base, f"COCO JSON, {root.name}")
+        return _layout({_split_of(root, base): root}, base, f"COCO JSON, {root.name}")
     for files, tool in (
-        ({split_name(p.stem): p for p in _sorted(root, "annotations/instances_*.json")}, ""),
+        (_instances(root), ""),
         (_roboflow(root), "as exported by Roboflow"),
         (_one(root / "result.json", root / "images"), "as exported by Label Studio"),
         (_one(root / "labels.json", root / "data"), "as exported by FiftyOne"),
@@ -61,11 +65,24 @@ def is_coco(path: Path) -> bool:
         return False
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = head.decode(encoding, errors="ignore")
-    return bool(_HEAD.match(text)) and (len(head) == _HEAD_BYTES or '"images"' in text)
+    begins = _HEAD.match(text) or _OWN_HEAD.match(text)
+    return begins is not None and (len(head) == _HEAD_BYTES or '"images"' in text)
 
 
-def split_name(stem: str) -> str:
-    """'train' of instances_train, annotations_train or _annotations.coco's folder."""
+def _by_split(files: Sequence[Path], root: Path) -> dict[str, Path]:
+    """Files by the splits in their names; by their whole names if several are of one split."""
+    by_split = {_split_of(path, root): path for path in files}
+    return by_split if len(by_split) == len(files) else {_plain_stem(p): p for p in files}
+
+
+def _split_of(path: Path, root: Path) -> str:
+    """'train' of instances_train.json, train_annotations.json or of another file in train/."""
+    plain = _plain_stem(path)
+    return plain if is_split_name(plain) else split_of_file(path, root) or plain
+
+
+def _plain_stem(path: Path) -> str:
+    stem = path.stem
     for prefix in _PREFIXES:
         stem = stem.removeprefix(prefix)
     return stem
@@ -75,7 +92,7 @@ def _layout(files: dict[str, Path], root: Path, tool: str) -> Layout:
     def read(split: str, guard: Guard) -> RawSplit:
         path = files[split]
         places = _image_places(root, split, path)
-        image_dir = functools.partial(choose_folder, places, root=root)
+        image_dir = functools.partial(choose_folder, places)
         return read_coco(path, image_dir, guard, root=root, split=split)
 
     return Layout(NAME, tool, tuple(files), read, (root,))
@@ -84,48 +101,60 @@ def _layout(files: dict[str, Path], root: Path, tool: str) -> Layout:
 def _roboflow(root: Path) -> dict[str, Path]:
     if (root / _ROBOFLOW).is_file():
         return {"train": root / _ROBOFLOW}
-    return {path.parent.name: path for path in _sorted(root, f"*/{_ROBOFLOW}")}
+    paths = [root / name / _ROBOFLOW for name in list_folder(root).folders]
+    return {path.parent.name: path for path in paths if path.is_file()}
 
 
 def _one(path: Path, folder: Path) -> dict[str, Path]:
     return {"all": path} if path.is_file() and folder.is_dir() and is_coco(path) else {}
 
 
+def _instances(root: Path) -> dict[str, Path]:
+    folder = subfolder(root, "annotations")
+    names = [name for name in _json_names(folder) if name.startswith("instances_")]
+    return _by_split([folder / name for name in names], root)
+
+
 def _other_files(root: Path) -> dict[str, Path]:
     """COCO files by split, in the first of these places that has any."""
-    for pattern in ("annotations/*.json", "*.json", "*/*.json", "*/annotations/*.json"):
-        paths = sorted(itertools.islice(root.glob(pattern), _MAX_FILES + 1))
-        found = [p for p in paths if is_coco(p)] if len(paths) <= _MAX_FILES else []
-        if len(found) == 1 and found[0].parent in (root, root / "annotations"):
-            return {split_name(found[0].stem): found[0]}
-        if found and pattern.startswith("*/"):
-            folders = [path.relative_to(root).parts[0] for path in found]
-            return dict(zip(folders, found, strict=True)) if len(set(folders)) == len(found) else {}
+    for folder in (subfolder(root, "annotations"), root):
+        if found := _coco_files(folder):
+            return _by_split(found, root)
+    folders = [root / name for name in list_folder(root).folders]
+    inner = [subfolder(folder, "annotations") for folder in folders]
+    for places in (folders, inner):
+        found = {f.name: _coco_files(p) for f, p in zip(folders, places, strict=True)}
+        found = {name: files for name, files in found.items() if files}
+        if len(found) == 1 and root / next(iter(found)) in annotation_folders(root):
+            return _by_split(next(iter(found.values())), root)
         if found:
-            return {split_name(path.stem): path for path in found}
+            single = all(len(files) == 1 for files in found.values())
+            return {name: files[0] for name, files in found.items()} if single else {}
     return {}
 
 
-def _sorted(root: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in root.glob(pattern) if path.is_file())
+def _coco_files(folder: Path | None) -> list[Path]:
+    names = _json_names(folder)
+    if len(names) > _MAX_FILES:
+        names = [name for name in names if _USUAL.search(name)]
+    return [folder / name for name in names if len(names) <= _MAX_FILES and is_coco(folder / name)]
+
+
+def _json_names(folder: Path | None) -> list[str]:
+    return list_folder(folder).with_suffix(".json") if folder else []
 
 
 def _image_places(root: Path, split: str, path: Path) -> list[Path]:
     """The folders that may hold a split's images, the most likely first."""
-    places = [root / "images" / split, root / split / "images", root / split / "data", root / split]
-    places += [root / "images", root / "data", root / "JPEGImages", path.parent, root]
-    return list(dict.fromkeys(place for place in places if place.is_dir()))
+    images = subfolder(root, "images") or root / "images"
+    places = [images / split, root / split / "images", root / split / "data", root / split]
+    places += [images, root / "data", root / "JPEGImages"]
+    usual = [place for place in places if place.is_dir()] or [images]
+    return list(dict.fromkeys([*usual, path.parent, root]))
 
 
-def choose_folder(places: Sequence[Path], names: Sequence[str], *, root: Path) -> Path:
-    """The first of some folders that has most of a sample of files; else the first of all.
-
-    Raises:
-      DataError: there is no folder.
-    """
-    if not places:
-        what = "has no folder for the images of this split"
-        raise DataError("missing folder", root, "", what, "put them into images/")
+def choose_folder(places: Sequence[Path], names: Sequence[str]) -> Path:
+    """The first of some folders that has most of a sample of files; else the first of all."""
     sample = [name.replace("\\", "/") for name in names[:: max(1, len(names) // _SAMPLES)]]
     return max(places, key=lambda place: sum(_is_there(place, name) for name in sample))
 

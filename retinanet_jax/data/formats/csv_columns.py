@@ -46,6 +46,7 @@ class Columns(NamedTuple):
     normalized: whether the boxes are shares of the image's size.
     has_header: whether the first row is one.
     zero_is_empty: whether a box of zeros stands for an image without objects.
+    short_is_empty: whether a row that ends before its class and box stands for such an image.
     """
 
     tool: str
@@ -59,6 +60,7 @@ class Columns(NamedTuple):
     normalized: bool = False
     has_header: bool = True
     zero_is_empty: bool = False
+    short_is_empty: bool = False
 
 
 def recognize(rows: Sequence[Sequence[str]]) -> Columns | None:
@@ -114,12 +116,14 @@ def _automl(rows: Sequence[Sequence[str]]) -> Columns | None:
     Corners go around the box, so that the first and the third are opposite.
     """
     first = [cell.strip().lower() for cell in rows[0]]
-    if first[:3] == ["set", "path", "label"] and len(first) >= 9:
-        return Columns("CSV of AutoML", 1, 2, (3, 4, 7, 8), split=0, normalized=True)
     columns = Columns("CSV of AutoML", 1, 2, (3, 4, 7, 8), split=0, normalized=True)
+    columns = columns._replace(short_is_empty=True)
+    if first[:3] == ["set", "path", "label"] and len(first) >= 9:
+        return columns
     columns = columns._replace(has_header=False)
     for start, shifted in ((1, columns), (0, _without_set(columns))):
-        if all(_is_automl_row(row, start) for row in rows):
+        # A list of images alone is no table of boxes.
+        if all(_is_automl_row(row, start) for row in rows) and max(map(len, rows)) > 8:
             return shifted
     return None
 
@@ -131,7 +135,7 @@ def _without_set(columns: Columns) -> Columns:
 
 def _is_automl_row(row: Sequence[str], start: int) -> bool:
     cells = [cell.strip() for cell in row[start:]]
-    if len(cells) != 10 or (start and row[0].strip().lower() not in AUTOML_SETS):
+    if not 1 <= len(cells) <= 10 or (start and row[0].strip().lower() not in AUTOML_SETS):
         return False
     corners = [cell for cell in cells[2:] if cell]
     return _is_image(cells[0]) and len(corners) in (0, 4, 8) and all(map(is_number, corners))

@@ -13,12 +13,13 @@ from retinanet_jax.data.formats.annotation_fields import short
 from retinanet_jax.data.formats.class_lists import checked_class_names, find_class_names
 from retinanet_jax.data.formats.csv_columns import Columns, recognize
 from retinanet_jax.data.formats.folder_files import (
+    annotation_folders,
     list_folder,
     read_head,
     stem_of,
     text_encoding,
 )
-from retinanet_jax.data.formats.split_names import is_split_name
+from retinanet_jax.data.formats.split_names import find_split, is_split_name
 
 UNNAMED = "CSV file without the name of a split, left out"
 _DELIMITERS = ",;\t|"
@@ -39,12 +40,13 @@ def find_tables(root: Path) -> list[Table]:
     """The tables with boxes in a folder and its folders of splits and annotations, or of a file."""
     if root.is_file():
         return [table for table in [_table(root)] if table]
-    folders = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
-    paths = [
-        folder / name
-        for folder in (root, *(root / name for name in folders))
-        for name in list_folder(folder).with_suffix(".csv", ".tsv")
-    ]
+    names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
+    usual = [root, *(root / name for name in names)]
+    return _tables_in(usual) or _tables_in(annotation_folders(root))
+
+
+def _tables_in(folders: list[Path]) -> list[Table]:
+    paths = [f / name for f in folders for name in list_folder(f).with_suffix(".csv", ".tsv")]
     return [table for table in map(_table, paths) if table]
 
 
@@ -56,8 +58,8 @@ def _table(path: Path) -> Table | None:
         text = text[: text.rfind("\n") + 1] or text
     for delimiter in _DELIMITERS:
         try:
-            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-            columns = recognize(list(itertools.islice(reader, _ROWS)))
+            rows = _numbered(io.StringIO(text, newline=""), delimiter)
+            columns = recognize([row for _, row in itertools.islice(rows, _ROWS)])
         except csv.Error:
             continue
         if columns is not None:
@@ -70,28 +72,37 @@ def tables_by_split(
 ) -> tuple[dict[str, Table], tuple[tuple[str, str], ...]]:
     """Tables by the split that they or their folder are named after; notes of others.
 
-    One table alone is divided by its column of splits, if it has one; else it is 'train'.
+    One table alone is divided by its column of splits, if it has one; else it is 'train'. One
+    without the name of a split is 'train' beside those of other splits.
     """
     if len(tables) == 1:
         if splits := _splits_in(tables[0]):
             return dict.fromkeys(splits, tables[0]), ()
         tables = [_undivided(tables[0])]
         return {split_of_file(tables[0].path, root) or "train": tables[0]}, ()
-    tables = [_undivided(table) for table in tables]
     named: dict[str, Table] = {}
-    unnamed = [table.path for table in tables if split_of_file(table.path, root) is None]
-    for table in tables:
+    unnamed = []
+    for table in map(_undivided, tables):
         split = split_of_file(table.path, root)
         if split in named:
             what = f"both {named[split].path.name} and {table.path.name} have boxes of {split!r}"
             raise DataError("ambiguous table", root, "", what, "set data.root to one of the files")
-        if split is not None:
+        if split is None:
+            unnamed.append(table)
+        else:
             named[split] = table
-    if not named:
-        what = f"has several tables of boxes: {', '.join(path.name for path in unnamed)}"
+    if find_split("train", list(named)) is None and unnamed:
+        return {"train": _only(unnamed, root), **named}, ()
+    return named, tuple((UNNAMED, str(table.path)) for table in unnamed)
+
+
+def _only(tables: list[Table], root: Path) -> Table:
+    if len(tables) > 1:
+        names = ", ".join(table.path.name for table in tables)
+        what = f"has several tables of boxes without the name of a split: {names}"
         fix = "name them after their splits, such as train.csv, or set data.root to one of them"
         raise DataError("ambiguous table", root, "", what, fix)
-    return named, tuple((UNNAMED, str(path)) for path in unnamed)
+    return tables[0]
 
 
 def split_of_file(path: Path, root: Path) -> str | None:
@@ -105,21 +116,34 @@ def split_of_file(path: Path, root: Path) -> str | None:
 
 
 def _splits_in(table: Table) -> list[str]:
-    """The values in the column of splits; none where it is not of splits."""
-    if table.columns.split is None:
+    """The values in the column of splits; none where it is not of splits.
+
+    Raises:
+      DataError: only some of the values are names of splits.
+    """
+    if (column := table.columns.split) is None:
         return []
-    found = dict.fromkeys(split_of_row(row, table.columns.split) for _, row in rows_of(table))
-    return list(found) if all(map(is_split_name, found)) else []
+    lines: dict[str, int] = {}
+    for number, row in rows_of(table):
+        lines.setdefault(split_of_row(row, column, unassigned=""), number)
+    named = [value for value in lines if is_split_name(value)]
+    others = [value for value in lines if value and value not in named]
+    if named and others:
+        where = f"line {lines[others[0]]}"
+        what = f"the split is {short(others[0])}, that of line {lines[named[0]]} {short(named[0])}"
+        fix = "write train, val or test, or rename the column if it is not of splits"
+        raise DataError("split", table.path, where, what, fix)
+    return [] if others else list(dict.fromkeys(value or "train" for value in lines))
 
 
 def _undivided(table: Table) -> Table:
     return table._replace(columns=table.columns._replace(split=None))
 
 
-def split_of_row(row: list[str], column: int) -> str:
+def split_of_row(row: list[str], column: int, unassigned: str = "train") -> str:
     """The split of a row; AutoML divides rows without one by itself, here they are 'train'."""
     value = row[column].strip().lower() if column < len(row) else ""
-    return value if value not in ("", "unassigned") else "train"
+    return value if value not in ("", "unassigned") else unassigned
 
 
 def rows_of(table: Table) -> Iterator[tuple[int, list[str]]]:
@@ -131,20 +155,21 @@ def rows_of(table: Table) -> Iterator[tuple[int, list[str]]]:
     encoding = text_encoding(read_head(table.path, 4))
     try:
         with table.path.open(encoding=encoding, newline="") as file:
-            yield from _numbered(file, table)
+            yield from itertools.islice(
+                _numbered(file, table.delimiter), int(table.columns.has_header), None
+            )
     except (OSError, UnicodeError, csv.Error) as error:
         what = f"cannot be read as CSV in {encoding} ({error})"
         raise DataError("CSV file", table.path, "", what, "save it as CSV in UTF-8") from error
 
 
-def _numbered(file: TextIO, table: Table) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(file, delimiter=table.delimiter)
-    skip = table.columns.has_header
+def _numbered(file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """(number of the line, cells) of the rows with content, without Excel's first line 'sep=;'."""
+    reader = csv.reader(file, delimiter=delimiter)
     for row in reader:
-        if any(cell.strip() for cell in row):
-            if not skip:
-                yield reader.line_num, row
-            skip = False
+        is_separator = reader.line_num == 1 and re.fullmatch(r"sep=.?", "".join(row).strip())
+        if not is_separator and any(cell.strip() for cell in row):
+            yield reader.line_num, row
 
 
 def listed_class_names(folders: dict[Path, None]) -> tuple[str, ...] | None:

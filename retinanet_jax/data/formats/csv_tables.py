@@ -30,6 +30,7 @@ from retinanet_jax.data.formats.image_finder import ImageFinder
 from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 
 ZERO_BOX = "row with a box of zeros, taken as image without objects"
+NUMBERED = "class by its number, the name in the list of classes taken"
 _LARGEST_SHARE = 1.5  # above it, a number is a pixel
 
 
@@ -97,7 +98,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
         )
         for path, (where, size, objects) in images.items()
     )
-    return RawSplit(tuple(read), dataset.class_names, notes=tuple(notes))
+    return RawSplit(tuple(read), dataset.class_names, notes=tuple(notes), box_form=columns.form)
 
 
 def _cell(row: list[str], column: int, table: Table, where: str) -> str:
@@ -127,6 +128,8 @@ def _object(
 ) -> RawObject | None:
     """The object of a row; None for a row that stands for an image without objects."""
     columns, path = table.columns, table.path
+    if columns.short_is_empty and len(row) <= min(columns.class_name, *columns.box):
+        return None
     cells = [_cell(row, column, table, where) for column in columns.box]
     if len(cells) == 1:
         cells = re.sub(r"[][(),;]", " ", cells[0]).split()
@@ -144,10 +147,20 @@ def _object(
             raise DataError("class name", path, where, what, fix)
     if columns.class_name is None:
         name = dataset.class_names[0] if len(dataset.class_names or ()) == 1 else ONE_CLASS
+    elif (numbered := _name_of(name, dataset.class_names)) is not None:
+        notes.append((NUMBERED, f"{path}: {where}"))
+        name = numbered
     name = class_name(name, dataset.class_names, path, where)
     crowd = columns.crowd is not None and columns.crowd < len(row)
     crowd = crowd and row[columns.crowd].strip().lower() in ("1", "1.0", "true")
     return RawObject(name, box, where, crowd=crowd)
+
+
+def _name_of(number: str, names: tuple[str, ...] | None) -> str | None:
+    """The name of a class number, from 0, in a list in which no name is itself a number."""
+    if not names or not re.fullmatch(r"\d{1,6}(\.0*)?", number) or any(map(is_number, names)):
+        return None
+    return names[int(float(number))] if float(number) < len(names) else None
 
 
 def _box(cells: list[str], table: Table, where: str) -> tuple[float, float, float, float]:

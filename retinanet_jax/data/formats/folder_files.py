@@ -104,6 +104,12 @@ def subfolder(folder: Path, *names: str) -> Path | None:
     return None
 
 
+def annotation_folders(folder: Path) -> list[Path]:
+    """The folders in a folder that have files, but neither images nor folders of their own."""
+    inner = [list_folder(folder / name) for name in list_folder(folder).folders]
+    return [Path(one.path) for one in inner if one.files and not one.images() and not one.folders]
+
+
 def relative_name(path: str | Path, root: Path) -> str:
     """A file's name for RawImage: relative to the dataset's root, with / between folders."""
     name, start = str(path), os.path.join(root, "")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.class_lists import find_class_names
 from retinanet_jax.data.formats.folder_files import (
+    annotation_folders,
     list_folder,
     relative_name,
     stem_of,
@@ -60,7 +61,16 @@ def find_part(folder: Path, kind: Kind) -> Part | None:
     if any(kind.is_one(folder / n) for n in listing.with_suffix(kind.suffix)[:_LOOKED_AT]):
         images = None if listing.images() else subfolder(folder, *_IMAGES)
         return Part(folder, images or folder)
-    return None
+    others = [f for f in annotation_folders(folder) if not is_split_name(f.name)]
+    others = [other for other in others if _has_annotations(other, kind)]
+    return Part(others[0], _images_in(folder)) if len(others) == 1 else None
+
+
+def _images_in(folder: Path) -> Path:
+    """The folder of the images in a folder: of a usual name, or the only one with images."""
+    inner = [folder / name for name in list_folder(folder).folders]
+    with_images = [path for path in inner if list_folder(path).images()]
+    return subfolder(folder, *_IMAGES) or (with_images[0] if len(with_images) == 1 else folder)
 
 
 def find_parts(root: Path, kind: Kind) -> dict[str, Part]:

@@ -3,20 +3,20 @@
 import unicodedata
 from collections.abc import Sequence
 
+from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.raw import RawSplit
 from retinanet_jax.data.records import Categories
 
 
-def join_categories(splits: Sequence[RawSplit]) -> Categories:
+def join_categories(splits: Sequence[RawSplit], path: AnyPath = "data") -> Categories:
     """The categories of several splits; order and ids are those of the first that has them.
 
     The first split is the one to train on. Classes that only others have follow; ids that are
-    taken or missing are replaced by the next free ones.
+    taken or missing are replaced by the next free ones. `path` is the dataset, for messages.
 
     Raises:
-      DataError: there is no class at all, or a split has a name that differs from one of another
-        split only in case, spaces or Unicode form.
+      DataError: there is no class at all, or two names differ only in case, spaces or Unicode form.
     """
     names: list[str] = []
     ids: list[int] = []
@@ -26,12 +26,12 @@ def join_categories(splits: Sequence[RawSplit]) -> Categories:
         for name, category_id in new:
             if (other := folded.get(_fold(name))) is not None:
                 _refuse(name, other, split)
+            folded[_fold(name)] = name
             names.append(name)
             taken = category_id is None or category_id in ids
             ids.append(max(ids, default=0) + 1 if taken else category_id)
-        folded |= {_fold(name): name for name, _ in new}
     if not names:
-        path = next((image.annotation_file for split in splits for image in split.images), "data")
+        path = next((image.annotation_file for split in splits for image in split.images), path)
         what, fix = "no object has a class", "annotate some objects, or check data.root"
         raise DataError("categories", path, "", what, fix)
     return Categories(tuple(names), tuple(ids))
@@ -51,6 +51,8 @@ def _fold(name: str) -> str:
 
 
 def _refuse(name: str, other: str, split: RawSplit) -> None:
-    path = split.images[0].annotation_file if split.images else "data"
-    what = f"class {name!r} differs from {other!r} of another split only in case, spaces or Unicode"
+    used = (i for i in split.images if name in {found.class_name for found in i.objects})
+    image = next(used, split.images[0] if split.images else None)
+    path = image.annotation_file if image else "data"
+    what = f"class {name!r} differs from class {other!r} only in case, spaces or Unicode form"
     raise DataError("categories", path, "", what, "write both alike")

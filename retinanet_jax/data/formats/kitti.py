@@ -77,7 +77,7 @@ def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
         objects += [region._replace(class_name=name) for region in ignored for name in classes]
         name = relative_name(image, dataset.root)
         images.append(RawImage(name, Path(image), path, tuple(objects)))
-    return RawSplit(tuple(images), dataset.class_names)
+    return RawSplit(tuple(images), dataset.class_names, box_form="corners")
 
 
 def _objects(

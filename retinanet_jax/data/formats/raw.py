@@ -70,12 +70,15 @@ class RawSplit(NamedTuple):
     category_ids: of `class_names`, as annotated; None numbers them from 1.
     notes: what the reader changed, by reason, as (reason, where) pairs: 'polygon, its bounding box
         taken'.
+    box_form: how the files write a box, for messages: 'size' x, y, width, height; 'corners' xmin,
+        ymin, xmax, ymax; 'center' x and y of the centre, width, height.
     """
 
     images: tuple[RawImage, ...]
     class_names: tuple[str, ...] | None = None
     category_ids: tuple[int, ...] | None = None
     notes: tuple[tuple[str, str], ...] = ()
+    box_form: str = "size"
 
 
 class Layout(NamedTuple):

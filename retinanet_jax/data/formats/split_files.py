@@ -17,6 +17,7 @@ from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.csv_files import split_of_file
 from retinanet_jax.data.formats.folder_files import (
+    annotation_folders,
     list_folder,
     relative_name,
 )
@@ -94,7 +95,7 @@ def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
       DataError: several files may be meant.
     """
     folder = root if root.is_dir() else root.parent
-    paths = _paths(kind, root)
+    paths = _paths(kind, root) or _paths_in(kind, annotation_folders(root))
     if not paths:
         return None
     by_split: dict[str, list[Path]] = {}

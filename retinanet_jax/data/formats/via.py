@@ -30,6 +30,7 @@ from retinanet_jax.data.formats.split_files import (
 
 _CLASS_ATTRIBUTES = (
     *("class", "class_name", "label", "category", "name", "object", "object_name", "type"),
+    *("species",),
 )
 _WITHOUT_BOX = ("point", "polyline", "line")
 _HEAD = 1 << 14

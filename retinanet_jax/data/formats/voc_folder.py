@@ -114,7 +114,7 @@ def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
                 objects = read_objects(root, path, dataset.class_names, guard, notes)
             name, annotation_file = relative_name(image, dataset.root), path or part.image_set
             images.append(RawImage(name, Path(image), Path(annotation_file), objects, size=size))
-    return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes))
+    return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes), box_form="corners")
 
 
 def _check_root(root: ElementTree.Element, path: str) -> None:

@@ -83,7 +83,9 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
             )
     listed = repeated + [(reason, where) for reason, places in notes.items() for where in places]
     class_names = tuple(names.values()) if names is not None else None
-    return RawSplit(tuple(images), class_names, notes=dataset.notes + tuple(listed))
+    return RawSplit(
+        tuple(images), class_names, notes=dataset.notes + tuple(listed), box_form="center"
+    )
 
 
 def _objects(

@@ -23,7 +23,7 @@ from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.records import Annotation, Categories
 from retinanet_jax.data.splits import parse_split, split_range
 from retinanet_jax.data.store.tfds_record import parse_record
-from retinanet_jax.runtime.user_folders import expand_user
+from retinanet_jax.runtime.user_folders import cache_folder
 
 SOURCE_FILE = "source.json"
 
@@ -53,7 +53,7 @@ class TfdsSource:
 
     def __init__(self, folder: Path, split: str, cache_dir: str | Path):
         self.folder, self.split = Path(folder), split
-        self._cache_dir = expand_user(cache_dir)
+        self._cache_dir = cache_folder(cache_dir)
         import tensorflow_datasets as tfds  # here: a folder read in place does not need it
 
         builder = open_builder(self.folder)

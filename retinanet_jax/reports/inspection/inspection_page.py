@@ -89,7 +89,7 @@ def _findings(splits: Sequence[Split], config: Config) -> list[Finding]:
     train, evaluation = splits
     names = train.dataset.categories.names
     found = [
-        *(empty_finding(split.objects, split.name) for split in splits),
+        *(empty_finding(split.everything, split.name) for split in splits),
         coverage_finding(train.objects, names, config),
         *class_findings(train.objects, evaluation.objects, names, (train.name, evaluation.name)),
         max_boxes_finding(train.everything, config),

@@ -1,0 +1,137 @@
+"""What is said of a folder that no layout fits."""
+
+import collections
+import json
+import os
+import re
+from pathlib import Path
+
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.annotation_fields import short
+from retinanet_jax.data.formats.folder_files import (
+    IMAGE_SUFFIXES,
+    annotation_folders,
+    list_folder,
+    read_head,
+    relative_name,
+    suffix_of,
+    text_encoding,
+)
+
+_UNDERSTOOD = """\
+  coco         annotations/instances_<split>.json, <split>/_annotations.coco.json (Roboflow),
+               result.json + images/ (Label Studio), labels.json + data/ (FiftyOne), any COCO file
+  yolo         data.yaml, or images/ + labels/
+  voc          Annotations/ + JPEGImages/, or XML beside the images
+  labelme      one JSON file per image
+  supervisely  meta.json, and img/ + ann/ in each dataset
+  via          VGG Image Annotator's JSON or CSV
+  createml     CreateML's JSON
+  label_studio Label Studio's JSON
+  cvat         CVAT's annotations.xml ('CVAT for images')
+  kitti        label_2/ + image_2/
+  csv          a CSV file with columns for file, box and class
+  imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)"""
+_SHOWN, _FILES, _HEAD = 8, 3, 1 << 16
+_UNPACK = ("archives", "extract them and set data.root to the folder")
+# Files of formats that are not read, and how to read their content.
+_OTHER_FORMATS = {
+    ".zip": _UNPACK,
+    ".tar": _UNPACK,
+    ".gz": _UNPACK,
+    ".7z": _UNPACK,
+    ".rar": _UNPACK,
+    ".parquet": (
+        "Parquet files, as on the Hugging Face hub",
+        "read them with retinanet_jax.data.from_huggingface, or save them as an imagefolder",
+    ),
+    ".arrow": (
+        "files of the datasets library",
+        "read them with retinanet_jax.data.from_huggingface, or save them as an imagefolder",
+    ),
+    ".tfrecord": ("TFRecord files", "export the dataset as COCO, YOLO or Pascal VOC"),
+    ".mp4": ("videos", "extract their frames and export the annotations of the frames as COCO"),
+}
+
+
+def unrecognized(root: Path, what: str) -> DataError:
+    """The error of a folder or file: what is there, and why its annotation files do not fit.
+
+    Args:
+      what: begins the message: that no layout fits.
+    """
+    folders, kinds = _content(root)
+    for suffix, (kind, fix) in _OTHER_FORMATS.items():
+        if kinds[suffix]:
+            return DataError("layout", root, "", f"{what}; {kind} are not read", fix)
+    if root.is_dir() and set(kinds) <= IMAGE_SUFFIXES:
+        number = f"{kinds.total()} images" if kinds else "no files"
+        what = f"there are {number}, and no annotations"
+        return DataError("layout", root, "", what, "add the files of the annotation tool")
+    fix = f"arrange it as one of these, or set data.layout:\n{_UNDERSTOOD}"
+    named = ", ".join(f"{name}/" for name in folders) or "no folders"
+    counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common(_SHOWN)) or "no files"
+    there = "there is a single file" if root.is_file() else f"there are {named} and {counted}"
+    looked_at = [f"{relative_name(path, root)} {_state(path)}" for path in _annotations(root)]
+    return DataError("layout", root, "", "; ".join([what, there, *looked_at]), fix)
+
+
+def _content(root: Path) -> tuple[list[str], collections.Counter[str]]:
+    """Names of the first few folders, and the number of files by their suffix."""
+    if root.is_file():
+        return [], collections.Counter([root.suffix.lower()])
+    folders, kinds = [], collections.Counter()
+    for _, inner, files in os.walk(root):
+        folders += [name for name in sorted(inner) if not name.startswith(".")]
+        kinds.update(Path(name).suffix.lower() or "no suffix" for name in files)
+        if len(folders) > _SHOWN:
+            break
+    return folders[:_SHOWN], kinds
+
+
+def _annotations(root: Path) -> list[Path]:
+    """The first few files that may be annotations."""
+    if root.is_file():
+        return [root] if suffix_of(root.name) in _STATES else []
+    folders = [root, *annotation_folders(root)]
+    found = [f / name for f in folders for name in list_folder(f).with_suffix(*_STATES)]
+    return found[:_FILES]
+
+
+def _state(path: Path) -> str:
+    """What a file has, in which no layout was recognized."""
+    head = read_head(path, _HEAD)
+    text = head.decode(text_encoding(head), "replace").strip()
+    return _STATES[suffix_of(path.name)](text) if text else "is empty"
+
+
+def _json_state(text: str) -> str:
+    """By the keys of an object, or the first entry of a list."""
+    what = "is a list, each entry with the keys" if text.startswith("[") else "has the keys"
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):  # not JSON, or longer than the head of the file
+        keys = re.findall(r'"([^"]{1,40})"\s*:', text)
+    else:
+        first = content[0] if isinstance(content, list) and content else content
+        keys = [key[:40] for key in first] if isinstance(first, dict) else []
+    if not keys:
+        return f"begins with {short(text)}"
+    return f"{what} {', '.join(keys[:_SHOWN])}{', ...' if len(keys) > _SHOWN else ''}"
+
+
+def _table_state(text: str) -> str:
+    return f"begins with {short(text.splitlines()[0])}, without known columns for file and box"
+
+
+def _xml_state(text: str) -> str:
+    tags = re.findall(r"<(\w+)", text)
+    return f"begins with <{tags[0]}>" if tags else f"begins with {short(text)}"
+
+
+_STATES = {
+    ".json": _json_state,
+    ".csv": _table_state,
+    ".tsv": _table_state,
+    ".xml": _xml_state,
+}
