@@ -147,14 +147,14 @@ def test_a_module_of_the_environment_is_imported(tmp_path, monkeypatch):
 
 def test_the_losses_are_what_they_say_with_finite_gradients(added):
     logits = np.float32([-100, -1, 0, 2, 100])
-    focusing = classification.Focusing(gamma=2.0)
-    negative = added["asymmetric_loss"](logits, np.zeros(5), focusing)
+    focal = classification.FocalParams(gamma=2.0)
+    negative = added["asymmetric_loss"](logits, np.zeros(5), focal)
     expected = classification.focal_loss(logits, np.zeros(5), gamma=2.0)
     np.testing.assert_allclose(negative, expected, rtol=1e-5, atol=1e-30)
-    positive = added["asymmetric_loss"](logits, np.ones(5), focusing)
+    positive = added["asymmetric_loss"](logits, np.ones(5), focal)
     expected = classification.focal_loss(logits, np.ones(5), gamma=0.0)
     np.testing.assert_allclose(positive, expected, rtol=1e-5, atol=1e-30)
-    slope = jax.grad(lambda x: added["asymmetric_loss"](x, np.zeros(5), focusing).sum())(logits)
+    slope = jax.grad(lambda x: added["asymmetric_loss"](x, np.zeros(5), focal).sum())(logits)
     assert np.isfinite(slope).all()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retinanet_jax.core import class_loss_total
-from retinanet_jax.core.focal import Focusing
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
@@ -35,7 +35,7 @@ def example(num_classes, batch=3):
 def test_both_layouts_agree(num_classes, columns):
     logits, labels = example(num_classes)
     divisor = np.arange(1, 1 + 3 * columns, dtype=np.float32).reshape(3, columns)
-    focusing = Focusing(jnp.float32(1.7), jnp.float32(0.3), jnp.float32(0))
+    focusing = FocalParams(jnp.float32(1.7), jnp.float32(0.3), jnp.float32(0))
 
     def loss(layout):
         function = functools.partial(layout, GRIDS, "focal")
@@ -64,8 +64,9 @@ def test_a_loss_with_grids_equals_one_without(fields):
     @functools.partial(jax.jit, static_argnums=0)
     def found(grids, logits, deltas, gamma):
         def total(logits, deltas, gamma):
+            focal = config.focal._replace(gamma=gamma)
             losses = retinanet_loss(
-                *(logits, deltas, anchors, targets, valid, config), gamma=gamma, grids=grids
+                *(logits, deltas, anchors, targets, valid, config), focal=focal, grids=grids
             )
             return 3 * losses.total, losses
 

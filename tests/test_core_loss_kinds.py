@@ -10,7 +10,7 @@ import pytest
 from retinanet_jax import core
 from retinanet_jax.core import boxes
 from retinanet_jax.core.box_losses import BOX_LOSSES, box_losses
-from retinanet_jax.core.focal import Focusing, class_losses
+from retinanet_jax.core.focal import FocalParams, class_losses
 from retinanet_jax.core.targets import IGNORE, NEGATIVE
 
 LOGITS = np.linspace(-9, 9, 61)
@@ -130,7 +130,7 @@ def test_special_cases_are_the_losses_they_generalise():
 def test_a_config_chooses_the_loss_of_labels(name):
     logits = np.random.default_rng(0).normal(0, 3, (2, 4, 5)).astype(np.float32)
     labels = np.array([[0, 4, NEGATIVE, IGNORE], [IGNORE, 2, 2, NEGATIVE]], np.int32)
-    result = class_losses(logits, labels, name, Focusing(gamma=2.0, alpha=0.25, star_beta=1.0))
+    result = class_losses(logits, labels, name, FocalParams(gamma=2.0, alpha=0.25, star_beta=1.0))
     y = np.asarray(jax.nn.one_hot(labels, 5))
     weight = np.where(y > 0, 0.25, 0.75)
     x = np.float64(logits)
@@ -147,7 +147,7 @@ def test_quality_is_the_target_of_the_label_alone(name):
     logits = np.random.default_rng(1).normal(0, 3, (1, 3, 4)).astype(np.float32)
     labels = np.array([[2, NEGATIVE, IGNORE]], np.int32)
     quality = np.float32([[0.6, 0.9, 0.9]])
-    result = class_losses(logits, labels, name, Focusing(gamma=2.0, alpha=0.75), quality)
+    result = class_losses(logits, labels, name, FocalParams(gamma=2.0, alpha=0.75), quality)
     y = np.float64([[[0, 0, 0.6, 0], [0, 0, 0, 0], [0, 0, 0, 0]]])
     x = np.float64(logits)
     expected = quality_focal(x, y, 2) if name == "quality_focal" else varifocal(x, y, 2, 0.75)

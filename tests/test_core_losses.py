@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from retinanet_jax import core
 from retinanet_jax.core.anchors import AnchorConfig, anchors_for_image
 from retinanet_jax.core.assignment import assign
+from retinanet_jax.core.focal import FocalParams, focal_loss_from_labels
 from retinanet_jax.core.focal import focal_loss as focal
-from retinanet_jax.core.focal import focal_loss_from_labels
 from retinanet_jax.core.loss import loss_parts, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.matching import MatchingConfig
@@ -400,6 +400,20 @@ def test_the_parts_of_the_loss_are_those_of_each_level_and_image(normalizer):
         assert getattr(parts, name)[0, 0] == pytest.approx(expected, rel=1e-5)
 
 
+def test_parameters_replace_those_of_the_config_and_none_is_no_weighting():
+    """At logits of 0 a negative has log(2) for each class, times .75 for alpha .25, 2^-gamma."""
+    heads, targets = jax.tree.map(np.zeros_like, _heads(1)), _targets(_labels(1, (0,)))
+    config = LossConfig(gamma=0.0, alpha=0.25)
+    negatives = 3 * np.sum(targets.labels == NEGATIVE) * np.log(2)
+    for params, weight in (
+        (None, 0.75),
+        (FocalParams(0.0, None), 1.0),
+        (FocalParams(1.0, 0.25), 0.375),
+    ):
+        found = retinanet_loss(*heads, ANCHORS, targets, np.ones(1, bool), config, focal=params)
+        assert found.class_loss == pytest.approx(weight * negatives, rel=1e-5)
+
+
 def test_a_sweep_over_gamma_and_alpha_compiles_once():
     heads, targets = _heads(1), _targets(_labels(1, (5,)))
     traces = []
@@ -409,7 +423,9 @@ def test_a_sweep_over_gamma_and_alpha_compiles_once():
         traces.append(1)
         config = LossConfig(box_weight=2.0)
         valid = np.ones(1, bool)
-        return retinanet_loss(*heads, ANCHORS, targets, valid, config, gamma=gamma, alpha=alpha)
+        return retinanet_loss(
+            *heads, ANCHORS, targets, valid, config, focal=FocalParams(gamma, alpha)
+        )
 
     for gamma, alpha in ((0.0, 0.5), (0.5, 0.75)):
         traced = run(gamma, alpha)

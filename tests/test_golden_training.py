@@ -16,13 +16,14 @@ import pytest
 from double_precision import in_double
 
 from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.data.pipeline.batch import collate, without_objects
 from retinanet_jax.data.pipeline.input_pipeline import fit
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.batch_targets import assign_targets
 from retinanet_jax.training.optimizer import make_optimizer
-from retinanet_jax.training.step import FocalParams, train_step
+from retinanet_jax.training.step import train_step
 from retinanet_jax.training.train_state import create_state
 from retinanet_jax.weights.torchvision import detector_key
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from small import small_config
 
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.prefetch import ExampleError
@@ -22,7 +23,6 @@ from retinanet_jax.training import run, run_checkpoints
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import TrainingSetup
-from retinanet_jax.training.step import FocalParams
 from retinanet_jax.training.train_state import TrainState
 
 IMAGES = 60  # of noise, so that a file of records has many chunks

@@ -10,6 +10,7 @@ import pytest
 from small import small_config
 
 from retinanet_jax.config.settings import ConfigError, from_json, to_json
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.reports.learning_rate_plot import draw_range_test
 from retinanet_jax.reports.plot_style import svg_file
@@ -18,7 +19,6 @@ from retinanet_jax.training import learning_rate_test as tested
 from retinanet_jax.training.learning_rate_test import RangeTest
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import TrainingSetup
-from retinanet_jax.training.step import FocalParams
 from retinanet_jax.training.train_state import TrainState
 
 

@@ -11,6 +11,7 @@ import pytest
 from image_data import Images, dataset
 from small import small_config
 
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.mesh import make_mesh, prefetch_to_device
 from retinanet_jax.runtime.workdir import WorkdirError
@@ -20,7 +21,6 @@ from retinanet_jax.training.meter import DivergenceError, Meter, StackedMetrics,
 from retinanet_jax.training.profiling import StepTrace
 from retinanet_jax.training.run_log import RunLog
 from retinanet_jax.training.setup import TrainingSetup
-from retinanet_jax.training.step import FocalParams
 from retinanet_jax.training.train_state import TrainState
 
 NAMES = ("loss", "class_loss", "box_loss", "gradient_norm", "learning_rate")

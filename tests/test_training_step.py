@@ -11,6 +11,7 @@ from small import small_batch, small_config
 
 from retinanet_jax.config.settings import ConfigError, check_batch_size
 from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import FIRST_POSITIVES, divisors
@@ -27,7 +28,7 @@ from retinanet_jax.training.accumulation import accumulate_gradients
 from retinanet_jax.training.batch_targets import assign_targets, labels_by_part
 from retinanet_jax.training.device_augmentation import as_seen, augment_on_device
 from retinanet_jax.training.setup import compilation_key, compile_functions, make_setup
-from retinanet_jax.training.step import FocalParams, focal_params
+from retinanet_jax.training.step import focal_params
 
 CATEGORIES = Categories(("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
 

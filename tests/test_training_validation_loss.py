@@ -102,7 +102,7 @@ def test_the_parts_of_levels_and_classes(normalizer):
     total = measured.losses(config.loss)["loss"]
     assert sum(losses_by_level(measured.recorded(), config.loss)) == pytest.approx(total)
 
-    losses = anchor_losses(*predictions, anchors, targets, VALID, config.loss, **focal._asdict())
+    losses = anchor_losses(*predictions, anchors, targets, VALID, config.loss, focal=focal)
     labels = np.where(VALID[:, None], np.asarray(targets.labels), -1)
     levels = np.repeat(np.arange(len(anchors)), [len(level) for level in anchors])
     positive = np.stack([(labels >= 0) & (levels == n) for n in range(len(anchors))], axis=2)

@@ -14,7 +14,7 @@ small variants run on your own folder with --config.data.name=folder --config.da
 --config.data.eval_split=val.
 
 Trials that differ only in gamma, alpha and star_beta share one compiled step, which takes them as
-arguments (training/step.py, FocalParams).
+arguments (core/focal.py, FocalParams).
 """
 
 from typing import Any, NamedTuple

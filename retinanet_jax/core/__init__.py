@@ -15,6 +15,7 @@ from retinanet_jax.core.box_coder import decode, encode
 from retinanet_jax.core.box_losses import ciou_loss, diou_loss, giou_loss, smooth_l1
 from retinanet_jax.core.boxes import pairwise_iou
 from retinanet_jax.core.focal import (
+    FocalParams,
     focal_loss,
     focal_loss_from_labels,
     focal_loss_star,
@@ -32,6 +33,7 @@ from retinanet_jax.core.targets import Targets
 __all__ = [
     "AnchorConfig",
     "Detections",
+    "FocalParams",
     "LossConfig",
     "Losses",
     "MatchingConfig",

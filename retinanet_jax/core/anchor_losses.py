@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import box_coder, boxes
-from retinanet_jax.core.arrays import ArrayLike, Scalar
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.box_distribution import distribution_losses
 from retinanet_jax.core.box_losses import box_losses
 from retinanet_jax.core.box_outputs import split_outputs
 from retinanet_jax.core.centerness import centerness_losses
-from retinanet_jax.core.focal import Focusing, class_losses
+from retinanet_jax.core.focal import FocalParams, class_losses
 from retinanet_jax.core.hard_examples import hardest
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import split_levels
@@ -38,18 +38,16 @@ def anchor_losses(
     valid: Bool[ArrayLike, "b"],
     config: LossConfig,
     *,
-    gamma: Scalar | None = None,
-    alpha: Scalar | None = None,
-    star_beta: Scalar | None = None,
+    focal: FocalParams | None = None,
     map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> AnchorLosses:
     """The losses of each anchor of a batch; arguments as in `retinanet_loss`."""
-    focusing = focusing_of(config, gamma, alpha, star_beta)
+    focal = config.focal if focal is None else focal
     sizes = tuple(len(level) for level in anchors)
     labels = labels_of_valid(targets, valid)
     quality = _quality(box_deltas, anchors, targets) if config.needs_quality else None
     name = config.classification
-    of_classes = anchor_class_losses(class_logits, labels, quality, sizes, name, focusing)
+    of_classes = anchor_class_losses(class_logits, labels, quality, sizes, name, focal)
     of_boxes = anchor_box_losses(box_deltas, anchors, targets.boxes, labels, config)
     if config.needs_quality and targets.alignment is not None:
         of_boxes = targets.alignment * of_boxes
@@ -58,17 +56,6 @@ def anchor_losses(
         chosen = hardest(combined, labels, jnp.concatenate(anchors), config, map_images)
         of_classes, of_boxes = jnp.where(chosen, of_classes, 0), jnp.where(chosen, of_boxes, 0)
     return AnchorLosses(of_classes, of_boxes)
-
-
-def focusing_of(
-    config: LossConfig, gamma: Scalar | None, alpha: Scalar | None, star_beta: Scalar | None
-) -> Focusing:
-    """The parameters of the class loss: those given, else those of the config."""
-    return Focusing(
-        config.gamma if gamma is None else gamma,
-        config.alpha if alpha is None else alpha,
-        config.star_beta if star_beta is None else star_beta,
-    )
 
 
 def labels_of_valid(targets: Targets, valid: Bool[ArrayLike, "b"]) -> Int[Array, "b n"]:
@@ -110,7 +97,7 @@ def anchor_class_losses(
     quality: Float[ArrayLike, "b n"] | None,
     sizes: tuple[int, ...],
     name: str,
-    focusing: Focusing,
+    focal: FocalParams,
 ) -> Float[Array, "b n"]:
     """The class loss of each anchor, summed over the classes.
 
@@ -119,6 +106,6 @@ def anchor_class_losses(
     qualities = [None] * len(sizes) if quality is None else split_levels(quality, sizes)
     levels = zip(class_logits, split_levels(labels, sizes), qualities, strict=True)
     return jnp.concatenate(
-        [class_losses(logits, part, name, focusing, quality) for logits, part, quality in levels],
+        [class_losses(logits, part, name, focal, quality) for logits, part, quality in levels],
         axis=1,
     )

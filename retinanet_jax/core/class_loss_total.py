@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from retinanet_jax.core.anchor_losses import anchor_class_losses
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.differentiation import needs_any_derivative
-from retinanet_jax.core.focal import CLASS_LOSSES, Focusing
+from retinanet_jax.core.focal import CLASS_LOSSES, FocalParams
 from retinanet_jax.core.loss_normalizer import normalized_sum, split_levels
 from retinanet_jax.core.targets import IGNORE
 
@@ -32,11 +32,11 @@ def total_class_loss(
     divisor: Float[ArrayLike, "b _"],
     grids: tuple[tuple[int, int], ...],
     name: str,
-    focusing: Focusing,
+    focal: FocalParams,
 ) -> Float[Array, ""]:
     """The class losses of all anchors, divided by image and level, and summed.
 
-    Differentiable with respect to class_logits and focusing, in reverse mode only
+    Differentiable with respect to class_logits and focal, in reverse mode only
     (`jax.custom_vjp`) outside of `any_derivative()`. The gradient is computed together with the
     value, so that the logits are read once.
 
@@ -46,10 +46,10 @@ def total_class_loss(
       divisor: from `divisors`.
       grids: (height, width) of the grid of locations of each level, from `feature_shapes`.
       name: in CLASS_LOSSES, one whose targets are 0 and 1.
-      focusing: parameters of the loss.
+      focal: parameters of the loss.
     """
     layouts = tuple(functools.partial(f, grids, name) for f in (loss_in_lanes, loss_by_anchor))
-    differentiable = tuple(map(jnp.asarray, class_logits)), jax.tree.map(jnp.float32, focusing)
+    differentiable = tuple(map(jnp.asarray, class_logits)), jax.tree.map(jnp.float32, focal)
     fixed = jnp.asarray(labels), jnp.asarray(divisor)
     if needs_any_derivative():
         return loss_by_anchor(grids, name, differentiable, fixed)
@@ -85,10 +85,10 @@ _total.defvjp(_forward, _backward)
 
 def loss_by_anchor(grids, name, differentiable, fixed):
     """The loss of logits [b n k]; arguments as in `loss_in_lanes`."""
-    class_logits, focusing = differentiable
+    class_logits, focal = differentiable
     labels, divisor = fixed
     sizes = tuple(logits.shape[1] for logits in class_logits)
-    losses = anchor_class_losses(class_logits, labels, None, sizes, name, focusing)
+    losses = anchor_class_losses(class_logits, labels, None, sizes, name, focal)
     return normalized_sum(losses, sizes, divisor)
 
 
@@ -98,27 +98,27 @@ def loss_in_lanes(grids, name, differentiable, fixed):
     Args:
       grids: as in `total_class_loss`.
       name: as in `total_class_loss`.
-      differentiable: (class_logits, focusing).
+      differentiable: (class_logits, focal).
       fixed: (labels, divisor).
     """
-    class_logits, focusing = differentiable
+    class_logits, focal = differentiable
     labels, divisor = fixed
     labels = split_levels(labels, tuple(logits.shape[1] for logits in class_logits))
     levels = (
-        _level_in_lanes(*level, CLASS_LOSSES[name].of_each, focusing)
+        _level_in_lanes(*level, CLASS_LOSSES[name].of_each, focal)
         for level in zip(class_logits, labels, grids, strict=True)
     )
     return jnp.sum(jnp.stack(list(levels), axis=1) / divisor)
 
 
-def _level_in_lanes(logits, labels, grid, of_each, focusing):
+def _level_in_lanes(logits, labels, grid, of_each, focal):
     """The class loss of one level, summed for each image."""
     num_classes = logits.shape[-1]
     shape = logits.shape[0], *grid, -1
     states = _states(labels, shape, num_classes)
     # Without this choice XLA negates the logits beside the convolution and stores both.
     logits = jnp.where(states == _IGNORED, 0, logits.reshape(shape))
-    losses = of_each(logits, states == _POSITIVE, focusing)
+    losses = of_each(logits, states == _POSITIVE, focal)
     losses = jnp.where(states == _IGNORED, 0, losses)
     return jnp.sum(jnp.sum(losses, axis=3), axis=(1, 2))
 

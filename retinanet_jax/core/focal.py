@@ -162,11 +162,11 @@ def focal_loss_from_labels(
     Returns:
       The loss of every anchor, float32; 0 for IGNORE.
     """
-    return _over_classes(FOCAL, logits, labels, Focusing(gamma, alpha))
+    return _over_classes(FOCAL, logits, labels, FocalParams(gamma, alpha))
 
 
-class Focusing(NamedTuple):
-    """The parameters of class losses; each may be traced. See LossConfig."""
+class FocalParams(NamedTuple):
+    """The parameters of class losses, see LossConfig. Each may be traced: a sweep compiles once."""
 
     gamma: Scalar
     alpha: Scalar | None = None
@@ -177,7 +177,7 @@ class ClassLoss(NamedTuple):
     """A value of `loss.classification`."""
 
     of_each: Callable[..., Array]
-    """(logits, targets, Focusing) -> losses, float32, unreduced."""
+    """(logits, targets, FocalParams) -> losses, float32, unreduced."""
     of_quality: bool = False
     """Whether the target of a positive is the IoU of its predicted box with its object, not 1."""
 
@@ -202,7 +202,7 @@ def class_losses(
     logits: Float[ArrayLike, "*b k"],
     labels: Int[ArrayLike, "*b"],
     name: str,
-    focusing: Focusing,
+    focal: FocalParams,
     quality: Float[ArrayLike, "*b"] | None = None,
 ) -> Float[Array, "*b"]:
     """One of CLASS_LOSSES, summed over the classes of each anchor.
@@ -211,24 +211,24 @@ def class_losses(
       logits: one per class and anchor, any float type.
       labels: class index, NEGATIVE (background in all classes) or IGNORE.
       name: of the loss.
-      focusing: its parameters.
+      focal: its parameters.
       quality: IoU of the predicted box of each anchor with its object, where the loss is
         of_quality.
 
     Returns:
       The loss of every anchor, float32; 0 for IGNORE.
     """
-    return _over_classes(CLASS_LOSSES[name], logits, labels, focusing, quality)
+    return _over_classes(CLASS_LOSSES[name], logits, labels, focal, quality)
 
 
-def _over_classes(loss, logits, labels, focusing, quality=None):
+def _over_classes(loss, logits, labels, focal, quality=None):
     """Sums a ClassLoss over the classes; the label's target is 1 or the quality."""
     labels = jnp.asarray(labels)
     # XLA fuses this comparison; no one-hot targets are stored.
     targets = labels[..., None] == jnp.arange(logits.shape[-1])
     if quality is not None:
         targets = jnp.where(targets, quality[..., None], 0)
-    of_each = loss.of_each(logits, targets, focusing)
+    of_each = loss.of_each(logits, targets, focal)
     return jnp.where(labels == IGNORE, 0, jnp.sum(of_each, axis=-1))
 
 

@@ -15,11 +15,11 @@ from jaxtyping import Array, Bool, Float
 from retinanet_jax.core.anchor_losses import (
     anchor_box_losses,
     anchor_losses,
-    focusing_of,
     labels_of_valid,
 )
-from retinanet_jax.core.arrays import ArrayLike, Scalar
+from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.class_loss_total import total_class_loss
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import divisors, normalized_sum, sum_levels
 from retinanet_jax.core.targets import Targets
@@ -47,9 +47,7 @@ def retinanet_loss(
     valid: Bool[ArrayLike, "b"],
     config: LossConfig,
     *,
-    gamma: Scalar | None = None,
-    alpha: Scalar | None = None,
-    star_beta: Scalar | None = None,
+    focal: FocalParams | None = None,
     divisor: Float[ArrayLike, "b _"] | None = None,
     grids: tuple[tuple[int, int], ...] | None = None,
     map_images: Callable[[Callable], Callable] = jax.vmap,
@@ -66,9 +64,7 @@ def retinanet_loss(
       targets: labels [b n] and boxes [b n 4] over the anchors of all levels in order.
       valid: [b], False for the images that pad the last batch.
       config: losses, hard example mining and normaliser.
-      gamma: replaces config.gamma; may be traced, so that a sweep compiles once.
-      alpha: replaces config.alpha; may be traced.
-      star_beta: replaces config.star_beta; may be traced.
+      focal: parameters of the class loss, which may be traced; None: those of the config.
       divisor: from `divisors`; for a part of a batch, that of the whole batch. None: computed from
         this batch.
       grids: (height, width) of the grid of locations of each level, from `feature_shapes`. With
@@ -80,10 +76,10 @@ def retinanet_loss(
       Losses. Without positive anchors, the class loss of the negatives and a box loss of 0.
     """
     sizes = tuple(len(level) for level in anchors)
+    focal = config.focal if focal is None else focal
     if divisor is None:
         divisor = divisors(targets.labels, valid, sizes, config)
     if grids is None or config.hard_examples is not None or config.needs_quality:
-        options = {"gamma": gamma, "alpha": alpha, "star_beta": star_beta}
         of_classes, of_boxes = anchor_losses(
             class_logits,
             box_deltas,
@@ -91,15 +87,14 @@ def retinanet_loss(
             targets,
             valid,
             config,
-            **options,
+            focal=focal,
             map_images=map_images,
         )
         class_loss = normalized_sum(of_classes, sizes, divisor)
     else:
         labels = labels_of_valid(targets, valid)
-        focusing = focusing_of(config, gamma, alpha, star_beta)
         class_loss = total_class_loss(
-            class_logits, labels, divisor, grids, config.classification, focusing
+            class_logits, labels, divisor, grids, config.classification, focal
         )
         of_boxes = anchor_box_losses(box_deltas, anchors, targets.boxes, labels, config)
     box_loss = normalized_sum(of_boxes, sizes, divisor)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from retinanet_jax.core.box_losses import BOX_LOSSES, DELTA_LOSSES
-from retinanet_jax.core.focal import CLASS_LOSSES
+from retinanet_jax.core.focal import CLASS_LOSSES, FocalParams
 
 NORMALIZERS = (
     *("batch", "batch_plus_one", "images_plus_one", "images_or_one"),
@@ -62,6 +62,11 @@ class LossConfig:
     images_plus_one: plus 1 per image (Detectron). images_or_one: an image without positives counts
     as 1 (MMDetection). image: per image (torchvision). level: per pyramid level (NVIDIA). running:
     a running mean (Detectron2)."""
+
+    @property
+    def focal(self) -> FocalParams:
+        """The parameters of the class loss."""
+        return FocalParams(self.gamma, self.alpha, self.star_beta)
 
     def __post_init__(self):
         for name in ("gamma", "beta", "box_weight", "distribution_weight"):

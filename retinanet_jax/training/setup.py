@@ -1,9 +1,9 @@
 """Compiled functions and first state of a run.
 
 A compiled step belongs to its function object: building the same function again compiles again.
-The seed, the focusing parameters (step.FocalParams) and the learning rate are arguments of the
-compiled functions, and HOST_SECTIONS are read outside of them, so that a sweep over these compiles
-once.
+The seed, the focusing parameters (core/focal.py, FocalParams) and the learning rate are arguments
+of the compiled functions, and HOST_SECTIONS are read outside of them, so that a sweep over these
+compiles once.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.sections import OptimizerConfig
 from retinanet_jax.config.settings import Config
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.core.initialization import Drawn, Initializer
 from retinanet_jax.core.retinanet import build_model, trainable_mask
 from retinanet_jax.data.pipeline.prefetch import HasSource
@@ -34,7 +35,7 @@ from retinanet_jax.training.optimizer import (
     make_optimizer,
     make_schedule,
 )
-from retinanet_jax.training.step import FocalParams, StepFn, focal_params, make_train_step
+from retinanet_jax.training.step import StepFn, focal_params, make_train_step
 from retinanet_jax.training.train_state import TrainState, create_state
 from retinanet_jax.training.validation_loss import MeasureFn, make_measure_fn
 from retinanet_jax.weights.pretrained import load_pretrained
@@ -107,9 +108,7 @@ def compilation_key(config: Config) -> Config:
     """`config` without what the compiled functions do not read, or take as arguments.
 
     Configs with equal keys share compiled functions. HOST_SECTIONS are None in a key, so that a
-    compiled function that reads one is an error. `alpha` is None in a key: a step without weighting
-    compiles a version of its own (its argument is None), and must find no number in the config to
-    use instead.
+    compiled function that reads one is an error.
     """
     loss = dataclasses.replace(config.loss, gamma=1.0, alpha=None, star_beta=0.0)
     constants = {field: getattr(OptimizerConfig, field) for field in SCHEDULE_FIELDS}

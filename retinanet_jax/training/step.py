@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchors import anchors_for_image, feature_shapes
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
@@ -27,21 +27,9 @@ from retinanet_jax.training.optimizer import Params, update_average
 from retinanet_jax.training.train_state import TrainState
 
 
-class FocalParams(NamedTuple):
-    """Focusing parameters as arguments of the compiled step, so that a sweep compiles once.
-
-    See LossConfig. If star_beta is None, the config's is used.
-    """
-
-    gamma: jax.Array
-    alpha: jax.Array | None
-    star_beta: jax.Array | None = None
-
-
 def focal_params(config: LossConfig) -> FocalParams:
-    """The focusing parameters of a config, as float32 scalars."""
-    alpha = None if config.alpha is None else jnp.float32(config.alpha)
-    return FocalParams(jnp.float32(config.gamma), alpha, jnp.float32(config.star_beta))
+    """The focusing parameters of a config as float32 scalars, an argument of the compiled step."""
+    return jax.tree.map(jnp.float32, config.focal)
 
 
 StepFn = Callable[
@@ -154,7 +142,7 @@ def batch_loss(
             targets,
             batch.valid,
             config.loss,
-            **focal._asdict(),
+            focal=focal,
             divisor=divisor,
             grids=tuple(feature_shapes(canvas, config.anchors)),
             map_images=functools.partial(map_images, mesh=mesh),

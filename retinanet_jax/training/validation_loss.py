@@ -15,6 +15,7 @@ from retinanet_jax.config.settings import Config
 from retinanet_jax.core.anchor_losses import anchor_losses
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.arrays import ArrayLike
+from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.loss_normalizer import split_levels, sum_levels
 from retinanet_jax.core.postprocess import Detections
@@ -24,7 +25,6 @@ from retinanet_jax.inference.predict import find_objects, run_network
 from retinanet_jax.runtime.mesh import fetch, on_own_rows
 from retinanet_jax.runtime.traced_programs import stored
 from retinanet_jax.training.batch_targets import assign_targets
-from retinanet_jax.training.step import FocalParams
 
 
 class ImageLosses(NamedTuple):
@@ -81,7 +81,7 @@ def image_losses(
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
     targets = assign_targets(anchors, batch, config, predictions=predictions)
     valid = jnp.asarray(batch.valid)
-    parts = anchor_losses(*predictions, anchors, targets, valid, config.loss, **focal._asdict())
+    parts = anchor_losses(*predictions, anchors, targets, valid, config.loss, focal=focal)
     positive = (targets.labels >= 0) & valid[:, None]
     sizes = tuple(len(level) for level in anchors)
     sums = (sum_levels(part, sizes) for part in (*parts, positive.astype(jnp.float32)))
