@@ -1,6 +1,8 @@
 """Reading ahead: order, errors, and an end that waits for nobody."""
 
 import concurrent.futures.thread
+import subprocess
+import sys
 import threading
 import time
 
@@ -48,6 +50,39 @@ def test_errors_are_raised_at_their_turn():
     assert next(stream) == 1
     with pytest.raises(OSError, match="gone"):
         next(stream)
+
+
+def test_no_work_is_under_way_when_an_error_is_raised():
+    under_way = []
+
+    def work(number):
+        if number == 1:
+            raise OSError("full")
+        under_way.append(number)
+        time.sleep(0.2)
+        under_way.remove(number)
+
+    with pytest.raises(OSError, match="full"):
+        list(read_ahead(range(100), work, threads=4, ahead=8))
+    assert not under_way
+
+
+def test_the_end_of_a_program_waits_for_what_is_under_way(tmp_path):
+    code = f"""
+import pathlib, time
+from retinanet_jax.data.pipeline.read_ahead import read_ahead
+
+def work(number):
+    if number:
+        time.sleep(0.5)
+        pathlib.Path({str(tmp_path)!r}, "done").touch()
+
+stream = read_ahead(range(10**6), work, threads=2, ahead=2)
+next(stream)
+time.sleep(0.1)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert (tmp_path / "done").exists()
 
 
 def test_closing_leaves_out_what_has_not_begun_and_ends_the_threads():

@@ -205,13 +205,13 @@ def test_images_of_lvis_are_found_by_their_address(tmp_path):
         data__name="folder",
         data__root=str(tmp_path),
         data__cache_dir=str(tmp_path / "cache"),
-        data__train_split="lvis_v1_train",
-        data__eval_split="lvis_v1_val",
+        data__train_split="train",
+        data__eval_split="val",
         data__annotations=str(tmp_path / "annotations/lvis_v1_val.json"),
         evaluation__metric="lvis",
         postprocess__max_detections=300,
     )
-    dataset = load_dataset(config.data, "lvis_v1_val")
+    dataset = load_dataset(config.data, "val")
     assert len(dataset.source) == 2 and evaluation_warnings(dataset, config) == []
     found = score([result(1, 1, BOX, 0.5), result(2, 2, BOX, 0.5)], dataset, config)
     assert found.summary["AP"] == pytest.approx(1)

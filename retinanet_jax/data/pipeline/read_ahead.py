@@ -1,6 +1,8 @@
 """Processes the items of a stream in threads, ahead of the consumer, in order."""
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -16,8 +18,9 @@ def read_ahead(
     """`work(item)` of each item, in their order, up to `ahead` of them made in advance.
 
     A separate thread takes the items, so that a stream that is read in order, such as a video, is
-    read in advance, too. An error in `work` is raised at its item's turn. When the iterator is
-    closed, what has not begun is left out, and the threads end without being waited for.
+    read in advance, too. An error in `work` is raised at its item's turn, when no other work is
+    under way. When the iterator is closed, what has not begun is left out, and what is under way
+    ends without being waited for, at the latest when the program ends.
     """
     reader = _Reader(iter(items), work, threads)
     coming = deque(reader.next_result() for _ in range(ahead))
@@ -25,10 +28,16 @@ def read_ahead(
         while (result := coming.popleft().result()) is not _END:
             coming.append(reader.next_result())
             yield result
-    finally:
+    except GeneratorExit:
         # Python's garbage collector may close this generator anywhere, also in code of the threads
         # that holds a lock. Here nothing takes one: SimpleQueue.put is reentrant.
         reader.stop()
+        raise
+    except BaseException:
+        reader.stop()
+        reader.wait()
+        raise
+    reader.stop()
 
 
 class _Reader:
@@ -39,7 +48,9 @@ class _Reader:
         self._wanted: SimpleQueue[Future | None] = SimpleQueue()
         self._taken: SimpleQueue[tuple[Future, Any] | None] = SimpleQueue()
         self._stopped = False
-        _start(self._take)
+        self._threads: list[threading.Thread] = []
+        self._start(self._take)
+        _open_readers.add(self)
 
     def next_result(self) -> Future:
         """The result of the next item that is not asked for yet; _END after the last one."""
@@ -50,6 +61,16 @@ class _Reader:
     def stop(self) -> None:
         self._stopped = True
         self._wanted.put(None)
+
+    def wait(self) -> None:
+        """After `stop`: until no work is under way."""
+        for thread in self._threads:  # the first one starts the others
+            thread.join()
+
+    def _start(self, function: Callable[[], None]) -> None:
+        # Daemons, so that a program can end while a stream is left half-way.
+        self._threads.append(threading.Thread(target=function, name="read", daemon=True))
+        self._threads[-1].start()
 
     def _take(self) -> None:
         started = 0
@@ -63,7 +84,7 @@ class _Reader:
                 result.set_result(_END)
                 continue
             if started < self._most:
-                _start(self._process)
+                self._start(self._process)
                 started += 1
             self._taken.put((result, item))
         for _ in range(started):
@@ -85,6 +106,14 @@ def _run(work: Callable[[Any], Any], item: Any, result: Future) -> None:
         result.set_result(found)
 
 
-def _start(function: Callable[[], None]) -> None:
-    # Daemons, so that a program can end while a stream is left half-way.
-    threading.Thread(target=function, name="read", daemon=True).start()
+def _end_all() -> None:
+    """Lets work end that is under way, such as a file being written, when the program ends."""
+    readers = list(_open_readers)
+    for reader in readers:
+        reader.stop()
+    for reader in readers:
+        reader.wait()
+
+
+_open_readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
+atexit.register(_end_all)
