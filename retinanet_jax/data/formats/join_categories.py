@@ -1,10 +1,10 @@
 """One list of categories for all splits of a dataset, matched by name."""
 
-import unicodedata
 from collections.abc import Sequence
 
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.file_names import fold
 from retinanet_jax.data.formats.raw import RawSplit
 from retinanet_jax.data.records import Categories
 
@@ -24,9 +24,10 @@ def join_categories(splits: Sequence[RawSplit], path: AnyPath = "data") -> Categ
     for split in splits:
         new = [pair for pair in stated_categories(split) if pair[0] not in names]
         for name, category_id in new:
-            if (other := folded.get(_fold(name))) is not None:
+            key = fold(name).strip()
+            if (other := folded.get(key)) is not None:
                 _refuse(name, other, split)
-            folded[_fold(name)] = name
+            folded[key] = name
             names.append(name)
             taken = category_id is None or category_id in ids
             ids.append(max(ids, default=0) + 1 if taken else category_id)
@@ -44,10 +45,6 @@ def stated_categories(split: RawSplit) -> list[tuple[str, int | None]]:
         return list(zip(split.class_names, ids, strict=True))
     used = {found.class_name for image in split.images for found in image.objects}
     return [(name, None) for name in sorted(used)]
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold().strip()
 
 
 def _refuse(name: str, other: str, split: RawSplit) -> None:
