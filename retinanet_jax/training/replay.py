@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, ConfigError, read_config_file
 from retinanet_jax.core.anchors import anchors_for_image
-from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import LossParts, loss_parts
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.mix import load_training_set
@@ -20,13 +19,13 @@ from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
 from retinanet_jax.training.accumulation import split_into_parts
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
-from retinanet_jax.training.batch_targets import assign_targets, labels_by_part, normalizer
-from retinanet_jax.training.device_augmentation import augment_on_device
+from retinanet_jax.training.batch_targets import labels_by_part, normalizer
 from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.resolve_auto import print_first, resolve_auto
 from retinanet_jax.training.run_checks import changed_fields
 from retinanet_jax.training.setup import TrainingSetup, make_setup
+from retinanet_jax.training.step import predict_and_assign
 from retinanet_jax.training.train_state import TrainState
 
 
@@ -118,14 +117,10 @@ def loss_by_level_and_image(
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
 
     def losses_of(part: Batch, divisor: jax.Array | None) -> LossParts:
-        part = augment_on_device(part)
-        predictions, _ = model.apply(
-            {"params": state.params, "batch_stats": state.batch_stats},
-            normalize(part.images, config.pixels, part.image_sizes),
-            train=True,
-            mutable=["batch_stats"],
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        predictions, targets, _ = predict_and_assign(
+            variables, part, anchors, model=model, config=config, mesh=mesh
         )
-        targets = assign_targets(anchors, part, config, mesh, predictions)
         if divisor is None:
             divisor = divisor_of(targets.labels)
         return loss_parts(*predictions, anchors, targets, part.valid, config.loss, divisor)

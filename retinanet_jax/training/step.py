@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -16,6 +17,7 @@ from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.loss import Losses, retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.retinanet import Predictions
+from retinanet_jax.core.targets import Targets
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.runtime.mesh import gathered, map_images, replicated
 from retinanet_jax.runtime.traced_programs import stored
@@ -121,15 +123,11 @@ def batch_loss(
         The loss; and beside it its parts, and the running values after the batch.
     """
     batch_stats, positives = running
-    batch, canvas = augment_on_device(batch), batch.images.shape[1:3]
-    predictions, updated = model.apply(
-        {"params": params, "batch_stats": batch_stats},
-        normalize(batch.images, config.pixels, batch.image_sizes),
-        train=True,
-        mutable=["batch_stats"],
-    )
+    canvas = batch.images.shape[1:3]
     anchors = anchors_for_image(canvas, config.anchors)
-    targets = assign_targets(anchors, batch, config, mesh, predictions)
+    variables = {"params": params, "batch_stats": batch_stats}
+    parts = {"model": model, "config": config, "mesh": mesh}
+    predictions, targets, updated = predict_and_assign(variables, batch, anchors, **parts)
     if divisor is None:
         positives, divisor = normalizer(
             positives, targets.labels, batch.valid, anchors, config.loss
@@ -151,6 +149,26 @@ def batch_loss(
     losses = (loss if config.model.remat == "none" else jax.checkpoint(loss))(predictions)
     # A network with group norm alone has no statistics.
     return losses.total, (losses, (updated.get("batch_stats", batch_stats), positives))
+
+
+def predict_and_assign(
+    variables: Params,
+    batch: Batch,
+    anchors: tuple[np.ndarray, ...],
+    *,
+    model: nn.Module,
+    config: Config,
+    mesh: Mesh | None,
+) -> tuple[Predictions, Targets, Params]:
+    """Predictions in training, targets, and updated statistics; see `train_step`."""
+    batch = augment_on_device(batch)
+    predictions, updated = model.apply(
+        variables,
+        normalize(batch.images, config.pixels, batch.image_sizes),
+        train=True,
+        mutable=["batch_stats"],
+    )
+    return predictions, assign_targets(anchors, batch, config, mesh, predictions), updated
 
 
 def step_metrics(
