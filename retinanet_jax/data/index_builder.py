@@ -16,7 +16,7 @@ from retinanet_jax.data.store.file_facts import FactTable, Stamps, is_image_name
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
 
-ALSO_TRAINED = "image to evaluate on that is also trained on"
+ALSO_TRAINED = "image to evaluate on that is also trained on, which raises the AP"
 _NAMED = 5
 
 

@@ -15,7 +15,6 @@ from retinanet_jax.data.formats.yaml_text import load_yaml
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
 MISSING = "folder of a split that does not exist or has no image, left out"
 RENAMED = "folder of another name for the same split, taken"
-KNOWN_IMAGES = "split with images of 'train': its AP is not that of new images"
 _YAML_BYTES = 1 << 22
 _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
 
@@ -100,9 +99,6 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
         what = "names no folder that exists and has an image"
         raise DataError("missing folder", path, "", what, fix)
     _check_places(splits, path)
-    trained = splits.get("train", {}).keys()
-    known = [split for split in splits if split != "train" and splits[split].keys() & trained]
-    notes += [(KNOWN_IMAGES, f"{path}: {split}: {short(content[split])}") for split in known]
     tool = "YOLO as exported by Roboflow" if "roboflow" in content else "YOLO with a YAML file"
     folders = {split: tuple(places) for split, places in splits.items()}
     return YoloDataset(path.parent, tool, folders, names, "kpt_shape" in content, tuple(notes))
