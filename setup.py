@@ -60,6 +60,8 @@ setup(
         "datasets": ["datasets>=4.0"],
         "docs": ["furo>=2025.9", "myst-parser>=5", "sphinx>=8.2"],
         "fast": ["hotcoco>=1.3"],
+        # Photographs of phones. Not required: the wheel also has an encoder under the GPL.
+        "heic": ["pillow-heif>=1.8"],
         "hub": ["huggingface_hub>=1.0"],
         "litert": ["ai-edge-litert>=2.3", "litert-converter>=0.5"],
         "mlflow": ["mlflow>=3.0"],
@@ -82,6 +84,7 @@ setup(
             "myst-parser>=5",
             "onnx>=1.17",
             "onnxruntime>=1.20",
+            "pillow-heif>=1.8",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",

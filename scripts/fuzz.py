@@ -194,7 +194,7 @@ def images() -> list[bytes]:
             with contextlib.suppress(OSError, ValueError, KeyError):
                 Image.fromarray(pixels).convert(mode).save(file, name)
                 found.append(file.getvalue())
-    return found
+    return [*found, *[path.read_bytes() for path in ROOT.glob("tests/golden/*.heic")]]
 
 
 def read_image(rng: random.Random, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -290,7 +291,6 @@ def test_labels_without_their_image_are_an_error(folder):
     [
         ("B\u0061\u0308r.png", "B\u00e4r.txt", "whose Unicode form differs .*: rename the file"),
         ("IMG.png", "img.txt", "there is 'IMG.png', which differs in upper and lower case"),
-        ("img.HEIC", "img.txt", "there is 'img.HEIC', a format that is not read: convert it to"),
     ],
 )
 @pytest.mark.parametrize("beside", [False, True])
@@ -325,6 +325,14 @@ def test_an_image_that_is_listed_twice_is_read_once(folder):
     assert list(boxes(content)) == ["a.png", "b.png"]
     wheres = [where for reason, where in content.notes if reason == yolo_pairs.REPEATED]
     assert wheres == [f"{root}/list.txt: images/a.png", f"{root}/images: images/a.png"]
+
+
+def test_a_photograph_of_a_phone_is_read_unless_there_is_a_copy_of_it(folder):
+    root = folder("0 .5 .5 .1 .1", "0 .5 .5 .1 .1")
+    for name in ("a.HEIC", "b.HEIC"):  # b.png is gone: the labels are those of b.HEIC
+        shutil.copy(Path(__file__).parent / "golden/phone.heic", root / "images" / name)
+    (root / "images/b.png").unlink()
+    assert list(boxes(read(yolo.find, root))) == ["a.png", "b.HEIC"]
 
 
 def test_two_images_of_one_label_file_are_an_error(folder):

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retinanet_jax.data import image_headers, images
+from retinanet_jax.data import image_headers, image_input, images
 from retinanet_jax.data.data_errors import DataError
+
+PHONE = Path(__file__).parent / "golden/phone.heic"
 
 
 def encoded(extension: str, size=(37, 53)) -> bytes:
@@ -75,9 +79,40 @@ def test_what_is_no_image_is_named(data):
         images.decode(data, "cat.jpg")
 
 
-def test_heic_is_named_with_a_way_to_read_it():
-    with pytest.raises(DataError, match=r"cat\.jpg: is a HEIC image, .*; convert it to JPEG$"):
-        images.decode(b"\0\0\0\x18ftypheic" + bytes(100), "cat.jpg")
+def test_a_photograph_of_a_phone_is_read_as_it_is_shown(tmp_path):
+    data = PHONE.read_bytes()  # stored as 16 x 32, shown as 32 x 16
+    assert images.exif_orientation(data) == 1  # the decoder has turned the pixels
+    assert images.image_size(data, "x") == images.file_size(PHONE) == (32, 16)
+    pixels = images.decode(data, "x")
+    assert pixels.shape == (32, 16, 3) and not images.is_animated(data)
+    corners = pixels[[4, 4, -5, -5], [4, -5, 4, -5]].tolist()
+    # The left column of the stored image, from bottom to top, is the first row.
+    colors = [(40, 60, 210), (220, 40, 30), (240, 240, 240), (30, 200, 60)]
+    np.testing.assert_allclose(corners, colors, atol=4)
+    renamed = tmp_path / "without_suffix"
+    renamed.write_bytes(data)
+    assert image_input.is_image(renamed)
+    np.testing.assert_array_equal(image_input.read_image(str(renamed)), pixels)
+    with pytest.raises(DataError, match=r"cat\.heic.*cannot be decoded"):
+        images.decode(data[:700], "cat.heic")
+
+
+def test_heic_names_the_package_that_reads_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    images._enable_heic.cache_clear()
+    fix = r"cat\.heic: is a HEIC image; pip install 'retinanet_jax\[heic\]', or convert it to JPEG"
+    with pytest.raises(DataError, match=fix):
+        images.decode(PHONE.read_bytes(), "cat.heic")
+
+
+def test_avif_is_not_taken_for_heic():
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20), (250, 10, 20)).save(buffer, "AVIF")
+    data = buffer.getvalue()
+    assert not image_headers.is_heic(data)
+    general = data[:8] + b"mif1" + data[12:]  # the brand says HEIF, and a later one AVIF
+    assert not image_headers.is_heic(general) and images.decode(general, "x").shape == (20, 40, 3)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])

@@ -1,9 +1,20 @@
-"""Sizes, kinds and ends of encoded images, read without decoding: JPEG, PNG, WebP and BMP."""
+"""Sizes, kinds and ends of encoded images, read without decoding: JPEG, PNG, WebP, BMP, HEIC."""
 
 import struct
 from collections.abc import Iterator
 
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+# Of the formats that data/images.py decodes.
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".jp2", ".avif", *HEIC_SUFFIXES),
+    )
+)
 _PNG = b"\x89PNG\r\n\x1a\n"
+# Kinds of HEIF files by their contents: HEVC, in one image or in several (ISO 23008-12, annex B).
+_HEVC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_ANY_BRANDS = (b"mif1", b"msf1")
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
@@ -71,5 +82,8 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether bytes begin as the photographs of many phones."""
-    return data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1")
+    """Whether bytes begin as the photographs of many phones, HEIF with HEVC; AVIF is another."""
+    if data[4:8] != b"ftyp":
+        return False
+    brand, others = data[8:12], data[16 : min(int.from_bytes(data[:4]), 256)]
+    return brand in _HEVC_BRANDS or (brand in _ANY_BRANDS and b"avif" not in others)

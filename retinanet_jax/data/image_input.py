@@ -13,15 +13,12 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES, is_heic
 from retinanet_jax.data.images import decode, exif_orientation, from_pillow, read_file, turn
 
 ImageLike = str | Path | Image.Image | np.ndarray | Any
 """The last: anything that numpy turns into an array, such as a tensor on the CPU."""
 
-_IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".jp2", ".avif"),
-)
 # First bytes of the formats that data/images.py decodes.
 _SIGNATURE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|BM....\0{4}|II\*\0|MM\0\*|....jP  |....ftypavif"
@@ -33,14 +30,14 @@ _SIGNATURE = re.compile(
 def is_image(path: Path) -> bool:
     """Whether a file is an image: by its suffix, else by its first bytes."""
     suffix = path.suffix.lower()
-    if suffix in _IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES:
         return True
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(256)
     except OSError:  # such as a dead link; reading it as an image reports why
         return not suffix
-    return _SIGNATURE.match(head) is not None
+    return _SIGNATURE.match(head) is not None or is_heic(head)
 
 
 def files_below(folder: Path) -> list[Path]:

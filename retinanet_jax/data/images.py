@@ -1,6 +1,7 @@
 """Encoded images: sizes from headers, EXIF orientation, decoding to 8-bit RGB.
 
-OpenCV decodes JPEG, PNG, WebP and BMP; Pillow the other formats, and the first frame of animations.
+OpenCV decodes JPEG, PNG, WebP and BMP, libheif HEIC, and Pillow the other formats and the first
+frame of animations.
 How pixels of other kinds are converted:
 
     16 bit     the upper 8 bits (scaled, not clipped); 32-bit and float pixels are not supported
@@ -9,11 +10,13 @@ How pixels of other kinds are converted:
     CMYK       RGB, also where Adobe stores it inverted
     palette    its colours
     EXIF       `decode` turns the pixels by the orientation that it is given; 1 keeps them as
-               stored. TIFF is always turned: there, orientation is part of the format.
+               stored. TIFF and HEIC are always turned: there, orientation is part of the format.
 """
 
 import errno
+import functools
 import io
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -94,12 +97,12 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     size = header_size(data)
     if size is None:
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with _open(data) as image:
                 size = image.height, image.width
         except Image.DecompressionBombError as error:
             raise _too_large(where, str(error)) from error
         except Exception as error:
-            why = f"none of {', '.join(_FORMATS)}, or its header is broken"
+            why = f"none of {', '.join(_FORMATS)} and HEIC, or its header is broken"
             raise _undecodable(where, data, why) from error
     return _checked_size(size, where)
 
@@ -123,14 +126,14 @@ def file_size(path: AnyPath) -> tuple[int, int]:
 def exif_orientation(data: bytes) -> int:
     """The EXIF orientation of an encoded image, 1 .. 8; 1 where there is none or an invalid one.
 
-    1 for TIFF, too: its decoder turns the pixels by itself.
+    1 for TIFF and HEIC, too: their decoders turn the pixels.
     """
     if data[:2] == b"\xff\xd8" and not jpeg_has_exif(data):
         return 1
     if data[:8] == b"\x89PNG\r\n\x1a\n" and b"eXIf" not in data:  # Pillow would decode all of it
         return 1
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with _open(data) as image:
             value = 1 if image.format == "TIFF" else image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # broken EXIF raises any kind of error, and such an image is shown as stored
         return 1
@@ -146,7 +149,7 @@ def is_animated(data: bytes) -> bool:
     """Whether an image that decodes is an animation, of which the first frame is read."""
     if is_common(data):
         return False
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with _open(data) as image:
         return getattr(image, "is_animated", False)
 
 
@@ -213,8 +216,8 @@ def _too_large(where: str, size: str) -> DataError:
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
     fix = "it is truncated or not an image: copy it again or leave it out"
-    if is_heic(data):
-        what, fix = "is a HEIC image, which is not read", "convert it to JPEG"
+    if is_heic(data) and find_spec("pillow_heif") is None:
+        what, fix = "is a HEIC image", "pip install 'retinanet_jax[heic]', or convert it to JPEG"
     return DataError("undecodable image", where, "", what, fix)
 
 
@@ -232,8 +235,24 @@ def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _by_pillow(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with _open(data) as image:
         return from_pillow(image)
+
+
+def _open(data: bytes) -> Image.Image:
+    """Opens an image by Pillow, which decodes it when its pixels are asked for."""
+    if is_heic(data):
+        _enable_heic()
+        return Image.open(io.BytesIO(data), formats=("HEIF",))
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+@functools.cache
+def _enable_heic() -> None:
+    """Adds libheif to the decoders of Pillow, for the first HEIC image of a process."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False)  # threads: as OpenCV
 
 
 def from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:

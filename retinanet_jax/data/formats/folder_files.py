@@ -11,14 +11,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_headers import HEIC_SUFFIXES, IMAGE_SUFFIXES
 
-# By name alone: a scan does not open the files.
-IMAGE_SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-        *(".ppm", ".pgm", ".jp2", ".avif"),
-    )
-)
 # Of one annotation file that is read as a whole, such as that of one image.
 MAX_BYTES = 1 << 28
 _BYTE_ORDER_MARKS = (
@@ -43,8 +37,18 @@ class Listing(NamedTuple):
         return [name for name in self.files if suffix_of(name) in suffixes]
 
     def images(self) -> list[str]:
-        """The image files, by their suffix."""
-        return [name for name in self.files if suffix_of(name) in IMAGE_SUFFIXES]
+        """The image files, by their suffix alone: a scan does not open them.
+
+        HEIC files are left out beside an image of the same name, which was made from it: tools
+        that cannot read HEIC annotate the copy.
+        """
+        names = self.with_suffix(*IMAGE_SUFFIXES)
+        copied = {stem_of(name) for name in names if suffix_of(name) not in HEIC_SUFFIXES}
+        if len(copied) == len(names):
+            return names
+        heic = (name for name in names if suffix_of(name) in HEIC_SUFFIXES)
+        left_out = {name for name in heic if stem_of(name) in copied}
+        return [name for name in names if name not in left_out]
 
 
 def list_folder(path: str | Path) -> Listing:

@@ -20,8 +20,6 @@ from retinanet_jax.data.formats.split_names import find_split
 from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 
-# Cameras write these, whose decoder is not among the libraries of this package.
-_NOT_READ = (".heic", ".heif")
 REPEATED = "image listed twice, read once"
 
 
@@ -142,14 +140,11 @@ def _similar_files(orphans: list[str], present: dict[str, str], listing: Listing
     """By the stems of label files without image: a file that they may belong to, and what to do."""
     if not orphans:
         return {}
-    unread = {stem_of(name): name for name in listing.with_suffix(*_NOT_READ)}
     unlabelled = (name for name in listing.images() if stem_of(name) not in present)
     folded = {fold(stem_of(name)): name for name in unlabelled}
     found = {}
     for stem in orphans:
-        if name := unread.get(stem):
-            found[stem] = f"there is {name!r}, a format that is not read: convert it to JPEG"
-        elif name := folded.get(fold(stem)):
+        if name := folded.get(fold(stem)):
             found[stem] = explain_difference(stem + name.removeprefix(stem_of(name)), name)
     return found
 
