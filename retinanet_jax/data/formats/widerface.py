@@ -11,7 +11,7 @@ as the last, a class other than face behind these, and no number for an image wi
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
@@ -41,8 +41,9 @@ _FIX = "write x y width height, and blur expression illumination invalid occlusi
 
 
 class _Face(NamedTuple):
-    """The words of a line: its box, the flag for invalid faces, and a class if there is one."""
+    """A line and its words: the box, the flag for invalid faces, and a class if there is one."""
 
+    line: str
     box: list[str]
     invalid: str
     name: list[str]
@@ -104,7 +105,7 @@ def _faces(name: str, lines: list[tuple[int, str]], path: Path) -> list[Region]:
     for number, line in faces:
         face = _split(line)
         crowd = face.invalid in ("1", "True")
-        regions.append(Region(f"line {number}", " ".join(face.name) or FACE, line, crowd))
+        regions.append(Region(f"line {number}", " ".join(face.name) or FACE, face, crowd))
     return regions
 
 
@@ -113,26 +114,25 @@ def _split(line: str) -> _Face:
     box, rest = words[:_SIDES], words[_SIDES:]
     attributes = rest[:_ATTRIBUTES]
     if len(attributes) < _ATTRIBUTES or not all(map(_is_attribute, attributes)):
-        return _Face(box, "0", rest)
-    in_order = None not in _numbers(attributes)  # Datumaro's own attributes end with invalid
-    return _Face(box, attributes[3 if in_order else 5], rest[_ATTRIBUTES:])
+        return _Face(line, box, "0", rest)
+    in_order = all(map(str.isdecimal, attributes))  # Datumaro's own attributes end with invalid
+    return _Face(line, box, attributes[3 if in_order else 5], rest[_ATTRIBUTES:])
 
 
 def _is_attribute(word: str) -> bool:
-    return word in ("-", "True", "False") or None not in _numbers([word])
+    return word.isdecimal() or word in ("-", "True", "False")
 
 
 def _numbers(words: Sequence[str]) -> list[float | None]:
     return [fields.finite(word, lenient=True) for word in words]
 
 
-def _box(line: Any, path: Path, where: str, found: set[str]) -> Box | None:
+def _box(face: _Face, path: Path, where: str, found: set[str]) -> Box | None:
     """The box of a face; None for one without area."""
-    face = _split(line)
     numbers = _numbers(face.box)
     more = face.name and None not in _numbers(face.name[:1])  # a number, and not a class
     if len(numbers) != _SIDES or None in numbers or more:
-        raise DataError("face", path, where, f"is {fields.short(line)}", _FIX)
+        raise DataError("face", path, where, f"is {fields.short(face.line)}", _FIX)
     if face.invalid not in ("0", "1", "-", "True", "False"):
         what = f"invalid is {face.invalid}"
         raise DataError("invalid", path, where, what, "write 0, or 1 for a face that is ignored")
