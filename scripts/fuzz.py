@@ -39,7 +39,7 @@ from checkpoint_writers import (  # noqa: E402  # noqa: E402
     torch_zip_of,
     zip_file,
 )
-from layout_writers import SMALL, WRITERS, write_kitti  # noqa: E402
+from layout_writers import FURTHER_WRITERS, SMALL, WRITERS  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from retinanet_jax.config.experiment_files import load_config  # noqa: E402
@@ -57,7 +57,7 @@ from retinanet_jax.data.images import decode  # noqa: E402
 from retinanet_jax.weights.readers import read_state_dict  # noqa: E402
 from retinanet_jax.weights.weights_error import WeightsError  # noqa: E402
 
-LAYOUTS = {**WRITERS, "kitti": write_kitti}
+LAYOUTS = {**WRITERS, **FURTHER_WRITERS}
 SECONDS, GIB = 20, 6  # of CPU time for one input; of address space
 RESIDENT = 2 << 30  # bytes of memory
 LARGEST = 100 << 20  # bytes that one damage adds

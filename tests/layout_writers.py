@@ -10,7 +10,7 @@ import urllib.parse
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import cv2
@@ -340,6 +340,24 @@ def createml_coordinates(box: Box) -> dict:
     return {**center, "width": box.width, "height": box.height}
 
 
+def write_bdd100k(root: Path, splits: Splits) -> None:
+    """labels/det_20/det_<split>.json, images/100k/<split>: BDD100K."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / "images" / "100k" / split, image)
+        frames = [
+            {"name": image.file_name, "attributes": {}, "labels": list(map(scalabel, image.boxes))}
+            for image in images
+        ]
+        _write(root / "labels" / "det_20" / f"det_{split}.json", json.dumps(frames))
+
+
+def scalabel(b: Box) -> dict:
+    """A label of Scalabel; its corners are pixels that belong to the box."""
+    corners = {"x1": b.x, "y1": b.y, "x2": b.x + b.width - 1, "y2": b.y + b.height - 1}
+    return {"id": "1", "category": b.name, "attributes": {"occluded": False}, "box2d": corners}
+
+
 def write_label_studio(root: Path, splits: Splits) -> None:
     """<split>.json with tasks, images in <split>/."""
     for split, images in splits.items():
@@ -424,6 +442,53 @@ def write_kitti(root: Path, splits: Splits) -> None:
                 for b in image.boxes
             ]
             _write((root / split / "label_2" / image.file_name).with_suffix(".txt"), "".join(lines))
+
+
+def write_visdrone(root: Path, splits: Splits) -> None:
+    """VisDrone2019-DET-<split>/ with images/ and annotations/; the first class is car, then van."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        folder = root / f"VisDrone2019-DET-{split}"
+        for image in images:
+            write_image(folder / "images", image)
+            lines = [
+                f"{b.x},{b.y},{b.width},{b.height},1,{4 + names.index(b.name)},0,0\n"
+                for b in image.boxes
+            ]
+            path = folder / "annotations" / image.file_name
+            _write(path.with_suffix(".txt"), "".join(lines))
+
+
+def write_dota(root: Path, splits: Splits) -> None:
+    """<split>/images, <split>/labelTxt; upright boxes as quadrilaterals."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split / "images", image)
+            lines = [dota_line(box) for box in image.boxes]
+            path = root / split / "labelTxt" / image.file_name
+            _write(
+                path.with_suffix(".txt"), "".join(["imagesource:GoogleEarth\ngsd:0.2\n", *lines])
+            )
+
+
+def dota_line(b: Box, difficult: str = " 0") -> str:
+    """The four corners of a box, its category and `difficult`."""
+    right, bottom = b.x + b.width, b.y + b.height
+    corners = b.x, b.y, right, b.y, right, bottom, b.x, bottom
+    return f"{' '.join(map(str, corners))} {b.name}{difficult}\n"
+
+
+def write_widerface(root: Path, splits: Splits) -> None:
+    """wider_face_split/wider_face_<split>_bbx_gt.txt, WIDER_<split>/images; all boxes are faces."""
+    for split, images in splits.items():
+        lines = []
+        for image in images:
+            write_image(root / f"WIDER_{split}" / "images" / "0--Parade", image)
+            lines += [f"0--Parade/{image.file_name}", str(len(image.boxes))]
+            faces = [f"{b.x} {b.y} {b.width} {b.height} 0 0 0 0 0 0 " for b in image.boxes]
+            lines += faces or ["0 0 0 0 0 0 0 0 0 0 "]
+        path = root / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
+        _write(path, "\n".join([*lines, ""]))
 
 
 def write_supervisely(root: Path, splits: Splits) -> None:
@@ -527,11 +592,19 @@ WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "via": write_via,
     "via3": write_via3,
     "createml": write_createml,
+    "bdd100k": write_bdd100k,
     "label_studio": write_label_studio,
     "cvat": write_cvat,
+    "dota": write_dota,
     "csv": write_csv,
     "csv_keras": write_csv_keras,
     "imagefolder": write_imagefolder,
+}
+# Their classes are given, or have names without spaces.
+FURTHER_WRITERS: dict[str, Callable[[Path, Splits], None]] = {
+    "kitti": write_kitti,
+    "visdrone": write_visdrone,
+    "widerface": write_widerface,
 }
 
 
@@ -552,16 +625,22 @@ def globox_annotations(folder: Path, images: list[Annotated]):
     return annotations
 
 
-def datumaro_export(folder: Path, images: list[Annotated], format_name: str) -> None:
-    """FOLDER/out, as the datumaro library writes cats and dogs; skips the test without it."""
+def datumaro_export(
+    folder: Path,
+    images: list[Annotated],
+    format_name: str,
+    shape: Callable[[Box, int], Any] | None = None,
+) -> None:
+    """FOLDER/out, as the datumaro library writes cats and dogs; skips the test without it.
+
+    shape: of a box and the number of its class; None has boxes.
+    """
     datumaro = pytest.importorskip("datumaro")
+    shape = shape or (lambda b, label: datumaro.Bbox(b.x, b.y, b.width, b.height, label=label))
     items = []
     for image in images:
         path = write_image(folder / "source", image)
-        found = [
-            datumaro.Bbox(b.x, b.y, b.width, b.height, label=("cat", "dog").index(b.name))
-            for b in image.boxes
-        ]
+        found = [shape(b, ("cat", "dog").index(b.name)) for b in image.boxes]
         media = datumaro.Image.from_file(path=str(path))
         item = datumaro.DatasetItem(id=path.stem, subset="train", media=media, annotations=found)
         items.append(item)

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from layout_writers import SMALL, WRITERS
+from layout_writers import FURTHER_WRITERS, SMALL, WRITERS
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import folder_files
@@ -44,8 +44,8 @@ def test_many_files_come_in_order_and_a_bad_one_as_an_error(tmp_path):
     assert [int(content) for content in contents] == [n for n in range(300) if n != 250]
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_each_layout_fits_its_own_finder_alone(tmp_path, name):
-    WRITERS[name](tmp_path, SMALL)
+@pytest.mark.parametrize("name, write", {**WRITERS, **FURTHER_WRITERS}.items())
+def test_each_layout_fits_its_own_finder_alone(tmp_path, name, write):
+    write(tmp_path, SMALL)
     fitting = [finder for finder, find in FINDERS.items() if find(tmp_path) is not None]
     assert fitting == [finder for finder in FINDERS if name.startswith(finder)]

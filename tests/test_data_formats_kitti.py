@@ -78,6 +78,12 @@ def test_a_bad_line_is_an_error_that_names_it(folder, bad, message):
     assert len(read(kitti.find, root, "training", on_error="skip").images[0].objects) == 1
 
 
+def test_many_images_without_objects_may_be_the_first(tmp_path):
+    images = [Annotated(f"a{number:02}.png", 64, 48) for number in range(30)]
+    write_kitti(tmp_path, {"train": [*images, SMALL["train"][0]._replace(file_name="b.png")]})
+    assert len(read(kitti.find, tmp_path).images) == 31
+
+
 def test_labels_in_yolo_format_are_not_kitti(tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")

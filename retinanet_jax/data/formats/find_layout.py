@@ -7,17 +7,21 @@ from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import (
+    bdd100k,
     coco_layouts,
     createml,
     csv_tables,
     cvat,
+    dota,
     imagefolder,
     kitti,
     label_studio,
     labelme,
     supervisely,
     via,
+    visdrone,
     voc_folder,
+    widerface,
     yolo,
 )
 from retinanet_jax.data.formats.folder_files import list_folder
@@ -34,9 +38,13 @@ FINDERS: dict[str, Finder] = {
     "supervisely": supervisely.find,
     "via": via.find,
     "createml": createml.find,
+    "bdd100k": bdd100k.find,
     "label_studio": label_studio.find,
     "cvat": cvat.find,
     "kitti": kitti.find,
+    "visdrone": visdrone.find,
+    "dota": dota.find,
+    "widerface": widerface.find,
     "csv": csv_tables.find,
     "imagefolder": imagefolder.find,
 }

@@ -4,16 +4,19 @@ Annotation files are beside the images or in a folder of their own, with or with
 """
 
 import collections
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.class_lists import find_class_names
 from retinanet_jax.data.formats.folder_files import (
+    Listing,
     annotation_folders,
     list_folder,
+    read_head,
     relative_name,
     stem_of,
     subfolder,
@@ -22,7 +25,9 @@ from retinanet_jax.data.formats.folder_files import (
 from retinanet_jax.data.formats.split_names import is_split_name
 
 _IMAGES = ("JPEGImages", "images", "image_2", "image", "imgs", "img", "data")
-_LOOKED_AT = 20  # files that a folder is judged by
+# Files that a folder is judged by, and files among which these are: those of images without objects
+# have no text.
+_LOOKED_AT, _MAX_FILES = 20, 1000
 
 
 class Part(NamedTuple):
@@ -58,7 +63,7 @@ def find_part(folder: Path, kind: Kind) -> Part | None:
     if annotations is not None and _has_annotations(annotations, kind):
         return Part(annotations, subfolder(folder, *_IMAGES) or folder)
     listing = list_folder(folder)
-    if any(kind.is_one(folder / n) for n in listing.with_suffix(kind.suffix)[:_LOOKED_AT]):
+    if any(map(kind.is_one, _judged(listing, kind))):
         images = None if listing.images() else subfolder(folder, *_IMAGES)
         return Part(folder, images or folder)
     others = [f for f in annotation_folders(folder) if not is_split_name(f.name)]
@@ -90,9 +95,15 @@ def find_parts(root: Path, kind: Kind) -> dict[str, Part]:
 
 def _has_annotations(folder: Path, kind: Kind) -> bool:
     for listing in walk(folder):
-        if files := listing.with_suffix(kind.suffix):
-            return any(kind.is_one(Path(listing.path) / n) for n in files[:_LOOKED_AT])
+        if listing.with_suffix(kind.suffix):
+            return any(map(kind.is_one, _judged(listing, kind)))
     return False
+
+
+def _judged(listing: Listing, kind: Kind) -> Iterator[Path]:
+    """The first files with text."""
+    files = [Path(listing.path, name) for name in listing.with_suffix(kind.suffix)[:_MAX_FILES]]
+    return itertools.islice((file for file in files if read_head(file, 1)), _LOOKED_AT)
 
 
 def class_names_of(

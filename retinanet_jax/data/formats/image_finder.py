@@ -17,7 +17,7 @@ from retinanet_jax.data.formats.folder_files import (
 )
 from retinanet_jax.data.formats.folder_parts import ImageNames
 
-_KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing)?"}
+_KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing|-dev)?"}
 
 
 class ImageFinder:

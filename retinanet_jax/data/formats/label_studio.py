@@ -50,7 +50,7 @@ def find(root: Path) -> Layout | None:
 
 def _is_label_studio(path: Path) -> bool:
     head = ascii_head(path, _HEAD)
-    if not re.match(rb"[^\[{]*\[\s*\{", head):
+    if not re.match(rb"[^\[{]*\[\s*\{", head) or b'"box2d"' in head:  # Scalabel's labels
         return False
     is_task = re.search(rb'"(annotations|completions)"\s*:\s*\[', head) and b'"data"' in head
     is_task = is_task and re.search(rb'"(result|predictions|was_cancelled)"\s*:', head)

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+ROTATED = "rotated boxes, bounding boxes taken"
+
 Box = tuple[float, float, float, float]
 
 

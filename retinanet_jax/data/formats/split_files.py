@@ -33,11 +33,15 @@ _MAX_FILES = 20  # by which a folder is judged; one with more of a format has on
 
 
 class Region(NamedTuple):
-    """A shape of an image; `label` and `shape` as the file states them, unchecked."""
+    """A shape of an image; `label` and `shape` as the file states them, unchecked.
+
+    crowd: whether it is an ignored region.
+    """
 
     where: str
     label: Any
     shape: Any
+    crowd: bool = False
 
 
 class ImageEntry(NamedTuple):
@@ -76,6 +80,8 @@ class SplitFileFormat(NamedTuple):
         shape, the file and entry for messages, and a set to which notes are added.
     inner_splits: the names of the splits in a file; none where it is one split.
     normalized: whether boxes are shares of the image's size.
+    folders: further places of annotation files, relative to the dataset's folder.
+    image_folders: likewise, of the images of a split, which '{split}' stands for.
     """
 
     name: str
@@ -86,6 +92,8 @@ class SplitFileFormat(NamedTuple):
     box: Callable[[Any, Path, str, set[str]], Box | None]
     inner_splits: Callable[[Path], Sequence[str]] = lambda path: ()
     normalized: bool = False
+    folders: tuple[str, ...] = ()
+    image_folders: tuple[str, ...] = ()
 
 
 def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
@@ -117,7 +125,7 @@ def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix.lower() in kind.suffixes and kind.is_one(root) else []
     names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
-    return _paths_in(kind, [root, *(root / name for name in names)])
+    return _paths_in(kind, [root, *(root / name for name in (*names, *kind.folders))])
 
 
 def _paths_in(kind: SplitFileFormat, folders: Sequence[Path]) -> list[Path]:
@@ -167,9 +175,10 @@ def _read_split(
     paths = files[split]
     # A file with a column of splits may name images of any folder.
     alone = len(files) == 1 or len(set(files.values())) < len(files)
+    own = [root / place.format(split=split) for place in kind.image_folders]
     finders = {}
     for folder in {path.parent for path in paths}:
-        bases = (folder, root, root / "images", root / split, root / "images" / split)
+        bases = (*own, folder, root, root / "images", root / split, root / "images" / split)
         finders[folder] = ImageFinder(root, "" if alone else split, bases)
     images, notes, listed = [], [], []
     for path, content in _contents(kind, paths, guard):
@@ -232,4 +241,4 @@ def _objects(
     if box is None:
         return []
     name = fields.class_name(region.label, class_names, path, where)
-    return [RawObject(name, box, region.where)]
+    return [RawObject(name, box, region.where, crowd=region.crowd)]

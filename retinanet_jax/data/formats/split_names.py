@@ -8,7 +8,7 @@ from typing import NamedTuple
 # Names of the same thing, in the order of preference.
 _TRAIN = ("train", "training", "trainval")
 _VALIDATION = ("validation", "val", "valid", "validate", "dev", "eval")
-_TEST = ("test", "testing")
+_TEST = ("test", "testing", "test-dev")
 _GROUPS = (_TRAIN, _VALIDATION, _TEST)
 _SPLIT = re.compile(rf"({'|'.join(itertools.chain(*_GROUPS))})([-_ ]?\d+)?", re.IGNORECASE)
 AUTO = "auto"

@@ -27,9 +27,13 @@ _UNDERSTOOD = """\
   supervisely  meta.json, and img/ + ann/ in each dataset
   via          VGG Image Annotator's JSON or CSV
   createml     CreateML's JSON
+  bdd100k      Scalabel's JSON, such as BDD100K's labels/det_20/det_train.json
   label_studio Label Studio's JSON
   cvat         CVAT's annotations.xml ('CVAT for images')
   kitti        label_2/ + image_2/
+  visdrone     VisDrone2019-DET-train/ with annotations/ + images/
+  dota         labelTxt/ + images/, annfiles/ + images/ (MMRotate)
+  widerface    wider_face_split/wider_face_train_bbx_gt.txt + WIDER_train/
   csv          a CSV file with columns for file, box and class
   imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)"""
 _SHOWN, _FILES, _HEAD = 8, 3, 1 << 16

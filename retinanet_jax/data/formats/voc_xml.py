@@ -11,10 +11,9 @@ from xml.etree import ElementTree
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.annotation_fields import class_name, short
-from retinanet_jax.data.formats.outlines import Box, around_points, around_rotated
+from retinanet_jax.data.formats.outlines import ROTATED, Box, around_points, around_rotated
 from retinanet_jax.data.formats.raw import RawObject
 
-ROTATED = "rotated boxes, bounding boxes taken"
 POLYGON = "polygons without bndbox, bounding boxes taken"
 DELETED = "object marked as deleted, left out"
 _TRUE, _FALSE = ("1", "true", "yes"), ("", "0", "false", "no", "unspecified")

@@ -7,6 +7,7 @@ labels/, with splits in them or above them; labels beside the images.
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from retinanet_jax.data.formats.class_lists import (
     CLASS_FILES,
@@ -36,9 +37,13 @@ from retinanet_jax.data.formats.yolo_yaml import (
 # The last is that of Roboflow's Darknet export.
 YOLO_CLASS_FILES = (*CLASS_FILES, "obj.names", "_darknet.labels")
 LOOSE = "image beside the split folders, left out"
-_LABEL_LINE = re.compile(r"\d+(\.0*)?(\s+[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?){4}(\s|$)")
+# DOTA's lines begin with eight numbers and a word.
+_NOT_DOTA = r"(?!(\S+\s+){8}[^\W\d])"
+_LABEL_LINE = re.compile(
+    _NOT_DOTA + r"\d+(\.0*)?(\s+[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?){4}(\s|$)"
+)
 # Of a folder that the user calls YOLO; KITTI's lines have more words.
-_ANY_LINE = re.compile(r"\d|\S+(\s+\S+){4}\s*$")
+_ANY_LINE = re.compile(_NOT_DOTA + r"(\d|\S+(\s+\S+){4}\s*$)")
 # A folder is judged by so many label files with text, and without.
 _LOOKED_AT, _MAX_EMPTY = 20, 1000
 
@@ -122,7 +127,9 @@ def _from_folders(root: Path, line: re.Pattern[str]) -> YoloDataset | None:
         splits = {f.name if f != root else "train": (i,) for f, (i, _) in pairs.items()}
         places, loose = [labels for _, labels in pairs.values()], []
     beside = {folder for paths in splits.values() for folder in paths}
-    if not any(_has_labels(place, place in beside, line) for place in places):
+    counts = [_count_files(place, place in beside, line) for place in places]
+    labels, others, empty = (sum(counted) for counted in zip(*counts, strict=True))
+    if not labels and (others or not empty):
         return None
     folders = [root, *places, *(folder for paths in splits.values() for folder in paths), *named]
     names = find_class_names(folders, YOLO_CLASS_FILES)
@@ -148,17 +155,25 @@ def _has_divided_folder(root: Path) -> bool:
     return False
 
 
-def _has_labels(folder: Path, beside: bool, line: re.Pattern[str]) -> bool:
+class _Files(NamedTuple):
+    """How many of the first text files of a folder are labels, other texts, or without text."""
+
+    labels: int = 0
+    others: int = 0
+    empty: int = 0
+
+
+def _count_files(folder: Path, beside: bool, line: re.Pattern[str]) -> _Files:
     """Whether a folder has label files: numbers, not the words of KITTI's or of another text.
 
     One of the first files is enough: the errors of the others are then listed. Files without text
-    alone are enough, too.
+    are enough, too, where no folder has other texts.
 
     Args:
       beside: label files are next to the images of their names.
       line: of a label file, the first.
     """
-    empty = with_text = 0
+    empty = others = 0
     for listing in walk(folder):
         images = {stem_of(name) for name in listing.images()}
         for name in listing.with_suffix(".txt"):
@@ -166,8 +181,8 @@ def _has_labels(folder: Path, beside: bool, line: re.Pattern[str]) -> bool:
                 continue
             head = _text_head(Path(listing.path) / name).strip()
             if head and line.match(head.splitlines()[0]):
-                return True
-            with_text, empty = with_text + bool(head), empty + (not head)
-            if with_text >= _LOOKED_AT or empty >= _MAX_EMPTY:
-                return with_text == 0
-    return empty > 0 and with_text == 0
+                return _Files(labels=1)
+            others, empty = others + bool(head), empty + (not head)
+            if others >= _LOOKED_AT or empty >= _MAX_EMPTY:
+                return _Files(0, others, empty)
+    return _Files(0, others, empty)

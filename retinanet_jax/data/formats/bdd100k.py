@@ -1,0 +1,117 @@
+"""Scalabel's JSON, the format of BDD100K: frames with labels, each with a category and a box2d.
+
+A file is a list of frames, or an object whose `frames` it is. The corners x1, y1, x2, y2 of a box
+are pixels that belong to it, as scalabel.label.transforms has it: its width is x2 - x1 + 1. Labels
+whose attributes have `crowd` or `ignored` are ignored regions. Labels without a box2d, such as
+lanes and drivable areas, are left out. BDD100K's first release has a file for each image, with
+`objects` in place of `labels`, and names without a suffix.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.folder_files import ascii_head, parse_json, read_text
+from retinanet_jax.data.formats.outlines import Box
+from retinanet_jax.data.formats.raw import Layout
+from retinanet_jax.data.formats.split_files import (
+    Content,
+    ImageEntry,
+    Region,
+    SplitFileFormat,
+    find_layout_of,
+)
+
+NO_BOX2D = "labels without a box2d, left out"
+_HEAD = 1 << 16
+_SIDES = "x1", "y1", "x2", "y2"
+
+
+def find(root: Path) -> Layout | None:
+    """Scalabel's files in a folder, its split folders or BDD100K's labels/, or one such file.
+
+    Raises:
+      DataError: several files may be meant.
+    """
+    return find_layout_of(_FORMAT, root)
+
+
+def is_scalabel(path: Path) -> bool:
+    """Whether a file begins as Scalabel's do, with a box among the first labels."""
+    head = ascii_head(path, _HEAD)
+    has_labels = re.search(rb'"(labels|objects)"\s*:\s*\[', head)
+    has_box = re.search(rb'"box2d"\s*:\s*\{', head)
+    return bool(re.match(rb"[^\[{]*[\[{]", head) and has_labels and has_box)
+
+
+def _parse(path: Path, guard: Guard) -> Content:
+    entries = []
+    for number, frame in enumerate(_frames(parse_json(read_text(path), path), path)):
+        with guard:
+            where = f"frame {number}"
+            name = str(fields.field(frame, "name", path, where))
+            labels = frame.get("labels", frame.get("objects")) or []
+            if not isinstance(labels, list):
+                what = f"labels is {fields.short(labels)}"
+                raise DataError("labels", path, where, what, "write a list of labels")
+            regions = [_region(n, label) for n, label in enumerate(labels)]
+            video = frame.get("videoName")
+            names = [f"{video}/{name}", name] if isinstance(video, str) else [name]
+            where = f"frame {fields.short(name)}"
+            entries.append(ImageEntry(names, where, regions, _size(frame.get("size"))))
+    return Content(entries)
+
+
+def _frames(content: Any, path: Path) -> list[Any]:
+    """The frames of a file; the one of a file about an image has the name of the file's object."""
+    frames = content.get("frames") if isinstance(content, dict) else content
+    if not isinstance(frames, list):
+        what = f"is {fields.short(content)}"
+        raise DataError("annotation file", path, "", what, "write a list of frames")
+    if isinstance(content, dict) and "name" in content:
+        named = {"name": content["name"]}
+        return [named | frame if isinstance(frame, dict) else frame for frame in frames]
+    return frames
+
+
+def _size(size: Any) -> tuple[int, int] | None:
+    sides = [size.get(side) if isinstance(size, dict) else None for side in ("height", "width")]
+    return tuple(sides) if all(type(side) is int and side > 0 for side in sides) else None
+
+
+def _region(number: int, label: Any) -> Region:
+    entry = label if isinstance(label, dict) else {}
+    attributes = entry.get("attributes")
+    marks = attributes if isinstance(attributes, dict) else {}
+    crowd = bool(marks.get("crowd") or marks.get("ignored"))
+    box = entry.get("box2d") if entry else label
+    return Region(
+        f"label {fields.short(entry.get('id', number))}", entry.get("category"), box, crowd
+    )
+
+
+def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
+    if shape is None:
+        found.add(NO_BOX2D)
+        return None
+    corners = shape if isinstance(shape, dict) else {}
+    numbers = [fields.finite(corners.get(side)) for side in _SIDES]
+    if None in numbers:
+        what, fix = f"box2d is {fields.short(shape)}", f"write numbers for {', '.join(_SIDES)}"
+        raise DataError("box2d", path, where, what, fix)
+    x1, y1, x2, y2 = numbers
+    return x1, y1, x2 - x1 + 1, y2 - y1 + 1
+
+
+_FORMAT = SplitFileFormat(
+    "bdd100k",
+    "Scalabel JSON (BDD100K)",
+    (".json",),
+    is_scalabel,
+    _parse,
+    _box,
+    folders=("labels/det_20", "labels/100k/train", "labels/100k/val"),
+    image_folders=("images/100k/{split}",),
+)

@@ -1,0 +1,124 @@
+"""Layouts with a text file for each image and a line for each object, such as KITTI's.
+
+A module of such a layout says how its files begin and what a line means. Finding the files and
+their images, and regions that are ignored for every class, are shared.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.folder_files import (
+    decode_text,
+    read_head,
+    read_many,
+    relative_name,
+    text_encoding,
+)
+from retinanet_jax.data.formats.folder_parts import ImageNames, Kind, PartsDataset, annotation_files
+from retinanet_jax.data.formats.outlines import Box
+from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
+
+EVERY_CLASS = ""  # in place of a class name: a region whose objects of any class are ignored
+NO_AREA = "boxes without area, left out"
+SUFFIX = ".txt"
+_HEAD = 1 << 12
+
+
+class LineFormat(NamedTuple):
+    """What a layout says of its files.
+
+    folders: names of the folder of the annotations, beside that of the images.
+    begins: whether the first lines of a file are of this format.
+    parse: the object of a line, None for a line without one; arguments are the line, the known
+        class names or None, the file and line for messages, and a set to which notes are added.
+    image_suffix: of the image of a file, where there is none.
+    box_form: see RawSplit.
+    leaves_out_empty: whether boxes without area are left out and noted, instead of an error: the
+        official release of the format has some.
+    """
+
+    folders: Sequence[str]
+    begins: Callable[[list[str]], bool]
+    parse: Callable[[str, tuple[str, ...] | None, Path, str, set[str]], RawObject | None]
+    image_suffix: str
+    box_form: str = "size"
+    leaves_out_empty: bool = False
+
+
+def kind_of(form: LineFormat) -> Kind:
+    """Which files are annotations, for find_parts."""
+    return Kind(SUFFIX, lambda path: _begins(form, read_head(path, _HEAD)), form.folders)
+
+
+def _begins(form: LineFormat, data: bytes) -> bool:
+    text = data[:_HEAD].decode(text_encoding(data), "ignore")
+    return form.begins([line for line in text.splitlines() if line.strip()])
+
+
+def read_split(form: LineFormat, dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
+    """The images of a split with their objects; see raw.Layout.
+
+    A region that is ignored for every class is an ignored object of each class.
+    """
+    part = dataset.splits[split]
+    names, files = ImageNames(part.images), annotation_files(part.annotations, SUFFIX)
+    read: list[tuple[str, Path, list[RawObject]]] = []
+    notes: list[tuple[str, str]] = []
+    for (stem, file), data in zip(files.items(), read_many(list(files.values())), strict=True):
+        with guard:
+            if isinstance(data, DataError):
+                raise data
+            path = Path(file)
+            if stem not in names.by_stem and not _begins(form, data):
+                continue  # a list of classes or a note
+            image = names.only(stem, path) or names.path(stem + form.image_suffix)
+            lines = decode_text(data, path).splitlines()
+            read.append(
+                (image, path, _objects(form, lines, path, dataset.class_names, guard, notes))
+            )
+    occurring = {o.class_name for _, _, objects in read for o in objects} - {EVERY_CLASS}
+    classes = dataset.class_names or tuple(sorted(occurring))
+    images = []
+    for image, path, objects in read:
+        name = relative_name(image, dataset.root)
+        images.append(RawImage(name, Path(image), path, _of_each_class(objects, classes)))
+    return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes), box_form=form.box_form)
+
+
+def _objects(
+    form: LineFormat,
+    lines: list[str],
+    path: Path,
+    class_names: tuple[str, ...] | None,
+    guard: Guard,
+    notes: list[tuple[str, str]],
+) -> list[RawObject]:
+    objects, found = [], set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        with guard:
+            where = f"line {number}"
+            one = form.parse(line, class_names, path, where, found)
+            if one is None:
+                continue
+            if form.leaves_out_empty and not has_area(one.box):
+                notes.append((NO_AREA, f"{path}: {where}"))
+                continue
+            objects.append(one)
+    notes.extend((reason, str(path)) for reason in sorted(found))
+    return objects
+
+
+def _of_each_class(objects: list[RawObject], classes: Sequence[str]) -> tuple[RawObject, ...]:
+    """The objects, and behind them the regions that are ignored for every class."""
+    own = [one for one in objects if one.class_name != EVERY_CLASS]
+    regions = [one for one in objects if one.class_name == EVERY_CLASS]
+    return (*own, *(one._replace(class_name=name) for one in regions for name in classes))
+
+
+def has_area(box: Box) -> bool:
+    """Whether both sides of a box are positive."""
+    return min(box[2:]) > 0
