@@ -578,6 +578,72 @@ def write_coco_fiftyone(root: Path, splits: Splits) -> None:
         _write(root / split / "labels.json", json.dumps(content))
 
 
+def image_list_line(image: Annotated, names: list[str], folder: str = "") -> str:
+    """`path x1,y1,x2,y2,class ...`: an image with its boxes, as keras-yolo3 reads it."""
+    boxes = [
+        f" {b.x},{b.y},{b.x + b.width},{b.y + b.height},{names.index(b.name)}" for b in image.boxes
+    ]
+    return f"{folder}{image.file_name}{''.join(boxes)}\n"
+
+
+def write_image_list(root: Path, splits: Splits) -> None:
+    """2007_<split>.txt with paths of another machine, model_data/voc_classes.txt."""
+    names, folder = class_names(splits), "VOCdevkit/VOC2007/JPEGImages"
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / folder, image)
+        lines = [image_list_line(image, names, f"/home/me/yolo/{folder}/") for image in images]
+        _write(root / f"2007_{split}.txt", "".join(lines))
+    _write(root / "model_data" / "voc_classes.txt", "\n".join(names))
+
+
+def write_image_list_roboflow(root: Path, splits: Splits) -> None:
+    """<split>/_annotations.txt and <split>/_classes.txt beside the images."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        folder = root / {"val": "valid"}.get(split, split)
+        for image in images:
+            write_image(folder, image)
+        lines = [image_list_line(image, names) for image in images]
+        _write(folder / "_annotations.txt", "".join(lines))
+        _write(folder / "_classes.txt", "".join(f"{name}\n" for name in names))
+
+
+def write_sagemaker(root: Path, splits: Splits) -> None:
+    """<split>.manifest, images in images/: SageMaker Ground Truth."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / "images", image)
+        lines = [json.dumps(sagemaker_line(image, names)) + "\n" for image in images]
+        _write(root / f"{split}.manifest", "".join(lines))
+
+
+def sagemaker_line(image: Annotated, names: list[str], attribute: str = "pets-job") -> dict:
+    """A line of an output manifest; its class-map has the classes of this image alone."""
+    annotations = [
+        {
+            "class_id": names.index(b.name),
+            **{"top": b.y, "left": b.x, "height": b.height, "width": b.width},
+        }
+        for b in image.boxes
+    ]
+    size = {"width": image.width, "height": image.height, "depth": 3}
+    used = sorted({b.name for b in image.boxes})
+    return {
+        "source-ref": f"s3://bucket/pets/{urllib.parse.quote(image.file_name)}",
+        attribute: {"image_size": [size], "annotations": annotations},
+        f"{attribute}-metadata": {
+            "objects": [{"confidence": 0.09} for _ in annotations],
+            "class-map": {str(names.index(name)): name for name in used},
+            "type": "groundtruth/object-detection",
+            "human-annotated": "yes",
+            "creation-date": "2024-05-12T23:36:20.022886",
+            "job-name": f"labeling-job/{attribute}",
+        },
+    }
+
+
 WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "coco": write_coco,
     "coco_roboflow": write_coco_roboflow,
@@ -599,6 +665,9 @@ WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "csv": write_csv,
     "csv_keras": write_csv_keras,
     "imagefolder": write_imagefolder,
+    "image_list": write_image_list,
+    "image_list_roboflow": write_image_list_roboflow,
+    "sagemaker": write_sagemaker,
 }
 # Their classes are given, or have names without spaces.
 FURTHER_WRITERS: dict[str, Callable[[Path, Splits], None]] = {

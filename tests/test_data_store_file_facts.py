@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 from data_settings import data_settings
-from layout_writers import SMALL, Annotated, write_image, write_imagefolder, write_supervisely
+from layout_writers import (
+    SMALL,
+    WRITERS,
+    Annotated,
+    write_image,
+    write_imagefolder,
+    write_supervisely,
+)
 
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.formats import yolo
@@ -58,6 +65,13 @@ def test_labels_and_lists_outside_of_the_root_are_noticed(yolo_lists, tmp_path, 
     )
     change(tmp_path / "lists/train.txt", f"{tmp_path}/data/images/1.png\n")
     assert len(load_dataset(settings, "train").source) == 1
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_files_of_a_layout_are_noticed(tmp_path, name):
+    WRITERS[name](tmp_path, SMALL)
+    files = {str(path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert set(stamp_files([tmp_path])) == files
 
 
 def test_folders_outside_of_the_root_are_noticed(yolo_lists, tmp_path):

@@ -26,6 +26,7 @@ from retinanet_jax.data.formats.split_files import (
 
 NO_BOX2D = "labels without a box2d, left out"
 _HEAD = 1 << 16
+_FOLDERS = ("labels/det_20", "labels/100k/train", "labels/100k/val")
 _SIDES = "x1", "y1", "x2", "y2"
 
 
@@ -35,7 +36,7 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: several files may be meant.
     """
-    return find_layout_of(_FORMAT, root)
+    return find_layout_of(_FORMAT, root, [root / place for place in _FOLDERS])
 
 
 def is_scalabel(path: Path) -> bool:
@@ -112,6 +113,5 @@ _FORMAT = SplitFileFormat(
     is_scalabel,
     _parse,
     _box,
-    folders=("labels/det_20", "labels/100k/train", "labels/100k/val"),
     image_folders=("images/100k/{split}",),
 )

@@ -107,7 +107,9 @@ def _only(tables: list[Table], root: Path) -> Table:
 
 def split_of_file(path: Path, root: Path) -> str | None:
     """The split in the name of a file, such as 'train' of train_labels.csv, or of its folder."""
-    words = [word for word in re.split(r"[^a-z0-9]+", stem_of(path.name).lower()) if word]
+    # Rekognition's training_manifest_with_validation.json is about the validation of the file.
+    stem = stem_of(path.name).lower().removesuffix("_with_validation")
+    words = [word for word in re.split(r"[^a-z0-9]+", stem) if word]
     named = [word for word in words if is_split_name(word)]
     if len(named) == 1:
         return named[0]

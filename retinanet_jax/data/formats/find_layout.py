@@ -13,10 +13,12 @@ from retinanet_jax.data.formats import (
     csv_tables,
     cvat,
     dota,
+    image_list,
     imagefolder,
     kitti,
     label_studio,
     labelme,
+    sagemaker,
     supervisely,
     via,
     visdrone,
@@ -47,7 +49,12 @@ FINDERS: dict[str, Finder] = {
     "widerface": widerface.find,
     "csv": csv_tables.find,
     "imagefolder": imagefolder.find,
+    "image_list": image_list.find,
+    "sagemaker": sagemaker.find,
 }
+# Often written from a dataset in another layout, or converted to one, that is in a folder beside
+# them: that one is taken.
+_LAST = ("image_list", "sagemaker")
 _SHOWN, _DEPTH, _MAX_FOLDERS = 8, 4, 50
 
 
@@ -77,9 +84,23 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
     if layout not in (AUTO, *FINDERS):
         fix = f"write one of auto, {', '.join(FINDERS)}"
         raise DataError("layout", "data.layout", "", f"is {layout!r}", fix)
-    names = list(FINDERS) if layout == AUTO else [layout]
+    last = list(_LAST) if layout == AUTO else []
+    names = [name for name in FINDERS if name not in last] if layout == AUTO else [layout]
+    if found := _search(root, names) or _search(root, last):
+        return found
+    if layout == "yolo" and (named := yolo.find(root, named=True)) is not None:
+        return Found(named, root)
+    raise _unrecognized(root, layout)
+
+
+def _search(root: Path, names: list[str]) -> Found | None:
+    """The one place that one of the layouts fits, the folders nearest to the root first.
+
+    Raises:
+      DataError: there are several, or the first layout that fits has a broken file.
+    """
     places = [root]
-    for _ in range(_DEPTH):
+    for _ in range(_DEPTH if names else 0):
         tried = [_first(names, place) for place in places]
         found = [one for one in tried if isinstance(one, Found)]
         broken = [one for one in tried if isinstance(one, DataError)]
@@ -90,9 +111,7 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
         if broken:
             raise broken[0]
         places = [f for place in places for f in _folders(place)][:_MAX_FOLDERS]
-    if layout == "yolo" and (named := yolo.find(root, named=True)) is not None:
-        return Found(named, root)
-    raise _unrecognized(root, layout)
+    return None
 
 
 def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:

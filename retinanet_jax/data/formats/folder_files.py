@@ -182,6 +182,23 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
     return decode_text(read_bytes(path, limit), path)
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, line) of the lines of a text file that are not blank; the file may be of any size.
+
+    Raises:
+      DataError: it cannot be read, or is not text.
+    """
+    encoding = text_encoding(read_head(path, 4))
+    try:
+        with path.open(encoding=encoding) as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line
+    except (OSError, UnicodeError) as error:
+        what = f"cannot be read as text in {encoding} ({error})"
+        raise DataError("annotation file", path, "", what, "save it in UTF-8") from error
+
+
 def parse_json(text: str, path: str | Path, where: str = "") -> Any:
     """The content of JSON text, which may nest a thousand lists and objects.
 

@@ -70,7 +70,7 @@ class ImageFinder:
                 return self._images.path(same[0])
         leads_out = relative[0].startswith("..")
         missing = self._images.path(os.path.basename(name) if leads_out else relative[0])
-        if "/" in name and any(os.path.dirname(c) in self._folders for c in relative):
+        if "/" in name.lstrip("/") and any(os.path.dirname(c) in self._folders for c in relative):
             return missing
         by_name = self._by_name if has_suffix else self._by_stem
         fitting = [n for n in by_name.get(os.path.basename(name), []) if self._is_of_split(n)]

@@ -21,6 +21,7 @@ from retinanet_jax.data.formats.class_lists import find_class_names
 from retinanet_jax.data.formats.folder_files import (
     list_folder,
     read_head,
+    read_lines,
     read_text,
     relative_name,
     text_encoding,
@@ -99,17 +100,16 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
       DataError: the file cannot be read.
     """
+    if path.suffix == ".jsonl":
+        for number, line in read_lines(path):
+            yield f"line {number}", _json(line)
+        return
     encoding = text_encoding(read_head(path, 4))
     try:
         with path.open(encoding=encoding, newline="") as file:
-            if path.suffix == ".csv":
-                reader = csv.DictReader(file)
-                for entry in reader:
-                    yield f"line {reader.line_num}", _decoded(entry)
-                return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f"line {number}", _json(line)
+            reader = csv.DictReader(file)
+            for entry in reader:
+                yield f"line {reader.line_num}", _decoded(entry)
     except (OSError, UnicodeError, csv.Error) as error:
         what = f"cannot be read as text in {encoding} ({error})"
         raise DataError("metadata", path, "", what, "save it in UTF-8") from error

@@ -80,8 +80,9 @@ class SplitFileFormat(NamedTuple):
         shape, the file and entry for messages, and a set to which notes are added.
     inner_splits: the names of the splits in a file; none where it is one split.
     normalized: whether boxes are shares of the image's size.
-    folders: further places of annotation files, relative to the dataset's folder.
-    image_folders: likewise, of the images of a split, which '{split}' stands for.
+    image_folders: further places of the images of a split, which '{split}' stands for, relative to
+        the dataset's folder.
+    box_form: how the files write a box, see RawSplit.
     """
 
     name: str
@@ -92,18 +93,21 @@ class SplitFileFormat(NamedTuple):
     box: Callable[[Any, Path, str, set[str]], Box | None]
     inner_splits: Callable[[Path], Sequence[str]] = lambda path: ()
     normalized: bool = False
-    folders: tuple[str, ...] = ()
     image_folders: tuple[str, ...] = ()
+    box_form: str = "size"
 
 
-def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
+def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = ()) -> Layout | None:
     """Files of a format in a folder and its split folders, or one such file.
+
+    Args:
+      others: folders that are searched if there are none.
 
     Raises:
       DataError: several files may be meant.
     """
     folder = root if root.is_dir() else root.parent
-    paths = _paths(kind, root) or _paths_in(kind, annotation_folders(root))
+    paths = _paths(kind, root) or _paths_in(kind, [*annotation_folders(root), *others])
     if not paths:
         return None
     by_split: dict[str, list[Path]] = {}
@@ -125,7 +129,7 @@ def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix.lower() in kind.suffixes and kind.is_one(root) else []
     names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
-    return _paths_in(kind, [root, *(root / name for name in (*names, *kind.folders))])
+    return _paths_in(kind, [root, *(root / name for name in names)])
 
 
 def _paths_in(kind: SplitFileFormat, folders: Sequence[Path]) -> list[Path]:
@@ -156,7 +160,8 @@ def _joined(kind: SplitFileFormat, root: Path, split: str, paths: list[Path]) ->
         entries = content.entries if content is not None else []
         names = {str(name) for entry in entries for name in entry.names}
         if other := next((first[name] for name in sorted(names) if name in first), None):
-            what = f"both {other.name} and {path.name} annotate {split!r}"
+            names = (relative_name(one, root) for one in (other, path))
+            what = f"both {' and '.join(names)} annotate {split!r}"
             fix = "set data.root to one of the files"
             raise DataError("ambiguous file", root, "", what, fix)
         first |= dict.fromkeys(names, path)
@@ -199,7 +204,7 @@ def _read_split(
                 fields_of_image = tuple(objects), entry.where, entry.size, kind.normalized
                 images.append(RawImage(*place, *fields_of_image))
     names = None if None in listed else tuple(dict.fromkeys(itertools.chain(*listed)))
-    return RawSplit(tuple(images), names, notes=tuple(notes))
+    return RawSplit(tuple(images), names, notes=tuple(notes), box_form=kind.box_form)
 
 
 def _contents(

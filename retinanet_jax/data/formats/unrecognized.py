@@ -35,7 +35,9 @@ _UNDERSTOOD = """\
   dota         labelTxt/ + images/, annfiles/ + images/ (MMRotate)
   widerface    wider_face_split/wider_face_train_bbx_gt.txt + WIDER_train/
   csv          a CSV file with columns for file, box and class
-  imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)"""
+  imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)
+  image_list   text files with a line 'image x1,y1,x2,y2,class ...' for each image (keras-yolo3)
+  sagemaker    output.manifest of SageMaker Ground Truth, manifests of Rekognition"""
 _SHOWN, _FILES, _HEAD = 8, 3, 1 << 16
 _UNPACK = ("archives", "extract them and set data.root to the folder")
 # Files of formats that are not read, and how to read their content.
@@ -135,6 +137,8 @@ def _xml_state(text: str) -> str:
 
 _STATES = {
     ".json": _json_state,
+    ".jsonl": _json_state,
+    ".manifest": _json_state,
     ".csv": _table_state,
     ".tsv": _table_state,
     ".xml": _xml_state,

@@ -51,7 +51,8 @@ class _Face(NamedTuple):
 
 def find(root: Path) -> Layout | None:
     """wider_face_split/ beside WIDER_train/ and WIDER_val/, or files of this format."""
-    return find_layout_of(_WIDERFACE, root)
+    others = [root / place / _SPLIT_FOLDER for place in (".", "wider_face_annotations")]
+    return find_layout_of(_WIDERFACE, root, others)
 
 
 def _is_widerface(path: Path) -> bool:
@@ -150,6 +151,5 @@ _WIDERFACE = SplitFileFormat(
     _is_widerface,
     _parse,
     _box,
-    folders=(f"wider_face_annotations/{_SPLIT_FOLDER}",),
     image_folders=("WIDER_{split}/images", "WIDER_{split}/WIDER_{split}/images"),
 )

@@ -24,6 +24,7 @@ from retinanet_jax.data.formats.folder_files import (
     suffix_of,
     walk,
 )
+from retinanet_jax.data.formats.image_list_lines import has_boxes
 from retinanet_jax.data.formats.split_names import is_split_name
 from retinanet_jax.data.formats.yolo_yaml import (
     YoloDataset,
@@ -96,9 +97,10 @@ def _from_darknet(root: Path) -> YoloDataset | None:
 
 
 def _lists_images(path: Path) -> bool:
-    """Whether the first line of a file is the name of an image."""
-    line = _text_head(path).lstrip().split("\n")[0]
-    return suffix_of(line.strip()) in IMAGE_SUFFIXES
+    """Whether the first line of a file is the name of an image, and none has boxes behind it."""
+    head = _text_head(path)
+    line = head.lstrip().split("\n")[0]
+    return suffix_of(line.strip()) in IMAGE_SUFFIXES and not has_boxes(head)
 
 
 def _text_head(path: Path) -> str:

@@ -25,7 +25,7 @@ from retinanet_jax.runtime.cores import available_cores
 _SUFFIXES = IMAGE_SUFFIXES | frozenset(
     (
         *(".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml"),
-        *(".names", ".data", ".labels"),
+        *(".names", ".data", ".labels", ".manifest"),
     )
 )
 _NAMES = (f"{os.sep}README.md",)  # names the classes of an imagefolder

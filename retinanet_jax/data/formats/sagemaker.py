@@ -1,0 +1,178 @@
+"""Manifests of Amazon SageMaker Ground Truth and Rekognition Custom Labels: JSON, an image a line.
+
+Each line has the address of an image, `source-ref`; the boxes that a labeling job drew, under the
+name of its label attribute; and their classes, in `class-map` of `<attribute>-metadata`. Boxes are
+left, top, width and height in pixels. The images are found by name, wherever they lie.
+
+A task that failed has a `failure-reason` in the metadata and no boxes: it is left out and noted. Of
+a job and the one that adjusted its boxes, the latest is taken. Labels of other types, such as
+classes of whole images and verifications, are not read.
+"""
+
+import contextlib
+import urllib.parse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.folder_files import (
+    ascii_head,
+    list_folder,
+    parse_json,
+    read_lines,
+)
+from retinanet_jax.data.formats.outlines import Box
+from retinanet_jax.data.formats.raw import Layout
+from retinanet_jax.data.formats.split_files import (
+    Content,
+    ImageEntry,
+    Region,
+    SplitFileFormat,
+    find_layout_of,
+)
+
+FAILED = "tasks that failed, left out"
+WITHOUT = "lines without boxes of a labeling job, left out"
+ADJUSTED = "boxes that a later job adjusted, the latest taken"
+_TYPE = "groundtruth/object-detection"
+_METADATA = "-metadata"
+_HEAD = 1 << 16
+
+
+def find(root: Path) -> Layout | None:
+    """The manifests in a folder and its split folders, or one such file.
+
+    Also that of a labeling job whose output was downloaded: <job>/manifests/output/output.manifest.
+
+    Raises:
+      DataError: several files may be meant.
+    """
+    jobs = [root, *(root / name for name in list_folder(root).folders)]
+    return find_layout_of(_FORMAT, root, [job / "manifests" / "output" for job in jobs])
+
+
+def _is_manifest(path: Path) -> bool:
+    head = ascii_head(path, _HEAD)
+    marks = _TYPE.encode(), b'"failure-reason"', b'"class_id"'
+    start = head.removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe").lstrip()[:1]
+    return start == b"{" and b'"source-ref"' in head and any(mark in head for mark in marks)
+
+
+def _parse(path: Path, guard: Guard) -> Content:
+    entries: list[ImageEntry] = []
+    notes: list[tuple[str, str]] = []
+    maps: list[dict] = []
+    for number, line in read_lines(path):
+        with guard:
+            where = f"line {number}"
+            task = parse_json(line, path, where)
+            name = fields.text(task, "source-ref", path, where)
+            attribute = _label_attribute(task, path, where, notes)
+            if attribute is None:
+                continue
+            label, metadata = task[attribute], _metadata(task, attribute)
+            class_map = metadata.get("class-map")
+            if isinstance(class_map, dict) and class_map not in maps[-1:]:
+                maps.append(class_map)
+            regions = _regions(label, class_map, path, where, guard)
+            entries.append(ImageEntry(_variants(name), where, regions, _size(label)))
+    return Content(entries, _class_names(maps), tuple(notes))
+
+
+def _metadata(task: dict, attribute: str) -> dict:
+    metadata = task.get(attribute + _METADATA)
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _label_attribute(
+    task: dict, path: Path, where: str, notes: list[tuple[str, str]]
+) -> str | None:
+    """The name under which the boxes are; None for a task without boxes, which is noted."""
+    is_type = {name: _metadata(task, name).get("type") == _TYPE for name in task}
+    has_boxes = {name: isinstance(v, dict) and "annotations" in v for name, v in task.items()}
+    found = [name for name in task if is_type[name] or has_boxes[name]]
+    if len(found) > 1:
+        by_date = {str(_metadata(task, name).get("creation-date")): name for name in found}
+        if len(by_date) < len(found) or not any(
+            "adjustment-status" in _metadata(task, name) for name in found
+        ):
+            what = f"has boxes of several labeling jobs: {', '.join(map(fields.short, found))}"
+            raise DataError("label attribute", path, where, what, "keep those of one of them")
+        notes.append((ADJUSTED, f"{path}: {where}"))
+        return by_date[max(by_date)]
+    if not found:
+        metadata = [value for value in task.values() if isinstance(value, dict)]
+        failed = any("failure-reason" in value for value in metadata)
+        notes.append((FAILED if failed else WITHOUT, f"{path}: {where}"))
+    return found[0] if found else None
+
+
+def _regions(label: Any, class_map: Any, path: Path, where: str, guard: Guard) -> list[Region]:
+    annotations = fields.field(label, "annotations", path, where)
+    if not isinstance(annotations, list):
+        what = f"annotations is {fields.short(annotations)}"
+        raise DataError("annotations", path, where, what, "write a list of boxes")
+    if annotations and not isinstance(class_map, dict):
+        what = f"class-map of the metadata is {fields.short(class_map)}"
+        fix = 'write the names of the classes by their numbers: {"0": "dog"}'
+        raise DataError("class-map", path, where, what, fix)
+    regions = []
+    for number, entry in enumerate(annotations):
+        with guard:
+            place = f"{where}: annotation {number}"
+            class_id = fields.integer(entry, "class_id", path, place, guard.report)
+            if str(class_id) not in class_map:
+                what, fix = f"class_id {class_id} is not in class-map", "add it there, or fix it"
+                raise DataError("unknown class", path, place, what, fix)
+            regions.append(Region(f"annotation {number}", class_map[str(class_id)], entry))
+    return regions
+
+
+def _variants(name: str) -> list[str]:
+    """What the file may be called: as stated, or decoded."""
+    decoders = urllib.parse.unquote, urllib.parse.unquote_plus
+    return list(dict.fromkeys([name, *(decode(name) for decode in decoders)]))
+
+
+def _size(label: dict) -> tuple[int, int] | None:
+    """(height, width) as annotated; None where it is missing or not a size."""
+    sizes = label.get("image_size")
+    size = sizes[0] if isinstance(sizes, list) and len(sizes) == 1 else sizes
+    sides = [size.get(side) if isinstance(size, dict) else None for side in ("height", "width")]
+    valid = all(type(side) is int and 0 < side < 1e6 for side in sides)
+    return (sides[0], sides[1]) if valid else None
+
+
+def _class_names(maps: Iterable[dict]) -> tuple[str, ...] | None:
+    """The names of all maps in the order of their numbers; None where these are not the same.
+
+    The map of a line has the classes of the job, or those of this line alone.
+    """
+    names: dict[int, str] = {}
+    for key, name in (pair for found in maps for pair in found.items()):
+        number = fields.as_integer(key)
+        with contextlib.suppress(DataError):  # which an object of the class will raise
+            name = fields.class_name(name, None, "", "")
+            if number is None or names.setdefault(number, name) != name:
+                return None
+    listed = tuple(names[number] for number in sorted(names))
+    return listed if len(set(listed)) == len(listed) else None
+
+
+def _box(shape: dict, path: Path, where: str, found: set[str]) -> Box:
+    names = "left", "top", "width", "height"
+    numbers = [fields.finite(shape.get(name), lenient=True) for name in names]
+    if None in numbers:
+        what = f"is {fields.short(shape)}"
+        raise DataError("box", path, where, what, f"write numbers for {', '.join(names)}")
+    if any(isinstance(shape[name], str) for name in names):
+        found.add(fields.TEXT_NUMBER)
+    return tuple(numbers)
+
+
+_FORMAT = SplitFileFormat(
+    *("sagemaker", "SageMaker Ground Truth manifest", (".manifest", ".jsonl", ".json")),
+    *(_is_manifest, _parse, _box),
+)
