@@ -33,11 +33,15 @@ _MAX_FILES = 20  # by which a folder is judged; one with more of a format has on
 
 
 class Region(NamedTuple):
-    """A shape of an image; `label` and `shape` as the file states them, unchecked."""
+    """A shape of an image; `label` and `shape` as the file states them, unchecked.
+
+    crowd: see raw.RawObject.
+    """
 
     where: str
     label: Any
     shape: Any
+    crowd: bool = False
 
 
 class ImageEntry(NamedTuple):
@@ -94,8 +98,8 @@ def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
     Raises:
       DataError: several files may be meant.
     """
-    folder = root if root.is_dir() else root.parent
-    paths = _paths(kind, root) or _paths_in(kind, annotation_folders(root))
+    folder = root if root.is_dir() else _folder_of(root)
+    paths = files_of(kind, root)
     if not paths:
         return None
     by_split: dict[str, list[Path]] = {}
@@ -110,6 +114,17 @@ def find_layout_of(kind: SplitFileFormat, root: Path) -> Layout | None:
     files = {split: _joined(kind, root, split, found) for split, found in by_split.items()}
     read = functools.partial(_read_split, kind, folder, files)
     return Layout(kind.name, kind.tool, tuple(files), read, (folder,))
+
+
+def files_of(kind: SplitFileFormat, root: Path) -> list[Path]:
+    """The files of a format in a folder, or the one file."""
+    return _paths(kind, root) or _paths_in(kind, annotation_folders(root))
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder of the images of an annotation file: around it if it is in annotations/."""
+    is_apart = path.parent.name.lower() in _FOLDERS and not list_folder(path.parent).images()
+    return path.parent.parent if is_apart else path.parent
 
 
 def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:
@@ -232,4 +247,4 @@ def _objects(
     if box is None:
         return []
     name = fields.class_name(region.label, class_names, path, where)
-    return [RawObject(name, box, region.where)]
+    return [RawObject(name, box, region.where, crowd=region.crowd)]

@@ -28,7 +28,8 @@ _UNDERSTOOD = """\
   via          VGG Image Annotator's JSON or CSV
   createml     CreateML's JSON
   label_studio Label Studio's JSON
-  cvat         CVAT's annotations.xml ('CVAT for images')
+  cvat         CVAT's annotations.xml ('CVAT for images', 'CVAT for video')
+  datumaro     Datumaro's JSON: annotations/<subset>.json + images/<subset>
   kitti        label_2/ + image_2/
   csv          a CSV file with columns for file, box and class
   imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)"""
