@@ -410,8 +410,7 @@ def write_cvat(root: Path, splits: Splits) -> None:
 
 def cvat_xml(names: list[str], images: list[str]) -> str:
     """CVAT's XML of some <image>."""
-    labels = "".join(f"<label><name>{escape(name)}</name></label>" for name in names)
-    meta = f"<meta><project><labels>{labels}</labels></project></meta>"
+    meta = f"<meta><project>{cvat_labels(names)}</project></meta>"
     body = "<version>1.1</version>" + meta + "\n".join(images)
     return f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>{body}</annotations>'
 
@@ -429,6 +428,105 @@ def _cvat_box(b: Box) -> str:
     )
     sides = "".join(f' {side}="{value}"' for side, value in corners)
     return f'<box label={quoteattr(b.name)} source="manual" occluded="0"{sides} z_order="0"></box>'
+
+
+def write_cvat_video(root: Path, splits: Splits) -> None:
+    """annotations.xml of a project with tracks, images/<subset>/frame_N: CVAT for video 1.1.
+
+    Each image is a frame, and each box is a track that ends after it.
+    """
+    tracks, tasks = [], []
+    for split, images in splits.items():
+        last = len(images) - 1
+        for number, image in enumerate(images):
+            path = write_image(root / "images" / split, image)
+            path.rename(path.with_name(f"frame_{number:06d}.PNG"))
+            for box in image.boxes:
+                shapes = cvat_tracked(box, number)
+                shapes += cvat_tracked(box, number + 1, outside=1) if number < last else ""
+                tracks.append(cvat_track(box.name, shapes, subset=split))
+        tasks.append(cvat_task(range(len(images)), subset=split))
+    labels = cvat_labels(class_names(splits))
+    meta = f"<project><tasks>{''.join(tasks)}</tasks>{labels}</project>"
+    _write(root / "annotations.xml", cvat_video_xml(meta, tracks))
+
+
+def cvat_labels(names: list[str]) -> str:
+    """The list of labels of CVAT's XML."""
+    listed = "".join(f"<label><name>{escape(name)}</name></label>" for name in names)
+    return f"<labels>{listed}</labels>"
+
+
+def cvat_task(frames: range, more: str = "", mode: str = "interpolation", subset="default") -> str:
+    """The <task> of a video or of images; `more` is added to it."""
+    stated = {
+        "size": len(frames),
+        "mode": mode,
+        "subset": subset,
+        "start_frame": frames[0],
+        "stop_frame": frames[-1],
+        "frame_filter": f"step={frames.step}" if frames.step > 1 else "",
+    }
+    inner = "".join(f"<{name}>{value}</{name}>" for name, value in stated.items())
+    return f"<task><id>1</id>{inner}{more}</task>"
+
+
+def cvat_video_xml(meta: str, tracks: list[str]) -> str:
+    """CVAT's XML of some <track>."""
+    body = f"<version>1.1</version><meta>{meta}</meta>" + "\n".join(tracks)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>{body}</annotations>'
+
+
+def cvat_track(label: str, shapes: str, **attributes: str) -> str:
+    """A <track> of CVAT's XML."""
+    listed = "".join(f" {key}={quoteattr(value)}" for key, value in attributes.items())
+    return f'<track id="0" label={quoteattr(label)} source="manual"{listed}>{shapes}</track>'
+
+
+def cvat_tracked(b: Box, frame: int, outside: int = 0) -> str:
+    """The box of a track in a frame."""
+    sides = f'xtl="{b.x}" ytl="{b.y}" xbr="{b.x + b.width}" ybr="{b.y + b.height}"'
+    state = f'keyframe="0" outside="{outside}" occluded="0"'
+    return f'<box frame="{frame}" {state} {sides} z_order="0"></box>'
+
+
+def write_datumaro(root: Path, splits: Splits) -> None:
+    """annotations/<split>.json, images/<split>."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        items = []
+        for image in images:
+            write_image(root / "images" / split, image)
+            found = [datumaro_box(box, names.index(box.name)) for box in image.boxes]
+            items.append(datumaro_item(image, found))
+        _write(root / "annotations" / f"{split}.json", json.dumps(datumaro_json(items, names)))
+
+
+def datumaro_json(items: list[dict], names: list[str]) -> dict:
+    """Datumaro's JSON of some items."""
+    labels = [{"name": name, "parent": "", "attributes": []} for name in names]
+    return {
+        "dm_format_version": "1.0",
+        "media_type": 2,
+        "infos": {},
+        "categories": {"label": {"labels": labels, "label_groups": [], "attributes": []}},
+        "items": items,
+    }
+
+
+def datumaro_item(image: Annotated, annotations: list[dict]) -> dict:
+    """An image of Datumaro's JSON."""
+    return {
+        "id": Path(image.file_name).stem,
+        "annotations": annotations,
+        "image": {"path": image.file_name, "size": [image.height, image.width]},
+    }
+
+
+def datumaro_box(box: Box, label_id: int, **fields) -> dict:
+    """A box of Datumaro's JSON; `fields` adds to it or replaces its fields."""
+    stated = {"id": 0, "type": "bbox", "attributes": {}, "group": 0, "label_id": label_id}
+    return {**stated, "z_order": 0, "bbox": [box.x, box.y, box.width, box.height], **fields}
 
 
 def write_kitti(root: Path, splits: Splits) -> None:
@@ -662,6 +760,8 @@ WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "label_studio": write_label_studio,
     "cvat": write_cvat,
     "dota": write_dota,
+    "cvat_video": write_cvat_video,
+    "datumaro": write_datumaro,
     "csv": write_csv,
     "csv_keras": write_csv_keras,
     "imagefolder": write_imagefolder,

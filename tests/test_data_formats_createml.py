@@ -38,6 +38,14 @@ def test_split_folders_are_read(tmp_path):
         assert all(image.path.is_file() for image in content.images)
 
 
+def test_one_file_in_annotations_is_read_with_the_images_around_it(tmp_path):
+    write_image(tmp_path / "images", Annotated("a.png", 64, 48))
+    path = tmp_path / "annotations" / "train.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps([{"image": "a.png", "annotations": [found()]}]), encoding="utf-8")
+    assert [image.path for image in read(createml.find, path).images] == [tmp_path / "images/a.png"]
+
+
 def test_the_names_that_apple_documents_are_read(folder):
     root = folder({"imagefilename": "a.png", "annotation": [found()]})
     assert boxes(read(createml.find, root)) == {"a.png": [tuple(BOX)]}

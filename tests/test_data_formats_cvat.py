@@ -104,14 +104,6 @@ def test_a_bad_shape_is_an_error_that_names_it(folder, bad, message):
     assert len(read(cvat.find, root, on_error="skip").images[0].objects) == 1
 
 
-def test_tracks_of_a_video_name_the_export_that_is_read(folder):
-    root = folder()
-    track = '<annotations><track id="0" label="cat"><box frame="0"/></track></annotations>'
-    (root / "annotations.xml").write_text(track, encoding="utf-8")
-    with pytest.raises(DataError, match=r"is 'CVAT for video'; export .* 'CVAT for images 1\.1'"):
-        read(cvat.find, root)
-
-
 def test_files_written_by_globox_read_back_equal(tmp_path):
     annotations = globox_annotations(tmp_path / "images", SMALL["train"])
     annotations.save_cvat(tmp_path / "annotations.xml")

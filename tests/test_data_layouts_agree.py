@@ -58,7 +58,8 @@ def stream(train, evaluated):
     yield from eval_batches(evaluated, batch_size=3, settings=PIPELINE)
 
 
-@pytest.mark.parametrize("name", WRITERS)
+# The order of examples depends on the names of the files, and frames of videos have their own.
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "cvat_video"])
 def test_batches_are_equal_bit_by_bit(load, expected, name):
     found = load(name)
     for ours, theirs in zip(found, expected, strict=True):

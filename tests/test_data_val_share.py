@@ -1,5 +1,6 @@
 """A held-out validation split: by names alone, stable, and without tearing videos apart."""
 
+import itertools
 import random
 
 import pytest
@@ -47,6 +48,20 @@ def test_frames_of_one_video_stay_together(pattern):
 def test_numbers_of_one_camera_are_not_a_video():
     names = [f"IMG_{i:04d}.jpg" for i in range(500)]
     assert 20 < sum(held_out(names, 0.1)) < 80
+
+
+@pytest.mark.parametrize("step", [1, 5])
+@pytest.mark.parametrize("count", [60, 300, 1000])
+def test_of_one_long_video_consecutive_frames_are_held_out(count, step):
+    names = [f"images/frame_{step * i:06d}.PNG" for i in range(count)]
+    out = held_out(names, 0.1)
+    assert sum(out) / count == pytest.approx(0.1, abs=0.05)
+    borders = sum(one != other for one, other in itertools.pairwise(out))
+    assert 1 <= borders <= 4
+    shuffled = random.Random(0).sample(names, count)
+    assert sorted(itertools.compress(shuffled, held_out(shuffled, 0.1))) == sorted(
+        itertools.compress(names, out)
+    )
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -3,15 +3,19 @@
 import collections
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
 # Roboflow writes each version of an image as NAME_jpg.rf.HASH.jpg.
 _ROBOFLOW = re.compile(r"\.rf\.[0-9A-Za-z]+$")
 _FORMER_SUFFIX = re.compile(r"[_-](jpe?g|png|bmp|webp|tiff?)$", re.IGNORECASE)
-_FRAME = re.compile(r"^(?P<video>.*?)[ ._-]*(frame|img|image)?[ ._-]*\d{2,}$", re.IGNORECASE)
-# A numbering of more than this share of the images is a camera's, not that of one video.
+_FRAME = re.compile(
+    r"^(?P<video>.*?)[ ._-]*(?P<word>frame|img|image)?[ ._-]*(?P<number>\d{2,})$", re.IGNORECASE
+)
+# A numbering of more than this share of the images is a camera's, not that of one video; if its
+# names say that it is one (frame_000123), it is divided into runs of consecutive frames.
 _LARGEST_SHARE = 1 / 3
+_RUNS = 10  # of a video, at least
 _HASH_BYTES = 8
 
 
@@ -40,18 +44,22 @@ def held_out(file_names: Sequence[str], share: float) -> list[bool]:
 
     The hash is the same on every machine, and an image stays where it is when others are added.
     Versions of one image and numbered frames of one video (a numbering of at most a third of all
-    images) are kept together. At least one image and at most half of them are held out.
+    images) are kept together; of a longer video, `_runs` of its frames. At least one image and at
+    most half of them are held out.
     """
     videos = [video_of(name) for name in file_names]
     sizes = collections.Counter(videos)
     limit = max(1, len(file_names) * _LARGEST_SHARE)
+    long = [name for video, name in zip(videos, file_names, strict=True) if sizes[video] > limit]
+    runs = _runs(long)
     groups = [
-        video if sizes[video] <= limit else source_of(name)
+        video if sizes[video] <= limit else runs.get(name, source_of(name))
         for video, name in zip(videos, file_names, strict=True)
     ]
     counts = collections.Counter(groups)
-    ordered = sorted(counts, key=lambda group: (_place(group), group))
-    below = [group for group in ordered if _place(group) < share] or ordered[:1]
+    places = {group: _place(group) for group in counts} | _places_of_runs(set(runs.values()))
+    ordered = sorted(counts, key=lambda group: (places[group], group))
+    below = [group for group in ordered if places[group] < share] or ordered[:1]
     chosen, total = set(), 0
     for group in below:
         if total and total + counts[group] > len(file_names) / 2:
@@ -59,6 +67,37 @@ def held_out(file_names: Sequence[str], share: float) -> list[bool]:
         chosen.add(group)
         total += counts[group]
     return [group in chosen for group in groups]
+
+
+def _runs(file_names: Sequence[str]) -> dict[str, str]:
+    """For frames by name, the run of consecutive frames of their video.
+
+    Neighbours look alike: apart, one would be trained on and the other evaluated. The length is a
+    power of two, so that it seldom changes when frames are added.
+    """
+    by_video: dict[str, dict[str, int]] = collections.defaultdict(dict)
+    for name in file_names:
+        match = _FRAME.match(source_of(name))
+        if match and (match["word"] or "").lower() == "frame":
+            by_video[video_of(name)][name] = int(match["number"])
+    runs = {}
+    for video, numbers in by_video.items():
+        span = max(numbers.values()) - min(numbers.values()) + 1
+        length = 1 << max(0, (span // _RUNS).bit_length() - 1)
+        runs |= {name: f"{video} {number // length}" for name, number in numbers.items()}
+    return runs
+
+
+def _places_of_runs(runs: Collection[str]) -> dict[str, float]:
+    """Evenly spread places, as there are few runs; a hash decides their order in each video."""
+    by_video: dict[str, list[str]] = collections.defaultdict(list)
+    for run in sorted(runs, key=lambda run: (_place(run), run)):
+        by_video[run.rpartition(" ")[0]].append(run)
+    return {
+        run: (rank + 0.5) / len(found)
+        for found in by_video.values()
+        for rank, run in enumerate(found)
+    }
 
 
 def _place(group: str) -> float:

@@ -1,4 +1,6 @@
-"""CVAT's own XML, 'CVAT for images 1.1': an <image> with shapes for each image.
+"""CVAT's own XML: 'CVAT for images 1.1', an <image> with shapes for each image, or tracks.
+
+cvat_video.py has the tracks of 'CVAT for video 1.1'.
 
 Boxes are read, and the bounding boxes of rotated boxes, polygons, ellipses, masks and cuboids.
 Points, lines and skeletons have no box and are left out.
@@ -11,6 +13,7 @@ from xml.etree import ElementTree
 
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats import cvat_video
 from retinanet_jax.data.formats.class_lists import checked_class_names
 from retinanet_jax.data.formats.folder_files import ascii_head, read_bytes
 from retinanet_jax.data.formats.outlines import Box, around_ellipse, around_points, around_rotated
@@ -22,6 +25,7 @@ from retinanet_jax.data.formats.split_files import (
     ImageEntry,
     Region,
     SplitFileFormat,
+    files_of,
     find_layout_of,
 )
 from retinanet_jax.data.formats.voc_xml import parse_xml
@@ -29,17 +33,19 @@ from retinanet_jax.data.formats.voc_xml import parse_xml
 _SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid", "points", "polyline", "skeleton")
 # Types of labels; those of tags, lines and skeletons have no boxes.
 _BOX_TYPES = ("", "any", "rectangle", "bbox", "polygon", "ellipse", "mask", "cuboid")
-_DEFAULT = "default"  # the split of images without one
-_MAX_BYTES = 1 << 30
+_MAX_BYTES, _MAX_META = 1 << 30, 1 << 20
 
 
 def find(root: Path) -> Layout | None:
     """CVAT's annotations.xml in a folder and its split folders, or one such file.
 
     Raises:
-      DataError: several files may be meant, or the file is 'CVAT for video'.
+      DataError: several files may be meant.
     """
-    return find_layout_of(_FORMAT, root)
+    layout = find_layout_of(_FORMAT, root)
+    if layout is not None and any(map(_begins_with_track, files_of(_FORMAT, root))):
+        return layout._replace(tool="CVAT for video")
+    return layout
 
 
 def _is_cvat(path: Path) -> bool:
@@ -47,17 +53,23 @@ def _is_cvat(path: Path) -> bool:
     return re.search(rb"<annotations[\s>]", head) is not None
 
 
+def _begins_with_track(path: Path) -> bool:
+    first = re.search(rb"<(image|track)\s", ascii_head(path, _MAX_META))
+    return first is not None and first[1] == b"track"
+
+
 def _inner_splits(path: Path) -> list[str]:
-    """The subsets of the images of a project; none of a task."""
-    found = re.findall(rb'<image\s[^>]*?\bsubset="([^"<]+)"', read_bytes(path, _MAX_BYTES))
+    """The subsets of the images or tracks of a project; none of a task."""
+    stated = rb'<(?:image|track)\s[^>]*?\bsubset="([^"<]+)"'
+    found = re.findall(stated, read_bytes(path, _MAX_BYTES))
     return list(dict.fromkeys(name.decode("utf-8", "replace") for name in found))
 
 
 def _parse(path: Path, guard: Guard) -> Content:
     root = parse_xml(read_bytes(path, _MAX_BYTES), path)
-    if root.find("track") is not None:
-        what, fix = "is 'CVAT for video'", "export the task as 'CVAT for images 1.1', with images"
-        raise DataError("annotation file", path, "", what, fix)
+    if cvat_video.has_tracks(root):
+        entries, notes = cvat_video.read_tracks(root, path, _SHAPES, guard)
+        return Content(entries, _class_names(root, path), notes)
     subsets = any(image.get("subset") for image in root.iter("image"))
     entries = []
     for image in root.findall("image"):
@@ -66,7 +78,7 @@ def _parse(path: Path, guard: Guard) -> Content:
         regions = [
             Region(f"{shape.tag} {n}", shape.get("label"), shape) for n, shape in enumerate(shapes)
         ]
-        split = image.get("subset") or (_DEFAULT if subsets else None)
+        split = image.get("subset") or (cvat_video.DEFAULT if subsets else None)
         entries.append(ImageEntry([name], f"image {fields.short(name)}", regions, size, split))
     return Content(entries, _class_names(root, path))
 

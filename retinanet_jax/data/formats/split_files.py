@@ -35,7 +35,7 @@ _MAX_FILES = 20  # by which a folder is judged; one with more of a format has on
 class Region(NamedTuple):
     """A shape of an image; `label` and `shape` as the file states them, unchecked.
 
-    crowd: whether it is an ignored region.
+    crowd: see raw.RawObject.
     """
 
     where: str
@@ -106,8 +106,8 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = (
     Raises:
       DataError: several files may be meant.
     """
-    folder = root if root.is_dir() else root.parent
-    paths = _paths(kind, root) or _paths_in(kind, [*annotation_folders(root), *others])
+    folder = root if root.is_dir() else _folder_of(root)
+    paths = files_of(kind, root, others)
     if not paths:
         return None
     by_split: dict[str, list[Path]] = {}
@@ -122,6 +122,17 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = (
     files = {split: _joined(kind, root, split, found) for split, found in by_split.items()}
     read = functools.partial(_read_split, kind, folder, files)
     return Layout(kind.name, kind.tool, tuple(files), read, (folder,))
+
+
+def files_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = ()) -> list[Path]:
+    """The files of a format in a folder, or the one file; see `find_layout_of`."""
+    return _paths(kind, root) or _paths_in(kind, [*annotation_folders(root), *others])
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder of the images of an annotation file: around it if it is in annotations/."""
+    is_apart = path.parent.name.lower() in _FOLDERS and not list_folder(path.parent).images()
+    return path.parent.parent if is_apart else path.parent
 
 
 def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:

@@ -29,7 +29,8 @@ _UNDERSTOOD = """\
   createml     CreateML's JSON
   bdd100k      Scalabel's JSON, such as BDD100K's labels/det_20/det_train.json
   label_studio Label Studio's JSON
-  cvat         CVAT's annotations.xml ('CVAT for images')
+  cvat         CVAT's annotations.xml ('CVAT for images', 'CVAT for video')
+  datumaro     Datumaro's JSON: annotations/<subset>.json + images/<subset>
   kitti        label_2/ + image_2/
   visdrone     VisDrone2019-DET-train/ with annotations/ + images/
   dota         labelTxt/ + images/, annfiles/ + images/ (MMRotate)
