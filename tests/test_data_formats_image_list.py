@@ -64,7 +64,7 @@ def test_the_image_is_found(folder, name):
 
 
 def test_a_name_may_have_spaces_and_commas(folder):
-    name = "a 1,2 b.png"
+    name = "a 1,2 b.jpeg"  # .jpe is a suffix, too
     root = folder(f"images/{name}\t{LINE}  30,8,55,48,1 \n", name=name)
     assert boxes(read(image_list.find, root)) == {name: [CAT, ("traffic light", 30, 8, 25, 40)]}
 
