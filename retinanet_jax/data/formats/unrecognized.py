@@ -28,6 +28,8 @@ _UNDERSTOOD = """\
   via          VGG Image Annotator's JSON or CSV
   createml     CreateML's JSON
   label_studio Label Studio's JSON
+  labelbox     Labelbox's export as NDJSON or JSON
+  darwin       V7's Darwin JSON: annotations/ or releases/ beside images/
   cvat         CVAT's annotations.xml ('CVAT for images')
   kitti        label_2/ + image_2/
   csv          a CSV file with columns for file, box and class
@@ -131,6 +133,8 @@ def _xml_state(text: str) -> str:
 
 _STATES = {
     ".json": _json_state,
+    ".jsonl": _json_state,
+    ".ndjson": _json_state,
     ".csv": _table_state,
     ".tsv": _table_state,
     ".xml": _xml_state,
