@@ -398,6 +398,86 @@ def label_studio_result(image: Annotated, box: Box, **value) -> dict:
     }
 
 
+def write_labelbox(root: Path, splits: Splits) -> None:
+    """<split>.ndjson with data rows, images in <split>/: export v2."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split, image)
+        lines = [json.dumps(labelbox_row(image)) + "\n" for image in images]
+        _write(root / f"{split}.ndjson", "".join(lines))
+
+
+def labelbox_row(image: Annotated, *labels: dict) -> dict:
+    """A data row of Labelbox's export v2, with one label of its boxes if none is given."""
+    address = f"https://storage.example/ck1/{urllib.parse.quote(image.file_name)}?Expires=1"
+    key = f"ck{zlib.crc32(image.file_name.encode())}"
+    names = {"id": f"{key}1", "global_key": f"{key}2", "external_id": image.file_name}
+    return {
+        "data_row": {**names, "row_data": address},
+        "media_attributes": {
+            "height": image.height,
+            "width": image.width,
+            "mime_type": "image/png",
+        },
+        "projects": {
+            "ck4": {
+                "name": "cells",
+                "labels": list(labels) or [labelbox_label(*map(labelbox_object, image.boxes))],
+                "project_details": {"workflow_status": "DONE"},
+            }
+        },
+    }
+
+
+def labelbox_label(*objects: dict, **fields) -> dict:
+    """A label with some objects; `fields` are added to it."""
+    annotations = {"objects": list(objects), "classifications": [], "relationships": []}
+    return {"label_kind": "Default", "id": "ck5", "annotations": annotations, **fields}
+
+
+def labelbox_object(box: Box) -> dict:
+    """A bounding box of export v2."""
+    sides = {"top": box.y, "left": box.x, "height": box.height, "width": box.width}
+    kind = {"annotation_kind": "ImageBoundingBox", "classifications": []}
+    return {"name": box.name, "value": box.name.lower(), **kind, "bounding_box": sides}
+
+
+def write_darwin(root: Path, splits: Splits) -> None:
+    """images/<split>, releases/latest with annotations/ and lists/default/, as darwin-py pulls."""
+    release = root / "releases" / "latest"
+    for split, images in splits.items():
+        lines = []
+        for image in images:
+            write_image(root / "images" / split, image)
+            path = release / "annotations" / f"{Path(image.file_name).stem}.json"
+            _write(path, json.dumps(darwin_json(image, folder=f"/{split}")))
+            lines.append(f"/home/me/.darwin/datasets/v7/cells/releases/{path.relative_to(root)}\n")
+        _write(release / "lists" / "default" / f"random_{split}.txt", "".join(lines))
+
+
+def darwin_json(image: Annotated, *annotations: dict, folder: str = "/", **slot) -> dict:
+    """Darwin JSON 2.0 of an image; `slot` adds to its slot or replaces its fields."""
+    stated = {"type": "image", "slot_name": "0", "width": image.width, "height": image.height}
+    sources = [{"file_name": image.file_name, "url": "https://darwin.example/uploads/1"}]
+    return {
+        "version": "2.0",
+        "schema_ref": "https://darwin.example/darwin_json/2.0/schema.json",
+        "item": {
+            "name": image.file_name,
+            "path": folder,
+            "source_info": {"item_id": "1", "dataset": {"name": "cells", "slug": "cells"}},
+            "slots": [{**stated, "source_files": sources, **slot}],
+        },
+        "annotations": list(annotations) or list(map(darwin_box, image.boxes)),
+    }
+
+
+def darwin_box(box: Box) -> dict:
+    """A bounding box of Darwin JSON."""
+    sides = {"h": box.height, "w": box.width, "x": box.x, "y": box.y}
+    return {"bounding_box": sides, "id": "2", "name": box.name, "slot_names": ["0"]}
+
+
 def write_cvat(root: Path, splits: Splits) -> None:
     """annotations.xml of a project with subsets, images/<subset>: CVAT for images 1.1."""
     images = []
@@ -758,6 +838,8 @@ WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "createml": write_createml,
     "bdd100k": write_bdd100k,
     "label_studio": write_label_studio,
+    "labelbox": write_labelbox,
+    "darwin": write_darwin,
     "cvat": write_cvat,
     "dota": write_dota,
     "cvat_video": write_cvat_video,

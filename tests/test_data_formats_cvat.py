@@ -50,6 +50,20 @@ def test_subsets_are_splits(tmp_path):
         assert all(image.path.is_file() for image in content.images)
 
 
+def test_subsets_of_several_files_are_joined(tmp_path):
+    for number in range(2):
+        images = []
+        for split in ("train", "val"):
+            image = Annotated(f"{split}{number}.png", 64, 48)
+            write_image(tmp_path / "images", image)
+            images.append(cvat_image(image, GOOD, subset=split))
+        text = cvat_xml(["cat"], images)
+        (tmp_path / f"task{number}.xml").write_text(text, encoding="utf-8")
+    assert cvat.find(tmp_path).splits == ("train", "val")
+    assert list(boxes(read(cvat.find, tmp_path, "val"))) == ["val0.png", "val1.png"]
+    assert len(read(cvat.find, tmp_path).images) == 2
+
+
 def test_a_task_is_one_split(folder):
     assert cvat.find(folder(GOOD)).splits == ("train",)
 

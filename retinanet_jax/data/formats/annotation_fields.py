@@ -7,7 +7,7 @@ and 7.0 for 7. Without one they are errors.
 import contextlib
 import math
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
@@ -110,6 +110,28 @@ def points(
     if any(None in pair for pair in numbers):
         raise DataError("points", path, where, f"{name} is {short(value)}", fix)
     return numbers
+
+
+def xy_points(
+    value, path: AnyPath | str, where: str, *, name: str = "points", least: int = 1
+) -> list[tuple[float, float]]:
+    """A list of at least `least` objects with x and y; `name` is its field, for the message."""
+    entries = value if isinstance(value, list) and len(value) >= least else [None]
+    pairs = [(p.get("x"), p.get("y")) if isinstance(p, dict) else (None, None) for p in entries]
+    numbers = [(finite(x), finite(y)) for x, y in pairs]
+    if any(None in pair for pair in numbers):
+        what, fix = f"{name} is {short(value)}", "write numbers for the x and y of each point"
+        raise DataError("points", path, where, what, fix)
+    return numbers
+
+
+def numbers(entry, names: Sequence[str], path: AnyPath | str, where: str) -> list[float]:
+    """The finite numbers of some fields of an object; `where` names it."""
+    found = [finite(entry.get(name)) if isinstance(entry, dict) else None for name in names]
+    if None in found:
+        what, fix = f"is {short(entry)}", f"write numbers for {', '.join(names)}"
+        raise DataError("shape", path, where, what, fix)
+    return found
 
 
 def _float_of_text(value: str) -> float | None:

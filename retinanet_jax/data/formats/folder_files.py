@@ -212,6 +212,24 @@ def parse_json(text: str, path: str | Path, where: str = "") -> Any:
         raise DataError("annotation file", path, where, what, fix) from error
 
 
+def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """('line 1', its content) and so on, without empty lines; an error for one that is not JSON.
+
+    Raises:
+      DataError: the file cannot be read.
+    """
+    for number, line in read_lines(path):
+        yield f"line {number}", json_or_error(line.strip())
+
+
+def json_or_error(text: str) -> Any:
+    """The content of JSON text, or the error that it raises."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return error
+
+
 def read_many(paths: Sequence[str | Path]) -> Iterator[bytes | DataError]:
     """The contents of many small files in order, with a progress bar; a DataError for a bad one.
 

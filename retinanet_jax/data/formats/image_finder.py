@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.annotation_fields import short
@@ -54,6 +55,29 @@ class ImageFinder:
         if stated not in self._found:
             self._found[stated] = self._find(stated, path, where)
         return self._found[stated]
+
+    def find_first(self, names: Sequence[Any], path: Path, where: str) -> str:
+        """The path of the first of several names that is there; that of the first name if none is.
+
+        Raises:
+          DataError: a name is not text, or fits several images while no other name fits one.
+        """
+        found: list[str] = []
+        ambiguous: DataError | None = None
+        for name in names:
+            if not isinstance(name, str) or not name.strip() or "\0" in name:
+                what = f"the name of the image is {short(name)}"
+                raise DataError("file name", path, where, what, "write it as text")
+            try:
+                found.append(self.find(name.strip(), path, where))
+            except DataError as error:
+                ambiguous = ambiguous or error
+                continue
+            if len(names) > 1 and self.exists(found[-1]):
+                return found[-1]
+        if ambiguous is not None:
+            raise ambiguous
+        return found[0]
 
     def exists(self, path: str) -> bool:
         """Whether `find` took an image that is there."""

@@ -8,7 +8,6 @@ numbered classes are taken from classes.txt, or from README.md (`class_label`).
 
 import csv
 import functools
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -19,9 +18,10 @@ from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.class_lists import find_class_names
 from retinanet_jax.data.formats.folder_files import (
+    json_or_error,
     list_folder,
     read_head,
-    read_lines,
+    read_json_lines,
     read_text,
     relative_name,
     text_encoding,
@@ -100,9 +100,8 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
       DataError: the file cannot be read.
     """
-    if path.suffix == ".jsonl":
-        for number, line in read_lines(path):
-            yield f"line {number}", _json(line)
+    if path.suffix != ".csv":
+        yield from read_json_lines(path)
         return
     encoding = text_encoding(read_head(path, 4))
     try:
@@ -115,19 +114,12 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
         raise DataError("metadata", path, "", what, "save it in UTF-8") from error
 
 
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return error
-
-
 def _decoded(entry: dict) -> dict:
     """An entry of a CSV file, whose objects are JSON; sizes are numbers."""
     entry = {key: value for key, value in entry.items() if isinstance(key, str)}
     objects = entry.get("objects")
     if isinstance(objects, str):
-        entry["objects"] = _json(objects) if objects.strip() else None
+        entry["objects"] = json_or_error(objects) if objects.strip() else None
     for side in ("width", "height"):
         value = entry.get(side)
         entry[side] = int(value) if re.fullmatch(r"\d{1,6}", value or "") else None

@@ -50,7 +50,8 @@ def find(root: Path) -> Layout | None:
 
 def _is_label_studio(path: Path) -> bool:
     head = ascii_head(path, _HEAD)
-    if not re.match(rb"[^\[{]*\[\s*\{", head) or b'"box2d"' in head:  # Scalabel's labels
+    # "data_row" is Labelbox's, "box2d" Scalabel's.
+    if not re.match(rb"[^\[{]*\[\s*\{", head) or b'"data_row"' in head or b'"box2d"' in head:
         return False
     is_task = re.search(rb'"(annotations|completions)"\s*:\s*\[', head) and b'"data"' in head
     is_task = is_task and re.search(rb'"(result|predictions|was_cancelled)"\s*:', head)
@@ -152,7 +153,7 @@ def _box(shape: tuple[dict, dict], path: Path, where: str, found: set[str]) -> B
     angle = math.radians(fields.finite(value.get("rotation", 0)) or 0.0)
     # Rotation needs pixels, everything else is the same in shares.
     sides = ("original_width", "original_height")
-    width, height = _numbers(result, sides, path, where) if angle else (1.0, 1.0)
+    width, height = fields.numbers(result, sides, path, where) if angle else (1.0, 1.0)
     if min(width, height) <= 0:
         what = f"has the size {width:g} x {height:g}"
         raise DataError("original_width", path, where, what, "write the size of the image")
@@ -160,10 +161,10 @@ def _box(shape: tuple[dict, dict], path: Path, where: str, found: set[str]) -> B
         points = fields.points(value["points"], path, where, least=3, fix=_POINTS)
         box = around_points(*zip(*points, strict=True))
     elif "radiusX" in value:
-        x, y, rx, ry = _numbers(value, ("x", "y", "radiusX", "radiusY"), path, where)
+        x, y, rx, ry = fields.numbers(value, ("x", "y", "radiusX", "radiusY"), path, where)
         box = around_ellipse(x * width, y * height, rx * width, ry * height, angle)
     elif {"x", "y", "width", "height"} <= value.keys() and "keypointlabels" not in value:
-        x, y, w, h = _numbers(value, ("x", "y", "width", "height"), path, where)
+        x, y, w, h = fields.numbers(value, ("x", "y", "width", "height"), path, where)
         box = x * width, y * height, w * width, h * height
         if angle:  # about the top left corner
             cos, sin = math.cos(angle) / 2, math.sin(angle) / 2
@@ -176,14 +177,6 @@ def _box(shape: tuple[dict, dict], path: Path, where: str, found: set[str]) -> B
         found.add(OUTLINE)
     scale = 100 * width, 100 * height
     return tuple(side / scale[place % 2] for place, side in enumerate(box))
-
-
-def _numbers(entry: dict, names: tuple[str, ...], path: Path, where: str) -> list[float]:
-    numbers = [fields.finite(entry.get(name)) for name in names]
-    if None in numbers:
-        what, fix = f"is {fields.short(entry)}", f"write numbers for {', '.join(names)}"
-        raise DataError("shape", path, where, what, fix)
-    return numbers
 
 
 _FORMAT = SplitFileFormat(

@@ -47,11 +47,13 @@ class Region(NamedTuple):
 class ImageEntry(NamedTuple):
     """An image of an annotation file.
 
-    names: as stated, unchecked, and variants of it; the first that exists is taken.
+    names: as stated, unchecked, and variants of it; the first that exists is taken. Without one,
+        the image is left out, and only its notes are reported.
     where: the entry in the file, for messages.
     regions: of the image.
     size: (height, width) as annotated.
     split: of the image, where one file has several.
+    notes: reasons, as in RawSplit.notes.
     """
 
     names: Sequence[Any]
@@ -59,6 +61,7 @@ class ImageEntry(NamedTuple):
     regions: Sequence[Region]
     size: tuple[int, int] | None = None
     split: str | None = None
+    notes: Sequence[str] = ()
 
 
 class Content(NamedTuple):
@@ -116,7 +119,7 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = (
         # The names of many files are those of images, which do not name a split.
         stated = path.parent / "annotations" if in_folder[path.parent] > _MAX_FILES else path
         named = split_of_file(stated, folder) or "train"
-        inner = kind.inner_splits(path) if len(paths) == 1 else ()
+        inner = kind.inner_splits(path) if len(paths) <= _MAX_FILES else ()
         for split in inner or [named]:
             by_split.setdefault(split, []).append(path)
     files = {split: _joined(kind, root, split, found) for split, found in by_split.items()}
@@ -169,7 +172,8 @@ def _joined(kind: SplitFileFormat, root: Path, split: str, paths: list[Path]) ->
         if content is not None and content in kept.values():
             continue  # as the project of a tool and its export do
         entries = content.entries if content is not None else []
-        names = {str(name) for entry in entries for name in entry.names}
+        stated = [entry.names for entry in entries if entry.split in (None, split)]
+        names = {str(name) for name in itertools.chain(*stated)}
         if other := next((first[name] for name in sorted(names) if name in first), None):
             names = (relative_name(one, root) for one in (other, path))
             what = f"both {' and '.join(names)} annotate {split!r}"
@@ -189,8 +193,9 @@ def _read_split(
 ) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
     paths = files[split]
-    # A file with a column of splits may name images of any folder.
-    alone = len(files) == 1 or len(set(files.values())) < len(files)
+    # A file with several splits may name images of any folder.
+    in_files = list(itertools.chain(*files.values()))
+    alone = len(files) == 1 or len(set(in_files)) < len(in_files)
     own = [root / place.format(split=split) for place in kind.image_folders]
     finders = {}
     for folder in {path.parent for path in paths}:
@@ -203,8 +208,11 @@ def _read_split(
         for entry in content.entries:
             if entry.split not in (None, split):
                 continue
+            notes.extend((reason, f"{path}: {entry.where}") for reason in entry.notes)
+            if not entry.names:
+                continue
             with guard:
-                image = _image_of(entry, finders[path.parent], path)
+                image = finders[path.parent].find_first(entry.names, path, entry.where)
                 found: set[str] = set()
                 objects = []
                 for region in entry.regions:
@@ -228,19 +236,6 @@ def _contents(
             content = kind.parse(path, guard)
         if content is not None:
             yield path, content
-
-
-def _image_of(entry: ImageEntry, finder: ImageFinder, path: Path) -> str:
-    """The path of the image of an entry; it is missing where no name fits."""
-    found = []
-    for name in entry.names:
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            what = f"the name of the image is {fields.short(name)}"
-            raise DataError("file name", path, entry.where, what, "write it as text")
-        found.append(finder.find(name.strip(), path, entry.where))
-        if len(entry.names) > 1 and finder.exists(found[-1]):
-            return found[-1]
-    return found[0]
 
 
 def _objects(

@@ -29,6 +29,8 @@ _UNDERSTOOD = """\
   createml     CreateML's JSON
   bdd100k      Scalabel's JSON, such as BDD100K's labels/det_20/det_train.json
   label_studio Label Studio's JSON
+  labelbox     Labelbox's export as NDJSON or JSON
+  darwin       V7's Darwin JSON: annotations/ or releases/ beside images/
   cvat         CVAT's annotations.xml ('CVAT for images', 'CVAT for video')
   datumaro     Datumaro's JSON: annotations/<subset>.json + images/<subset>
   kitti        label_2/ + image_2/
@@ -140,6 +142,7 @@ _STATES = {
     ".json": _json_state,
     ".jsonl": _json_state,
     ".manifest": _json_state,
+    ".ndjson": _json_state,
     ".csv": _table_state,
     ".tsv": _table_state,
     ".xml": _xml_state,

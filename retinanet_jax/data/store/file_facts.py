@@ -24,7 +24,7 @@ from retinanet_jax.runtime.cores import available_cores
 # Files that may be annotations or images; others, such as logs, do not count as changes.
 _SUFFIXES = IMAGE_SUFFIXES | frozenset(
     (
-        *(".json", ".jsonl", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml"),
+        *(".json", ".jsonl", ".ndjson", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml"),
         *(".names", ".data", ".labels", ".manifest"),
     )
 )

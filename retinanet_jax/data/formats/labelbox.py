@@ -1,0 +1,145 @@
+"""Labelbox's exports: NDJSON of export v2, a data row a line, or a list of them; v1's JSON list.
+
+Bounding boxes are read, and those of polygons. Masks are images on Labelbox's servers, points and
+lines have no box: both are left out. Of several labels of a data row, as with consensus, the one
+that was selected as the best is taken, else a benchmark, else the latest. The images are found by
+`external_id`, `global_key`, the address in `row_data`, or the id of the data row.
+"""
+
+import re
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from retinanet_jax.data.data_errors import DataError, Guard, Report
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats import labelbox_rows as rows_lib
+from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, ascii_head, suffix_of
+from retinanet_jax.data.formats.outlines import Box, around_points
+from retinanet_jax.data.formats.raw import Layout
+from retinanet_jax.data.formats.split_files import (
+    NO_BOX,
+    OUTLINE,
+    Content,
+    ImageEntry,
+    Region,
+    SplitFileFormat,
+    find_layout_of,
+)
+
+WITHOUT = "data rows without a label or skipped, left out"
+NOT_IMAGES = "data rows that are not images, left out"
+MASKS = "masks, which the export does not contain, left out"
+_BOXES = ("bounding_box", "bbox")  # export v2, v1
+_MASKS = ("mask", "composite_mask", "instanceURI")  # v1 has the last for every object
+_WITHOUT_BOX = ("point", "line")
+_SHAPES = (*_BOXES, "polygon", *_WITHOUT_BOX, *_MASKS)
+_HEAD = 1 << 16
+
+
+def find(root: Path) -> Layout | None:
+    """Labelbox's files in a folder and its split folders, or one such file.
+
+    Raises:
+      DataError: several files may be meant.
+    """
+    return find_layout_of(_FORMAT, root)
+
+
+def _is_labelbox(path: Path) -> bool:
+    head = ascii_head(path, _HEAD)
+    is_v1 = re.search(rb'"Labeled Data"\s*:', head) and re.search(rb'"Label"\s*:', head)
+    return bool(is_v1) or re.search(rb'"data_row"\s*:\s*\{', head) is not None
+
+
+def _inner_splits(path: Path) -> list[str]:
+    """The splits of the data rows; none where no row states one."""
+    if not rows_lib.may_have_splits(path):
+        return []
+    entries = _parse(path, Guard("skip", Report())).entries
+    return list(dict.fromkeys(entry.split for entry in entries if entry.split is not None))
+
+
+def _parse(path: Path, guard: Guard) -> Content:
+    entries: list[ImageEntry] = []
+    for where, row in rows_lib.read_rows(path, guard):
+        with guard:
+            entries.append(_entry(row, path, where))
+    if any(entry.split is not None for entry in entries):
+        entries = [entry._replace(split=entry.split or "train") for entry in entries]
+    return Content(entries)
+
+
+def _entry(row: dict, path: Path, where: str) -> ImageEntry:
+    """A data row; without names, to leave it out, if it is not an image or has no label."""
+    split = rows_lib.split_of(row, path, where)
+    media = rows_lib.part(row, "media_attributes", path, where)
+    kind = media.get("mime_type") or media.get("mimeType") or "image/"
+    label, notes = rows_lib.label_of(row, path, where)
+    annotations = rows_lib.part(label, "annotations", path, where)
+    if not str(kind).startswith("image/") or "frames" in annotations:
+        return ImageEntry([], where, [], split=split, notes=(NOT_IMAGES,))
+    if label is rows_lib.NO_LABEL:
+        return ImageEntry([], where, [], split=split, notes=(WITHOUT,))
+    names = _names(rows_lib.part(row, "data_row", path, where), path, where)
+    regions = _regions(annotations, path, where)
+    return ImageEntry(names, where, regions, _size(media), split, notes)
+
+
+def _regions(annotations: dict, path: Path, where: str) -> list[Region]:
+    """The objects with what is needed of their shapes, since an export may be large."""
+    others = annotations.keys() - {"objects", "classifications", "relationships"}
+    if others and "objects" not in annotations:
+        what = f"has a label with the fields {', '.join(map(fields.short, sorted(others)))}"
+        raise DataError("label", path, where, what, "export the project again")
+    regions = []
+    for number, entry in enumerate(rows_lib.part(annotations, "objects", path, where, list)):
+        found = entry if isinstance(entry, dict) else {"object": entry}
+        name = next((found[n] for n in ("name", "title", "value") if found.get(n)), None)
+        shape = {key: found[key] for key in _SHAPES if found.get(key) is not None}
+        regions.append(Region(f"object {number}", name, shape or {"fields": list(found)}))
+    return regions
+
+
+def _names(data: dict, path: Path, where: str) -> list[str]:
+    """What the file of the image may be called, each as stated and decoded."""
+    stated = [data.get(name) for name in ("external_id", "global_key", "row_data", "id")]
+    texts = [text for text in stated if isinstance(text, str) and text.strip()]
+    plain = [re.sub(r"[?#].*", "", t) if "://" in t else t for t in texts]
+    names = list(dict.fromkeys(name for t in plain for name in (t, urllib.parse.unquote(t))))
+    if not names:
+        what, fix = f"data_row is {fields.short(data)}", "write the name of its file as external_id"
+        raise DataError("file name", path, where, what, fix)
+    # Names of files before keys, for the message if there is no such file.
+    return sorted(names, key=lambda name: suffix_of(name) not in IMAGE_SUFFIXES)
+
+
+def _size(media: dict) -> tuple[int, int] | None:
+    """(height, width) as stated; None where it is missing or not a size."""
+    sides = [fields.as_integer(media.get(side)) for side in ("height", "width")]
+    if any(side is None or not 1 <= side < 1e6 for side in sides):
+        return None
+    return sides[0], sides[1]
+
+
+def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
+    for name in _BOXES:
+        if name in shape:
+            sides = ("left", "top", "width", "height")
+            return tuple(fields.numbers(shape[name], sides, path, f"{where}: {name}"))
+    if "polygon" in shape:
+        found.add(OUTLINE)
+        points = fields.xy_points(shape["polygon"], path, where, name="polygon", least=3)
+        return around_points(*zip(*points, strict=True))
+    for names, note in ((_WITHOUT_BOX, NO_BOX), (_MASKS, MASKS)):
+        if any(name in shape for name in names):
+            found.add(note)
+            return None
+    what = f"has no known shape, but the fields {', '.join(map(str, shape['fields'][:8]))}"
+    raise DataError("shape", path, where, what, "draw it as a bounding box or a polygon")
+
+
+_FORMAT = SplitFileFormat(
+    *("labelbox", "Labelbox export", (".ndjson", ".jsonl", ".json"), _is_labelbox, _parse, _box),
+    inner_splits=_inner_splits,
+)
