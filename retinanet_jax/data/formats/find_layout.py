@@ -29,7 +29,7 @@ from retinanet_jax.data.formats import (
     widerface,
     yolo,
 )
-from retinanet_jax.data.formats.folder_files import list_folder
+from retinanet_jax.data.formats.folder_files import list_folder, listings_kept
 from retinanet_jax.data.formats.raw import Finder, Layout
 from retinanet_jax.data.formats.unrecognized import unrecognized
 
@@ -92,11 +92,12 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
         raise DataError("layout", "data.layout", "", f"is {layout!r}", fix)
     last = list(_LAST) if layout == AUTO else []
     names = [name for name in FINDERS if name not in last] if layout == AUTO else [layout]
-    if found := _search(root, names) or _search(root, last):
-        return found
-    if layout == "yolo" and (named := yolo.find(root, named=True)) is not None:
-        return Found(named, root)
-    raise _unrecognized(root, layout)
+    with listings_kept():
+        if found := _search(root, names) or _search(root, last):
+            return found
+        if layout == "yolo" and (named := yolo.find(root, named=True)) is not None:
+            return Found(named, root)
+        raise _unrecognized(root, layout)
 
 
 def _search(root: Path, names: list[str]) -> Found | None:
@@ -125,7 +126,9 @@ def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
     where = str(root) if found.place == root else f"{root}, in {found.place.relative_to(root)}"
     line = f"{where}: {found.layout.tool}; splits on disk: {', '.join(found.layout.splits)}"
     names = [name for name in FINDERS if name != found.layout.name] if layout == AUTO else []
-    for other in _fitting(names, found.place):
+    with listings_kept():
+        others = list(_fitting(names, found.place))
+    for other in others:
         line += f"; --config.data.layout={other.name} would read {other.tool} instead"
     return line
 

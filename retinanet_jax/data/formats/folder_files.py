@@ -1,12 +1,18 @@
 """Files of a dataset's folder: found by name in one scan, read as bytes or text."""
 
 import codecs
+import collections
+import contextlib
+import dataclasses
+import functools
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,16 +31,24 @@ _BYTE_ORDER_MARKS = (
 _CHUNK, _THREADS = 64, 8  # files that one task reads; tasks at a time
 
 
-class Listing(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Listing:
     """The content of one folder, without hidden entries: sorted names of files and folders."""
 
     path: str
     folders: list[str]
     files: list[str]
 
+    @functools.cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        found = collections.defaultdict(list)
+        for name in self.files:
+            found[suffix_of(name)].append(name)
+        return dict(found)
+
     def with_suffix(self, *suffixes: str) -> list[str]:
         """The files whose suffix, in lower case, is one of these."""
-        return [name for name in self.files if suffix_of(name) in suffixes]
+        return sorted(itertools.chain(*(self._by_suffix.get(s, ()) for s in suffixes)))
 
     def images(self) -> list[str]:
         """The image files, by their suffix alone: a scan does not open them.
@@ -42,17 +56,38 @@ class Listing(NamedTuple):
         HEIC files are left out beside an image of the same name, which was made from it: tools
         that cannot read HEIC annotate the copy.
         """
-        names = self.with_suffix(*IMAGE_SUFFIXES)
-        copied = {stem_of(name) for name in names if suffix_of(name) not in HEIC_SUFFIXES}
-        if len(copied) == len(names):
-            return names
-        heic = (name for name in names if suffix_of(name) in HEIC_SUFFIXES)
-        left_out = {name for name in heic if stem_of(name) in copied}
-        return [name for name in names if name not in left_out]
+        others = self.with_suffix(*IMAGE_SUFFIXES.difference(HEIC_SUFFIXES))
+        heic = self.with_suffix(*HEIC_SUFFIXES)
+        if not heic:
+            return others
+        copied = set(map(stem_of, others))
+        return sorted([*others, *(name for name in heic if stem_of(name) not in copied)])
+
+
+_kept: ContextVar[dict[str, Listing] | None] = ContextVar("kept listings", default=None)
+
+
+@contextlib.contextmanager
+def listings_kept() -> Iterator[None]:
+    """In this context, `list_folder` scans a folder once: all layouts look at the same ones."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 def list_folder(path: str | Path) -> Listing:
     """One folder; an empty listing where it cannot be read. Pipes and devices are left out."""
+    kept = _kept.get()
+    if kept is None:
+        return _scan(str(path))
+    if str(path) not in kept:
+        kept[str(path)] = _scan(str(path))
+    return kept[str(path)]
+
+
+def _scan(path: str) -> Listing:
     folders, files = [], []
     try:
         with os.scandir(path) as entries:
@@ -65,7 +100,7 @@ def list_folder(path: str | Path) -> Listing:
                     files.append(entry.name)
     except OSError:
         pass
-    return Listing(str(path), sorted(folders), sorted(files))
+    return Listing(path, sorted(folders), sorted(files))
 
 
 def walk(path: str | Path) -> Iterator[Listing]:
