@@ -213,9 +213,11 @@ def test_splits_of_rows_count_in_each_of_several_files(folder):
         folder(
             inner, labelbox_row(image._replace(file_name=f"x{number}.png")), name=f"{number}.json"
         )
-    root = folder(row(data_split="VALIDATION"), name="2.json")
+    # Of another split than in its other file, which is no reason to refuse both.
+    again = labelbox_row(Annotated("x1.png", 64, 48)) | {"data_split": "VALIDATION"}
+    root = folder(row(data_split="VALIDATION"), again, name="2.json")
     assert list(boxes(read(labelbox.find, root))) == ["0.png", "x0.png", "x1.png"]
-    assert list(boxes(read(labelbox.find, root, "val"))) == ["1.png", "a.png"]
+    assert list(boxes(read(labelbox.find, root, "val"))) == ["1.png", "a.png", "x1.png"]
 
 
 def test_the_labels_of_a_model_run_are_read_where_there_are_no_projects(folder):
