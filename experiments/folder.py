@@ -1,9 +1,9 @@
 """Your own images: a folder in any layout that docs/your_data.md lists.
 
-COCO JSON, YOLO, Pascal VOC XML, labelme, Supervisely, VIA, CVAT, Label Studio, CreateML, KITTI, CSV
-and Hugging Face's imagefolder are recognized. The folder is read in place; its index is kept in
-config.data.cache_dir. Without a validation split, config.data.val_share of the training images are
-held out.
+COCO JSON, YOLO, Pascal VOC XML, labelme, Supervisely, VIA, CVAT, Label Studio, CreateML, KITTI,
+CSV, Hugging Face's imagefolder and TFRecord are recognized. The folder is read in place; its index
+is kept in config.data.cache_dir. Without a validation split, config.data.val_share of the training
+images are held out.
 
 `retinanet-jax train --data=FOLDER` and `retinanet_jax.train("FOLDER")` are this experiment, with
 runs/FOLDER as workdir.

@@ -16,6 +16,7 @@ from retinanet_jax.data.formats import (
     label_studio,
     labelme,
     supervisely,
+    tfrecord,
     via,
     voc_folder,
     yolo,
@@ -39,6 +40,7 @@ FINDERS: dict[str, Finder] = {
     "kitti": kitti.find,
     "csv": csv_tables.find,
     "imagefolder": imagefolder.find,
+    "tfrecord": tfrecord.find,
 }
 _SHOWN, _DEPTH, _MAX_FOLDERS = 8, 4, 50
 
