@@ -6,6 +6,7 @@ annotations as the tool of that name does.
 
 import csv
 import json
+import struct
 import urllib.parse
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from xml.sax.saxutils import escape, quoteattr
 import cv2
 import numpy as np
 import pytest
+
+from retinanet_jax.data.record_files import masked_crc32c
 
 
 class Box(NamedTuple):
@@ -54,13 +57,18 @@ def class_names(splits: Splits) -> list[str]:
     return sorted({box.name for images in splits.values() for im in images for box in im.boxes})
 
 
-def write_image(folder: Path, image: Annotated) -> Path:
-    """Noise whose seed is the image's name."""
+def image_bytes(image: Annotated) -> bytes:
+    """A PNG of noise whose seed is the image's name."""
     generator = np.random.default_rng(zlib.crc32(image.file_name.encode()))
     pixels = generator.integers(0, 256, (image.height, image.width, 3), np.uint8)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def write_image(folder: Path, image: Annotated) -> Path:
+    """The file of an image."""
     path = folder / image.file_name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    path.write_bytes(image_bytes(image))
     return path
 
 
@@ -822,6 +830,69 @@ def sagemaker_line(image: Annotated, names: list[str], attribute: str = "pets-jo
     }
 
 
+def write_tfrecord(root: Path, splits: Splits) -> None:
+    """<split>.tfrecord with the images in it, label_map.pbtxt: CVAT."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        examples = [tf_example(tf_features(image, names)) for image in images]
+        write_records(root / f"{split}.tfrecord", examples)
+    items = [f"item {{\n  id: {k}\n  name: '{name}'\n}}\n" for k, name in enumerate(names, 1)]
+    _write(root / "label_map.pbtxt", "\n".join(items))
+
+
+def tf_features(image: Annotated, names: list[str]) -> dict[str, list]:
+    """What an Example of the Object Detection API has of an image."""
+    return {
+        "image/encoded": [image_bytes(image)],
+        "image/filename": [image.file_name.encode()],
+        "image/height": [image.height],
+        "image/width": [image.width],
+        "image/object/bbox/xmin": [b.x / image.width for b in image.boxes],
+        "image/object/bbox/xmax": [(b.x + b.width) / image.width for b in image.boxes],
+        "image/object/bbox/ymin": [b.y / image.height for b in image.boxes],
+        "image/object/bbox/ymax": [(b.y + b.height) / image.height for b in image.boxes],
+        "image/object/class/text": [b.name.encode() for b in image.boxes],
+        "image/object/class/label": [1 + names.index(b.name) for b in image.boxes],
+    }
+
+
+def tf_example(features: dict[str, list]) -> bytes:
+    """A serialized tf.train.Example: lists of bytes, 64-bit integers or 32-bit floats by name."""
+    entries = b""
+    for name, values in features.items():
+        if values and isinstance(values[0], bytes):
+            kind, content = 1, b"".join(_field(1, value) for value in values)
+        elif values and isinstance(values[0], int):
+            kind, content = 3, _field(1, b"".join(_varint(value % 2**64) for value in values))
+        else:
+            kind, content = 2, _field(1, struct.pack(f"<{len(values)}f", *values))
+        entries += _field(1, _field(1, name.encode()) + _field(2, _field(kind, content)))
+    return _field(1, entries)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    found = []
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def write_records(path: Path, contents: list[bytes]) -> None:
+    """A TFRecord file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for content in contents:
+            for data in (struct.pack("<Q", len(content)), content):
+                # The CRCs of data are not read, and slow to compute.
+                crc = masked_crc32c(data) if data is not content else 0
+                file.write(data + struct.pack("<I", crc))
+
+
 WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "coco": write_coco,
     "coco_roboflow": write_coco_roboflow,
@@ -856,6 +927,7 @@ FURTHER_WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "kitti": write_kitti,
     "visdrone": write_visdrone,
     "widerface": write_widerface,
+    "tfrecord": write_tfrecord,
 }
 
 

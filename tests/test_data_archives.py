@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retinanet_jax.data.archives import ArchivePath, open_archive
+from retinanet_jax.data.archives import ArchivePath, FilePart, open_archive
 from retinanet_jax.data.data_errors import DataError
 
 FILES = {
@@ -116,3 +116,16 @@ def test_archives_are_read_only(archive):
         assert isinstance(root, ArchivePath)
         with pytest.raises(ValueError, match="only read"):
             (root / next(iter(FILES))).open("wb")
+
+
+def test_a_part_of_a_file_is_read_and_missing_bytes_are_an_error(tmp_path):
+    path = tmp_path / "x.record"
+    path.write_bytes(bytes(range(100)))
+    part = FilePart(path, 90, 10)
+    assert part.is_file() and part.parent == path and str(part) == f"{path}/bytes 90-99"
+    assert part.read_bytes() == bytes(range(90, 100))
+    path.write_bytes(bytes(99))
+    with pytest.raises(OSError, match=r"is cut short in x\.record"):
+        part.read_bytes()
+    path.unlink()
+    assert not part.is_file()

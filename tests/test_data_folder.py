@@ -442,7 +442,6 @@ def test_a_folder_without_a_layout_is_described(tmp_path):
     [
         ("export.zip", "extract them and set data.root"),
         ("train-00000-of-00001.parquet", "retinanet_jax.data.from_huggingface"),
-        ("cells.tfrecord", "export the dataset as COCO"),
         ("drive.mp4", "extract their frames"),
     ],
 )

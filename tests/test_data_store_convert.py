@@ -1,34 +1,22 @@
 """TFRecord datasets become ArrayRecord ones with the same records."""
 
 import json
-import struct
 from pathlib import Path
 
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
+from layout_writers import write_records
 from releases import write_voc
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.store.array_record import TfdsSource, open_builder
-from retinanet_jax.data.store.convert import convert_tfrecord, masked_crc32c, read_tfrecord
+from retinanet_jax.data.store.convert import convert_tfrecord
 from retinanet_jax.data.store.voc_release import prepare_voc
 from retinanet_jax.data.store.voc_source import VocSource
-
-# Written by tf.io.TFRecordWriter of TensorFlow 2.21: b"retinanet", then b"".
-BY_TENSORFLOW = bytes.fromhex(
-    "090000000000000037f97139726574696e616e65747cad59ca000000000000000029039807d8ea82a2"
-)
 
 
 def records(path: Path) -> list[bytes]:
     return ArrayRecordReader(str(path)).read_all()
-
-
-def write_tfrecord(path: Path, contents: list[bytes]) -> None:
-    with open(path, "wb") as file:
-        for content in contents:
-            length = struct.pack("<Q", len(content))
-            file.write(length + struct.pack("<I", masked_crc32c(length)) + content + bytes(4))
 
 
 @pytest.fixture
@@ -45,31 +33,12 @@ def tfrecord(original, tmp_path):
     folder.mkdir(parents=True)
     for path in original.iterdir():
         if ".array_record-" in path.name:
-            write_tfrecord(folder / path.name.replace("array_record", "tfrecord"), records(path))
+            write_records(folder / path.name.replace("array_record", "tfrecord"), records(path))
         elif path.name != "source.json" and path.suffix != ".npz":
             (folder / path.name).write_bytes(path.read_bytes())
     info = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
     return folder
-
-
-def test_what_tensorflow_writes_is_read(tmp_path):
-    path = tmp_path / "x.tfrecord"
-    path.write_bytes(BY_TENSORFLOW)
-    with open(path, "rb") as file:
-        assert list(read_tfrecord(file, path)) == [b"retinanet", b""]
-    assert masked_crc32c(b"retinanet") == int.from_bytes(BY_TENSORFLOW[21:25], "little")
-    for size in range(1, len(BY_TENSORFLOW)):
-        if size != 25:  # the end of the first record
-            path.write_bytes(BY_TENSORFLOW[:size])
-            with open(path, "rb") as file, pytest.raises(DataError, match=r"x\.tfrecord: record"):
-                list(read_tfrecord(file, path))
-    for place in (*range(12), *range(25, 37)):
-        changed = bytearray(BY_TENSORFLOW)
-        changed[place] ^= 4
-        path.write_bytes(changed)
-        with open(path, "rb") as file, pytest.raises(DataError, match="length is damaged"):
-            list(read_tfrecord(file, path))
 
 
 def test_records_stay_the_same(original, tfrecord, tmp_path):

@@ -17,6 +17,7 @@ from layout_writers import (
 
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.formats import yolo
+from retinanet_jax.data.store import file_facts
 from retinanet_jax.data.store.file_facts import stamp_files
 
 KINDS = (("images", "png"), ("labels", "txt"))
@@ -111,3 +112,13 @@ def test_files_and_folders_are_stamped(tmp_path):
     found = stamp_files([tmp_path / "inner", tmp_path / "a.txt"])
     assert found.keys() == {str(tmp_path / "inner/b.txt"), str(tmp_path / "a.txt")}
     assert {size for size, _ in found.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    "name", ["train.tfrecord", "train.record-00003-of-00010", "label_map.pbtxt", "a.JPG", "data"]
+)
+def test_files_that_may_be_annotations_or_images_are_in_the_fingerprint(name):
+    path = os.path.join("folder-of-00010", name)
+    assert file_facts.fingerprint({path: (1, 1)}) != file_facts.fingerprint({path: (1, 2)})
+    log = os.path.join("folder-of-00010", "run.log")
+    assert file_facts.fingerprint({log: (1, 1)}) == file_facts.fingerprint({log: (1, 2)})

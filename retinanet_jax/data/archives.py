@@ -1,7 +1,8 @@
 """Zip and tar archives read in place: a member has the interface of a pathlib.Path.
 
 Nothing is extracted, and members are found by name alone: a name in an archive cannot lead out of
-it. Several threads may read members of one archive.
+it. Several threads may read members of one archive. A FilePart is a member of a file that has no
+names: some of its bytes.
 """
 
 import abc
@@ -92,7 +93,45 @@ class ArchivePath:
         return self.read_bytes().decode(encoding)
 
 
-AnyPath = Path | ArchivePath
+@dataclasses.dataclass(frozen=True)
+class FilePart:
+    """Some bytes of a file, with what an image needs of a pathlib.Path.
+
+    Each reading opens and closes the file.
+    """
+
+    file: Path
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return str(self.file / self.name)
+
+    @property
+    def name(self) -> str:
+        """The place of the bytes; as text, a part is a file in the folder `file`."""
+        return f"bytes {self.offset}-{self.offset + self.size - 1}"
+
+    @property
+    def parent(self) -> Path:
+        """The file."""
+        return self.file
+
+    def is_file(self) -> bool:
+        """Whether the file is there."""
+        return self.file.is_file()
+
+    def read_bytes(self) -> bytes:
+        """The bytes; OSError if they are missing."""
+        with open(self.file, "rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.size)
+        if len(data) < self.size:
+            raise OSError(errno.EIO, f"is cut short in {self.file.name}")
+        return data
+
+
+AnyPath = Path | ArchivePath | FilePart
 
 
 @contextlib.contextmanager

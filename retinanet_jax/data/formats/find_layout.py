@@ -23,6 +23,7 @@ from retinanet_jax.data.formats import (
     labelme,
     sagemaker,
     supervisely,
+    tfrecord,
     via,
     visdrone,
     voc_folder,
@@ -55,6 +56,7 @@ FINDERS: dict[str, Finder] = {
     "widerface": widerface.find,
     "csv": csv_tables.find,
     "imagefolder": imagefolder.find,
+    "tfrecord": tfrecord.find,
     "image_list": image_list.find,
     "sagemaker": sagemaker.find,
 }

@@ -17,6 +17,7 @@ from retinanet_jax.data.formats.folder_files import (
     suffix_of,
     text_encoding,
 )
+from retinanet_jax.data.record_files import without_shard
 
 _UNDERSTOOD = """\
   coco         annotations/instances_<split>.json, <split>/_annotations.coco.json (Roboflow),
@@ -39,6 +40,7 @@ _UNDERSTOOD = """\
   widerface    wider_face_split/wider_face_train_bbx_gt.txt + WIDER_train/
   csv          a CSV file with columns for file, box and class
   imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)
+  tfrecord     train.tfrecord or train.record with images and boxes (TensorFlow, Roboflow)
   image_list   text files with a line 'image x1,y1,x2,y2,class ...' for each image (keras-yolo3)
   sagemaker    output.manifest of SageMaker Ground Truth, manifests of Rekognition"""
 _SHOWN, _FILES, _HEAD = 8, 3, 1 << 16
@@ -58,7 +60,11 @@ _OTHER_FORMATS = {
         "files of the datasets library",
         "read them with retinanet_jax.data.from_huggingface, or save them as an imagefolder",
     ),
-    ".tfrecord": ("TFRecord files", "export the dataset as COCO, YOLO or Pascal VOC"),
+    ".tfrecord": (
+        "TFRecord files of TensorFlow Datasets",
+        "convert the folder of dataset_info.json: retinanet-jax prepare --convert=FOLDER "
+        "--data_dir=NEW",
+    ),
     ".mp4": ("videos", "extract their frames and export the annotations of the frames as COCO"),
 }
 
@@ -88,11 +94,11 @@ def unrecognized(root: Path, what: str) -> DataError:
 def _content(root: Path) -> tuple[list[str], collections.Counter[str]]:
     """Names of the first few folders, and the number of files by their suffix."""
     if root.is_file():
-        return [], collections.Counter([root.suffix.lower()])
+        return [], collections.Counter([suffix_of(without_shard(root.name))])
     folders, kinds = [], collections.Counter()
     for _, inner, files in os.walk(root):
         folders += [name for name in sorted(inner) if not name.startswith(".")]
-        kinds.update(Path(name).suffix.lower() or "no suffix" for name in files)
+        kinds.update(suffix_of(without_shard(name)) or "no suffix" for name in files)
         if len(folders) > _SHOWN:
             break
     return folders[:_SHOWN], kinds

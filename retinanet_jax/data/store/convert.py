@@ -1,21 +1,19 @@
 """Converts datasets that TFDS prepared as TFRecord, its default, to ArrayRecord.
 
 A record is the same serialized Example in both formats and is copied unchanged, without TensorFlow.
-A TFRecord file is a sequence of (length, CRC of the length, data, CRC of the data). The CRCs of
-lengths are checked, and each record is parsed once; the CRCs of data are not checked.
+Each record is parsed once.
 """
 
 import json
 import shutil
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from tensorflow_datasets.core import file_adapters
 from tqdm import tqdm
 
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.record_files import read_records
 from retinanet_jax.data.store.array_record import TfdsSource, open_builder, write_index
 from retinanet_jax.data.store.complete_folder import prepare_once
 from retinanet_jax.data.store.voc_source import VocSource
@@ -56,31 +54,6 @@ def convert_tfrecord(folder: Path, data_dir: Path) -> Path:
     return prepare_once(data_dir, target, write)
 
 
-def read_tfrecord(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file; DataError where it is cut short or damaged."""
-    number = 0
-    while header := file.read(12):
-        length, crc = struct.unpack("<QI", header) if len(header) == 12 else (0, None)
-        if crc != masked_crc32c(header[:8]):
-            raise _broken(path, number, "its length is damaged")
-        record, footer = file.read(length), file.read(4)
-        if len(record) < length or len(footer) < 4:
-            raise _broken(path, number, "it is cut short")
-        yield record
-        number += 1
-
-
-def masked_crc32c(data: bytes) -> int:
-    """The CRC-32C (Castagnoli) of some bytes, masked as TFRecord does it; slow."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 def _convert_file(source: Path, target: Path, length: int, progress: tqdm) -> None:
     if not source.is_file():
         raise DataError("missing file", source, "", "is not there", "copy the dataset again")
@@ -88,19 +61,15 @@ def _convert_file(source: Path, target: Path, length: int, progress: tqdm) -> No
 
     def records() -> Iterator[tuple[int, bytes]]:
         nonlocal count
-        with open(source, "rb") as file:
-            for record in read_tfrecord(file, source):
-                yield count, record
-                count += 1
-                progress.update()
+        for record in read_records(source):
+            yield count, record.data
+            count += 1
+            progress.update()
 
     file_adapters.ArrayRecordFileAdapter.write_examples(target, records())
     if count != length:
-        raise _broken(source, count, f"the file should hold {length} records")
-
-
-def _broken(path: Path, number: int, what: str) -> DataError:
-    return DataError("TFRecord", path, f"record {number}", what, "copy the dataset again")
+        what = f"the file should hold {length} records"
+        raise DataError("TFRecord", source, f"record {count}", what, "copy the dataset again")
 
 
 def _copy_description(folder: Path, new: Path) -> None:

@@ -4,6 +4,7 @@ Each image is decoded once, to check it. A table in the cache keeps the result b
 size and modification time; a changed file is decoded again.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -15,9 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.archives import FilePart
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.check_split import ImageFacts
 from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
+from retinanet_jax.data.record_files import RECORD_SUFFIXES
 from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
 from retinanet_jax.runtime.cores import available_cores
 
@@ -25,7 +28,7 @@ from retinanet_jax.runtime.cores import available_cores
 _SUFFIXES = IMAGE_SUFFIXES | frozenset(
     (
         *(".json", ".jsonl", ".ndjson", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml"),
-        *(".names", ".data", ".labels", ".manifest"),
+        *(".names", ".data", ".labels", ".manifest", ".pbtxt", *RECORD_SUFFIXES),
     )
 )
 _NAMES = (f"{os.sep}README.md",)  # names the classes of an imagefolder
@@ -82,6 +85,7 @@ def fingerprint(stamps: Stamps) -> str:
         # A name without a dot may be an image.
         if path[path.rfind(".") :].lower() in _SUFFIXES
         or path.find(".", path.rfind(os.sep)) < 0
+        or path.find("-of-", path.rfind(os.sep)) >= 0  # train.record-00000-of-00010
         or path.endswith(_NAMES)
     ]
     text = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
@@ -93,12 +97,13 @@ def is_image_name(path: str) -> bool:
     return suffix_of(path) in IMAGE_SUFFIXES
 
 
-def stamp_of(path: Path, stamps: Stamps) -> Stamp:
-    """The stamp of a file, from the file system if it is not among `stamps`.
+def stamp_of(path: Path | FilePart, stamps: Stamps) -> Stamp:
+    """The stamp of a file, also for a part of it; from the file system if not among `stamps`.
 
     Raises:
       DataError: the file does not exist.
     """
+    path = path.file if isinstance(path, FilePart) else path
     found = stamps.get(os.fspath(path))
     if found is not None:
         return found
@@ -113,7 +118,7 @@ def stamp_of(path: Path, stamps: Stamps) -> Stamp:
 
 
 class FactTable:
-    """Facts of image files, by path and stamp, kept in a file of the cache."""
+    """Facts of images, by path and stamp of their files, kept in a file of the cache."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -128,15 +133,17 @@ class FactTable:
                 facts = ImageFacts((h, w), turn, tuple(filter(None, change.split("|"))))
                 self._rows[name] = (size, mtime), facts
 
-    def get(self, path: Path, stamp: Stamp) -> ImageFacts | None:
-        """The facts of a file with this stamp; None if they are not known."""
-        known = self._rows.get(os.fspath(path))
+    def get(self, path: Path | FilePart, stamp: Stamp) -> ImageFacts | None:
+        """The facts of an image whose file has this stamp; None if they are not known."""
+        known = self._rows.get(str(path))
         return known[1] if known is not None and known[0] == stamp else None
 
-    def add_missing(self, paths: Sequence[Path], stamps: Stamps) -> dict[Path, DataError]:
+    def add_missing(
+        self, paths: Sequence[Path | FilePart], stamps: Stamps
+    ) -> dict[Path | FilePart, DataError]:
         """Decodes the images that are not known yet; returns errors by path."""
-        errors: dict[Path, DataError] = {}
-        waiting: list[tuple[Path, Stamp]] = []
+        errors: dict[Path | FilePart, DataError] = {}
+        waiting: list[tuple[Path | FilePart, Stamp]] = []
         for path in dict.fromkeys(paths):
             try:
                 stamp = stamp_of(path, stamps)
@@ -149,14 +156,14 @@ class FactTable:
             if isinstance(found, DataError):
                 errors[path] = found
             else:
-                self._rows[os.fspath(path)] = stamp, found
+                self._rows[str(path)] = stamp, found
         if waiting:
             self._write()
         return errors
 
     def _write(self) -> None:
-        """Keeps the rows of files that still exist, so that the table does not grow."""
-        self._rows = {path: row for path, row in self._rows.items() if os.path.exists(path)}
+        """Keeps the rows of images that still exist, so that the table does not grow."""
+        self._rows = {path: row for path, row in self._rows.items() if _exists(path, row[0])}
         rows = self._rows.values()
         numbers = [(*stamp, *facts.size, facts.orientation) for stamp, facts in rows]
         write_arrays(
@@ -167,9 +174,19 @@ class FactTable:
         )
 
 
+def _exists(path: str, stamp: Stamp) -> bool:
+    """Whether there is a file of this path, or one of this stamp of which it is a part."""
+    if os.path.exists(path):
+        return True
+    with contextlib.suppress(OSError):
+        status = os.stat(os.path.dirname(path))  # the file of which `path` names some bytes
+        return (status.st_size, status.st_mtime_ns) == stamp
+    return False
+
+
 def _in_threads(
-    waiting: list[tuple[Path, Stamp]],
-) -> Iterator[tuple[tuple[Path, Stamp], ImageFacts | DataError]]:
+    waiting: list[tuple[Path | FilePart, Stamp]],
+) -> Iterator[tuple[tuple[Path | FilePart, Stamp], ImageFacts | DataError]]:
     progress = tqdm(total=len(waiting), desc="checking images", unit="image", disable=None, delay=1)
     with ThreadPoolExecutor(min(8, available_cores())) as pool, progress:
         for start in range(0, len(waiting), _AHEAD):
@@ -179,7 +196,7 @@ def _in_threads(
                 yield item, found
 
 
-def _inspect(path: Path) -> ImageFacts | DataError:
+def _inspect(path: Path | FilePart) -> ImageFacts | DataError:
     try:
         data = images_lib.read_file(path)
         image = images_lib.decode(data, str(path))

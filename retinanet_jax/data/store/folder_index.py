@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.archives import FilePart
 from retinanet_jax.data.data_errors import Report
 from retinanet_jax.data.example_sources import Annotated
 from retinanet_jax.data.pipeline.batch import Example
@@ -25,6 +26,7 @@ class FolderIndex:
     Attributes:
       names: of the images, as annotated.
       paths: of their files.
+      parts: (offset, size) in bytes of the images in these files; size -1 is the whole file.
       ids: of the images.
       sizes: (height, width) in pixels, after turning.
       orientations: EXIF orientation by which the decoded pixels are turned.
@@ -39,6 +41,7 @@ class FolderIndex:
 
     names: list[str]
     paths: list[str]
+    parts: Int[np.ndarray, "n 2"]
     ids: Int[np.ndarray, " n"]
     sizes: Int[np.ndarray, "n 2"]
     orientations: Int[np.ndarray, " n"]
@@ -67,7 +70,8 @@ class FolderIndex:
         objects = [a for record in records for a in record.annotations]
         return cls(
             names=[record.file_name for record in records],
-            paths=[str(record.path) for record in records],
+            paths=[str(_file(record)) for record in records],
+            parts=np.array([_part(record) for record in records], np.int64).reshape(-1, 2),
             ids=np.array([record.id for record in records], np.int64),
             sizes=np.array([(r.height, r.width) for r in records], np.int32).reshape(-1, 2),
             orientations=np.array([record.orientation for record in records], np.int8),
@@ -88,6 +92,11 @@ class FolderIndex:
         start = self.ends[number - 1] if number else 0
         return slice(int(start), int(self.ends[number]))
 
+    def path(self, number: int) -> Path | FilePart:
+        """The file of an image, or the part of a file that is the image."""
+        file, (offset, size) = Path(self.paths[number]), self.parts[number].tolist()
+        return FilePart(file, offset, size) if size >= 0 else file
+
     def records(self) -> Iterator[ImageRecord]:
         """The images as records."""
         for number, name in enumerate(self.names):
@@ -95,7 +104,7 @@ class FolderIndex:
             yield ImageRecord(
                 int(self.ids[number]),
                 name,
-                Path(self.paths[number]),
+                self.path(number),
                 height,
                 width,
                 tuple(self._annotations(number)),
@@ -149,6 +158,15 @@ class FolderIndex:
         return cls(**lists, **arrays, **texts, categories=categories, report=report)
 
 
+def _file(record: ImageRecord) -> Path:
+    return record.path.file if isinstance(record.path, FilePart) else record.path
+
+
+def _part(record: ImageRecord) -> tuple[int, int]:
+    is_part = isinstance(record.path, FilePart)
+    return (record.path.offset, record.path.size) if is_part else (0, -1)
+
+
 def _order(file_name: str) -> tuple[bytes, str]:
     """Random, but the same on every machine: slices of a split are then fair samples."""
     name = PurePosixPath(file_name.replace("\\", "/")).name
@@ -173,7 +191,7 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Example:
         number = self._number(index)
-        path = Path(self._index.paths[number])
+        path = self._index.path(number)
         orientation = int(self._index.orientations[number])
         image = images_lib.decode(images_lib.read_file(path), str(path), orientation)
         return Example(image, *self.annotated(index)[:4], image_id=self.image_id(index))

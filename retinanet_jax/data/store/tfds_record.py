@@ -6,6 +6,8 @@ parsing together, during which no other thread runs Python.
 
 from typing import Any
 
+from retinanet_jax.data.record_files import parse_example
+
 _OBJECTS = "objects/"
 
 
@@ -18,14 +20,9 @@ def parse_record(data: bytes) -> dict[str, Any]:
     Raises:
       google.protobuf.message.DecodeError: it is not a tf.train.Example.
     """
-    # Imported here: a folder read in place does not need TFDS.
-    from tensorflow_datasets.proto import tf_example_pb2
-
     record: dict[str, Any] = {}
     objects: dict[str, list] = {}
-    for name, feature in tf_example_pb2.Example.FromString(data).features.feature.items():
-        kind = feature.WhichOneof("kind")
-        values = getattr(feature, kind).value if kind else ()
+    for name, values in parse_example(data).items():
         if name.startswith(_OBJECTS):
             objects[name.removeprefix(_OBJECTS)] = list(values)
         elif values:

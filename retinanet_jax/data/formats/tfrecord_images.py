@@ -1,0 +1,175 @@
+"""Images in TFRecord files, with the features of TensorFlow's Object Detection API.
+
+Boxes are in shares of the image. Masks and keypoints are not read. An encoded image is read where
+it is in the file.
+"""
+
+import collections
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from retinanet_jax.data.archives import FilePart
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import annotation_fields as fields
+from retinanet_jax.data.formats.folder_files import relative_name
+from retinanet_jax.data.formats.label_map import LabelMap
+from retinanet_jax.data.formats.raw import RawImage, RawObject
+from retinanet_jax.data.record_files import Record, parse_example
+
+REPEATED = "record with the image and the boxes of another, left out"
+_CORNERS = ("bbox/xmin", "bbox/ymin", "bbox/xmax", "bbox/ymax")
+_IGNORED = ("is_crowd", "difficult", "group_of")
+_OBJECT_FEATURES = (*_CORNERS, "class/text", "class/label", "area", *_IGNORED)
+
+Features = dict[str, Sequence]
+Size = tuple[int, int] | None
+
+
+class ImageReader:
+    """Collects the images of records, and what is noted of them; boxes with errors are for `guard`.
+
+    Args:
+      root: of the dataset.
+      classes: the label map; None takes the names that the records have.
+    """
+
+    def __init__(self, root: Path, classes: LabelMap | None, guard: Guard):
+        self.root, self.classes, self.guard = root, classes, guard
+        self.images: list[RawImage] = []
+        self.notes: list[tuple[str, str]] = []
+        self.seen: dict[bytes, RawImage] = {}
+
+    def add(self, record: Record, path: Path) -> None:
+        """Reads a record of a file.
+
+        Raises:
+          DataError: it has no image, or that of another record with other boxes.
+        """
+        where = f"record {record.number}"
+        features = _features(record.data, path, where)
+        encoded = _image_bytes(features, path, where)
+        part = FilePart(path, record.offset + _place(encoded, record.data), len(encoded))
+        name = _text(features, "image/filename") or _text(features, "image/source_id")
+        height, width = (_first(features, f"image/{side}", 0) for side in ("height", "width"))
+        size = (height, width) if min(height, width) > 0 else None
+        objects = tuple(self.objects(features, size, path, where))
+        image = RawImage(name, part, path, objects, where, size, normalized=True)
+        digest = hashlib.blake2b(encoded, digest_size=16).digest()
+        other = self.seen.setdefault(digest, image)
+        if other is image:
+            self.images.append(image)
+        elif other.objects == objects:
+            self.notes.append((REPEATED, f"{path}: {where}"))
+        else:
+            what = f"has the image of {other.annotation_file.name}: {other.where}, and other boxes"
+            fix = "write all boxes of an image into one record"
+            raise DataError("image of another record", path, where, what, fix)
+
+    def objects(
+        self, features: Features, size: Size, path: Path, where: str
+    ) -> Iterator[RawObject]:
+        """The objects of a record."""
+        given = {name: features.get(f"image/object/{name}", ()) for name in _OBJECT_FEATURES}
+        columns = {name: values for name, values in given.items() if values or name in _CORNERS}
+        number = len(columns["bbox/xmin"])
+        for name, values in columns.items():
+            if len(values) != number:
+                what = f"image/object/{name} has {len(values)} values, bbox/xmin has {number}"
+                raise DataError("number of values", path, where, what, "write one for each object")
+        for place in range(number):
+            with self.guard:
+                one = {name: values[place] for name, values in columns.items()}
+                yield self.object(one, size, path, where, f"object {place}")
+
+    def object(
+        self, one: dict[str, Any], size: Size, path: Path, where: str, entry: str
+    ) -> RawObject:
+        """An object by its features."""
+        name = self.class_name(one, path, f"{where}: {entry}")
+        box = _box(one, size, path, f"{where}: {entry}")
+        area = fields.area(one, path, f"{where}: {entry}")
+        return RawObject(name, box, entry, area, crowd=any(one.get(mark) for mark in _IGNORED))
+
+    def class_name(self, one: dict[str, Any], path: Path, where: str) -> str:
+        """The name of an object's class, by the label map if there is one."""
+        text, label = one.get("class/text", b""), one.get("class/label")
+        text = text.decode("utf-8", "replace").strip() if isinstance(text, bytes) else str(text)
+        if self.classes is not None and (text or label is not None):
+            return self.classes.class_name(text, label, path, where)
+        if not text and label is not None:
+            what = f"has the class number {label} and no text"
+            raise DataError("class name", path, where, what, "add the label map (label_map.pbtxt)")
+        return fields.class_name(text, None, path, where)
+
+    def named_images(self) -> tuple[RawImage, ...]:
+        """The images, those without a unique name with the place of their record in it."""
+        counts = collections.Counter(image.file_name for image in self.images)
+        named = []
+        for image in self.images:
+            if not image.file_name or counts[image.file_name] > 1:
+                place = relative_name(image.annotation_file, self.root), image.where
+                image = image._replace(file_name="/".join([*place, image.file_name]).rstrip("/"))
+            named.append(image)
+        return tuple(named)
+
+
+def _features(data: bytes, path: Path, where: str) -> Features:
+    from google.protobuf.message import DecodeError  # imported here: few layouts need it
+
+    try:
+        return parse_example(data)
+    except DecodeError as error:
+        what, fix = "is not a tf.train.Example", "copy the file again, or write it anew"
+        raise DataError("record without features", path, where, what, fix) from error
+
+
+def _image_bytes(features: Features, path: Path, where: str) -> bytes:
+    encoded = _first(features, "image/encoded", b"")
+    if not encoded:
+        names = ", ".join(fields.short(name) for name in sorted(features)[:6]) or "no feature"
+        what = f"has no image/encoded, but {names}"
+        if "image/encoded" in features:
+            what = "has no image: image/encoded is empty"
+        fix = "export the images, too, for the Object Detection API"
+        raise DataError("record without an image", path, where, what, fix)
+    return encoded
+
+
+def _place(encoded: bytes, data: bytes) -> int:
+    """Where the bytes of an image begin in a record; searching for all of them takes longer."""
+    at = data.find(encoded[:64])
+    while not data.startswith(encoded, at):
+        at = data.find(encoded[:64], at + 1)
+    return at
+
+
+def _box(one: dict[str, Any], size: Size, path: Path, where: str) -> tuple[float, ...]:
+    """x, y, width, height in shares of the image."""
+    corners = [fields.finite(one[name]) for name in _CORNERS]
+    if None in corners:
+        what = f"box is {fields.short([one[name] for name in _CORNERS])}"
+        fix = "write xmin, ymin, xmax, ymax, finite numbers"
+        raise DataError("bbox", path, where, what, fix)
+    height, width = size or (0, 0)
+    x1, y1, x2, y2 = map(_exact, corners, (width, height, width, height))
+    return x1, y1, x2 - x1, y2 - y1
+
+
+def _exact(share: float, size: int) -> float:
+    """The share before it was rounded to 32 bits, if that of a whole pixel of `size`."""
+    whole = round(share * size)
+    return whole / size if size and abs(share * size - whole) <= size * 2**-24 else share
+
+
+def _text(features: Features, name: str) -> str:
+    """A text of an image with / between folders; '' where there is none."""
+    text = _first(features, name, b"").decode("utf-8", "replace")
+    return text.replace("\0", "").replace("\\", "/").strip().strip("/")
+
+
+def _first(features: Features, name: str, default: Any) -> Any:
+    """The first value of a feature; the default where there is none of its type."""
+    value = next(iter(features.get(name, ())), default)
+    return value if isinstance(value, type(default)) else default
