@@ -5,8 +5,8 @@ from pathlib import Path
 
 from layout_writers import Splits
 
+from retinanet_jax.data.annotations.raw import Finder, RawSplit
 from retinanet_jax.data.data_errors import Guard, Report
-from retinanet_jax.data.formats.raw import Finder, RawSplit
 
 
 def read(find: Finder, root: Path, split: str = "train", on_error: str = "strict") -> RawSplit:

@@ -9,8 +9,8 @@ from pathlib import Path
 from data_settings import data_settings
 from releases import tar_voc, write_coco, write_voc, zip_coco
 
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -5,7 +5,9 @@ import json
 import jax
 import numpy as np
 import pytest
+from data_settings import data_settings
 from documents import ROOT, blocks
+from layout_writers import Annotated, write_image
 from small import get_config, small_config
 
 from retinanet_jax.config import sections
@@ -15,6 +17,7 @@ from retinanet_jax.core import box_losses as box
 from retinanet_jax.core import focal as classification
 from retinanet_jax.data import dataset, splits
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats import find_layout
 from retinanet_jax.data.from_function import dataset_of
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.data.pipeline import augmentation_config, host_augmentation
@@ -38,6 +41,7 @@ def added():
         loggers.OPENERS,
         augmentation_config.AUGMENTATIONS,
         dataset.LOADERS,
+        find_layout.FINDERS,
     )
     lists = splits.KINDS, *(getattr(sections, name) for name in NAMES)
     before, before_lists = [dict(table) for table in tables], [list(names) for names in lists]
@@ -168,6 +172,23 @@ def test_a_data_set_of_a_function_is_scored_and_mixed(added):
     assert squares.source.image_size(7) == (64, 64)
     with pytest.raises(IndexError, match="no image 8 of 8"):
         squares.source[8]
+
+
+def test_the_layout_is_recognized_and_its_bad_lines_are_named(added, tmp_path):
+    train = tmp_path / "train.boxes"
+    train.write_text("a.png 1 2 30 20 cat\nb.png 5 5 9 9 dog\n")
+    (tmp_path / "val.boxes").write_text("c.png 0 0 8 8 cat\n")
+    for name in "abc":
+        write_image(tmp_path, Annotated(f"{name}.png", 64, 48))
+    settings = data_settings("folder", tmp_path, tmp_path / "cache")
+    truth = dataset.load_dataset(settings, "train").ground_truth()
+    assert [category["name"] for category in truth["categories"]] == ["cat", "dog"]
+    boxes = sorted(entry["bbox"] for entry in truth["annotations"])
+    assert boxes == [[1, 2, 30, 20], [5, 5, 9, 9]]
+    assert len(dataset.load_dataset(settings, "val").source) == 1
+    train.write_text("a.png 1 2 30\n")
+    with pytest.raises(DataError, match=r"train\.boxes: line 1: is 'a.png 1 2 30'; write an image"):
+        dataset.load_dataset(settings, "train")
 
 
 def test_a_data_set_of_no_examples_has_no_ground_truth(added):

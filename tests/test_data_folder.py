@@ -19,9 +19,10 @@ from PIL import Image
 
 from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.data import folder as folder_module
+from retinanet_jax.data.annotations import json_stream
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.formats import find_layout, json_stream
+from retinanet_jax.data.formats import find_layout
 from retinanet_jax.data.index_builder import ALSO_TRAINED
 from retinanet_jax.data.mix import load_datasets, load_training_set
 from retinanet_jax.data.store import file_facts

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as run_lengths
 
+from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.data_errors import MAX_NAMES, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.formats.coco import Categories, DataError, Report, read_annotations
 
 WIDTH, HEIGHT = 40, 30

@@ -17,9 +17,9 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.annotation_fields import NO_CLASSES
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import csv_tables
-from retinanet_jax.data.formats.annotation_fields import NO_CLASSES
 from retinanet_jax.data.formats.csv_files import UNNAMED
 
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"

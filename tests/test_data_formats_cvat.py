@@ -15,9 +15,9 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import cvat
-from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 IMAGE = Annotated("a.png", 64, 48)
 GOOD = '<box label="cat" xtl="4" ytl="6" xbr="24" ybr="18"/>'

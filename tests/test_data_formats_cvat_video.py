@@ -15,10 +15,10 @@ from layout_writers import (
 )
 from raw_reading import boxes, read, reasons
 
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import cvat
 from retinanet_jax.data.formats.cvat_video import IN_ORDER
-from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 BOX = Box("cat", 4, 6, 20, 12)
 SIZE = "<original_size><width>64</width><height>48</height></original_size>"

@@ -16,10 +16,10 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.split_files import OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import darwin, darwin_lists, darwin_shapes
 from retinanet_jax.data.formats.find_layout import find_layout
-from retinanet_jax.data.formats.split_files import OUTLINE
 
 IMAGE = Annotated("a.png", 64, 48, (Box("traffic light", 4, 6, 20, 12),))
 

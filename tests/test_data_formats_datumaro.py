@@ -19,12 +19,12 @@ from layout_writers import (
 from pycocotools import mask as coco_masks
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.annotation_fields import NO_CLASSES
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import datumaro
-from retinanet_jax.data.formats.annotation_fields import NO_CLASSES
 from retinanet_jax.data.formats.datumaro_shapes import GROUPED, WHOLE_IMAGE
 from retinanet_jax.data.formats.rle_masks import box_of_rle
-from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 IMAGE = Annotated("a.png", 64, 48)
 BOX = Box("cat", 4, 6, 20, 12)

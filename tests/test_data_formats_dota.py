@@ -14,8 +14,9 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations import label_lines, outlines
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import dota, label_lines, outlines, yolo
+from retinanet_jax.data.formats import dota, yolo
 from retinanet_jax.data.formats.find_layout import find_layout
 
 HEADER = "imagesource:GoogleEarth\ngsd:0.146343590398\n"

@@ -15,9 +15,9 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import label_studio
-from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 IMAGE = Annotated("a.png", 64, 48, (Box("cat", 16, 12, 32, 6),))
 

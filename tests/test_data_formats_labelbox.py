@@ -15,10 +15,10 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import label_studio, labelbox, labelbox_rows
 from retinanet_jax.data.formats.find_layout import find_layout
-from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 IMAGE = Annotated("a.png", 64, 48, (Box("Red Cell", 4, 6, 20, 12),))
 

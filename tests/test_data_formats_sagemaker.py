@@ -14,9 +14,9 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.annotation_fields import TEXT_NUMBER
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import sagemaker
-from retinanet_jax.data.formats.annotation_fields import TEXT_NUMBER
 from retinanet_jax.data.formats.find_layout import FINDERS, find_layout
 
 BOX = Box("cat", 4, 6, 20, 12)

@@ -17,10 +17,10 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.annotation_fields import NO_CLASSES
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import via
-from retinanet_jax.data.formats.annotation_fields import NO_CLASSES
-from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 
 def region(name="rect", attributes=None, **shape) -> dict:

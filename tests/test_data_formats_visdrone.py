@@ -4,10 +4,11 @@ import pytest
 from layout_writers import SMALL, Annotated, write_image, write_visdrone
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations import label_lines
+from retinanet_jax.data.annotations.split_names import resolve_splits
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import label_lines, visdrone, yolo
+from retinanet_jax.data.formats import visdrone, yolo
 from retinanet_jax.data.formats.find_layout import find_layout
-from retinanet_jax.data.formats.split_names import resolve_splits
 
 CAR = "684,8,27,16,1,4,0,0\n"
 # Of the toolkit's README: what a category and a score stand for.

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from data_settings import data_settings
 
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.formats import voc_official
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.store import voc_release as voc
 from retinanet_jax.data.store.array_record import read_source_file
 from retinanet_jax.data.store.voc_source import voc_objects

@@ -4,8 +4,9 @@ import pytest
 from layout_writers import SMALL, Annotated, datumaro_export, write_image, write_widerface
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations import label_lines
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import label_lines, widerface
+from retinanet_jax.data.formats import widerface
 from retinanet_jax.data.formats.find_layout import find_layout
 
 NAME = "0--Parade/0_Parade_marchingband_1_849.jpg"

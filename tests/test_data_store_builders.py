@@ -20,9 +20,9 @@ from pycocotools.cocoeval import COCOeval
 from tensorflow_datasets.core import shuffle
 
 from retinanet_jax.data import images
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES
 from retinanet_jax.data.data_errors import Guard, Report
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
 from retinanet_jax.data.formats.coco import DataError, read_annotations
 from retinanet_jax.data.store import builders, tfds_bridge
 from retinanet_jax.data.store import complete_folder as once

@@ -17,9 +17,9 @@ from releases import tar_voc, write_coco, write_voc, zip_coco
 from tensorflow_datasets.object_detection import coco as tfds_coco
 from tensorflow_datasets.object_detection import voc as tfds_voc
 
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
 from retinanet_jax.data.store import official_archives as official
 from retinanet_jax.data.store.array_record import TfdsSource, read_source_file
 from retinanet_jax.data.store.coco_release import RELEASES, prepare_coco

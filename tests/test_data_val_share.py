@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from retinanet_jax.data.formats.split_names import SplitNames, find_split, resolve_splits
+from retinanet_jax.data.annotations.split_names import SplitNames, find_split, resolve_splits
 from retinanet_jax.data.val_share import held_out, source_of, video_of
 
 

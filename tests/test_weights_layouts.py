@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from checkpoint_writers import dictionary, pickled, text, torch_zip, whole
 
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.weights import WeightsError, load_checkpoint
 from retinanet_jax.weights.torchvision import keep_classes

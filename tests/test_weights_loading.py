@@ -11,7 +11,7 @@ import pytest
 from local_server import serving
 
 from retinanet_jax.core.resnet import ARCHITECTURES
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.runtime.download import file_sha256
 from retinanet_jax.weights import PUBLIC_WEIGHTS, WeightsError, load_checkpoint

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES, VOC_CATEGORIES
+from retinanet_jax.data.annotations.split_names import resolve_splits
 from retinanet_jax.data.class_selection import select_classes
 from retinanet_jax.data.data_errors import DataError, Report
 from retinanet_jax.data.example_sources import Concatenation, Slice, Source
 from retinanet_jax.data.folder import load_index
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES, VOC_CATEGORIES
 from retinanet_jax.data.formats.coco_categories import read_categories
 from retinanet_jax.data.formats.coco_json import read_json
-from retinanet_jax.data.formats.split_names import resolve_splits
 from retinanet_jax.data.ground_truth import read_truth, rebuild, restrict
 from retinanet_jax.data.records import Categories, instances
 from retinanet_jax.data.shapes import ShapesSource

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from retinanet_jax.data.annotations.check_boxes import OUTSIDE_TOLERANCE
 from retinanet_jax.data.example_sources import Annotated
-from retinanet_jax.data.formats.check_boxes import OUTSIDE_TOLERANCE
 from retinanet_jax.data.pipeline.batch import Example
 
 Problem = tuple[str, str]  # what is wrong, and how to fix it

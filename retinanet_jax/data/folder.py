@@ -13,16 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
-from retinanet_jax.data.formats.image_finder import split_kind
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_names import (
+from retinanet_jax.data.annotations.image_finder import split_kind
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_names import (
     SplitNames,
     find_split,
     is_validation,
     resolve_splits,
 )
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
 from retinanet_jax.data.index_builder import IndexBuilder, SharedReading, Wanted
 from retinanet_jax.data.splits import parse_split
 from retinanet_jax.data.store.file_facts import (
@@ -87,7 +87,13 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
     if folders not in shared.stamps:
         shared.stamps[folders] = stamp_files(folders)
     stamps = shared.stamps[folders]
-    parts = (FORMAT_VERSION, layout.name, fingerprint(stamps), repr(names), repr(wanted))
+    parts = (
+        FORMAT_VERSION,
+        layout.name,
+        fingerprint(stamps, layout.suffixes),
+        repr(names),
+        repr(wanted),
+    )
     settings = (data_config.exif, data_config.on_error, repr(data_config.val_share))
     key = hashlib.blake2b("\0".join((*parts, *settings)).encode(), digest_size=16).hexdigest()
     cache = _cache_folder(data_config.cache_dir, root)

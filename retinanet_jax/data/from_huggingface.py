@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from retinanet_jax.data.annotations.annotation_fields import finite, short
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_checks import objects_problem
 from retinanet_jax.data.example_sources import Annotated
-from retinanet_jax.data.formats.annotation_fields import finite, short
 from retinanet_jax.data.formats.imagefolder_objects import CLASS_FIELDS, object_entries
 from retinanet_jax.data.from_function import dataset_of_source
 from retinanet_jax.data.images import (

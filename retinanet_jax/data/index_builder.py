@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from retinanet_jax.data.annotations.check_split import ImageFacts, check_split
+from retinanet_jax.data.annotations.join_categories import join_categories, stated_categories
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.annotations.split_names import SplitNames
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.check_split import ImageFacts, check_split
-from retinanet_jax.data.formats.join_categories import join_categories, stated_categories
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawSplit
-from retinanet_jax.data.formats.split_names import SplitNames
 from retinanet_jax.data.records import Categories, ImageRecord
 from retinanet_jax.data.store.file_facts import FactTable, Stamps, is_image_name, stamp_of
 from retinanet_jax.data.store.folder_index import FolderIndex

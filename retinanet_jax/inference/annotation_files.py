@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Float, Int
 
-from retinanet_jax.data.formats.check_boxes import MIN_SIDE
+from retinanet_jax.data.annotations.check_boxes import MIN_SIDE
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -16,7 +16,7 @@ from retinanet_jax.config.recipes import RECIPES, with_recipe
 from retinanet_jax.config.settings import Config, default_config, from_config_dict
 from retinanet_jax.core.resnet import ResNet
 from retinanet_jax.core.retinanet import build_model
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES
 from retinanet_jax.data.records import Categories
 from retinanet_jax.weights.keymap import Imported, is_batch_counter
 from retinanet_jax.weights.network import Network, read_backbone, read_network

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retinanet_jax.data.formats.class_names import COCO_CATEGORIES
+from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES
 from retinanet_jax.runtime.download import file_sha256
 from retinanet_jax.weights.locations import fetch
 from retinanet_jax.weights.network import read_network

@@ -16,16 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.check_split import SKIPPED_OBJECT, ImageFacts, check_split
+from retinanet_jax.data.annotations.file_names import check_name, find_image, leads_out
+from retinanet_jax.data.annotations.image_finder import ImageFinder
+from retinanet_jax.data.annotations.join_categories import join_categories
+from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.check_split import SKIPPED_OBJECT, ImageFacts, check_split
 from retinanet_jax.data.formats.coco_categories import usable_categories
 from retinanet_jax.data.formats.coco_json import OUTLINE_FIELD, read_json
-from retinanet_jax.data.formats.file_names import check_name, find_image, leads_out
-from retinanet_jax.data.formats.image_finder import ImageFinder
-from retinanet_jax.data.formats.join_categories import join_categories
-from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 
 OUTLINE_BOX = "no bbox, that of the polygon or mask taken"

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
+from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
-from retinanet_jax.data.formats import annotation_fields as fields
 from retinanet_jax.data.records import Categories
 
 REPEATED, ROOT = "category listed again", "root category without boxes, left out"

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations import json_stream
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats import json_stream
 from retinanet_jax.data.formats.coco_categories import read_categories
 from retinanet_jax.data.records import Categories
 

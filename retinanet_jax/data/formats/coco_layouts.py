@@ -5,12 +5,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from retinanet_jax.data.annotations.folder_files import annotation_folders, list_folder, subfolder
+from retinanet_jax.data.annotations.raw import Layout, RawSplit
+from retinanet_jax.data.annotations.split_names import is_split_name, split_of_file
 from retinanet_jax.data.data_errors import Guard
 from retinanet_jax.data.formats.coco import read_coco
-from retinanet_jax.data.formats.csv_files import split_of_file
-from retinanet_jax.data.formats.folder_files import annotation_folders, list_folder, subfolder
-from retinanet_jax.data.formats.raw import Layout, RawSplit
-from retinanet_jax.data.formats.split_names import is_split_name
 
 NAME = "coco"
 _ROBOFLOW = "_annotations.coco.json"

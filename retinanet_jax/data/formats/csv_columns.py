@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
+from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES, suffix_of
 
 # Names of columns in lower case without _ and the like, the most telling first.
 _FILE = (

@@ -8,18 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.class_lists import checked_class_names, find_class_names
-from retinanet_jax.data.formats.csv_columns import Columns, recognize
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.class_lists import checked_class_names, find_class_names
+from retinanet_jax.data.annotations.folder_files import (
     annotation_folders,
     list_folder,
     read_head,
-    stem_of,
     text_encoding,
 )
-from retinanet_jax.data.formats.split_names import find_split, is_split_name
+from retinanet_jax.data.annotations.split_names import find_split, is_split_name, split_of_file
+from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.formats.csv_columns import Columns, recognize
 
 UNNAMED = "CSV file without the name of a split, left out"
 _DELIMITERS = ",;\t|"
@@ -103,18 +102,6 @@ def _only(tables: list[Table], root: Path) -> Table:
         fix = "name them after their splits, such as train.csv, or set data.root to one of them"
         raise DataError("ambiguous table", root, "", what, fix)
     return tables[0]
-
-
-def split_of_file(path: Path, root: Path) -> str | None:
-    """The split in the name of a file, such as 'train' of train_labels.csv, or of its folder."""
-    # Rekognition's training_manifest_with_validation.json is about the validation of the file.
-    stem = stem_of(path.name).lower().removesuffix("_with_validation")
-    words = [word for word in re.split(r"[^a-z0-9]+", stem) if word]
-    named = [word for word in words if is_split_name(word)]
-    if len(named) == 1:
-        return named[0]
-    folder = path.parent
-    return folder.name if folder != root and is_split_name(folder.name) else None
 
 
 def _splits_in(table: Table) -> list[str]:

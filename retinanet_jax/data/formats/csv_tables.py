@@ -13,8 +13,16 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from retinanet_jax.data.annotations.annotation_fields import (
+    NO_CLASSES,
+    ONE_CLASS,
+    class_name,
+    short,
+)
+from retinanet_jax.data.annotations.folder_files import relative_name
+from retinanet_jax.data.annotations.image_finder import ImageFinder
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import NO_CLASSES, ONE_CLASS, class_name, short
 from retinanet_jax.data.formats.csv_columns import Columns, is_number
 from retinanet_jax.data.formats.csv_files import (
     Table,
@@ -25,9 +33,6 @@ from retinanet_jax.data.formats.csv_files import (
     split_of_row,
     tables_by_split,
 )
-from retinanet_jax.data.formats.folder_files import relative_name
-from retinanet_jax.data.formats.image_finder import ImageFinder
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 
 ZERO_BOX = "row with a box of zeros, taken as image without objects"
 NUMBERED = "class by its number, the name in the list of classes taken"

@@ -11,14 +11,17 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats import cvat_video
-from retinanet_jax.data.formats.class_lists import checked_class_names
-from retinanet_jax.data.formats.folder_files import ascii_head, read_bytes
-from retinanet_jax.data.formats.outlines import Box, around_ellipse, around_points, around_rotated
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.class_lists import checked_class_names
+from retinanet_jax.data.annotations.folder_files import ascii_head, read_bytes
+from retinanet_jax.data.annotations.outlines import (
+    Box,
+    around_ellipse,
+    around_points,
+    around_rotated,
+)
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_files import (
     NO_BOX,
     OUTLINE,
     Content,
@@ -28,6 +31,8 @@ from retinanet_jax.data.formats.split_files import (
     files_of,
     find_layout_of,
 )
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import cvat_video
 from retinanet_jax.data.formats.voc_xml import parse_xml
 
 _SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid", "points", "polyline", "skeleton")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from retinanet_jax.data.annotations.annotation_fields import as_integer
+from retinanet_jax.data.annotations.folder_files import list_folder, stem_of, subfolder, walk
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.annotation_fields import as_integer
-from retinanet_jax.data.formats.folder_files import list_folder, stem_of, subfolder, walk
 
 MAX_FRAMES = 10**8
 _TASKS = ("meta/task", "meta/job", "meta/project/tasks/task")

@@ -10,10 +10,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from retinanet_jax.data.annotations.annotation_fields import as_integer, short
+from retinanet_jax.data.annotations.split_files import ImageEntry, Region
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import as_integer, short
 from retinanet_jax.data.formats.cvat_frames import MAX_FRAMES, find_frames, tasks_of
-from retinanet_jax.data.formats.split_files import ImageEntry, Region
 
 IN_ORDER = "frames without names in the file, images taken in the order of their names"
 DEFAULT = "default"  # the split of tracks without one

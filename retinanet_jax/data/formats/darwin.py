@@ -10,12 +10,8 @@ import functools
 import re
 from pathlib import Path
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.darwin_items import Slot, slots_of
-from retinanet_jax.data.formats.darwin_lists import UNLISTED, listed_files, split_lists, unlisted
-from retinanet_jax.data.formats.darwin_shapes import box_of, boxes_of_masks
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import (
     MAX_BYTES,
     ascii_head,
     decode_text,
@@ -25,15 +21,19 @@ from retinanet_jax.data.formats.folder_files import (
     relative_name,
     subfolder,
 )
-from retinanet_jax.data.formats.folder_parts import (
+from retinanet_jax.data.annotations.folder_parts import (
     Kind,
     Part,
     PartsDataset,
     annotation_files,
     find_parts,
 )
-from retinanet_jax.data.formats.image_finder import ImageFinder
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.image_finder import ImageFinder
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.darwin_items import Slot, slots_of
+from retinanet_jax.data.formats.darwin_lists import UNLISTED, listed_files, split_lists, unlisted
+from retinanet_jax.data.formats.darwin_shapes import box_of, boxes_of_masks
 
 NOT_IMAGES = "videos and volumes, left out"
 _FOLDERS = ("annotations", "json", "labels")

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import stem_of, suffix_of
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import stem_of, suffix_of
 
 _FRAMES = ("frame_count", "frame_urls", "frame_manifests", "fps")
 _EXPORT = "export the dataset again"

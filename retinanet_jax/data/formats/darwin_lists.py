@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.folder_files import list_folder, read_text, stem_of, suffix_of
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of, suffix_of
 
 UNLISTED = "annotation files in none of the lists, left out"
 _STRATEGIES = ("random", "stratified_bounding_box", "stratified_polygon", "stratified_tag")

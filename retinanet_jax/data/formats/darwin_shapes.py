@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.outlines import Box, around_ellipse, around_points
+from retinanet_jax.data.annotations.split_files import OUTLINE
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.outlines import Box, around_ellipse, around_points
-from retinanet_jax.data.formats.split_files import OUTLINE
 
 NO_BOX = "tags, points, lines and other shapes without a box, left out"
 _WITHOUT_BOX = (

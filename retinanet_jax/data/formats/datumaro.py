@@ -9,19 +9,19 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.class_lists import checked_class_names
-from retinanet_jax.data.formats.datumaro_shapes import BOXES, SHAPES, TYPES, box_around
-from retinanet_jax.data.formats.folder_files import ascii_head, parse_json, read_text, stem_of
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.class_lists import checked_class_names
+from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, read_text, stem_of
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_files import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
     find_layout_of,
 )
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.datumaro_shapes import BOXES, SHAPES, TYPES, box_around
 
 _IGNORED = ("is_crowd", "difficult")  # attributes, of datasets converted from COCO or VOC
 _OTHER_MEDIA = ("video_frame", "video", "point_cloud")

@@ -3,11 +3,16 @@
 import math
 from pathlib import Path
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.outlines import (
+    Box,
+    around_ellipse,
+    around_points,
+    around_rotated,
+)
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.outlines import Box, around_ellipse, around_points, around_rotated
 from retinanet_jax.data.formats.rle_masks import box_of_rle
-from retinanet_jax.data.formats.split_files import NO_BOX, OUTLINE
 
 GROUPED = "annotations in a group, read as the parts of one object"
 WHOLE_IMAGE = "labels of images, captions and boxes in space, left out"

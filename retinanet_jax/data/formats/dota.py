@@ -11,14 +11,19 @@ import functools
 import re
 from pathlib import Path
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import list_folder, subfolder
+from retinanet_jax.data.annotations.folder_parts import (
+    Part,
+    PartsDataset,
+    class_names_of,
+    find_parts,
+)
+from retinanet_jax.data.annotations.label_lines import LineFormat, kind_of, read_split
+from retinanet_jax.data.annotations.outlines import ROTATED, around_points
+from retinanet_jax.data.annotations.raw import Layout, RawObject
+from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import list_folder, subfolder
-from retinanet_jax.data.formats.folder_parts import Part, PartsDataset, class_names_of, find_parts
-from retinanet_jax.data.formats.label_lines import LineFormat, kind_of, read_split
-from retinanet_jax.data.formats.outlines import ROTATED, around_points
-from retinanet_jax.data.formats.raw import Layout, RawObject
-from retinanet_jax.data.formats.split_names import is_split_name
 
 # Of several releases the latest is read.
 _FOLDERS = ("labelTxt", "annfiles", "labelTxt-v2.0", "labelTxt-v1.5", "labelTxt-v1.0", "labels")

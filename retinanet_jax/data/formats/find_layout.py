@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from retinanet_jax.data.annotations.folder_files import list_folder, listings_kept
+from retinanet_jax.data.annotations.raw import Finder, Layout
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import (
     bdd100k,
@@ -30,8 +32,6 @@ from retinanet_jax.data.formats import (
     widerface,
     yolo,
 )
-from retinanet_jax.data.formats.folder_files import list_folder, listings_kept
-from retinanet_jax.data.formats.raw import Finder, Layout
 from retinanet_jax.data.formats.unrecognized import unrecognized
 
 AUTO = "auto"

@@ -15,25 +15,25 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.class_lists import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.class_lists import (
     CLASS_FILES,
     find_class_names,
     read_class_names,
 )
-from retinanet_jax.data.formats.csv_columns import is_number
-from retinanet_jax.data.formats.folder_files import ascii_head, list_folder, read_lines
-from retinanet_jax.data.formats.image_list_lines import has_boxes, split_line
-from retinanet_jax.data.formats.outlines import Box
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_files import (
+from retinanet_jax.data.annotations.folder_files import ascii_head, list_folder, read_lines
+from retinanet_jax.data.annotations.outlines import Box
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_files import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
     find_layout_of,
 )
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.csv_columns import is_number
+from retinanet_jax.data.formats.image_list_lines import has_boxes, split_line
 
 REPEATED = "line repeated, read once"
 _CLASS_FILES = ("_classes.txt", *CLASS_FILES)

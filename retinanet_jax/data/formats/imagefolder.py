@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.class_lists import find_class_names
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.class_lists import find_class_names
+from retinanet_jax.data.annotations.folder_files import (
     json_or_error,
     list_folder,
     read_head,
@@ -26,10 +25,11 @@ from retinanet_jax.data.formats.folder_files import (
     relative_name,
     text_encoding,
 )
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.annotations.split_names import is_split_name
+from retinanet_jax.data.annotations.yaml_text import load_yaml
+from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.imagefolder_objects import read_objects, stated_objects
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawSplit
-from retinanet_jax.data.formats.split_names import is_split_name
-from retinanet_jax.data.formats.yaml_text import load_yaml
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 _FILE_FIELD = re.compile(r"(.+_)?file_name")

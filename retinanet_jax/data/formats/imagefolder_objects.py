@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.raw import RawObject
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.raw import RawObject
 
 CLASS_FIELDS = (
     *("category", "categories", "category_id", "category_ids", "label", "labels", "class"),

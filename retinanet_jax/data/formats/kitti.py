@@ -9,11 +9,11 @@ import contextlib
 import functools
 from pathlib import Path
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_parts import PartsDataset, class_names_of, find_parts
+from retinanet_jax.data.annotations.label_lines import EVERY_CLASS, LineFormat, kind_of, read_split
+from retinanet_jax.data.annotations.raw import Layout, RawObject
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_parts import PartsDataset, class_names_of, find_parts
-from retinanet_jax.data.formats.label_lines import EVERY_CLASS, LineFormat, kind_of, read_split
-from retinanet_jax.data.formats.raw import Layout, RawObject
 
 _DONT_CARE = "dontcare"
 _NUMBERS = (15, 14)  # behind the name of the class, with a confidence and without

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import ascii_head, list_folder, read_text
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import ascii_head, list_folder, read_text
 
 _HEAD, _ITEM = 1 << 12, re.compile(rb"\bitem\s*:?\s*[{<]")
 

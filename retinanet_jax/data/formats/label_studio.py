@@ -11,18 +11,22 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import (
     IMAGE_SUFFIXES,
     ascii_head,
     parse_json,
     read_text,
     suffix_of,
 )
-from retinanet_jax.data.formats.outlines import Box, around_ellipse, around_points, around_rotated
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_files import (
+from retinanet_jax.data.annotations.outlines import (
+    Box,
+    around_ellipse,
+    around_points,
+    around_rotated,
+)
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_files import (
     NO_BOX,
     OUTLINE,
     Content,
@@ -31,6 +35,7 @@ from retinanet_jax.data.formats.split_files import (
     SplitFileFormat,
     find_layout_of,
 )
+from retinanet_jax.data.data_errors import DataError, Guard
 
 LATEST = "tasks with several annotations, the latest taken"
 WITHOUT = "tasks without an annotation, left out"

@@ -11,13 +11,11 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats import labelbox_rows as rows_lib
-from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, ascii_head, suffix_of
-from retinanet_jax.data.formats.outlines import Box, around_points
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES, ascii_head, suffix_of
+from retinanet_jax.data.annotations.outlines import Box, around_points
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_files import (
     NO_BOX,
     OUTLINE,
     Content,
@@ -26,6 +24,8 @@ from retinanet_jax.data.formats.split_files import (
     SplitFileFormat,
     find_layout_of,
 )
+from retinanet_jax.data.data_errors import DataError, Guard, Report
+from retinanet_jax.data.formats import labelbox_rows as rows_lib
 
 WITHOUT = "data rows without a label or skipped, left out"
 NOT_IMAGES = "data rows that are not images, left out"

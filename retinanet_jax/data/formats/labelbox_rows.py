@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import (
     ascii_head,
     parse_json,
     read_json_lines,
     read_text,
 )
-from retinanet_jax.data.formats.image_finder import split_kind
+from retinanet_jax.data.annotations.image_finder import split_kind
+from retinanet_jax.data.data_errors import DataError, Guard
 
 SEVERAL = "data rows with several labels, the selected or the latest one taken"
 NO_LABEL: dict = {}  # of a data row without one

@@ -12,9 +12,8 @@ import os
 import re
 from pathlib import Path
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import (
     MAX_BYTES,
     ascii_head,
     decode_text,
@@ -22,7 +21,7 @@ from retinanet_jax.data.formats.folder_files import (
     read_many,
     relative_name,
 )
-from retinanet_jax.data.formats.folder_parts import (
+from retinanet_jax.data.annotations.folder_parts import (
     ImageNames,
     Kind,
     PartsDataset,
@@ -30,7 +29,8 @@ from retinanet_jax.data.formats.folder_parts import (
     class_names_of,
     find_parts,
 )
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.data_errors import DataError, Guard
 
 OUTLINE = "polygons, masks or rotated boxes, bounding boxes taken"
 NO_BOX = "points and lines, left out"

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from retinanet_jax.data.formats.annotation_fields import as_integer
-from retinanet_jax.data.formats.outlines import Box
+from retinanet_jax.data.annotations.annotation_fields import as_integer
+from retinanet_jax.data.annotations.outlines import Box
 
 _MAX_DIGITS = 8  # of 5 bits each, of one number
 

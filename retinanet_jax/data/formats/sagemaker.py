@@ -15,23 +15,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import (
     ascii_head,
     list_folder,
     parse_json,
     read_lines,
 )
-from retinanet_jax.data.formats.outlines import Box
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_files import (
+from retinanet_jax.data.annotations.outlines import Box
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_files import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
     find_layout_of,
 )
+from retinanet_jax.data.data_errors import DataError, Guard
 
 FAILED = "tasks that failed, left out"
 WITHOUT = "lines without boxes of a labeling job, left out"

@@ -13,10 +13,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.class_lists import checked_class_names
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.class_lists import checked_class_names
+from retinanet_jax.data.annotations.folder_files import (
     ascii_head,
     decode_text,
     list_folder,
@@ -24,16 +23,17 @@ from retinanet_jax.data.formats.folder_files import (
     read_many,
     relative_name,
 )
-from retinanet_jax.data.formats.folder_parts import (
+from retinanet_jax.data.annotations.folder_parts import (
     ImageNames,
     Kind,
     PartsDataset,
     annotation_files,
     find_part,
 )
-from retinanet_jax.data.formats.outlines import Box, around_points
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.formats.split_names import is_split_name
+from retinanet_jax.data.annotations.outlines import Box, around_points
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.split_names import is_split_name
+from retinanet_jax.data.data_errors import DataError, Guard
 
 OUTLINE = "polygons or masks, bounding boxes taken"
 NO_BOX = "points, lines and other shapes without a box, left out"

@@ -10,12 +10,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from retinanet_jax.data.annotations.folder_files import list_folder, read_head, stem_of, suffix_of
+from retinanet_jax.data.annotations.raw import Layout, RawSplit
+from retinanet_jax.data.annotations.split_names import (
+    is_split_name,
+    same_split_names,
+    split_of_file,
+)
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.csv_files import split_of_file
-from retinanet_jax.data.formats.folder_files import list_folder, read_head, stem_of, suffix_of
 from retinanet_jax.data.formats.label_map import find_label_map, read_label_map
-from retinanet_jax.data.formats.raw import Layout, RawSplit
-from retinanet_jax.data.formats.split_names import is_split_name, same_split_names
 from retinanet_jax.data.formats.tfrecord_images import ImageReader
 from retinanet_jax.data.record_files import (
     RECORD_SUFFIXES,

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import relative_name
+from retinanet_jax.data.annotations.raw import RawImage, RawObject
 from retinanet_jax.data.archives import FilePart
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import relative_name
 from retinanet_jax.data.formats.label_map import LabelMap
-from retinanet_jax.data.formats.raw import RawImage, RawObject
 from retinanet_jax.data.record_files import Record, parse_example
 
 REPEATED = "record with the image and the boxes of another, left out"

@@ -6,9 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.folder_files import (
     IMAGE_SUFFIXES,
     annotation_folders,
     list_folder,
@@ -17,6 +16,7 @@ from retinanet_jax.data.formats.folder_files import (
     suffix_of,
     text_encoding,
 )
+from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.record_files import without_shard
 
 _UNDERSTOOD = """\

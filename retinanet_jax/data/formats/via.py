@@ -12,13 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats import via_project3
-from retinanet_jax.data.formats.folder_files import ascii_head, parse_json, read_text
-from retinanet_jax.data.formats.outlines import Box, around_ellipse, around_points
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, read_text
+from retinanet_jax.data.annotations.outlines import Box, around_ellipse, around_points
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_files import (
     NO_BOX,
     OUTLINE,
     Content,
@@ -27,6 +25,8 @@ from retinanet_jax.data.formats.split_files import (
     SplitFileFormat,
     find_layout_of,
 )
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats import via_project3
 
 _CLASS_ATTRIBUTES = (
     *("class", "class_name", "label", "category", "name", "object", "object_name", "type"),

@@ -8,9 +8,9 @@ import collections
 from pathlib import Path
 from typing import Any
 
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.split_files import ImageEntry, Region
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.split_files import ImageEntry, Region
 
 _IMAGE = 2  # the type of a file
 # Numbers of shapes: the name in version 2, and the fields of the coordinates.

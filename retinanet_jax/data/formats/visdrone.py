@@ -11,17 +11,17 @@ import functools
 import re
 from pathlib import Path
 
-from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import list_folder
-from retinanet_jax.data.formats.folder_parts import Part, PartsDataset, find_part, find_parts
-from retinanet_jax.data.formats.label_lines import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import list_folder
+from retinanet_jax.data.annotations.folder_parts import Part, PartsDataset, find_part, find_parts
+from retinanet_jax.data.annotations.label_lines import (
     EVERY_CLASS,
     LineFormat,
     kind_of,
     read_split,
 )
-from retinanet_jax.data.formats.raw import Layout, RawObject
+from retinanet_jax.data.annotations.raw import Layout, RawObject
+from retinanet_jax.data.data_errors import DataError
 
 CLASSES = (
     *("pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle"),

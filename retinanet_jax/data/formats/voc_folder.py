@@ -11,10 +11,9 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.class_lists import checked_class_names
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.class_lists import checked_class_names
+from retinanet_jax.data.annotations.folder_files import (
     ascii_head,
     list_folder,
     read_many,
@@ -24,7 +23,7 @@ from retinanet_jax.data.formats.folder_files import (
     subfolder,
     suffix_of,
 )
-from retinanet_jax.data.formats.folder_parts import (
+from retinanet_jax.data.annotations.folder_parts import (
     ImageNames,
     Kind,
     Part,
@@ -34,7 +33,8 @@ from retinanet_jax.data.formats.folder_parts import (
     find_parts,
     searched_folders,
 )
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.voc_xml import parse_xml, read_objects, stated_size
 
 OTHER_FILE_NAME = "filename of another image, the image of the XML's own name taken"

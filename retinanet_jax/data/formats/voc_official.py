@@ -5,9 +5,9 @@ import math
 from xml.etree import ElementTree
 
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.annotations.class_names import VOC_CATEGORIES
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.class_names import VOC_CATEGORIES
 from retinanet_jax.data.formats.voc_xml import parse_xml
 from retinanet_jax.data.records import ImageRecord
 

@@ -8,11 +8,11 @@ import math
 import re
 from xml.etree import ElementTree
 
+from retinanet_jax.data.annotations.annotation_fields import class_name, short
+from retinanet_jax.data.annotations.outlines import ROTATED, Box, around_points, around_rotated
+from retinanet_jax.data.annotations.raw import RawObject
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import class_name, short
-from retinanet_jax.data.formats.outlines import ROTATED, Box, around_points, around_rotated
-from retinanet_jax.data.formats.raw import RawObject
 
 POLYGON = "polygons without bndbox, bounding boxes taken"
 DELETED = "object marked as deleted, left out"

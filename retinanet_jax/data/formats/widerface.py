@@ -13,25 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import (
     IMAGE_SUFFIXES,
     read_head,
     read_text,
     suffix_of,
     text_encoding,
 )
-from retinanet_jax.data.formats.label_lines import NO_AREA, has_area
-from retinanet_jax.data.formats.outlines import Box
-from retinanet_jax.data.formats.raw import Layout
-from retinanet_jax.data.formats.split_files import (
+from retinanet_jax.data.annotations.label_lines import NO_AREA, has_area
+from retinanet_jax.data.annotations.outlines import Box
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_files import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
     find_layout_of,
 )
+from retinanet_jax.data.data_errors import DataError, Guard
 
 FACE = "face"
 NO_NUMBER = "image without a number of faces, taken as without faces"

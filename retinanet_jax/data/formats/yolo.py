@@ -12,10 +12,10 @@ import functools
 import math
 from pathlib import Path
 
+from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.folder_files import decode_text, read_many, relative_name
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.folder_files import decode_text, read_many, relative_name
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.formats.yolo_folders import find_dataset
 from retinanet_jax.data.formats.yolo_lines import BOX, POLYGON, form_of, has_tracks
 from retinanet_jax.data.formats.yolo_pairs import (

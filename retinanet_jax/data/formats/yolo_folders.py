@@ -9,12 +9,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.data.formats.class_lists import (
+from retinanet_jax.data.annotations.class_lists import (
     CLASS_FILES,
     find_class_names,
     read_class_names,
 )
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations.folder_files import (
     IMAGE_SUFFIXES,
     ascii_head,
     list_folder,
@@ -24,8 +24,8 @@ from retinanet_jax.data.formats.folder_files import (
     suffix_of,
     walk,
 )
+from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.formats.image_list_lines import has_boxes
-from retinanet_jax.data.formats.split_names import is_split_name
 from retinanet_jax.data.formats.yolo_yaml import (
     YoloDataset,
     from_yaml,

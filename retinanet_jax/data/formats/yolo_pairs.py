@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.file_names import explain_difference, fold
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations.file_names import explain_difference, fold
+from retinanet_jax.data.annotations.folder_files import (
     Listing,
     list_folder,
     read_text,
@@ -16,7 +15,8 @@ from retinanet_jax.data.formats.folder_files import (
     stem_of,
     walk,
 )
-from retinanet_jax.data.formats.split_names import find_split
+from retinanet_jax.data.annotations.split_names import find_split
+from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.class_lists import checked_class_names
+from retinanet_jax.data.annotations.folder_files import list_folder, read_text, stem_of, walk
+from retinanet_jax.data.annotations.split_names import is_split_name, same_split_names
+from retinanet_jax.data.annotations.yaml_text import load_yaml
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.class_lists import checked_class_names
-from retinanet_jax.data.formats.folder_files import list_folder, read_text, stem_of, walk
-from retinanet_jax.data.formats.split_names import is_split_name, same_split_names
-from retinanet_jax.data.formats.yaml_text import load_yaml
 
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
 MISSING = "folder of a split that does not exist or has no image, left out"

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,10 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from retinanet_jax.data import images as images_lib
+from retinanet_jax.data.annotations.check_split import ImageFacts
+from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES, suffix_of
 from retinanet_jax.data.archives import FilePart
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.check_split import ImageFacts
-from retinanet_jax.data.formats.folder_files import IMAGE_SUFFIXES, suffix_of
 from retinanet_jax.data.record_files import RECORD_SUFFIXES
 from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
 from retinanet_jax.runtime.cores import available_cores
@@ -77,13 +77,14 @@ def _is_new(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
     return not (place in seen or seen.add(place))
 
 
-def fingerprint(stamps: Stamps) -> str:
-    """A digest of all files that may be images or annotations."""
+def fingerprint(stamps: Stamps, suffixes: Collection[str] = ()) -> str:
+    """A digest of all files that may be images or annotations; `suffixes`: further ones."""
+    counted = _SUFFIXES.union(suffixes)
     lines = [
         f"{path}\0{size}\0{mtime}"
         for path, (size, mtime) in stamps.items()
         # A name without a dot may be an image.
-        if path[path.rfind(".") :].lower() in _SUFFIXES
+        if path[path.rfind(".") :].lower() in counted
         or path.find(".", path.rfind(os.sep)) < 0
         or path.find("-of-", path.rfind(os.sep)) >= 0  # train.record-00000-of-00010
         or path.endswith(_NAMES)

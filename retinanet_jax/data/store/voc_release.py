@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from retinanet_jax.data.annotations.class_names import VOC_CATEGORIES
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import Guard, Report
-from retinanet_jax.data.formats.class_names import VOC_CATEGORIES
 from retinanet_jax.data.formats.voc_official import POSES, VocObject, read_image_set
 from retinanet_jax.data.records import ImageRecord
 from retinanet_jax.data.store.array_record import write_index

@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
-from retinanet_jax.data.formats.annotation_fields import short
 
 BACKSLASHES, FOLDER_IN_NAME = "file name with \\ for /", "file name that includes its folder"
 

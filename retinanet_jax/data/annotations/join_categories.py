@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from retinanet_jax.data.annotations.file_names import fold
+from retinanet_jax.data.annotations.raw import RawSplit
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.file_names import fold
-from retinanet_jax.data.formats.raw import RawSplit
 from retinanet_jax.data.records import Categories
 
 

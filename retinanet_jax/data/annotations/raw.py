@@ -94,6 +94,7 @@ class Layout(NamedTuple):
         root alone. Changes in them are noticed, and images in them that no annotation names are
         reported.
     unlabelled: other splits, of which no image is annotated; they are reported and not used.
+    suffixes: of annotation files, if they are other than those that file_facts.fingerprint counts.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Layout(NamedTuple):
     read: Callable[[str, Guard], RawSplit]
     folders: tuple[Path, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
 
 
 Finder = Callable[[Path], Layout | None]

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
 
 Box = tuple[float, float, float, float]
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from retinanet_jax.data.annotations.folder_files import read_text
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.folder_files import read_text
 
 CLASS_FILES = ("classes.txt", "labels.txt", "predefined_classes.txt")
 

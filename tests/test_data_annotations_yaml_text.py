@@ -2,7 +2,7 @@
 
 import pytest
 
-from retinanet_jax.data.formats.yaml_text import load_yaml
+from retinanet_jax.data.annotations.yaml_text import load_yaml
 
 
 def test_values_stay_text():

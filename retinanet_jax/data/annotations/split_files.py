@@ -13,18 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import annotation_fields as fields
-from retinanet_jax.data.formats.csv_files import split_of_file
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.folder_files import (
     annotation_folders,
     list_folder,
     relative_name,
 )
-from retinanet_jax.data.formats.image_finder import ImageFinder
-from retinanet_jax.data.formats.outlines import Box
-from retinanet_jax.data.formats.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.formats.split_names import is_split_name
+from retinanet_jax.data.annotations.image_finder import ImageFinder
+from retinanet_jax.data.annotations.outlines import Box
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.split_names import is_split_name, split_of_file
+from retinanet_jax.data.data_errors import DataError, Guard, Report
 
 OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
 NO_BOX = "points and lines, left out"
@@ -124,7 +123,7 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = (
             by_split.setdefault(split, []).append(path)
     files = {split: _joined(kind, root, split, found) for split, found in by_split.items()}
     read = functools.partial(_read_split, kind, folder, files)
-    return Layout(kind.name, kind.tool, tuple(files), read, (folder,))
+    return Layout(kind.name, kind.tool, tuple(files), read, (folder,), suffixes=kind.suffixes)
 
 
 def files_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = ()) -> list[Path]:

@@ -8,17 +8,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations.folder_files import (
     decode_text,
     read_head,
     read_many,
     relative_name,
     text_encoding,
 )
-from retinanet_jax.data.formats.folder_parts import ImageNames, Kind, PartsDataset, annotation_files
-from retinanet_jax.data.formats.outlines import Box
-from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.folder_parts import (
+    ImageNames,
+    Kind,
+    PartsDataset,
+    annotation_files,
+)
+from retinanet_jax.data.annotations.outlines import Box
+from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
+from retinanet_jax.data.data_errors import DataError, Guard
 
 EVERY_CLASS = ""  # in place of a class name: a region whose objects of any class are ignored
 NO_AREA = "boxes without area, left out"

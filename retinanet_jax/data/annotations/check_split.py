@@ -5,9 +5,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from retinanet_jax.data.archives import AnyPath
-from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.check_boxes import (
+from retinanet_jax.data.annotations.check_boxes import (
     LIKE_CORNERS,
     check_box,
     fits,
@@ -17,8 +15,10 @@ from retinanet_jax.data.formats.check_boxes import (
     pixel_box,
     share_error,
 )
-from retinanet_jax.data.formats.file_names import explain_missing
-from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.file_names import explain_missing
+from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
+from retinanet_jax.data.archives import AnyPath
+from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.images import turned_size
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from retinanet_jax.data import images
+from retinanet_jax.data.annotations.check_split import REPEATED, ImageFacts, check_split
+from retinanet_jax.data.annotations.join_categories import join_categories
+from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.check_split import REPEATED, ImageFacts, check_split
-from retinanet_jax.data.formats.join_categories import join_categories
-from retinanet_jax.data.formats.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.records import Categories
 
 STORED = (30, 40)  # height, width

@@ -5,8 +5,8 @@ import os
 import pytest
 from layout_writers import FURTHER_WRITERS, SMALL, WRITERS
 
+from retinanet_jax.data.annotations import folder_files
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import folder_files
 from retinanet_jax.data.formats.find_layout import FINDERS
 
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.class_lists import find_class_names
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations.class_lists import find_class_names
+from retinanet_jax.data.annotations.folder_files import (
     Listing,
     annotation_folders,
     list_folder,
@@ -22,7 +21,8 @@ from retinanet_jax.data.formats.folder_files import (
     subfolder,
     walk,
 )
-from retinanet_jax.data.formats.split_names import is_split_name
+from retinanet_jax.data.annotations.split_names import is_split_name
+from retinanet_jax.data.data_errors import DataError
 
 _IMAGES = ("JPEGImages", "images", "image_2", "image", "imgs", "img", "data")
 # Files that a folder is judged by, and files among which these are: those of images without objects

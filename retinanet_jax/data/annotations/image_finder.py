@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats.annotation_fields import short
-from retinanet_jax.data.formats.folder_files import (
+from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.folder_files import (
     IMAGE_SUFFIXES,
     relative_name,
     stem_of,
     suffix_of,
 )
-from retinanet_jax.data.formats.folder_parts import ImageNames
+from retinanet_jax.data.annotations.folder_parts import ImageNames
+from retinanet_jax.data.data_errors import DataError
 
 _KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing|-dev)?"}
 

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 # Names of the same thing, in the order of preference.
@@ -68,3 +69,15 @@ def resolve_splits(train: str, evaluation: str, available: Sequence[str]) -> Spl
     others = [split for split in available if split != found]
     names = (_VALIDATION[0], _TEST[0]) if is_validation(evaluation) else (evaluation,)
     return SplitNames(found, next(filter(None, (find_split(n, others) for n in names)), None))
+
+
+def split_of_file(path: Path, root: Path) -> str | None:
+    """The split in the name of a file, such as 'train' of train_labels.csv, or of its folder."""
+    # Rekognition's training_manifest_with_validation.json is about the validation of the file.
+    stem = path.stem.lower().removesuffix("_with_validation")
+    words = [word for word in re.split(r"[^a-z0-9]+", stem) if word]
+    named = [word for word in words if is_split_name(word)]
+    if len(named) == 1:
+        return named[0]
+    folder = path.parent
+    return folder.name if folder != root and is_split_name(folder.name) else None
