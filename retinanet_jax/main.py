@@ -256,8 +256,11 @@ def with_joined_values(argv: list[str]) -> list[str]:
 
 
 def with_config_file(argv: list[str]) -> list[str]:
-    """Arguments with the file of an experiment in place of its name; checks that it loads."""
-    words, rest = [], iter(argv)
+    """Arguments with the file of an experiment in place of its name, first; checks that it loads.
+
+    ml_collections reads --config before the fields that are set.
+    """
+    files, words, rest = [], argv[:1], iter(argv[1:])
     for word in rest:
         flag, equals, location = word.partition("=")
         if flag in ("--config", "-config"):
@@ -268,9 +271,10 @@ def with_config_file(argv: list[str]) -> list[str]:
                     f"--config={location}: with --coordinator, add :resnet50 or :small"
                 )
             load_experiment(location)
-            word = f"--config={path}:{variant}" if variant else f"--config={path}"
-        words.append(word)
-    return words
+            files.append(f"--config={path}:{variant}" if variant else f"--config={path}")
+        else:
+            words.append(word)
+    return words[:1] + files + words[1:]
 
 
 def run(argv: list[str] | None = None) -> None:

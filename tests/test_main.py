@@ -55,6 +55,7 @@ CASES = [
         ["--config=shapes", "--workdir=W", "--train.steps=3"],
         "--train.steps: no such flag; did you mean --config.train.steps?",
     ),
+    (["--config.train.steps=0", "--workdir=W", "--config=shapes"], "config.train.steps: 0 must be"),
     (
         ["--config=shapes", "--workdir=W", "--learning_rate=1"],
         "did you mean --config.optimizer.learning_rate?",
