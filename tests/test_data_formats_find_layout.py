@@ -2,19 +2,26 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from layout_writers import (
     SMALL,
     WRITERS,
     Annotated,
+    write_coco,
+    write_datumaro,
     write_image,
     write_yolo,
+    write_yolo_darknet,
     write_yolo_roboflow,
 )
 from raw_reading import read
 
+from retinanet_jax.cli.outputs import CocoWriter, CsvWriter
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
+from retinanet_jax.data.records import Categories
+from retinanet_jax.inference.results import ImageDetections
 
 
 @pytest.fixture
@@ -115,3 +122,43 @@ def test_what_a_file_has_that_fits_no_layout_is_said(tmp_path, name, text, state
         find_layout(tmp_path)
     with pytest.raises(DataError, match=rf"no layout fits; .*{name.split('/')[-1]} {state}"):
         find_layout(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["yolo_darknet", "datumaro", "csv", "image_list"])
+@pytest.mark.parametrize("inner", ["", "found"])
+def test_detections_are_not_annotations(tmp_path, name, inner):
+    WRITERS[name](tmp_path, SMALL)
+    before = find_layout(tmp_path).layout
+    (tmp_path / inner).mkdir(exist_ok=True)
+    image = next(tmp_path.rglob("*.png"))
+    categories = Categories(("cat",), (1,))
+    box, score, label = np.float32([[1, 2, 4, 6]]), np.float32([0.9]), np.int32([0])
+    found = ImageDetections(box, score, label, categories, image, (48, 64))
+    for writer in (CocoWriter, CsvWriter):
+        with writer(tmp_path / inner, categories) as file:
+            file.add(image, found)
+    after = find_layout(tmp_path).layout
+    assert (after.name, after.splits) == (before.name, before.splits)
+    # Named itself, it is read.
+    assert find_layout(tmp_path / inner / "detections.coco.json").layout.name == "coco"
+
+
+@pytest.mark.parametrize("place", ["export", "data/export"])
+def test_a_darknet_export_in_a_folder_keeps_its_classes_and_splits(repository, place):
+    write_yolo_darknet(repository / place, SMALL)
+    found = find_layout(repository)
+    assert found.place == repository / place
+    assert set(found.layout.splits) == set(find_layout(repository / place).layout.splits)
+    assert len(found.layout.splits) == len(SMALL)
+
+
+def test_a_layout_with_a_training_split_goes_first(tmp_path):
+    write_datumaro(tmp_path, SMALL)
+    write_coco(tmp_path / "coco", SMALL)
+    (tmp_path / "coco/annotations/instances_val.json").rename(
+        tmp_path / "annotations/instances_val.json"
+    )
+    shutil.rmtree(tmp_path / "coco")
+    found = find_layout(tmp_path)
+    assert found.layout.name == "datumaro" and set(found.layout.splits) == {"train", "val"}
+    assert "--config.data.layout=coco would read" in describe_layout(tmp_path, found)

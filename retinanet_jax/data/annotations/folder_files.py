@@ -28,6 +28,8 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What `retinanet-jax detect --out=FOLDER` writes into it: detections are not annotations.
+_DETECTIONS = ("detections.coco.json", "detections.csv")
 _CHUNK, _THREADS = 64, 8  # files that one task reads; tasks at a time
 
 
@@ -78,7 +80,10 @@ def listings_kept() -> Iterator[None]:
 
 
 def list_folder(path: str | Path) -> Listing:
-    """One folder; an empty listing where it cannot be read. Pipes and devices are left out."""
+    """One folder; an empty listing where it cannot be read.
+
+    Pipes and devices are left out, and so are the files of detections that this package writes.
+    """
     kept = _kept.get()
     if kept is None:
         return _scan(str(path))
@@ -92,7 +97,7 @@ def _scan(path: str) -> Listing:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                if entry.name.startswith(".") or entry.name in ("__MACOSX", *_DETECTIONS):
                     continue
                 if entry.is_dir():
                     folders.append(entry.name)

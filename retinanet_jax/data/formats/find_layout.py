@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from retinanet_jax.data.annotations.folder_files import list_folder, listings_kept
 from retinanet_jax.data.annotations.raw import Finder, Layout
+from retinanet_jax.data.annotations.split_names import find_split
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import (
     bdd100k,
@@ -136,7 +137,10 @@ def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
 
 
 def _first(names: list[str], place: Path) -> Found | DataError | None:
-    """The first layout that fits a place, or its error if it has a broken file."""
+    """The first layout that fits a place, or its error if it has a broken file.
+
+    One without a training split is not taken if a later one has it.
+    """
     for number, name in enumerate(names):
         try:
             layout = FINDERS[name](place)
@@ -146,8 +150,13 @@ def _first(names: list[str], place: Path) -> Found | DataError | None:
                 return error
             return error.extended(f"; or set data.layout={other.name} to read {other.tool} instead")
         if layout is not None:
-            return Found(layout, place)
+            others = [] if _trains(layout) else _fitting(names[number + 1 :], place)
+            return Found(next(filter(_trains, others), layout), place)
     return None
+
+
+def _trains(layout: Layout) -> bool:
+    return find_split("train", layout.splits) is not None
 
 
 def _fitting(names: list[str], place: Path) -> Iterator[Layout]:

@@ -149,11 +149,17 @@ def _outside_of_splits(images: Path) -> list[str]:
 
 
 def _has_divided_folder(root: Path) -> bool:
-    """Whether a folder below has splits, or images/ and labels/: it is a dataset of its own."""
+    """Whether a folder below is a dataset of its own: it has splits, or images/ and labels/.
+
+    Or, unlike `root`, a list of classes.
+    """
     for listing in walk(root):
         names = {name.lower() for name in listing.folders}
         if any(map(is_split_name, names)) or {"images", "labels"} <= names:
             return True
+        files = {name.lower() for name in listing.files}
+        if listing.path != str(root) and files & {"obj.data", *YOLO_CLASS_FILES}:
+            return not set(map(str.lower, list_folder(root).files)) & set(YOLO_CLASS_FILES)
     return False
 
 

@@ -82,7 +82,10 @@ def _lead(splits: Sequence[Split], config: Config) -> str:
     counted = f"{classes} {'class' if classes == 1 else 'classes'}"
     sides = f"short side {pipeline.min_side}, long side at most {pipeline.max_side} pixels"
     tiled = "" if config.data.tile is None else " Evaluations detect in the whole images, too."
-    return f"{data}: {counted}. Input of the network: {sides}.{tiled}"
+    read = " ".join(
+        dict.fromkeys(s.dataset.found.split("\n")[0] + "." for s in splits if s.dataset.found)
+    )
+    return f"{data}: {counted}. {read} Input of the network: {sides}.{tiled}"
 
 
 def _findings(splits: Sequence[Split], config: Config) -> list[Finding]:
