@@ -5,7 +5,7 @@ import os
 import pytest
 from layout_writers import FURTHER_WRITERS, SMALL, WRITERS
 
-from retinanet_jax.data.annotations import folder_files
+from retinanet_jax.data.annotations import file_names, folder_files
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.find_layout import FINDERS
 
@@ -22,6 +22,14 @@ def test_a_scan_ends_in_spite_of_links_and_leaves_out_what_is_no_file(tmp_path):
     assert [listing.files for listing in listings] == [["a.txt"], [], ["z.PNG"]]
     assert listings[2].images() == ["z.PNG"]
     assert not folder_files.list_folder(tmp_path / "nothing").files
+
+
+def test_what_is_there_in_place_of_a_file_is_named(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    with pytest.raises(DataError, match=r"a\.json: is a pointer of Git LFS.*; run git lfs pull"):
+        folder_files.parse_json(pointer, tmp_path / "a.json")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    assert file_names.explain_missing(tmp_path / "gone.png").startswith("there is a link")
 
 
 def test_a_pipe_or_a_large_file_is_an_error_and_not_read(tmp_path):

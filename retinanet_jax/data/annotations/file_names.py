@@ -88,6 +88,8 @@ def explain_missing(path: AnyPath) -> str:
     other = folded.get(fold(name))
     if other is None:
         return ""
+    if folder == path.parent and other == name:
+        return "there is a link of this name, which leads nowhere"
     if folder != path.parent:
         return (
             f"there is {folder / other}: leave {path.parent.relative_to(folder)}/ out of the name"

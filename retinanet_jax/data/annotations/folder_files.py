@@ -28,6 +28,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+GIT_LFS = "version https://git-lfs"  # begins a pointer to a file that was not downloaded
 # What `retinanet-jax detect --out=FOLDER` writes into it: detections are not annotations.
 _DETECTIONS = ("detections.coco.json", "detections.csv")
 _CHUNK, _THREADS = 64, 8  # files that one task reads; tasks at a time
@@ -249,6 +250,8 @@ def parse_json(text: str, path: str | Path, where: str = "") -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         what, fix = f"is not JSON ({str(error)[:200]})", "export the annotations again"
+        if text.startswith(GIT_LFS):
+            what, fix = "is a pointer of Git LFS, and not the file", "run git lfs pull"
         raise DataError("annotation file", path, where, what, fix) from error
 
 
