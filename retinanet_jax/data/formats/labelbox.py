@@ -94,10 +94,11 @@ def _regions(annotations: dict, path: Path, where: str) -> list[Region]:
         raise DataError("label", path, where, what, "export the project again")
     regions = []
     for number, entry in enumerate(rows_lib.part(annotations, "objects", path, where, list)):
-        found = entry if isinstance(entry, dict) else {"object": entry}
+        found = entry if isinstance(entry, dict) else {}
         name = next((found[n] for n in ("name", "title", "value") if found.get(n)), None)
         shape = {key: found[key] for key in _SHAPES if found.get(key) is not None}
-        regions.append(Region(f"object {number}", name, shape or {"fields": list(found)}))
+        shape = shape or ({"fields": list(found)} if found else entry)
+        regions.append(Region(f"object {number}", name, shape))
     return regions
 
 
@@ -123,6 +124,9 @@ def _size(media: dict) -> tuple[int, int] | None:
 
 
 def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
+    if not isinstance(shape, dict) or not shape:
+        what, fix = f"is {fields.short(shape)}", "write a JSON object with its shape"
+        raise DataError("object", path, where, what, fix)
     for name in _BOXES:
         if name in shape:
             sides = ("left", "top", "width", "height")
