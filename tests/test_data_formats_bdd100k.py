@@ -8,7 +8,7 @@ from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import bdd100k, label_studio
-from retinanet_jax.data.formats.find_layout import find_layout
+from retinanet_jax.data.formats.find_layout import FINDERS, find_layout
 
 CAR = scalabel(Box("car", 4, 6, 20, 12))
 
@@ -52,7 +52,12 @@ def test_the_last_corner_belongs_to_the_box(folder):
     [
         ({"crowd": True}, True),
         ({"ignored": True}, True),
+        ({"crowd": "True"}, True),
+        ({"ignored": 1}, True),
+        ({"crowd": "1"}, True),
         ({"crowd": False, "occluded": True}, False),
+        ({"crowd": "false", "ignored": "0"}, False),
+        ({"crowd": 0}, False),
         (None, False),
     ],
 )
@@ -89,6 +94,21 @@ def test_the_files_of_single_images_of_the_first_release(folder):
     content = {"name": "a", "frames": [{"timestamp": 10000, "objects": [CAR]}]}
     images = read(bdd100k.find, folder(content, "labels/100k/train/a.json")).images
     assert [image.path.name for image in images] == ["a.jpg"] and len(images[0].objects) == 1
+
+
+@pytest.mark.parametrize(
+    "lane", [{"poly2d": [[[1, 2, "L"]]]}, {"poly2d": [{"vertices": [[1, 2]]}]}]
+)
+def test_an_image_with_lanes_alone_has_no_objects(folder, lane):
+    content = {"name": "a", "frames": [{"objects": [CAR]}]}
+    lanes = {"name": "b", "frames": [{"objects": [{"category": "lane/road curb", **lane}]}]}
+    root = folder(content, "labels/100k/train/a.json")
+    write_image(root / "images/100k/train", Annotated("b.jpg", 64, 48))
+    folder(lanes, "labels/100k/train/b.json")
+    images = read(bdd100k.find, root).images
+    assert [(im.path.name, len(im.objects)) for im in images] == [("a.jpg", 1), ("b.jpg", 0)]
+    others = (name for name in FINDERS if name != "bdd100k")
+    assert [name for name in others if FINDERS[name](root) is not None] == []
 
 
 def test_the_file_of_the_release_of_2018(folder):

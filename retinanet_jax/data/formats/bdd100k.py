@@ -27,6 +27,7 @@ from retinanet_jax.data.data_errors import DataError, Guard
 NO_BOX2D = "labels without a box2d, left out"
 _HEAD = 1 << 16
 _FOLDERS = ("labels/det_20", "labels/100k/train", "labels/100k/val")
+_IGNORED = "crowd", "ignored"
 _SIDES = "x1", "y1", "x2", "y2"
 
 
@@ -39,12 +40,12 @@ def find(root: Path) -> Layout | None:
     return find_layout_of(_FORMAT, root, [root / place for place in _FOLDERS])
 
 
-def is_scalabel(path: Path) -> bool:
-    """Whether a file begins as Scalabel's do, with a box among the first labels."""
+def _is_scalabel(path: Path) -> bool:
+    """Whether a file begins as Scalabel's do, with a box or a lane among the first labels."""
     head = ascii_head(path, _HEAD)
     has_labels = re.search(rb'"(labels|objects)"\s*:\s*\[', head)
-    has_box = re.search(rb'"box2d"\s*:\s*\{', head)
-    return bool(re.match(rb"[^\[{]*[\[{]", head) and has_labels and has_box)
+    has_shape = re.search(rb'"(box2d|poly2d)"\s*:\s*[\[{]', head)
+    return bool(re.match(rb"[^\[{]*[\[{]", head) and has_labels and has_shape)
 
 
 def _parse(path: Path, guard: Guard) -> Content:
@@ -84,9 +85,7 @@ def _size(size: Any) -> tuple[int, int] | None:
 
 def _region(number: int, label: Any) -> Region:
     entry = label if isinstance(label, dict) else {}
-    attributes = entry.get("attributes")
-    marks = attributes if isinstance(attributes, dict) else {}
-    crowd = bool(marks.get("crowd") or marks.get("ignored"))
+    crowd = fields.is_marked(entry.get("attributes"), _IGNORED)
     box = entry.get("box2d") if entry else label
     return Region(
         f"label {fields.short(entry.get('id', number))}", entry.get("category"), box, crowd
@@ -110,7 +109,7 @@ _FORMAT = SplitFileFormat(
     "bdd100k",
     "Scalabel JSON (BDD100K)",
     (".json",),
-    is_scalabel,
+    _is_scalabel,
     _parse,
     _box,
     image_folders=("images/100k/{split}",),

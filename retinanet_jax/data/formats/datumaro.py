@@ -161,15 +161,8 @@ def _divided(found: list[_Part]) -> list[list[_Part]]:
 
 def _region(parts: list[_Part]) -> Region:
     shapes = [part.annotation for part in parts]
-    return Region(
-        f"annotation {parts[0].number}", parts[0].label, shapes, any(map(_is_ignored, shapes))
-    )
-
-
-def _is_ignored(annotation: dict) -> bool:
-    attributes = annotation.get("attributes")
-    stated = attributes if isinstance(attributes, dict) else {}
-    return any(str(stated.get(name)).lower() in ("true", "1") for name in _IGNORED)
+    ignored = any(fields.is_marked(shape.get("attributes"), _IGNORED) for shape in shapes)
+    return Region(f"annotation {parts[0].number}", parts[0].label, shapes, ignored)
 
 
 _FORMAT = SplitFileFormat("datumaro", "Datumaro JSON", (".json",), _is_datumaro, _parse, box_around)

@@ -105,8 +105,8 @@ def _faces(name: str, lines: list[tuple[int, str]], path: Path) -> list[Region]:
     regions = []
     for number, line in faces:
         face = _split(line)
-        crowd = face.invalid in ("1", "True")
-        regions.append(Region(f"line {number}", " ".join(face.name) or FACE, face, crowd))
+        name = " ".join(face.name) or FACE
+        regions.append(Region(f"line {number}", name, face, fields.is_true(face.invalid)))
     return regions
 
 
