@@ -57,6 +57,12 @@ def as_integer(value) -> int | None:
     return None
 
 
+def size(height, width) -> tuple[int, int] | None:
+    """(height, width) of an image as annotated; None where it is missing or not a size."""
+    sides = as_integer(height), as_integer(width)
+    return sides if all(side is not None and 1 <= side < 1e6 for side in sides) else None
+
+
 def text(entry, name: str, path: AnyPath | str, where: str) -> str:
     """A string that UTF-8 can encode, of one line (TFDS keeps class names one a line)."""
     value = field(entry, name, path, where)

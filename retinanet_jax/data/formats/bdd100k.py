@@ -79,8 +79,7 @@ def _frames(content: Any, path: Path) -> list[Any]:
 
 
 def _size(size: Any) -> tuple[int, int] | None:
-    sides = [size.get(side) if isinstance(size, dict) else None for side in ("height", "width")]
-    return tuple(sides) if all(type(side) is int and side > 0 for side in sides) else None
+    return fields.size(size.get("height"), size.get("width")) if isinstance(size, dict) else None
 
 
 def _region(number: int, label: Any) -> Region:

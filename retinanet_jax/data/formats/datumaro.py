@@ -115,8 +115,7 @@ def _beside(path: Path, name: Any) -> Any:
 
 
 def _size(value: Any) -> tuple[int, int] | None:
-    sides = [fields.as_integer(side) for side in value] if isinstance(value, list) else []
-    return tuple(sides) if len(sides) == 2 and all(side and side > 0 for side in sides) else None
+    return fields.size(*value) if isinstance(value, list) and len(value) == 2 else None
 
 
 def _regions(

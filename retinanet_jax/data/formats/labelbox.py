@@ -83,7 +83,8 @@ def _entry(row: dict, path: Path, where: str) -> ImageEntry:
         return ImageEntry([], where, [], split=split, notes=(WITHOUT,))
     names = _names(rows_lib.part(row, "data_row", path, where), path, where)
     regions = _regions(annotations, path, where)
-    return ImageEntry(names, where, regions, _size(media), split, notes)
+    size = fields.size(media.get("height"), media.get("width"))
+    return ImageEntry(names, where, regions, size, split, notes)
 
 
 def _regions(annotations: dict, path: Path, where: str) -> list[Region]:
@@ -113,14 +114,6 @@ def _names(data: dict, path: Path, where: str) -> list[str]:
         raise DataError("file name", path, where, what, fix)
     # Names of files before keys, for the message if there is no such file.
     return sorted(names, key=lambda name: suffix_of(name) not in IMAGE_SUFFIXES)
-
-
-def _size(media: dict) -> tuple[int, int] | None:
-    """(height, width) as stated; None where it is missing or not a size."""
-    sides = [fields.as_integer(media.get(side)) for side in ("height", "width")]
-    if any(side is None or not 1 <= side < 1e6 for side in sides):
-        return None
-    return sides[0], sides[1]
 
 
 def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:

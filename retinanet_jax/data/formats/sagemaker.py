@@ -137,12 +137,9 @@ def _variants(name: str) -> list[str]:
 
 
 def _size(label: dict) -> tuple[int, int] | None:
-    """(height, width) as annotated; None where it is missing or not a size."""
     sizes = label.get("image_size")
     size = sizes[0] if isinstance(sizes, list) and len(sizes) == 1 else sizes
-    sides = [size.get(side) if isinstance(size, dict) else None for side in ("height", "width")]
-    valid = all(type(side) is int and 0 < side < 1e6 for side in sides)
-    return (sides[0], sides[1]) if valid else None
+    return fields.size(size.get("height"), size.get("width")) if isinstance(size, dict) else None
 
 
 def _class_names(maps: Iterable[dict]) -> tuple[str, ...] | None:

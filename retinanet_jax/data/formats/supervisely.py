@@ -102,17 +102,10 @@ def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
                 image = names.only(name, path) or image
             objects = _objects(content["objects"], path, dataset.class_names, guard, notes)
             place = relative_name(image, dataset.root), Path(image), path
-            images.append(RawImage(*place, objects, size=_size(content.get("size"))))
+            stated = content.get("size") if isinstance(content.get("size"), dict) else {}
+            size = fields.size(stated.get("height"), stated.get("width"))
+            images.append(RawImage(*place, objects, size=size))
     return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes))
-
-
-def _size(value: Any) -> tuple[int, int] | None:
-    """(height, width) as stated; None where it is missing or not a size."""
-    stated = value if isinstance(value, dict) else {}
-    sides = [fields.as_integer(stated.get(side)) for side in ("height", "width")]
-    if any(side is None or not 1 <= side < 1e6 for side in sides):
-        return None
-    return sides[0], sides[1]
 
 
 def _objects(
