@@ -16,7 +16,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
-from retinanet_jax.data.annotations.split_files import OUTLINE
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import darwin, darwin_lists, darwin_shapes
 from retinanet_jax.data.formats.find_layout import find_layout
@@ -143,7 +143,7 @@ def test_shapes_have_their_bounding_boxes(folder):
     )
     wanted = [(1, 2, 10, 20), (25, 10, 10, 20), (0, 3, 12, 20), (2, 3, 10, 12)]
     assert found_boxes(root) == [pytest.approx(box) for box in wanted]
-    assert reasons(read(darwin.find, root)) == {OUTLINE: 1, darwin_shapes.NO_BOX: 1}
+    assert reasons(read(darwin.find, root)) == {OUTLINE: 1, NO_BOX: 1, darwin_shapes.NO_SHAPE: 1}
 
 
 def test_masks_have_the_boxes_of_their_pixels(folder):

@@ -8,14 +8,12 @@ import numpy as np
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.outlines import Box, around_ellipse, around_points
-from retinanet_jax.data.annotations.split_files import OUTLINE
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
 
-NO_BOX = "tags, points, lines and other shapes without a box, left out"
-_WITHOUT_BOX = (
-    *("tag", "keypoint", "line", "skeleton", "eye", "graph", "string"),
-    *("link", "text"),
-)
+NO_SHAPE = "tags, texts and links, left out"
+_WITHOUT_BOX = ("keypoint", "line", "skeleton", "eye", "graph")
+_WITHOUT_SHAPE = ("tag", "string", "text", "link")
 _SIDES = ("x", "y", "w", "h")
 
 
@@ -40,9 +38,10 @@ def box_of(
         return _corner_and_size(entry, "bounding_box", path, where)
     if "raster_layer" in entry:  # the pixels of the masks
         return None
-    if any(name in entry for name in _WITHOUT_BOX):
-        found.add(NO_BOX)
-        return None
+    for names, note in ((_WITHOUT_BOX, NO_BOX), (_WITHOUT_SHAPE, NO_SHAPE)):
+        if any(name in entry for name in names):
+            found.add(note)
+            return None
     what = f"has the fields {', '.join(map(fields.short, list(entry)[:8])) or 'of no shape'}"
     raise DataError("shape", path, where, what, "draw it as a bounding box or a polygon")
 

@@ -30,10 +30,9 @@ from retinanet_jax.data.annotations.folder_parts import (
     find_parts,
 )
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
 
-OUTLINE = "polygons, masks or rotated boxes, bounding boxes taken"
-NO_BOX = "points and lines, left out"
 GROUPED = "shapes of one group_id, joined to one object"
 IGNORED = "shapes with the label __ignore__, left out"
 _FOLDERS = ("annotations", "labels", "labelme", "json", "jsons")

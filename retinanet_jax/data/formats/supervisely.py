@@ -32,11 +32,12 @@ from retinanet_jax.data.annotations.folder_parts import (
 )
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.data_errors import DataError, Guard
 
-OUTLINE = "polygons or masks, bounding boxes taken"
-NO_BOX = "points, lines and other shapes without a box, left out"
+OTHERS = "shapes of other kinds, left out"
+_WITHOUT_BOX = ("point", "line", "graph")
 _FOLDERS, _META = ("ann",), "meta.json"
 _HEAD = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -125,9 +126,11 @@ def _objects(
             where = f"objects[{number}]"
             kind = fields.text(entry, "geometryType", path, where)
             box = _box(entry, kind, path, where)
-            if kind != "rectangle":
-                found.add(NO_BOX if box is None else OUTLINE)
-            if box is not None:
+            if box is None:
+                found.add(NO_BOX if kind in _WITHOUT_BOX else OTHERS)
+            else:
+                if kind != "rectangle":
+                    found.add(OUTLINE)
                 name = fields.class_name(entry.get("classTitle"), class_names, path, where)
                 objects.append(RawObject(name, box, where))
     notes.extend((reason, str(path)) for reason in sorted(found))
