@@ -10,6 +10,7 @@ from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.outlines import Box, around_ellipse, around_points
 from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.rle_masks import extents_of_runs
 
 NO_SHAPE = "tags, texts and links, left out"
 _WITHOUT_BOX = ("keypoint", "line", "skeleton", "eye", "graph")
@@ -153,8 +154,5 @@ def _around_runs(runs: np.ndarray, number: int, width: int) -> Box | None:
     first = (ends - runs[:, 1])[runs[:, 0] == number]
     if not len(first):
         return None
-    wraps = first // width != last // width  # such a run reaches both sides of the image
-    left = int(np.where(wraps, 0, first % width).min())
-    right = int(np.where(wraps, width - 1, last % width).max()) + 1
-    top, bottom = int(first.min()) // width, int(last.max()) // width + 1
-    return float(left), float(top), float(right - left), float(bottom - top)
+    in_rows, in_columns = extents_of_runs(first, last, width)
+    return in_columns[0], in_rows[0], in_columns[1], in_rows[1]
