@@ -120,10 +120,10 @@ def test_the_file_of_the_release_of_2018(folder):
 @pytest.mark.parametrize(
     "label, message",
     [
-        ({**CAR, "box2d": {"x1": 1, "y1": 2, "x2": "x", "y2": 4}}, "label '1': box2d is {'x1': 1"),
-        ({**CAR, "box2d": [1, 2, 3, 4]}, "label '1': box2d is [1, 2, 3, 4]; write numbers for x1"),
+        ({**CAR, "box2d": {"x1": 1, "y1": 2, "x2": "x", "y2": 4}}, "label '1': box2d: is {'x1': 1"),
+        ({**CAR, "box2d": [1, 2, 3, 4]}, "label '1': box2d: is [1, 2, 3, 4]; write numbers for x1"),
         ({**CAR, "category": None}, "label '1': the class is None; write the name of its class"),
-        ("car", "label 1: box2d is 'car'"),
+        ("car", "label 1: box2d: is 'car'"),
     ],
 )
 def test_a_bad_label_is_an_error_that_names_it(folder, label, message):

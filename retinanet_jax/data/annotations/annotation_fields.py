@@ -7,7 +7,7 @@ and 7.0 for 7. Without one they are errors.
 import contextlib
 import math
 import reprlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
@@ -131,13 +131,21 @@ def xy_points(
     return numbers
 
 
-def numbers(entry, names: Sequence[str], path: AnyPath | str, where: str) -> list[float]:
-    """The finite numbers of some fields of an object; `where` names it."""
-    found = [finite(entry.get(name)) if isinstance(entry, dict) else None for name in names]
+def numbers(
+    entry, names: Sequence[str], path: AnyPath | str, where: str, *, lenient: bool = False
+) -> list[float]:
+    """The finite numbers of some fields of an object; `where` names it. `lenient` as in finite."""
+    stated = entry if isinstance(entry, dict) else {}
+    found = [finite(stated.get(name), lenient=lenient) for name in names]
     if None in found:
         what, fix = f"is {short(entry)}", f"write numbers for {', '.join(names)}"
         raise DataError("shape", path, where, what, fix)
     return found
+
+
+def numbers_of_words(words: Iterable[str]) -> list[float | None]:
+    """The finite numbers that words stand for; None for those that are not one."""
+    return [finite(word, lenient=True) for word in words]
 
 
 def _float_of_text(value: str) -> float | None:

@@ -95,12 +95,7 @@ def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
     if shape is None:
         found.add(NO_BOX2D)
         return None
-    corners = shape if isinstance(shape, dict) else {}
-    numbers = [fields.finite(corners.get(side)) for side in _SIDES]
-    if None in numbers:
-        what, fix = f"box2d is {fields.short(shape)}", f"write numbers for {', '.join(_SIDES)}"
-        raise DataError("box2d", path, where, what, fix)
-    x1, y1, x2, y2 = numbers
+    x1, y1, x2, y2 = fields.numbers(shape, _SIDES, path, f"{where}: box2d")
     return x1, y1, x2 - x1 + 1, y2 - y1 + 1
 
 

@@ -104,7 +104,7 @@ def _name_of(label: str, names: tuple[str, ...] | None, path: Path, where: str) 
 
 
 def _box(shape: str, path: Path, where: str, found: set[str]) -> Box:
-    numbers = [fields.finite(part, lenient=True) for part in shape.split(",")[:-1]]
+    numbers = fields.numbers_of_words(shape.split(",")[:-1])
     if len(numbers) != 4 or None in numbers:
         raise DataError("box", path, where, f"is {fields.short(shape)}", _FIX)
     x1, y1, x2, y2 = numbers
