@@ -13,7 +13,6 @@ from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import (
-    IMAGE_SUFFIXES,
     ascii_head,
     parse_json,
     read_text,
@@ -36,6 +35,7 @@ from retinanet_jax.data.annotations.split_files import (
     find_layout_of,
 )
 from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 LATEST = "tasks with several annotations, the latest taken"
 WITHOUT = "tasks without an annotation, left out"
@@ -185,6 +185,11 @@ def _box(shape: tuple[dict, dict], path: Path, where: str, found: set[str]) -> B
 
 
 _FORMAT = SplitFileFormat(
-    *("label_studio", "Label Studio JSON", (".json",), _is_label_studio, _parse, _box),
+    name="label_studio",
+    tool="Label Studio JSON",
+    suffixes=(".json",),
+    is_one=_is_label_studio,
+    parse=_parse,
+    box=_box,
     normalized=True,
 )

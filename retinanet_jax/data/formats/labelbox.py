@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
-from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES, ascii_head, suffix_of
+from retinanet_jax.data.annotations.folder_files import ascii_head, suffix_of
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_files import (
@@ -26,6 +26,7 @@ from retinanet_jax.data.annotations.split_files import (
 )
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import labelbox_rows as rows_lib
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 WITHOUT = "data rows without a label or skipped, left out"
 NOT_IMAGES = "data rows that are not images, left out"
@@ -76,10 +77,10 @@ def _entry(row: dict, path: Path, where: str) -> ImageEntry:
     media = rows_lib.part(row, "media_attributes", path, where)
     kind = media.get("mime_type") or media.get("mimeType") or "image/"
     label, notes = rows_lib.label_of(row, path, where)
-    annotations = rows_lib.part(label, "annotations", path, where)
+    annotations = rows_lib.part(label or {}, "annotations", path, where)
     if not str(kind).startswith("image/") or "frames" in annotations:
         return ImageEntry([], where, [], split=split, notes=(NOT_IMAGES,))
-    if label is rows_lib.NO_LABEL:
+    if label is None:
         return ImageEntry([], where, [], split=split, notes=(WITHOUT,))
     names = _names(rows_lib.part(row, "data_row", path, where), path, where)
     regions = _regions(annotations, path, where)
@@ -137,6 +138,11 @@ def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
 
 
 _FORMAT = SplitFileFormat(
-    *("labelbox", "Labelbox export", (".ndjson", ".jsonl", ".json"), _is_labelbox, _parse, _box),
+    name="labelbox",
+    tool="Labelbox export",
+    suffixes=(".ndjson", ".jsonl", ".json"),
+    is_one=_is_labelbox,
+    parse=_parse,
+    box=_box,
     inner_splits=_inner_splits,
 )

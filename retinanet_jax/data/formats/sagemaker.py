@@ -160,16 +160,17 @@ def _class_names(maps: Iterable[dict]) -> tuple[str, ...] | None:
 
 def _box(shape: dict, path: Path, where: str, found: set[str]) -> Box:
     names = "left", "top", "width", "height"
-    numbers = [fields.finite(shape.get(name), lenient=True) for name in names]
-    if None in numbers:
-        what = f"is {fields.short(shape)}"
-        raise DataError("box", path, where, what, f"write numbers for {', '.join(names)}")
+    numbers = fields.numbers(shape, names, path, where, lenient=True)
     if any(isinstance(shape[name], str) for name in names):
         found.add(fields.TEXT_NUMBER)
     return tuple(numbers)
 
 
 _FORMAT = SplitFileFormat(
-    *("sagemaker", "SageMaker Ground Truth manifest", (".manifest", ".jsonl", ".json")),
-    *(_is_manifest, _parse, _box),
+    name="sagemaker",
+    tool="SageMaker Ground Truth manifest",
+    suffixes=(".manifest", ".jsonl", ".json"),
+    is_one=_is_manifest,
+    parse=_parse,
+    box=_box,
 )
