@@ -288,7 +288,7 @@ def test_a_bad_object_is_an_error_that_names_it(folder, bad, message):
     "bad, message",
     [
         ('{"data_row": {"id": "ck', "is not JSON (Unterminated string"),
-        ("3", "is 3; export it again"),
+        ("3", "is 3; export the annotations again"),
         ({"rows": []}, "has no field 'data_row'"),
         (row(data_row={"row_data": 3}), "write the name of its file as external_id"),
         (row(data_row=3), "data_row is 3"),

@@ -10,7 +10,7 @@ from retinanet_jax.data.annotations.folder_files import stem_of, suffix_of
 from retinanet_jax.data.data_errors import DataError
 
 _FRAMES = ("frame_count", "frame_urls", "frame_manifests", "fps")
-_EXPORT = "export the dataset again"
+_EXPORT = "export the annotations again"
 
 
 class Slot(NamedTuple):

@@ -21,7 +21,7 @@ from retinanet_jax.data.annotations.split_files import (
     find_layout_of,
 )
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.datumaro_shapes import BOXES, SHAPES, TYPES, box_around
+from retinanet_jax.data.formats.datumaro_shapes import BOXES, EXPORT, SHAPES, TYPES, box_around
 
 _IGNORED = ("is_crowd", "difficult")  # attributes, of datasets converted from COCO or VOC
 _OTHER_MEDIA = ("video_frame", "video", "point_cloud")
@@ -60,7 +60,7 @@ def _parse(path: Path, guard: Guard) -> Content:
     items = content.get("items") if isinstance(content, dict) else None
     if not isinstance(items, list):
         what = f"items is {fields.short(items)}"
-        raise DataError("annotation file", path, "", what, "export it again as Datumaro")
+        raise DataError("annotation file", path, "", what, EXPORT)
     labels, class_names = _labels(content.get("categories"), path)
     entries = []
     for number, item in enumerate(items):
@@ -86,15 +86,16 @@ def _labels(categories: Any, path: Path) -> tuple[list[str], tuple[str, ...] | N
         names = [name.strip() for name, _ in stated]
         classes = [name for name, entry in zip(names, stated, strict=True) if entry not in parts]
     except (AttributeError, LookupError, TypeError) as error:
-        what, fix = f"categories is {fields.short(categories)}", "export it again as Datumaro"
-        raise DataError("categories", path, "", what, fix) from error
+        what = f"categories is {fields.short(categories)}"
+        raise DataError("categories", path, "", what, EXPORT) from error
     return names, checked_class_names(classes, path) if names else None
 
 
 def _image(item: dict, path: Path, where: str) -> dict:
     """The entry of an item about its image: path and size, both optional."""
     if other := next((name for name in _OTHER_MEDIA if item.get(name)), None):
-        what, fix = f"is a {other.replace('_', ' ')}", "save it as an image and export it again"
+        what = f"is a {other.replace('_', ' ')}"
+        fix = "save it as an image and export the annotations again"
         raise DataError("media", path, where, what, fix)
     image = item.get("image") or item.get("media") or {}
     if not isinstance(image, dict):

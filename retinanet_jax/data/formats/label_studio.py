@@ -67,7 +67,7 @@ def _parse(path: Path, guard: Guard) -> Content:
     content = parse_json(read_text(path), path)
     if not isinstance(content, list):
         what = f"is {fields.short(content)}"
-        raise DataError("annotation file", path, "", what, "export it again as JSON")
+        raise DataError("annotation file", path, "", what, "export the annotations again as JSON")
     entries: list[ImageEntry] = []
     notes: list[tuple[str, str]] = []
     for number, task in enumerate(content):
@@ -92,7 +92,7 @@ def _results(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -
         return [shape for value in found for shape in value if isinstance(shape, dict)]
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         what = f"annotations is {fields.short(listed)}"
-        raise DataError("annotations", path, where, what, "export it again as JSON")
+        raise DataError("annotations", path, where, what, "export the annotations again as JSON")
     done = [entry for entry in listed if not entry.get("was_cancelled")]
     if not done:
         notes.append((WITHOUT, f"{path}: {where}"))
@@ -103,7 +103,7 @@ def _results(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -
     results = latest.get("result")
     if not isinstance(results, list):
         what = f"result is {fields.short(results)}"
-        raise DataError("result", path, where, what, "export it again as JSON")
+        raise DataError("result", path, where, what, "export the annotations again as JSON")
     return results
 
 
@@ -135,7 +135,7 @@ def _regions(results: list, path: Path, where: str) -> list[Region]:
     for number, result in enumerate(results):
         if not isinstance(result, dict):
             what = f"result {number} is {fields.short(result)}"
-            raise DataError("result", path, where, what, "export it again as JSON")
+            raise DataError("result", path, where, what, "export the annotations again as JSON")
         value = result.get("value", result)
         value = value if isinstance(value, dict) else {}
         key = str(result.get("id", number))

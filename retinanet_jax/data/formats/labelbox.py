@@ -93,7 +93,7 @@ def _regions(annotations: dict, path: Path, where: str) -> list[Region]:
     others = annotations.keys() - {"objects", "classifications", "relationships"}
     if others and "objects" not in annotations:
         what = f"has a label with the fields {', '.join(map(fields.short, sorted(others)))}"
-        raise DataError("label", path, where, what, "export the project again")
+        raise DataError("label", path, where, what, "export the annotations again")
     regions = []
     for number, entry in enumerate(rows_lib.part(annotations, "objects", path, where, list)):
         found = entry if isinstance(entry, dict) else {}

@@ -18,7 +18,7 @@ from retinanet_jax.data.data_errors import DataError, Guard
 SEVERAL = "data rows with several labels, the selected or the latest one taken"
 _SPLITS = ("data_split", "split")
 _SPLIT_FIELD = re.compile(rb'"(data_split|split|Data Split)"\s*:\s*"|:\s*"split"')
-_EXPORT = "export the project again"
+_EXPORT = "export the annotations again"
 
 
 def may_have_splits(path: Path) -> bool:
@@ -41,7 +41,7 @@ def read_rows(path: Path, guard: Guard) -> Iterator[tuple[str, dict]]:
         with guard:
             if not isinstance(row, dict):
                 shown = f"not JSON ({row})" if isinstance(row, Exception) else fields.short(row)
-                raise DataError("data row", path, where, f"is {shown}", "export it again")
+                raise DataError("data row", path, where, f"is {shown}", _EXPORT)
             if "Label" not in row:
                 fields.field(row, "data_row", path, where)
                 yield where, row
