@@ -8,7 +8,7 @@ from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import bdd100k, label_studio
-from retinanet_jax.data.formats.find_layout import find_layout
+from retinanet_jax.data.formats.find_layout import FINDERS, find_layout
 
 CAR = scalabel(Box("car", 4, 6, 20, 12))
 
@@ -52,7 +52,12 @@ def test_the_last_corner_belongs_to_the_box(folder):
     [
         ({"crowd": True}, True),
         ({"ignored": True}, True),
+        ({"crowd": "True"}, True),
+        ({"ignored": 1}, True),
+        ({"crowd": "1"}, True),
         ({"crowd": False, "occluded": True}, False),
+        ({"crowd": "false", "ignored": "0"}, False),
+        ({"crowd": 0}, False),
         (None, False),
     ],
 )
@@ -91,6 +96,21 @@ def test_the_files_of_single_images_of_the_first_release(folder):
     assert [image.path.name for image in images] == ["a.jpg"] and len(images[0].objects) == 1
 
 
+@pytest.mark.parametrize(
+    "lane", [{"poly2d": [[[1, 2, "L"]]]}, {"poly2d": [{"vertices": [[1, 2]]}]}]
+)
+def test_an_image_with_lanes_alone_has_no_objects(folder, lane):
+    content = {"name": "a", "frames": [{"objects": [CAR]}]}
+    lanes = {"name": "b", "frames": [{"objects": [{"category": "lane/road curb", **lane}]}]}
+    root = folder(content, "labels/100k/train/a.json")
+    write_image(root / "images/100k/train", Annotated("b.jpg", 64, 48))
+    folder(lanes, "labels/100k/train/b.json")
+    images = read(bdd100k.find, root).images
+    assert [(im.path.name, len(im.objects)) for im in images] == [("a.jpg", 1), ("b.jpg", 0)]
+    others = (name for name in FINDERS if name != "bdd100k")
+    assert [name for name in others if FINDERS[name](root) is not None] == []
+
+
 def test_the_file_of_the_release_of_2018(folder):
     root = folder([frame(CAR)], "labels/bdd100k_labels_images_train.json")
     assert bdd100k.find(root).splits == ("train",)
@@ -100,10 +120,10 @@ def test_the_file_of_the_release_of_2018(folder):
 @pytest.mark.parametrize(
     "label, message",
     [
-        ({**CAR, "box2d": {"x1": 1, "y1": 2, "x2": "x", "y2": 4}}, "label '1': box2d is {'x1': 1"),
-        ({**CAR, "box2d": [1, 2, 3, 4]}, "label '1': box2d is [1, 2, 3, 4]; write numbers for x1"),
+        ({**CAR, "box2d": {"x1": 1, "y1": 2, "x2": "x", "y2": 4}}, "label '1': box2d: is {'x1': 1"),
+        ({**CAR, "box2d": [1, 2, 3, 4]}, "label '1': box2d: is [1, 2, 3, 4]; write numbers for x1"),
         ({**CAR, "category": None}, "label '1': the class is None; write the name of its class"),
-        ("car", "label 1: box2d is 'car'"),
+        ("car", "label 1: box2d: is 'car'"),
     ],
 )
 def test_a_bad_label_is_an_error_that_names_it(folder, label, message):

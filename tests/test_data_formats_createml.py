@@ -85,9 +85,9 @@ def test_objects_may_begin_with_any_field(folder, first):
     "bad, message",
     [
         (found(label=7), "object 1: the class is 7"),
-        (found(x="left"), "object 1: coordinates is"),
+        (found(x="left"), "object 1: coordinates: is"),
         ({"label": "cat"}, "write numbers for x, y, width, height"),
-        ("text", "object 1: coordinates is None"),
+        ("text", "object 1: coordinates: is None"),
     ],
 )
 def test_a_bad_object_is_an_error_that_names_it(folder, bad, message):

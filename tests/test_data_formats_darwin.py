@@ -16,7 +16,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
-from retinanet_jax.data.annotations.split_files import OUTLINE
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import darwin, darwin_lists, darwin_shapes
 from retinanet_jax.data.formats.find_layout import find_layout
@@ -143,7 +143,7 @@ def test_shapes_have_their_bounding_boxes(folder):
     )
     wanted = [(1, 2, 10, 20), (25, 10, 10, 20), (0, 3, 12, 20), (2, 3, 10, 12)]
     assert found_boxes(root) == [pytest.approx(box) for box in wanted]
-    assert reasons(read(darwin.find, root)) == {OUTLINE: 1, darwin_shapes.NO_BOX: 1}
+    assert reasons(read(darwin.find, root)) == {OUTLINE: 1, NO_BOX: 1, darwin_shapes.NO_SHAPE: 1}
 
 
 def test_masks_have_the_boxes_of_their_pixels(folder):
@@ -167,6 +167,22 @@ def test_masks_have_the_boxes_of_their_pixels(folder):
         read(darwin.find, folder(darwin_json(IMAGE, without, raster, width=8, height=4)))
     with pytest.raises(DataError, match=r"annotations\[0\]: raster_layer is .*\(48, 64\)"):
         read(darwin.find, folder(darwin_json(IMAGE, raster)))
+
+
+def test_a_bad_raster_layer_is_an_error_of_its_masks_alone(folder):
+    layer = {"dense_rle": "x", "mask_annotation_ids_mapping": {"m1": 1}}
+    entries = [
+        darwin_box(IMAGE.boxes[0]),
+        {"id": "m1", "name": "cat", "mask": {}},
+        {"id": "r", "name": "__raster_layer__", "raster_layer": layer},
+    ]
+    root = folder(darwin_json(IMAGE, *entries))
+    with pytest.raises(DataError) as error:
+        read(darwin.find, root)
+    assert r"annotations[2]: raster_layer is" in str(error.value)
+    assert r"annotations[1]: is a mask without pixels" in str(error.value)
+    (image,) = read(darwin.find, root, on_error="skip").images
+    assert [o.box for o in image.objects] == [(4, 6, 20, 12)]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +289,10 @@ def test_several_releases_or_lists_are_an_error(tmp_path):
         (shape(polygon={"paths": [[]]}), "polygon is []"),
         (shape(polygon={"paths": [[[1, 2]]]}), "numbers for the x and y of each point"),
         (shape(polygon=3), "polygon is 3"),
+        (
+            shape(polygon={"path": xy((1, 2)), "additional_paths": 5}),
+            "additional_paths is 5; write a list of paths",
+        ),
         (shape(ellipse={"center": {"x": 1, "y": 1}}), "has no field 'radius'"),
         (shape(blob={}), "has the fields 'id', 'name', 'slot_names', 'blob'"),
         (darwin_box(Box(" ", 1, 2, 3, 4)), "the class is ' '"),

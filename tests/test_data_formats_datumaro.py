@@ -227,7 +227,7 @@ def test_a_bad_annotation_is_an_error_that_names_it(folder, bad, message):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (items_of(None), "items is None; export it again"),
+        (items_of(None), "items is None; export the annotations again"),
         (items_of([{"annotations": []}]), "item 0: has no field 'id'"),
         (items_of([7]), "item 0: is 7"),
         (first_item(annotations={}), "item 'a': annotations is {}"),

@@ -13,6 +13,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import image_list, yolo
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
@@ -74,7 +75,7 @@ def test_an_image_without_boxes_has_no_objects_and_a_repeated_line_is_read_once(
     root = folder(f"a.png\n\nb.png {LINE}\nb.png {LINE}\n")
     content = read(image_list.find, root)
     assert boxes(content) == {"a.png": [], "b.png": [CAT]}
-    assert content.notes == ((image_list.REPEATED, f"{root / 'train.txt'}: line 4"),)
+    assert content.notes == ((LINE_REPEATED, f"{root / 'train.txt'}: line 4"),)
 
 
 def test_without_a_list_of_classes_the_numbers_are_the_names(folder):

@@ -267,6 +267,7 @@ def test_quoted_names_and_names_of_several_images(folder, tmp_path):
         ({"bounding_box": [1, 2, 3, 4]}, "write numbers for left, top, width, height"),
         ({"polygon": xy((1, 2), (3, 4))}, "polygon is [{'x': 1"),
         ({"polygon": [[1, 2], [3, 4], [5, 6]]}, "write numbers for the x and y of each point"),
+        ("box", "object 1: is 'box'; write a JSON object"),
         ({"location": {"start": 1, "end": 2}}, "no known shape, but the fields name, value"),
         (
             {"bounding_box": labelbox_object(IMAGE.boxes[0])["bounding_box"], "name": 3},
@@ -275,7 +276,8 @@ def test_quoted_names_and_names_of_several_images(folder, tmp_path):
     ],
 )
 def test_a_bad_object_is_an_error_that_names_it(folder, bad, message):
-    root = folder(row(labelbox_object(IMAGE.boxes[0]), shape("ImageBoundingBox") | bad))
+    bad = shape("ImageBoundingBox") | bad if isinstance(bad, dict) else bad
+    root = folder(row(labelbox_object(IMAGE.boxes[0]), bad))
     with pytest.raises(DataError) as error:
         read(labelbox.find, root)
     assert message in str(error.value) and "ndjson: line 1: object 1" in str(error.value)
@@ -286,7 +288,7 @@ def test_a_bad_object_is_an_error_that_names_it(folder, bad, message):
     "bad, message",
     [
         ('{"data_row": {"id": "ck', "is not JSON (Unterminated string"),
-        ("3", "is 3; export it again"),
+        ("3", "is 3; export the annotations again"),
         ({"rows": []}, "has no field 'data_row'"),
         (row(data_row={"row_data": 3}), "write the name of its file as external_id"),
         (row(data_row=3), "data_row is 3"),

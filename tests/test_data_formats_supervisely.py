@@ -10,6 +10,7 @@ import pytest
 from layout_writers import SMALL, Annotated, write_image, write_supervisely
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import supervisely
 from retinanet_jax.data.formats.find_layout import find_layout
@@ -79,6 +80,7 @@ def test_shapes_have_their_bounding_boxes(folder):
         shape("alpha_mask", bitmap={"data": plain, "origin": [0, 40]}),
         polygon((5, 5), kind="point"),
         polygon((5, 5), (9, 9), kind="line"),
+        shape("cuboid"),
     )
     content = read(supervisely.find, root)
     assert [found[1:] for found in boxes(content)["a.png"]] == [
@@ -87,7 +89,7 @@ def test_shapes_have_their_bounding_boxes(folder):
         (12, 13, 9, 7),
         (0, 40, 6, 5),
     ]
-    assert reasons(content) == {supervisely.OUTLINE: 1, supervisely.NO_BOX: 1}
+    assert reasons(content) == {OUTLINE: 1, NO_BOX: 1, supervisely.OTHERS: 1}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import yolo, yolo_folders, yolo_lines, yolo_pairs, yolo_yaml
 from retinanet_jax.data.formats.find_layout import find_layout
@@ -243,7 +244,7 @@ def test_other_lines_of_the_same_length_are_polygons(folder, polygon):
 def test_a_repeated_line_is_read_once(folder):
     content = read(yolo.find, folder("0 .5 .5 .1 .1\n0  .5 .5 .1 .1\n0 .5 .5 .1 .2\n"))
     assert len(content.images[0].objects) == 2
-    assert reasons(content) == {yolo.DUPLICATE: 1}
+    assert reasons(content) == {LINE_REPEATED: 1}
 
 
 @pytest.mark.parametrize(

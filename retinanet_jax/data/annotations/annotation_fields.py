@@ -7,7 +7,7 @@ and 7.0 for 7. Without one they are errors.
 import contextlib
 import math
 import reprlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
@@ -55,6 +55,12 @@ def as_integer(value) -> int | None:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return None
+
+
+def size(height, width) -> tuple[int, int] | None:
+    """(height, width) of an image as annotated; None where it is missing or not a size."""
+    sides = as_integer(height), as_integer(width)
+    return sides if all(side is not None and 1 <= side < 1e6 for side in sides) else None
 
 
 def text(entry, name: str, path: AnyPath | str, where: str) -> str:
@@ -125,13 +131,21 @@ def xy_points(
     return numbers
 
 
-def numbers(entry, names: Sequence[str], path: AnyPath | str, where: str) -> list[float]:
-    """The finite numbers of some fields of an object; `where` names it."""
-    found = [finite(entry.get(name)) if isinstance(entry, dict) else None for name in names]
+def numbers(
+    entry, names: Sequence[str], path: AnyPath | str, where: str, *, lenient: bool = False
+) -> list[float]:
+    """The finite numbers of some fields of an object; `where` names it. `lenient` as in finite."""
+    stated = entry if isinstance(entry, dict) else {}
+    found = [finite(stated.get(name), lenient=lenient) for name in names]
     if None in found:
         what, fix = f"is {short(entry)}", f"write numbers for {', '.join(names)}"
         raise DataError("shape", path, where, what, fix)
     return found
+
+
+def numbers_of_words(words: Iterable[str]) -> list[float | None]:
+    """The finite numbers that words stand for; None for those that are not one."""
+    return [finite(word, lenient=True) for word in words]
 
 
 def _float_of_text(value: str) -> float | None:
@@ -178,6 +192,17 @@ def flag(entry, name: str, path: AnyPath, where: str) -> bool:
         what = f"{name} is {short(value)}"
         raise DataError(name, path, where, what, "write 0 or 1, or leave it out")
     return value in (1, "1")
+
+
+def is_marked(attributes, names: Sequence[str]) -> bool:
+    """Whether one of some attributes is true or 1, also as text; others, and none, are not."""
+    stated = attributes if isinstance(attributes, dict) else {}
+    return any(is_true(stated.get(name)) for name in names)
+
+
+def is_true(value) -> bool:
+    """Whether a value is true or 1, or text for them: 'true', 'True', '1'."""
+    return value == 1 or (isinstance(value, str) and value.strip().lower() in ("true", "1"))
 
 
 def category(

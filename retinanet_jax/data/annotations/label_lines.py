@@ -26,6 +26,7 @@ from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
 
 EVERY_CLASS = ""  # in place of a class name: a region whose objects of any class are ignored
+LINE_REPEATED = "line repeated, read once"
 NO_AREA = "boxes without area, left out"
 SUFFIX = ".txt"
 _HEAD = 1 << 12
@@ -38,7 +39,7 @@ class LineFormat(NamedTuple):
     begins: whether the first lines of a file are of this format.
     parse: the object of a line, None for a line without one; arguments are the line, the known
         class names or None, the file and line for messages, and a set to which notes are added.
-    image_suffix: of the image of a file, where there is none.
+    image_suffix: the suffix by which an error names the image of a label file that has none.
     box_form: see RawSplit.
     leaves_out_empty: whether boxes without area are left out and noted, instead of an error: the
         official release of the format has some.

@@ -27,6 +27,7 @@ from retinanet_jax.data.data_errors import DataError, Guard
 NO_BOX2D = "labels without a box2d, left out"
 _HEAD = 1 << 16
 _FOLDERS = ("labels/det_20", "labels/100k/train", "labels/100k/val")
+_IGNORED = "crowd", "ignored"
 _SIDES = "x1", "y1", "x2", "y2"
 
 
@@ -39,12 +40,12 @@ def find(root: Path) -> Layout | None:
     return find_layout_of(_FORMAT, root, [root / place for place in _FOLDERS])
 
 
-def is_scalabel(path: Path) -> bool:
-    """Whether a file begins as Scalabel's do, with a box among the first labels."""
+def _is_scalabel(path: Path) -> bool:
+    """Whether a file begins as Scalabel's do, with a box or a lane among the first labels."""
     head = ascii_head(path, _HEAD)
     has_labels = re.search(rb'"(labels|objects)"\s*:\s*\[', head)
-    has_box = re.search(rb'"box2d"\s*:\s*\{', head)
-    return bool(re.match(rb"[^\[{]*[\[{]", head) and has_labels and has_box)
+    has_shape = re.search(rb'"(box2d|poly2d)"\s*:\s*[\[{]', head)
+    return bool(re.match(rb"[^\[{]*[\[{]", head) and has_labels and has_shape)
 
 
 def _parse(path: Path, guard: Guard) -> Content:
@@ -78,15 +79,12 @@ def _frames(content: Any, path: Path) -> list[Any]:
 
 
 def _size(size: Any) -> tuple[int, int] | None:
-    sides = [size.get(side) if isinstance(size, dict) else None for side in ("height", "width")]
-    return tuple(sides) if all(type(side) is int and side > 0 for side in sides) else None
+    return fields.size(size.get("height"), size.get("width")) if isinstance(size, dict) else None
 
 
 def _region(number: int, label: Any) -> Region:
     entry = label if isinstance(label, dict) else {}
-    attributes = entry.get("attributes")
-    marks = attributes if isinstance(attributes, dict) else {}
-    crowd = bool(marks.get("crowd") or marks.get("ignored"))
+    crowd = fields.is_marked(entry.get("attributes"), _IGNORED)
     box = entry.get("box2d") if entry else label
     return Region(
         f"label {fields.short(entry.get('id', number))}", entry.get("category"), box, crowd
@@ -97,12 +95,7 @@ def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
     if shape is None:
         found.add(NO_BOX2D)
         return None
-    corners = shape if isinstance(shape, dict) else {}
-    numbers = [fields.finite(corners.get(side)) for side in _SIDES]
-    if None in numbers:
-        what, fix = f"box2d is {fields.short(shape)}", f"write numbers for {', '.join(_SIDES)}"
-        raise DataError("box2d", path, where, what, fix)
-    x1, y1, x2, y2 = numbers
+    x1, y1, x2, y2 = fields.numbers(shape, _SIDES, path, f"{where}: box2d")
     return x1, y1, x2 - x1 + 1, y2 - y1 + 1
 
 
@@ -110,7 +103,7 @@ _FORMAT = SplitFileFormat(
     "bdd100k",
     "Scalabel JSON (BDD100K)",
     (".json",),
-    is_scalabel,
+    _is_scalabel,
     _parse,
     _box,
     image_folders=("images/100k/{split}",),

@@ -36,7 +36,7 @@ def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
         fix = "export the annotations again as COCO instances JSON"
         raise DataError("annotation file", path, "", f"is not JSON ({error})", fix) from error
     if not isinstance(content, dict):
-        fix = "export it as COCO JSON"
+        fix = "export the annotations again as COCO instances JSON"
         raise DataError("annotation file", path, "", "is not a JSON object", fix)
     if not annotated:
         content.setdefault("annotations", [])

@@ -68,13 +68,8 @@ def _region(number: int, found: Any) -> Region:
 
 
 def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box:
-    coordinates = shape if isinstance(shape, dict) else {}
     names = "x", "y", "width", "height"
-    numbers = [fields.finite(coordinates.get(name)) for name in names]
-    if None in numbers:
-        what = f"coordinates is {fields.short(shape)}"
-        raise DataError("coordinates", path, where, what, f"write numbers for {', '.join(names)}")
-    x, y, width, height = numbers
+    x, y, width, height = fields.numbers(shape, names, path, f"{where}: coordinates")
     return x - width / 2, y - height / 2, width, height
 
 

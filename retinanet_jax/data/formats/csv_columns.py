@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES, suffix_of
+from retinanet_jax.data.annotations.folder_files import suffix_of
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 # Names of columns in lower case without _ and the like, the most telling first.
 _FILE = (

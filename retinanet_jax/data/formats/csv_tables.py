@@ -18,6 +18,7 @@ from retinanet_jax.data.annotations.annotation_fields import (
     ONE_CLASS,
     class_name,
     short,
+    size,
 )
 from retinanet_jax.data.annotations.folder_files import relative_name
 from retinanet_jax.data.annotations.image_finder import ImageFinder
@@ -114,14 +115,10 @@ def _cell(row: list[str], column: int, table: Table, where: str) -> str:
 
 
 def _size(row: list[str], columns: Columns) -> tuple[int, int] | None:
-    """(height, width) as stated; None where it is missing or not a size."""
     if columns.size is None or max(columns.size) >= len(row):
         return None
-    sides = [row[column].strip() for column in columns.size]
-    if not all(re.fullmatch(r"\d{1,6}(\.0*)?", side) for side in sides):
-        return None
-    height, width = (int(float(side)) for side in sides)
-    return (height, width) if height and width else None
+    height, width = columns.size
+    return size(row[height], row[width])
 
 
 def _object(

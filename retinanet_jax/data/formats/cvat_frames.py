@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from retinanet_jax.data.annotations.annotation_fields import as_integer
+from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import list_folder, stem_of, subfolder, walk
 from retinanet_jax.data.data_errors import DataError
 
@@ -75,8 +75,7 @@ def find_frames(root: ElementTree.Element, path: Path, subset: str | None) -> Fr
 
 
 def _task(task: ElementTree.Element, size: tuple[int, int] | None) -> Task:
-    stated = {name: as_integer(task.findtext(name, "")) for name in ("start_frame", "stop_frame")}
-    start, stop = stated["start_frame"], stated["stop_frame"]
+    start, stop = (fields.as_integer(task.findtext(f"{end}_frame")) for end in ("start", "stop"))
     step = re.fullmatch(r"\s*step\s*=\s*([1-9]\d{0,5})\s*", task.findtext("frame_filter") or "")
     known = start is not None and stop is not None and 0 <= start <= stop < MAX_FRAMES
     frames = range(start, stop + 1, int(step[1]) if step else 1) if known else None
@@ -88,8 +87,7 @@ def _task(task: ElementTree.Element, size: tuple[int, int] | None) -> Task:
 def _size(stated: ElementTree.Element | None) -> tuple[int, int] | None:
     if stated is None:
         return None
-    height, width = (as_integer(stated.findtext(side, "")) for side in ("height", "width"))
-    return (height, width) if height and width and min(height, width) > 0 else None
+    return fields.size(stated.findtext("height"), stated.findtext("width"))
 
 
 def _images(path: Path, subset: str | None) -> list[str]:

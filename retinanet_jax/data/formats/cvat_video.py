@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from retinanet_jax.data.annotations.annotation_fields import as_integer, short
+from retinanet_jax.data.annotations.annotation_fields import as_integer, is_marked, short
 from retinanet_jax.data.annotations.split_files import ImageEntry, Region
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.cvat_frames import MAX_FRAMES, find_frames, tasks_of
@@ -102,7 +102,7 @@ def _check_gaps(
 
 
 def _is_outside(shape: ElementTree.Element) -> bool:
-    return shape.get("outside") in ("1", "true")
+    return is_marked(shape.attrib, ("outside",))
 
 
 def _where(track: ElementTree.Element, shape: ElementTree.Element) -> str:

@@ -135,7 +135,7 @@ def _objects(
 ) -> tuple[RawObject, ...]:
     """The objects of an image; errors of single objects are for the guard."""
     objects, found = [], set()
-    masks = boxes_of_masks(slot.annotations, slot.size, path)
+    masks = boxes_of_masks(slot.annotations, slot.size, path, guard)
     for where, entry in slot.annotations:
         with guard:
             box = box_of(entry, masks, path, where, found)

@@ -10,7 +10,7 @@ from retinanet_jax.data.annotations.folder_files import stem_of, suffix_of
 from retinanet_jax.data.data_errors import DataError
 
 _FRAMES = ("frame_count", "frame_urls", "frame_manifests", "fps")
-_EXPORT = "export the dataset again"
+_EXPORT = "export the annotations again"
 
 
 class Slot(NamedTuple):
@@ -65,12 +65,11 @@ def _object(content: dict, name: str, path: Path) -> dict:
 def _slot(
     names: list[str | None], where: str, annotations: list[tuple[str, Any]], stated: dict
 ) -> Slot:
-    sides = [fields.as_integer(stated.get(side)) for side in ("height", "width")]
-    known = all(side is not None and 1 <= side < 1e6 for side in sides)
+    size = fields.size(stated.get("height"), stated.get("width"))
     # The frames of a video, as darwin-py writes them, are of the type 'video' without frames.
     is_image = stated.get("type") == "image" or not any(stated.get(name) for name in _FRAMES)
     found = list(dict.fromkeys(name for name in names if name))
-    return Slot(found, where, annotations, (sides[0], sides[1]) if known else None, is_image)
+    return Slot(found, where, annotations, size, is_image)
 
 
 def _names(item: dict, slot: dict) -> list[str | None]:

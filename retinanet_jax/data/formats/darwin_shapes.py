@@ -8,14 +8,13 @@ import numpy as np
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.outlines import Box, around_ellipse, around_points
-from retinanet_jax.data.annotations.split_files import OUTLINE
-from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.rle_masks import extents_of_runs
 
-NO_BOX = "tags, points, lines and other shapes without a box, left out"
-_WITHOUT_BOX = (
-    *("tag", "keypoint", "line", "skeleton", "eye", "graph", "string"),
-    *("link", "text"),
-)
+NO_SHAPE = "tags, texts and links, left out"
+_WITHOUT_BOX = ("keypoint", "line", "skeleton", "eye", "graph")
+_WITHOUT_SHAPE = ("tag", "string", "text", "link")
 _SIDES = ("x", "y", "w", "h")
 
 
@@ -40,9 +39,10 @@ def box_of(
         return _corner_and_size(entry, "bounding_box", path, where)
     if "raster_layer" in entry:  # the pixels of the masks
         return None
-    if any(name in entry for name in _WITHOUT_BOX):
-        found.add(NO_BOX)
-        return None
+    for names, note in ((_WITHOUT_BOX, NO_BOX), (_WITHOUT_SHAPE, NO_SHAPE)):
+        if any(name in entry for name in names):
+            found.add(note)
+            return None
     what = f"has the fields {', '.join(map(fields.short, list(entry)[:8])) or 'of no shape'}"
     raise DataError("shape", path, where, what, "draw it as a bounding box or a polygon")
 
@@ -57,7 +57,11 @@ def _around_polygon(entry: dict, path: Path, where: str) -> Box:
     polygon = entry["polygon"] if isinstance(entry["polygon"], dict) else {"paths": []}
     paths = polygon.get("paths")
     if paths is None:
-        paths = [polygon.get("path"), *(polygon.get("additional_paths") or [])]
+        more = polygon.get("additional_paths") or []
+        if not isinstance(more, list):
+            what = f"additional_paths is {fields.short(more)}"
+            raise DataError("polygon", path, where, what, "write a list of paths")
+        paths = [polygon.get("path"), *more]
     if not isinstance(paths, list) or not paths:
         what = f"polygon is {fields.short(entry['polygon'])}"
         raise DataError("polygon", path, where, what, "write its paths, lists of points")
@@ -105,23 +109,24 @@ def _box_of_mask(entry: dict, masks: dict[str, Box], path: Path, where: str) -> 
 
 
 def boxes_of_masks(
-    annotations: Sequence[tuple[str, Any]], size: tuple[int, int] | None, path: Path
+    annotations: Sequence[tuple[str, Any]],
+    size: tuple[int, int] | None,
+    path: Path,
+    guard: Guard,
 ) -> dict[str, Box]:
     """The boxes of the masks of an image, by the ids of their annotations.
 
     All masks are in one raster layer: runs of the number of a mask and a count of pixels, row by
-    row.
-
-    Raises:
-      DataError: a layer is not one, or the size of the image is not stated.
+    row. A layer that is not one, or of an image without a size, is an error for the guard.
     """
     found = {}
     for where, entry in annotations:
-        layer = entry.get("raster_layer") if isinstance(entry, dict) else None
-        if layer is not None:
-            runs, numbers = _checked(layer, size, path, where)
-            boxes = {number: _around_runs(runs, number, size[1]) for number in numbers.values()}
-            found |= {mask: boxes[n] for mask, n in numbers.items() if boxes[n] is not None}
+        with guard:
+            layer = entry.get("raster_layer") if isinstance(entry, dict) else None
+            if layer is not None:
+                runs, numbers = _checked(layer, size, path, where)
+                boxes = {number: _around_runs(runs, number, size[1]) for number in numbers.values()}
+                found |= {mask: boxes[n] for mask, n in numbers.items() if boxes[n] is not None}
     return found
 
 
@@ -149,8 +154,5 @@ def _around_runs(runs: np.ndarray, number: int, width: int) -> Box | None:
     first = (ends - runs[:, 1])[runs[:, 0] == number]
     if not len(first):
         return None
-    wraps = first // width != last // width  # such a run reaches both sides of the image
-    left = int(np.where(wraps, 0, first % width).min())
-    right = int(np.where(wraps, width - 1, last % width).max()) + 1
-    top, bottom = int(first.min()) // width, int(last.max()) // width + 1
-    return float(left), float(top), float(right - left), float(bottom - top)
+    in_rows, in_columns = extents_of_runs(first, last, width)
+    return in_columns[0], in_rows[0], in_columns[1], in_rows[1]

@@ -21,7 +21,7 @@ from retinanet_jax.data.annotations.split_files import (
     find_layout_of,
 )
 from retinanet_jax.data.data_errors import DataError, Guard
-from retinanet_jax.data.formats.datumaro_shapes import BOXES, SHAPES, TYPES, box_around
+from retinanet_jax.data.formats.datumaro_shapes import BOXES, EXPORT, SHAPES, TYPES, box_around
 
 _IGNORED = ("is_crowd", "difficult")  # attributes, of datasets converted from COCO or VOC
 _OTHER_MEDIA = ("video_frame", "video", "point_cloud")
@@ -60,7 +60,7 @@ def _parse(path: Path, guard: Guard) -> Content:
     items = content.get("items") if isinstance(content, dict) else None
     if not isinstance(items, list):
         what = f"items is {fields.short(items)}"
-        raise DataError("annotation file", path, "", what, "export it again as Datumaro")
+        raise DataError("annotation file", path, "", what, EXPORT)
     labels, class_names = _labels(content.get("categories"), path)
     entries = []
     for number, item in enumerate(items):
@@ -86,15 +86,16 @@ def _labels(categories: Any, path: Path) -> tuple[list[str], tuple[str, ...] | N
         names = [name.strip() for name, _ in stated]
         classes = [name for name, entry in zip(names, stated, strict=True) if entry not in parts]
     except (AttributeError, LookupError, TypeError) as error:
-        what, fix = f"categories is {fields.short(categories)}", "export it again as Datumaro"
-        raise DataError("categories", path, "", what, fix) from error
+        what = f"categories is {fields.short(categories)}"
+        raise DataError("categories", path, "", what, EXPORT) from error
     return names, checked_class_names(classes, path) if names else None
 
 
 def _image(item: dict, path: Path, where: str) -> dict:
     """The entry of an item about its image: path and size, both optional."""
     if other := next((name for name in _OTHER_MEDIA if item.get(name)), None):
-        what, fix = f"is a {other.replace('_', ' ')}", "save it as an image and export it again"
+        what = f"is a {other.replace('_', ' ')}"
+        fix = "save it as an image and export the annotations again"
         raise DataError("media", path, where, what, fix)
     image = item.get("image") or item.get("media") or {}
     if not isinstance(image, dict):
@@ -115,8 +116,7 @@ def _beside(path: Path, name: Any) -> Any:
 
 
 def _size(value: Any) -> tuple[int, int] | None:
-    sides = [fields.as_integer(side) for side in value] if isinstance(value, list) else []
-    return tuple(sides) if len(sides) == 2 and all(side and side > 0 for side in sides) else None
+    return fields.size(*value) if isinstance(value, list) and len(value) == 2 else None
 
 
 def _regions(
@@ -161,15 +161,8 @@ def _divided(found: list[_Part]) -> list[list[_Part]]:
 
 def _region(parts: list[_Part]) -> Region:
     shapes = [part.annotation for part in parts]
-    return Region(
-        f"annotation {parts[0].number}", parts[0].label, shapes, any(map(_is_ignored, shapes))
-    )
-
-
-def _is_ignored(annotation: dict) -> bool:
-    attributes = annotation.get("attributes")
-    stated = attributes if isinstance(attributes, dict) else {}
-    return any(str(stated.get(name)).lower() in ("true", "1") for name in _IGNORED)
+    ignored = any(fields.is_marked(shape.get("attributes"), _IGNORED) for shape in shapes)
+    return Region(f"annotation {parts[0].number}", parts[0].label, shapes, ignored)
 
 
 _FORMAT = SplitFileFormat("datumaro", "Datumaro JSON", (".json",), _is_datumaro, _parse, box_around)

@@ -16,6 +16,7 @@ from retinanet_jax.data.formats.rle_masks import box_of_rle
 
 GROUPED = "annotations in a group, read as the parts of one object"
 WHOLE_IMAGE = "labels of images, captions and boxes in space, left out"
+EXPORT = "export the annotations again as Datumaro"
 BOXES = ("bbox", "rotated_bbox")
 SHAPES = (*BOXES, "polygon", "mask", "ellipse", "cuboid_2d")
 _WITHOUT_BOX = ("points", "polyline", "skeleton")
@@ -76,7 +77,7 @@ def _box_of_mask(shape: dict, path: Path, where: str) -> Box:
     try:
         box = box_of_rle(shape.get("rle"))
     except ValueError as error:
-        raise DataError("rle", path, where, str(error), "export it again as Datumaro") from error
+        raise DataError("rle", path, where, str(error), EXPORT) from error
     if box is None:
         raise DataError("rle", path, where, "the mask has no pixels", "delete it")
     return box

@@ -89,7 +89,7 @@ def _begins(lines: list[str]) -> bool:
 
 
 def _corners(words: list[str]) -> list[float | None]:
-    return [fields.finite(word, lenient=True) for word in words[:8]]
+    return fields.numbers_of_words(words[:8])
 
 
 def _parse(

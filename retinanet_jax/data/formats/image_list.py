@@ -22,6 +22,7 @@ from retinanet_jax.data.annotations.class_lists import (
     read_class_names,
 )
 from retinanet_jax.data.annotations.folder_files import ascii_head, list_folder, read_lines
+from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_files import (
@@ -35,7 +36,6 @@ from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.csv_columns import is_number
 from retinanet_jax.data.formats.image_list_lines import has_boxes, split_line
 
-REPEATED = "line repeated, read once"
 _CLASS_FILES = ("_classes.txt", *CLASS_FILES)
 # Of public datasets: they come with the code that reads such lists.
 _PUBLIC = ("coco_classes.txt", "voc_classes.txt", "coco.names", "voc.names")
@@ -53,9 +53,11 @@ def find(root: Path) -> Layout | None:
     folder = root if root.is_dir() else root.parent
     tool = "image list with boxes (keras-yolo3)"
     parse = functools.partial(_parse, folder)
-    kind = SplitFileFormat("image_list", tool, (".txt",), _is_image_list, parse, _box)
+    kind = SplitFileFormat(
+        "image_list", tool, (".txt",), _is_image_list, parse, _box, box_form="corners"
+    )
     others = [folder / "data"] if root.is_dir() else []
-    return find_layout_of(kind._replace(box_form="corners"), root, others)
+    return find_layout_of(kind, root, others)
 
 
 def _is_image_list(path: Path) -> bool:
@@ -68,7 +70,7 @@ def _parse(root: Path, path: Path, guard: Guard) -> Content:
     notes = []
     for number, line in read_lines(path):
         if lines.setdefault(line.strip(), number) != number:
-            notes.append((REPEATED, f"{path}: line {number}"))
+            notes.append((LINE_REPEATED, f"{path}: line {number}"))
     entries = [_entry(line, number, names, path, guard) for line, number in lines.items()]
     return Content(entries, names, tuple(notes))
 
@@ -81,16 +83,12 @@ def _entry(
     regions = []
     for count, text in enumerate(boxes, 1):
         with guard:
+            place = f"box {count}"
             corners, _, label = text.rpartition(",")
             if corners.count(",") == 3:  # others are errors of the box
-                label = _name_of(label, names, path, f"{where}: box {count}")
-            regions.append(Region(_numbered(count), label, text))
+                label = _name_of(label, names, path, f"{where}: {place}")
+            regions.append(Region(place, label, text))
     return ImageEntry([name], where, regions)
-
-
-@functools.lru_cache(maxsize=4096)
-def _numbered(count: int) -> str:
-    return f"box {count}"
 
 
 def _name_of(label: str, names: tuple[str, ...] | None, path: Path, where: str) -> str:
@@ -106,7 +104,7 @@ def _name_of(label: str, names: tuple[str, ...] | None, path: Path, where: str) 
 
 
 def _box(shape: str, path: Path, where: str, found: set[str]) -> Box:
-    numbers = [fields.finite(part, lenient=True) for part in shape.split(",")[:-1]]
+    numbers = fields.numbers_of_words(shape.split(",")[:-1])
     if len(numbers) != 4 or None in numbers:
         raise DataError("box", path, where, f"is {fields.short(shape)}", _FIX)
     x1, y1, x2, y2 = numbers

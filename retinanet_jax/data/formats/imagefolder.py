@@ -115,14 +115,11 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _decoded(entry: dict) -> dict:
-    """An entry of a CSV file, whose objects are JSON; sizes are numbers."""
+    """An entry of a CSV file, whose objects are JSON."""
     entry = {key: value for key, value in entry.items() if isinstance(key, str)}
     objects = entry.get("objects")
     if isinstance(objects, str):
         entry["objects"] = json_or_error(objects) if objects.strip() else None
-    for side in ("width", "height"):
-        value = entry.get(side)
-        entry[side] = int(value) if re.fullmatch(r"\d{1,6}", value or "") else None
     return entry
 
 
@@ -178,11 +175,7 @@ def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
                 raise DataError("file_name", path, where, what, "write it relative to this file")
             value = stated_objects(entry, path, where)
             objects = read_objects(value, path, where, dataset.class_names, guard)
-            name, size = relative_name(image, dataset.root), _size(entry)
+            name = relative_name(image, dataset.root)
+            size = fields.size(entry.get("height"), entry.get("width"))
             images.append(RawImage(name, image, path, objects, where, size))
     return RawSplit(tuple(images), dataset.class_names)
-
-
-def _size(entry: dict) -> tuple[int, int] | None:
-    sides = entry.get("height"), entry.get("width")
-    return sides if all(type(side) is int and 0 < side < 1e6 for side in sides) else None

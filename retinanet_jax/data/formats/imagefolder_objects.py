@@ -56,7 +56,7 @@ def read_objects(
             label = fields.field(entry, field, path, f"{where}: {place}")
             name = _class_name(label, class_names, path, f"{where}: {place}")
             box = tuple(fields.box(entry, path, f"{where}: {place}"))
-            crowd = entry.get("iscrowd") in (1, True, "1")
+            crowd = fields.is_marked(entry, ("iscrowd",))
             area = fields.area(entry, path, f"{where}: {place}")
             objects.append(RawObject(name, box, place, area=area, crowd=crowd))
     return tuple(objects)

@@ -13,7 +13,6 @@ from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import (
-    IMAGE_SUFFIXES,
     ascii_head,
     parse_json,
     read_text,
@@ -36,6 +35,7 @@ from retinanet_jax.data.annotations.split_files import (
     find_layout_of,
 )
 from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 LATEST = "tasks with several annotations, the latest taken"
 WITHOUT = "tasks without an annotation, left out"
@@ -67,7 +67,7 @@ def _parse(path: Path, guard: Guard) -> Content:
     content = parse_json(read_text(path), path)
     if not isinstance(content, list):
         what = f"is {fields.short(content)}"
-        raise DataError("annotation file", path, "", what, "export it again as JSON")
+        raise DataError("annotation file", path, "", what, "export the annotations again as JSON")
     entries: list[ImageEntry] = []
     notes: list[tuple[str, str]] = []
     for number, task in enumerate(content):
@@ -92,7 +92,7 @@ def _results(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -
         return [shape for value in found for shape in value if isinstance(shape, dict)]
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         what = f"annotations is {fields.short(listed)}"
-        raise DataError("annotations", path, where, what, "export it again as JSON")
+        raise DataError("annotations", path, where, what, "export the annotations again as JSON")
     done = [entry for entry in listed if not entry.get("was_cancelled")]
     if not done:
         notes.append((WITHOUT, f"{path}: {where}"))
@@ -103,7 +103,7 @@ def _results(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -
     results = latest.get("result")
     if not isinstance(results, list):
         what = f"result is {fields.short(results)}"
-        raise DataError("result", path, where, what, "export it again as JSON")
+        raise DataError("result", path, where, what, "export the annotations again as JSON")
     return results
 
 
@@ -135,7 +135,7 @@ def _regions(results: list, path: Path, where: str) -> list[Region]:
     for number, result in enumerate(results):
         if not isinstance(result, dict):
             what = f"result {number} is {fields.short(result)}"
-            raise DataError("result", path, where, what, "export it again as JSON")
+            raise DataError("result", path, where, what, "export the annotations again as JSON")
         value = result.get("value", result)
         value = value if isinstance(value, dict) else {}
         key = str(result.get("id", number))
@@ -185,6 +185,11 @@ def _box(shape: tuple[dict, dict], path: Path, where: str, found: set[str]) -> B
 
 
 _FORMAT = SplitFileFormat(
-    *("label_studio", "Label Studio JSON", (".json",), _is_label_studio, _parse, _box),
+    name="label_studio",
+    tool="Label Studio JSON",
+    suffixes=(".json",),
+    is_one=_is_label_studio,
+    parse=_parse,
+    box=_box,
     normalized=True,
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
-from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES, ascii_head, suffix_of
+from retinanet_jax.data.annotations.folder_files import ascii_head, suffix_of
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_files import (
@@ -26,6 +26,7 @@ from retinanet_jax.data.annotations.split_files import (
 )
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import labelbox_rows as rows_lib
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 WITHOUT = "data rows without a label or skipped, left out"
 NOT_IMAGES = "data rows that are not images, left out"
@@ -76,14 +77,15 @@ def _entry(row: dict, path: Path, where: str) -> ImageEntry:
     media = rows_lib.part(row, "media_attributes", path, where)
     kind = media.get("mime_type") or media.get("mimeType") or "image/"
     label, notes = rows_lib.label_of(row, path, where)
-    annotations = rows_lib.part(label, "annotations", path, where)
+    annotations = rows_lib.part(label or {}, "annotations", path, where)
     if not str(kind).startswith("image/") or "frames" in annotations:
         return ImageEntry([], where, [], split=split, notes=(NOT_IMAGES,))
-    if label is rows_lib.NO_LABEL:
+    if label is None:
         return ImageEntry([], where, [], split=split, notes=(WITHOUT,))
     names = _names(rows_lib.part(row, "data_row", path, where), path, where)
     regions = _regions(annotations, path, where)
-    return ImageEntry(names, where, regions, _size(media), split, notes)
+    size = fields.size(media.get("height"), media.get("width"))
+    return ImageEntry(names, where, regions, size, split, notes)
 
 
 def _regions(annotations: dict, path: Path, where: str) -> list[Region]:
@@ -91,13 +93,14 @@ def _regions(annotations: dict, path: Path, where: str) -> list[Region]:
     others = annotations.keys() - {"objects", "classifications", "relationships"}
     if others and "objects" not in annotations:
         what = f"has a label with the fields {', '.join(map(fields.short, sorted(others)))}"
-        raise DataError("label", path, where, what, "export the project again")
+        raise DataError("label", path, where, what, "export the annotations again")
     regions = []
     for number, entry in enumerate(rows_lib.part(annotations, "objects", path, where, list)):
-        found = entry if isinstance(entry, dict) else {"object": entry}
+        found = entry if isinstance(entry, dict) else {}
         name = next((found[n] for n in ("name", "title", "value") if found.get(n)), None)
         shape = {key: found[key] for key in _SHAPES if found.get(key) is not None}
-        regions.append(Region(f"object {number}", name, shape or {"fields": list(found)}))
+        shape = shape or ({"fields": list(found)} if found else entry)
+        regions.append(Region(f"object {number}", name, shape))
     return regions
 
 
@@ -114,15 +117,10 @@ def _names(data: dict, path: Path, where: str) -> list[str]:
     return sorted(names, key=lambda name: suffix_of(name) not in IMAGE_SUFFIXES)
 
 
-def _size(media: dict) -> tuple[int, int] | None:
-    """(height, width) as stated; None where it is missing or not a size."""
-    sides = [fields.as_integer(media.get(side)) for side in ("height", "width")]
-    if any(side is None or not 1 <= side < 1e6 for side in sides):
-        return None
-    return sides[0], sides[1]
-
-
 def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
+    if not isinstance(shape, dict) or not shape:
+        what, fix = f"is {fields.short(shape)}", "write a JSON object with its shape"
+        raise DataError("object", path, where, what, fix)
     for name in _BOXES:
         if name in shape:
             sides = ("left", "top", "width", "height")
@@ -140,6 +138,11 @@ def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
 
 
 _FORMAT = SplitFileFormat(
-    *("labelbox", "Labelbox export", (".ndjson", ".jsonl", ".json"), _is_labelbox, _parse, _box),
+    name="labelbox",
+    tool="Labelbox export",
+    suffixes=(".ndjson", ".jsonl", ".json"),
+    is_one=_is_labelbox,
+    parse=_parse,
+    box=_box,
     inner_splits=_inner_splits,
 )

@@ -16,10 +16,9 @@ from retinanet_jax.data.annotations.image_finder import split_kind
 from retinanet_jax.data.data_errors import DataError, Guard
 
 SEVERAL = "data rows with several labels, the selected or the latest one taken"
-NO_LABEL: dict = {}  # of a data row without one
 _SPLITS = ("data_split", "split")
 _SPLIT_FIELD = re.compile(rb'"(data_split|split|Data Split)"\s*:\s*"|:\s*"split"')
-_EXPORT = "export the project again"
+_EXPORT = "export the annotations again"
 
 
 def may_have_splits(path: Path) -> bool:
@@ -42,7 +41,7 @@ def read_rows(path: Path, guard: Guard) -> Iterator[tuple[str, dict]]:
         with guard:
             if not isinstance(row, dict):
                 shown = f"not JSON ({row})" if isinstance(row, Exception) else fields.short(row)
-                raise DataError("data row", path, where, f"is {shown}", "export it again")
+                raise DataError("data row", path, where, f"is {shown}", _EXPORT)
             if "Label" not in row:
                 fields.field(row, "data_row", path, where)
                 yield where, row
@@ -100,8 +99,8 @@ def part(entry: dict, name: str, path: Path, where: str, kind: type = dict) -> A
     return value
 
 
-def label_of(row: dict, path: Path, where: str) -> tuple[dict, tuple[str, ...]]:
-    """The label of a data row, NO_LABEL if it has none that was not skipped; and notes.
+def label_of(row: dict, path: Path, where: str) -> tuple[dict | None, tuple[str, ...]]:
+    """The label of a data row, None if it has none that was not skipped; and notes.
 
     Raises:
       DataError: it is labelled in several projects, whose objects may be the same.
@@ -123,7 +122,7 @@ def label_of(row: dict, path: Path, where: str) -> tuple[dict, tuple[str, ...]]:
             raise DataError("several projects", path, where, what, "export one of them alone")
         for holder, done in labelled.values():
             return _best(holder, done, path, where), (SEVERAL,) * (len(done) > 1)
-    return NO_LABEL, ()
+    return None, ()
 
 
 def _runs(row: dict, path: Path, where: str) -> dict:

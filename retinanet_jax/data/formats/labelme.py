@@ -30,10 +30,9 @@ from retinanet_jax.data.annotations.folder_parts import (
     find_parts,
 )
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
 
-OUTLINE = "polygons, masks or rotated boxes, bounding boxes taken"
-NO_BOX = "points and lines, left out"
 GROUPED = "shapes of one group_id, joined to one object"
 IGNORED = "shapes with the label __ignore__, left out"
 _FOLDERS = ("annotations", "labels", "labelme", "json", "jsons")
@@ -85,8 +84,8 @@ def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
             image = _image_of(content, stem, names, dataset.root, path)
             objects = _objects(content["shapes"], path, dataset.class_names, guard, notes)
             name = relative_name(image, dataset.root)
-            read = RawImage(name, Path(image), path, objects, size=_size(content))
-            images.append(read)
+            size = fields.size(content.get("imageHeight"), content.get("imageWidth"))
+            images.append(RawImage(name, Path(image), path, objects, size=size))
     return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes))
 
 
@@ -119,14 +118,6 @@ def _image_of(content: dict, stem: str, names: ImageNames, root: Path, path: Pat
     if base in names.names:
         return names.path(base)
     return names.only(stem, path, "imagePath") or names.path(base)
-
-
-def _size(content: dict) -> tuple[int, int] | None:
-    """(height, width) as stated; None where it is missing or not a size."""
-    sides = [fields.finite(content.get(side)) for side in ("imageHeight", "imageWidth")]
-    if any(side is None or not 1 <= side < 1e6 or side != int(side) for side in sides):
-        return None
-    return int(sides[0]), int(sides[1])
 
 
 def _objects(

@@ -26,11 +26,27 @@ def box_of_rle(rle: Any) -> Box | None:
     if not runs.any():
         return None
     first, last = (ends - counts)[1::2][runs], ends[1::2][runs] - 1
-    (left, top), (right, bottom) = np.divmod(first, height), np.divmod(last, height)
-    wraps = left != right  # such a run has the last pixel of a column and the first of the next
-    y1, y2 = np.where(wraps, 0, top).min(), np.where(wraps, height - 1, bottom).max()
-    x, y = int(left.min()), int(y1)
-    return x, y, int(right.max()) + 1 - x, int(y2) + 1 - y
+    in_columns, in_rows = extents_of_runs(first, last, height)
+    return in_columns[0], in_rows[0], in_columns[1], in_rows[1]
+
+
+def extents_of_runs(
+    first: np.ndarray, last: np.ndarray, length: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where runs of pixels are, of which there is at least one: in which lines, and where in these.
+
+    Args:
+      first, last: the pixels with which each run begins and ends, counted line by line.
+      length: of a line, a row or a column: in pixels.
+
+    Returns:
+      The first line and the number of lines; the first pixel in a line and the number of pixels.
+    """
+    (line1, place1), (line2, place2) = np.divmod(first, length), np.divmod(last, length)
+    wraps = line1 != line2  # such a run has the last pixel of a line and the first of the next
+    line, place = int(line1.min()), int(np.where(wraps, 0, place1).min())
+    end = int(np.where(wraps, length - 1, place2).max()) + 1
+    return (line, int(line2.max()) + 1 - line), (place, end - place)
 
 
 def _checked(rle: Any) -> tuple[np.ndarray, int, int]:

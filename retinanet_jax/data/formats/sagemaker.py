@@ -137,12 +137,9 @@ def _variants(name: str) -> list[str]:
 
 
 def _size(label: dict) -> tuple[int, int] | None:
-    """(height, width) as annotated; None where it is missing or not a size."""
     sizes = label.get("image_size")
     size = sizes[0] if isinstance(sizes, list) and len(sizes) == 1 else sizes
-    sides = [size.get(side) if isinstance(size, dict) else None for side in ("height", "width")]
-    valid = all(type(side) is int and 0 < side < 1e6 for side in sides)
-    return (sides[0], sides[1]) if valid else None
+    return fields.size(size.get("height"), size.get("width")) if isinstance(size, dict) else None
 
 
 def _class_names(maps: Iterable[dict]) -> tuple[str, ...] | None:
@@ -163,16 +160,17 @@ def _class_names(maps: Iterable[dict]) -> tuple[str, ...] | None:
 
 def _box(shape: dict, path: Path, where: str, found: set[str]) -> Box:
     names = "left", "top", "width", "height"
-    numbers = [fields.finite(shape.get(name), lenient=True) for name in names]
-    if None in numbers:
-        what = f"is {fields.short(shape)}"
-        raise DataError("box", path, where, what, f"write numbers for {', '.join(names)}")
+    numbers = fields.numbers(shape, names, path, where, lenient=True)
     if any(isinstance(shape[name], str) for name in names):
         found.add(fields.TEXT_NUMBER)
     return tuple(numbers)
 
 
 _FORMAT = SplitFileFormat(
-    *("sagemaker", "SageMaker Ground Truth manifest", (".manifest", ".jsonl", ".json")),
-    *(_is_manifest, _parse, _box),
+    name="sagemaker",
+    tool="SageMaker Ground Truth manifest",
+    suffixes=(".manifest", ".jsonl", ".json"),
+    is_one=_is_manifest,
+    parse=_parse,
+    box=_box,
 )

@@ -32,11 +32,12 @@ from retinanet_jax.data.annotations.folder_parts import (
 )
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.data_errors import DataError, Guard
 
-OUTLINE = "polygons or masks, bounding boxes taken"
-NO_BOX = "points, lines and other shapes without a box, left out"
+OTHERS = "shapes of other kinds, left out"
+_WITHOUT_BOX = ("point", "line", "graph")
 _FOLDERS, _META = ("ann",), "meta.json"
 _HEAD = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -102,17 +103,10 @@ def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
                 image = names.only(name, path) or image
             objects = _objects(content["objects"], path, dataset.class_names, guard, notes)
             place = relative_name(image, dataset.root), Path(image), path
-            images.append(RawImage(*place, objects, size=_size(content.get("size"))))
+            stated = content.get("size") if isinstance(content.get("size"), dict) else {}
+            size = fields.size(stated.get("height"), stated.get("width"))
+            images.append(RawImage(*place, objects, size=size))
     return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes))
-
-
-def _size(value: Any) -> tuple[int, int] | None:
-    """(height, width) as stated; None where it is missing or not a size."""
-    stated = value if isinstance(value, dict) else {}
-    sides = [fields.as_integer(stated.get(side)) for side in ("height", "width")]
-    if any(side is None or not 1 <= side < 1e6 for side in sides):
-        return None
-    return sides[0], sides[1]
 
 
 def _objects(
@@ -132,9 +126,11 @@ def _objects(
             where = f"objects[{number}]"
             kind = fields.text(entry, "geometryType", path, where)
             box = _box(entry, kind, path, where)
-            if kind != "rectangle":
-                found.add(NO_BOX if box is None else OUTLINE)
-            if box is not None:
+            if box is None:
+                found.add(NO_BOX if kind in _WITHOUT_BOX else OTHERS)
+            else:
+                if kind != "rectangle":
+                    found.add(OUTLINE)
                 name = fields.class_name(entry.get("classTitle"), class_names, path, where)
                 objects.append(RawObject(name, box, where))
     notes.extend((reason, str(path)) for reason in sorted(found))

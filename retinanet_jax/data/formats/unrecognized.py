@@ -8,7 +8,6 @@ from pathlib import Path
 
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import (
-    IMAGE_SUFFIXES,
     annotation_folders,
     list_folder,
     read_head,
@@ -17,6 +16,7 @@ from retinanet_jax.data.annotations.folder_files import (
     text_encoding,
 )
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 from retinanet_jax.data.record_files import without_shard
 
 _UNDERSTOOD = """\

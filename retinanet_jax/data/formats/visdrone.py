@@ -81,7 +81,7 @@ def _parse(
 ) -> RawObject:
     """The object of a line."""
     words = [word.strip() for word in line.strip().removesuffix(",").split(",")]
-    numbers = [fields.finite(word, lenient=True) for word in words]
+    numbers = fields.numbers_of_words(words)
     if len(numbers) != 8 or None in numbers:
         raise DataError("label line", path, where, f"is {fields.short(line)}", _FIX)
     x, y, width, height, score, category = numbers[:6]

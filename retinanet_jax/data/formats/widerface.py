@@ -9,13 +9,11 @@ Datumaro 1.13 writes `-` for an attribute that it does not know, its own attribu
 as the last, a class other than face behind these, and no number for an image without objects.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import (
-    IMAGE_SUFFIXES,
     read_head,
     read_text,
     suffix_of,
@@ -32,6 +30,7 @@ from retinanet_jax.data.annotations.split_files import (
     find_layout_of,
 )
 from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 FACE = "face"
 NO_NUMBER = "image without a number of faces, taken as without faces"
@@ -50,7 +49,11 @@ class _Face(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """wider_face_split/ beside WIDER_train/ and WIDER_val/, or files of this format."""
+    """wider_face_split/ beside WIDER_train/ and WIDER_val/, or files of this format.
+
+    Raises:
+      DataError: several files may be meant.
+    """
     others = [root / place / _SPLIT_FOLDER for place in (".", "wider_face_annotations")]
     return find_layout_of(_WIDERFACE, root, others)
 
@@ -97,7 +100,7 @@ def _faces(name: str, lines: list[tuple[int, str]], path: Path) -> list[Region]:
     if count is None or count < 0:
         what = f"is followed by {fields.short(lines[0][1])}"
         raise DataError("number of faces", path, name, what, "write the number of its faces")
-    if count == 0 and len(faces) == 1 and not any(_numbers(faces[0][1].split())):
+    if count == 0 and len(faces) == 1 and not any(fields.numbers_of_words(faces[0][1].split())):
         return []
     if len(faces) != count:
         what, fix = f"has {len(faces)} lines of {count} faces", "write one line for each face"
@@ -105,8 +108,8 @@ def _faces(name: str, lines: list[tuple[int, str]], path: Path) -> list[Region]:
     regions = []
     for number, line in faces:
         face = _split(line)
-        crowd = face.invalid in ("1", "True")
-        regions.append(Region(f"line {number}", " ".join(face.name) or FACE, face, crowd))
+        name = " ".join(face.name) or FACE
+        regions.append(Region(f"line {number}", name, face, fields.is_true(face.invalid)))
     return regions
 
 
@@ -124,14 +127,11 @@ def _is_attribute(word: str) -> bool:
     return word.isdecimal() or word in ("-", "True", "False")
 
 
-def _numbers(words: Sequence[str]) -> list[float | None]:
-    return [fields.finite(word, lenient=True) for word in words]
-
-
 def _box(face: _Face, path: Path, where: str, found: set[str]) -> Box | None:
     """The box of a face; None for one without area."""
-    numbers = _numbers(face.box)
-    more = face.name and None not in _numbers(face.name[:1])  # a number, and not a class
+    numbers = fields.numbers_of_words(face.box)
+    # A number behind the box, which is not a class.
+    more = bool(face.name) and fields.finite(face.name[0], lenient=True) is not None
     if len(numbers) != _SIDES or None in numbers or more:
         raise DataError("face", path, where, f"is {fields.short(face.line)}", _FIX)
     if face.invalid not in ("0", "1", "-", "True", "False"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import decode_text, read_many, relative_name
+from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.yolo_folders import find_dataset
@@ -25,7 +26,6 @@ from retinanet_jax.data.formats.yolo_pairs import (
 )
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset
 
-DUPLICATE = "line repeated, read once"
 NO_LABELS = "image without a label file, taken as without objects"
 # A share above this is a pixel; boxes that leave their image a little are for the checks of boxes.
 _LARGEST_SHARE = 1.5
@@ -99,7 +99,7 @@ def _objects(
         if not fields:
             continue
         if fields in seen:
-            found.add(DUPLICATE)
+            found.add(LINE_REPEATED)
             continue
         seen.add(fields)
         with guard:

@@ -15,7 +15,6 @@ from retinanet_jax.data.annotations.class_lists import (
     read_class_names,
 )
 from retinanet_jax.data.annotations.folder_files import (
-    IMAGE_SUFFIXES,
     ascii_head,
     list_folder,
     read_text,
@@ -34,6 +33,7 @@ from retinanet_jax.data.formats.yolo_yaml import (
     yaml_file,
     yaml_names,
 )
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 # The last is that of Roboflow's Darknet export.
 YOLO_CLASS_FILES = (*CLASS_FILES, "obj.names", "_darknet.labels")

@@ -1,0 +1,35 @@
+"""Values that annotation files write in several ways: sizes of images, and marks of objects."""
+
+import pytest
+
+from retinanet_jax.data.annotations import annotation_fields as fields
+
+
+@pytest.mark.parametrize(
+    "height, width, wanted",
+    [
+        (48, 64, (48, 64)),
+        ("48", 64.0, (48, 64)),
+        (1, 999_999, (1, 999_999)),
+        (0, 64, None),
+        (48, 1_000_000, None),
+        (48, 64.5, None),
+        (None, 64, None),
+        (48, True, None),
+        ([48], "wide", None),
+    ],
+)
+def test_a_size_is_of_whole_sides_that_an_image_can_have(height, width, wanted):
+    assert fields.size(height, width) == wanted
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.0, "1", "true", "True", "TRUE", " true "])
+def test_a_mark_is_true_or_1_also_as_text(value):
+    assert fields.is_marked({"occluded": False, "crowd": value}, ("ignored", "crowd"))
+    assert not fields.is_marked({"occluded": value}, ("ignored", "crowd"))
+
+
+@pytest.mark.parametrize("value", [False, 0, None, "", "0", "false", "no", "yes", 2, [1], {"a": 1}])
+def test_other_values_are_not_marks(value):
+    assert not fields.is_marked({"crowd": value}, ("crowd",))
+    assert not fields.is_marked(value, ("crowd",))
