@@ -90,6 +90,31 @@ def test_frames_of_videos_are_in_the_folder_of_the_video(folder):
     assert read(bdd100k.find, root).images[0].file_name == "images/100k/train/v1/a.jpg"
 
 
+def test_files_of_several_videos_may_use_the_same_names_of_frames(tmp_path):
+    for video in "ab":
+        write_image(tmp_path / "images" / video, Annotated("0001.jpg", 64, 48))
+        content = [{"name": "0001.jpg", "videoName": video, "labels": [CAR]}]
+        (tmp_path / f"{video}.json").write_text(json.dumps(content), encoding="utf-8")
+    names = [image.file_name for image in read(bdd100k.find, tmp_path).images]
+    assert names == ["images/a/0001.jpg", "images/b/0001.jpg"]
+    (tmp_path / "c.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    assert len(read(bdd100k.find, tmp_path).images) == 2  # which states the same as b.json
+    content[0]["labels"] = [CAR | {"category": "bus"}]
+    (tmp_path / "c.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=r"both b\.json and c\.json annotate 'train'"):
+        bdd100k.find(tmp_path)
+
+
+def test_a_missing_image_is_missed_in_a_folder_that_is_there(tmp_path):
+    write_image(tmp_path / "pictures", Annotated("a.jpg", 64, 48))
+    content = [{"name": name, "labels": [CAR]} for name in ("a.jpg", "b.jpg")]
+    (tmp_path / "train.json").write_text(json.dumps(content), encoding="utf-8")
+    names = [image.file_name for image in read(bdd100k.find, tmp_path).images]
+    assert names == ["pictures/a.jpg", "b.jpg"]
+    write_image(tmp_path / "images/100k/train", Annotated("c.jpg", 64, 48))
+    assert read(bdd100k.find, tmp_path).images[1].file_name == "images/100k/train/b.jpg"
+
+
 def test_the_files_of_single_images_of_the_first_release(folder):
     content = {"name": "a", "frames": [{"timestamp": 10000, "objects": [CAR]}]}
     images = read(bdd100k.find, folder(content, "labels/100k/train/a.json")).images

@@ -64,6 +64,65 @@ def test_subsets_of_several_files_are_joined(tmp_path):
     assert len(read(cvat.find, tmp_path).images) == 2
 
 
+def write_tasks(root, subsets):
+    """A file for each subset, with one image in it."""
+    for number, subset in enumerate(subsets):
+        image = Annotated(f"{number}.png", 64, 48)
+        write_image(root / "images", image)
+        text = cvat_xml(["cat"], [cvat_image(image, GOOD, subset=subset)])
+        (root / f"task{number:02d}.xml").write_text(text, encoding="utf-8")
+
+
+def test_subsets_count_in_any_number_of_files(tmp_path):
+    write_tasks(tmp_path, ["train", "val"] * 11)
+    assert cvat.find(tmp_path).splits == ("train", "val")
+    for split, first in (("train", 0), ("val", 1)):
+        found = boxes(read(cvat.find, tmp_path, split))
+        assert list(found) == [f"{number}.png" for number in range(first, 22, 2)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    "subsets, splits",
+    [
+        (("R&D", "val"), ("R&D", "val")),
+        (('"a" < b', "\u00e4"), ('"a" < b', "\u00e4")),
+        (("", "val"), ("default", "val")),
+        (("", ""), ("train",)),
+    ],
+)
+def test_each_image_is_in_the_split_of_its_subset(tmp_path, encoding, subsets, splits):
+    images = [Annotated(f"{number}.png", 64, 48) for number in range(len(subsets))]
+    elements = []
+    for image, subset in zip(images, subsets, strict=True):
+        write_image(tmp_path / "images", image)
+        elements.append(cvat_image(image, GOOD, **({"subset": subset} if subset else {})))
+    text = cvat_xml(["cat"], elements).replace("utf-8", encoding)
+    (tmp_path / "annotations.xml").write_text(text, encoding=encoding)
+    assert cvat.find(tmp_path).splits == splits
+    found = [list(boxes(read(cvat.find, tmp_path, split))) for split in splits]
+    assert found == ([["0.png"], ["1.png"]] if len(splits) == 2 else [["0.png", "1.png"]])
+
+
+def test_a_broken_file_among_several_is_an_error_when_it_is_read(tmp_path):
+    write_tasks(tmp_path, ["train", "train", "val"])
+    path = tmp_path / "task01.xml"
+    path.write_text(path.read_text(encoding="utf-8")[:-5], encoding="utf-8")
+    with pytest.raises(DataError, match=r"task01\.xml: cannot be read as XML"):
+        read(cvat.find, tmp_path)
+    assert list(boxes(read(cvat.find, tmp_path, on_error="skip"))) == ["0.png"]
+
+
+def test_copies_of_a_file_are_read_once(folder):
+    root = folder(GOOD)
+    text = (root / "annotations.xml").read_text(encoding="utf-8")
+    (root / "copy.xml").write_text(text, encoding="utf-8")
+    assert len(read(cvat.find, root).images) == 1
+    (root / "copy.xml").write_text(text.replace('"24"', '"25"'), encoding="utf-8")
+    with pytest.raises(DataError, match=r"both annotations\.xml and copy\.xml annotate 'train'"):
+        cvat.find(root)
+
+
 def test_a_task_is_one_split(folder):
     assert cvat.find(folder(GOOD)).splits == ("train",)
 

@@ -1,5 +1,7 @@
 """Image lists: boxes behind the name of an image, lists of classes, other text files, errors."""
 
+import time
+
 import pytest
 from layout_writers import (
     SMALL,
@@ -15,7 +17,7 @@ from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.formats import image_list, yolo
+from retinanet_jax.data.formats import image_list, image_list_lines, yolo
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
 
 CAT = ("cat", 4, 6, 20, 12)
@@ -76,6 +78,15 @@ def test_an_image_without_boxes_has_no_objects_and_a_repeated_line_is_read_once(
     content = read(image_list.find, root)
     assert boxes(content) == {"a.png": [], "b.png": [CAT]}
     assert content.notes == ((LINE_REPEATED, f"{root / 'train.txt'}: line 4"),)
+
+
+def test_a_long_number_takes_no_time():
+    start = time.process_time()
+    assert not image_list_lines.has_boxes("a.png " + "1" * 50_000)
+    assert time.process_time() - start < 2
+    assert image_list_lines.has_boxes("a.png 1.5,2.,.3") and image_list_lines.has_boxes(
+        "a.png 1,-2,3"
+    )
 
 
 def test_without_a_list_of_classes_the_numbers_are_the_names(folder):

@@ -220,6 +220,30 @@ def test_splits_of_rows_count_in_each_of_several_files(folder):
     assert list(boxes(read(labelbox.find, root, "val"))) == ["1.png", "a.png", "x1.png"]
 
 
+def test_splits_of_rows_count_in_any_number_of_files(folder):
+    for number in range(22):
+        split = ("TRAINING", "VALIDATION")[number % 2]
+        inner = labelbox_row(Annotated(f"{number}.png", 64, 48)) | {"data_split": split}
+        root = folder(inner, name=f"{number}.json")
+    assert set(labelbox.find(root).splits) == {"train", "val"}
+    for split, first in (("train", 0), ("val", 1)):
+        found = boxes(read(labelbox.find, root, split))
+        assert set(found) == {f"{number}.png" for number in range(first, 22, 2)}
+
+
+def test_files_are_compared_by_the_name_that_they_state(folder):
+    first, second = (labelbox_row(Annotated(f"{n}/a.png", 64, 48)) | {"is": n} for n in range(2))
+    for row_of in (first, second):
+        row_of["data_row"]["row_data"] = "https://x.example/a.png"
+    root = folder(first, name="1.json")
+    assert labelbox.find(folder(second, name="2.json")).splits == ("train",)
+    folder(first, name="2.json")
+    assert len(read(labelbox.find, root).images) == 1
+    folder(first | {"media_attributes": {}}, name="2.json")
+    with pytest.raises(DataError, match=r"both 1\.json and 2\.json annotate 'train'"):
+        labelbox.find(root)
+
+
 def test_the_labels_of_a_model_run_are_read_where_there_are_no_projects(folder):
     alone = row(**run("TRAINING", labelbox_object(IMAGE.boxes[0])))
     del alone["projects"]

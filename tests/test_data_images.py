@@ -101,8 +101,9 @@ def test_heic_names_the_package_that_reads_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.setattr(images, "find_spec", lambda name: None)
     images._enable_heic.cache_clear()
-    fix = r"cat\.heic: is a HEIC image; pip install 'retinanet_jax\[heic\]', or convert it to JPEG"
-    with pytest.raises(DataError, match=fix):
+    what = r"cat\.heic: is a HEIC image, which needs pillow-heif; "
+    fix = r"pip install 'retinanet_jax\[heic\]', or convert it to JPEG"
+    with pytest.raises(DataError, match=what + fix):
         images.decode(PHONE.read_bytes(), "cat.heic")
 
 

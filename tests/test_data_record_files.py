@@ -42,6 +42,14 @@ def test_records_before_damage_are_read(tmp_path):
         next(records)
 
 
+def test_a_part_of_a_header_is_cut_short(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    for size in range(1, 12):
+        path.write_bytes(BY_TENSORFLOW[:25] + BY_TENSORFLOW[25 : 25 + size])
+        with pytest.raises(DataError, match="record 1: it is cut short"):
+            list(read_records(path))
+
+
 def test_a_missing_and_a_compressed_file_are_errors_with_a_fix(tmp_path):
     with pytest.raises(DataError, match=r"x\.tfrecord: cannot be read \(No such file"):
         list(read_records(tmp_path / "x.tfrecord"))

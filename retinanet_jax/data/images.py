@@ -217,7 +217,8 @@ def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
     fix = "it is truncated or not an image: copy it again or leave it out"
     if is_heic(data) and find_spec("pillow_heif") is None:
-        what, fix = "is a HEIC image", "pip install 'retinanet_jax[heic]', or convert it to JPEG"
+        what = "is a HEIC image, which needs pillow-heif"
+        fix = "pip install 'retinanet_jax[heic]', or convert it to JPEG"
     return DataError("undecodable image", where, "", what, fix)
 
 

@@ -41,7 +41,7 @@ def read_records(path: Path) -> Iterator[Record]:
             while header := file.read(_HEADER):
                 length = _length(header)
                 if length is None:
-                    raise _broken(path, number, header)
+                    raise _broken(path, number, header if len(header) == _HEADER else b"")
                 left -= _HEADER + length + _FOOTER
                 if left < 0:
                     raise _broken(path, number)
@@ -100,7 +100,7 @@ def _length(header: bytes) -> int | None:
 
 
 def _broken(path: Path, number: int, header: bytes = b"") -> DataError:
-    """The error of a record that is cut short, or of one with a damaged header."""
+    """The error of a record that is cut short, or, given its whole header, of a damaged one."""
     if number == 0 and header.startswith(_GZIP):
         what = "is compressed (GZIP): its images cannot be read in place"
         fix = f"replace it by what 'gzip -dc < {path.name}' writes"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from retinanet_jax.data.annotations.class_lists import find_class_names
 from retinanet_jax.data.annotations.folder_files import (
+    IMAGE_SUFFIXES,
     Listing,
     annotation_folders,
     list_folder,
@@ -134,7 +135,11 @@ def annotation_files(folder: Path, suffix: str) -> dict[str, str]:
 
 
 class ImageNames:
-    """The images below a folder by their names, relative to it, with and without suffix."""
+    """The images below a folder by their names, relative to it, with and without suffix.
+
+    names: also of HEIC files that have a copy, see Listing.images: annotations may name these.
+    by_stem: of the others.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -143,8 +148,8 @@ class ImageNames:
         for listing in walk(folder):
             start = relative_name(os.path.join(listing.path, ""), folder)
             start = "" if listing.path == str(folder) else start
+            self.names.update(start + name for name in listing.with_suffix(*IMAGE_SUFFIXES))
             for name in listing.images():
-                self.names.add(start + name)
                 self.by_stem[stem_of(start + name)].append(start + name)
 
     def path(self, name: str) -> str:

@@ -12,7 +12,6 @@ from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import (
     IMAGE_SUFFIXES,
     relative_name,
-    stem_of,
     suffix_of,
 )
 from retinanet_jax.data.annotations.folder_parts import ImageNames
@@ -27,19 +26,22 @@ class ImageFinder:
     Args:
       root: of the dataset.
       split: an image in a folder of another split is not taken for one without a folder.
-      bases: folders that names may be relative to, the first being the most likely.
+      bases: folders that names may be relative to, the first being the most likely. Those that
+        are not there are left out; if none is, the last one is where images are missing.
     """
 
     def __init__(self, root: Path, split: str, bases: Sequence[Path]):
         self._images = ImageNames(root)
-        self._bases = [os.path.relpath(base, root) for base in bases]
+        present = [base for base in bases if os.path.isdir(base)] or bases[-1:]
+        self._bases = [os.path.relpath(base, root) for base in present]
         self._folders = {os.path.dirname(name) for name in self._images.names}
         self._kind = split_kind(split)
         self._by_name: dict[str, list[str]] = collections.defaultdict(list)
         self._by_stem: dict[str, list[str]] = collections.defaultdict(list)
         for name in sorted(self._images.names):
             self._by_name[os.path.basename(name)].append(name)
-            self._by_stem[stem_of(os.path.basename(name))].append(name)
+        for stem in sorted(self._images.by_stem):
+            self._by_stem[os.path.basename(stem)] += self._images.by_stem[stem]
         self._found: dict[str, str] = {}
 
     def find(self, stated: str, path: Path, where: str) -> str:
@@ -107,8 +109,9 @@ class ImageFinder:
 
     def _is_of_split(self, name: str) -> bool:
         """Whether no folder on the way to an image is of another split."""
-        kinds = {split_kind(folder) for folder in os.path.dirname(name).split("/")}
-        return not self._kind or kinds <= {"", self._kind}
+        if not self._kind:
+            return True
+        return {split_kind(folder) for folder in name.split("/")[:-1]} <= {"", self._kind}
 
 
 def _longest_common_ends(stated: str, names: list[str]) -> list[str]:
@@ -119,7 +122,8 @@ def _longest_common_ends(stated: str, names: list[str]) -> list[str]:
         pairs = zip(parts, name.split("/")[-2::-1], strict=False)
         different = (k for k, (one, other) in enumerate(pairs) if one != other)
         lengths.append(next(different, min(len(parts), name.count("/"))))
-    return [n for n, length in zip(names, lengths, strict=True) if length == max(lengths)]
+    longest = max(lengths, default=0)
+    return [n for n, length in zip(names, lengths, strict=True) if length == longest]
 
 
 @functools.cache

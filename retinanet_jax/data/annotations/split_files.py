@@ -8,6 +8,7 @@ the images, and the checks of names, are shared.
 import collections
 import contextlib
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from retinanet_jax.data.data_errors import DataError, Guard, Report
 
 OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
 NO_BOX = "points and lines, left out"
+LOST = "images of a split that was not found, left out"
 _FOLDERS = ("annotations", "labels")
 _MAX_FILES = 20  # by which a folder is judged; one with more of a format has one for each image
 
@@ -118,8 +120,7 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = (
         # The names of many files are those of images, which do not name a split.
         stated = path.parent / "annotations" if in_folder[path.parent] > _MAX_FILES else path
         named = split_of_file(stated, folder) or "train"
-        inner = kind.inner_splits(path) if len(paths) <= _MAX_FILES else ()
-        for split in inner or [named]:
+        for split in kind.inner_splits(path) or [named]:
             by_split.setdefault(split, []).append(path)
     files = {split: _joined(kind, root, split, found) for split, found in by_split.items()}
     read = functools.partial(_read_split, kind, folder, files)
@@ -164,23 +165,37 @@ def _joined(kind: SplitFileFormat, root: Path, split: str, paths: list[Path]) ->
         return tuple(paths)
     kept: dict[Path, Content | None] = {}
     first: dict[str, Path] = {}
+    digests: set[bytes] = set()
     for path in paths:
-        content = None
+        digest, content = _digest(path), None
+        if digest in digests:
+            continue  # a copy
         with contextlib.suppress(DataError):  # which reading it will raise
             content = kind.parse(path, Guard("skip", Report()))
         if content is not None and content in kept.values():
             continue  # as the project of a tool and its export do
         entries = content.entries if content is not None else []
-        stated = [entry.names for entry in entries if entry.split in (None, split)]
-        names = {str(name) for name in itertools.chain(*stated)}
+        # The other names of an entry are guesses, which may be those of other images.
+        names = {str(e.names[0]) for e in entries if e.names and e.split in (None, split)}
         if other := next((first[name] for name in sorted(names) if name in first), None):
-            names = (relative_name(one, root) for one in (other, path))
-            what = f"both {' and '.join(names)} annotate {split!r}"
+            both = (relative_name(one, root) for one in (other, path))
+            what = f"both {' and '.join(both)} annotate {split!r}"
             fix = "set data.root to one of the files"
             raise DataError("ambiguous file", root, "", what, fix)
         first |= dict.fromkeys(names, path)
         kept[path] = content
+        if digest is not None:
+            digests.add(digest)
     return tuple(kept)
+
+
+def _digest(path: Path) -> bytes | None:
+    """A hash of the content of a file; None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None
 
 
 def _read_split(
@@ -206,6 +221,8 @@ def _read_split(
         listed.append(content.class_names)
         for entry in content.entries:
             if entry.split not in (None, split):
+                if path not in files.get(entry.split, ()):
+                    notes.append((LOST, f"{path}: {entry.where}"))
                 continue
             notes.extend((reason, f"{path}: {entry.where}") for reason in entry.notes)
             if not entry.names:

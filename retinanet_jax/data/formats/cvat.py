@@ -64,10 +64,13 @@ def _begins_with_track(path: Path) -> bool:
 
 
 def _inner_splits(path: Path) -> list[str]:
-    """The subsets of the images or tracks of a project; none of a task."""
-    stated = rb'<(?:image|track)\s[^>]*?\bsubset="([^"<]+)"'
-    found = re.findall(stated, read_bytes(path, _MAX_BYTES))
-    return list(dict.fromkeys(name.decode("utf-8", "replace") for name in found))
+    """The subsets of the images or tracks of a project; none of a task or a broken file."""
+    try:
+        root = parse_xml(read_bytes(path, _MAX_BYTES), path)
+    except DataError:  # which reading it will raise
+        return []
+    stated = [one.get("subset") for one in root.findall("image") or root.findall("track")]
+    return list(dict.fromkeys(s or cvat_video.DEFAULT for s in stated)) if any(stated) else []
 
 
 def _parse(path: Path, guard: Guard) -> Content:
@@ -75,9 +78,9 @@ def _parse(path: Path, guard: Guard) -> Content:
     if cvat_video.has_tracks(root):
         entries, notes = cvat_video.read_tracks(root, path, _SHAPES, guard)
         return Content(entries, _class_names(root, path), notes)
-    subsets = any(image.get("subset") for image in root.iter("image"))
-    entries = []
-    for image in root.findall("image"):
+    images, entries = root.findall("image"), []
+    subsets = any(image.get("subset") for image in images)
+    for image in images:
         name, size = image.get("name"), _size(image)
         shapes = [shape for shape in image if shape.tag in _SHAPES]
         regions = [
@@ -150,6 +153,11 @@ def _number(shape: ElementTree.Element, name: str, path: Path, where: str) -> fl
 
 
 _FORMAT = SplitFileFormat(
-    *("cvat", "CVAT for images", (".xml",), _is_cvat, _parse, _box),
+    name="cvat",
+    tool="CVAT for images",
+    suffixes=(".xml",),
+    is_one=_is_cvat,
+    parse=_parse,
+    box=_box,
     inner_splits=_inner_splits,
 )

@@ -5,7 +5,7 @@ import re
 from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES
 
 _SUFFIX = rf"\.(?:{'|'.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))})"
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)"
 # A list all of whose boxes are broken in the same way is one, too.
 _WITH_BOX = re.compile(rf"{_SUFFIX}[ \t]+{_NUMBER}(?:, ?{_NUMBER}){{2}}", re.IGNORECASE)
 _NAME = re.compile(rf".*{_SUFFIX}(?=\s|$)", re.IGNORECASE)
