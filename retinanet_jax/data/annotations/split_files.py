@@ -23,7 +23,7 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.annotations.split_names import is_split_name, split_of_file
+from retinanet_jax.data.annotations.split_names import is_split_name, split_of_file, without_split
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 
 OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
@@ -147,12 +147,25 @@ def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:
 
 
 def _paths_in(kind: SplitFileFormat, folders: Sequence[Path]) -> list[Path]:
-    found = []
+    found: dict[Path, None] = {}
     for folder in folders:
         paths = [folder / name for name in list_folder(folder).with_suffix(*kind.suffixes)]
         if any(map(kind.is_one, paths[:_MAX_FILES])):
-            found += filter(kind.is_one, paths)
-    return found
+            ones = list(filter(kind.is_one, paths))
+            found |= dict.fromkeys([*ones, *_of_other_splits(ones, paths)])
+    return list(found)
+
+
+def _of_other_splits(ones: Sequence[Path], paths: Sequence[Path]) -> list[Path]:
+    """The files with the name of one of the format but for the split: val.json beside train.json.
+
+    They are of the format, too, although their first bytes do not show it: they begin with many
+    images without objects, or are broken, which reading them says.
+    """
+    names = {without_split(path.name) for path in ones if path.suffix.lower() != ".txt"} - {None}
+    if not names or len(paths) > _MAX_FILES:
+        return []
+    return [path for path in paths if path not in ones and without_split(path.name) in names]
 
 
 def _joined(kind: SplitFileFormat, root: Path, split: str, paths: list[Path]) -> tuple[Path, ...]:

@@ -81,3 +81,11 @@ def split_of_file(path: Path, root: Path) -> str | None:
         return named[0]
     folder = path.parent
     return folder.name if folder != root and is_split_name(folder.name) else None
+
+
+def without_split(name: str) -> str | None:
+    """The name of a file with * for the split in it, '*.json' of 'train.json'; None without one."""
+    words = re.split(r"([^A-Za-z0-9]+)", name)
+    if sum(map(is_split_name, words)) != 1:
+        return None
+    return "".join("*" if is_split_name(word) else word for word in words)
