@@ -4,7 +4,7 @@ import collections
 import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class ImageFinder:
             self._by_name[os.path.basename(name)].append(name)
         for stem in sorted(self._images.by_stem):
             self._by_stem[os.path.basename(stem)] += self._images.by_stem[stem]
+        self._ends: dict[tuple[bool, str], dict[str, list[str]]] = {}
         self._found: dict[str, str] = {}
 
     def find(self, stated: str, path: Path, where: str) -> str:
@@ -98,14 +99,24 @@ class ImageFinder:
         missing = self._images.path(os.path.basename(name) if leads_out else relative[0])
         if "/" in name.lstrip("/") and any(os.path.dirname(c) in self._folders for c in relative):
             return missing
-        by_name = self._by_name if has_suffix else self._by_stem
-        fitting = [n for n in by_name.get(os.path.basename(name), []) if self._is_of_split(n)]
-        best = _longest_common_ends(name, fitting)
+        best = self._nearest(name, has_suffix)
         if len(best) > 1:
             few = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
             what = f"{short(stated)} may be {few}"
             raise DataError("ambiguous image", path, where, what, "write the folder of the image")
         return self._images.path(best[0]) if best else missing
+
+    def _nearest(self, name: str, has_suffix: bool) -> list[str]:
+        """The images of a name that have most folders in common with its end."""
+        *folders, last = name.split("/")
+        same = (self._by_name if has_suffix else self._by_stem).get(last, [])
+        if len(same) < 2:
+            return list(filter(self._is_of_split, same))
+        key = has_suffix, last
+        if key not in self._ends:
+            self._ends[key] = _by_ends(filter(self._is_of_split, same))
+        ends = ("/".join(folders[start:]) for start in range(len(folders) + 1))
+        return next((self._ends[key][end] for end in ends if end in self._ends[key]), [])
 
     def _is_of_split(self, name: str) -> bool:
         """Whether no folder on the way to an image is of another split."""
@@ -114,16 +125,14 @@ class ImageFinder:
         return {split_kind(folder) for folder in name.split("/")[:-1]} <= {"", self._kind}
 
 
-def _longest_common_ends(stated: str, names: list[str]) -> list[str]:
-    """The names that have most folders in common with the end of `stated`."""
-    parts = stated.split("/")[-2::-1]
-    lengths = []
+def _by_ends(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names by each end of their folders: a/b/c.jpg by 'a/b', 'b' and ''."""
+    found = collections.defaultdict(list)
     for name in names:
-        pairs = zip(parts, name.split("/")[-2::-1], strict=False)
-        different = (k for k, (one, other) in enumerate(pairs) if one != other)
-        lengths.append(next(different, min(len(parts), name.count("/"))))
-    longest = max(lengths, default=0)
-    return [n for n, length in zip(names, lengths, strict=True) if length == longest]
+        folders = name.split("/")[:-1]
+        for start in range(len(folders) + 1):
+            found["/".join(folders[start:])].append(name)
+    return dict(found)
 
 
 @functools.cache
