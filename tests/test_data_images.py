@@ -107,6 +107,12 @@ def test_heic_names_the_package_that_reads_it(monkeypatch):
         images.decode(PHONE.read_bytes(), "cat.heic")
 
 
+def test_a_pointer_of_git_lfs_is_named():
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    with pytest.raises(DataError, match=r"cat\.jpg: is a pointer of Git LFS.*; run git lfs pull"):
+        images.decode(pointer, "cat.jpg")
+
+
 def test_avif_is_not_taken_for_heic():
     buffer = io.BytesIO()
     Image.new("RGB", (40, 20), (250, 10, 20)).save(buffer, "AVIF")

@@ -216,6 +216,8 @@ def _too_large(where: str, size: str) -> DataError:
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
     fix = "it is truncated or not an image: copy it again or leave it out"
+    if data.startswith(b"version https://git-lfs"):
+        what, fix = "is a pointer of Git LFS, and not the image", "run git lfs pull"
     if is_heic(data) and find_spec("pillow_heif") is None:
         what = "is a HEIC image, which needs pillow-heif"
         fix = "pip install 'retinanet_jax[heic]', or convert it to JPEG"

@@ -10,12 +10,12 @@ from typing import Any
 
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import (
-    IMAGE_SUFFIXES,
     relative_name,
     suffix_of,
 )
 from retinanet_jax.data.annotations.folder_parts import ImageNames
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 _KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing|-dev)?"}
 

@@ -84,7 +84,7 @@ def _parse(path: Path, guard: Guard) -> Content:
     images, entries = root.findall("image"), []
     subsets = any(image.get("subset") for image in images)
     for image in images:
-        name, size = image.get("name"), _size(image)
+        name, size = image.get("name"), fields.size(image.get("height"), image.get("width"))
         shapes = [shape for shape in image if shape.tag in _SHAPES]
         regions = [
             Region(f"{shape.tag} {n}", shape.get("label"), shape) for n, shape in enumerate(shapes)
@@ -102,13 +102,6 @@ def _class_names(root: ElementTree.Element, path: Path) -> tuple[str, ...] | Non
     ]
     names = [label.findtext("name", "").strip() for label in labels]
     return checked_class_names(names, path) if names else None
-
-
-def _size(image: ElementTree.Element) -> tuple[int, int] | None:
-    sides = [image.get(side, "") for side in ("height", "width")]
-    if not all(re.fullmatch(r"[1-9]\d{0,5}", side) for side in sides):
-        return None
-    return int(sides[0]), int(sides[1])
 
 
 def _box(shape: ElementTree.Element, path: Path, where: str, found: set[str]) -> Box | None:

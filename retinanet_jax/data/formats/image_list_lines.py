@@ -2,7 +2,7 @@
 
 import re
 
-from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 _SUFFIX = rf"\.(?:{'|'.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))})"
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)"

@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.annotations.check_split import ImageFacts
-from retinanet_jax.data.annotations.folder_files import IMAGE_SUFFIXES, suffix_of
+from retinanet_jax.data.annotations.folder_files import suffix_of
 from retinanet_jax.data.archives import FilePart
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 from retinanet_jax.data.record_files import RECORD_SUFFIXES
 from retinanet_jax.data.store.cache_files import pack_names, read_arrays, unpack_names, write_arrays
 from retinanet_jax.runtime.cores import available_cores
