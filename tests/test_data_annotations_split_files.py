@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from layout_writers import SMALL, WRITERS, Annotated, write_image
+from layout_writers import FURTHER_WRITERS, SMALL, WRITERS, Annotated, write_image
 from raw_reading import boxes, read
 
 from retinanet_jax.data.annotations.split_files import (
@@ -88,3 +88,35 @@ def test_images_of_a_split_that_was_not_found_are_noted(tmp_path):
     assert [image.file_name for image in train.images] == ["a.png"]
     assert train.notes == ((LOST, f"{tmp_path / '1.test'}: image b.png"),)
     assert [image.file_name for image in val.images] == ["c.png"] and not val.notes
+
+
+@pytest.mark.parametrize(
+    "layout, file",
+    [
+        ("bdd100k", "labels/det_20/det_train.json"),
+        ("widerface", "wider_face_split/wider_face_train_bbx_gt.txt"),
+    ],
+)
+def test_one_file_of_a_release_finds_the_images_around_its_folder(tmp_path, layout, file):
+    (WRITERS | FURTHER_WRITERS)[layout](tmp_path, SMALL)
+    whole = read(FINDERS[layout], tmp_path)
+    alone = read(FINDERS[layout], tmp_path / file)
+    assert boxes(alone).keys() == boxes(whole).keys()
+    assert all(image.path.is_file() for image in alone.images)
+
+
+def test_the_file_of_an_image_may_have_no_object(tmp_path):
+    """As in BDD100K's first release, which has a file for each image."""
+    box = {"category": "car", "id": 0, "box2d": {"x1": 1, "y1": 2, "x2": 10, "y2": 12}}
+    for name, objects in (("a", [box]), ("b", [])):
+        frame = {"timestamp": 10000, "objects": objects}
+        content = {"name": name, "frames": [frame], "attributes": {"weather": "clear"}}
+        folder = tmp_path / "labels/100k/train"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(content))
+        write_image(tmp_path / "images/100k/train", Annotated(f"{name}.jpg", 64, 48))
+    found = boxes(read(FINDERS["bdd100k"], tmp_path))
+    assert {name.rpartition("/")[2]: len(objects) for name, objects in found.items()} == {
+        "a.jpg": 1,
+        "b.jpg": 0,
+    }

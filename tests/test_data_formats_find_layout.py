@@ -11,6 +11,7 @@ from layout_writers import (
     write_coco,
     write_datumaro,
     write_image,
+    write_sagemaker,
     write_yolo,
     write_yolo_darknet,
     write_yolo_roboflow,
@@ -162,3 +163,13 @@ def test_a_layout_with_a_training_split_goes_first(tmp_path):
     found = find_layout(tmp_path)
     assert found.layout.name == "datumaro" and set(found.layout.splits) == {"train", "val"}
     assert "--config.data.layout=coco would read" in describe_layout(tmp_path, found)
+
+
+def test_a_list_beside_a_dataset_in_a_folder_is_named(tmp_path):
+    write_sagemaker(tmp_path, SMALL)
+    write_coco(tmp_path / "old/export", SMALL)
+    found = find_layout(tmp_path)
+    assert (found.layout.name, found.place) == ("coco", tmp_path / "old/export")
+    named = f"layout=sagemaker would read SageMaker Ground Truth manifest in {tmp_path} instead"
+    assert named in describe_layout(tmp_path, found)
+    assert find_layout(tmp_path, "sagemaker").place == tmp_path

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from retinanet_jax.data.annotations import annotation_fields as fields
@@ -101,16 +101,16 @@ class SplitFileFormat(NamedTuple):
     box_form: str = "size"
 
 
-def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = ()) -> Layout | None:
+def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()) -> Layout | None:
     """Files of a format in a folder and its split folders, or one such file.
 
     Args:
-      others: folders that are searched if there are none.
+      others: folders in `root` that are searched if there are none, such as 'labels/det_20'.
 
     Raises:
       DataError: several files may be meant.
     """
-    folder = root if root.is_dir() else _folder_of(root)
+    folder = root if root.is_dir() else _folder_of(root, others)
     paths = files_of(kind, root, others)
     if not paths:
         return None
@@ -127,15 +127,21 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = (
     return Layout(kind.name, kind.tool, tuple(files), read, (folder,), suffixes=kind.suffixes)
 
 
-def files_of(kind: SplitFileFormat, root: Path, others: Sequence[Path] = ()) -> list[Path]:
+def files_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()) -> list[Path]:
     """The files of a format in a folder, or the one file; see `find_layout_of`."""
-    return _paths(kind, root) or _paths_in(kind, [*annotation_folders(root), *others])
+    further = [*annotation_folders(root), *(root / place for place in others)]
+    return _paths(kind, root) or _paths_in(kind, further)
 
 
-def _folder_of(path: Path) -> Path:
-    """The folder of the images of an annotation file: around it if it is in annotations/."""
-    is_apart = path.parent.name.lower() in _FOLDERS and not list_folder(path.parent).images()
-    return path.parent.parent if is_apart else path.parent
+def _folder_of(path: Path, others: Sequence[str]) -> Path:
+    """The folder of the images of an annotation file: around annotations/, or one of `others`."""
+    folder = path.parent
+    if not list_folder(folder).images():
+        for place in (*others, *_FOLDERS):
+            parts = PurePath(place).parts
+            if tuple(map(str.lower, folder.parts[-len(parts) :])) == parts:
+                return folder.parents[len(parts) - 1]
+    return folder
 
 
 def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:

@@ -37,15 +37,19 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: several files may be meant.
     """
-    return find_layout_of(_FORMAT, root, [root / place for place in _FOLDERS])
+    return find_layout_of(_FORMAT, root, _FOLDERS)
 
 
 def _is_scalabel(path: Path) -> bool:
-    """Whether a file begins as Scalabel's do, with a box or a lane among the first labels."""
+    """Whether a file begins as Scalabel's do, with a box or a lane among the first labels.
+
+    That of one image, of BDD100K's first release, may have none.
+    """
     head = ascii_head(path, _HEAD)
     has_labels = re.search(rb'"(labels|objects)"\s*:\s*\[', head)
     has_shape = re.search(rb'"(box2d|poly2d)"\s*:\s*[\[{]', head)
-    return bool(re.match(rb"[^\[{]*[\[{]", head) and has_labels and has_shape)
+    is_empty = all(name in head for name in (b'"frames"', b'"objects"', b'"timestamp"'))
+    return bool(re.match(rb"[^\[{]*[\[{]", head) and has_labels and (has_shape or is_empty))
 
 
 def _parse(path: Path, guard: Guard) -> Content:

@@ -1,7 +1,7 @@
 """Which layout a folder has, found by trying the finders of all layouts in order."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,6 +131,9 @@ def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
     names = [name for name in FINDERS if name != found.layout.name] if layout == AUTO else []
     with listings_kept():
         others = list(_fitting(names, found.place))
+        last = [] if found.place == root or layout != AUTO else list(_fitting(_LAST, root))
+    for other in last:
+        line += f"; --config.data.layout={other.name} would read {other.tool} in {root} instead"
     for other in others:
         line += f"; --config.data.layout={other.name} would read {other.tool} instead"
     return line
@@ -159,7 +162,7 @@ def _trains(layout: Layout) -> bool:
     return find_split("train", layout.splits) is not None
 
 
-def _fitting(names: list[str], place: Path) -> Iterator[Layout]:
+def _fitting(names: Sequence[str], place: Path) -> Iterator[Layout]:
     """The layouts that fit a place, in order, but for those with a broken file."""
     for name in names:
         with contextlib.suppress(DataError):

@@ -56,8 +56,7 @@ def find(root: Path) -> Layout | None:
     kind = SplitFileFormat(
         "image_list", tool, (".txt",), _is_image_list, parse, _box, box_form="corners"
     )
-    others = [folder / "data"] if root.is_dir() else []
-    return find_layout_of(kind, root, others)
+    return find_layout_of(kind, root, ["data"])
 
 
 def _is_image_list(path: Path) -> bool:

@@ -38,6 +38,7 @@ WITHOUT = "lines without boxes of a labeling job, left out"
 ADJUSTED = "boxes that a later job adjusted, the latest taken"
 _TYPE = "groundtruth/object-detection"
 _METADATA = "-metadata"
+_OUTPUT = "manifests/output"
 _HEAD = 1 << 16
 
 
@@ -49,8 +50,8 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: several files may be meant.
     """
-    jobs = [root, *(root / name for name in list_folder(root).folders)]
-    return find_layout_of(_FORMAT, root, [job / "manifests" / "output" for job in jobs])
+    of_jobs = [f"{job}/{_OUTPUT}" for job in list_folder(root).folders]
+    return find_layout_of(_FORMAT, root, [_OUTPUT, *of_jobs])
 
 
 def _is_manifest(path: Path) -> bool:

@@ -54,7 +54,7 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: several files may be meant.
     """
-    others = [root / place / _SPLIT_FOLDER for place in (".", "wider_face_annotations")]
+    others = _SPLIT_FOLDER, f"wider_face_annotations/{_SPLIT_FOLDER}"
     return find_layout_of(_WIDERFACE, root, others)
 
 
