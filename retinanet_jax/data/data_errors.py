@@ -10,6 +10,7 @@ from typing import Any
 ON_ERROR = ("strict", "skip")
 NAMED_PER_REASON = 5  # in a summary
 MAX_CHARACTERS = 5000  # of a part of a message: annotations may state names of any length
+GIT_LFS = "version https://git-lfs"  # begins a pointer to a file that was not downloaded
 # Kept by a report. A dataset may have a million objects, and as many reasons to name one.
 MAX_NAMES = 1000
 

@@ -1,8 +1,7 @@
 """Encoded images: sizes from headers, EXIF orientation, decoding to 8-bit RGB.
 
-OpenCV decodes JPEG, PNG, WebP and BMP, libheif HEIC, and Pillow the other formats and the first
-frame of animations.
-How pixels of other kinds are converted:
+OpenCV decodes JPEG, PNG, WebP and BMP; libheif HEIC; Pillow the other formats, and the first frame
+of animations. How pixels of other kinds are converted:
 
     16 bit     the upper 8 bits (scaled, not clipped); 32-bit and float pixels are not supported
     grey       three equal channels
@@ -24,7 +23,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from retinanet_jax.data.archives import AnyPath
-from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.data_errors import GIT_LFS, DataError
 from retinanet_jax.data.image_headers import (
     header_size,
     is_common,
@@ -216,7 +215,7 @@ def _too_large(where: str, size: str) -> DataError:
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
     fix = "it is truncated or not an image: copy it again or leave it out"
-    if data.startswith(b"version https://git-lfs"):
+    if data.startswith(GIT_LFS.encode()):
         what, fix = "is a pointer of Git LFS, and not the image", "run git lfs pull"
     if is_heic(data) and find_spec("pillow_heif") is None:
         what = "is a HEIC image, which needs pillow-heif"

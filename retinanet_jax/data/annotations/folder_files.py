@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.data_errors import GIT_LFS, DataError
 from retinanet_jax.data.image_headers import HEIC_SUFFIXES, IMAGE_SUFFIXES
 
 # Of one annotation file that is read as a whole, such as that of one image.
@@ -28,7 +28,6 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-GIT_LFS = "version https://git-lfs"  # begins a pointer to a file that was not downloaded
 # What `retinanet-jax detect --out=FOLDER` writes into it: detections are not annotations.
 _DETECTIONS = ("detections.coco.json", "detections.csv")
 _CHUNK, _THREADS = 64, 8  # files that one task reads; tasks at a time

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from retinanet_jax.data.annotations.class_lists import find_class_names
 from retinanet_jax.data.annotations.folder_files import (
-    IMAGE_SUFFIXES,
     Listing,
     annotation_folders,
     list_folder,
@@ -24,6 +23,7 @@ from retinanet_jax.data.annotations.folder_files import (
 )
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 _IMAGES = ("JPEGImages", "images", "image_2", "image", "imgs", "img", "data")
 # Files that a folder is judged by, and files among which these are: those of images without objects

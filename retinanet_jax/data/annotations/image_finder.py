@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.annotations.annotation_fields import short
-from retinanet_jax.data.annotations.folder_files import (
-    relative_name,
-    suffix_of,
-)
+from retinanet_jax.data.annotations.folder_files import relative_name, suffix_of
 from retinanet_jax.data.annotations.folder_parts import ImageNames
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES

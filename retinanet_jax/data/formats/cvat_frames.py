@@ -15,11 +15,11 @@ from xml.etree import ElementTree
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import list_folder, stem_of, subfolder, walk
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.video import VIDEO_SUFFIXES
 
 MAX_FRAMES = 10**8
 _TASKS = ("meta/task", "meta/job", "meta/project/tasks/task")
 _IMAGE_TASK = "annotation"  # its mode; that of a video is interpolation
-_VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv")
 _AS_IMAGES = "export the task as 'CVAT for images 1.1', with images"
 
 
@@ -164,7 +164,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _without_images(root: ElementTree.Element, path: Path) -> DataError:
     folders = (path.parent, path.parent.parent)
-    videos = [name for f in folders for name in list_folder(f).with_suffix(*_VIDEOS)]
+    videos = [name for f in folders for name in list_folder(f).with_suffix(*VIDEO_SUFFIXES)]
     video = (videos or [root.findtext("meta/task/source") or "VIDEO"])[0]
     quoted = shlex.quote(video)
     what = "the images of its frames are not there"
