@@ -87,8 +87,10 @@ def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arr
             products, sums = carry
             around = _transform_input(dy, place, rows * band, rows)
             products = put(products, around @ get(turned, place).T, place)
-            inputs = _transform_input(squares, place, rows * band, rows)
-            outputs = _transform_gradient(dy, place, rows * band, rows)
+            # Afterwards: two products at a time would compete for the threads and the cache.
+            start = rows * band + zero_after(get(products, place)).astype(jnp.int32)
+            inputs = _transform_input(squares, place, start, rows)
+            outputs = _transform_gradient(dy, place, start, rows)
             return products, put(sums, get(sums, place) + inputs.T @ outputs, place)
 
         products, dx, sums = carry

@@ -26,7 +26,7 @@ TILES_AT_ONCE = 100  # with 256 channels: 3.7 MB of products
 
 Blocks = Float[Array, "_ _ 4 _ 4 _"]  # an image cut into squares of 4x4
 Wide = Float[Array, "6 _ _ 4 _ _"]  # the lines of a band, transformed
-Places = Float[Array, "36 ..."]  # of tiles or of a kernel, row by row
+Places = Float[Array, "6 6 ..."]  # of tiles or of a kernel
 
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -66,26 +66,25 @@ def convolve_4x4(
     """The convolution, padded by 1 on every side; without gradients."""
     rows, bands = _split(x)
     b, columns, c, d = x.shape[0], -(-x.shape[2] // 4), *kernel.shape[2:]
-    places = transform(G, kernel, zero_after(x))
+    places = transform(G, kernel, zero_after(x)).reshape(6, 6, c, d)
     blocks = _blocks(x, rows * bands, columns)
 
     def fill_band(band: Index, carry: tuple[Wide, Places, Blocks]) -> tuple[Wide, Places, Blocks]:
         wide, products, y = carry
         wide = _along_width(wide, blocks, rows * band)
 
-        def multiply(place: Index, products: Places) -> Places:
-            return put(products, _along_height(wide, place) @ get(places, place), place)
+        def multiply(row: Index, products: Places) -> Places:
+            return put(products, _along_height(wide, row) @ get(places, row), row)
 
-        products = lax.fori_loop(0, 36, multiply, products)
+        products = lax.fori_loop(0, 6, multiply, products)
         # Back along the height: four rows of six columns of each tile.
-        halves = jnp.tensordot(A, products.reshape(6, 6, *products.shape[1:]), 1)
-        halves = halves.reshape(24, *products.shape[1:])
+        halves = jnp.tensordot(A, products, 1).reshape(24, *products.shape[2:])
         return wide, products, _fill(y, halves, rows * band)
 
     tiles, zero = b * rows * columns, zero_after(places)
     shapes = (
         (6, b, rows + 1, 4, columns, c),
-        (36, tiles, d),
+        (6, 6, tiles, d),
         (b, rows * bands, 4, columns, 4, d),
     )
     start = tuple(jnp.full(shape, zero) for shape in shapes)
@@ -135,16 +134,16 @@ def _along_width(wide: Wide, blocks: Blocks, start: Index) -> Wide:
     return lax.fori_loop(0, 6, transform_lines, wide)
 
 
-def _along_height(wide: Wide, place: Index) -> Float[Array, "tiles c"]:
-    """A place of all tiles of a band."""
+def _along_height(wide: Wide, row: Index) -> Float[Array, "6 tiles c"]:
+    """A row of places of all tiles of a band."""
     _, b, rows, _, columns, c = wide.shape
 
-    def pixel(row: Index) -> Array:
-        at = (place % 6, 0, row >> 2, row & 3, 0, 0)
-        size = (1, b, rows - 1, 1, columns, c)
+    def pixel(line: Index) -> Array:
+        at = (0, 0, line >> 2, line & 3, 0, 0)
+        size = (6, b, rows - 1, 1, columns, c)
         return lax.dynamic_slice(wide, at, size, allow_negative_indices=False)
 
-    return _sum(INPUT, place // 6, pixel).reshape(-1, c)
+    return _sum(INPUT, row, pixel).reshape(6, -1, c)
 
 
 def _fill(y: Blocks, halves: Array, start: Index) -> Blocks:
