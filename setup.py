@@ -33,7 +33,6 @@ setup(
         "flatbuffers>=24.3",  # jax.export uses it and does not say so
         "flax>=0.12",
         "fsspec>=2024.6",
-        "grain>=0.2.12",
         "importlib_resources>=6",  # tensorflow-datasets uses it and does not say so
         "jax>=0.10",
         "jaxtyping>=0.3",

@@ -12,7 +12,7 @@ class Blocker:
     """Refuses to import the packages that running an exported file does not need."""
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("retinanet_jax", "flax", "optax", "orbax", "grain", "cv2"):
+        if name.partition(".")[0] in ("retinanet_jax", "flax", "optax", "orbax", "cv2"):
             raise ModuleNotFoundError(f"{name} is not installed here")
 
 

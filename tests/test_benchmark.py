@@ -179,7 +179,7 @@ import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {
-            "tensorflow_datasets", "grain", "array_record", "pycocotools", "tensorboardX"
+            "tensorflow_datasets", "array_record", "pycocotools", "tensorboardX"
         }:
             raise ImportError(f"{name} is blocked")
 

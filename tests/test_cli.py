@@ -35,7 +35,7 @@ for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)):
 heavy = {"jax", "flax", "numpy", "cv2", "absl", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
 import retinanet_jax.cli.dataset_outputs, retinanet_jax.cli.detect_files
-training = {"orbax", "grain", "tensorflow_datasets", "pycocotools", "matplotlib", "optax"}
+training = {"orbax", "tensorflow_datasets", "pycocotools", "matplotlib", "optax"}
 assert not training & set(sys.modules), training & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

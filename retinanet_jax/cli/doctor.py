@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = "retinanet_jax"
-SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

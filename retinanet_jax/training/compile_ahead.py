@@ -1,8 +1,12 @@
-"""Compiles the programs of a run in a thread, while the run prepares what else it needs."""
+"""Compiles the programs of a run in a thread, while the run prepares what else it needs.
+
+The program of the step comes first. What the first step does not need waits for it (`FirstStep`),
+or it would take processor time from it.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -18,6 +22,28 @@ from retinanet_jax.runtime.mesh import for_this_process, replicated, split_over_
 from retinanet_jax.training.loop import make_batches
 from retinanet_jax.training.setup import CompiledFunctions
 from retinanet_jax.training.step import focal_params
+from retinanet_jax.training.train_state import TrainState
+
+
+class FirstStep:
+    """Lets threads wait until the first step of this start has run."""
+
+    def __init__(self):
+        self._result: Future[Any] = Future()
+
+    def wait(self) -> None:
+        """Returns when the results of the step are computed, or at once after `skip`."""
+        with contextlib.suppress(CancelledError):
+            jax.block_until_ready(self._result.result())
+
+    def called(self, result: Any) -> None:
+        """Tells that a step has returned `result`, arrays that may still be computed."""
+        if not self._result.done():
+            self._result.set_result(result)
+
+    def skip(self) -> None:
+        """Ends all waiting: no step comes first, or the run is over."""
+        self._result.cancel()
 
 
 @contextlib.contextmanager
@@ -28,11 +54,13 @@ def compiled_ahead(
     config: Config,
     mesh: Mesh,
     first: int,
+    first_step: FirstStep,
 ) -> Iterator[CompiledFunctions]:
-    """The functions of a run, of which a thread compiles the step, then that of evaluations.
+    """The functions of a run. A thread compiles the step, and after the first step the evaluation.
 
-    Of each, the program for the first batch. The functions wait until theirs is ready. With several
-    processes, each compiles at the first call, so that all of them start programs in one order.
+    Both are compiled for the shapes of their first batch, and a call waits until its program is
+    ready. With several processes, each compiles at the first call, so that all of them start
+    programs in one order.
 
     Args:
         functions: of the config.
@@ -41,8 +69,10 @@ def compiled_ahead(
         config: of the run.
         mesh: of devices.
         first: steps done before.
+        first_step: is told when the step is called.
     """
     if jax.process_count() > 1:
+        first_step.skip()
         yield functions
         return
     settings = for_this_process(config.pipeline)
@@ -55,6 +85,7 @@ def compiled_ahead(
         return_freed_memory()
 
     def compile_evaluation() -> None:
+        first_step.wait()
         rows = config.evaluation.batch_size
         batch = eval_batches(eval_set, batch_size=rows, settings=settings).padding(0)
         variables = jax.tree.map(
@@ -65,14 +96,28 @@ def compiled_ahead(
 
     thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
     try:
-        step = thread.submit(compile_step) if first < config.train.steps else None
-        # With tiles, evaluations have other images.
-        measure = thread.submit(compile_evaluation) if config.data.tile is None else None
-        yield functions._replace(
-            step_fn=_after(step, functions.step_fn),
-            measure_fn=_after(measure, functions.measure_fn),
-        )
+        step = measure = None
+        if first < config.train.steps:
+            step = thread.submit(compile_step)
+        else:
+            first_step.skip()
+        if config.data.tile is None:  # else evaluations have other images
+            measure = thread.submit(compile_evaluation)
+
+        def step_fn(*arguments: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+            _wait_for(step)
+            state, metrics = functions.step_fn(*arguments)
+            first_step.called(metrics)
+            return state, metrics
+
+        def measure_fn(*arguments: Any) -> Any:
+            first_step.skip()
+            _wait_for(measure)
+            return functions.measure_fn(*arguments)
+
+        yield functions._replace(step_fn=step_fn, measure_fn=measure_fn)
     finally:
+        first_step.skip()
         # An error is shown at once; the process ends when the compiler does.
         thread.shutdown(wait=False, cancel_futures=True)
 
@@ -82,12 +127,7 @@ def _shapes(host: HostBatch, mesh: Mesh) -> Batch:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), host.batch)
 
 
-def _after(compiling: Future | None, function: Callable) -> Callable[..., Any]:
-    """`function`, called once a thread has compiled it; an error there comes up in the call."""
-
-    def call(*arguments: Any) -> Any:
-        if compiling is not None:
-            wait([compiling])
-        return function(*arguments)
-
-    return call
+def _wait_for(compiling: Future | None) -> None:
+    """An error in the thread is left to the call, which meets it again."""
+    if compiling is not None:
+        wait([compiling])

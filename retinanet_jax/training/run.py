@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from retinanet_jax.runtime.remote_workdir import open_workdir
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import disk_errors, write_whole
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
-from retinanet_jax.training.compile_ahead import compiled_ahead
+from retinanet_jax.training.compile_ahead import FirstStep, compiled_ahead
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
 from retinanet_jax.training.evaluation import Evaluation
@@ -108,11 +108,12 @@ def train_and_evaluate(
             # Else another evaluation of a finished run, which other settings have trained.
             write_whole(workdir / "config.json", to_json(config))
             log.config(dataclasses.asdict(config))
+        first_step = FirstStep()
         functions = stack.enter_context(
-            compiled_ahead(functions, train_set, eval_set, config, mesh, first)
+            compiled_ahead(functions, train_set, eval_set, config, mesh, first, first_step)
         )
         shapes = functions.state_shapes.variables()
-        flops = stack.enter_context(findings(log, config, train_set, shapes, mesh))
+        flops = stack.enter_context(findings(log, config, train_set, shapes, mesh, first_step))
         setup = make_setup(
             *(config, train_set.categories, mesh, log.message, functions),
             restored=bool(first),
@@ -137,7 +138,7 @@ def train_and_evaluate(
             decides_best=trains or same,
         )
         dropped = DroppedBoxes()
-        state = run_remaining_steps(run, setup, train_set, first, dropped, flops.result)
+        state = run_remaining_steps(run, setup, train_set, first, dropped, flops)
         found = evaluate_at_end(run, int(state.step), state)
         write_data_notes(run, train_set, dropped)
         if peak := peak_of_process():
@@ -147,20 +148,30 @@ def train_and_evaluate(
 
 @contextlib.contextmanager
 def findings(
-    log: RunLog, config: Config, train_set: Dataset, shapes: Any, mesh: Mesh
-) -> Iterator[Future[ModelFlops | None]]:
+    log: RunLog,
+    config: Config,
+    train_set: Dataset,
+    shapes: Any,
+    mesh: Mesh,
+    first_step: FirstStep,
+) -> Iterator[Callable[[], ModelFlops | None]]:
     """Logs what the anchors miss, then counts the operations of a step of the shapes' network.
 
-    In a thread: compiling, or reading the compilation cache, leaves Python idle.
+    In a thread, after the first step. The function returns None until they are counted.
     """
 
     def check_and_count() -> ModelFlops | None:
+        first_step.wait()
         if log.active and (finding := check_coverage(train_set, config)):
             log.message(f"warning: {finding}")
         return run_flops(config, shapes, train_set.categories.num_classes, mesh.devices.flat)
 
     with ThreadPoolExecutor(1, thread_name_prefix="findings") as thread:
-        yield thread.submit(check_and_count)
+        counted = thread.submit(check_and_count)
+        try:
+            yield lambda: counted.result() if counted.done() else None
+        finally:
+            first_step.skip()
 
 
 def run_remaining_steps(

@@ -19,7 +19,7 @@ from benchmarks.contestants import Contestant, take_turns
 from benchmarks.rows import Row, compare, processor, versions
 
 IMAGES, SIZE = 128, (480, 640)
-PACKAGES = ("grain", "opencv-python-headless", "tensorflow-datasets")
+PACKAGES = ("opencv-python-headless", "tensorflow-datasets")
 CASES = {"640": "640x640, jitter", "800": "800/1333"}
 
 

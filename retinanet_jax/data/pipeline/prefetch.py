@@ -1,6 +1,6 @@
 """Random access to batches, and a stream of them prefetched by threads."""
 
-import threading
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ import cv2
 from retinanet_jax.data.pipeline.batch import DroppedBoxes, Example, HostBatch, fill_row
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.data.pipeline.order import NO_EXAMPLE, Plan, Source
+from retinanet_jax.data.pipeline.read_ahead import read_ahead
 from retinanet_jax.runtime.cores import available_cores
 
 Read = Callable[[int], Example]  # index -> the example as it is stored
@@ -73,7 +74,7 @@ class Batches:
             raise IndexError(f"no batch {step} of {self._length}")
         host = self.padding(step)
         for row in range(self._rows):
-            self._fill(host, step, row)
+            self._fill((host, step, row))
         return host
 
     def __iter__(self) -> Iterator[HostBatch]:
@@ -81,18 +82,15 @@ class Batches:
 
     def iterate(self, start_step: int = 0) -> Iterator[HostBatch]:
         """The batches from `start_step` on; those before it are never made."""
-        import grain  # takes a tenth of a second; detection does without it
-
         if start_step < 0:
             raise ValueError(f"start_step: {start_step} is negative")
-        steps = range(start_step, self._length)
-        rows = _Rows(self.padding, self._fill, steps, self._rows)
         # Rows, not batches, are the units of work: the first batch is ready sooner, and not many
         # more than `prefetch` batches are ever held, however many threads there are.
         threads, ahead = thread_count(self._settings), self._settings.prefetch * self._rows
-        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, ahead))
-        stream = grain.MapDataset.source(rows).to_iter_dataset(reading)
-        return iter(stream.batch(self._rows, batch_fn=rows.finish))
+        filled = read_ahead(
+            self._rows_from(start_step), self._fill, threads=threads, ahead=max(threads, ahead)
+        )
+        return itertools.islice(filled, self._rows - 1, None, self._rows)  # with its last row
 
     def example(self, index: int, repeat: int, step: int = 0) -> Example:
         """What goes into the batch of a step if image `index` has come `repeat` times before.
@@ -119,12 +117,20 @@ class Batches:
         """The batch of a step without its images."""
         return self._begin_padding(self._order(step).canvas, self._rows)
 
-    def _fill(self, host: HostBatch, step: int, row: int) -> None:
+    def _rows_from(self, start_step: int) -> Iterator[tuple[HostBatch, int, int]]:
+        """The units of work: a batch of padding with its step, and each of its rows."""
+        for step in range(start_step, self._length):
+            host = self.padding(step)
+            for row in range(self._rows):
+                yield host, step, row
+
+    def _fill(self, unit: tuple[HostBatch, int, int]) -> HostBatch:
+        host, step, row = unit
         plan, place = self._order(step), self._settings.process_index * self._rows + row
         index = plan.indices[place]
-        if index == NO_EXAMPLE:
-            return
-        fill_row(host, row, self.example(index, plan.repeats[place], step), self._dropped)
+        if index != NO_EXAMPLE:
+            fill_row(host, row, self.example(index, plan.repeats[place], step), self._dropped)
+        return host
 
     def _read(self, index: int) -> Example:
         # The error names the image that was read: a mosaic reads three more.
@@ -153,43 +159,6 @@ class Batches:
     def _part(self, index: int) -> str:
         part_name = getattr(self._dataset.source, "part_name", None)
         return part_name(index) if part_name else self._dataset.name
-
-
-class _Rows:
-    """All rows of some batches in one sequence, each written by whoever asks for it.
-
-    `rows[i]` gives the number of the batch that row i was written into. Once all rows of a batch
-    have been asked for, `finish` hands it out.
-    """
-
-    def __init__(
-        self,
-        begin: Callable[[int], HostBatch],
-        fill: Callable[[HostBatch, int, int], None],
-        steps: range,
-        rows: int,
-    ):
-        self._begin, self._fill = begin, fill
-        self._steps, self._rows = steps, rows
-        self._begun: dict[int, HostBatch] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._steps) * self._rows
-
-    def __getitem__(self, position: int) -> int:
-        place, row = divmod(position, self._rows)
-        step = self._steps[place]
-        with self._lock:
-            if step not in self._begun:
-                self._begun[step] = self._begin(step)
-            host = self._begun[step]
-        self._fill(host, step, row)
-        return step
-
-    def finish(self, steps: list[int]) -> HostBatch:
-        """The batch whose rows were asked for last: `steps` is its number, once for each row."""
-        return self._begun.pop(steps[-1])
 
 
 def thread_count(settings: PipelineConfig) -> int:
