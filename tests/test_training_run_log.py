@@ -1,6 +1,7 @@
 """The log of a run: files, loggers, and that a resumed run repeats no step."""
 
 import json
+import struct
 import sys
 from unittest import mock
 
@@ -174,6 +175,26 @@ def test_images_are_files_with_the_right_colours(tmp_path):
         path = log.image(3, "detections", image)
     assert path == tmp_path / "images" / "detections_000003.png"
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], image)
+
+
+def test_tensorboard_shows_images_with_the_right_colours(tmp_path):
+    import cv2
+    from tensorboardX.proto.event_pb2 import Event
+
+    image = np.zeros((8, 16, 3), np.uint8)
+    image[..., 0] = 200
+    with RunLog(tmp_path, 0, 1, True, open_loggers(["tensorboard"], tmp_path, 0)) as log:
+        log.image(3, "detections", image)
+    (file,) = (tmp_path / "tensorboard").glob("events*")
+    content, events = file.read_bytes(), []
+    while content:  # TFRecord: length, its checksum, an event, its checksum
+        (length,) = struct.unpack("<Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    ((step, value),) = [(e.step, v) for e in events for v in e.summary.value if v.HasField("image")]
+    assert (step, value.tag, value.image.height, value.image.width) == (3, "detections", 8, 16)
+    shown = cv2.imdecode(np.frombuffer(value.image.encoded_image_string, np.uint8), 1)[..., ::-1]
+    np.testing.assert_allclose(shown.astype(int), image, atol=3)
 
 
 def test_table_and_lines_on_a_plain_terminal(tmp_path, capsys):
