@@ -29,13 +29,13 @@ class ShapesConfig(Difficulty):
         super().__post_init__()
         for field in ("num_train", "num_eval"):
             if getattr(self, field) < 1:
-                raise ValueError(f"data.shapes.{field}: {getattr(self, field)} is not 1 or more")
+                raise ValueError(f"data.shapes.{field}: {getattr(self, field)} must be at least 1")
         if min(self.image_size) < 32:
             raise ValueError(
-                f"data.shapes.image_size: {self.image_size} has a side below 32 pixels"
+                f"data.shapes.image_size: {self.image_size} must have sides of at least 32 pixels"
             )
         if self.seed < 0:
-            raise ValueError(f"data.shapes.seed: {self.seed} is not 0 or more")
+            raise ValueError(f"data.shapes.seed: {self.seed} must be at least 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,17 +103,17 @@ class DataConfig:
         above_zero_or_none(self, "data", "repeat_threshold")
         if self.repeat_threshold is not None and self.repeat_threshold > 1:
             raise ValueError(
-                f"data.repeat_threshold: {self.repeat_threshold} must be a share of the images, "
-                "at most 1, such as 0.01"
+                f"data.repeat_threshold: {self.repeat_threshold} must be a fraction of the images "
+                "between 0 and 1, such as 0.01"
             )
         check_tile(self.tile, self.tile_overlap, "data.tile", "data.tile_overlap")
         if self.annotations and self.name.startswith(("voc", "shapes")):
             raise ValueError(
-                f"data.annotations: not supported for {self.name}, which is evaluated on its own "
+                f"data.annotations: not supported for {self.name}, which is evaluated with its own "
                 "annotations; leave it empty"
             )
         if self.name == "folder" and not self.root:
             raise ValueError(
-                "data.root: is empty; write --config.data.root=FOLDER, a folder with images and "
-                "their annotations"
+                "data.root: is empty; set --config.data.root=FOLDER to the folder of your images "
+                "and annotations"
             )

@@ -26,9 +26,9 @@ def explain_unknown_field(path: str) -> str:
     done = "config"
     for name in path.split("."):
         if not isinstance(known, dict):
-            return f"{done}: is a value and has no field {name}"
+            return f"{done}: is a value, not a section, and has no field {name}"
         if name not in known:
-            return f"{done}.{name}: there is no such field; {suggest(name, known)}"
+            return f"{done}.{name}: no such field; {suggest(name, known)}"
         known, done = known[name], f"{done}.{name}"
     return f"{done}: cannot be set this way"
 
@@ -36,7 +36,7 @@ def explain_unknown_field(path: str) -> str:
 def explain_flag(name: str, flags: Iterable[str]) -> str:
     """A hint for a flag that does not exist: a similar flag or config field."""
     if name.startswith("config."):
-        return "; set --config=EXPERIMENT before its fields"
+        return "; set --config=EXPERIMENT as well"
     meanings = [(flag, flag) for flag in flags]
     for section, values in default_config().to_dict().items():
         for field in values if isinstance(values, dict) else ():
@@ -74,8 +74,7 @@ def find_experiment(location: str) -> tuple[Path, str]:
     if known is not None and path.suffix in ("", ".py"):
         return known, variant
     raise ConfigError(
-        f"--config: there is no file {name}{_near(path)}; experiments by name: "
-        f"{', '.join(packaged)}"
+        f"--config: no such file: {name}{_near(path)}; experiments by name: {', '.join(packaged)}"
     )
 
 
@@ -100,7 +99,7 @@ def load_experiment(location: str) -> ConfigDict:
         spec.loader.exec_module(module)
     except Exception as error:
         where = traceback.format_exc(limit=-1).rstrip()
-        raise ConfigError(f"--config: {path} fails:\n{where}") from error
+        raise ConfigError(f"--config: {path} raised an error:\n{where}") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"--config: {path} has no function get_config()")
     return module.get_config(variant) if variant else module.get_config()

@@ -75,8 +75,8 @@ class TrainConfig:
         )
         if self.profile_steps and not (first_and_last and self.profile_steps[0] >= 1):
             raise ValueError(
-                f"train.profile_steps: {self.profile_steps} must be the first and the last step, "
-                "such as (10, 15)"
+                f"train.profile_steps: {self.profile_steps} must be the first and last step to "
+                "trace, such as (10, 15)"
             )
         for field in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
             value = getattr(self, field)
@@ -93,16 +93,16 @@ class TrainConfig:
             )
         if len(self.auto_steps) != 2 or min(self.auto_steps) <= 0:
             raise ValueError(
-                f"train.auto_steps: {self.auto_steps} must be epochs and the least number of "
-                "steps, such as (12.0, 1000)"
+                f"train.auto_steps: {self.auto_steps} must be the number of epochs and the minimum "
+                "number of steps, such as (12.0, 1000)"
             )
         if self.max_skipped < 0:
-            raise ValueError(f"train.max_skipped: {self.max_skipped} must be 0 or more")
+            raise ValueError(f"train.max_skipped: {self.max_skipped} must be at least 0")
         above_zero_or_none(self, "train", "evaluate_every", "patience", "watchdog_minutes")
         if self.patience is not None and self.evaluate_every is None:
             raise ValueError(
-                f"train.patience: {self.patience} needs evaluations during the run; write a number "
-                "or 'auto' into train.evaluate_every"
+                f"train.patience: {self.patience} requires evaluations during the run; set "
+                "train.evaluate_every to a number or 'auto'"
             )
 
     def saves_after(self, step: int) -> bool:
@@ -147,7 +147,7 @@ class EvaluationConfig:
         if self.batch_size < 1:
             raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")
         if self.example_images < 0:
-            raise ValueError(f"evaluation.example_images: {self.example_images} must be 0 or more")
+            raise ValueError(f"evaluation.example_images: {self.example_images} must be at least 0")
         if not 0 <= self.example_min_score <= 1:
             raise ValueError(
                 f"evaluation.example_min_score: {self.example_min_score} is not between 0 and 1"
@@ -225,8 +225,9 @@ class OptimizerConfig:
                 raise ValueError(f"optimizer.{field}: {value} must be {rule}")
         for field in ("weight_decay", "warmup_steps", "warmup_factor", "backbone_factor"):
             if not getattr(self, field) >= 0:
-                fix = "; write 'auto' or a number from 0" if field == "backbone_factor" else ""
-                raise ValueError(f"optimizer.{field}: {getattr(self, field)} is not 0 or more{fix}")
+                fix = " or 'auto'" if field == "backbone_factor" else ""
+                value = getattr(self, field)
+                raise ValueError(f"optimizer.{field}: {value} must be at least 0{fix}")
         if not 0 < self.stage_decay <= 1:
             raise ValueError(
                 f"optimizer.stage_decay: {self.stage_decay} is not in (0, 1], e.g. 0.8"

@@ -67,7 +67,7 @@ class Config:
 
     def __post_init__(self):
         if self.seed < 0:
-            raise ValueError(f"seed: {self.seed} is not 0 or more")
+            raise ValueError(f"seed: {self.seed} must be at least 0")
 
 
 def default_config() -> ConfigDict:
@@ -161,14 +161,14 @@ def _check_together(config: Config) -> None:
     assigner = config.matching.assigner
     if ASSIGNERS[assigner].needs_predictions and config.optimizer.accumulate_steps > 1:
         raise ConfigError(
-            f"config.optimizer.accumulate_steps: not supported with matching.assigner "
-            f"{assigner!r}, whose targets depend on predictions, so that the positives of all "
-            "parts cannot be counted before; write 1"
+            "config.optimizer.accumulate_steps: not supported with matching.assigner "
+            f"{assigner!r}: its targets depend on predictions, so the positives of all parts "
+            "cannot be counted in advance; write 1"
         )
     if config.model.norm == "frozen_batch" and config.model.pretrained is None:
         raise ConfigError(
-            "config.model.norm: 'frozen_batch' needs pretrained weights; write 'auto', or a "
-            "checkpoint into config.model.pretrained"
+            "config.model.norm: 'frozen_batch' needs pretrained weights; write 'auto', or set "
+            "config.model.pretrained to a checkpoint"
         )
     if config.evaluation.metric == "voc" and config.data.name.startswith("coco"):
         raise ConfigError(
@@ -184,8 +184,8 @@ def check_batch_size(batch_size: int, devices: int, field: str, parts: int = 1) 
         nearest = max(1, round(batch_size / multiple)) * multiple
         divided = f" in {parts} parts (config.optimizer.accumulate_steps)" if parts > 1 else ""
         raise ConfigError(
-            f"{field}: {batch_size} images{divided} do not divide over {devices} devices; "
-            f"write a multiple of {multiple}, such as {nearest}"
+            f"{field}: {batch_size} images{divided} cannot be divided evenly over {devices} "
+            f"devices; write a multiple of {multiple}, such as {nearest}"
         )
 
 
@@ -215,8 +215,8 @@ def from_json(text: str) -> Config:
         if "is not one of" not in str(error):
             raise
         raise ConfigError(
-            f"{error}\nNames that a module of yours adds: set RETINANET_JAX_IMPORT=MODULE, and "
-            "PYTHONPATH to its folder"
+            f"{error}\nIf your own module adds this name, set RETINANET_JAX_IMPORT=MODULE, and "
+            "PYTHONPATH to the folder of the module"
         ) from error
 
 

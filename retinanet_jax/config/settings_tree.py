@@ -140,7 +140,7 @@ def _read_tuple(field: str, value: Any, kinds: tuple) -> tuple:
 def _kind_of(kind: Any) -> tuple[str, type]:
     """The kind of a value in words, and the type that it must have."""
     if kind is str:
-        return "a text in quotes", str
+        return "a quoted string", str
     return ("a whole number", numbers.Integral) if kind is int else ("a number", numbers.Real)
 
 
@@ -148,7 +148,7 @@ def check_names(values: dict, known: dict, path: str, errors: list[str]) -> None
     """Adds a line to `errors` for each name that is not known, and each section that is none."""
     for name, value in values.items():
         if name not in known:
-            errors.append(f"{path}.{name}: there is no such field; {suggest(name, known)}")
+            errors.append(f"{path}.{name}: no such field; {suggest(name, known)}")
         elif isinstance(known[name], dict) and not isinstance(value, dict):
             fields = ", ".join(known[name])
             errors.append(f"{path}.{name}: {value!r} is invalid; write its fields: {fields}")

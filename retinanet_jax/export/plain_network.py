@@ -72,7 +72,7 @@ def describe_network(trained: Trained, canvas: Size, source: str, *, nms: bool) 
     height, width = canvas
     described["inputs"] = {
         "images": f"float32 [batch, {height}, {width}, 3]: RGB from 0 to 255, resized, in the top "
-        "left corner; the rest has the colour pixels.mean"
+        "left corner; fill the rest with the colour pixels.mean"
     }
     if nms:
         boxes = described["outputs"]["boxes"].replace("the image", "the canvas")
@@ -82,6 +82,6 @@ def describe_network(trained: Trained, canvas: Size, source: str, *, nms: bool) 
     classes = trained.categories.num_classes
     described["outputs"] = {
         "boxes": f"float32 [batch, {count}, 4]: x1, y1, x2, y2 in pixels of the canvas",
-        "scores": f"float32 [batch, {count}, {classes}]: of each class, from 0 to 1",
+        "scores": f"float32 [batch, {count}, {classes}]: score of each class, from 0 to 1",
     }
     return described

@@ -43,7 +43,7 @@ def choose_canvases(text: str, config: Config) -> list[Size]:
         what, fix = "is not HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
         raise DataError("canvas", "--canvas", repr(text), what, fix)
     if height % multiple or width % multiple:
-        what = f"is not of multiples of {multiple} (config.pipeline.pad_multiple)"
+        what = f"has sides that are not multiples of {multiple} (config.pipeline.pad_multiple)"
         height, width = (-(-side // multiple) * multiple for side in (height, width))
         raise DataError("canvas", "--canvas", repr(text), what, f"write {height}x{width}")
     return [(height, width)]
@@ -138,9 +138,9 @@ def describe_program(trained: Trained, canvases: Sequence[Size], source: str) ->
         },
         "outputs": {
             "boxes": f"float32 [batch, {rows}, 4]: x1, y1, x2, y2 in pixels of the image",
-            "scores": f"float32 [batch, {rows}]: falling, 0 where not valid",
-            "labels": f"int32 [batch, {rows}]: index into classes, -1 where not valid",
-            "valid": f"bool [batch, {rows}]: which rows are detections; these come first",
+            "scores": f"float32 [batch, {rows}]: descending, 0 for rows without a detection",
+            "labels": f"int32 [batch, {rows}]: index into classes, -1 for rows without a detection",
+            "valid": f"bool [batch, {rows}]: True for rows with a detection, which come first",
         },
         "canvases": [list(canvas) for canvas in canvases],
         "min_side": config.pipeline.min_side,

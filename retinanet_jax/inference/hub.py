@@ -90,7 +90,7 @@ def read_detector(folder: Path, name: str = "") -> Trained:
     """
     name = name or str(folder)
     if not is_saved_folder(folder):
-        raise WeightsError(f"{name}: {ARRAYS} and {SETTINGS} of a detector are not there")
+        raise WeightsError(f"{name}: not a saved detector: {ARRAYS} and {SETTINGS} are missing")
     try:
         content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         config = from_json(json.dumps(content["config"]))
@@ -99,7 +99,7 @@ def read_detector(folder: Path, name: str = "") -> Trained:
         if isinstance(error, ConfigError):
             raise WeightsError(f"{name}: {SETTINGS}: {error}") from error
         fix = "it is not a detector of retinanet_jax"
-        raise WeightsError(f"{name}: {SETTINGS} is not readable ({error}); {fix}") from error
+        raise WeightsError(f"{name}: {SETTINGS} cannot be read ({error}); {fix}") from error
     variables = unflatten_dict(read_safetensors(folder / ARRAYS), sep="/")
     _check_shapes(variables, config, categories, name)
     return Trained(variables, config, categories)
@@ -166,7 +166,7 @@ def upload_detector(
         WeightsError: the name is invalid, the token is refused, or the Hub cannot be reached.
     """
     if not is_hub_name(name) or "@" in name:
-        raise WeightsError(f"{name}: is not the name of a repository; write OWNER/NAME")
+        raise WeightsError(f"{name}: is not a repository name; write OWNER/NAME")
     card = model_card(trained, name, metrics, description, has_example=example is not None)
     with tempfile.TemporaryDirectory() as folder, _hub_errors(name):
         from huggingface_hub import HfApi
@@ -203,9 +203,9 @@ def _explanation(error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     kind = type(error).__name__
     if kind == "RepositoryNotFoundError":
-        return "no such file, and no such repository on the Hub that you may read"
+        return "no such file, and no such repository on the Hub that you can read"
     if status in (401, 403):
-        return "the Hub refuses the token; `hf auth login` with a token that may write, or token="
+        return "the Hub rejects the token; run `hf auth login` or pass token=, with write access"
     first = next((line for line in str(error).splitlines() if line.strip()), "failed")
     if status is None and not isinstance(error, ValueError):
         return f"the Hub cannot be reached ({kind}: {first}); check the connection"
@@ -251,8 +251,8 @@ tags: [retinanet, jax]
 
 ## Limits
 
-The detector knows the classes above only, in images like those it was trained on. Objects much
-smaller or larger than there are missed. The scores are not calibrated probabilities.
+The detector knows only the classes above, in images like its training images. It misses objects
+that are much smaller or larger than in those. The scores are not calibrated probabilities.
 
 ## Use
 

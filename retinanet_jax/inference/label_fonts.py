@@ -66,8 +66,8 @@ def missing_letters(names: Sequence[str]) -> str:
 def missing_letters_note(missing: str, consequence: str) -> str:
     """What to do about missing letters, in a line."""
     return (
-        f"labels: no font on this machine has {missing[:20]}; {consequence}; install a font that "
-        "has them, such as Noto Sans CJK"
+        f"labels: no font on this machine has {missing[:20]}, so {consequence}; install a font "
+        "that has them, such as Noto Sans CJK"
     )
 
 

@@ -142,7 +142,7 @@ def read_trained(
         WeightsError: there is no such file or workdir, or the file is not such a RetinaNet.
     """
     if not isinstance(location, str | os.PathLike) or not str(location):
-        fix = "give a workdir, a file, an https:// URL or hf://owner/name/file"
+        fix = "pass a workdir, a file, an https:// URL or hf://owner/name/file"
         raise WeightsError(f"{location!r} is not the location of a network; {fix}")
     if is_remote(location):
         with local_workdir(location, checkpoint_of(step)) as folder:
@@ -157,7 +157,7 @@ def read_trained(
         return trained
     if not is_location(location):
         raise WeightsError(
-            f"{location}: no such workdir or file in {Path.cwd()}; name the --workdir of a run, or "
-            "a RetinaNet: a name of `retinanet-jax weights`, a file, an https URL or hf://..."
+            f"{location}: no such workdir or file in {Path.cwd()}; use the --workdir of a run, or "
+            "a RetinaNet: a name from `retinanet-jax weights`, a file, an https URL or hf://..."
         )
     return Trained(*load_detector(location)[:3])

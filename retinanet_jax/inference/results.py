@@ -109,7 +109,7 @@ class ImageDetections:
         """
         image = read_image(self.image)
         if image.shape[:2] != self.size:
-            what = f"is {image.shape[:2]} (height, width) and was {self.size}"
+            what = f"is {image.shape[:2]} (height, width), but was {self.size}"
             raise DataError("image", self.image, "", what, "run the detector on it again")
         drawn = Image.fromarray(
             draw_boxes(

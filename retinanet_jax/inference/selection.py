@@ -59,7 +59,7 @@ def check_number(max_detections: Any, most: int | None = None) -> None:
     if not isinstance(max_detections, numbers.Integral):
         raise ConfigError(f"max_detections: {max_detections!r} is not an integer")
     if max_detections < 1:
-        raise ConfigError(f"max_detections: {max_detections} must be 1 or more")
+        raise ConfigError(f"max_detections: {max_detections} must be at least 1")
     if most is not None and max_detections > most:
         fix = f"detector.with_postprocess(max_detections={max_detections})"
         raise ConfigError(
@@ -80,9 +80,7 @@ def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
     known = {name: label for label, name in enumerate(categories.names)}
     for name in classes:
         if name not in known:
-            raise ConfigError(
-                f"classes: there is no class {name!r}; {_near(str(name), list(known))}"
-            )
+            raise ConfigError(f"classes: no class {name!r}; {_near(str(name), list(known))}")
     return [label for label, name in enumerate(categories.names) if name in classes]
 
 

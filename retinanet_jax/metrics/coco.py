@@ -140,7 +140,7 @@ def _read(ground_truth) -> tuple[str, dict]:
 def _check_ground_truth(content: dict, name: str) -> _Known:
     for field in ("images", "annotations", "categories"):
         if not isinstance(content.get(field), list):
-            raise ValueError(f"{name}: no list {field!r}; name a COCO instances file")
+            raise ValueError(f"{name}: has no list {field!r}; use a COCO instances file")
     for field, needed in (("images", ("id",)), ("categories", ("id", "name"))):
         for index, entry in enumerate(content[field]):
             _need(entry, needed, f"{name}: {field}[{index}]")

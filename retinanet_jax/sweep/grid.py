@@ -50,7 +50,7 @@ def zip_axis(texts: Sequence[str], tree: ConfigDict) -> Axis:
     parsed = [parse_field(text, tree) for text in texts]
     if len({len(values) for _, values in parsed}) > 1:
         counts = ", ".join(f"{field} has {len(values)}" for field, values in parsed)
-        raise ConfigError(f"--zip: set equally many values for each field; {counts}")
+        raise ConfigError(f"--zip: give every field the same number of values; {counts}")
     fields, columns = zip(*parsed, strict=True)
     return [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -106,14 +106,16 @@ def product(axes: Iterable[Axis]) -> list[Settings]:
     fields = [sorted({field for settings in axis for field in settings}) for axis in axes]
     for one, other in itertools.combinations(fields, 2):
         if both := set(one) & set(other):
-            raise ConfigError(f"{', '.join(sorted(both))}: is varied twice; name each field once")
+            raise ConfigError(f"{', '.join(sorted(both))}: varied twice; name each field once")
     combined = [
         {field: value for settings in parts for field, value in settings.items()}
         for parts in itertools.product(*axes)
     ]
     for settings in combined:
         if combined.count(settings) > 1:
-            raise ConfigError(f"{name_of(settings, settings)}: occurs twice; write each value once")
+            raise ConfigError(
+                f"{name_of(settings, settings)}: appears twice; write each value once"
+            )
     return combined
 
 

@@ -121,7 +121,11 @@ def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
         a, b = zip(*defined, strict=True)
         means = number_text(statistics.fmean(a)), number_text(statistics.fmean(b))
         rows.append([name, str(len(defined)), *means, difference_text(paired_test(a, b))])
-    lines = [f"A: {name_a}", f"B: {name_b}", f"Pairs: {len(common)}; trials without: {alone}."]
+    lines = [
+        f"A: {name_a}",
+        f"B: {name_b}",
+        f"Pairs: {len(common)}; trials without a pair: {alone}.",
+    ]
     return "\n\n".join([*lines, table_text(["metric", "pairs", "A", "B", "B - A"], rows)]) + "\n"
 
 
@@ -139,7 +143,7 @@ def _summaries(workdir: Path) -> dict[Hashable, Summary]:
         config = read_config_file(workdir / "config.json")
     except (OSError, ValueError, KeyError) as error:
         raise WorkdirError(
-            f"{workdir}: no results of a sweep or of a run; name a folder with sweep.json, or with "
+            f"{workdir}: no results of a sweep or a run; use a folder with sweep.json, or with "
             "results.json and config.json"
         ) from error
     return {_key({"seed": config.seed}): summary}

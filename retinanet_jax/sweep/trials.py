@@ -69,7 +69,7 @@ class Trial(NamedTuple):
         """
         if not self.has_config():
             raise WorkdirError(
-                f"{self.config_file}: missing; start the sweep with its first command, which "
+                f"{self.config_file}: missing; start the sweep with its original command, which "
                 "writes it again"
             )
         return read_config_file(self.config_file)
@@ -171,7 +171,7 @@ def read_plan(workdir: Path) -> list[Trial]:
     path = workdir / PLAN_FILE
     if not path.exists():
         raise WorkdirError(
-            f"{path}: no sweep; name the folder of a sweep in --workdir, or start one with "
+            f"{path}: no such sweep; set --workdir to the folder of a sweep, or start one with "
             "--config and --grid"
         )
     try:
@@ -183,7 +183,7 @@ def read_plan(workdir: Path) -> list[Trial]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkdirError(
             f"{path}: damaged ({type(error).__name__}: {error}); delete this file and start the "
-            "sweep with its first command: finished trials are kept"
+            "sweep with its original command: finished trials are kept"
         ) from error
 
 
@@ -214,15 +214,15 @@ def _check_extends(
 ) -> None:
     changes = [f"{name} is missing" for name in set(known) - {trial.name for trial, _ in planned}]
     changes += [
-        f"{trial.name} has another config"
+        f"{trial.name} has a different config"
         for trial, config in planned
         if trial.name in known and trial.has_config() and trial.config() != config
     ]
     if changes:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise WorkdirError(
-            f"{path}: another sweep: {', '.join(sorted(changes)[:5])}{more}; use another "
-            f"--workdir, or resume that sweep with --workdir={path.parent} alone"
+            f"{path}: belongs to a different sweep: {', '.join(sorted(changes)[:5])}{more}; use "
+            f"another --workdir, or resume that sweep with --workdir={path.parent} alone"
         )
 
 

@@ -40,7 +40,7 @@ def with_anchor_size(
     size, left = choose_anchor_size(config, train_set)
     return _with_size(config, size), (
         f"anchors of {size:g} strides: {left:.1%} of the training boxes have no anchor with an IoU "
-        f"of {config.matching.negative_iou:g} or more (config.anchors.size=auto)"
+        f"of at least {config.matching.negative_iou:g} (config.anchors.size=auto)"
     )
 
 

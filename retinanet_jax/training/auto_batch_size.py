@@ -71,10 +71,10 @@ def choose_batch_size(
             return batch_size
         rows //= 2
     raise ConfigError(
-        f"config.train.batch_size: 'auto', but {batch_size} images need {needed / GIB:.2f} GiB per "
-        f"device of {MEMORY_SHARE:.0%} of {limit / GIB:.2f} GiB; set smaller images "
-        "(config.pipeline.min_side and max_side), config.model.dtype=bfloat16 or "
-        "config.model.remat=all"
+        f"config.train.batch_size: 'auto' found no batch size that fits: {batch_size} images need "
+        f"{needed / GIB:.2f} GiB per device, more than {MEMORY_SHARE:.0%} of {limit / GIB:.2f} "
+        "GiB; use smaller images (config.pipeline.min_side and max_side), "
+        "config.model.dtype=bfloat16 or config.model.remat=all"
     )
 
 

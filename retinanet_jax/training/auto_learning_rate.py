@@ -42,8 +42,8 @@ def with_learning_rate(
     rate = from_first("learning rate", stored_learning_rate(workdir))
     if rate is None and dataset is None:
         raise ConfigError(
-            f"config.optimizer.learning_rate: 'auto', but {path} is not there; write the rate of "
-            "the run"
+            f"config.optimizer.learning_rate: 'auto' needs {path}, which does not exist; write the "
+            "learning rate of the run"
         )
     if rate is None:
         log("range test of the learning rate (config.optimizer.learning_rate=auto)")
@@ -52,7 +52,7 @@ def with_learning_rate(
         if jax.process_index() == 0:
             content = {"learning_rate": rate, "rates": found.rates, "losses": found.losses}
             write_whole(path, json.dumps(content))
-    log(f"learning rate {rate:g}, by the range test in {path}")
+    log(f"learning rate {rate:g}, chosen by the range test in {path}")
     optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
     return dataclasses.replace(config, optimizer=optimizer)
 
@@ -78,4 +78,6 @@ def stored_learning_rate(workdir: Path) -> float | None:
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["learning_rate"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: is not readable ({error}); delete it, or set a rate") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({error}); delete it, or set a learning rate"
+        ) from error

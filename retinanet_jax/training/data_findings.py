@@ -63,8 +63,8 @@ def coverage_finding(objects: ObjectTable, names: Sequence[str], config: Config)
     )
     positives = "only a low-quality match" if low_quality else "no positive anchor"
     problem = (
-        f"{share:.1%} of the training boxes have no anchor with an IoU of "
-        f"{matching.negative_iou:g} or more{where}. {_shapes(objects, uncovered, config)} "
+        f"{share:.1%} of the training boxes have no anchor with an IoU of at least "
+        f"{matching.negative_iou:g}{where}. {_shapes(objects, uncovered, config)} "
         f"Each of these boxes has {positives}, so the network hardly learns them."
     )
     return Finding(problem, _coverage_fix(objects, share, config))
@@ -110,7 +110,7 @@ def _coverage_fix(objects: ObjectTable, share: float, config: Config) -> str:
         f"{flags} reduces this to {left:.1%}" for left, flags in tried if left <= HELPFUL * share
     ]
     found = "; ".join(helpful) or "Neither another anchor size nor larger images help much"
-    return f"{found}. To search sizes, scales and ratios: retinanet-jax inspect --fit_anchors"
+    return f"{found}. To search for sizes, scales and ratios: retinanet-jax inspect --fit_anchors"
 
 
 def class_findings(
@@ -127,7 +127,7 @@ def class_findings(
         for objects in (train, evaluation)
     )
     counted = list(zip(names, in_train, in_evaluation, strict=True))
-    fix = "Split the images in another way, or add images of these classes."
+    fix = "Split the images differently, or add images of these classes."
     findings = []
     if only := [name for name, here, there in counted if here and not there]:
         problem = f"{_listed(only)}: in {splits[0]} but not in {splits[1]}, so never evaluated."
@@ -150,7 +150,8 @@ def empty_finding(everything: ObjectTable, split: str) -> Finding | None:
         return None
     if count := len(everything.crowd):
         problem = f"{split} has no objects: all {count:,} are crowds, or difficult in Pascal VOC."
-        return Finding(problem, "Unmark those to learn: crowds and difficult objects are ignored.")
+        fix = "Training ignores crowds and difficult objects; unmark those that it should learn."
+        return Finding(problem, fix)
     fix = "Check the annotations: does each image_id match the id of an image?"
     return Finding(f"{split} has no objects.", fix)
 
@@ -168,14 +169,14 @@ def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
         "anchors there are background."
     )
     flag = f"--config.pipeline.max_boxes={full.max()}"
-    return Finding(problem, f"{flag} keeps all objects. On a GPU matching then needs more memory.")
+    return Finding(problem, f"{flag} keeps all objects. Matching then needs more memory on a GPU.")
 
 
 def report_finding(split: str, report: Report) -> Finding:
     """Entries that were skipped or changed while the data were read."""
     counts = [f"{count:,} x {reason}" for reason, count in sorted(report.counts.items())]
     problem = f"{split}: entries were skipped or changed: {', '.join(counts)}."
-    return Finding(problem, "The last section lists each by file and id.")
+    return Finding(problem, "The last section lists each one with its file and id.")
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

@@ -66,8 +66,8 @@ def learning_rate_test(
     """
     if steps < 10 or not 0 < lowest < highest:
         raise ConfigError(
-            f"steps {steps}, rates {lowest:g} to {highest:g}: write 10 steps or more, and two "
-            "rising rates above 0"
+            f"steps {steps}, rates {lowest:g} to {highest:g}: write at least 10 steps, and two "
+            "increasing rates above 0"
         )
     mesh = make_mesh()
     dataset = load_training_set(config.data) if dataset is None else dataset

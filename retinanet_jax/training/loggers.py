@@ -211,8 +211,8 @@ def open_loggers(
             raise ConfigError(f"config.train.loggers: {name!r} is not installed; {fix}") from error
         except Exception as error:  # no account, no connection, no such server
             raise ConfigError(
-                f"config.train.loggers: {name!r} does not start ({type(error).__name__}: {error}); "
-                "leave it out, or correct its settings"
+                f"config.train.loggers: {name!r} could not be started ({type(error).__name__}: "
+                f"{error}); remove it, or correct its settings"
             ) from error
     for logger in own:
         if not isinstance(logger, Logger):

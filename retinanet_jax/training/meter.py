@@ -249,8 +249,8 @@ def _starvation(share: float, settings: PipelineConfig) -> str:
     fix = "set config.pipeline.num_threads=0 for one thread per core"
     if threads >= cores:
         fix = (
-            "use more cores, or store the images smaller, close to config.pipeline.min_side and "
-            "max_side; or lower these"
+            "use more cores, store the images at sizes close to config.pipeline.min_side and "
+            "max_side, or lower these"
         )
     return (
         f"the devices wait {share:.0%} of the time for data ({threads} threads on {cores} cores): "

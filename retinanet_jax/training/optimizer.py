@@ -152,7 +152,7 @@ def make_optimizer(
         ValueError: stage_decay for a backbone without the stages of a ResNet.
     """
     if config.stage_decay != 1 and not any(map(stage_of, trainable["backbone"])):
-        raise ValueError("optimizer.stage_decay: the backbone is no ResNet; write 1")
+        raise ValueError("optimizer.stage_decay: only supported for ResNet backbones; write 1")
     parts = []
     if config.gradient_clip is not None:
         parts.append(optax.clip_by_global_norm(config.gradient_clip))

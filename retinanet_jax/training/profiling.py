@@ -44,8 +44,8 @@ class StepTrace:
         if self._steps and not self._started and error is None:
             first, last = self._steps
             self._log.message(
-                f"warning: no trace: config.train.profile_steps={first},{last} begins outside of "
-                "the steps that this start of the run has done"
+                f"warning: no trace: config.train.profile_steps={first},{last} begins outside the "
+                "steps that ran since this start"
             )
 
     def start_before(self, step: int) -> None:
@@ -65,6 +65,6 @@ class StepTrace:
             jax.profiler.stop_trace()
             first, last = self._steps
             self._log.message(
-                f"trace of the steps {first} to {last}: {self._folder}; open *.trace.json.gz in "
-                "ui.perfetto.dev, or the folder in TensorBoard with the plugin xprof"
+                f"trace of steps {first} to {last}: {self._folder}; open *.trace.json.gz in "
+                "ui.perfetto.dev, or the folder in TensorBoard with the xprof plugin"
             )

@@ -51,13 +51,15 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     config, _ = resolve_auto(config, dataset, mesh, workdir=workdir)
     config = with_learning_rate(config, None, workdir, print_first)
     if not 1 <= step <= config.train.steps:
-        raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
+        raise ConfigError(
+            f"--replay={step}: not a step of the run; write 1 to {config.train.steps}"
+        )
     setup = make_setup(config, dataset.categories, mesh, print_first, train_set=dataset)
     setup = _restored(setup, workdir, before=step)
     first = int(setup.state.step)
     if changes := _changes(config, workdir):
         print_first(changes)
-    print_first(f"running steps {first + 1} to {step} again, from {workdir}")
+    print_first(f"repeating steps {first + 1} to {step} of {workdir}")
 
     whole, own = (
         make_batches(dataset, config, settings, DroppedBoxes(warn=False))

@@ -89,8 +89,8 @@ class Run:
         if not patience_is_used_up(self.config.train, step, best):
             return False
         self.log.message(
-            f"ends early, after step {step}: the AP of step {best} is the best of the last "
-            f"{patience + 1} evaluations (config.train.patience={patience})"
+            f"stops early, after step {step}: AP has not improved since step {best} "
+            f"(config.train.patience={patience})"
         )
         return True
 
@@ -126,7 +126,7 @@ def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:
         if value is not None:
             run.log.message(
                 f"{metric} {found.summary[metric]:.4f} with the averaged weights, {value:.4f} "
-                "with those of the last step (eval_raw in metrics.jsonl)"
+                "with the weights of the last step (eval_raw in metrics.jsonl)"
             )
     return found
 

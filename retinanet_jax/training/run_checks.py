@@ -28,7 +28,7 @@ def has_objects(source: Source) -> bool:
 def check_has_objects(dataset: Dataset) -> None:
     """Raises DataError if there is nothing to learn in a training set."""
     if not has_objects(dataset.source):
-        what = f"none of its {len(dataset.source)} images has an object (crowds are not learned)"
+        what = f"none of its {len(dataset.source)} images has an object (crowds do not count)"
         fix = "check the annotations and config.data.train_split"
         raise DataError("no objects", dataset.name, "", what, fix)
 
@@ -44,24 +44,24 @@ def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
     tile, source = config.data.tile, dataset.source
     if tile is not None and all(max(source.image_size(i)) <= tile for i in range(len(source))):
         warnings.append(
-            f"warning: no evaluation image is larger than a tile of {tile} pixels (tile): the "
-            "evaluation is that of whole images"
+            f"warning: no evaluation image is larger than a tile of {tile} pixels: whole images "
+            "are evaluated"
         )
     most = config.postprocess.max_detections
     if config.evaluation.metric == "lvis" and most < LVIS_DETECTIONS:
         warnings.append(
             f"config.postprocess.max_detections={most}: LVIS's AP uses up to {LVIS_DETECTIONS} "
-            "detections of an image"
+            "detections per image"
         )
     if config.evaluation.metric == "open_images":
         warnings.append(
-            "evaluation.metric=open_images: verified labels of whole images are not used, so AP50 "
-            "is not comparable with that of the challenge"
+            "evaluation.metric=open_images: the verified labels of whole images are not used, so "
+            "AP50 is not comparable with the challenge's"
         )
     if config.evaluation.metric == "coco" and most > COCO_DETECTIONS:
         warnings.append(
-            f"config.postprocess.max_detections={most}: COCO's AP uses the {COCO_DETECTIONS} "
-            "detections of an image with the highest scores"
+            f"config.postprocess.max_detections={most}: COCO's AP uses only the {COCO_DETECTIONS} "
+            "detections with the highest scores of each image"
         )
     return warnings
 
@@ -80,8 +80,8 @@ def check_resumes_same_run(
     network = [text for field, text in changes.items() if field.startswith(("model.", "anchors."))]
     if network:
         raise CheckpointError(
-            f"{checkpoints.directory}: holds a run with another network: {'; '.join(network)}; "
-            "use another --workdir, or the same settings"
+            f"{checkpoints.directory}: contains a run with a different network: "
+            f"{'; '.join(network)}; use another --workdir, or the same settings"
         )
     if changes:
         log.message("\n".join(["resumes with changed settings:", *changes.values()]))
@@ -92,7 +92,7 @@ def changed_fields(before: Config, now: Config) -> dict[str, str]:
     """By field, 'SECTION.FIELD', a line with its old and its new value."""
     old, new = _flat(dataclasses.asdict(before)), _flat(dataclasses.asdict(now))
     return {
-        field: f"config.{field} was {old.get(field)!r} and is {value!r}"
+        field: f"config.{field} was {old.get(field)!r} and is now {value!r}"
         for field, value in new.items()
         if old.get(field) != value
     }
@@ -119,10 +119,10 @@ def check_same_classes(stored: Categories, found: Categories, workdir: Path) -> 
         for names, where in ((lost, "the checkpoint"), (new, "the data"))
         if names
     ]
-    difference = ", ".join(parts) or "the same names in another order or with other ids"
+    difference = ", ".join(parts) or "the same names in a different order or with different ids"
     raise CheckpointError(
-        f"{workdir}: was trained on other classes than the data has: {difference}; use another "
-        "workdir or the same data"
+        f"{workdir}: was trained on classes that differ from the data's: {difference}; use "
+        "another workdir, or the same data"
     )
 
 

@@ -49,5 +49,5 @@ def _computed_steps(config: Config, num_images: int) -> tuple[int, str]:
     images = f"{num_images} images, {train.batch_size} a step"
     steps = math.ceil(epochs * num_images / train.batch_size)
     if steps < least:
-        return least, f"{least} steps: the least for {images} (config.train.auto_steps)"
+        return least, f"{least} steps: the minimum for {images} (config.train.auto_steps)"
     return steps, f"{steps} steps: {epochs:g} epochs of {images}"

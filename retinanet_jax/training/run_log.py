@@ -172,8 +172,9 @@ class RunLog:
             except Exception as error:
                 self._loggers.remove(logger)
                 self.message(
-                    f"warning: {type(logger).__name__} is switched off, the run continues "
-                    f"({type(error).__name__}: {error}); {METRICS_FILE} has all metrics"
+                    f"warning: {type(logger).__name__} is switched off after an error "
+                    f"({type(error).__name__}: {error}); the run continues, and {METRICS_FILE} "
+                    "has all metrics"
                 )
 
 

@@ -58,7 +58,7 @@ def train(
         DivergenceError, Preempted: see train_and_evaluate.
     """
     if name is not None and workdir is not None:
-        raise ConfigError(f"name={name!r} and workdir={str(workdir)!r}: set one of them")
+        raise ConfigError(f"name={name!r} and workdir={str(workdir)!r}: set only one of them")
     given = {
         "data": data,
         "epochs": epochs,

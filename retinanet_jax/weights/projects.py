@@ -66,7 +66,7 @@ def recognise(
             return source, *found
     begin = ", ".join(shown(key) for key in list(state)[:5])
     known = ", ".join(f"{source.name} ({source.mark}...)" for source in (*SOURCES, BACKBONE))
-    raise WeightsError(f"its keys ({begin}, ...) are of no known project: {known}")
+    raise WeightsError(f"its keys ({begin}, ...) do not belong to a known project: {known}")
 
 
 def import_detector(

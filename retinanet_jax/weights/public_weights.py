@@ -51,9 +51,9 @@ def check_name(name: str) -> None:
     """Raises WeightsError for a name that looks like public weights and is none of them."""
     if name.split("/")[0] in PROJECTS and name.count("/") == 1 and name not in PUBLIC_WEIGHTS:
         near = difflib.get_close_matches(name, PUBLIC_WEIGHTS, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise WeightsError(
-            f"{name}: no such public weights{'; near: ' if near else ''}{', '.join(near)}; "
-            "`retinanet-jax weights` lists all names"
+            f"{name}: no such public weights{hint}; `retinanet-jax weights` lists all names"
         )
 
 

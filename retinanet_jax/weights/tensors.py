@@ -110,7 +110,7 @@ def _whole(storage: Storage) -> bytes | bytearray | memoryview:
     if len(data) != expected:
         raise WeightsError(
             f"storage {shown(storage.name)} declares {storage.numel} x {storage.dtype} = {expected}"
-            f" bytes and has {len(data)}: the file is damaged; get it again"
+            f" bytes and has {len(data)}: the file is damaged; download it again"
         )
     return data
 
@@ -132,5 +132,5 @@ def _check_extent(storage: Storage, offset: int, shape: tuple, stride: tuple) ->
     if last >= storage.numel:
         raise WeightsError(
             f"a tensor reaches element {last} of storage {shown(storage.name)}, which has "
-            f"{storage.numel}: the file is damaged; get it again"
+            f"{storage.numel}: the file is damaged; download it again"
         )

@@ -33,7 +33,10 @@ def memory_line(first: tuple[int, float], second: tuple[int, float]) -> MemoryLi
     """
     (few, less), (many, more) = sorted((first, second))
     if few == many or more <= less:
-        raise ValueError(f"{many} images need {more} bytes, {few} need {less}: no line")
+        raise ValueError(
+            f"{many} images need {more} bytes and {few} need {less}: memory must grow with the "
+            "number of images"
+        )
     each = (more - less) / (many - few)
     return MemoryLine(less - each * few, each)
 

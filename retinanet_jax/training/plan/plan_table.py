@@ -21,8 +21,8 @@ COLUMNS = (
     ),
 )
 NOT_IN_THE_PLAN = (
-    "Not in the plan: waiting for the host and for data, and the libraries' choice of algorithms "
-    "at run time (cuDNN)."
+    "Not in the plan: time spent waiting for the host or for data, and the algorithms that "
+    "libraries such as cuDNN choose at run time."
 )
 
 _GPU_COMPILERS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
