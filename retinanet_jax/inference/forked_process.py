@@ -1,4 +1,4 @@
-"""JAX does not run in a process that was forked from one that had used it: its threads are gone."""
+"""Detects processes forked from one that had used JAX, in which JAX has lost its threads."""
 
 import os
 

@@ -3,7 +3,7 @@
     detector.push_to_hub("me/cells")
     detector = Detector.from_pretrained("me/cells")
 
-The files hold arrays, JSON and text; nothing in them is executed.
+The files contain arrays, JSON and text; nothing in them is executed.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def is_saved_folder(folder: Path) -> bool:
 
 
 def save_detector(trained: Trained, folder: Path, card: str = "") -> None:
-    """Writes the files of a detector. Paths of this machine are left out of its config."""
+    """Writes the files of a detector. Its config leaves out paths of this machine."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = flatten_dict(jax.device_get(dict(trained.variables)), sep="/")
     write_safetensors(folder / ARRAYS, {k: np.ascontiguousarray(v) for k, v in arrays.items()})
@@ -79,14 +79,14 @@ def _without_paths(config: Config) -> Config:
 
 
 def read_detector(folder: Path, name: str = "") -> Trained:
-    """The detector of a folder that `save_detector` wrote.
+    """Reads a detector from a folder that `save_detector` wrote.
 
     Args:
-        folder: with model.safetensors and config.json.
-        name: for messages; by default the folder.
+        folder: folder with model.safetensors and config.json.
+        name: name of the detector in messages; by default the folder.
 
     Raises:
-        WeightsError: a file is missing, damaged or of another program.
+        WeightsError: a file is missing, damaged, or was written by another program.
     """
     name = name or str(folder)
     if not is_saved_folder(folder):
@@ -123,7 +123,7 @@ def _check_shapes(variables: Any, config: Config, categories: Categories, name: 
 
 
 def download_detector(name: str) -> Trained:
-    """The detector of a repository OWNER/NAME, or OWNER/NAME@REVISION, of the Hub.
+    """Downloads the detector of a repository OWNER/NAME or OWNER/NAME@REVISION of the Hub.
 
     Raises:
         WeightsError: there is no such repository or detector, or the Hub cannot be reached.
@@ -151,19 +151,19 @@ def upload_detector(
     private: bool = False,
     token: str | None = None,
 ) -> str:
-    """Uploads a detector to a repository OWNER/NAME, made if missing; returns its address.
+    """Uploads a detector to a repository OWNER/NAME, created if missing; returns its address.
 
     Args:
         trained: the detector.
-        name: of the repository.
-        metrics: for the model card, such as "summary" of WORKDIR/best/results.json.
-        description: of the model card: what was photographed, how, for what.
+        name: name of the repository.
+        metrics: metrics for the model card, such as "summary" of WORKDIR/best/results.json.
+        description: text for the model card: what was photographed, how, and for what.
         example: an image with its detections, for the model card and its widget.
         private: whether a new repository is private.
-        token: of the Hub; by default that of `hf auth login`, or HF_TOKEN.
+        token: token of the Hub; by default that of `hf auth login`, or HF_TOKEN.
 
     Raises:
-        WeightsError: the name is invalid, the token is refused, or the Hub cannot be reached.
+        WeightsError: the name is invalid, the token is rejected, or the Hub cannot be reached.
     """
     if not is_hub_name(name) or "@" in name:
         raise WeightsError(f"{name}: is not a repository name; write OWNER/NAME")
@@ -220,7 +220,7 @@ def model_card(
     *,
     has_example: bool = False,
 ) -> str:
-    """The README.md of a repository: what it detects, how well, its limits, how to use it."""
+    """Writes a repository's README.md: what it detects, how well, its limits, how to use it."""
     config, names = trained.config, trained.categories.names
     known = {metric: value for metric, value in (metrics or {}).items() if value is not None}
     figures = "".join(f"| {metric} | {value:.4f} |\n" for metric, value in known.items())

@@ -24,17 +24,17 @@ def with_learning_rate(
     log: Callable[[str], object],
     functions: CompiledFunctions | None = None,
 ) -> Config:
-    """`config` with a number in place of 'auto': of WORKDIR/learning_rate.json, or of a range test.
+    """Returns `config` with a number instead of 'auto', from learning_rate.json or a range test.
 
     Args:
-        config: of the run; with a number it comes back unchanged.
-        dataset: to train on; None: the test of the run has to be there.
-        workdir: of the run. A run that resumes finds the file there and takes the same rate.
-        log: called with messages.
-        functions: of the run, for the test; None: the test compiles its own.
+        config: configuration of the run; returned unchanged if it has a number.
+        dataset: dataset to train on; None: the workdir must have a test already.
+        workdir: folder of the run. A run that resumes finds the file there and uses the same rate.
+        log: function that is called with each message.
+        functions: compiled functions of the run, for the test; None: the test compiles its own.
 
     Raises:
-        ConfigError: the loss did not fall during the test; or there was none.
+        ConfigError: the loss did not fall during the test, or the workdir has no test.
     """
     if config.optimizer.learning_rate != "auto":
         return config
@@ -67,7 +67,7 @@ def _checked(found: RangeTest) -> float:
 
 
 def stored_learning_rate(workdir: Path) -> float | None:
-    """The rate that the range test of a run has found; None before the test.
+    """Returns the rate that the range test of a run found; None before the test.
 
     Raises:
         ConfigError: the file is damaged.

@@ -1,4 +1,4 @@
-"""Checks of a dataset before training: problems the user should know about, and fixes."""
+"""Checks a dataset before training: reports problems that the user should know, and fixes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,16 +30,16 @@ def check_coverage(dataset: Dataset, config: Config) -> Finding | None:
     """Checks whether the anchors miss too many boxes of a training set, on START_SAMPLE images.
 
     A box is uncovered if its best IoU over all anchors is below matching.negative_iou (0.4 in the
-    paper): all anchors near it are background, except those of a low-quality match. Boxes are those
-    of the resized image, without random augmentation. Crowds are ignored. Only matching.assigner
-    'iou' is checked: others choose anchors by other rules.
+    paper): all anchors near it are background, except for a low-quality match. Boxes are measured
+    in the resized image, without random augmentation. Crowds are ignored. The check applies only to
+    matching.assigner 'iou', because other assigners choose anchors by other rules.
     """
     objects = read_objects(dataset.source, START_SAMPLE)
     return coverage_finding(objects, dataset.categories.names, config)
 
 
 def coverage_finding(objects: ObjectTable, names: Sequence[str], config: Config) -> Finding | None:
-    """The finding of `check_coverage` for objects that are already read."""
+    """Returns the finding of `check_coverage` for objects that were read already."""
     if config.matching.assigner != "iou":
         return None
     objects = objects.select(~objects.crowd)
@@ -116,11 +116,12 @@ def _coverage_fix(objects: ObjectTable, share: float, config: Config) -> str:
 def class_findings(
     train: ObjectTable, evaluation: ObjectTable, names: Sequence[str], splits: tuple[str, str]
 ) -> list[Finding]:
-    """Classes that are missing from a split, or have few objects to train on.
+    """Finds classes that are missing from a split, or have few objects to train on.
 
     Args:
-      train, evaluation: without crowds.
-      splits: their names.
+      train, evaluation: objects of the two splits, without crowds.
+      names: names of the classes.
+      splits: names of the two splits.
     """
     in_train, in_evaluation = (
         np.bincount(objects.labels, minlength=len(names)).tolist()
@@ -145,7 +146,7 @@ def class_findings(
 
 
 def empty_finding(everything: ObjectTable, split: str) -> Finding | None:
-    """A split without objects, but perhaps with crowds."""
+    """Reports a split without objects; it may have crowds."""
     if not everything.crowd.all():
         return None
     if count := len(everything.crowd):
@@ -157,7 +158,7 @@ def empty_finding(everything: ObjectTable, split: str) -> Finding | None:
 
 
 def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
-    """Training images with more objects than a batch holds."""
+    """Reports training images with more objects than a batch has room for."""
     counts = np.bincount(train.image, minlength=len(train.numbers))
     limit = config.pipeline.max_boxes
     full = counts[counts > limit]
@@ -173,7 +174,7 @@ def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
 
 
 def report_finding(split: str, report: Report) -> Finding:
-    """Entries that were skipped or changed while the data were read."""
+    """Reports entries that were skipped or changed while the data was read."""
     counts = [f"{count:,} x {reason}" for reason, count in sorted(report.counts.items())]
     problem = f"{split}: entries were skipped or changed: {', '.join(counts)}."
     return Finding(problem, "The last section lists each one with its file and id.")

@@ -1,4 +1,4 @@
-"""The flags of an evaluation about test-time augmentation and tiles, in the words of `detect`."""
+"""Flags for test-time augmentation and tiles in an evaluation, named as in `detect`."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ MERGE = flags.DEFINE_enum("merge", "nms", MERGES, "How to merge the detections o
 
 
 def flags_in_use() -> list[str]:
-    """The names of those of the flags that the command line sets."""
+    """Returns the names of the flags that the command line sets."""
     every = (FLIP, SCALES, TILE, OVERLAP, MERGE)
     return [flag.name for flag in every if flags.FLAGS[flag.name].present]
 
 
 def evaluation_options() -> dict[str, Any]:
-    """The values of the flags as arguments of `evaluate_workdir`.
+    """Returns the values of the flags as arguments of `evaluate_workdir`.
 
     Raises:
         ConfigError: --scales or --tile is not a number.

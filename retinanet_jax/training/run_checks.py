@@ -1,4 +1,4 @@
-"""Checks before a run starts: objects in the data, the same run on resuming, equal processes."""
+"""Checks before a run starts: the data has objects, a resumed run is the same, processes agree."""
 
 import dataclasses
 import zlib
@@ -21,7 +21,7 @@ COCO_DETECTIONS = 100  # of an image; COCO's AP ignores all others (maxDets of p
 
 
 def has_objects(source: Source) -> bool:
-    """Whether any image has an object other than a crowd; stops at the first one."""
+    """Whether any image has an object that is not a crowd; stops at the first one."""
     return any(not source.annotated(index).crowd.all() for index in range(len(source)))
 
 
@@ -34,7 +34,7 @@ def check_has_objects(dataset: Dataset) -> None:
 
 
 def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
-    """What to know about the metrics before an evaluation, as lines for the log."""
+    """Returns warnings about the metrics before an evaluation, as lines for the log."""
     warnings = []
     if not has_objects(dataset.source):
         warnings.append(
@@ -69,10 +69,10 @@ def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
 def check_resumes_same_run(
     checkpoints: Checkpoints, config: Config, categories: Categories, log: RunLog
 ) -> bool:
-    """Logs the settings that changed since the latest checkpoint; whether there are none.
+    """Logs the settings that changed since the latest checkpoint; returns whether none changed.
 
     Raises:
-        CheckpointError: the checkpoint has another network or other classes.
+        CheckpointError: the checkpoint has a different network or different classes.
     """
     before, stored = describe(checkpoints)
     check_same_classes(stored, categories, checkpoints.directory.parent)
@@ -89,7 +89,7 @@ def check_resumes_same_run(
 
 
 def changed_fields(before: Config, now: Config) -> dict[str, str]:
-    """By field, 'SECTION.FIELD', a line with its old and its new value."""
+    """Maps each changed 'SECTION.FIELD' to a line with its old and new value."""
     old, new = _flat(dataclasses.asdict(before)), _flat(dataclasses.asdict(now))
     return {
         field: f"config.{field} was {old.get(field)!r} and is now {value!r}"
@@ -109,7 +109,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_same_classes(stored: Categories, found: Categories, workdir: Path) -> None:
-    """Raises CheckpointError if a checkpoint was trained on other classes than the data has."""
+    """Raises CheckpointError if a checkpoint was trained on classes that differ from the data's."""
     if stored == found:
         return
     lost = [name for name in stored.names if name not in found.names]
@@ -131,7 +131,7 @@ def _few(names: list[str]) -> str:
 
 
 def with_conventions_of(stored: Config, config: Config) -> Config:
-    """`config` with the settings that belong to the weights of a checkpoint."""
+    """Returns `config` with the settings that belong to the weights of a checkpoint."""
     replace = dataclasses.replace
     rules = ("max_log_scale", "clamp_both_sides", "clip_before_nms", "drop_empty")
     return replace(
@@ -153,7 +153,7 @@ def with_conventions_of(stored: Config, config: Config) -> Config:
 def facts_of_run(
     config: Config, first: int, train_set: Dataset, eval_set: Dataset
 ) -> dict[str, Any]:
-    """What must be equal on all processes of a run; the paths of the data may differ."""
+    """Returns what must be equal on all processes of a run; the paths of the data may differ."""
     facts: dict[str, Any] = {"the first step": first, "config.seed": config.seed}
     for section, fields in dataclasses.asdict(config).items():
         if isinstance(fields, dict):

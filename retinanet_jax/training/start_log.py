@@ -1,4 +1,4 @@
-"""What a run logs before its first step."""
+"""Logs what a run will do, before its first step."""
 
 import jax
 from jax.sharding import Mesh
@@ -19,7 +19,7 @@ def log_start(
     setup: TrainingSetup,
     first: int,
 ) -> None:
-    """Logs what the run will do, so that a wrong setting is noticed early."""
+    """Logs what the run will do, so that you notice a wrong setting early."""
     if first:
         log.message(f"resumes at step {first}, found in {log.workdir}")
     if first >= config.train.steps:
