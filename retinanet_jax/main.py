@@ -98,7 +98,7 @@ COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT of process 0, for a run of several processes."
 )
 NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "Number of processes; 1, set alone, ignores the launcher."
+    "num_processes", None, "Number of processes; --num_processes=1 alone ignores the launcher."
 )
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
 COORDINATOR_TIMEOUT = flags.DEFINE_integer(

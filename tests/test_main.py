@@ -150,7 +150,9 @@ def test_experiments_have_names_that_work_in_any_folder(tmp_path, monkeypatch):
 def test_an_error_in_an_experiment_is_reported_with_its_line(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("x = 1\ny = x.nothing\n")
-    with pytest.raises(ConfigError, match=r"broken\.py fails:(.|\n)*line 2(.|\n)*nothing"):
+    with pytest.raises(
+        ConfigError, match=r"broken\.py raised an error:(.|\n)*line 2(.|\n)*nothing"
+    ):
         load_experiment(str(path))
     path.write_text("x = (\n")
     with pytest.raises(ConfigError, match="never closed"):

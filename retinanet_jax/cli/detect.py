@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="nms",
         help="how to merge views and tiles: nms, the default, or weighted boxes",
     )
-    add("--frames", type=_count, help="maximum number of frames of each video, URL or webcam")
+    add("--frames", type=_count, help="maximum frames per video, URL or webcam; default: all")
     add("--batch_size", type=int, help="images per batch; default 8, or 1 on a CPU")
     add(
         "--canvas",

@@ -28,7 +28,7 @@ from retinanet_jax.inference.results import ImageDetections
 class Job(NamedTuple):
     """Inputs and outputs.
 
-    formats: of 'images', 'coco', 'csv', 'yolo' and 'voc'.
+    formats: some of 'images', 'coco', 'csv', 'yolo' and 'voc'.
     options: keyword arguments of Detector.stream.
     frames: most frames of each video, camera and URL; None: all.
     """

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--canvas", metavar="HxW", help="plan only this canvas; default: all of the config's")
     add("--images", type=int, help="images per chip; default: the config's batch over the chips")
     add("--classes", type=int, help="number of classes; default: 80 for COCO, 20 for VOC, or read")
-    add("--skip_largest", action="store_true", help="skip the largest batch: compile once a canvas")
+    add("--skip_largest", action="store_true", help="compile once per canvas, not twice")
     add("--check", action="store_true", help="also compile the largest batch")
     add("--json", type=Path, help="also write the rows to this file")
 

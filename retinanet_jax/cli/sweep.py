@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--table", default="", help="run the rows of a table of the paper: 1b or 1b:small")
     varied = {"action": "append", "default": [], "metavar": "FIELD=VALUE,VALUE"}
     add("--grid", **varied, help="a field and its values; repeat for several fields")
-    add("--zip", **varied, nargs="+", help="fields that change together, with as many values each")
+    add("--zip", **varied, nargs="+", help="fields that change together, equal in length")
     add("--seeds", type=int, default=0, help="run each trial with seeds 0 to SEEDS-1")
     add("--launcher", default="here", choices=LAUNCHERS, help="default: in this process")
     add("--workers", type=int, default=0, help="number of processes, or of Slurm jobs")

@@ -67,7 +67,7 @@ def make_network_program(trained: Trained, canvas: Size, *, nms: bool) -> Progra
 
 
 def describe_network(trained: Trained, canvas: Size, source: str, *, nms: bool) -> dict[str, Any]:
-    """The metadata of the file, as those of `describe_program`."""
+    """Returns the metadata of the file, like `describe_program`."""
     described = describe_program(trained, [canvas], source)
     height, width = canvas
     described["inputs"] = {

@@ -4,7 +4,7 @@ import os
 
 _MESSAGE = (
     "Detector: this process was forked from one that had used JAX, so it would hang; start "
-    "processes by multiprocessing.get_context('spawn'), or use threads"
+    "processes with multiprocessing.get_context('spawn'), or use threads"
 )
 _started_in: int | None = None  # the process that used JAX; a forked child inherits the number
 

@@ -205,7 +205,10 @@ def _explanation(error: Exception) -> str:
     if kind == "RepositoryNotFoundError":
         return "no such file, and no such repository on the Hub that you can read"
     if status in (401, 403):
-        return "the Hub rejects the token; run `hf auth login` or pass token=, with write access"
+        return (
+            "the Hub rejects the token; run `hf auth login` or pass token=, with a token that has "
+            "access, and write access to upload"
+        )
     first = next((line for line in str(error).splitlines() if line.strip()), "failed")
     if status is None and not isinstance(error, ValueError):
         return f"the Hub cannot be reached ({kind}: {first}); check the connection"

@@ -109,7 +109,7 @@ def check_inputs(
 ) -> tuple[str, dict[str, Any], list[int]]:
     """A name for messages, the content of the ground truth, and the ids of the images to evaluate.
 
-    Arguments and errors as those of `coco_average_precision`.
+    For arguments and errors, see `coco_average_precision`.
     """
     name, content = _read(ground_truth)
     known = _check_ground_truth(content, name)

@@ -40,8 +40,8 @@ class Checkpoints:
     name that are not intact checkpoints are moved to DIRECTORY.damaged.
 
     Args:
-        directory: of the checkpoints.
-        keep: number of the latest checkpoints that are kept.
+        directory: directory of the checkpoints.
+        keep: number of latest checkpoints to keep.
         shared: whether all processes see the directory. If not, process 0 writes the whole state,
             and each process reads a directory of its own.
     """

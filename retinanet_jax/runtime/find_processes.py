@@ -15,8 +15,8 @@ class Launch(NamedTuple):
 
     Attributes:
         coordinator: HOST:PORT of process 0; None: from the launcher (see `find`).
-        num_processes: of the run.
-        process_id: of this process, from 0.
+        num_processes: number of processes of the run.
+        process_id: index of this process, from 0.
         timeout: seconds in which all processes must connect.
     """
 

@@ -45,7 +45,7 @@ class RemoteFolder:
     """The files of a folder in object storage, by their names below it.
 
     Args:
-        location: its address: gs://bucket/run.
+        location: address of the folder, such as gs://bucket/run.
 
     Raises:
         WorkdirError: also by the methods: the storage is not accessible.

@@ -99,7 +99,7 @@ class Mirror:
 
     Args:
         workdir: the working copy, locked by the caller.
-        location: of the storage.
+        location: address of the storage.
         seconds: between two copies.
 
     Raises:

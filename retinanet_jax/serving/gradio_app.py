@@ -85,7 +85,7 @@ def build_app(
     Args:
       detector: a Detector. It compiles when the first image of a canvas arrives; an NmsSweep can be
         passed to compile it before (`warm_up`).
-      title: of the page.
+      title: title of the page.
       examples: image files that visitors can choose.
     """
     sweep = detector if isinstance(detector, NmsSweep) else NmsSweep(detector)

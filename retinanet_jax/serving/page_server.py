@@ -109,7 +109,7 @@ class _ContentPolicy:
 
 def _warm_up(sweep: NmsSweep, server) -> None:
     """Compiles the network; where that fails, the server stops."""
-    print("compiling the network; detections follow after that", flush=True)
+    print("compiling the network; detection starts after that", flush=True)
     start = time.perf_counter()
     try:
         sweep.warm_up()

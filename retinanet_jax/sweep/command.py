@@ -29,8 +29,8 @@ def sweep(arguments: argparse.Namespace, workdir: Path, tree: ConfigDict | None)
     """Runs a sweep; returns if all trials are finished.
 
     Args:
-        arguments: of cli/sweep.py.
-        workdir: of the sweep.
+        arguments: arguments of cli/sweep.py.
+        workdir: folder of the sweep.
         tree: config that all trials share; None resumes the sweep in the workdir.
 
     Raises:

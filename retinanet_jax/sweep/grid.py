@@ -45,7 +45,7 @@ def zip_axis(texts: Sequence[str], tree: ConfigDict) -> Axis:
     """Fields that change together: all first values, all second values, and so on.
 
     Raises:
-        ConfigError: as of `grid_axis`; or the numbers of values differ.
+        ConfigError: as in `grid_axis`, or the numbers of values differ.
     """
     parsed = [parse_field(text, tree) for text in texts]
     if len({len(values) for _, values in parsed}) > 1:
@@ -123,7 +123,7 @@ def name_of(settings: Settings, fields: Iterable[str]) -> str:
     """The name of a trial, which is that of its folder: 'gamma=2,alpha=0.25,seed=0'.
 
     Args:
-        settings: of the trial.
+        settings: settings of the trial.
         fields: all that the sweep varies. Those with equal last parts get their whole names.
     """
     endings = [field.rpartition(".")[2] for field in fields]

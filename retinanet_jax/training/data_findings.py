@@ -151,7 +151,7 @@ def empty_finding(everything: ObjectTable, split: str) -> Finding | None:
         return None
     if count := len(everything.crowd):
         problem = f"{split} has no objects: all {count:,} are crowds, or difficult in Pascal VOC."
-        fix = "Training ignores crowds and difficult objects; unmark those that it should learn."
+        fix = "Training ignores crowds and difficult objects; unmark the ones to learn."
         return Finding(problem, fix)
     fix = "Check the annotations: does each image_id match the id of an image?"
     return Finding(f"{split} has no objects.", fix)

@@ -37,7 +37,7 @@ def fetch(
         location: a path; a name of public weights (`retinanet-jax weights` lists them); an https://
             URL; or hf://owner/name/file (hf://owner/name@revision/file), which huggingface_hub
             reads with its own cache and HF_TOKEN. Plain http:// is taken from this machine only.
-        cache_dir: where downloads are kept; by default see default_cache_dir.
+        cache_dir: folder for downloads; by default, see default_cache_dir.
         sha256: the file's hash, or its first digits. Without it a hash in the file's name
             (`...-eeacb38b.pth`) is used.
 

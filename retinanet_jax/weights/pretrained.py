@@ -50,7 +50,7 @@ def load_pretrained(
         location: 'imagenet' or 'imagenet_v2', see public_weights.imagenet_weights; a name of public
             weights; a path, a URL or hf://owner/name/file; or the workdir of a run.
         variables: an initialised {'params', 'batch_stats'}.
-        config: of the run: sections model, anchors, pixels and data are read.
+        config: configuration; the sections model, anchors, pixels and data are read.
         categories: of the run; a class output for classes of other names is not taken. None: it is
             taken if its shape fits.
 

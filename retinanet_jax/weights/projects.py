@@ -80,7 +80,7 @@ def import_detector(
     """The variables of a detector, filled by the key map of `source`.
 
     Args:
-      source: from `recognise`; not BACKBONE.
+      source: layout from `recognise`; not BACKBONE.
       state: arrays by key, in torch's layout.
       variables: {'params', 'batch_stats'} or their shapes.
       norm_epsilon: ModelConfig's, for batch norm that was folded into the convolutions.

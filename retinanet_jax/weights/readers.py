@@ -63,7 +63,7 @@ def read_checkpoint(path: str | os.PathLike, *, average: bool = False) -> Conten
     for bfloat16. Shapes are those of the file (torch: out, in, h, w).
 
     Args:
-        path: of the file.
+        path: path of the file.
         average: takes the moving average (EMA) of the weights, if it is stored in a part of its
             own; in the state dict of the weights it is left to projects.recognise.
 

@@ -48,8 +48,8 @@ class Storage(NamedTuple):
     """A flat run of numbers in the file that one or more tensors view.
 
     Attributes:
-        name: its key in the file, or a description for messages.
-        dtype: of its elements, including the byte order.
+        name: key of the storage in the file, or a description for messages.
+        dtype: type of its elements, including the byte order.
         numel: the number of elements that the file declares.
         read: returns its bytes.
     """

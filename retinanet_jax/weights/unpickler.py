@@ -38,7 +38,7 @@ class Unpickler(pickle._Unpickler):
     Args:
         file: positioned at the start of the pickle.
         budget: charged for what the pickle builds.
-        persistent_load: from a persistent id to an object; by default an inert one.
+        persistent_load: function from a persistent id to an object; by default an inert one.
     """
 
     dispatch: ClassVar[dict[int, Callable]] = dict(pickle._Unpickler.dispatch)

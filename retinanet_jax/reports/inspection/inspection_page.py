@@ -37,15 +37,15 @@ DRAWN_IMAGES, DRAWS = 3, 4  # images that are augmented several times, and how o
 
 
 def inspect_data(config: Config, *, fit: bool = False, max_images: int = 10_000) -> str:
-    """The HTML page about both splits of `config.data`.
+    """Returns the HTML page about both splits of `config.data`.
 
     Args:
-      config: its sections data, pipeline, anchors, matching, train and evaluation are used.
+      config: configuration of the run to inspect.
       fit: whether to fit anchors to the data.
-      max_images: of a larger split, so many evenly spread images are counted.
+      max_images: maximum number of images per split, evenly spread.
 
     Raises:
-      DataError: the data are missing or invalid.
+      DataError: the data is missing or invalid.
     """
     data = config.data
     train, evaluation = load_training_set(data), load_dataset(data, data.eval_split)
