@@ -1,32 +1,33 @@
 """Your own images: a folder in any layout that docs/your_data.md lists.
 
 The layout is recognized, and the folder is read in place; its index is kept in
-config.data.cache_dir. Without a validation split, config.data.val_share of the training images are
-held out.
+config.data.cache_dir. Without a validation split, the share config.data.val_share of the training
+images is held out.
 
-`retinanet-jax train --data=FOLDER` and `retinanet_jax.train("FOLDER")` are this experiment, with
+`retinanet-jax train --data=FOLDER` and `retinanet_jax.train("FOLDER")` run this experiment with
 runs/FOLDER as workdir.
 
 Variants:
     (none)     small on a CPU, resnet50 on a GPU or TPU. A run whose processes are started with
-               --coordinator has to name one of them.
-    resnet50   ResNet-50 at 800/1333, 16 images a step, for a GPU.
+               --coordinator must name one of them.
+    resnet50   for a GPU: ResNet-50 at 800/1333, 16 images per step.
     small      for a few hundred photographs on a laptop's CPU: ResNet-18 up to C4, heads of two
                convolutions with 96 channels, 256x192 pixels, anchors as large as the boxes allow,
                boxes as distributions.
-    modern     the one for the device, with what was published after the paper: one anchor a
+    modern     the variant for the device, with methods published after the paper: one anchor per
                location with ATSS, quality and distribution focal loss, GIoU, group norm in the
-               heads, scale jitter, AdamW, cosine, moving average. On a CPU it was behind small on
-               three sets, on a GPU it was not measured; compare on your data before you prefer it.
+               heads, scale jitter, AdamW, cosine schedule, moving average. On a CPU, it was behind
+               small on three sets; on a GPU, it was not measured. Compare both on your data.
 
-Length: by the number of images. small runs 8 epochs and at least 400 steps, resnet50 16 epochs and
-at least 2,000 steps (config.train.auto_steps). --epochs=20 or --steps=1000 (config.train.epochs,
-config.train.steps) set another length. The run evaluates after each epoch, at most ten times.
+Length: depends on the number of images. small runs for 8 epochs and at least 400 steps, resnet50
+for 16 epochs and at least 2,000 steps (config.train.auto_steps). --epochs=20 or --steps=1000
+(config.train.epochs, config.train.steps) sets another length. The run evaluates after each epoch,
+at most ten times.
 
-Weights: model.pretrained='imagenet', torchvision's V1 of the backbone, downloaded once (98 MiB,
-small 45 MiB). --weights=none starts from random weights, with a lower AP. --weights also takes a
-RetinaNet of COCO or an earlier run: a name of `retinanet-jax weights`, a file or a workdir. Other
-classes get a new class output.
+Weights: model.pretrained='imagenet', torchvision's V1 weights of the backbone, downloaded once (98
+MiB, small 45 MiB). --weights=none starts from random weights, with a lower AP. --weights also takes
+a RetinaNet trained on COCO or an earlier run: a name from `retinanet-jax weights`, a file or a
+workdir. If the classes differ, the class output starts anew.
 
 Commands:
     retinanet-jax train --data=FOLDER
@@ -46,7 +47,7 @@ from retinanet_jax.runtime.accelerator import has_accelerator
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'resnet50' for a GPU, 'small' for a CPU, '' or 'modern' for the device at hand."""
+    """Returns the config: 'resnet50' for a GPU, 'small' for a CPU, '' or 'modern' for either."""
     if not variant:
         variant = "resnet50" if has_accelerator() else "small"
     config = default_config()

@@ -1,11 +1,12 @@
-"""The built-in dataset: a detector in minutes on any computer, without files.
+"""The built-in dataset: trains a detector in minutes on any computer, without files.
 
 Data: five classes of shapes on textured ground, drawn on the fly at 128x128, over three octaves of
-size; 20,000 images for training, 200 others for evaluation.
+size; 20,000 images for training and 200 other images for evaluation.
 
-Network: a ResNet-18 up to C3 from random weights, heads of two convolutions, 700 steps of 8 images.
+Network: a ResNet-18 up to C3 from random weights, with heads of two convolutions, trained for 700
+steps of 8 images.
 
-Expected: AP about .7, AP50 about .96 in 3 to 6 minutes on two CPU cores, with compilation.
+Expected: AP about .7 and AP50 about .96 after 3 to 6 minutes on two CPU cores, with compilation.
 experiments/README.md has all measured numbers.
 
 Command:
@@ -19,7 +20,7 @@ from retinanet_jax.config.settings import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """'' is the run above; 'tiny' only checks that everything works."""
+    """Returns the config: '' is the run above; 'tiny' only checks that everything works."""
     config = default_config()
     config.data.name = "shapes"
     config.data.shapes.image_size = (128, 128)

@@ -1,14 +1,14 @@
 """Pascal VOC: trained on 2007 trainval and 2012 trainval, evaluated on 2007 test.
 
-Source: the usual "07+12" protocol; settings of `experiments/coco.py:flips` with the schedule
-shortened to 17 epochs of the 16,551 images and 600 pixels as in the paper's ablations (section
-4). AP is VOC's at IoU .5, 11-point (2007) and all-point (2010 and later). The paper reports no VOC
-results, and none have been measured here yet.
+Source: the usual "07+12" protocol, with the settings of `experiments/coco.py:flips`, a schedule
+shortened to 17 epochs of the 16,551 images, and 600 pixels as in the paper's ablations (section 4).
+AP is VOC's at an IoU of .5, 11-point (2007) and all-point (2010 and later). The paper reports no
+VOC results, and none have been measured here yet.
 
 Data: the TFDS datasets `voc/2007` and `voc/2012` in config.data.root. They are prepared from VOC's
-archives or their extracted files in VOC/; --download first downloads the archives there (3 GB):
+archives or extracted files in VOC/; --download first downloads the archives to that folder (3 GB):
     retinanet-jax prepare --dataset=voc --source=VOC --data_dir=TFDS [--download]
-For one year alone set --config.data.name=voc2007 (splits train, validation, trainval, test) or
+For a single year, set --config.data.name=voc2007 (splits train, validation, trainval, test) or
 voc2012 (train, validation, trainval), and --config.data.train_split=trainval.
 Weights: model.pretrained='imagenet', as in experiments/coco.py.
 

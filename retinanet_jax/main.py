@@ -81,26 +81,28 @@ _SHORT: dict[str, str] = {}  # the short flags among them
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Experiment: a name such as coco, or a file; :VARIANT after it.",
+    "Experiment: a name such as coco, or a file, with :VARIANT if needed.",
     sys_argv=_ARGUMENTS,
 )
 WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of checkpoints, logs and images, or gs://BUCKET/NAME; default: runs/NAME of the "
-    "experiment.",
+    "Folder for checkpoints, logs and images, or gs://BUCKET/NAME; default: runs/ and the name of "
+    "the experiment.",
 )
-NAME = flags.DEFINE_string("name", None, "Name of the run: --workdir=runs/NAME.")
+NAME = flags.DEFINE_string("name", None, "Name of the run; sets --workdir=runs/NAME.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
-STEP = flags.DEFINE_integer("step", None, "Of the checkpoint to evaluate; default: the best.")
+STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint to evaluate; default: the best.")
 REPLAY = flags.DEFINE_integer("replay", None, "Step of the run to repeat and report on.")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, for a run of several processes."
+)
 NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "Number of processes; 1 alone ignores the launcher."
+    "num_processes", None, "Number of processes; --num_processes=1 alone ignores the launcher."
 )
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
 COORDINATOR_TIMEOUT = flags.DEFINE_integer(
-    "coordinator_timeout", 300, "Seconds for all processes to connect."
+    "coordinator_timeout", 300, "Seconds to wait for all processes to connect."
 )
 
 DOWNLOAD = flags.DEFINE_bool(
@@ -147,7 +149,7 @@ def main(argv: list[str]) -> None:
     try:
         config = from_config_dict(CONFIG.value) if CONFIG.value is not None else None
         if "data" in _SHORT and config.data.name == "shapes":
-            raise ConfigError("--data: the images of 'shapes' are drawn; leave out --config")
+            raise ConfigError("--data: 'shapes' draws its own images; leave out --config")
         launch = Launch(
             COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
         )
@@ -180,9 +182,9 @@ def check_flags(rest: list[str]) -> None:
     if CONFIG.value is None and not evaluates:
         sys.exit("--data or --config is missing: name a folder, or an experiment such as shapes")
     if not evaluates and (names := flags_in_use()):
-        sys.exit(f"--{names[0]}: belongs to --mode=evaluate; leave it out")
+        sys.exit(f"--{names[0]}: only applies to --mode=evaluate; leave it out")
     if WORKDIR.value is not None and NAME.value is not None:
-        sys.exit("--workdir and --name: set one of them")
+        sys.exit("--workdir and --name: set only one of them")
     if CONFIG.value is None and WORKDIR.value is None and NAME.value is None:
         sys.exit("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
 

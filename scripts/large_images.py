@@ -80,7 +80,9 @@ def measure(data: Path, model: Path, tile: int, classes: tuple[str, ...] | None)
         detector.variables, dataclasses.replace(config, pipeline=larger), detector.categories
     )
     whole = f"{pipeline.min_side}x{pipeline.max_side}"
-    print("| detection | AP | AP50 | APs | APm | CPU seconds an image |\n|---|---|---|---|---|---|")
+    print(
+        "| detection | AP | AP50 | APs | APm | CPU seconds per image |\n|---|---|---|---|---|---|"
+    )
     for name, one, options in (
         (f"whole image at {whole}", detector, {}),
         (f"whole image at {larger.min_side}x{larger.max_side}", at_scale, {}),

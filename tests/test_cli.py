@@ -140,9 +140,11 @@ def test_expected_errors_are_one_line_and_others_a_traceback(monkeypatch):
 
 def test_invalid_arguments_of_inspect_and_analyze_are_errors():
     assert "name an experiment" in exit_of("inspect")
-    assert "--max_images: 0 is not 1" in exit_of("inspect", "--config=e.py", "--max_images=0")
+    assert "--max_images: 0 must be at least 1" in exit_of(
+        "inspect", "--config=e.py", "--max_images=0"
+    )
     analyze = ("analyze", "--model=w")
-    assert "--max_images: 0 is not 1" in exit_of(*analyze, "--max_images=0")
+    assert "--max_images: 0 must be at least 1" in exit_of(*analyze, "--max_images=0")
     assert "name an experiment" in exit_of(*analyze, "--config.data.root=d")
     assert "e.py" in exit_of(*analyze, "--config=e.py")
 
@@ -169,4 +171,6 @@ def test_an_invalid_out_of_a_page_is_an_error_before_the_work(command, tmp_path,
 
 
 def test_a_report_needs_a_sweep(tmp_path):
-    assert "no sweep; name the folder of a sweep" in exit_of("report", f"--workdir={tmp_path}")
+    assert "no such sweep; set --workdir to the folder" in exit_of(
+        "report", f"--workdir={tmp_path}"
+    )

@@ -113,7 +113,7 @@ def test_only_the_chosen_formats_and_classes_are_written(detect, folder, tmp_pat
     with (out / "detections.csv").open() as file:
         assert {row["class"] for row in csv.DictReader(file)} <= {"ant", "elk"}
     assert detect(folder / "a/x.png", f"--out={out}", "--threshold=1", "--format=csv") == 0
-    assert "0 objects; a lower --threshold shows less certain ones" in capsys.readouterr().out
+    assert "0 objects; lower --threshold to see less certain ones" in capsys.readouterr().out
 
 
 def labelled_inputs(root: Path) -> dict[str, Path]:
@@ -178,7 +178,7 @@ def test_datasets_of_detections_are_read_back(detect, network, tmp_path):
         (["IN/*.xyz"], "does not exist"),
         (["IN/a/x.png", "--classes=bat"], "no class 'bat'; did you mean cat?"),
         (["IN/a/x.png", "--threshold=2"], "threshold: 2.0 is not between"),
-        (["IN/a/x.png", "--max=0"], "max_detections: 0 must be 1 or more"),
+        (["IN/a/x.png", "--max=0"], "max_detections: 0 must be at least 1"),
         (["IN/a/x.png", "--out=IN/notes.txt"], "notes.txt"),
         (["EMPTY"], "none of 0 files is an image"),
     ],

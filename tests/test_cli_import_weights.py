@@ -52,7 +52,7 @@ def test_import_and_one_image(checkpoint, golden_dir, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "recipe: torchvision_v1\n" in done.stdout
-    assert "taken: backbone, box_head, class_head, fpn" in done.stdout
+    assert "loaded: backbone, box_head, class_head, fpn" in done.stdout
     assert "unused in the checkpoint: classes 0, 12, " in done.stdout
     assert "x1 y1 x2 y2:" in done.stdout
     assert re.search(r", ([1-9]\d*) of \1 detections", done.stdout)
@@ -73,7 +73,7 @@ def test_a_workdir_in_which_a_run_trains_is_left_alone(checkpoint, tmp_path):
     with locked(tmp_path):
         done = run(f"--checkpoint={checkpoint}", f"--workdir={tmp_path}")
     assert done.returncode == 1 and "WorkdirError" in done.stderr
-    assert "another run uses it" in done.stderr and "Traceback" not in done.stderr
+    assert "in use by another run" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "checkpoints").exists()
 
 

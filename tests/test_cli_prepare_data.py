@@ -63,6 +63,6 @@ def test_voc(tmp_path):
 
 def test_wrong_use_says_what_to_write(tmp_path):
     missing = prepare(dataset="voc")
-    assert missing.returncode == 1 and "give --dataset and --source, or --convert" in missing.stderr
+    assert missing.returncode == 1 and "set --dataset and --source, or --convert" in missing.stderr
     failed = prepare(convert=tmp_path / "none", data_dir=tmp_path)
     assert failed.returncode == 1 and "none: TFDS cannot read it" in failed.stderr

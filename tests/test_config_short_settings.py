@@ -72,7 +72,7 @@ def test_train_runs_the_experiment_of_the_command_line(tmp_path, monkeypatch):
     assert (config.data.root, config.train.epochs, config.train.steps) == ("my_data", 20, "auto")
     assert (config.pipeline.min_side, config.pipeline.max_side) == (480, 640)
     assert (config.optimizer.learning_rate, config.loss.gamma) == (0.5, 1.5)
-    with pytest.raises(ConfigError, match="set one of them"):
+    with pytest.raises(ConfigError, match="set only one of them"):
         train_detector.train("my_data", name="a", workdir="b")
     with pytest.raises(ConfigError, match="--lr and --config"):
         train_detector.train("my_data", lr=0.5, optimizer__learning_rate=0.1)

@@ -291,7 +291,9 @@ def test_litert_runs_the_plain_network(trained, tmp_path):
 
 
 def test_litert_has_the_plain_network_only(trained, tmp_path):
-    with pytest.raises(DataError, match=r"--format: 'litert': has .* only; add --preprocess=none"):
+    with pytest.raises(
+        DataError, match=r"--format: 'litert': supports only .*; add --preprocess=none"
+    ):
         run_command("--format=litert", f"--model={trained[0]}", f"--out={tmp_path / 'x'}")
 
 
@@ -426,5 +428,5 @@ def test_the_best_checkpoint_is_the_default(trained, tmp_path, capsys):
     assert step_of(2) == (2, f"{tmp_path}: chosen checkpoint, step 2")
     shutil.rmtree(tmp_path / "best")
     assert step_of(None) == (2, f"{tmp_path}: latest checkpoint, step 2")
-    with pytest.raises(CheckpointError, match="no checkpoint of step 7; has 1, 2"):
+    with pytest.raises(CheckpointError, match="no checkpoint of step 7; it has 1, 2"):
         read_trained(tmp_path, 7)

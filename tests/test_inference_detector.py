@@ -115,14 +115,14 @@ def test_misuse_raises_with_the_fix():
         "ConfigError: threshold: '0.5' is not a number; write e.g. 0.5",
         "ConfigError: max_detections: 1.5 is not an integer",
         "ConfigError: classes: 3 is not a list of class names",
-        "ConfigError: classes: there is no class 0; the classes are ant, bee, cat, dog, elk",
+        "ConfigError: classes: no class 0; the classes are ant, bee, cat, dog, elk",
         "ConfigError: scales: 1.5 is not a list of positive numbers; write (1.0, 1.5)",
         "TypeError: Detector: got NoneType for Mapping; for a workdir, a file or a URL use "
         "Detector.from_checkpoint(location)",
         "TypeError: Detector: got NoneType for Config; for a workdir, a file or a URL use "
         "Detector.from_checkpoint(location)",
         "ConfigError: batch_size: 1.5 is not an integer of at least 1",
-        "WeightsError: None is not the location of a network; give a workdir, a file, an https:// "
+        "WeightsError: None is not the location of a network; pass a workdir, a file, an https:// "
         "URL or hf://owner/name/file",
     ]
 
@@ -141,7 +141,7 @@ def test_threshold_classes_and_number_select_among_all_detections(detector):
         ({"threshold": 0.001}, r"with_postprocess\(score_threshold=0.001\)"),
         ({"threshold": 1.5}, "threshold: 1.5 is not between 0 and 1"),
         ({"max_detections": 101}, r"with_postprocess\(max_detections=101\)"),
-        ({"max_detections": 0}, "max_detections: 0 must be 1 or more"),
+        ({"max_detections": 0}, "max_detections: 0 must be at least 1"),
         ({"classes": ["cta"]}, "no class 'cta'; did you mean cat?"),
         ({"scales": (0,)}, "not a list of positive"),
     ):

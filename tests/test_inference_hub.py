@@ -133,8 +133,8 @@ def test_errors_of_the_hub_are_one_line(hub, monkeypatch):
             lambda: Detector.from_pretrained("me/nothing"),
             "me/nothing: no such file, and no such repository on",
         ),
-        (lambda: detector.push_to_hub("cells"), "cells: is not the name of a repository; write"),
-        (lambda: detector.push_to_hub("me/cells", token="hf_refused"), "the Hub refuses the token"),
+        (lambda: detector.push_to_hub("cells"), "cells: is not a repository name; write"),
+        (lambda: detector.push_to_hub("me/cells", token="hf_refused"), "the Hub rejects the token"),
     ):
         with pytest.raises(WeightsError, match=message) as error:
             call()
@@ -159,8 +159,8 @@ def test_saved_files_have_no_paths_and_damage_is_found(tmp_path):
     with pytest.raises(WeightsError, match=r"model\.safetensors does not fit config\.json"):
         read_detector(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "other"}', encoding="utf-8")
-    with pytest.raises(WeightsError, match=r"config\.json is not readable \('config'\)"):
+    with pytest.raises(WeightsError, match=r"config\.json cannot be read \('config'\)"):
         read_detector(tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(WeightsError, match="are not there"):
+    with pytest.raises(WeightsError, match="are missing"):
         read_detector(tmp_path)

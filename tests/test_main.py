@@ -33,17 +33,17 @@ CASES = [
     ([], "--data or --config is missing: name a folder, or an experiment"),
     (["--data=nowhere", "--epochs=2", "--steps=3"], "--epochs=2 and --steps=3: a run has one"),
     (["--data=nowhere", "--workdir=W"], "nowhere"),
-    (["--data=nowhere", "--workdir=W", "--name=a"], "--workdir and --name: set one of them"),
+    (["--data=nowhere", "--workdir=W", "--name=a"], "--workdir and --name: set only one of them"),
     (["--data=nowhere", "--workdir=W", "--epoch=2"], "--epoch: no such flag; did you mean --epoch"),
-    (["--config=shapes", "--data=d", "--workdir=W"], "the images of 'shapes' are drawn"),
+    (["--config=shapes", "--data=d", "--workdir=W"], "'shapes' draws its own images"),
     (["--data=d", "--coordinator=h:1"], "with --coordinator, add :resnet50 or :small"),
     (["--mode=evaluate"], "--workdir is missing"),
-    (["--config=nowhere.py", "--workdir=W"], f"there is no file nowhere.py in {ROOT}"),
+    (["--config=nowhere.py", "--workdir=W"], f"no such file: nowhere.py in {ROOT}"),
     (
         ["--config=experiments/shape.py", "--workdir=W"],
-        "there is no file experiments/shape.py; did you mean experiments/shapes.py?",
+        "no such file: experiments/shape.py; did you mean experiments/shapes.py?",
     ),
-    (["--config=shape"], "there is no file shape; did you mean shapes?"),
+    (["--config=shape"], "no such file: shape; did you mean shapes?"),
     (["--config", "shape"], "experiments by name: coco, folder, shapes, voc, paper/prior"),
     (["--config=README.md", "--workdir=W"], "README.md is not a Python file"),
     (["--config=tests/documents.py", "--workdir=W"], "documents.py has no function get_config()"),
@@ -60,7 +60,7 @@ CASES = [
         ["--config=shapes", "--workdir=W", "--learning_rate=1"],
         "did you mean --config.optimizer.learning_rate?",
     ),
-    (["--workdir=W", "--config.train.steps=3"], "set --config=EXPERIMENT before its fields"),
+    (["--workdir=W", "--config.train.steps=3"], "set --config=EXPERIMENT as well"),
     (
         ["--config=shapes", "--workdir=W", "--config.train.steps=abc"],
         "config.train.steps: 'abc' is invalid; write a whole number or 'auto'",
@@ -68,7 +68,7 @@ CASES = [
     (["--config=shapes:big", "--workdir=W"], "variant 'big' is not one of"),
     (
         ["--config=shapes", "--workdir=W", "--config.model.bakbone=resnet18"],
-        "config.model.bakbone: there is no such field; did you mean backbone?",
+        "config.model.bakbone: no such field; did you mean backbone?",
     ),
     (
         ["--config=experiments/shapes.py", "--workdir=W", "--config.model.backbone=resnet49"],
@@ -86,7 +86,7 @@ CASES = [
     ),
     (["--workdir=W", "--mode=evaluate"], "no checkpoint"),
     (["--workdir=W", "--mode=evaluate", "--flip", "--tile=none"], "no checkpoint"),
-    (["--config=shapes", "--workdir=W", "--flip"], "--flip: belongs to --mode=evaluate"),
+    (["--config=shapes", "--workdir=W", "--flip"], "--flip: only applies to --mode=evaluate"),
     (["--workdir=W", "--mode=evaluate", "--scales=1,a"], "--scales=1,a: not a list of numbers"),
     (["--workdir=W", "--mode=evaluate", "--scales=0"], "scales: (0.0,) is not a list of positive"),
     (["--workdir=W", "--mode=evaluate", "--tile=big"], "--tile=big: not a number of pixels or"),
@@ -127,7 +127,7 @@ def test_the_file_runs_as_a_script_from_anywhere(tmp_path):
         timeout=120,
     )
     assert done.returncode == 1
-    assert "there is no file v" in done.stderr and "Traceback" not in done.stderr
+    assert "no such file: v" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_experiments_have_names_that_work_in_any_folder(tmp_path, monkeypatch):
@@ -150,7 +150,9 @@ def test_experiments_have_names_that_work_in_any_folder(tmp_path, monkeypatch):
 def test_an_error_in_an_experiment_is_reported_with_its_line(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("x = 1\ny = x.nothing\n")
-    with pytest.raises(ConfigError, match=r"broken\.py fails:(.|\n)*line 2(.|\n)*nothing"):
+    with pytest.raises(
+        ConfigError, match=r"broken\.py raised an error:(.|\n)*line 2(.|\n)*nothing"
+    ):
         load_experiment(str(path))
     path.write_text("x = (\n")
     with pytest.raises(ConfigError, match="never closed"):

@@ -215,5 +215,5 @@ def test_classes_may_have_the_names_of_totals():
 def test_a_missing_checkpoint_is_an_error(workdir, tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint; train first"):
         analyze_workdir(tmp_path)
-    with pytest.raises(CheckpointError, match="no checkpoint of step 4; has 3"):
+    with pytest.raises(CheckpointError, match="no checkpoint of step 4; it has 3"):
         analyze_workdir(workdir, step=4)

@@ -54,7 +54,7 @@ def test_both_splits_are_shown_as_the_tiles_that_the_network_sees():
     text = "\n".join(check(inspect_data(config)).text)
     # Five evaluation images of 64x64 have four tiles each; all of the 16 training images have some.
     assert "20 tiles of 5 images" in text and "tiles of 16 images" in text
-    assert "Evaluations detect in the whole images, too." in text
+    assert "Evaluation also detects in the whole images." in text
 
 
 @pytest.mark.parametrize(

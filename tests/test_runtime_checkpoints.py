@@ -76,7 +76,7 @@ def test_saving_an_earlier_step_is_an_error(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(5, state_of(5.0), {})
     checkpoints.wait()
-    with pytest.raises(CheckpointError, match="step 4 was not saved, step 5 exists already"):
+    with pytest.raises(CheckpointError, match="step 4 was not saved because step 5 already exists"):
         checkpoints.save(4, state_of(4.0), {})
 
 
@@ -111,7 +111,8 @@ def test_a_state_of_another_version_says_what_is_missing(tmp_path):
         ):
             checkpoints.restore({**state_of(0.0), "average": jnp.zeros(3)})
         with pytest.raises(
-            CheckpointError, match="has params, step and no average; another version"
+            CheckpointError,
+            match="has params, step and no average; it was written by another version",
         ):
             checkpoints.read_part(("params", "average"))
 
@@ -127,7 +128,7 @@ def test_the_newest_before_a_step(tmp_path):
 
 @pytest.mark.parametrize(
     ("damage", "expected"),
-    [(cut, "bytes, expected"), (flip, "another SHA-256"), (Path.unlink, "No such file")],
+    [(cut, "bytes, expected"), (flip, "wrong SHA-256"), (Path.unlink, "No such file")],
 )
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, caplog, damage, expected):
     directory = tmp_path / "c"

@@ -102,7 +102,7 @@ def test_a_folder_chosen_by_jax_s_own_setting_is_used(tmp_path):
 
 def test_in_a_folder_that_is_not_writable_programs_are_compiled(tmp_path):
     (tmp_path / "compilations").write_text("a file in the way")
-    assert run(tmp_path, "so each start compiles; set config.data.cache_dir")[0] == "27.0"
+    assert run(tmp_path, "so every start compiles again; set config.data.cache_dir")[0] == "27.0"
 
 
 @pytest.mark.extended

@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_size_is_not_complete(run, monkeypatch):
 
     monkeypatch.setattr(files, "put_file", cut)
     workdir, mirror = run("a")
-    with pytest.raises(WorkdirError, match="array: 2999 of 3000 bytes have arrived"), mirror:
+    with pytest.raises(WorkdirError, match="array: 2999 of 3000 bytes were copied"), mirror:
         write_checkpoint(workdir, 2, "two")
     assert "checkpoints/2/manifest.json" not in stored()
 

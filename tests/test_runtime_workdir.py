@@ -33,7 +33,7 @@ def holder(tmp_path):
 
 def test_a_second_run_is_an_error_and_the_lock_ends_with_its_process(tmp_path, holder):
     with (
-        pytest.raises(WorkdirError, match=f"another run uses it .process {holder.pid} on"),
+        pytest.raises(WorkdirError, match=f"in use by another run .process {holder.pid} on"),
         locked(tmp_path),
     ):
         pass
@@ -50,7 +50,7 @@ def test_a_process_id_of_another_container_does_not_matter(tmp_path, holder):
     """The file may name any process: one that does not exist here, or one that is not the run."""
     for pid in (2**22 - 1, os.getpid()):
         (tmp_path / ".lock").write_text(f"process {pid} on localhost since 2026-01-01 00:00:00\n")
-        with pytest.raises(WorkdirError, match=f"another run uses it .process {pid} on"):
+        with pytest.raises(WorkdirError, match=f"in use by another run .process {pid} on"):
             locked(tmp_path).__enter__()
     free = tmp_path / "free"
     free.mkdir()

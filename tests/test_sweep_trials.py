@@ -65,8 +65,8 @@ def test_values_are_parsed_as_the_type_of_their_field(text, values):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("loss.gama=1", "config.loss.gama: there is no such field; did you mean gamma?"),
-        ("los.gamma=1", "config.los: there is no such field; did you mean loss?"),
+        ("loss.gama=1", "config.loss.gama: no such field; did you mean gamma?"),
+        ("los.gamma=1", "config.los: no such field; did you mean loss?"),
         ("loss=1", "config.loss: is a section"),
         ("loss.gamma.x=1", "config.loss.gamma: is a value"),
         ("loss.gamma=one", "config.loss.gamma: 'one' is invalid; write a number"),
@@ -93,9 +93,9 @@ def test_the_product_of_axes_varies_the_first_slowest():
     assert product([]) == [{}] and name_of({}, {}) == "base"
     with pytest.raises(ConfigError, match=r"loss.gamma has 2, loss.alpha has 1"):
         zip_axis(["loss.gamma=0,2", "loss.alpha=.75"], TREE)
-    with pytest.raises(ConfigError, match=r"loss\.gamma: is varied twice"):
+    with pytest.raises(ConfigError, match=r"loss\.gamma: varied twice"):
         product([pairs, grid_axis("loss.gamma=1", TREE)])
-    with pytest.raises(ConfigError, match=r"gamma=2: occurs twice"):
+    with pytest.raises(ConfigError, match=r"gamma=2: appears twice"):
         product([grid_axis("loss.gamma=2,2.0", TREE)])
 
 
@@ -122,13 +122,13 @@ def test_all_trials_are_checked_before_any_runs(tmp_path, trained):
     ("words", "expected"),
     [
         (["--seeds=2"], "need --config or --table"),
-        ([*SMALL, "--table=1b"], "set one of them"),
+        ([*SMALL, "--table=1b"], "set only one of them"),
         (["--table=9"], "--table=9: not a table of the paper"),
         (["--table=1b:tiny"], "variant 'tiny' is not one of"),
-        ([*SMALL, "--seeds=-1"], "must be 1 or more"),
+        ([*SMALL, "--seeds=-1"], "must be at least 1"),
         ([*SMALL, "--workers=2"], "--workers needs --launcher=workers"),
         ([*SMALL, "--launcher=workers"], "set --workers=N"),
-        ([*SMALL, "--launcher=workers", "--workers=9999"], "set fewer"),
+        ([*SMALL, "--launcher=workers", "--workers=9999"], "set at most"),
         ([*SMALL, "--slurm", "timeout_min=1"], "needs --launcher=slurm"),
         ([*SMALL, "--bogus=1"], "--bogus: no such flag"),
         ([*SMALL, "--config.loss.gamma=1,2"], "--config.loss.gamma=1,2: could not convert"),
@@ -157,7 +157,7 @@ def test_flags_are_those_of_train(tmp_path, trained):
 
 def test_a_folder_without_a_sweep_or_with_a_damaged_one_is_an_error(tmp_path, trained):
     for command in (lambda: run(f"--workdir={tmp_path}"), lambda: write_report(tmp_path)):
-        with pytest.raises(WorkdirError, match=r"sweep\.json: no sweep; name the folder"):
+        with pytest.raises(WorkdirError, match=r"sweep\.json: no such sweep; set --workdir"):
             command()
     words = [f"--workdir={tmp_path}", *SMALL, "--grid", "loss.gamma=0,2"]
     assert run(*words) == 0
@@ -178,9 +178,9 @@ def test_finished_trials_are_kept_and_another_plan_is_an_error(tmp_path, trained
     assert run(*words, "--grid", "loss.gamma=0,2") == 0
     assert trained == ["gamma=0", "gamma=2"]
     assert run(*words, "--grid", "loss.gamma=0,2") == 0 and len(trained) == 2
-    with pytest.raises(WorkdirError, match=r"another sweep: gamma=2 is missing; use another"):
+    with pytest.raises(WorkdirError, match=r"a different sweep: gamma=2 is missing; use another"):
         run(*words, "--grid", "loss.gamma=0,1")
-    with pytest.raises(WorkdirError, match=r"gamma=0 has another config"):
+    with pytest.raises(WorkdirError, match=r"gamma=0 has a different config"):
         run(*words, "--config.train.batch_size=2", "--grid", "loss.gamma=0,2")
     assert len(trained) == 2
 
@@ -217,7 +217,7 @@ def test_a_sweep_of_before_resumes(tmp_path, trained, monkeypatch):
     monkeypatch.setattr(trial_module, "train_and_evaluate", working)
     assert run(*words) == 0
     assert trained == ["gamma=0", "gamma=1"]
-    with pytest.raises(WorkdirError, match=r"gamma=0 has another config"):
+    with pytest.raises(WorkdirError, match=r"gamma=0 has a different config"):
         run(*words, "--config.train.batch_size=2")
 
 
@@ -377,18 +377,18 @@ def test_two_sweeps_and_a_run_are_compared(tmp_path, trained):
         assert run(f"--workdir={tmp_path / name}", *SMALL, *words) == 0
     (tmp_path / "b/gamma=2,seed=1" / "trial.json").unlink()
     text = compare(tmp_path / "a", tmp_path / "b")
-    assert "Pairs: 3; trials without: 1." in text
+    assert "Pairs: 3; trials without a pair: 1." in text
     assert "| AP | 3 | .095 | .120 | +.025 ± .000 |\n" in text and "APs" not in text
 
     assert run(f"--workdir={tmp_path / 'c'}", *SMALL, "--seeds=2") == 0
     alone = tmp_path / "c/seed=1"
     results = json.dumps({"summary": {"AP": 0.9}})
     (alone / "results.json").write_text(results, encoding="utf-8")
-    assert "Pairs: 1; trials without: 1." in compare(tmp_path / "c", alone)
+    assert "Pairs: 1; trials without a pair: 1." in compare(tmp_path / "c", alone)
 
     with pytest.raises(ConfigError, match="no finished trials with equal settings and seed"):
         compare(tmp_path / "a", alone)
-    with pytest.raises(WorkdirError, match="no results of a sweep or of a run"):
+    with pytest.raises(WorkdirError, match="no results of a sweep or a run"):
         compare(tmp_path / "a", tmp_path)
 
 

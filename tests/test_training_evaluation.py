@@ -170,5 +170,5 @@ def test_other_classes_are_named_by_their_difference(tmp_path):
         r"cat only in the data; use another",
     ):
         check_same_classes(stored, other, tmp_path)
-    with pytest.raises(CheckpointError, match="the same names in another order"):
+    with pytest.raises(CheckpointError, match="the same names in a different order"):
         check_same_classes(stored, Categories(names[::-1], stored.ids), tmp_path)

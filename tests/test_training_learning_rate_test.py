@@ -78,7 +78,7 @@ def test_the_moving_average_has_no_bias_and_nan_ends_the_test(run_test):
     assert tested.smooth([3.0, 3.0, 3.0]) == pytest.approx([3.0, 3.0, 3.0])
     found, used = run_test(lambda rate: 1.0 if rate < 1e-4 else np.nan)
     assert np.isfinite(found.losses).all() and len(used) == len(found.losses) + 1
-    with pytest.raises(ConfigError, match="write 10 steps or more"):
+    with pytest.raises(ConfigError, match="write at least 10 steps"):
         tested.learning_rate_test(small_config(), steps=5)
 
 
@@ -108,7 +108,7 @@ def test_the_rate_of_the_first_start_is_kept(found, tmp_path):
     for known in (dataset, None):
         again = auto_learning_rate.with_learning_rate(config, known, tmp_path, log.append)
         assert again == first
-    assert len(log) == 4 and "learning rate 0.01, by the range test in" in log[-1]
+    assert len(log) == 4 and "learning rate 0.01, chosen by the range test in" in log[-1]
     number = small_config(optimizer__learning_rate=0.5)
     assert auto_learning_rate.with_learning_rate(number, None, tmp_path, log.append) is number
 
@@ -143,10 +143,10 @@ def test_a_run_without_a_rate_at_which_the_loss_falls_ends_before_its_first_step
 
 
 def test_a_damaged_or_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"learning_rate\.json is not there"):
+    with pytest.raises(ConfigError, match=r"learning_rate\.json, which does not exist"):
         auto_learning_rate.with_learning_rate(small_config(**AUTO), None, tmp_path, print)
     (tmp_path / "learning_rate.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"learning_rate\.json: is not readable .* delete it"):
+    with pytest.raises(ConfigError, match=r"learning_rate\.json: cannot be read .* delete it"):
         auto_learning_rate.with_learning_rate(small_config(**AUTO), None, tmp_path, print)
 
 

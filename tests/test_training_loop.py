@@ -228,7 +228,7 @@ def test_some_steps_are_traced(tmp_path, monkeypatch):
         assert seen == expected and str(tmp_path / "profile") in log.messages[-1]
     with StepTrace((9, 12), log) as trace:
         trace.start_before(3)
-    assert "no trace: config.train.profile_steps=9,12 begins outside of" in log.messages[-1]
+    assert "no trace: config.train.profile_steps=9,12 begins outside the steps" in log.messages[-1]
     (tmp_path / "file").write_text("", encoding="utf-8")
     log.workdir = tmp_path / "file"
     with pytest.raises(WorkdirError, match="profile: not writable: Not a directory; leave out"):

@@ -139,7 +139,9 @@ def test_the_rate_falls_with_the_stages_of_the_backbone():
 
 def test_a_decay_by_stages_needs_the_stages_of_a_resnet():
     config = OptimizerConfig(stage_decay=0.5)
-    with pytest.raises(ValueError, match=r"optimizer\.stage_decay: the backbone is no ResNet"):
+    with pytest.raises(
+        ValueError, match=r"optimizer\.stage_decay: only supported for ResNet backbones"
+    ):
         make_optimizer(config, {"backbone": {"conv3": {"kernel": True}}})
 
 
@@ -182,11 +184,11 @@ def test_average_of_a_constant_is_the_constant_and_lags_a_change():
         ("ema_decay", 1.0, "below 1"),
         ("ema_decay", 0.0, "write 'none'"),
         ("gradient_clip", 0.0, "write 'none'"),
-        ("backbone_factor", -0.1, "write 'auto'"),
+        ("backbone_factor", -0.1, "at least 0 or 'auto'"),
         ("stage_decay", 0.0, r"is not in \(0, 1\]"),
         ("stage_decay", 1.1, r"is not in \(0, 1\]"),
-        ("warmup_steps", -1, "is not 0 or more"),
-        ("weight_decay", float("nan"), "is not 0 or more"),
+        ("warmup_steps", -1, "must be at least 0"),
+        ("weight_decay", float("nan"), "must be at least 0"),
         ("learning_rate", float("nan"), "must be above 0"),
     ],
 )

@@ -190,7 +190,7 @@ def test_the_largest_batch_on_a_line():
     assert line == (3.0, 1.0) and line.at(10) == 13
     assert line.largest(13.0) == 10 and line.largest(12.9) == 9 and line.largest(12.9, 4) == 8
     assert line.largest(3.5) == 0 and line.largest(1.0) == 0
-    with pytest.raises(ValueError, match="no line"):
+    with pytest.raises(ValueError, match="memory must grow"):
         memory_line((2, 5.0), (4, 5.0))
 
 
@@ -269,7 +269,9 @@ def test_invalid_input_names_the_fix(monkeypatch):
     assert read_chip("V6E:4x8") == (CHIPS["v6e"], "4x8")
     eight = type("Mesh", (), {"size": 8})
     planner = RunPlanner(small_config(), 5, CHIPS["v5e"], eight, log=print)
-    with pytest.raises(ConfigError, match=r"train.batch_size: 4 images do not divide over 8 .* 8"):
+    with pytest.raises(
+        ConfigError, match=r"train.batch_size: 4 images cannot be divided evenly over 8 .* 8"
+    ):
         next(plan_run(planner, ("train",)))
     with pytest.raises(ConfigError, match=r"--canvas=100x64: .* multiples of 32 .* write 96x64"):
         next(plan_run(planner, ("train",), canvas=(100, 64)))
@@ -309,7 +311,10 @@ def test_the_command_prints_and_writes_the_plan(monkeypatch, capsys, tmp_path):
     (row,) = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert (row["memory_gib"], row["largest"], row["bound_ms"]) == (3, 13, 12.5)
     assert row["times_ms"] == {"backbone, convolutions": 12.5}
-    for wrong, fix in (("--classes=0", "not 1 or more"), ("--check", "leave out --skip_largest")):
+    for wrong, fix in (
+        ("--classes=0", "must be at least 1"),
+        ("--check", "leave out --skip_largest"),
+    ):
         with pytest.raises(SystemExit, match=fix):
             main(["plan", "--config=shapes", "--chip=v5e:1x1", "--skip_largest", wrong])
 

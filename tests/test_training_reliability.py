@@ -122,7 +122,7 @@ def test_a_second_run_an_evaluation_meanwhile_and_a_stop_by_the_scheduler(straig
 
     second = run(workdir)
     assert second.returncode == 1 and "Traceback" not in second.stderr
-    assert f"WorkdirError: {workdir}: another run uses it (process {process.pid} on" in (
+    assert f"WorkdirError: {workdir}: in use by another run (process {process.pid} on" in (
         second.stderr
     )
     before = lines(workdir)

@@ -120,7 +120,7 @@ def test_without_skipping_the_run_ends_and_names_the_image(sick, tmp_path):
 def test_a_replay_finds_the_image_and_changes_nothing_else(sick, finished, capsys):
     before = files(finished)
     report = replay.replay_step(CONFIG, finished, 3)
-    assert "running steps 3 to 3 again" in capsys.readouterr().out
+    assert "repeating steps 3 to 3 of" in capsys.readouterr().out
     not_finite = [
         row["name"] for row in report["losses_by_image"] if not np.isfinite(row["class_loss"])
     ]
@@ -139,7 +139,7 @@ def test_a_replay_is_the_step_as_it_was(finished, capsys):
     """Step 4, from the checkpoint of step 2, with step 3 between them."""
     report = replay.replay_step(CONFIG, finished, 4)
     output = capsys.readouterr().out
-    assert "running steps 3 to 4 again" in output and "warning" not in output
+    assert "repeating steps 3 to 4 of" in output and "warning" not in output
     line = lines(finished)[4]
     for name in ("loss", "class_loss", "box_loss", "gradient_norm", "gradient_norm/fpn"):
         assert report["values"][name] == line[name]
@@ -184,10 +184,12 @@ def test_changed_settings_are_logged_with_old_and_new_value(finished, capsys):
     changed = dataclasses.replace(CONFIG, optimizer=changed)
     replay.replay_step(changed, finished, 1)
     output = capsys.readouterr().out
-    assert "warning: changed settings:\nconfig.optimizer.momentum was 0.9 and is 0.5\n" in output
+    assert (
+        "warning: changed settings:\nconfig.optimizer.momentum was 0.9 and is now 0.5\n" in output
+    )
 
 
 @pytest.mark.parametrize("step", [0, 5])
 def test_an_invalid_step_is_an_error(step, tmp_path):
-    with pytest.raises(ConfigError, match=f"--replay={step}: not a step of the run, 1 to 4"):
+    with pytest.raises(ConfigError, match=f"--replay={step}: not a step of the run; write 1 to 4"):
         replay.replay_step(CONFIG, tmp_path, step)

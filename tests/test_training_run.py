@@ -245,7 +245,7 @@ def test_a_finished_run_started_again_only_evaluates(finished, capsys):
     config, workdir, found = finished
     before = arrays(workdir)
     assert train_and_evaluate(config, workdir).summary == found.summary
-    assert "config.train.steps=4 is reached: evaluates only" in capsys.readouterr().out
+    assert "config.train.steps=4 is reached, so the run only evaluates" in capsys.readouterr().out
     for x, y in zip(arrays(workdir), before, strict=True):
         np.testing.assert_array_equal(x, y)
 
@@ -278,8 +278,8 @@ def test_changed_settings_of_a_resumed_run_are_logged_with_old_and_new_value(
     train_and_evaluate(changed, tmp_path / "copy")
     assert (
         "resumes with changed settings:\n"
-        "config.data.shapes.num_eval was 5 and is 3\n"
-        "config.optimizer.learning_rate was 0.01 and is 0.5\n"
+        "config.data.shapes.num_eval was 5 and is now 3\n"
+        "config.optimizer.learning_rate was 0.01 and is now 0.5\n"
     ) in capsys.readouterr().out
     # It trained nothing: the config is that of the training, and the best is not compared.
     config_file = (workdir / "config.json").read_text()
@@ -346,7 +346,7 @@ def test_more_detections_than_coco_counts_are_logged():
     dataset = load_dataset(small_config().data, "validation")
     assert evaluation_warnings(dataset, small_config()) == []
     (warning,) = evaluation_warnings(dataset, small_config(postprocess__max_detections=300))
-    assert "max_detections=300: COCO's AP uses the 100 detections" in warning
+    assert "max_detections=300: COCO's AP uses only the 100 detections" in warning
     voc = small_config(postprocess__max_detections=300, evaluation__metric="voc")
     assert evaluation_warnings(dataset, voc) == []
 
@@ -354,8 +354,8 @@ def test_more_detections_than_coco_counts_are_logged():
 @pytest.mark.parametrize(
     ("section", "field", "value", "change"),
     [
-        ("model", "prior", 0.5, r"model\.prior was 0\.01 and is 0\.5; use"),
-        ("anchors", "size", 8.0, r"anchors\.size was \S+ and is 8\.0; use"),
+        ("model", "prior", 0.5, r"model\.prior was 0\.01 and is now 0\.5; use"),
+        ("anchors", "size", 8.0, r"anchors\.size was \S+ and is now 8\.0; use"),
     ],
 )
 def test_another_model_in_the_same_workdir_is_an_error(finished, section, field, value, change):
@@ -421,13 +421,13 @@ def test_patience_ends_a_run_that_then_does_not_resume(tmp_path, monkeypatch, ca
     # Of 5 images, evaluation.limit takes 2 during the run; at the end it takes all, with tables.
     at_end = (4, 5, True)
     assert evaluations == [(step, 2, False) for step in (1, 2, 3, 4)] + [at_end]
-    assert "ends early, after step 4: the AP of step 2 is the best" in capsys.readouterr().out
+    assert "stops early, after step 4: AP has not improved since step 2" in capsys.readouterr().out
 
     monkeypatch.setattr(run.RunLog, "has_evaluation", lambda *_: True)
     monkeypatch.setattr(run, "run_steps", mock.Mock(side_effect=AssertionError("trained on")))
     assert train_and_evaluate(config, tmp_path).summary == {"AP": 0.25}
     assert evaluations[5:] == [at_end]
-    assert "ends early, after step 4" in capsys.readouterr().out
+    assert "stops early, after step 4" in capsys.readouterr().out
 
 
 def test_evaluating_an_empty_workdir_is_an_error(tmp_path):

@@ -18,7 +18,7 @@ AUTO = {"train__steps": "auto", "train__batch_size": 4, "optimizer__warmup_steps
         # 5 epochs of 10 images are 50 images: 12.5 batches of 4.
         ({"train__epochs": 5}, 10, 13, 1, "13 steps: 5 epochs of 10 images, 4 a step"),
         ({"train__epochs": 0.5}, 1000, 125, 12, "125 steps: 0.5 epochs"),
-        ({"train__auto_steps": (8.0, 400)}, 100, 400, 20, "400 steps: the least for 100 images"),
+        ({"train__auto_steps": (8.0, 400)}, 100, 400, 20, "400 steps: the minimum for 100 images"),
         ({"train__auto_steps": (8.0, 400)}, 5000, 10_000, 20, "10000 steps: 8 epochs"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_run_has_one_length():
         small_config(train__epochs=20.0)
     with pytest.raises(ConfigError, match=r"train\.epochs: 0\.0 must be above 0"):
         small_config(train__epochs=0.0, train__steps="auto")
-    with pytest.raises(ConfigError, match=r"train\.patience: 3 needs evaluations"):
+    with pytest.raises(ConfigError, match=r"train\.patience: 3 requires evaluations"):
         small_config(train__patience=3)
     with pytest.raises(ConfigError, match="'many' is invalid; write a whole number or 'auto'"):
         small_config(train__steps="many")

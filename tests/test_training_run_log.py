@@ -60,7 +60,7 @@ def test_a_logger_that_raises_is_switched_off_and_the_run_continues(tmp_path, ca
     assert calls == scalars
     assert fails.got == [{"seed": 1}, *scalars[:1]]
     output = capsys.readouterr().out
-    assert output.count("warning: Recorder is switched off, the run continues") == 1
+    assert output.count("warning: Recorder is switched off after an error") == 1
     assert "ConnectionError: no route to the server" in output
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
 

@@ -195,7 +195,7 @@ def test_a_detector_of_a_file_is_that_of_its_url(small, tmp_path, monkeypatch):
     with serving(Folder) as server:
         url = f"http://127.0.0.1:{server.server_port}/{path.name}"
         downloaded = Detector.from_checkpoint(url)
-        with pytest.raises(WeightsError, match=r"none\.npz: the server answers 404"):
+        with pytest.raises(WeightsError, match=r"none\.npz: the server answered 404"):
             Detector.from_checkpoint(url.replace(path.name, "none.npz"))
     read = Detector.from_checkpoint(path)
     assert downloaded.categories == read.categories
@@ -223,12 +223,15 @@ def test_other_networks_are_refused(small, tmp_path):
     }
     lacking = {k: v for k, v in small.items() if k != key}
     for state, complaint in (
-        ({"encoder.weight": np.zeros(3)}, "of no known project: torchvision"),
-        (wide, "bottlenecks, 1 groups of 96; known are resnet18"),
+        ({"encoder.weight": np.zeros(3)}, "do not belong to a known project: torchvision"),
+        (wide, "bottlenecks, 1 groups of 96; supported are resnet18"),
         (lacking, f"missing: {key}"),
         (small | {key: np.zeros((), np.float32)}, f"{key}: has shape"),
         (small | {key: np.zeros(820, np.float32)}, "not a RetinaNet"),
-        (small | {deltas: np.zeros(12, np.float32)}, "3 anchors per location; torchvision_v1 has"),
+        (
+            small | {deltas: np.zeros(12, np.float32)},
+            "3 anchors per location instead of the 9 of torchvision_v1",
+        ),
     ):
         path = saved(tmp_path, state)
         with pytest.raises(WeightsError, match=complaint) as error:

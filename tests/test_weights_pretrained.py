@@ -186,7 +186,7 @@ def test_a_run_of_ours_gives_all_of_it(finished_run):
     # As many classes of other names: new heads.
     others = Categories(("x", "y", "z"), (0, 1, 2))
     imported = load_pretrained(str(workdir), fresh, config, others)
-    assert imported.random == CLASS_OUTPUT and "class output: new" in imported.summary()
+    assert imported.random == CLASS_OUTPUT and "class output: starts anew" in imported.summary()
 
 
 def test_a_run_of_another_network_is_refused(finished_run):

@@ -103,7 +103,7 @@ def test_a_training_checkpoint_of_torch_opens():
     ]
     np.testing.assert_array_equal(found.arrays["0.weight"].ravel(), np.float32([0.5, -2]))
     assert found.notes == (
-        "left out: the moving average (EMA) of the weights, 'model_ema'; --ema takes it",
+        "left out: the moving average (EMA) of the weights, 'model_ema'; --ema loads it",
     )
     average = read_checkpoint(GOLDEN / "torch_training.pth", average=True)
     assert list(average.arrays) == [f"module.{name}" for name in found.arrays]
@@ -282,12 +282,12 @@ def test_bools_of_any_byte_become_true_or_false(read):
         (b"\x89PNG\r\n\x1a\n", "neither"),
         (pickle.dumps([1, 2]), "holds a list, not a state dict"),
         (pickle.dumps({}), "state dict is empty"),
-        (pickle.dumps({"a": SIX, "b": "text"}), r"no array as b \(a str\)"),
-        (pickle.dumps({"a": {"b": SIX}}), r"no array as a \(a dict\)"),
+        (pickle.dumps({"a": SIX, "b": "text"}), r"not arrays: b \(a str\)"),
+        (pickle.dumps({"a": {"b": SIX}}), r"not arrays: a \(a dict\)"),
         (pickle.dumps({1: SIX}), "a key of type int"),
         (pickle.dumps({"a": SIX})[:-4], "cut short"),
         (pickle.dumps({"a": SIX}) + b"x", "1 bytes follow the end"),
-        (zip_file([("readme.txt", b"hello")]), "no array"),
+        (zip_file([("readme.txt", b"hello")]), "not an array"),
         (zip_file([]), "state dict is empty"),
     ],
 )

@@ -49,7 +49,7 @@ def test_wrappers_inside_of_keys_are_removed():
 def test_a_moving_average_is_left_out_or_taken_and_noted_in_a_line(prefix, copy):
     average = {key: value + 1 for key, value in DETECTOR.items()}
     state = prefixed(DETECTOR, prefix) | prefixed(average, copy) | arrays("criterion.weight")
-    for taken, wanted, word in ((False, DETECTOR, "left out: the"), (True, average, "taken: the")):
+    for taken, wanted, word in ((False, DETECTOR, "left out: the"), (True, average, "loaded: the")):
         _, found, notes = recognise(state, average=taken)
         extra = {"criterion.weight"} if prefix == "" and not taken else set()
         assert set(found) == set(DETECTOR) | extra
@@ -72,7 +72,7 @@ def test_no_average_and_two_networks_are_errors():
         recognise(DETECTOR, average=True)
     with pytest.raises(WeightsError, match=r"holds 2 networks, under first\., second\."):
         recognise(prefixed(DETECTOR, "first.") | prefixed(DETECTOR, "second."))
-    with pytest.raises(WeightsError, match="of no known project"):
+    with pytest.raises(WeightsError, match="do not belong to a known project"):
         recognise(arrays("encoder.weight"))
 
 

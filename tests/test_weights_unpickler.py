@@ -217,7 +217,7 @@ def test_beside_the_weights_it_has_no_effect(sentinel, label, layout):
 @pytest.mark.parametrize("layout", ["pickle", "zip", "legacy"])
 def test_among_the_weights_it_is_an_error_that_names_the_key(sentinel, label, layout):
     content = _file(dictionary({"bias": integer(7), "conv.weight": MALICIOUS[label]}), layout)
-    with pytest.raises(WeightsError, match=r"weights\.pth: .*no array as conv\.weight \("):
+    with pytest.raises(WeightsError, match=r"weights\.pth: .*not arrays: conv\.weight \("):
         _read(sentinel.parent / "weights.pth", content)
     assert not sentinel.exists()
 
@@ -298,7 +298,7 @@ def test_a_tensor_of_an_unknown_type_is_an_error_among_the_weights_only(tmp_path
     beside = dictionary({"model": dictionary({"a": whole("0", SIX)}), "b": strange})
     path = tmp_path / "weights.pth"
     path.write_bytes(torch_zip(pickled(inside), {"0": SIX.tobytes()}))
-    with pytest.raises(WeightsError, match=r"no array as b \("):
+    with pytest.raises(WeightsError, match=r"not arrays: b \("):
         read_state_dict(path)
     path.write_bytes(torch_zip(pickled(beside), {"0": SIX.tobytes()}))
     assert list(read_state_dict(path)) == ["a"]

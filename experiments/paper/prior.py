@@ -1,13 +1,13 @@
 """Section 5.1: the prior probability of objects at the start of training, with cross entropy.
 
-ResNet-50, 600 pixels, gamma 0, alpha .5. Published (minival): AP 30.2 with a prior of .01, the
-base; without it (.5) training diverges.
+ResNet-50, 600 pixels, gamma 0, alpha .5. Published (minival): AP 30.2 with a prior of .01 (the
+base); without the prior (.5), training diverges.
 
-Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
-the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["prior"]
-of retinanet_jax/config/paper_tables.py.
+Variants: without a variant, it runs on COCO 2017, with the data and ImageNet weights of
+experiments/coco.py; small runs on the built-in dataset in minutes on a CPU. TABLES["prior"] in
+retinanet_jax/config/paper_tables.py has all trials with the paper's numbers.
 
-Commands, for the base and for another trial:
+Commands for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/prior.py --workdir=runs/prior \\
         --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/prior.py:small \\

@@ -3,11 +3,11 @@
 ResNet-50, 600 pixels. Published (minival): AP 31.1 for cross entropy (gamma 0, alpha .75), 34.0 at
 gamma 2 and alpha .25 (the best and the base), 32.2 at gamma 5.
 
-Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
-the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1b"] of
-retinanet_jax/config/paper_tables.py.
+Variants: without a variant, it runs on COCO 2017, with the data and ImageNet weights of
+experiments/coco.py; small runs on the built-in dataset in minutes on a CPU. TABLES["1b"] in
+retinanet_jax/config/paper_tables.py has all trials with the paper's numbers.
 
-Commands, for the base and for another trial:
+Commands for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table1b.py --workdir=runs/table1b \\
         --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table1b.py:small \\

@@ -3,11 +3,11 @@
 ResNet-50, 600 pixels. Published (minival): AP 30.3 with one square anchor, 34.2 with two scales and
 three ratios, 34.0 with three of each (the base).
 
-Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
-the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1c"] of
-retinanet_jax/config/paper_tables.py.
+Variants: without a variant, it runs on COCO 2017, with the data and ImageNet weights of
+experiments/coco.py; small runs on the built-in dataset in minutes on a CPU. TABLES["1c"] in
+retinanet_jax/config/paper_tables.py has all trials with the paper's numbers.
 
-Commands, for the base and for another trial:
+Commands for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table1c.py --workdir=runs/table1c \\
         --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table1c.py:small \\

@@ -5,11 +5,11 @@ NMS at .5), 36.0 for focal loss (the base). The paper does not define the mined 
 cross entropy, anchors are counted per image, and their sum is divided by the number of positives.
 core/hard_examples.py defines the selection.
 
-Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
-the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["1d"] of
-retinanet_jax/config/paper_tables.py.
+Variants: without a variant, it runs on COCO 2017, with the data and ImageNet weights of
+experiments/coco.py; small runs on the built-in dataset in minutes on a CPU. TABLES["1d"] in
+retinanet_jax/config/paper_tables.py has all trials with the paper's numbers.
 
-Commands, for the base and for another trial:
+Commands for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table1d.py --workdir=runs/table1d \\
         --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table1d.py:small \\

@@ -1,14 +1,14 @@
-"""Table 2: the best models of the paper: a 1.5 times longer schedule, and scale jitter.
+"""Table 2: the best models of the paper, with a 1.5 times longer schedule and scale jitter.
 
 Published (test-dev): AP 39.1 with ResNet-101-FPN, 40.8 with ResNeXt-101-FPN (32x8d). 800 pixels,
-135k updates. The paper does not state the range of the jitter; here it is detectron2's, short sides
+135k updates. The paper does not state the range of the jitter; here it is detectron2's: short sides
 from 640 to 800. `small` uses ResNet-18 and ResNeXt-50.
 
-Variants: none, on COCO 2017, with data and ImageNet weights as for experiments/coco.py; small, on
-the built-in dataset in minutes on a CPU. All trials, with the paper's numbers, are TABLES["2"] of
-retinanet_jax/config/paper_tables.py.
+Variants: without a variant, it runs on COCO 2017, with the data and ImageNet weights of
+experiments/coco.py; small runs on the built-in dataset in minutes on a CPU. TABLES["2"] in
+retinanet_jax/config/paper_tables.py has all trials with the paper's numbers.
 
-Commands, for the base and for another trial:
+Commands for the base and for another trial:
     python -m retinanet_jax.main --config=experiments/paper/table2.py --workdir=runs/table2 \\
         --config.data.root=TFDS
     python -m retinanet_jax.main --config=experiments/paper/table2.py:small \\

@@ -6,9 +6,9 @@
 
 The page is self-contained. It shows the kinds of errors as in COCO's analysis, precision over
 recall, the calibration of the scores, the confusion matrix, the loss and the positives by level,
-and figure 4 of the paper: which examples the loss comes from. The data are the evaluation split of
-the run, or of --config. PAGE.html comes with PAGE_numbers.json and, with --figures,
-with PAGE_figures/*.svg.
+and figure 4 of the paper: which examples the loss comes from. It analyzes the evaluation split of
+the run, or of --config. The numbers are written to PAGE_numbers.json beside PAGE.html; --figures
+also writes PAGE_figures/*.svg.
 """
 
 import argparse
@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command. Fields of the config are passed on."""
     add_workdir_arguments(parser)
     add = parser.add_argument
-    add("--config", help="experiment file for other data than the run's; and --config.x=y")
+    add("--config", help="experiment with data other than the run's; also --config.x=y")
     add("--out", type=Path, help="HTML file to write; default: analysis.html in the workdir")
-    add("--max_images", type=int, default=5000, help="analyze at most so many images")
+    add("--max_images", type=int, default=5000, help="analyze at most this many images")
     add("--figures", action="store_true", help="also write each plot as an SVG file")
 
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.runtime.compilation_cache import keep_compilations
 
     if arguments.max_images < 1:
-        raise ConfigError(f"--max_images: {arguments.max_images} is not 1 or more")
+        raise ConfigError(f"--max_images: {arguments.max_images} must be at least 1")
     config = None
     if arguments.config or arguments.passed_on:
         config = from_config_dict(read_config("analyze", arguments))

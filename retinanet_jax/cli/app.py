@@ -44,7 +44,7 @@ EPILOG = """exit codes:
   0   done
   1   an error, with a one-line message; sweep: trials failed
   2   missing or unknown arguments
-  3   detect: some of the inputs could not be read; all others are done
+  3   detect: some inputs could not be read; all others are done
   75  train, sweep: stopped by a signal; the same command resumes"""
 
 
@@ -100,7 +100,7 @@ def _table() -> str:
         source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
         first = ast.get_docstring(ast.parse(source)).splitlines()[0]
         lines.append(f"  {name:10}{first}")
-    lines += [f"  {alias:10}is {name}" for alias, name in ALIASES.items()]
+    lines += [f"  {alias:10}alias of {name}" for alias, name in ALIASES.items()]
     return "\n".join(lines)
 
 

@@ -45,7 +45,7 @@ class DatasetWriter(abc.ABC):
     same pixels.
 
     Args:
-      folder: of the dataset.
+      folder: folder of the dataset.
       categories: all classes, also those that are not found.
       root: a folder with all inputs, from which images get their names.
     """
@@ -93,7 +93,7 @@ class DatasetWriter(abc.ABC):
 
     @abc.abstractmethod
     def _folders(self) -> tuple[Path, Path]:
-        """Of the images and of the annotations."""
+        """Returns the folders of the images and of the annotations."""
 
     @abc.abstractmethod
     def _write_classes(self) -> None:

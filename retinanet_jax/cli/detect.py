@@ -10,15 +10,15 @@ writes to the folder --out:
 
     images/               each image and video with its boxes, in the folders of the originals
     detections.coco.json  a COCO dataset, with a score for each annotation
-    detections.csv        file, class, score, x1, y1, x2, y2 in pixels; of a video, the frame from 0
+    detections.csv        file, class, score, x1, y1, x2, y2 in pixels; frame (from 0) of a video
     yolo/, voc/           with --format=yolo,voc: a copy of the images with YOLO labels or Pascal
                           VOC XML, to correct in an annotation tool or to train on
 
-Boxes are in pixels of the image as shown: turned as its EXIF orientation says. Of a workdir, the
-best checkpoint is used. The first image of each shape takes longer, since the network is compiled;
-the next start finds it in the cache. An input can also be the number of a webcam, such as 0, or a
-URL that OpenCV reads (RTSP, HTTP); Ctrl-C or --frames ends it. Inputs that cannot be read are
-listed at the end, with the reasons, and the exit code is 3; all others are done.
+Boxes are in pixels of the image as shown, rotated by its EXIF orientation. If --model is a workdir,
+the best checkpoint is used. The first image of each shape takes longer, because the network is
+compiled; later starts find it in the cache. An input can also be the number of a webcam, such as 0,
+or a URL that OpenCV reads (RTSP, HTTP); Ctrl-C or --frames ends it. Inputs that cannot be read are
+skipped and listed at the end with the reasons, and the exit code is 3.
 """
 
 import argparse
@@ -36,39 +36,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image, video, folder, 'pattern', URL, webcam")
     add_model_arguments(parser)
-    add("--out", type=Path, required=True, help="folder to write")
+    add("--out", type=Path, required=True, help="folder for the results")
     add("--threshold", type=float, default=0.4, help="lowest score, default 0.4")
-    add("--classes", type=_list, help="only these, by name: person,dog")
+    add("--classes", type=_list, help="only these classes, by name: person,dog")
     add(
         "--max",
         type=int,
-        help="most detections of an image; default: the model's, mostly 100",
+        help="maximum number of detections per image; default: the model's, usually 100",
     )
     add(
         "--format",
         type=_formats,
         default=DEFAULT_FORMATS,
-        help="default: images,coco,csv; also yolo and voc",
+        help="formats of the results; default: images,coco,csv; also yolo and voc",
     )
     add("--flip", action="store_true", help="also detect in the mirrored image, and merge")
-    add("--scales", type=numbers, default=(1.0,), help="sizes to detect at, and merge: 1,1.5")
-    add("--tile", type=int, help="also detect in square tiles of so many pixels, and merge: 640")
-    add("--overlap", type=float, default=0.2, help="of tiles, a share of their side; default 0.2")
+    add("--scales", type=numbers, default=(1.0,), help="scales to detect at and merge: 1,1.5")
+    add("--tile", type=int, help="also detect in square tiles of this side, and merge: 640")
+    add(
+        "--overlap",
+        type=float,
+        default=0.2,
+        help="overlap of the tiles, as a fraction of their side; default 0.2",
+    )
     add(
         "--merge",
         choices=("nms", "weighted"),
         default="nms",
-        help="of views and tiles: nms, the default, or weighted boxes",
+        help="how to merge views and tiles: nms, the default, or weighted boxes",
     )
-    add("--frames", type=_count, help="most frames of each video, URL and webcam; default all")
-    add("--batch_size", type=int, help="images at a time; default 8, on a CPU 1")
+    add("--frames", type=_count, help="maximum frames per video, URL or webcam; default: all")
+    add("--batch_size", type=int, help="images per batch; default 8, or 1 on a CPU")
     add(
         "--canvas",
         choices=("few", "tight"),
         default="few",
         help="few, the default, pads images to two shapes and compiles twice; tight pads as little "
-        "as possible and compiles for every image size: imported models then detect exactly as in "
-        "their project",
+        "as possible and compiles for each image size, so that imported models detect exactly as "
+        "in their own projects",
     )
 
 
@@ -141,7 +146,7 @@ def _list(text: str) -> tuple[str, ...]:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

@@ -28,7 +28,7 @@ from retinanet_jax.inference.results import ImageDetections
 class Job(NamedTuple):
     """Inputs and outputs.
 
-    formats: of 'images', 'coco', 'csv', 'yolo' and 'voc'.
+    formats: some of 'images', 'coco', 'csv', 'yolo' and 'voc'.
     options: keyword arguments of Detector.stream.
     frames: most frames of each video, camera and URL; None: all.
     """
@@ -53,7 +53,7 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
     images, videos, left_out, live = job.inputs
     if not images and not videos and not live:
         what = f"none of {len(left_out)} files is an image or a video"
-        raise DataError("no input", "inputs", "", what, "name an image itself")
+        raise DataError("no input", "inputs", "", what, "pass an image or a video")
     targets = drawn_paths(job.inputs, job.out / "images") if "images" in job.formats else {}
     folders = {job.out / "images"} if live and "images" in job.formats else set()
     _make_folders({job.out, *folders, *(target.parent for target in targets.values())})
@@ -194,7 +194,7 @@ def _summary(
     if len(objects) > 8:
         lines[0] += ", ..."
     if counts and not objects:
-        lines[0] += "; a lower --threshold shows less certain ones"
+        lines[0] += "; lower --threshold to see less certain ones"
     if left_out:
         names = ", ".join(path.name for path in left_out[:5])
         more = ", ..." if len(left_out) > 5 else ""

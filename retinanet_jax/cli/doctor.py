@@ -2,7 +2,7 @@
 
     retinanet-jax doctor
 
-Add the output to a report of a problem. The exit code is 1 if a required package is missing, or if
+Add the output when you report a problem. The exit code is 1 if a required package is missing, or if
 JAX does not start.
 """
 

@@ -6,10 +6,10 @@
     retinanet-jax evaluate --model=runs/shapes --flip --scales=1,1.5 --merge=weighted
     retinanet-jax evaluate --model=runs/shapes --tile=640
 
-The network is that of the checkpoint. Data and thresholds are those of the run, or of --config with
-any --config.SECTION.FIELD=VALUE, or --data=FOLDER. --flip, --scales, --tile, --overlap and --merge
-are those of detect; a run that trained on tiles is evaluated in tiles, unless --tile=none. The
-results are written into the workdir. --helpfull lists further flags.
+The network comes from the checkpoint. Data and thresholds come from the run, unless you set
+--config, any --config.SECTION.FIELD=VALUE, or --data=FOLDER. --flip, --scales, --tile, --overlap
+and --merge work as in detect; a run that trained on tiles is evaluated in tiles, unless you pass
+--tile=none. The results are written to the workdir. --helpfull lists further flags.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PASSES_ON = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The main flags; retinanet_jax.main has more."""
     add_workdir_arguments(parser)
-    parser.add_argument("--config", help="experiment for other data than the run's")
+    parser.add_argument("--config", help="experiment with data other than the run's")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -7,10 +7,10 @@
     retinanet-jax export --format=litert --model=runs/shapes --out=network.tflite \\
         --preprocess=none --nms=none
 
-StableHLO runs with JAX alone on CPU, CUDA and TPU, ONNX with onnxruntime; both take images of any
-size. docs/export.md has the code that runs them. Of a workdir, the best checkpoint is exported.
---preprocess=none leaves out resizing, --nms=none also the choice of the best boxes: the plain
-network that TensorRT, OpenVINO and LiteRT take. LiteRT has this network only.
+StableHLO runs with JAX alone on CPU, CUDA and TPU; ONNX runs with onnxruntime. Both take images of
+any size. docs/export.md shows how to run them. If --model is a workdir, the best checkpoint is
+exported. --preprocess=none leaves out resizing, and --nms=none also leaves out NMS; together they
+give the plain network for TensorRT, OpenVINO and LiteRT. LiteRT supports only this network.
 """
 
 import argparse
@@ -31,20 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--canvas",
         default="",
         metavar="HEIGHTxWIDTH",
-        help="input of the network in pixels, into which images are fitted; default: those of the "
-        "Detector, one for landscapes and one for portraits",
+        help="size of the network's input in pixels, to which images are resized and padded; "
+        "default: the sizes that Detector uses, one for landscape and one for portrait images",
     )
     parser.add_argument(
         "--preprocess",
         choices=("resize", "none"),
         default="resize",
-        help="none: the input is float32 of the size of one canvas, already resized",
+        help="none: the input is float32 and already has the size of the canvas",
     )
     parser.add_argument(
         "--nms",
         choices=("class", "none"),
         default="class",
-        help="none, with --preprocess=none: the output has boxes and scores of all anchors",
+        help="none, with --preprocess=none: output the boxes and scores of all anchors",
     )
 
 
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         what, fix = "needs the network without resizing", "add --preprocess=none"
         raise DataError("nms", "--nms", "'none'", what, fix)
     if arguments.format == "litert" and arguments.nms != "none":
-        what, fix = "has the plain network only", "add --preprocess=none --nms=none"
+        what, fix = "supports only the plain network", "add --preprocess=none --nms=none"
         raise DataError("format", "--format", "'litert'", what, fix)
     write = _writer(arguments.format)
     path = arguments.out.expanduser()
@@ -102,15 +102,15 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         write_whole(path, content)
     except OSError as error:
-        what, fix = f"cannot be written: {error.strerror}", "name a file that you may write"
+        what, fix = f"cannot be written: {error.strerror}", "use a file that you can write"
         raise DataError("out", "--out", str(path), what, fix) from error
     shapes = " or ".join(f"{height}x{width}" for height, width in canvases)
-    fitted = "are" if arguments.preprocess == "none" else "are fitted into"
+    fitted = "are" if arguments.preprocess == "none" else "are resized to fit"
     print(f"{path}: {len(content) / 1e6:.1f} MB; images {fitted} {shapes} pixels")
     if arguments.format == "stablehlo":
         from retinanet_jax.export.stablehlo import READABLE_WITH
 
-        print(f"readable with {READABLE_WITH}; keep the model, to export again after that")
+        print(f"readable with {READABLE_WITH}; keep the model so that you can export it again")
 
 
 def _writer(name: str) -> Callable[..., bytes]:

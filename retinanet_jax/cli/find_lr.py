@@ -1,12 +1,12 @@
-"""Find a learning rate: trains while it rises, and plots the loss.
+"""Find a learning rate: train while it rises, and plot the loss.
 
     retinanet-jax find_lr --data=FOLDER
     retinanet-jax find_lr --config=folder:small --data=FOLDER --weights=none --out=rates.svg
 
-takes the flags of `train`, and 100 updates (--tries) from --lowest to --highest, or fewer if the
-loss diverges. The suggestion is a tenth of the rate with the lowest loss: a point to start from,
-below the rate at which the loss rises. Nothing but the plot is written. `train --lr=auto` does this
-test before its first step, and trains with the suggestion.
+The command takes the flags of `train`. It trains for 100 updates (--tries), or fewer if the loss
+diverges, while the learning rate rises from --lowest to --highest. It suggests a tenth of the rate
+with the lowest loss, as a starting point. It writes only the plot. `train --lr=auto` runs this test
+before its first step, and trains with the suggested rate.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Turn public weights into a workdir of ours, and show what they detect on one image.
+"""Turn public weights into a workdir, and show what they detect in an image.
 
     retinanet-jax import --checkpoint=torchvision/retinanet_resnet50_fpn --workdir=runs/imported
     retinanet-jax import --checkpoint=model_final_5bd44e.pkl --workdir=runs/imported \\
         --image=photo.jpg
 
-Reads RetinaNets of torchvision, detectron2 and MMDetection: a name of `retinanet-jax weights`, a
-path, an https URL or hf://owner/name/file. Prints how each array was used, and writes a
-checkpoint with the conventions of that project. The workdir is like that of a training:
-Detector.from_checkpoint(WORKDIR) reads it.
+--checkpoint is a RetinaNet of torchvision, detectron2 or MMDetection: a name from `retinanet-jax
+weights`, a path, an https URL or hf://owner/name/file. The command prints how each array was used,
+and writes a checkpoint with the conventions of that project. You can use the workdir like that of a
+training run: Detector.from_checkpoint(WORKDIR) reads it.
 """
 
 import argparse
@@ -19,23 +19,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is imported, where to, and the image that shows it."""
     add = parser.add_argument
     add("--checkpoint", required=True, help="name of public weights, path, https URL or hf://")
-    add("--workdir", type=Path, required=True, help="where the import is written")
-    add("--source", help="recipe, where keys do not give it; see retinanet_jax/config/recipes.py")
+    add("--workdir", type=Path, required=True, help="folder for the imported model")
+    add("--source", help="recipe, if the keys do not show it; see retinanet_jax/config/recipes.py")
     add(
         "--class_names",
-        help="names of the classes: comma-separated, a file with one in each line, or coco",
+        help="class names: comma-separated, a file with one name per line, or coco",
     )
-    add("--ema", action="store_true", help="take the moving average (EMA) of the weights")
+    add("--ema", action="store_true", help="load the moving average (EMA) of the weights")
     add(
         "--raw_labels",
         action="store_true",
         help="torchvision: keep its 91 class channels instead of COCO's 80 categories",
     )
     add("--min_side", type=int, default=0, help="short side in pixels; 0: the recipe's, 800")
-    add("--max_side", type=int, default=0, help="limit of the long side; 0: the recipe's, 1333")
+    add("--max_side", type=int, default=0, help="maximum of the long side; 0: the recipe's, 1333")
     add("--image", type=Path, help="image to detect objects in")
-    add("--drawing", type=Path, help="where it is drawn; default: WORKDIR/detections.png")
-    add("--score", type=float, default=0.4, help="lowest score that is printed and drawn")
+    add("--drawing", type=Path, help="drawn image to write; default: WORKDIR/detections.png")
+    add("--score", type=float, default=0.4, help="lowest score to print and draw; default 0.4")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -103,7 +103,7 @@ def write(loaded, workdir: Path, checkpoint: str) -> None:
 
     if loaded.categories is None:
         raise WeightsError(
-            f"{checkpoint}: is a backbone; training takes it as it is: "
+            f"{checkpoint}: is a backbone, which needs no import; train from it with "
             f"--config.model.pretrained={checkpoint}"
         )
     state = TrainState(jnp.int32(0), **loaded.variables, opt_state=None, average=None)

@@ -64,7 +64,7 @@ def _files(name: str, without: Sequence[Path]) -> list[tuple[Path, bool]]:
     else:
         paths = [path]
     if not paths or not (paths[0].exists() or paths[0].is_symlink()):
-        fix = "name an image, a video, a folder, or a pattern in quotes"
+        fix = "pass an image, a video, a folder, or a pattern in quotes"
         raise DataError("missing input", name, "", "does not exist", fix)
     files = []
     for path in paths:

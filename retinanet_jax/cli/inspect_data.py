@@ -3,10 +3,10 @@
     retinanet-jax inspect --config=experiments/folder.py:small --config.data.root=FOLDER \\
         --out=inspection.html --fit_anchors
 
-The page is self-contained. It shows problems of the data and their fixes, images and boxes from the
-training pipeline, counts by class and size, how well the anchors cover the boxes, and skipped
-entries. --fit_anchors searches sizes, scales and ratios of anchors that cover more boxes, and shows
-them as lines to copy.
+The page is self-contained. It shows problems in the data and how to fix them, images and boxes from
+the training pipeline, counts by class and size, how well the anchors cover the boxes, and skipped
+entries. --fit_anchors searches for sizes, scales and ratios of anchors that cover more boxes, and
+shows them as lines to copy.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="propose anchors that cover more of the boxes",
     )
-    add("--max_images", type=int, default=10_000, help="count at most so many images per split")
+    add("--max_images", type=int, default=10_000, help="count at most this many images per split")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     from retinanet_jax.reports.inspection.inspection_page import inspect_data
 
     if arguments.max_images < 1:
-        raise ConfigError(f"--max_images: {arguments.max_images} is not 1 or more")
+        raise ConfigError(f"--max_images: {arguments.max_images} must be at least 1")
     tree = read_config("inspect", arguments)
     logging.set_verbosity(logging.WARNING)  # TFDS logs every file that it writes
     # No network is built, so pretrained weights may be missing.

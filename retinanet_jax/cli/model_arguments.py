@@ -9,11 +9,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        help="workdir of a run; or a RetinaNet: a name of `retinanet-jax weights`, a file, URL or "
-        "hf:// address; hf://OWNER/NAME is a detector that was pushed to the Hub",
+        help="workdir of a run; or a RetinaNet: a name from `retinanet-jax weights`, a file, a URL "
+        "or hf:// address; hf://OWNER/NAME is a detector that was pushed to the Hub",
     )
     parser.add_argument(
-        "--step", type=int, help="checkpoint of the workdir; default: the best, else the latest"
+        "--step", type=int, help="step of the checkpoint; default: the best, or else the latest"
     )
 
 
@@ -22,7 +22,7 @@ def add_workdir_arguments(parser: argparse.ArgumentParser) -> None:
     # --workdir is the flag of `train` for the same folder.
     parser.add_argument("--model", "--workdir", required=True, help="workdir of a run")
     parser.add_argument(
-        "--step", type=int, help="of the checkpoint; default: the best, else the latest"
+        "--step", type=int, help="step of the checkpoint; default: the best, or else the latest"
     )
 
 

@@ -1,13 +1,13 @@
-"""Plan a run on a chip that this machine lacks: memory, time, largest batch.
+"""Plan a run on a chip that you do not have: memory, time, largest batch.
 
     retinanet-jax plan --config=coco --chip=v5e:2x4
     retinanet-jax plan --config=coco:r101 --chip=h200:8 --mode=both --canvas=800x1344
     retinanet-jax plan --data=FOLDER --classes=5 --chip=v6e:2x4 --image_size=640 --images=8
 
-The compiler of the chip compiles the programs of the run on this machine's CPU; nothing runs. A
-TPU needs `pip install 'retinanet_jax[plan-tpu]'`, a GPU 'retinanet_jax[plan-gpu]'. Each program
-takes minutes: two for each canvas, the second for the largest batch. The flags of `train` set the
-config: --config, --data, --batch_size, --image_size, --config.SECTION.FIELD=VALUE.
+The chip's compiler compiles the programs of the run on this machine's CPU; none of them runs. For a
+TPU, `pip install 'retinanet_jax[plan-tpu]'`; for a GPU, 'retinanet_jax[plan-gpu]'. Each compilation
+takes minutes, and each canvas needs two, the second for the largest batch. The flags of `train` set
+the config: --config, --data, --batch_size, --image_size, --config.SECTION.FIELD=VALUE.
 """
 
 import argparse
@@ -27,12 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="v5e:2x4 or v6e:XxY, a slice of TPUs; h100:8 or h200:N, GPUs of one host",
     )
     add("--mode", choices=("train", "predict", "both"), default="train", help="default: train")
-    add("--canvas", metavar="HxW", help="plan one size of the images; default: all of the config")
-    add("--images", type=int, help="on each chip; default: the batch of the config over the chips")
-    add("--classes", type=int, help="of the dataset; default: 80 of COCO, 20 of VOC, or as read")
-    add("--skip_largest", action="store_true", help="compile once for each canvas")
+    add("--canvas", metavar="HxW", help="plan only this canvas; default: all of the config's")
+    add("--images", type=int, help="images per chip; default: the config's batch over the chips")
+    add("--classes", type=int, help="number of classes; default: 80 for COCO, 20 for VOC, or read")
+    add("--skip_largest", action="store_true", help="compile once per canvas, not twice")
     add("--check", action="store_true", help="also compile the largest batch")
-    add("--json", type=Path, help="file to which the rows are written as well")
+    add("--json", type=Path, help="also write the rows to this file")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.check and arguments.skip_largest:
         raise ConfigError("--check: leave out --skip_largest")
     if arguments.classes is not None and arguments.classes < 1:
-        raise ConfigError(f"--classes: {arguments.classes} is not 1 or more")
+        raise ConfigError(f"--classes: {arguments.classes} must be at least 1")
     if arguments.json:
         check_writable(arguments.json.parent)
     canvas = read_canvas(arguments.canvas) if arguments.canvas else None

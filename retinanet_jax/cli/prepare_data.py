@@ -1,7 +1,7 @@
-"""Prepares COCO, Pascal VOC or a folder of your own as TFDS ArrayRecord, without TensorFlow.
+"""Prepare COCO, Pascal VOC or your own folder as TFDS ArrayRecord, without TensorFlow.
 
-COCO and VOC are read from their archives or from what was extracted from them. --download first
-downloads what is missing into --source; an interrupted download resumes:
+COCO and VOC are read from their archives or from extracted files. --download first downloads
+missing archives into --source; an interrupted download resumes:
 
     retinanet-jax prepare --dataset=coco --source=~/coco --download
     retinanet-jax prepare --dataset=coco --source=~/coco --download --splits=validation
@@ -11,27 +11,27 @@ downloads what is missing into --source; an interrupted download resumes:
     coco       train2017.zip, val2017.zip,                  coco/2017                 20.4 GB
                annotations_trainval2017.zip, or train2017/,
                val2017/, annotations/
-    coco2014   likewise, of 2014                            coco/2014                 20.4 GB
+    coco2014   the same for 2014                            coco/2014                 20.4 GB
     voc        VOCtrainval_06-Nov-2007.tar,                 voc/2007, voc/2012         2.9 GB
                VOCtest_06-Nov-2007.tar,
                VOCtrainval_11-May-2012.tar, or VOCdevkit/
-    voc2007, voc2012   one of the years                     voc/2007 or voc/2012
+    voc2007, voc2012   only this year                       voc/2007 or voc/2012
     folder     images and annotations in any layout that    folder/NAME-FINGERPRINT
                docs/your_data.md lists
 
-Archives are read in place. Splits whose files are missing are left out; COCO's test splits are
-prepared, without objects, if test2017.zip and image_info_test2017.zip are there. Each image is
-decoded once. DATA_DIR needs the space of the images (20 GB for coco), the process less than 2 GB of
+Archives are read in place. Splits with missing files are left out; COCO's test splits are prepared,
+without objects, if test2017.zip and image_info_test2017.zip exist. Each image is decoded once.
+DATA_DIR needs as much space as the images (20 GB for coco); the process needs less than 2 GB of
 memory.
 
-The result is read by --config=coco and --config=voc with --config.data.root=DATA_DIR, and by TFDS
-itself (tfds.data_source). A folder of your own is read in place and needs no preparation; written
-as ArrayRecord it is faster on remote disks; set --config.data.root to the path that is printed:
+To read the result, use --config=coco or --config=voc with --config.data.root=DATA_DIR, or TFDS
+itself (tfds.data_source). Your own folder is read in place and needs no preparation. ArrayRecord is
+faster to read from remote disks; set --config.data.root to the path that is printed:
 
     retinanet-jax prepare --dataset=folder --source=FOLDER --data_dir=DATA_DIR
 
-Datasets that TFDS has prepared elsewhere as ArrayRecord are read as they are. TFRecord, its
-default, has to be converted once, to another DATA_DIR:
+Datasets that TFDS has prepared as ArrayRecord are read as they are. TFRecord, the default of TFDS,
+must be converted once, to another DATA_DIR:
 
     retinanet-jax prepare --convert=~/tensorflow_datasets/coco/2017/1.1.0 --data_dir=NEW
 """
@@ -47,19 +47,19 @@ DATASETS = ("coco", "coco2014", "voc", "voc2007", "voc2012", "folder")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     add = parser.add_argument
-    add("--dataset", choices=DATASETS, help="which dataset")
+    add("--dataset", choices=DATASETS, help="dataset to prepare")
     add("--source", type=Path, help="folder of the archives or extracted files, or your own folder")
     add("--download", action="store_true", help="download missing archives into --source first")
     add(
         "--splits",
         default="",
-        help="prepare only these (train,validation,test); by default all that are there",
+        help="prepare only these (train,validation,test); default: all whose files exist",
     )
-    add("--convert", type=Path, help="folder that TFDS prepared as TFRecord")
+    add("--convert", type=Path, help="folder with a TFRecord dataset of TFDS, to convert")
     add(
         "--data_dir",
         type=Path,
-        help="TFDS data directory, written to; default: TFDS's own, ~/tensorflow_datasets",
+        help="TFDS data directory to write to; default: ~/tensorflow_datasets, as in TFDS",
     )
     add(
         "--on_error",
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
         elif arguments.dataset and arguments.source:
             _prepare(arguments, data_dir)
         else:
-            raise ConfigError("give --dataset and --source, or --convert")
+            raise ConfigError("set --dataset and --source, or --convert")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes a download")
 

@@ -3,9 +3,10 @@
     retinanet-jax report --workdir=runs/focal
     retinanet-jax report --compare runs/focal runs/focal_adamw
 
-The first writes report.md, report.csv, steps.csv, report.svg and steps.svg into the folder of the
-sweep, as `retinanet-jax sweep` does at its end, and prints report.md. The second prints the
-differences of trials with equal settings and seed, with a paired t-test, and writes nothing.
+The first command writes report.md, report.csv, steps.csv, report.svg and steps.svg to the folder of
+the sweep, as `retinanet-jax sweep` does at its end, and prints report.md. The second command prints
+the differences between trials with equal settings and seed, with a paired t-test, and writes
+nothing.
 """
 
 import argparse
@@ -16,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder of the sweep, or two folders."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", help="folder of the sweep")
-    which.add_argument("--compare", nargs=2, metavar=("A", "B"), help="folders of sweeps or runs")
+    which.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="folders of two sweeps or runs to compare"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -3,15 +3,15 @@
     retinanet-jax serve --model=runs/shapes
     retinanet-jax serve --model=retinanet_resnet50_fpn_coco-eeacb38b.pth --port=9000
 
-listens on this machine alone and prints the address of the page, a Gradio app. Sliders for score
-and NMS IoU act without running the network again; classes can be selected; detections are
-downloaded as JSON in COCO's results format, the drawn image as JPEG. Uploads are deleted after two
-minutes, and the page loads nothing from other hosts. Programs call it by gradio_client:
+The command listens only on this machine and prints the address of the page, a Gradio app. The
+sliders for score and NMS IoU do not run the network again. You can select classes, and download the
+detections as JSON in COCO's results format or the drawn image as JPEG. Uploads are deleted after
+two minutes, and the page loads nothing from other hosts. Programs can call it with gradio_client:
 
     Client("http://127.0.0.1:8000").predict(
         handle_file("photo.jpg"), 0.5, 0.5, [], api_name="/detect")
 
---host=0.0.0.0 opens it to the network; there is no password. docs/export.md shows the app.py of a
+--host=0.0.0.0 opens the page to the network, without a password. docs/export.md has the app.py of a
 Hugging Face Space.
 """
 

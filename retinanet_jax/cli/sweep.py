@@ -7,9 +7,9 @@
     retinanet-jax sweep --table=1b:small --workdir=runs/table1b
     retinanet-jax sweep --workdir=runs/focal
 
-The trials are all combinations of --grid, --zip, --table and --seeds; fields of --zip change
-together. The last command, or the same command again, resumes a sweep: finished trials are kept,
-failed ones run again. All flags of `train` that set the config hold for all trials.
+The trials are all combinations of --grid, --zip, --table and --seeds; the fields of a --zip change
+together. The last command, or the original command, resumes a sweep: finished trials are kept, and
+failed ones run again. All flags of `train` that set the config apply to all trials.
 """
 
 import argparse
@@ -24,13 +24,13 @@ NOT_FOR_SWEEPS = ("mode", "replay", "coordinator", "num_processes", "process_id"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What varies, and where it runs."""
     add = parser.add_argument
-    add("--workdir", required=True, type=Path, help="gets a folder for each trial, and the report")
+    add("--workdir", required=True, type=Path, help="folder for the trials and the report")
     add("--config", default="", help="experiment: NAME or FILE.py, with :VARIANT")
-    add("--table", default="", help="trials are the rows of a table of the paper: 1b or 1b:small")
+    add("--table", default="", help="run the rows of a table of the paper: 1b or 1b:small")
     varied = {"action": "append", "default": [], "metavar": "FIELD=VALUE,VALUE"}
     add("--grid", **varied, help="a field and its values; repeat for several fields")
-    add("--zip", **varied, nargs="+", help="fields that change together, equally many values each")
-    add("--seeds", type=int, default=0, help="runs each trial with the seeds 0 to SEEDS-1")
+    add("--zip", **varied, nargs="+", help="fields that change together, equal in length")
+    add("--seeds", type=int, default=0, help="run each trial with seeds 0 to SEEDS-1")
     add("--launcher", default="here", choices=LAUNCHERS, help="default: in this process")
     add("--workers", type=int, default=0, help="number of processes, or of Slurm jobs")
     add(
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of submitit, such as slurm_partition=gpu, slurm_gres=gpu:1, timeout_min=240",
+        help="option of submitit: slurm_partition=gpu, slurm_gres=gpu:1, timeout_min=240",
     )
     add("--print_commands", action="store_true", help="print a command per unfinished trial")
     add("--trial", default="", help="run only this trial of the plan")
@@ -54,7 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
     check_arguments(arguments)
     for word in arguments.passed_on:
         if word.lstrip("-").partition("=")[0] in NOT_FOR_SWEEPS:
-            raise ConfigError(f"{word}: not supported by sweep; its trials run in one process each")
+            raise ConfigError(
+                f"{word}: not supported by sweep, whose trials run in one process each"
+            )
     arguments.config = base_experiment(arguments)
     tree = read_config("sweep", arguments) if arguments.config else None
     sweep(arguments, expand_user(arguments.workdir), tree)

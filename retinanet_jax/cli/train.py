@@ -5,12 +5,12 @@
     retinanet-jax train --config=shapes
     retinanet-jax train --config=folder:small --data=FOLDER --config.optimizer.weight_decay=0.01
 
---data is a folder of images and annotations. Its layout is found, and network and image size fit
-the device: a small ResNet-18 on a CPU, a ResNet-50 on a GPU or TPU, from ImageNet weights. It is
-the experiment experiments/folder.py; --config names another one, or a file. The run is in
-runs/NAME, and its best checkpoint in runs/NAME/best. The same command resumes a run that was
-stopped. Any field of the config can be set: --config.SECTION.FIELD=VALUE; config.json in the
-workdir lists all of them. --helpfull lists further flags.
+--data is a folder of images and annotations, whose layout is recognized. Network and image size fit
+the device: a small ResNet-18 on a CPU, or a ResNet-50 on a GPU or TPU, from ImageNet weights. The
+settings come from experiments/folder.py; --config selects another experiment, by name or file. The
+run is written to runs/NAME, and its best checkpoint to runs/NAME/best. The same command resumes a
+stopped run. Set any field of the config with --config.SECTION.FIELD=VALUE; config.json in the
+workdir lists all fields. --helpfull lists further flags.
 """
 
 import argparse
@@ -21,12 +21,12 @@ PASSES_ON = True
 # By name; see config/short_settings.py.
 SHORT_FLAGS = {
     "data": "folder of images and annotations, in any layout of docs/your_data.md",
-    "epochs": "passes over the training images; default: by their number",
-    "steps": "number of updates, in place of --epochs",
+    "epochs": "passes over the training images; default: chosen from the number of images",
+    "steps": "number of updates, instead of --epochs",
     "batch_size": "images per update",
-    "image_size": "pixels: 640, a square into which images are fitted; or the short and the long "
-    "side of the images, 480x640",
-    "weights": "'imagenet' (the default), 'none', a name of `retinanet-jax weights`, a file, an "
+    "image_size": "pixels: 640 resizes images to fit a square; 480x640 sets the short and the long "
+    "side of the images",
+    "weights": "'imagenet' (the default), 'none', a name from `retinanet-jax weights`, a file, an "
     "address, or the workdir of a run",
     "lr": "learning rate",
 }
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in SHORT_FLAGS.items():
         parser.add_argument(f"--{name}", help=text)
     parser.add_argument("--config", help="experiment: NAME or FILE.py, with :VARIANT")
-    parser.add_argument("--name", help="of the run: its workdir is runs/NAME")
-    parser.add_argument("--workdir", help="folder of the run, in place of --name")
+    parser.add_argument("--name", help="name of the run; its workdir is runs/NAME")
+    parser.add_argument("--workdir", help="folder of the run, instead of --name")
 
 
 def run(arguments: argparse.Namespace) -> None:

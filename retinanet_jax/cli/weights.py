@@ -1,12 +1,12 @@
-"""List the public weights that have a name: size, licence, and whether they are in the cache.
+"""List the public weights by name, with size, licence, and whether they are in the cache.
 
     retinanet-jax weights
     retinanet-jax weights resnet50
 
 A name works wherever weights are expected: --model=torchvision/retinanet_resnet50_fpn_v2 in detect,
-serve, evaluate and export, --config.model.pretrained=timm/resnet50.a1_in1k in train. The size is
-what the project publishes, '-' where it publishes none. 'hash' says whether the file's SHA-256 is
-known (its first eight digits); other files are checked by their format alone.
+serve, evaluate and export, --config.model.pretrained=timm/resnet50.a1_in1k in train. The size
+is the published one, '-' if there is none. 'hash' shows whether the file's SHA-256 is known (its
+first eight digits); for other files, only the format is checked.
 """
 
 import argparse
@@ -26,7 +26,9 @@ def run(arguments: argparse.Namespace) -> None:
     parts = [part.lower() for part in arguments.filter]
     found = [w for w in PUBLIC_WEIGHTS.values() if all(part in w.name.lower() for part in parts)]
     if not found:
-        print(f"no name has {' and '.join(parts)} in it; without words, all names are listed")
+        print(
+            f"no name contains {' and '.join(parts)}; run `retinanet-jax weights` to list all names"
+        )
     for title, kind in (
         ("ImageNet backbones, for --config.model.pretrained", [w for w in found if not w.recipe]),
         ("RetinaNets of COCO, also for --model", [w for w in found if w.recipe]),

@@ -11,13 +11,13 @@ from retinanet_jax.runtime.user_folders import CACHE
 
 @dataclasses.dataclass(frozen=True)
 class ShapesConfig(Difficulty):
-    """The built-in dataset (data name 'shapes'); how hard it is: see Difficulty, data/shapes.py.
+    """The built-in dataset, data.name 'shapes'; for its difficulty, see data/shapes.py.
 
     Attributes:
         image_size: height and width in pixels.
-        num_train: images of the split 'train'.
-        num_eval: images of the split 'validation', drawn from another random stream.
-        seed: of the drawing; independent of the seed of training.
+        num_train: number of images in the split 'train'.
+        num_eval: number of images in the split 'validation', drawn from another random stream.
+        seed: seed of the drawings; independent of the training seed.
     """
 
     image_size: tuple[int, int] = (128, 128)
@@ -29,50 +29,53 @@ class ShapesConfig(Difficulty):
         super().__post_init__()
         for field in ("num_train", "num_eval"):
             if getattr(self, field) < 1:
-                raise ValueError(f"data.shapes.{field}: {getattr(self, field)} is not 1 or more")
+                raise ValueError(f"data.shapes.{field}: {getattr(self, field)} must be at least 1")
         if min(self.image_size) < 32:
             raise ValueError(
-                f"data.shapes.image_size: {self.image_size} has a side below 32 pixels"
+                f"data.shapes.image_size: {self.image_size} must have sides of at least 32 pixels"
             )
         if self.seed < 0:
-            raise ValueError(f"data.shapes.seed: {self.seed} is not 0 or more")
+            raise ValueError(f"data.shapes.seed: {self.seed} must be at least 0")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how strict to be with them.
+    """The images to train and evaluate on, and how to handle errors in them.
 
     Attributes:
         name: 'shapes' (built in), 'folder' (images and annotations in any layout of
             docs/your_data.md), 'coco' (TFDS coco/2017), 'coco2014', 'voc' (2007+2012), 'voc2007'
-            or 'voc2012'; their splits: see data/dataset.py.
-        root: folder: the dataset's folder or annotation file; coco and voc: the TFDS data
-            directory, '' being ~/tensorflow_datasets.
-        layout: of a folder: 'auto', or one of formats/find_layout.py where several fit.
-        val_share: of the training images, held out by a hash of their file names where a folder
-            has no validation or test split; 0 is none.
-        exif: how boxes of a folder refer to images with an EXIF orientation: 'stored', 'shown'
-            (turned, as viewers show them), or 'auto' by annotated size and boxes, image by image.
-        cache_dir: where the index of a folder, compiled programs and weights are kept. The default
+            or 'voc2012'. For their splits, see data/dataset.py.
+        root: for folder, the dataset's folder or annotation file; for coco and voc, the TFDS data
+            directory, where '' means ~/tensorflow_datasets.
+        layout: layout of a folder: 'auto', or a name in formats/find_layout.py if several fit.
+        val_share: fraction of the training images to hold out, chosen by a hash of their file
+            names, if a folder has no validation or test split. 0 holds out none.
+        exif: how the boxes of a folder refer to images with an EXIF orientation: 'stored', 'shown'
+            (rotated, as viewers show them), or 'auto', which decides for each image by the
+            annotated size and boxes.
+        cache_dir: folder for the index of a folder, compiled programs and weights. The default
             stands for $RETINANET_JAX_CACHE, or retinanet_jax in $XDG_CACHE_HOME or ~/.cache.
-        train_split: split or slice of one, such as 'train' or 'train[:90%]'.
-        eval_split: likewise; of a folder also 'auto', its validation or test split.
-        annotations: official annotation file (COCO instances JSON) to evaluate against; '' takes
-            the folder's own, and for coco rebuilds it from TFDS (see data/dataset.py).
-        classes: of all splits, by name; others are left out, and NAME=TARGET merges a class into
-            another or a new one: ('car', 'van=car'). (): all (see data/class_selection.py).
-        mix: further datasets to train on, each as KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, KIND being
-            a `name`; their images come N times an epoch, their categories are found by name among
-            those of train_split (see data/mix.py).
-        repeat_threshold: t of repeat-factor sampling (LVIS, arXiv 1908.03195): training images of
-            a class that less than this share of the images has come more often, sqrt(t / share)
-            times an epoch. LVIS: 0.001. 'none': each image once.
-        tile: side in pixels of square tiles that large images are cut into, an example each for
-            training; evaluations then detect in the tiles and the whole image, and merge
-            (data/tiled_source.py, inference/tiles.py). 'none': whole images.
-        tile_overlap: of neighbouring tiles, as a share of their side.
-        on_error: 'strict' stops with a list of all bad images and annotations; 'skip' leaves them
-            out, and says which and how many, at the start and at the end.
+        train_split: split to train on, or a slice of one, such as 'train' or 'train[:90%]'.
+        eval_split: split to evaluate on, or a slice of one. For a folder, also 'auto': its
+            validation or test split.
+        annotations: official annotation file (COCO instances JSON) to evaluate against. '' uses the
+            folder's own annotations, and for coco rebuilds them from TFDS (see data/dataset.py).
+        classes: names of the classes to use in all splits; other classes are left out, and
+            NAME=TARGET merges a class into another or a new one: ('car', 'van=car'). () uses all
+            classes (see data/class_selection.py).
+        mix: further datasets to train on, each written KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N, where
+            KIND is a value of `name`. Their images appear N times per epoch, and their categories
+            are matched by name with those of train_split (see data/mix.py).
+        repeat_threshold: t of repeat-factor sampling (LVIS, arXiv 1908.03195). If a class appears
+            in less than this share of the training images, its images appear sqrt(t / share) times
+            per epoch. LVIS: 0.001. 'none': each image appears once.
+        tile: side in pixels of the square tiles into which large images are cut. Each tile is a
+            training example; evaluation detects in the tiles and in the whole image, and merges
+            the detections (data/tiled_source.py, inference/tiles.py). 'none': whole images.
+        tile_overlap: overlap of neighbouring tiles, as a fraction of their side.
+        on_error: 'strict' stops with a list of all invalid images and annotations; 'skip' leaves
+            them out, and logs which and how many, at the start and at the end.
     """
 
     name: str = "shapes"
@@ -103,17 +106,17 @@ class DataConfig:
         above_zero_or_none(self, "data", "repeat_threshold")
         if self.repeat_threshold is not None and self.repeat_threshold > 1:
             raise ValueError(
-                f"data.repeat_threshold: {self.repeat_threshold} must be a share of the images, "
-                "at most 1, such as 0.01"
+                f"data.repeat_threshold: {self.repeat_threshold} must be a fraction of the images "
+                "between 0 and 1, such as 0.01"
             )
         check_tile(self.tile, self.tile_overlap, "data.tile", "data.tile_overlap")
         if self.annotations and self.name.startswith(("voc", "shapes")):
             raise ValueError(
-                f"data.annotations: not supported for {self.name}, which is evaluated on its own "
+                f"data.annotations: not supported for {self.name}, which is evaluated with its own "
                 "annotations; leave it empty"
             )
         if self.name == "folder" and not self.root:
             raise ValueError(
-                "data.root: is empty; write --config.data.root=FOLDER, a folder with images and "
-                "their annotations"
+                "data.root: is empty; set --config.data.root=FOLDER to the folder of your images "
+                "and annotations"
             )

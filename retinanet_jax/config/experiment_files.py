@@ -1,4 +1,4 @@
-"""Experiment files: finding them by path or by name, loading them, and error messages."""
+"""Finds experiment files by path or name, loads them, and explains errors in their fields."""
 
 import difflib
 import functools
@@ -21,22 +21,22 @@ from retinanet_jax.config.settings_tree import suggest
 
 
 def explain_unknown_field(path: str) -> str:
-    """The error in a field name from the command line, such as 'model.bakbone', with a hint."""
+    """Explains what is wrong with a field name on the command line, such as 'model.bakbone'."""
     known: Any = default_config().to_dict()
     done = "config"
     for name in path.split("."):
         if not isinstance(known, dict):
-            return f"{done}: is a value and has no field {name}"
+            return f"{done}: is a value, not a section, and has no field {name}"
         if name not in known:
-            return f"{done}.{name}: there is no such field; {suggest(name, known)}"
+            return f"{done}.{name}: no such field; {suggest(name, known)}"
         known, done = known[name], f"{done}.{name}"
     return f"{done}: cannot be set this way"
 
 
 def explain_flag(name: str, flags: Iterable[str]) -> str:
-    """A hint for a flag that does not exist: a similar flag or config field."""
+    """Returns a hint for a flag that does not exist: a similar flag or config field."""
     if name.startswith("config."):
-        return "; set --config=EXPERIMENT before its fields"
+        return "; set --config=EXPERIMENT as well"
     meanings = [(flag, flag) for flag in flags]
     for section, values in default_config().to_dict().items():
         for field in values if isinstance(values, dict) else ():
@@ -52,7 +52,7 @@ _FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "ex
 
 
 def experiment_paths() -> dict[str, Path]:
-    """The experiments that come with the package, by name: 'coco', 'paper/table1b'."""
+    """Returns the experiments in the package, by name: 'coco', 'paper/table1b'."""
     return {
         path.relative_to(_FOLDER).with_suffix("").as_posix(): path
         for path in sorted(_FOLDER.glob("*.py")) + sorted(_FOLDER.glob("paper/*.py"))
@@ -60,7 +60,7 @@ def experiment_paths() -> dict[str, Path]:
 
 
 def find_experiment(location: str) -> tuple[Path, str]:
-    """File and variant of an experiment: 'coco', 'coco:r101', 'experiments/coco.py' or any file.
+    """Returns file and variant of 'coco', 'coco:r101', 'experiments/coco.py' or any other file.
 
     Raises:
         ConfigError: no such file and no experiment of this name.
@@ -74,13 +74,12 @@ def find_experiment(location: str) -> tuple[Path, str]:
     if known is not None and path.suffix in ("", ".py"):
         return known, variant
     raise ConfigError(
-        f"--config: there is no file {name}{_near(path)}; experiments by name: "
-        f"{', '.join(packaged)}"
+        f"--config: no such file: {name}{_near(path)}; experiments by name: {', '.join(packaged)}"
     )
 
 
 def experiment_name(location: str) -> str:
-    """A name for the folder of a run: 'coco', or 'folder_small' with a variant."""
+    """Returns a name for the folder of a run: 'coco', or 'folder_small' with a variant."""
     path, variant = find_experiment(location)
     return f"{path.stem}_{variant}" if variant else path.stem
 
@@ -100,7 +99,7 @@ def load_experiment(location: str) -> ConfigDict:
         spec.loader.exec_module(module)
     except Exception as error:
         where = traceback.format_exc(limit=-1).rstrip()
-        raise ConfigError(f"--config: {path} fails:\n{where}") from error
+        raise ConfigError(f"--config: {path} raised an error:\n{where}") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"--config: {path} has no function get_config()")
     return module.get_config(variant) if variant else module.get_config()
@@ -117,24 +116,24 @@ def _near(path: Path) -> str:
 
 
 def choose_variant(variants: dict[str, Any], name: str) -> Any:
-    """An experiment's variant by name; a ConfigError with all names if it is unknown."""
+    """Returns an experiment's variant by name; raises ConfigError with all names if unknown."""
     if name not in variants:
         raise ConfigError(f"variant {name!r} is not one of {', '.join(map(repr, variants))}")
     return variants[name]
 
 
 def load_config(location: str, **fields: Any) -> Config:
-    """The configuration of an experiment, with some fields changed.
+    """Returns the configuration of an experiment, with some fields changed.
 
     >>> load_config("shapes", train__steps=100)                            # doctest: +SKIP
 
     Args:
         location: name or file of an experiment, with a variant if it has any: 'folder:small',
             'experiments/folder.py:small'.
-        fields: values by SECTION__FIELD, as --config.SECTION.FIELD=VALUE on the command line.
+        fields: values by SECTION__FIELD, like --config.SECTION.FIELD=VALUE on the command line.
 
     Raises:
-        ConfigError: no such experiment, variant or field, or an invalid value.
+        ConfigError: the experiment, variant or field does not exist, or a value is invalid.
     """
     tree = load_experiment(location)
     for name, value in fields.items():

@@ -10,7 +10,7 @@ def one_of(field: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def above_zero_or_none(section: object, name: str, *fields: str) -> None:
-    """Raises ValueError for a number of 0 or less in these fields of the section `name`."""
+    """Raises ValueError if one of these fields of the section `name` has a number of 0 or less."""
     for field in fields:
         value = getattr(section, field)
         if value not in (None, "auto") and value <= 0:

@@ -19,9 +19,9 @@ _OFF_WHEN_EMPTY = (
 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration (nested dict, as parsed from JSON) with this version's fields.
+    """Returns a stored configuration (a nested dict from JSON) with the fields of this version.
 
-    Values of this version come back unchanged.
+    Values of this version are returned unchanged.
     """
     values = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
     for (section, old), new in _RENAMED.items():

@@ -32,9 +32,9 @@ class Row(NamedTuple):
     """A trial and its published numbers.
 
     Attributes:
-        name: as in the paper.
+        name: name of the row, as in the paper.
         settings: {'section.field': value}, applied to the table's base.
-        ap, ap50, ap75: in percent; None where the paper gives none.
+        ap, ap50, ap75: published results in percent; None if the paper has none.
         also: further numbers by name; 'ms' is the time per image on an M40 GPU.
         small: replaces `settings` in small runs; None: the same settings.
     """
@@ -48,7 +48,7 @@ class Row(NamedTuple):
     small: Settings | None = None
 
     def settings_of(self, variant: str) -> Settings:
-        """The settings of the row in a variant of the table, '' or 'small'."""
+        """Returns the settings of the row in a variant of the table, '' or 'small'."""
         return self.settings if variant == "" or self.small is None else self.small
 
 
@@ -58,7 +58,7 @@ class Table(NamedTuple):
     Attributes:
         title: what the table varies.
         split: the COCO split of the paper's numbers.
-        base: settings of all trials, applied to those of `base_config`.
+        base: settings of all trials, applied to the config of `base_config`.
         rows: the trials.
         small: further settings of small runs, applied after `base`.
     """
@@ -127,11 +127,11 @@ _SMALL = {
 
 
 def base_config(table: str, variant: str = "") -> ConfigDict:
-    """The config that the trials of a table have in common.
+    """Returns the config that the trials of a table share.
 
     Args:
         table: a key of TABLES.
-        variant: '' as published, on COCO; 'small' on the built-in dataset.
+        variant: '' is as published, on COCO; 'small' is on the built-in dataset.
 
     Raises:
         ConfigError: there is no such table or variant.

@@ -1,21 +1,21 @@
 """Recipes: the conventions of each public project, by name.
 
-A recipe holds the config fields with which the project's weights give the project's detections, and
-those of its training. `with_recipe` applies a recipe, or some sections of it, to a config, so that
-the differences between two projects can be tried one by one:
+A recipe has the config fields with which the project's weights give the project's detections, and
+the fields of its training. `with_recipe` applies a recipe, or some of its sections, to a config, so
+you can try the differences between two projects one by one:
 
     config = with_recipe(default_config(), "detectron2")
     config = with_recipe(config, "tf_vision", only=("matching", "loss"))
 
-A comment at each recipe lists the differences that no config field covers. The network is that of
-the project's ResNet-50; for an imported checkpoint, the backbone, the input of P6 and the norm of
-the heads are read from its arrays.
+The text at each recipe lists the differences that no config field covers. The network is the
+project's ResNet-50; for an imported checkpoint, the backbone, the input of P6 and the norm of the
+heads are read from its arrays.
 
 Sources, read in November 2026: arXiv 1708.02002 and Detectron (configs/12_2017_baselines,
 roi_data/retinanet.py); torchvision 0.28 and 0.29 (models/detection: retinanet.py, anchor_utils.py,
 transform.py, _utils.py; references/detection), detectron2 0.6 (modeling/meta_arch/retinanet.py,
 configs/COCO-Detection), MMDetection 3.3 (configs/_base_, models/dense_heads), TensorFlow's official
-models (vision/configs/retinanet.py, vision/losses/retinanet_losses.py). An epoch is the 117,266
+models (vision/configs/retinanet.py, vision/losses/retinanet_losses.py). An epoch has the 117,266
 images of COCO with objects, on which torchvision, detectron2 and MMDetection train.
 """
 
@@ -248,13 +248,13 @@ SECTIONS = tuple(dict.fromkeys(field.partition(".")[0] for field in _COMMON))
 def with_recipe(
     config: ConfigDict, name: str, only: tuple[str, ...] = SECTIONS, **fields: Any
 ) -> ConfigDict:
-    """A copy of `config` with the fields of a recipe and then `fields` (section__name=value).
+    """Returns a copy of `config` with the fields of a recipe, then `fields` (section__name=value).
 
     Args:
-      config: from `default_config` or an experiment.
+      config: config from `default_config` or an experiment.
       name: one of RECIPES.
       only: sections to take from the recipe, such as ("matching", "loss").
-      **fields: applied last.
+      **fields: fields to set after the recipe.
 
     Raises:
       ValueError: an unknown recipe or section; the message lists the known ones.

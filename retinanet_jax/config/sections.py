@@ -1,8 +1,8 @@
-"""The sections of the configuration about a run: training, evaluation, optimizer.
+"""The sections of the configuration for a run: training, evaluation, optimizer.
 
-`data` is in data_section.py. The other sections are defined beside the code that they configure:
+`data` is in data_section.py. The other sections are defined next to the code that they configure:
 AnchorConfig in core/anchors.py, PipelineConfig in data/pipeline/canvas.py, and so on.
-config/settings.py joins all of them.
+config/settings.py combines all of them.
 """
 
 import dataclasses
@@ -18,36 +18,37 @@ METRICS, LOGGERS = ["coco", "voc", *FEDERATED_METRICS], ["tensorboard", "wandb",
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Length of the run, and what happens how often.
+    """The length of the run, and how often it logs, saves and evaluates.
 
-    What depends on the number of training images, 'auto' here, becomes a number once the dataset
-    is read (training/run_length.py); the run logs it and stores it in its config.json.
+    Fields that depend on the number of training images, 'auto' here, become numbers once the
+    dataset is read (training/run_length.py). The run logs them and stores them in its config.json.
 
     Attributes:
-        steps: number of updates (paper, section 4: 90k); 'auto': from `epochs`.
-        epochs: passes over the training images, for steps='auto'; 'auto': `auto_steps`.
-        auto_steps: (epochs, least number of updates) of a run whose `steps` and `epochs` are
-            'auto': as many passes over the images, but not fewer updates (12 epochs: the 1x
-            schedule of detectron2 and MMDetection).
+        steps: number of updates (paper, section 4: 90k); 'auto': computed from `epochs`.
+        epochs: passes over the training images, for steps='auto'; 'auto': see `auto_steps`.
+        auto_steps: (epochs, minimum number of updates) of a run whose `steps` and `epochs` are
+            'auto': this many passes over the images, but at least this many updates (12 epochs: the
+            1x schedule of detectron2 and MMDetection).
         batch_size: images per update over all devices (paper: 16). 'auto': as many as fit, at most
             16 per device, by the compiler's memory plan (training/auto_batch_size.py).
-        memory_limit: of each device in GiB, for batch_size='auto'; 'auto': what the device, or of
-            a CPU the machine, has.
+        memory_limit: memory limit of each device in GiB, for batch_size='auto'; 'auto': the memory
+            of the device, or of the machine for a CPU.
         log_every: updates between two lines of the log.
         checkpoint_every: updates between two checkpoints. Another one is written at the end and
             before each evaluation.
         keep_checkpoints: number of latest checkpoints to keep.
-        evaluate_every: updates between two evaluations; 'none' evaluates at the end only; 'auto'
-            after each epoch, but at most ten times.
-        patience: evaluations in a row without a better AP (the first metric) that end the run
-            early; 'none' runs all steps. WORKDIR/best/ has the best checkpoint either way.
-        max_skipped: number of consecutive updates with a non-finite loss or gradient that are
-            skipped; one more ends the run. 0, as in detectron2 and torchvision's references, ends
-            it at the first one.
+        evaluate_every: updates between two evaluations; 'none' evaluates only at the end; 'auto'
+            evaluates after each epoch, but at most ten times.
+        patience: number of evaluations in a row without a better AP (the first metric) after which
+            the run ends early; 'none' runs all steps. In both cases, WORKDIR/best/ has the best
+            checkpoint.
+        max_skipped: maximum number of consecutive updates that are skipped because the loss or the
+            gradient is not finite; one more ends the run. 0, as in detectron2 and torchvision's
+            references, ends the run at the first one.
         watchdog_minutes: minutes without progress after which the log says where the run hangs;
             'none' switches the watchdog off.
-        loggers: of metrics, images and settings, beside metrics.jsonl: 'tensorboard', 'wandb',
-            'mlflow', or names of `add_logger` (training/loggers.py).
+        loggers: loggers of metrics, images and settings, in addition to metrics.jsonl:
+            'tensorboard', 'wandb', 'mlflow', or names from `add_logger` (training/loggers.py).
         profile_steps: first and last step of a trace, such as (10, 15), which is written to
             WORKDIR/profile for Perfetto or TensorBoard; () writes none.
     """
@@ -75,8 +76,8 @@ class TrainConfig:
         )
         if self.profile_steps and not (first_and_last and self.profile_steps[0] >= 1):
             raise ValueError(
-                f"train.profile_steps: {self.profile_steps} must be the first and the last step, "
-                "such as (10, 15)"
+                f"train.profile_steps: {self.profile_steps} must be the first and last step to "
+                "trace, such as (10, 15)"
             )
         for field in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
             value = getattr(self, field)
@@ -93,20 +94,20 @@ class TrainConfig:
             )
         if len(self.auto_steps) != 2 or min(self.auto_steps) <= 0:
             raise ValueError(
-                f"train.auto_steps: {self.auto_steps} must be epochs and the least number of "
-                "steps, such as (12.0, 1000)"
+                f"train.auto_steps: {self.auto_steps} must be the number of epochs and the minimum "
+                "number of steps, such as (12.0, 1000)"
             )
         if self.max_skipped < 0:
-            raise ValueError(f"train.max_skipped: {self.max_skipped} must be 0 or more")
+            raise ValueError(f"train.max_skipped: {self.max_skipped} must be at least 0")
         above_zero_or_none(self, "train", "evaluate_every", "patience", "watchdog_minutes")
         if self.patience is not None and self.evaluate_every is None:
             raise ValueError(
-                f"train.patience: {self.patience} needs evaluations during the run; write a number "
-                "or 'auto' into train.evaluate_every"
+                f"train.patience: {self.patience} requires evaluations during the run; set "
+                "train.evaluate_every to a number or 'auto'"
             )
 
     def saves_after(self, step: int) -> bool:
-        """Whether a checkpoint is due after update `step`; each evaluated state is saved first."""
+        """Whether a checkpoint is due after update `step`; states are saved before evaluation."""
         every = self.checkpoint_every
         return step % every == 0 or step == self.steps or self.evaluates_after(step)
 
@@ -122,12 +123,12 @@ class EvaluationConfig:
 
     Attributes:
         metric: 'coco' (twelve numbers), 'voc' (11-point and all-point AP at IoU .5), 'lvis' or
-            'open_images' (metrics/federated.py, by hotcoco), or a name of `add_metric`.
-        backend: of 'coco': 'pycocotools', the official one, or 'hotcoco', which gives the same
-            numbers in a thirtieth of the time (pip install 'retinanet_jax[fast]').
+            'open_images' (metrics/federated.py, by hotcoco), or a name from `add_metric`.
+        backend: implementation of 'coco': 'pycocotools', the official one, or 'hotcoco', which
+            gives the same numbers in a thirtieth of the time (pip install 'retinanet_jax[fast]').
         batch_size: images per batch over all devices.
-        limit: evaluations during training take at most so many images, evenly spread; that at the
-            end takes all. 'none': all images.
+        limit: maximum number of images, evenly spread, for evaluations during training; the
+            evaluation at the end uses all images. 'none': always all images.
         example_images: number of images drawn with ground truth beside detections.
         example_min_score: lowest score of the detections drawn; AP counts all detections.
     """
@@ -147,7 +148,7 @@ class EvaluationConfig:
         if self.batch_size < 1:
             raise ValueError(f"evaluation.batch_size: {self.batch_size} must be at least 1")
         if self.example_images < 0:
-            raise ValueError(f"evaluation.example_images: {self.example_images} must be 0 or more")
+            raise ValueError(f"evaluation.example_images: {self.example_images} must be at least 0")
         if not 0 <= self.example_min_score <= 1:
             raise ValueError(
                 f"evaluation.example_min_score: {self.example_min_score} is not between 0 and 1"
@@ -159,33 +160,34 @@ class OptimizerConfig:
     """How the parameters are updated. The defaults are detectron2's RetinaNet schedule.
 
     Attributes:
-        name: 'sgd' (momentum as torch.optim.SGD, which the public baselines use), 'adamw', or a
-            name of `add_optimizer`.
+        name: 'sgd' (with momentum like torch.optim.SGD, which the public baselines use), 'adamw',
+            or a name from `add_optimizer`.
         learning_rate: rate for a batch of `base_batch_size` images; the rate used is
             learning_rate * batch / base_batch_size for sgd (linear scaling, Goyal et al. 2017) and
             learning_rate * sqrt(batch / base_batch_size) for others (Malladi et al. 2022). 'auto':
-            that of a range test before the first step (training/learning_rate_test.py).
-        base_batch_size: images per update that `learning_rate` was chosen for (paper: 16).
-        momentum: of sgd; adamw uses beta1 .9, beta2 .999.
-        nesterov: Nesterov momentum, sgd only.
-        weight_decay: L2 for sgd (added to the gradient, as torch), decoupled for adamw.
-        decay: 'all' (also norms and biases, as the paper's code and torchvision v1) or 'kernels'.
-        schedule: 'step', 'cosine' (to zero), 'constant', or a name of `add_schedule`.
-        decay_at: of 'step': the fractions of the run at which the rate is multiplied by
+            found by a range test before the first step (training/learning_rate_test.py).
+        base_batch_size: images per update for which `learning_rate` was chosen (paper: 16).
+        momentum: momentum of sgd; adamw uses beta1 .9, beta2 .999.
+        nesterov: whether sgd uses Nesterov momentum.
+        weight_decay: L2 penalty for sgd (added to the gradient, as in torch), decoupled for adamw.
+        decay: what is decayed: 'all' (including norms and biases, as in the paper's code and
+            torchvision v1) or 'kernels'.
+        schedule: 'step', 'cosine' (to zero), 'constant', or a name from `add_schedule`.
+        decay_at: for 'step', the fractions of the run at which the rate is multiplied by
             `decay_factor`. Paper, section 4: 60k and 80k of 90k updates.
-        decay_factor: see `decay_at`.
+        decay_factor: factor of the rate at each `decay_at`.
         warmup_steps: updates over which the rate rises linearly from `warmup_factor` of its value.
-        warmup_factor: detectron2 starts at .001 of the rate, Detectron at 1/3.
-        gradient_clip: largest global norm of the gradient, or 'none'.
+        warmup_factor: factor at the first update: .001 in detectron2, 1/3 in Detectron.
+        gradient_clip: maximum global norm of the gradient, or 'none'.
         backbone_factor: learning rate of the backbone relative to the rest. A factor below 1
             preserves pretrained features under adamw (DETR, arXiv 2005.12872, section 4: 0.1).
             'auto': 1 without pretrained weights; with them .3 under live batch norm, else .1.
         stage_decay: layer-wise decay of the learning rate (ELECTRA, arXiv 2003.10555; BEiT, arXiv
-            2106.08254) by stages of a ResNet: the rate of layer4 is multiplied by it, that of
-            layer3 by its square, ..., that of the stem by its fifth power, beside backbone_factor.
-            1 is off.
-        accumulate_steps: number of parts that a batch is processed in: less memory, same update.
-            train.batch_size is a multiple of it times the number of devices.
+            2106.08254) by stages of a ResNet: it multiplies the rate of layer4, its square that of
+            layer3, ..., its fifth power that of the stem, in addition to backbone_factor. 1 turns
+            it off.
+        accumulate_steps: number of parts in which a batch is processed: less memory, same update.
+            train.batch_size must be a multiple of it times the number of devices.
         ema_decay: decay of an exponential moving average of the weights, which evaluation then
             uses, or 'none'. The first updates use min(decay, (1 + step) / (10 + step)).
     """
@@ -225,8 +227,9 @@ class OptimizerConfig:
                 raise ValueError(f"optimizer.{field}: {value} must be {rule}")
         for field in ("weight_decay", "warmup_steps", "warmup_factor", "backbone_factor"):
             if not getattr(self, field) >= 0:
-                fix = "; write 'auto' or a number from 0" if field == "backbone_factor" else ""
-                raise ValueError(f"optimizer.{field}: {getattr(self, field)} is not 0 or more{fix}")
+                fix = " or 'auto'" if field == "backbone_factor" else ""
+                value = getattr(self, field)
+                raise ValueError(f"optimizer.{field}: {value} must be at least 0{fix}")
         if not 0 < self.stage_decay <= 1:
             raise ValueError(
                 f"optimizer.stage_decay: {self.stage_decay} is not in (0, 1], e.g. 0.8"

@@ -1,15 +1,15 @@
 """The configuration of a run: one tree of typed sections, their defaults and their checks.
 
-An experiment file returns an `ml_collections.ConfigDict` (see `experiments/`), so that every field
-can be set on the command line. `from_config_dict` checks it and builds the frozen `Config` that the
+An experiment file returns an `ml_collections.ConfigDict` (see `experiments/`), so you can set every
+field on the command line. `from_config_dict` checks it and builds the frozen `Config` that the
 program uses. The docstring of each section gives the meaning, unit and source of its fields:
 AnchorConfig, MatchingConfig, LossConfig, PostprocessConfig, ModelConfig, PixelConfig,
 PipelineConfig, AugmentationConfig, MeshConfig, and those of sections.py.
 
-Two words stand for what a number does not express. 'none' switches a field off: a field whose type
-allows None is written 'none' in the tree and on the command line. 'auto' leaves the choice to
-`_choose_auto`, or, for fields that depend on data and devices, to training/run_length.py,
-data_choices.py, auto_batch_size.py and auto_learning_rate.py.
+Two words stand for what a number cannot express. 'none' turns a field off: None is written 'none'
+in the tree and on the command line. 'auto' leaves the choice to `_choose_auto`, or, for fields that
+depend on data and devices, to training/run_length.py, data_choices.py, auto_batch_size.py and
+auto_learning_rate.py.
 """
 
 import copy
@@ -48,7 +48,7 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of a run. `seed`: of the initial weights, the data order and augmentation."""
+    """All settings of a run. `seed` determines initial weights, data order and augmentation."""
 
     seed: int = 0
     data: DataConfig = DataConfig()
@@ -67,11 +67,11 @@ class Config:
 
     def __post_init__(self):
         if self.seed < 0:
-            raise ValueError(f"seed: {self.seed} is not 0 or more")
+            raise ValueError(f"seed: {self.seed} must be at least 0")
 
 
 def default_config() -> ConfigDict:
-    """All fields with their defaults, as a locked tree: what an experiment file starts from."""
+    """Returns all fields with their defaults, as a locked tree from which experiments start."""
     tree = to_tree(Config())
     tree.model.norm = "auto"
     tree.model.frozen_stages = "auto"
@@ -82,7 +82,7 @@ def from_config_dict(tree: ConfigDict) -> Config:
     """Checks every field and builds the typed configuration.
 
     Raises:
-        ConfigError: lists all errors, one per line: the field, its value, what to write.
+        ConfigError: the message lists all errors, one per line: field, value and what to write.
     """
     _import_user_modules()
     tree = _choose_auto(tree)
@@ -161,14 +161,14 @@ def _check_together(config: Config) -> None:
     assigner = config.matching.assigner
     if ASSIGNERS[assigner].needs_predictions and config.optimizer.accumulate_steps > 1:
         raise ConfigError(
-            f"config.optimizer.accumulate_steps: not supported with matching.assigner "
-            f"{assigner!r}, whose targets depend on predictions, so that the positives of all "
-            "parts cannot be counted before; write 1"
+            "config.optimizer.accumulate_steps: not supported with matching.assigner "
+            f"{assigner!r}: its targets depend on predictions, so the positives of all parts "
+            "cannot be counted in advance; write 1"
         )
     if config.model.norm == "frozen_batch" and config.model.pretrained is None:
         raise ConfigError(
-            "config.model.norm: 'frozen_batch' needs pretrained weights; write 'auto', or a "
-            "checkpoint into config.model.pretrained"
+            "config.model.norm: 'frozen_batch' needs pretrained weights; write 'auto', or set "
+            "config.model.pretrained to a checkpoint"
         )
     if config.evaluation.metric == "voc" and config.data.name.startswith("coco"):
         raise ConfigError(
@@ -178,27 +178,27 @@ def _check_together(config: Config) -> None:
 
 
 def check_batch_size(batch_size: int, devices: int, field: str, parts: int = 1) -> None:
-    """Raises ConfigError where a batch, or a part of it, does not divide over the devices."""
+    """Raises ConfigError if a batch, or a part of it, cannot be divided over the devices."""
     multiple = devices * parts
     if batch_size % multiple:
         nearest = max(1, round(batch_size / multiple)) * multiple
         divided = f" in {parts} parts (config.optimizer.accumulate_steps)" if parts > 1 else ""
         raise ConfigError(
-            f"{field}: {batch_size} images{divided} do not divide over {devices} devices; "
-            f"write a multiple of {multiple}, such as {nearest}"
+            f"{field}: {batch_size} images{divided} cannot be divided evenly over {devices} "
+            f"devices; write a multiple of {multiple}, such as {nearest}"
         )
 
 
 def to_json(config: Config) -> str:
-    """The configuration as stored in the workdir and in each checkpoint; 'none' is null."""
+    """Returns the configuration as stored in workdirs and checkpoints, with null for 'none'."""
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
 def from_json(text: str) -> Config:
-    """The inverse of `to_json`, also for files of earlier versions.
+    """The inverse of `to_json`; also reads files of earlier versions.
 
     Raises:
-        ConfigError: a field that this version does not know, or damaged text.
+        ConfigError: the text is damaged, or has a field that this version does not know.
     """
     tree = default_config().unlock()
     try:
@@ -215,16 +215,16 @@ def from_json(text: str) -> Config:
         if "is not one of" not in str(error):
             raise
         raise ConfigError(
-            f"{error}\nNames that a module of yours adds: set RETINANET_JAX_IMPORT=MODULE, and "
-            "PYTHONPATH to its folder"
+            f"{error}\nIf your own module adds this name, set RETINANET_JAX_IMPORT=MODULE, and "
+            "PYTHONPATH to the folder of the module"
         ) from error
 
 
 def read_config_file(path: Path) -> Config:
-    """The configuration in the config.json of a workdir.
+    """Reads the configuration in the config.json of a workdir.
 
     Raises:
-        ConfigError: as from_json; names the file.
+        ConfigError: as in from_json; the message names the file.
     """
     try:
         return from_json(path.read_text(encoding="utf-8"))

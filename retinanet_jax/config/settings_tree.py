@@ -1,7 +1,7 @@
-"""Between the tree of an experiment, `ml_collections.ConfigDict`, and its typed sections.
+"""Converts between the tree of an experiment, `ml_collections.ConfigDict`, and typed sections.
 
-A section is a frozen dataclass. A field that holds a number or a word ('none', 'auto') is of type
-object in the tree, so that the command line takes both.
+A section is a frozen dataclass. A field that takes a number or a word ('none', 'auto') has the type
+object in the tree, so the command line accepts both.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ _AUTO_AT_START = (
 
 
 def to_tree(section: Any, name: str = "") -> ConfigDict:
-    """A section and those in it as a locked tree; `name` is that of the section."""
+    """Returns a section and its subsections as a locked tree; `name` is the section's name."""
     result = ConfigDict()
     for field in dataclasses.fields(section):
         if field.name in DERIVED.get(name, ()):
@@ -57,14 +57,14 @@ def _takes_word(field: str, kind: Any) -> bool:
 def build_section(
     kind: type, values: dict[str, Any], derived: dict, errors: list[str], path: str = ""
 ) -> Any:
-    """A section from the values of a tree; None if one is invalid.
+    """Builds a section from the values of a tree; returns None if one is invalid.
 
     Args:
         kind: dataclass of the section.
-        values: of its fields; the others have their defaults.
-        derived: by section, fields that are computed from those of other sections.
-        errors: gets a line for each invalid value.
-        path: of the section, for these lines: 'data.shapes.'.
+        values: values of its fields; other fields have their defaults.
+        derived: by section, the fields that are computed from fields of other sections.
+        errors: list to which a line is added for each invalid value.
+        path: path of the section for these lines, such as 'data.shapes.'.
     """
     arguments: dict[str, Any] = {}
     before = len(errors)
@@ -140,15 +140,15 @@ def _read_tuple(field: str, value: Any, kinds: tuple) -> tuple:
 def _kind_of(kind: Any) -> tuple[str, type]:
     """The kind of a value in words, and the type that it must have."""
     if kind is str:
-        return "a text in quotes", str
+        return "a quoted string", str
     return ("a whole number", numbers.Integral) if kind is int else ("a number", numbers.Real)
 
 
 def check_names(values: dict, known: dict, path: str, errors: list[str]) -> None:
-    """Adds a line to `errors` for each name that is not known, and each section that is none."""
+    """Adds a line to `errors` for each unknown name, and for each section that is not a dict."""
     for name, value in values.items():
         if name not in known:
-            errors.append(f"{path}.{name}: there is no such field; {suggest(name, known)}")
+            errors.append(f"{path}.{name}: no such field; {suggest(name, known)}")
         elif isinstance(known[name], dict) and not isinstance(value, dict):
             fields = ", ".join(known[name])
             errors.append(f"{path}.{name}: {value!r} is invalid; write its fields: {fields}")
@@ -157,7 +157,7 @@ def check_names(values: dict, known: dict, path: str, errors: list[str]) -> None
 
 
 def suggest(name: str, known: dict) -> str:
-    """The closest of the known names, or all of them."""
+    """Returns the closest known name, or all known names."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
 

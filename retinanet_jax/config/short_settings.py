@@ -1,4 +1,4 @@
-"""Short names of the settings that most runs change: --data, --epochs, --lr and so on."""
+"""Short names for the settings that most runs change: --data, --epochs, --lr and so on."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ SHORT_SETTINGS = (*_FIELDS, "image_size")
 
 
 def short_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of the config, 'section.field', and their values.
+    """Returns the values of config fields by 'section.field'.
 
     Args:
-        given: values, or texts of the command line, by the names of SHORT_SETTINGS.
+        given: values, or texts from the command line, by the names of SHORT_SETTINGS.
 
     Raises:
-        ConfigError: both `epochs` and `steps`, or an invalid image size.
+        ConfigError: both `epochs` and `steps` are set, or the image size is invalid.
     """
     if {"epochs", "steps"} <= given.keys():
         raise ConfigError(
@@ -45,12 +45,12 @@ def short_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expand_short_flags(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The command line with --config.SECTION.FIELD in place of short flags, and their values.
+    """Returns the command line with --config.SECTION.FIELD for short flags, and their values.
 
-    With --data alone, --config=folder is added.
+    With --data but no --config, --config=folder is added.
 
     Raises:
-        ConfigError: see `short_settings`; or a field is set twice.
+        ConfigError: as in `short_settings`, or a field is set twice.
     """
     rest, given, queue = [], {}, iter(words)
     for word in queue:
@@ -76,7 +76,7 @@ def check_set_once(given: Mapping[str, Any], written: set[str]) -> None:
 
 
 def run_name(data: str | Path) -> str:
-    """The name of a run on a folder or an annotation file: its own name without the suffix."""
+    """Returns the name of a run on a folder or an annotation file: its name without the suffix."""
     path = Path(data).expanduser().resolve()
     return path.stem if path.suffix and not path.is_dir() else path.name
 

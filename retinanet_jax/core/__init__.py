@@ -1,6 +1,6 @@
 """RetinaNet itself: pure functions of arrays, and the Flax modules of the network.
 
-What happens where:
+Where to find what:
     network     layers, resnet, fpn, heads -> retinanet
     targets     anchors, boxes, matching, box_coder
     loss        focal (class losses), box_losses -> anchor_losses, hard_examples -> loss

@@ -1,4 +1,4 @@
-"""Class loss and box loss of each anchor: masked, not yet normalised and summed."""
+"""Computes the class and box loss of each anchor: masked, but not yet normalised or summed."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,13 +21,13 @@ from retinanet_jax.core.targets import IGNORE, Targets
 
 
 class AnchorLosses(NamedTuple):
-    """Losses of each anchor before normalising and summing; float32."""
+    """The losses of each anchor before normalising and summing, float32 [b n]."""
 
     class_loss: Float[Array, "b n"]
-    """Summed over the classes; 0 for ignored anchors and those that mining leaves out."""
+    """Class loss, summed over the classes; 0 for anchors that are ignored or not mined."""
     box_loss: Float[Array, "b n"]
-    """With those of the centre-ness and the distributions, where the network predicts them; without
-    box_weight; 0 unless the anchor is positive and, with mining, chosen."""
+    """Box loss without box_weight, including the losses of centre-ness and distributions if the
+    network predicts them; 0 unless the anchor is positive and, with mining, chosen."""
 
 
 def anchor_losses(
@@ -41,7 +41,7 @@ def anchor_losses(
     focal: FocalParams | None = None,
     map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> AnchorLosses:
-    """The losses of each anchor of a batch; arguments as in `retinanet_loss`."""
+    """Returns the losses of each anchor of a batch; for the arguments, see `retinanet_loss`."""
     focal = config.focal if focal is None else focal
     sizes = tuple(len(level) for level in anchors)
     labels = labels_of_valid(targets, valid)
@@ -59,7 +59,7 @@ def anchor_losses(
 
 
 def labels_of_valid(targets: Targets, valid: Bool[ArrayLike, "b"]) -> Int[Array, "b n"]:
-    """The labels of the targets; IGNORE in images that are not valid."""
+    """Returns the labels of the targets, with IGNORE in images that are not valid."""
     return jnp.where(jnp.asarray(valid)[:, None], targets.labels, IGNORE)
 
 
@@ -70,7 +70,7 @@ def anchor_box_losses(
     labels: Int[ArrayLike, "b n"],
     config: LossConfig,
 ) -> Float[Array, "b n"]:
-    """The box loss of each anchor, see AnchorLosses; 0 where the label is no class."""
+    """Returns the box loss of each anchor, see AnchorLosses; 0 if its label is not a class."""
     outputs = split_outputs(jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32))
     anchors = jnp.concatenate(anchors)
     every = box_losses(outputs.deltas, anchors, target_boxes, config.box, config.beta)
@@ -99,9 +99,9 @@ def anchor_class_losses(
     name: str,
     focal: FocalParams,
 ) -> Float[Array, "b n"]:
-    """The class loss of each anchor, summed over the classes.
+    """Returns the class loss of each anchor, summed over the classes.
 
-    Computed per level: concatenated logits would be a copy of the largest array of the step.
+    It is computed per level: concatenated logits would be a copy of the step's largest array.
     """
     qualities = [None] * len(sizes) if quality is None else split_levels(quality, sizes)
     levels = zip(class_logits, split_levels(labels, sizes), qualities, strict=True)

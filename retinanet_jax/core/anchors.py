@@ -4,7 +4,7 @@ RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": on the levels P3 to P7
 512^2, three aspect ratios and three sizes per octave. Public implementations differ in the order of
 the anchors of a location, in rounding and in the centre; see `AnchorConfig`.
 
-The functions return numpy arrays: anchors depend on the image size alone and are constants of a
+The functions return numpy arrays: anchors depend only on the image size and are constants of a
 compiled program.
 """
 
@@ -32,26 +32,26 @@ class AnchorConfig:
     max_level: int = 7
     """Highest pyramid level, included. Paper: P3 to P7."""
     scales: tuple[float | int, ...] = (1.0, 2.0 ** (1 / 3), 2.0 ** (2 / 3))
-    """Factors of the side, the "sizes per octave" of the paper's section 4."""
+    """Factors of the side: the "sizes per octave" of the paper's section 4."""
     ratios: tuple[float | int, ...] = (0.5, 1.0, 2.0)
-    """Height / width, at equal area."""
+    """Aspect ratios, height / width, at equal area."""
     size: float | int | str = 4.0
     """Side of the square anchor of scale 1, in strides. Paper: 4, which is 32 pixels on P3. 'auto':
-    by the boxes of the training set, when a run starts (training/anchor_size.py)."""
+    chosen from the boxes of the training set when a run starts (training/anchor_size.py)."""
     order: str = "scale_major"
-    """scale_major: index = scale * ratios + ratio (Detectron2, TF); ratio_major: index = ratio *
-    scales + scale (torchvision, MMDetection, keras-retinanet). It permutes the output channels of
-    the heads."""
+    """Order of the anchors of a location. scale_major: index = scale * ratios + ratio (Detectron2,
+    TF); ratio_major: index = ratio * scales + scale (torchvision, MMDetection, keras-retinanet). It
+    permutes the output channels of the heads."""
     rounding: str = "none"
-    """none; torchvision: sides truncated to whole pixels, then corners rounded half to even;
-    detectron: width and height of an anchor of one stride rounded, then scaled
+    """none: no rounding. torchvision: truncates sides to whole pixels, then rounds corners half to
+    even. detectron: rounds width and height of an anchor of one stride, then scales it
     (generate_anchors.py)."""
     center: float | int = 0.0
     """Centre of the first anchor in strides: 0 (Detectron2, torchvision, MMDetection) or 0.5 (TF,
     keras-retinanet)."""
     strides: str = "power_of_two"
-    """power_of_two: 2**level; grid: image size // grid size (torchvision), which differs where the
-    image is no multiple of 2**level."""
+    """power_of_two: 2**level. grid: image size // grid size (torchvision), which differs if the
+    image size is not a multiple of 2**level."""
 
     def __post_init__(self):
         if not 0 <= self.min_level <= self.max_level:
@@ -85,7 +85,7 @@ class AnchorConfig:
 
 
 def cell_anchors(level: int, config: AnchorConfig) -> Float[np.ndarray, "a 4"]:
-    """The anchors of one location, around the origin.
+    """Returns the anchors of one location, around the origin.
 
     Args:
       level: pyramid level; the square anchor of scale 1 has a side of size * 2**level.
@@ -117,7 +117,7 @@ def cell_anchors(level: int, config: AnchorConfig) -> Float[np.ndarray, "a 4"]:
 
 
 def feature_shapes(image_size: tuple[int, int], config: AnchorConfig) -> list[tuple[int, int]]:
-    """Grid sizes (height, width) of the levels: the image size, halved repeatedly and rounded up.
+    """Returns the grids (height, width) of the levels: the image size, halved and rounded up.
 
     Stride-2 convolutions with torch's padding give these sizes for every image.
 
@@ -137,7 +137,7 @@ def feature_shapes(image_size: tuple[int, int], config: AnchorConfig) -> list[tu
 def anchors_for_image(
     image_size: tuple[int, int], config: AnchorConfig
 ) -> tuple[Float[np.ndarray, "_ 4"], ...]:
-    """All anchors of an image, per level.
+    """Returns all anchors of an image, per level.
 
     Args:
       image_size: (height, width) of the network's input in pixels, padding included.
@@ -159,7 +159,7 @@ def anchors_for_image(
 def grid_centres(
     image_size: tuple[int, int], config: AnchorConfig
 ) -> list[tuple[Float[np.ndarray, "h"], Float[np.ndarray, "w"]]]:
-    """Centres of the locations of each level: y of its rows and x of its columns, in pixels.
+    """Returns the centres of the locations of each level: y of rows and x of columns, in pixels.
 
     Args:
       image_size: (height, width) of the network's input in pixels, padding included.

@@ -1,4 +1,4 @@
-"""Types of signatures: arrays of JAX or NumPy, and numbers."""
+"""Types for signatures: arrays of JAX or NumPy, and numbers."""
 
 import numpy as np
 from jaxtyping import Array, Float

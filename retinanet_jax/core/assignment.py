@@ -1,6 +1,6 @@
-"""The training targets of an image and of a batch, by the assigner of the configuration.
+"""Computes the training targets of an image and of a batch, with the configured assigner.
 
-Padding, crowds and empty images are masks: every function has one compiled program per shape.
+Padding, crowds and empty images are masked, so every function compiles once per shape.
 """
 
 import jax
@@ -27,26 +27,26 @@ def assign(
     anchors_per_location: int = 1,
     predictions: tuple[LevelArrays, LevelArrays] | None = None,
 ) -> Targets:
-    """The targets of one image. For a batch use `assign_batch`.
+    """Returns the targets of one image. For a batch, use `assign_batch`.
 
     With the assigner iou, CPUs and TPUs store nothing for pairs of anchor and box. A GPU stores a
     matrix of n x m float32, 81 MB for 800x1344 (201,600 anchors) with 100 boxes.
 
     Args:
-      anchors: of all levels, xyxy pixels of the network's input.
+      anchors: anchors of all levels, xyxy pixels of the network's input.
       gt_boxes: ground-truth boxes in the same pixels; padding may have any finite values.
       gt_labels: class indices, -1 for padding.
       gt_crowd: True for crowd regions, which match no anchor.
-      config: assigner, its parameters, and crowds.
+      config: the assigner, its parameters, and how to treat crowds.
       level_sizes: number of anchors of each level, for atss; None: one level.
-      anchors_per_location: for atss.
+      anchors_per_location: number of anchors at each location, for atss.
       predictions: (class_logits, box_deltas), each per level, for task_aligned.
 
     Returns:
       Targets of the n anchors; all NEGATIVE without boxes.
 
     Raises:
-      ValueError: the assigner needs predictions, and there are none.
+      ValueError: the assigner needs predictions, but none are given.
     """
     gt_labels, gt_crowd = jnp.asarray(gt_labels), jnp.asarray(gt_crowd)
     exists = gt_labels >= 0
@@ -81,10 +81,11 @@ def assign_batch(
     anchors_per_location: int = 1,
     predictions: tuple[LevelArrays, LevelArrays] | None = None,
 ) -> Targets:
-    """The targets of a batch; arguments as those of `assign`, with leading axis b.
+    """Returns the targets of a batch; takes the arguments of `assign`, with a leading axis b.
 
-    One image at a time, with the memory of one image. `jax.vmap` would need it for each image, and
-    on a TPU it would fill tiles of 8 x 128 numbers with b images instead of 8.
+    It processes one image at a time, with the memory of one image. `jax.vmap` would need this
+    memory for each image, and on a TPU it would fill tiles of 8 x 128 numbers with b images instead
+    of 8.
     """
 
     def one(image):

@@ -27,18 +27,19 @@ def match_atss(
     The candidates of a box are, on each level, the anchors of the `locations` locations whose
     centres are closest to the centre of the box. Its threshold is the mean of their IoUs with the
     box plus their standard deviation. Candidates with at least this IoU, and with their centre
-    inside the box, are positive; of several boxes an anchor takes the one with the highest IoU.
-    As in the authors' code, the deviation is that of a sample (divided by their number less one),
-    and with several anchors a location all of them are candidates. Unlike there, the threshold is
-    at most the highest IoU: with one anchor a location on fewer than five levels, large objects
-    have groups of candidates with equal IoUs, all of them below the sum.
+    inside the box, are positive; an anchor of several boxes takes the one with the highest IoU. As
+    in the authors' code, the deviation is that of a sample (divided by their number minus one), and
+    if a location has several anchors, all of them are candidates. Unlike in their code, the
+    threshold is at most the highest IoU: with one anchor per location on fewer than five levels,
+    large objects have groups of candidates with equal IoUs, all of them below the sum.
 
     Args:
-      anchors: per level, xyxy pixels; those of a location follow each other and share a centre.
-      gt_boxes: of m objects in the same pixels; padding may have any finite values.
+      anchors: anchors per level, xyxy pixels; the anchors of a location are consecutive and share a
+        centre.
+      gt_boxes: boxes of m objects in the same pixels; padding may have any finite values.
       valid: False for padding and crowds, which match nothing.
       locations: the paper's k (9); on a level with fewer locations, all of them.
-      anchors_per_location: of every level.
+      anchors_per_location: number of anchors at each location, equal on all levels.
 
     Returns:
       int32: the index of the matched box (the lowest of ties) or NEGATIVE.

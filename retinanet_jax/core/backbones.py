@@ -11,7 +11,7 @@ from retinanet_jax.core.resnet import ARCHITECTURES, ResNet
 
 
 def build_resnet(architecture: str, config: Any) -> ResNet:
-    """The ResNet or ResNeXt of a ModelConfig."""
+    """Builds the ResNet or ResNeXt of a ModelConfig."""
     return ResNet(
         architecture,
         top_level=config.backbone_levels[-1],

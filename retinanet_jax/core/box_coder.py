@@ -1,7 +1,8 @@
-"""The box coder: boxes as deltas from anchors, and back.
+"""The box coder: encodes boxes as deltas from anchors, and decodes them.
 
-R-CNN (arXiv 1311.2524), appendix C, which the RetinaNet paper keeps (section 4, "Box Regression
-Subnet"). Boxes are xyxy in pixels. Boxes without area give finite values and finite gradients.
+The encoding is that of R-CNN (arXiv 1311.2524), appendix C, which the RetinaNet paper keeps
+(section 4, "Box Regression Subnet"). Boxes are xyxy in pixels. Boxes without area give finite
+values and finite gradients.
 """
 
 import math
@@ -16,7 +17,7 @@ MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 """Upper bound of a decoded log side: 62.5 anchor sides (Detectron). It keeps exp finite."""
 
 _MIN_SIDE = 1e-6
-"""Pixels. `encode` raises shorter sides to this before logarithms and quotients."""
+"""Shortest side in pixels; `encode` raises shorter sides to it before taking logarithms."""
 
 
 def encode(
@@ -24,17 +25,17 @@ def encode(
     boxes: Float[ArrayLike, "*#b 4"],
     weights: Sequence[float | int] = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Array, "*b 4"]:
-    """The deltas (dx, dy, dw, dh) that transform anchors into boxes.
+    """Returns the deltas (dx, dy, dw, dh) that transform anchors into boxes.
 
     dx = (box centre - anchor centre) / anchor width, dw = log(box width / anchor width).
 
     Args:
-      anchors: xyxy pixels; they broadcast against the boxes.
+      anchors: anchors, xyxy pixels; they broadcast against the boxes.
       boxes: target boxes, xyxy pixels.
-      weights: factors of (dx, dy, dw, dh); RetinaNet has ones.
+      weights: factors of (dx, dy, dw, dh); RetinaNet uses ones.
 
     Returns:
-      Deltas, dimensionless, finite also where a side is 0.
+      Deltas, dimensionless, finite even if a side is 0.
     """
     anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
     box_x, box_y, box_width, box_height = _centre_form(boxes)
@@ -59,12 +60,12 @@ def decode(
     max_log_scale: float | int = MAX_LOG_SCALE,
     min_log_scale: float | int = -math.inf,
 ) -> Float[Array, "*b 4"]:
-    """The boxes that deltas describe: the inverse of `encode`.
+    """Returns the boxes that deltas describe: the inverse of `encode`.
 
     Args:
-      anchors: xyxy pixels; they broadcast against the deltas.
+      anchors: anchors, xyxy pixels; they broadcast against the deltas.
       deltas: (dx, dy, dw, dh), dimensionless. Narrower floats are converted to float32 first.
-      weights: as for `encode`.
+      weights: factors of (dx, dy, dw, dh), as in `encode`.
       max_log_scale: upper bound of dw and dh.
       min_log_scale: lower bound of dw and dh; none by default (as in Detectron and torchvision).
 

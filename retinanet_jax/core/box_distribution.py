@@ -1,10 +1,10 @@
 """Boxes as distributions: the distribution focal loss (Li et al., arXiv 2006.04388, section 3.2).
 
-For each side of a box the head predicts a distribution over steps, distances 0, 1, 2, ... from the
-centre of the anchor; its mean is the distance of the side. The paper's step is the stride, with
-anchors of 8 strides. Here it is an eighth of the anchor, which is the same for those, and fits the
-anchors of every config. The head also returns the deltas of the boxes, which everything but the
-loss uses.
+For each side of a box, the head predicts a distribution over steps: distances 0, 1, 2, ... from the
+centre of the anchor. Its mean is the distance of the side. In the paper, a step is the stride, and
+anchors have 8 strides. Here, a step is an eighth of the anchor, which is the same for such anchors
+and fits the anchors of every config. The head also returns the deltas of the boxes, which are used
+by everything but the loss.
 """
 
 import jax
@@ -15,17 +15,17 @@ from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.boxes import side_distances
 
 STEPS = 8
-"""Of an anchor's width or height."""
+"""Number of steps in the width or height of an anchor."""
 
 _LEAST = 1e-6
-"""Least width and height of a predicted box, in those of its anchor."""
+"""Minimum width and height of a predicted box, relative to its anchor."""
 
 
 def deltas_of(logits: Float[ArrayLike, "*b 4 bins"]) -> Float[Array, "*b 4"]:
-    """The deltas (dx, dy, dw, dh) of the boxes whose sides have the means of the distributions.
+    """Returns the deltas (dx, dy, dw, dh) of the boxes whose sides are the distributions' means.
 
     Args:
-      logits: of the distances to the left, upper, right and lower side.
+      logits: logits of the distances to the left, upper, right and lower side.
     """
     logits = jnp.asarray(logits)
     steps = jnp.arange(logits.shape[-1], dtype=logits.dtype)
@@ -41,15 +41,15 @@ def distribution_losses(
     anchors: Float[ArrayLike, "n 4"],
     gt_boxes: Float[ArrayLike, "*b n 4"],
 ) -> Float[Array, "*b n"]:
-    """The distribution focal loss, equation 6, computed as if all anchors were positive.
+    """Computes the distribution focal loss, equation 6, as if all anchors were positive.
 
-    The cross entropy with a target on the two steps around the distance, which has it as its mean.
-    Distances outside of the steps have the target on the nearest one.
+    It is the cross entropy with a target on the two steps around the distance, whose mean is the
+    distance. For distances beyond the steps, the target is on the nearest step.
 
     Args:
-      logits: as of `deltas_of`.
-      anchors: xyxy pixels.
-      gt_boxes: of their objects, in the same pixels.
+      logits: logits as in `deltas_of`.
+      anchors: anchors, xyxy pixels.
+      gt_boxes: boxes of their objects, in the same pixels.
 
     Returns:
       The mean over the four sides.

@@ -18,7 +18,7 @@ def smooth_l1(
     Args:
       pred: predictions.
       target: targets, in the same unit.
-      beta: where the loss turns from quadratic to linear, in that unit; 0 is L1.
+      beta: difference at which the loss turns from quadratic to linear, in this unit; 0 is L1.
 
     Returns:
       The loss of every element, unreduced.
@@ -87,14 +87,14 @@ def box_losses(
     name: str,
     beta: float | int,
 ) -> Float[Array, "*b"]:
-    """The box loss of every anchor, computed as if all anchors were positive.
+    """Computes the box loss of every anchor, as if all anchors were positive.
 
     Args:
-      deltas: predicted by the box head.
-      anchors: xyxy pixels.
-      target_boxes: xyxy pixels.
-      name: in BOX_LOSSES or DELTA_LOSSES.
-      beta: of smooth_l1, in units of the deltas.
+      deltas: deltas that the box head predicts.
+      anchors: anchors, xyxy pixels.
+      target_boxes: target boxes, xyxy pixels.
+      name: a key of BOX_LOSSES or DELTA_LOSSES.
+      beta: beta of smooth_l1, in units of the deltas.
     """
     if name in BOX_LOSSES:
         return BOX_LOSSES[name](box_coder.decode(anchors, deltas), target_boxes)

@@ -1,4 +1,4 @@
-"""What the box head predicts for an anchor, in one axis: `Predictions.box_deltas`."""
+"""The outputs of the box head for an anchor, along one axis: `Predictions.box_deltas`."""
 
 from typing import NamedTuple
 
@@ -11,15 +11,15 @@ class BoxOutputs(NamedTuple):
     """The parts of the box head's outputs, in the order of their channels."""
 
     deltas: Float[ArrayLike, "*b 4"]
-    """(dx, dy, dw, dh)."""
+    """Deltas (dx, dy, dw, dh)."""
     centerness: Float[ArrayLike, "*b"] | None
-    """Its logit; None for a network without model.centerness."""
+    """Logit of the centre-ness; None for a network without model.centerness."""
     distributions: Float[ArrayLike, "*b 4 bins"] | None
     """Logits of the distances of the four sides; None for a network without model.box_bins."""
 
 
 def split_outputs(values: Float[ArrayLike, "*b v"]) -> BoxOutputs:
-    """The parts, of which there are 4, 1 or none, and 4 * bins or none."""
+    """Splits the outputs into their parts: 4, then 1 or none, then 4 * bins or none."""
     rated = values.shape[-1] % 4
     rest = values[..., 4 + rated :]
     return BoxOutputs(

@@ -4,8 +4,8 @@ A box is (x1, y1, x2, y2) in absolute pixels of the array it belongs to. Sides a
 y1, without the "+1" of Detectron 1. Every function is pure, differentiable, and takes numpy or JAX
 arrays. Boxes without area (padding is all zeros) give finite values and finite gradients.
 
-Overlaps are computed coordinate by coordinate: arrays whose last axis is 2 (low and high corners)
-would fill a TPU's tiles of 8 x 128 numbers to a 64th.
+Overlaps are computed coordinate by coordinate: arrays with a last axis of 2 (low and high corners)
+would fill only a 64th of a TPU's tiles of 8 x 128 numbers.
 """
 
 import math
@@ -22,14 +22,14 @@ Number = float | int | np.number | Num[ArrayLike, ""]
 Pair = Num[ArrayLike, "... 2"] | Sequence[Number]
 
 _MIN_AREA = 1e-12
-"""Square pixels. A ratio with a smaller denominator is 0; 1 / _MIN_AREA**2, which occurs in
-gradients, is still a float32."""
+"""Minimum area in square pixels. A ratio with a smaller denominator is 0; 1 / _MIN_AREA**2, which
+occurs in gradients, is still a finite float32."""
 
 Coordinates = tuple[Array, Array, Array, Array]  # x1, y1, x2, y2
 
 
 def area(boxes: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b"]:
-    """Areas in square pixels; a box with swapped corners has area 0."""
+    """Returns areas in square pixels; a box with swapped corners has area 0."""
     return _area(_coordinates(boxes))
 
 
@@ -51,9 +51,9 @@ def pairwise_iou(
 def pairwise_ioa(
     boxes: Float[ArrayLike, "n 4"], regions: Float[ArrayLike, "m 4"]
 ) -> Float[Array, "n m"]:
-    """Share of each box that lies inside each region: intersection over the area of the box.
+    """Returns the fraction of each box inside each region: intersection over the area of the box.
 
-    COCO's evaluation measures the overlap with crowd regions like this.
+    COCO's evaluation measures the overlap with crowd regions in this way.
 
     Args:
       boxes: n boxes, xyxy pixels.
@@ -146,7 +146,7 @@ def complete_iou(
 
 
 def clip(boxes: Float[ArrayLike, "*b 4"], image_size: Pair) -> Float[Array, "*b 4"]:
-    """Boxes clipped to the image.
+    """Clips boxes to the image.
 
     Args:
       boxes: boxes, xyxy pixels.
@@ -154,14 +154,14 @@ def clip(boxes: Float[ArrayLike, "*b 4"], image_size: Pair) -> Float[Array, "*b 
         and whose other axes broadcast against those of the boxes ([b 1 2] for boxes [b n 4]).
 
     Returns:
-      Boxes with x in [0, width] and y in [0, height]. A box outside the image has no area then.
+      Boxes with x in [0, width] and y in [0, height]. A box outside the image then has no area.
     """
     height, width = _pair(image_size)
     return jnp.clip(boxes, 0, jnp.stack([width, height, width, height], axis=-1))
 
 
 def scale(boxes: Float[ArrayLike, "*b 4"], factors: Pair) -> Float[Array, "*b 4"]:
-    """Boxes of a resized image.
+    """Scales boxes to a resized image.
 
     Args:
       boxes: boxes, xyxy pixels of the original image.
@@ -176,7 +176,7 @@ def scale(boxes: Float[ArrayLike, "*b 4"], factors: Pair) -> Float[Array, "*b 4"
 
 
 def centres(boxes: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b 2"]:
-    """The centres (x, y) of boxes."""
+    """Returns the centres (x, y) of boxes."""
     boxes = jnp.asarray(boxes)
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
@@ -184,9 +184,9 @@ def centres(boxes: Float[ArrayLike, "*b 4"]) -> Float[Array, "*b 2"]:
 def side_distances(
     anchors: Float[ArrayLike, "*#b 4"], boxes: Float[ArrayLike, "*#b 4"]
 ) -> Float[Array, "*b 4"]:
-    """How far the left, upper, right and lower sides of boxes are from the centres of anchors.
+    """Returns the distances of the left, upper, right and lower sides of boxes from anchor centres.
 
-    Positive where the centre is inside of the side.
+    A distance is positive if the centre is on the inner side.
     """
     middle, boxes = centres(anchors), jnp.asarray(boxes)
     return jnp.concatenate([middle - boxes[..., :2], boxes[..., 2:] - middle], axis=-1)

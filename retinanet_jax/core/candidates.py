@@ -8,7 +8,8 @@ from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.targets import NEGATIVE
 
 LEAST_DISTANCE = 0.01
-"""Pixels between the centre of a positive anchor and each side of its box (the code of ATSS)."""
+"""Minimum distance of a positive anchor's centre from each side of its box, in pixels (as in the
+code of ATSS)."""
 
 
 def is_inside(
@@ -25,12 +26,12 @@ def is_inside(
 def owners(
     indices: Int[Array, "m c"], iou: Float[Array, "m c"], num_anchors: int
 ) -> Int[Array, "n"]:
-    """The box with the highest IoU of each anchor; NEGATIVE without one.
+    """Returns the box with the highest IoU for each anchor, or NEGATIVE.
 
     Args:
-      indices: of the candidates of each box.
-      iou: with the box; -1 where the candidate is not positive.
-      num_anchors: n.
+      indices: indices of the candidates of each box.
+      iou: IoU of each candidate with the box; -1 if the candidate is not positive.
+      num_anchors: the number n of anchors.
     """
     # One array for the maximum and for the comparison with it, as in iou_matching.py.
     iou = jax.lax.optimization_barrier(iou)

@@ -1,9 +1,9 @@
-"""The class loss of a batch as one number, with its gradient, in the layout of each platform.
+"""Computes the class loss of a batch and its gradient, in the best layout for each platform.
 
 The class logits are the largest array of a training step. The head computes them as [b h w a*k] and
-returns [b n k]. On CPUs and GPUs both are the same bytes, and the loss is computed as [b n k]. A
-TPU stores arrays in tiles of 8 x 128 numbers, where each change between the two is a copy. There
-the loss is computed as [b h w a*k]; what it needs of the labels is one int8 for each logit.
+returns [b n k]. On CPUs and GPUs, both have the same bytes, and the loss is computed as [b n k]. A
+TPU stores arrays in tiles of 8 x 128 numbers, so each change between the two is a copy. There, the
+loss is computed as [b h w a*k], with one int8 per logit for the labels.
 """
 
 import functools
@@ -23,7 +23,7 @@ from retinanet_jax.core.targets import IGNORE
 _NEGATIVE, _POSITIVE, _IGNORED = 0, 1, 2
 
 _DIGIT = 256
-"""bfloat16 holds every whole number below this, and its multiples up to 65,280."""
+"""bfloat16 represents every whole number below this, and its multiples up to 65,280, exactly."""
 
 
 def total_class_loss(
@@ -34,18 +34,18 @@ def total_class_loss(
     name: str,
     focal: FocalParams,
 ) -> Float[Array, ""]:
-    """The class losses of all anchors, divided by image and level, and summed.
+    """Returns the sum of the class losses of all anchors, divided by image and level.
 
-    Differentiable with respect to class_logits and focal, in reverse mode only
-    (`jax.custom_vjp`) outside of `any_derivative()`. The gradient is computed together with the
-    value, so that the logits are read once.
+    It is differentiable with respect to class_logits and focal. Outside of `any_derivative()`, it
+    supports only reverse mode (`jax.custom_vjp`). The gradient is computed together with the value,
+    so the logits are read once.
 
     Args:
-      class_logits: per level, anchors in the order H, W, A.
-      labels: class index, NEGATIVE or IGNORE.
-      divisor: from `divisors`.
+      class_logits: logits per level, with anchors in the order H, W, A.
+      labels: class index of each anchor, NEGATIVE or IGNORE.
+      divisor: divisors from `divisors`.
       grids: (height, width) of the grid of locations of each level, from `feature_shapes`.
-      name: in CLASS_LOSSES, one whose targets are 0 and 1.
+      name: a key of CLASS_LOSSES whose loss has the targets 0 and 1.
       focal: parameters of the loss.
     """
     layouts = tuple(functools.partial(f, grids, name) for f in (loss_in_lanes, loss_by_anchor))
@@ -84,7 +84,7 @@ _total.defvjp(_forward, _backward)
 
 
 def loss_by_anchor(grids, name, differentiable, fixed):
-    """The loss of logits [b n k]; arguments as in `loss_in_lanes`."""
+    """Computes the loss of logits [b n k]; takes the arguments of `loss_in_lanes`."""
     class_logits, focal = differentiable
     labels, divisor = fixed
     sizes = tuple(logits.shape[1] for logits in class_logits)
@@ -93,11 +93,11 @@ def loss_by_anchor(grids, name, differentiable, fixed):
 
 
 def loss_in_lanes(grids, name, differentiable, fixed):
-    """The loss of logits [b h w a*k].
+    """Computes the loss of logits [b h w a*k].
 
     Args:
-      grids: as in `total_class_loss`.
-      name: as in `total_class_loss`.
+      grids: see `total_class_loss`.
+      name: see `total_class_loss`.
       differentiable: (class_logits, focal).
       fixed: (labels, divisor).
     """

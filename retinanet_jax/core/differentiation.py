@@ -1,14 +1,14 @@
 """Derivatives beyond the gradient: forward mode, Hessian-vector products, any order.
 
-The convolutions of CPUs, those with a float32 result, and the class loss of a step have their own
+Convolutions on CPUs, convolutions with a float32 result, and the class loss of a step define custom
 gradients (`jax.custom_vjp`), which are faster and need less memory than JAX's. JAX differentiates
-such functions in reverse mode only. Within `any_derivative()` the same functions have JAX's rules:
+such functions only in reverse mode. Within `any_derivative()`, the same functions use JAX's rules:
 
     with any_derivative():
         product = jax.jvp(jax.grad(loss), (params,), (vector,))[1]  # Hessian times vector
 
-The values are equal up to rounding. Functions that are traced inside are compiled apart from those
-that are traced outside, so that a training step keeps its own gradients.
+The values are equal up to rounding. Functions that are traced inside and outside are compiled
+separately, so a training step keeps its own gradients.
 """
 
 from contextlib import AbstractContextManager

@@ -1,9 +1,9 @@
 """Class losses, unreduced: focal loss, FL*, quality focal loss and varifocal loss.
 
-Each class of each anchor is an independent binary decision. Focal loss and FL* are those of the
+Each class of each anchor is an independent binary decision. Focal loss and FL* are defined in the
 RetinaNet paper (arXiv 1708.02002), section 3 and appendix A. In the other two, the target of a
-positive is the IoU of its predicted box. All are computed from logits, with finite values and
-gradients for every finite logit.
+positive is the IoU of its predicted box. All losses are computed from logits, with finite values
+and gradients for every finite logit.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from retinanet_jax.core.arrays import ArrayLike, Scalar
 from retinanet_jax.core.targets import IGNORE
 
 _TINY = 1e-30
-"""Its reciprocal, which occurs in gradients, is still a float32."""
+"""A tiny number whose reciprocal, which occurs in gradients, is still a finite float32."""
 
 
 def focal_loss(
@@ -27,19 +27,19 @@ def focal_loss(
     gamma: Scalar,
     alpha: Scalar | None = None,
 ) -> Float[Array, "*b"]:
-    """Focal loss of independent binary decisions, equation 5 of the paper.
+    """Computes the focal loss of independent binary decisions, equation 5 of the paper.
 
         FL = -alpha_t (1 - p_t)^gamma log(p_t),   p_t = sigmoid(x_t),   x_t = x if target else -x
 
     With s(z) = log(1 + exp(z)), log(p_t) = -s(-x_t) and log(1 - p_t) = -s(x_t), so FL = alpha_t
-    exp(-gamma s(x_t)) s(-x_t). This form has no power of a number that may be 0: values and
-    gradients are finite for every finite logit and every gamma, also fractional ones.
+    exp(-gamma s(x_t)) s(-x_t). This form has no power of a number that may be 0, so values and
+    gradients are finite for every finite logit and every gamma, including fractional ones.
 
     Args:
       logits: before the sigmoid, any float type; computed in float32.
       targets: 0 or 1 (or bool), broadcasting against the logits.
-      gamma: focusing parameter >= 0; may be traced. 0 is cross entropy exactly.
-      alpha: weight of targets 1; targets 0 have 1 - alpha; may be traced. None: no weights.
+      gamma: focusing parameter >= 0; may be traced. 0 is exactly cross entropy.
+      alpha: weight of targets 1, while targets 0 have 1 - alpha; may be traced. None: no weights.
 
     Returns:
       The loss of every element, float32, unreduced.
@@ -74,7 +74,7 @@ def focal_loss_star(
       targets: 0 or 1 (or bool), broadcasting against the logits.
       gamma: steepness > 0; may be traced. Paper: 2 and 4.
       beta: shift; may be traced. Paper: 1 and 0.
-      alpha: as in `focal_loss`.
+      alpha: weight of targets 1, as in `focal_loss`.
 
     Returns:
       The loss of every element, float32, unreduced. At gamma 1 and beta 0 it is cross entropy.
@@ -151,7 +151,7 @@ def focal_loss_from_labels(
     gamma: Scalar,
     alpha: Scalar | None = None,
 ) -> Float[Array, "*b"]:
-    """Focal loss of anchors: summed over the classes, not averaged.
+    """Computes the focal loss of anchors, summed over the classes, not averaged.
 
     Args:
       logits: one per class and anchor, any float type.
@@ -166,7 +166,7 @@ def focal_loss_from_labels(
 
 
 class FocalParams(NamedTuple):
-    """The parameters of class losses, see LossConfig. Each may be traced: a sweep compiles once."""
+    """The parameters of class losses, see LossConfig. All may be traced, so sweeps compile once."""
 
     gamma: Scalar
     alpha: Scalar | None = None
@@ -177,7 +177,7 @@ class ClassLoss(NamedTuple):
     """A value of `loss.classification`."""
 
     of_each: Callable[..., Array]
-    """(logits, targets, FocalParams) -> losses, float32, unreduced."""
+    """Function (logits, targets, FocalParams) -> losses, float32, unreduced."""
     of_quality: bool = False
     """Whether the target of a positive is the IoU of its predicted box with its object, not 1."""
 
@@ -205,14 +205,14 @@ def class_losses(
     focal: FocalParams,
     quality: Float[ArrayLike, "*b"] | None = None,
 ) -> Float[Array, "*b"]:
-    """One of CLASS_LOSSES, summed over the classes of each anchor.
+    """Computes one of CLASS_LOSSES, summed over the classes of each anchor.
 
     Args:
       logits: one per class and anchor, any float type.
       labels: class index, NEGATIVE (background in all classes) or IGNORE.
-      name: of the loss.
-      focal: its parameters.
-      quality: IoU of the predicted box of each anchor with its object, where the loss is
+      name: name of the loss.
+      focal: parameters of the loss.
+      quality: IoU of the predicted box of each anchor with its object; needed if the loss is
         of_quality.
 
     Returns:

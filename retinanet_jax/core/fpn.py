@@ -15,11 +15,11 @@ from retinanet_jax.core.layers import Conv, relu
 
 
 def upsample_to(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
-    """Nearest-neighbour upsampling by 2, cropped to size; equals torch's `interpolate(size=...)`.
+    """Upsamples by 2 (nearest neighbour) and crops to size, as torch's `interpolate(size=...)`.
 
-    Stride-2 layers give h = ceil(h2 / 2), so h2 is 2h or 2h - 1. torch reads row floor(i * h / h2).
-    For h2 = 2h - 1 this is floor(i / 2 + i / (4h - 2)), where the second term is below 1/2: the
-    same rows as here.
+    The result equals torch's: stride-2 layers give h = ceil(h2 / 2), so h2 is 2h or 2h - 1.
+    torch reads row floor(i * h / h2). For h2 = 2h - 1, this is floor(i / 2 + i / (4h - 2)), where
+    the second term is below 1/2: the same rows as here.
 
     Raises:
       ValueError: size is not 2h or 2h - 1 by 2w or 2w - 1.
@@ -32,7 +32,7 @@ def upsample_to(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Arra
 
 
 class FPN(nn.Module):
-    """{level: C_level} to {level: P_level}, including the extra levels up to max_level.
+    """Maps {level: C_level} to {level: P_level}, with extra levels up to max_level.
 
     Extra levels are 3x3 stride-2 convolutions. The input of the first is the top C level
     ('backbone') or the top P level ('fpn'), that of the others the level before, after a ReLU if

@@ -1,7 +1,7 @@
 """Online hard example mining (OHEM): training only on the anchors with the highest loss.
 
-Shrivastava et al. 2016 (arXiv 1604.03540): score each example by its loss, remove those that
-overlap a harder one by NMS, keep the hardest. RetinaNet's paper (section 5.1) compares it with
+Shrivastava et al. 2016 (arXiv 1604.03540): score each example by its loss, remove examples that
+overlap a harder one by NMS, and keep the hardest. RetinaNet's paper (section 5.1) compares it with
 focal loss.
 """
 
@@ -25,20 +25,21 @@ def hardest(
     config: LossConfig,
     map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> Bool[Array, "b n"]:
-    """The anchors of each image to train on; no gradient flows through the choice.
+    """Chooses the anchors of each image to train on; no gradient flows through the choice.
 
     With a quota, NMS and the choice run separately for positives and negatives: one in 1 +
     negatives_per_positive of the hard_examples is reserved for positives, and at most
     negatives_per_positive negatives are chosen for each positive found. An image without positives
-    has no examples then.
+    then has no examples.
 
     Args:
-      losses: of each anchor; the highest are chosen.
+      losses: loss of each anchor; the highest losses are chosen.
       labels: class index, NEGATIVE or IGNORE; ignored anchors are never chosen.
-      anchors: xyxy pixels. NMS compares anchors and not predicted boxes, which say nothing about
-        neighbourhood at the start of training.
-      config: hard_examples, hard_examples_iou and negatives_per_positive.
-      map_images: as in `retinanet_loss`.
+      anchors: anchors, xyxy pixels. NMS compares anchors instead of predicted boxes, which say
+        nothing about neighbourhood at the start of training.
+      config: settings, of which hard_examples, hard_examples_iou and negatives_per_positive are
+        read.
+      map_images: function that maps over the batch, as in `retinanet_loss`.
     """
     losses = jax.lax.stop_gradient(jnp.asarray(losses))
     choose = functools.partial(_hardest_of_image, anchors=anchors, config=config)

@@ -17,7 +17,7 @@ from retinanet_jax.core.norms import Norm
 
 
 def prior_bias(prior: float) -> float:
-    """The logit of the prior probability of an object: -log((1 - prior) / prior)."""
+    """Returns the logit of the prior probability of an object: -log((1 - prior) / prior)."""
     return -math.log((1 - prior) / prior)
 
 
@@ -49,12 +49,12 @@ class Head(nn.Module):
     """A tower of depth x (3x3 convolution, norm, ReLU) and a 3x3 output convolution.
 
     The output has values_per_anchor channels per anchor, flattened in the order H, W, A: [b h*w*a
-    v], in float32 whatever dtype is: bfloat16 would leave few distinct scores. A head that predicts
-    the centre-ness has a second output convolution, whose value follows those of each anchor. With
-    bins, the output has distributions of the sides of a box; their deltas come before both
-    (box_outputs.py). Weights are initialised by normal(0.01), those of the outputs by
-    normal(output_std), their bias by output_bias (the prior for classes, 0 for boxes). norm 'group'
-    is GroupNorm(32, 1e-5) after convolutions without bias; 'none' is a bias alone.
+    v], in float32 for every dtype, because bfloat16 would leave few distinct scores. A head that
+    predicts the centre-ness has a second output convolution, whose value follows the other values
+    of each anchor. With bins, the output has distributions of the sides of a box; their deltas come
+    before both (box_outputs.py). Weights are initialised with normal(0.01), weights of the outputs
+    with normal(output_std), and their bias with output_bias (the prior for classes, 0 for boxes).
+    norm 'group' is GroupNorm(32, 1e-5) after convolutions without bias; 'none' is only a bias.
     """
 
     anchors_per_location: int

@@ -1,7 +1,7 @@
-"""Initial kernels: their distributions, and drawing all of them at once.
+"""Initial kernels: their distributions, and a way to draw all of them at once.
 
-In Flax's `init`, JAX draws each kernel by code of its own; compiling it took a fifth of the CPU
-time until the first step of a ResNet-50. `Initializer` draws from the same distributions with
+In Flax's `init`, JAX draws each kernel with separate code, whose compilation took a fifth of the
+CPU time until the first step of a ResNet-50. `Initializer` draws from the same distributions with
 NumPy and passes the kernels to `init` as arguments.
 """
 
@@ -32,12 +32,12 @@ class KernelInit:
     """
 
     distribution: str
-    """normal or uniform."""
+    """Kind of the distribution: normal or uniform."""
     gain: float
     fan: str = "none"
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Float[Array, "..."]:
-        """Draws with JAX; within `Initializer`, the kernel drawn already."""
+        """Draws with JAX; within `Initializer`, returns the kernel that was drawn already."""
         if given := _given.get():
             return given(self, shape)
         if self.distribution == "normal":
@@ -53,7 +53,7 @@ class KernelInit:
         return deviation * np.float32(math.sqrt(3)) * (2 * rng.random(shape, np.float32) - 1)
 
     def deviation(self, shape: Shape) -> float:
-        """Standard deviation of a kernel [k k c d]."""
+        """Returns the standard deviation of a kernel [k k c d]."""
         fans = {"in": math.prod(shape[:-1]), "out": math.prod(shape) / shape[-2], "none": 1}
         return self.gain / math.sqrt(fans[self.fan])
 
@@ -63,12 +63,12 @@ XAVIER_UNIFORM = KernelInit("uniform", 1.0, "in")
 
 
 class Drawn(NamedTuple):
-    """What the initial variables of a model are made of."""
+    """The random numbers from which the initial variables of a model are built."""
 
     seed: UInt32[ArrayLike, ""]
-    """For initializers other than KernelInit, which a custom backbone may have."""
+    """Seed for initializers other than KernelInit, which a custom backbone may have."""
     kernels: tuple[Float32[ArrayLike, "..."], ...]
-    """In the order in which the modules of the model are called."""
+    """Kernels in the order in which the modules of the model are called."""
 
 
 class Initializer:
@@ -78,7 +78,7 @@ class Initializer:
     >>> variables = jax.jit(initializer.variables)(initializer.draw(seed))  # doctest: +SKIP
 
     Attributes:
-        variable_shapes: of `variables`, as ShapeDtypeStructs.
+        variable_shapes: shapes of `variables`, as ShapeDtypeStructs.
     """
 
     def __init__(self, model: nn.Module):
@@ -93,7 +93,7 @@ class Initializer:
             self.variable_shapes = jax.eval_shape(self._init, np.uint32(0))
 
     def draw(self, seed: int) -> Drawn:
-        """The kernels of a seed; of an int, the lowest 32 bits count."""
+        """Draws the kernels of a seed; only the lowest 32 bits of an int count."""
         seed &= 0xFFFFFFFF
         kernels = (
             init.draw(np.random.default_rng([seed, index]), shape)
@@ -102,12 +102,12 @@ class Initializer:
         return Drawn(np.uint32(seed), tuple(kernels))
 
     def shapes(self) -> Drawn:
-        """The shapes of `draw`."""
+        """Returns the shapes of `draw`'s result."""
         kernels = (jax.ShapeDtypeStruct(shape, jnp.float32) for _, shape in self._requests)
         return Drawn(jax.ShapeDtypeStruct((), jnp.uint32), tuple(kernels))
 
     def variables(self, drawn: Drawn) -> dict[str, Any]:
-        """The variables of the model; to be called within `jax.jit`."""
+        """Returns the variables of the model; call it within `jax.jit`."""
         kernels = iter(drawn.kernels)
         with _giving(lambda init, shape: next(kernels)):
             return self._init(drawn.seed)

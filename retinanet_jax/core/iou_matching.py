@@ -1,11 +1,11 @@
-"""Matching anchors to boxes by IoU: the boxes of an image in turn, or all pairs at once.
+"""Matches anchors to boxes by IoU: box by box, or all pairs at once.
 
 RetinaNet paper (arXiv 1708.02002), section 4, "Anchors": an anchor is assigned to the box with the
 highest IoU if that is at least 0.5, is background below 0.4, and is ignored in between. Public
 implementations also assign to each box its best anchors, whatever their IoU: `low_quality`.
 
-CPUs and TPUs take the boxes in turn: padding costs no time, and no overlaps of all pairs are
-stored. A GPU would wait for its host after each box, so it compares all pairs at once.
+CPUs and TPUs process one box after the other: padding costs no time, and the overlaps of all pairs
+are not stored. A GPU would wait for its host after each box, so it compares all pairs at once.
 """
 
 import functools
@@ -23,7 +23,7 @@ from retinanet_jax.core.targets import IGNORE, NEGATIVE
 
 
 class IouRules(NamedTuple):
-    """The fields of `MatchingConfig` with these names."""
+    """The fields of `MatchingConfig` with these names; see there."""
 
     positive_iou: float
     negative_iou: float
@@ -40,8 +40,8 @@ def match_by_iou(
     """Matches the anchors to the boxes of one image, by the method of the platform.
 
     Args:
-      anchors: of all levels, xyxy pixels.
-      gt_boxes: of m objects in the same pixels; padding may have any finite values.
+      anchors: anchors of all levels, xyxy pixels.
+      gt_boxes: boxes of m objects in the same pixels; padding may have any finite values.
       valid: False for padding and crowds, which match nothing.
       rules: thresholds and low-quality matches.
 
@@ -76,12 +76,12 @@ def match_in_turn(
     num_anchors: int,
     rules: IouRules,
 ) -> Int[Array, "n"]:
-    """The matches of n anchors, from one box after the other.
+    """Returns the matches of n anchors, computed from one box after the other.
 
     Args:
-      overlaps: from the index of a box to its IoU with each anchor.
-      valid: as in `match_by_iou`; the loop ends with the last valid box.
-      num_anchors: n.
+      overlaps: function from the index of a box to its IoU with each anchor.
+      valid: False for padding and crowds; the loop ends with the last valid box.
+      num_anchors: the number n of anchors.
       rules: thresholds and low-quality matches.
     """
     valid, nothing = jnp.asarray(valid), jnp.full(num_anchors, -1, jnp.int32)
@@ -116,7 +116,7 @@ def in_turn(mask: Bool[Array, "m"], take: Callable, start: Array | tuple[Array, 
 def match_pairs(
     iou: Float[ArrayLike, "n m"], valid: Bool[ArrayLike, "m"], rules: IouRules
 ) -> Int[Array, "n"]:
-    """The matches of n anchors, from the IoU of all pairs; `valid` as in `match_by_iou`."""
+    """Returns the matches of n anchors, from all pairs' IoU; see `match_by_iou` for `valid`."""
     iou, valid = jnp.asarray(iou), jnp.asarray(valid)
     if iou.shape[1] == 0:
         return jnp.full(iou.shape[:1], NEGATIVE, jnp.int32)

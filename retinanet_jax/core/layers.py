@@ -30,11 +30,11 @@ class PixelConfig:
     """
 
     mean: Triple = (0.485, 0.456, 0.406)
-    """In units of pixel * scale."""
+    """Mean of each channel, in units of pixel * scale."""
     std: Triple = (0.229, 0.224, 0.225)
-    """In units of pixel * scale."""
+    """Standard deviation of each channel, in units of pixel * scale."""
     scale: float | int = 1 / 255
-    """Factor of the pixels, before the mean is subtracted."""
+    """Factor of the pixels, applied before the mean is subtracted."""
     order: str = "rgb"
     """Channel order of the network, mean and std: rgb or bgr. Images are always RGB."""
 

@@ -33,8 +33,8 @@ class Losses(NamedTuple):
     class_loss: Float[Array, ""]
     """Class loss, normalised."""
     box_loss: Float[Array, ""]
-    """Box loss, with those of the centre-ness and the distributions, where the network predicts
-    them; normalised, without box_weight."""
+    """Box loss, normalised, without box_weight; includes the losses of centre-ness and
+    distributions if the network predicts them."""
     num_positives: Float[Array, ""]
     """Number of positive anchors of the batch."""
 
@@ -52,25 +52,27 @@ def retinanet_loss(
     grids: tuple[tuple[int, int], ...] | None = None,
     map_images: Callable[[Callable], Callable] = jax.vmap,
 ) -> Losses:
-    """The loss of a batch: class loss of all anchors plus box loss of the positive ones.
+    """Computes the loss of a batch: class loss of all anchors plus box loss of the positive ones.
 
-    Anchors of state IGNORE and images that are not valid contribute nothing. Under jit over a mesh
-    the arrays are those of the global batch: the result does not depend on the number of devices.
+    Anchors in the state IGNORE and images that are not valid contribute nothing. Under jit over a
+    mesh, the arrays are those of the global batch, so the result does not depend on the number of
+    devices.
 
     Args:
-      class_logits: per level, [b n_l k], any float type.
-      box_deltas: per level, [b n_l 4], any float type; more channels as in box_outputs.py.
-      anchors: per level, [n_l 4], xyxy pixels.
+      class_logits: logits per level, [b n_l k], any float type.
+      box_deltas: deltas per level, [b n_l 4], any float type; for more channels, see
+        box_outputs.py.
+      anchors: anchors per level, [n_l 4], xyxy pixels.
       targets: labels [b n] and boxes [b n 4] over the anchors of all levels in order.
       valid: [b], False for the images that pad the last batch.
       config: losses, hard example mining and normaliser.
       focal: parameters of the class loss, which may be traced; None: those of the config.
-      divisor: from `divisors`; for a part of a batch, that of the whole batch. None: computed from
-        this batch.
+      divisor: divisors from `divisors`; for a part of a batch, those of the whole batch. None:
+        computed from this batch.
       grids: (height, width) of the grid of locations of each level, from `feature_shapes`. With
         them, a TPU reads the logits in the layout in which the head writes them.
-      map_images: maps a function of one image over the batch: `jax.vmap`, or a variant that keeps
-        each image on its device.
+      map_images: function that maps a function of one image over the batch: `jax.vmap`, or a
+        variant that keeps each image on its device.
 
     Returns:
       Losses. Without positive anchors, the class loss of the negatives and a box loss of 0.
@@ -104,14 +106,14 @@ def retinanet_loss(
 
 
 class LossParts(NamedTuple):
-    """The share of each pyramid level and image in the loss of a batch; float32."""
+    """The part of each pyramid level and image in the loss of a batch, float32."""
 
     class_loss: Float[Array, "l b"]
-    """Its sum is Losses.class_loss."""
+    """Class loss; its sum is Losses.class_loss."""
     box_loss: Float[Array, "l b"]
-    """Its sum is Losses.box_loss."""
+    """Box loss; its sum is Losses.box_loss."""
     num_positives: Float[Array, "l b"]
-    """Positive anchors."""
+    """Number of positive anchors."""
 
 
 def loss_parts(
@@ -123,7 +125,7 @@ def loss_parts(
     config: LossConfig,
     divisor: Float[ArrayLike, "b _"] | None = None,
 ) -> LossParts:
-    """The loss of a batch by level and image, for reports; arguments as in `retinanet_loss`."""
+    """Returns the loss of a batch by level and image, for reports; see `retinanet_loss`."""
     sizes = tuple(len(level) for level in anchors)
     if divisor is None:
         divisor = divisors(targets.labels, valid, sizes, config)

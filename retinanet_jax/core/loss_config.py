@@ -1,4 +1,4 @@
-"""The section `loss` of the configuration."""
+"""The `loss` section of the configuration."""
 
 import dataclasses
 import math
@@ -39,17 +39,17 @@ class LossConfig:
     """smooth_l1 or l1 of the encoded deltas; giou (torchvision v2), diou or ciou (arXiv 1911.08287)
     of the decoded boxes."""
     beta: float | int = 1 / 9
-    """Where smooth L1 turns from quadratic to linear, in units of the deltas (keras-retinanet;
-    Detectron 1 has 0.11)."""
+    """Difference at which smooth L1 turns from quadratic to linear, in units of the deltas
+    (keras-retinanet; Detectron 1 has 0.11)."""
     box_weight: float | int = 1.0
-    """Factor of the box loss in the total, with model.centerness also of that branch's loss."""
+    """Factor of the box loss in the total, and of the centre-ness loss with model.centerness."""
     distribution_weight: float | int = 0.125
-    """Factor of the distribution focal loss within the box loss, with model.box_bins: 1/4 in its
-    paper, whose GIoU loss has a box_weight of 2."""
+    """Factor of the distribution focal loss within the box loss, with model.box_bins. Its paper has
+    1/4, and a GIoU loss with a box_weight of 2."""
     hard_examples: int | None = None
-    """OHEM (paper, section 5.1): number of anchors per image to train on, those of the highest
-    loss. 'none': all anchors. Paper: 128, 256 or 512, with cross_entropy. The normaliser stays the
-    same; NMS leaves few positives, so box losses weigh less against class losses."""
+    """OHEM (paper, section 5.1): number of anchors per image to train on, those with the highest
+    loss. 'none': all anchors. Paper: 128, 256 or 512, with cross_entropy. The normaliser does not
+    change; NMS leaves few positives, so box losses weigh less relative to class losses."""
     hard_examples_iou: float | int = 0.7
     """IoU of the NMS among the anchors, ranked by loss, that precedes the choice of hard_examples.
     Paper: 0.5 or 0.7."""
@@ -58,14 +58,14 @@ class LossConfig:
     to their share (SSD, arXiv 1512.02325, section 2.2: 3). 'none': no quota."""
     normalizer: str = "batch"
     """Divisor of the sum over the anchors: a count of positives, see `divisors` in
-    loss_normalizer.py. batch: of the whole batch (the paper). batch_plus_one: plus 1 (TF).
-    images_plus_one: plus 1 per image (Detectron). images_or_one: an image without positives counts
-    as 1 (MMDetection). image: per image (torchvision). level: per pyramid level (NVIDIA). running:
-    a running mean (Detectron2)."""
+    loss_normalizer.py. batch: positives of the whole batch (the paper). batch_plus_one: the same
+    plus 1 (TF). images_plus_one: plus 1 per image (Detectron). images_or_one: an image without
+    positives counts as 1 (MMDetection). image: positives per image (torchvision). level: per
+    pyramid level (NVIDIA). running: a running mean (Detectron2)."""
 
     @property
     def focal(self) -> FocalParams:
-        """The parameters of the class loss."""
+        """Returns the parameters of the class loss."""
         return FocalParams(self.gamma, self.alpha, self.star_beta)
 
     def __post_init__(self):

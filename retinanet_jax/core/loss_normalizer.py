@@ -1,7 +1,7 @@
 """Normalisers: the divisor of a loss, a count of positive anchors that differs between projects.
 
-A divisor depends on the targets alone, so a batch that is processed in parts is divided by the same
-numbers as a whole one.
+A divisor depends only on the targets, so a batch that is processed in parts is divided by the same
+numbers as a whole batch.
 """
 
 import jax.numpy as jnp
@@ -12,19 +12,19 @@ from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.loss_config import LossConfig
 
 FIRST_POSITIVES = 50.0
-"""Initial value of the running mean of positives per image: detectron2's 100 for two images of a
-GPU."""
+"""Initial value of the running mean of positives per image: detectron2 has 100 for the two images
+of a GPU."""
 _MOMENTUM = 0.9
 
 
 def running_positives(
     before: Float[ArrayLike, ""], labels: Int[ArrayLike, "b n"], valid: Bool[ArrayLike, "b"]
 ) -> Float[Array, ""]:
-    """The running mean of positives per image, updated by one batch.
+    """Updates the running mean of positives per image with one batch.
 
-    Detectron2 (modeling/meta_arch/retinanet.py): 0.9 times the mean plus 0.1 times the number of
-    the batch, at least 1. Detectron2 counts the positives of one GPU; here it is the mean over the
-    images of the batch, which does not depend on their number.
+    Detectron2 (modeling/meta_arch/retinanet.py) takes 0.9 times the mean plus 0.1 times the number
+    of the batch, at least 1. It counts the positives of one GPU; here, the number is the mean over
+    the images of the batch, which does not depend on the size of the batch.
     """
     positives = jnp.sum((jnp.asarray(labels) >= 0) & jnp.asarray(valid)[:, None])
     mean = jnp.maximum(positives, 1) / jnp.maximum(jnp.sum(valid), 1)
@@ -38,7 +38,7 @@ def divisors(
     config: LossConfig,
     running: Float[ArrayLike, ""] | None = None,
 ) -> Float[Array, "b _"]:
-    """The divisors of the losses of each image and level.
+    """Returns the divisors of the losses of each image and level.
 
     With P positives in the batch, P_i in image i and P_l on level l:
 
@@ -54,7 +54,7 @@ def divisors(
       labels: class index, NEGATIVE or IGNORE.
       valid: False for the images that pad the last batch; these are not counted.
       level_sizes: number of anchors of each level; their sum is n.
-      config: field `normalizer`.
+      config: configuration, of which the field `normalizer` is read.
       running: positives per image, from `running_positives`, for the normaliser 'running'.
 
     Returns:
@@ -91,7 +91,7 @@ def divisors(
 def normalized_sum(
     losses: Float[ArrayLike, "b n"], level_sizes: tuple[int, ...], divisor: Float[ArrayLike, "b _"]
 ) -> Float[Array, ""]:
-    """The sum of the losses of all anchors, divided by image and level."""
+    """Returns the sum of the losses of all anchors, divided by image and level."""
     if divisor.shape[1] == 1:  # the same for all levels; without a split, XLA fuses loss and sum
         return jnp.sum(jnp.sum(losses, axis=1) / divisor[:, 0])
     return jnp.sum(sum_levels(losses, level_sizes) / divisor)

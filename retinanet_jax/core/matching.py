@@ -1,6 +1,6 @@
-"""The assigners, by which anchors are matched to ground-truth boxes: their table and settings.
+"""The assigners, which match anchors to ground-truth boxes: their table and settings.
 
-Padding, crowds and empty images are masks: every function has one compiled program per shape.
+Padding, crowds and empty images are masked, so every function compiles once per shape.
 """
 
 import dataclasses
@@ -30,14 +30,15 @@ class MatchingConfig:
     """
 
     assigner: str = "iou"
-    """A name in ASSIGNERS. iou: by the thresholds below (the paper). atss: by a threshold for each
-    object, from its own candidates (arXiv 1912.02424). task_aligned: by the network's predictions
-    (TOOD, arXiv 2108.07755); with loss.classification quality_focal or varifocal, their alignment
-    is also the class target and the weight of the box loss."""
+    """A name in ASSIGNERS. iou: matches by the thresholds below (the paper). atss: matches by a
+    threshold for each object, computed from its candidates (arXiv 1912.02424). task_aligned:
+    matches by the network's predictions (TOOD, arXiv 2108.07755); with loss.classification
+    quality_focal or varifocal, their alignment is also the class target and the weight of the box
+    loss."""
     positive_iou: float | int = 0.5
     """For iou: an anchor with at least this IoU with some box is positive."""
     negative_iou: float | int = 0.4
-    """For iou: an anchor with less than this IoU with every box is negative; those in between are
+    """For iou: an anchor with less than this IoU with every box is negative; anchors in between are
     ignored."""
     low_quality: str = "own_box"
     """For iou: whether the anchors with the highest IoU of a box, all ties included, are positive
@@ -46,14 +47,14 @@ class MatchingConfig:
     last of several (MMDetection). one_anchor: as that_box, but only the first of tied anchors and
     the first of several boxes (TF). none: no (keras-retinanet)."""
     low_quality_min_iou: float | int = 0.0
-    """For iou: low-quality matches have an IoU above this. At 0 a box that overlaps no anchor has
-    no match (torchvision and Detectron2 make every anchor with IoU 0 positive then). 0.4 is close
+    """For iou: low-quality matches have an IoU above this. At 0, a box that overlaps no anchor has
+    no match (torchvision and Detectron2 then make every anchor with IoU 0 positive). 0.4 is close
     to Detectron 1."""
     atss_locations: int = 9
-    """For atss: the closest locations of each level whose anchors are candidates of an object (its
-    paper's k: 9)."""
+    """For atss: number of closest locations of each level whose anchors are candidates of an object
+    (its paper's k: 9)."""
     aligned_anchors: int = 13
-    """For task_aligned: positive anchors of an object (its paper's m: 13)."""
+    """For task_aligned: number of positive anchors per object (its paper's m: 13)."""
     aligned_score_power: float | int = 1.0
     """For task_aligned: exponent of the class score (its paper's alpha: 1)."""
     aligned_iou_power: float | int = 6.0
@@ -97,21 +98,21 @@ class MatchingConfig:
 
     @property
     def iou_rules(self) -> IouRules:
-        """The fields for the assigner iou."""
+        """Returns the fields for the assigner iou."""
         return IouRules(*(getattr(self, name) for name in IouRules._fields))
 
 
 class ImageAnchors(NamedTuple):
-    """What an assigner knows of an image."""
+    """What an assigner gets for an image."""
 
     anchors: Float[ArrayLike, "n 4"]
-    """Of all levels, xyxy pixels."""
+    """Anchors of all levels, xyxy pixels."""
     level_sizes: tuple[int, ...]
     """Number of anchors of each level."""
     anchors_per_location: int
     gt_boxes: Float[ArrayLike, "m 4"]
     gt_labels: Int[ArrayLike, "m"]
-    """-1 for padding."""
+    """Class index of each box; -1 for padding."""
     valid: Bool[ArrayLike, "m"]
     """False for padding and crowds, which match no anchor."""
     class_logits: tuple[Float[ArrayLike, "_ k"], ...] = ()
@@ -124,11 +125,11 @@ class Assigner(NamedTuple):
     """A value of `matching.assigner`."""
 
     match: Callable[[ImageAnchors, MatchingConfig], Array]
-    """Returns int32 [n]: the index of the box of each anchor, NEGATIVE or IGNORE. It is not
-    differentiated."""
+    """Function that returns int32 [n]: the index of the box of each anchor, NEGATIVE or IGNORE. It
+    is not differentiated."""
     needs_predictions: bool = False
     alignment: Callable[..., Array] | None = None
-    """(ImageAnchors, MatchingConfig, matches [n], their labels [n], their boxes [n 4]) ->
+    """Function (ImageAnchors, MatchingConfig, matches [n], their labels [n], their boxes [n 4]) ->
     Targets.alignment [n]."""
 
 

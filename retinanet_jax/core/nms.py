@@ -51,19 +51,19 @@ def nms(
     max_outputs: int,
     labels: Int[ArrayLike, "n"] | None = None,
 ) -> tuple[Int32[Array, "d"], Bool[Array, "d"]]:
-    """Indices of the boxes that exact greedy NMS keeps, in descending order of score.
+    """Returns the indices of the boxes that exact greedy NMS keeps, by descending score.
 
     A kept box suppresses a box if their IoU is strictly above `iou_threshold` and, with `labels`,
     their labels are equal. (Labels are compared; no offset is added to the coordinates, which may
-    be negative.) Boxes without area have IoU 0 with every box and are kept. Of equal scores the
-    lower index comes first.
+    be negative.) Boxes without area have IoU 0 with every box and are kept. If scores are equal,
+    the lower index comes first.
 
     Args:
-      boxes: xyxy in pixels.
-      scores: any real numbers; NaN sorts last.
+      boxes: boxes, xyxy in pixels.
+      scores: scores, any real numbers; NaN sorts last.
       valid: False for padding, which is ignored.
-      iou_threshold: in [0, 1]; may be traced.
-      max_outputs: d, a Python int, at least 1.
+      iou_threshold: IoU above which boxes are suppressed, in [0, 1]; may be traced.
+      max_outputs: number d of outputs, a Python int of at least 1.
       labels: class of each box; None suppresses across classes.
 
     Returns:

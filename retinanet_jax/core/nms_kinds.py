@@ -15,7 +15,7 @@ class Candidates(NamedTuple):
     """Boxes of one image before NMS."""
 
     boxes: Float[ArrayLike, "n 4"]
-    """xyxy pixels."""
+    """Boxes, xyxy pixels."""
     scores: Float[ArrayLike, "n"]
     labels: Int[ArrayLike, "n"]
     valid: Bool[ArrayLike, "n"]
@@ -23,7 +23,7 @@ class Candidates(NamedTuple):
 
 
 class NmsLimits(NamedTuple):
-    """The parameters of NMS, see PostprocessConfig."""
+    """The parameters of NMS; see PostprocessConfig."""
 
     iou: float | Float[ArrayLike, ""]
     max_detections: int
@@ -74,5 +74,5 @@ NMS_KINDS: dict[str, Callable[[Candidates, NmsLimits], Kept]] = {
     "soft_linear": _soft("linear"),
     "soft_gaussian": _soft("gaussian"),
 }
-"""Functions that return the indices of at most max_detections boxes by falling score, their scores
-and a mask; 0 where the mask is False."""
+"""Functions that return the indices of at most max_detections boxes by descending score, their
+scores, and a mask; indices and scores are 0 where the mask is False."""

@@ -21,13 +21,13 @@ class Norm(nn.Module):
     training.
 
     batch: training uses the statistics of the global batch (over all devices under jit) and updates
-    the running ones with the given momentum and, as torch, the unbiased variance; pass
+    the running statistics with the given momentum and, like torch, the unbiased variance; pass
     mutable=["batch_stats"]. Inference uses the running statistics.
 
     group: GroupNorm with 32 groups (Wu & He 2018), without running statistics.
 
-    'params' hold scale and bias, 'batch_stats' mean and var. Both batch kinds have the same
-    variables, so weights of one load into the other. The result is in dtype.
+    'params' contains scale and bias, 'batch_stats' mean and var. Both batch kinds have the same
+    variables, so the weights of one load into the other. The result is in dtype.
     """
 
     features: int
@@ -51,7 +51,7 @@ class Norm(nn.Module):
         )
 
     def running(self, train: bool) -> tuple[Float[Array, "c"], Float[Array, "c"]] | None:
-        """Multiplier and offset by the running statistics; None where those of x are used."""
+        """Returns multiplier and offset of the running statistics; None if those of x are used."""
         if self.kind == "frozen_batch":
             return jax.lax.stop_gradient(self._affine(self.mean.value, self.var.value))
         if self.kind == "batch" and not train:
@@ -81,11 +81,11 @@ class Norm(nn.Module):
 def convolve_and_norm(
     conv: Conv, norm: Norm, x: Float[ArrayLike, "b h w c"], train: bool
 ) -> Float[Array, "b h2 w2 d"]:
-    """norm(conv(x)) for a convolution without bias.
+    """Computes norm(conv(x)) for a convolution without bias.
 
     A norm with running statistics is a multiply-add by constants. GPUs and TPUs multiply the kernel
     instead of the result: convolution, offset and ReLU are one kernel of cuDNN, and gradients need
-    no further pass over the activations. On a CPU that saves nothing, and the multiplied kernels
+    no further pass over the activations. On a CPU, this saves nothing, and the multiplied kernels
     cost time and memory.
     """
     constants = norm.running(train)

@@ -1,4 +1,4 @@
-"""From the heads' outputs to detections: scores, top-k, decoding, NMS, original pixels.
+"""Turns the heads' outputs into detections: scores, top-k, decoding, NMS, original pixels.
 
 RetinaNet paper (arXiv 1708.02002), section 4, "Inference": of each pyramid level, the at most 1,000
 best predictions with a confidence above 0.05 are decoded; all are merged and filtered by NMS at
@@ -52,9 +52,9 @@ class PostprocessConfig:
     pre_nms_top_k: int = 1000
     """Largest number of (anchor, class) pairs per level that enter NMS. Paper: 1000."""
     nms: str = "class_wise"
-    """class_wise: greedy NMS of each class (paper). class_agnostic: greedy NMS over all classes
-    together. soft_linear, soft_gaussian: of each class, lower scores instead of dropped boxes
-    (Soft-NMS, arXiv 1704.04503); detections with a decayed score up to score_threshold are
+    """class_wise: greedy NMS for each class (paper). class_agnostic: greedy NMS over all classes
+    together. soft_linear, soft_gaussian: for each class, lowers scores instead of dropping boxes
+    (Soft-NMS, arXiv 1704.04503); detections whose decayed score is at most score_threshold are
     dropped."""
     nms_iou: float | int = 0.5
     """NMS suppresses a box of the same class with an IoU strictly above this. Paper: 0.5. For
@@ -97,9 +97,9 @@ class PostprocessConfig:
 def top_pairs(
     class_logits: Float[ArrayLike, "n k"], count: int
 ) -> tuple[Float[Array, "c"], Int32[Array, "c"], Int32[Array, "c"]]:
-    """The (anchor, class) pairs with the highest logits: exactly `top_k` of the flattened logits.
+    """Returns the (anchor, class) pairs with the highest logits, exactly `top_k` of all logits.
 
-    Two stages: the `count` anchors with the best highest logit, then the best pairs of these
+    It has two stages: the `count` anchors with the best highest logit, then the best pairs of these
     anchors. This is exact. Sort pairs by descending logit, ties by flat index, and anchors by their
     best pair: an anchor after the first `count` anchors has at least `count` pairs before its own,
     one for each anchor before it. 201,600 x 80 logits cost one pass and a sort of 80,000 values
@@ -128,15 +128,15 @@ def candidates(
     image_size: Num[ArrayLike, "2"],
     config: PostprocessConfig,
 ) -> Detections:
-    """The best predictions of one pyramid level, decoded and (by default) clipped, before NMS.
+    """Returns the best predictions of a pyramid level, decoded and by default clipped, before NMS.
 
-    The threshold applies to float32 sigmoids, as in torchvision. The ranking uses logits, since
-    sigmoids near 1 coincide; with a centre-ness, it uses the scores of `class_scores`.
+    The threshold applies to float32 sigmoids, as in torchvision. The ranking uses logits, because
+    sigmoids near 1 coincide; with centre-ness, it uses the scores of `class_scores`.
 
     Args:
-      class_logits: of the n anchors of the level.
+      class_logits: logits of the n anchors of the level.
       box_deltas: (dx, dy, dw, dh) of the anchors, and more as in box_outputs.py.
-      anchors: xyxy pixels of the network's input.
+      anchors: anchors, xyxy pixels of the network's input.
       image_size: (height, width) of the image without padding, to which boxes are clipped.
       config: threshold, counts, bounds of the box coder, clipping.
 
@@ -168,12 +168,12 @@ def detect(
     config: PostprocessConfig,
     nms_iou: float | Float[ArrayLike, ""] | None = None,
 ) -> Detections:
-    """Detections of one image from the heads' outputs on all levels.
+    """Returns the detections of one image from the heads' outputs on all levels.
 
     Args:
-      class_logits: per level, n_l anchors by k classes.
-      box_deltas: per level, as in `candidates`.
-      anchors: per level, xyxy pixels of the network's input.
+      class_logits: logits per level, n_l anchors by k classes.
+      box_deltas: deltas per level, as in `candidates`.
+      anchors: anchors per level, xyxy pixels of the network's input.
       image_size: (height, width) of the image without padding.
       config: threshold, counts and the IoU of NMS.
       nms_iou: replaces config.nms_iou; may be traced.
@@ -200,7 +200,7 @@ def suppress(
     config: PostprocessConfig,
     nms_iou: float | Float[ArrayLike, ""] | None = None,
 ) -> Detections:
-    """The max_detections best detections after the NMS of the config.
+    """Returns the max_detections best detections after the NMS of the config.
 
     Args:
       found: detections of one image, in any order; valid ones need not come first.
@@ -218,7 +218,7 @@ def to_original(
     image_size: Num[ArrayLike, "2"],
     original_size: Num[ArrayLike, "2"],
 ) -> Detections:
-    """Detections in pixels of the original image.
+    """Converts detections to pixels of the original image.
 
     Args:
       detections: in pixels of the network's input.

@@ -24,7 +24,7 @@ MODULE = Callable[..., nn.Module]
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Blocks per stage (layer1 to layer4), their kind, and ResNeXt's groups."""
+    """Blocks per stage (layer1 to layer4), their kind, and the groups of a ResNeXt."""
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool = True
@@ -46,7 +46,7 @@ ARCHITECTURES = {
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; the first convolution has the stride."""
+    """Two 3x3 convolutions with a shortcut; the first convolution has the stride."""
 
     planes: int
     stride: int
@@ -65,7 +65,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut.
+    """1x1, 3x3 and 1x1 convolutions with a shortcut.
 
     The stride is on the 3x3 (torchvision) or on the first 1x1 (the paper).
     """
@@ -92,7 +92,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(block: BasicBlock | Bottleneck, x: Array, features: int, train: bool) -> Array:
-    """x, or its 1x1 projection (a submodule of block) where size or channels change."""
+    """Returns x, or its 1x1 projection (a submodule of block) if size or channels change."""
     if block.stride == 1 and x.shape[-1] == features:
         return x
     projection = block.conv(features, 1, stride=block.stride, name="downsample_conv")
@@ -100,14 +100,14 @@ def shortcut(block: BasicBlock | Bottleneck, x: Array, features: int, train: boo
 
 
 class ResNet(nn.Module):
-    """Images to {level: C_level}, from level 2 (stride 4) to top_level (stride 2 ** top_level).
+    """Maps images to {level: C_level}, from level 2 to top_level (strides 4 to 2 ** top_level).
 
     Stages above top_level are not built.
 
     frozen_stages: 0 none, 1 the stem, 2 stem and layer1, ..., 5 all. The norms of frozen stages run
-    in inference mode, also in training, and no gradient flows into them.
+    in inference mode even in training, and no gradient flows into these stages.
 
-    remat: only the input of each block is saved for the gradients; the rest is recomputed.
+    remat: saves only the input of each block for the gradients, and recomputes the rest.
     """
 
     architecture: str
@@ -160,9 +160,9 @@ class ResNet(nn.Module):
 
 
 def stage_of(module: str) -> int | None:
-    """The stage of a module of ResNet, by its name: 0 the stem, 1 to 4 layer1 to layer4.
+    """Returns the stage of a ResNet module by its name: 0 for the stem, 1 to 4 for layer1 to 4.
 
-    None for the modules of other backbones.
+    Returns None for modules of other backbones.
     """
     if module in ("conv1", "bn1"):
         return 0

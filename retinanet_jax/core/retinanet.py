@@ -18,7 +18,7 @@ from retinanet_jax.core.resnet import stage_of
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The network. The defaults are MMDetection's ResNet-50, with the paper's ReLU before P7.
+    """The network. The defaults are MMDetection's ResNet-50, plus the paper's ReLU before P7.
 
     Raises:
       ValueError: an invalid value; the message names the field and the fix.
@@ -29,15 +29,15 @@ class ModelConfig:
     pretrained: str | None = None
     """Checkpoint to start from: path, URL or hf://owner/name/file. 'none': random weights."""
     stride_on: str = "3x3"
-    """Convolution of a bottleneck with the stride: 3x3 (torchvision, MMDetection) or 1x1 (the
+    """Which convolution of a bottleneck has the stride: 3x3 (torchvision, MMDetection) or 1x1 (the
     paper, Detectron2)."""
     norm: str = "frozen_batch"
-    """Of the backbone: frozen_batch, batch (live) or group. 'auto': frozen_batch with pretrained
-    weights, else batch."""
+    """Norm of the backbone: frozen_batch, batch (live) or group. 'auto': frozen_batch with
+    pretrained weights, else batch."""
     norm_epsilon: float | int = 1e-5
-    """Of the backbone's norms."""
+    """Epsilon of the backbone's norms."""
     norm_momentum: float | int = 0.1
-    """Weight of a batch in the running statistics of the backbone's norms."""
+    """Weight of each batch in the running statistics of the backbone's norms."""
     frozen_stages: int = 2
     """Stages of a ResNet that are not trained: 0 none, 1 the stem, 2 stem and layer1, ..., 5 all.
     'auto': 2. Random weights and other backbones are never frozen."""
@@ -48,33 +48,33 @@ class ModelConfig:
     extra_levels_from: str = "backbone"
     """Input of P6: C5 (backbone) or P5 (fpn)."""
     relu_before_p7: bool = True
-    """A ReLU before every extra level but the first; MMDetection has none."""
+    """Whether a ReLU precedes every extra level but the first; MMDetection has none."""
     fpn_channels: int = 256
     """Channels of every P level."""
     head_depth: int = 4
-    """3x3 convolutions of each head before its output."""
+    """Number of 3x3 convolutions of each head before its output."""
     head_channels: int = 256
-    """Channels of these convolutions."""
+    """Channels of the convolutions of the heads."""
     head_norm: str = "none"
-    """none, or group (torchvision v2)."""
+    """Norm of the heads: none, or group (torchvision v2)."""
     prior: float = 0.01
-    """Probability of an object at initialisation, by the bias of the class output (paper, 4.1)."""
+    """Probability of an object at initialisation, set by the class output's bias (paper, 4.1)."""
     output_std: float = 0.01
     """Standard deviation of the initial weights of both outputs."""
     centerness: bool = False
-    """A branch of the box head that predicts how near the middle of its object an anchor is; scores
-    are multiplied by it (FCOS, ATSS; core/centerness.py)."""
+    """Whether the box head predicts how close an anchor is to the middle of its object; scores are
+    multiplied by it (FCOS, ATSS; core/centerness.py)."""
     box_bins: int = 0
-    """Steps of the distribution that the box head predicts for each side of a box, for the
-    distribution focal loss (arXiv 2006.04388: 17; core/box_distribution.py). They reach from the
-    centre of an anchor to (box_bins - 1) / 8 of its side. 0: the head predicts the deltas."""
+    """Number of steps of the distribution that the box head predicts for each side of a box, for
+    the distribution focal loss (arXiv 2006.04388: 17; core/box_distribution.py). The steps reach
+    from the centre of an anchor to (box_bins - 1) / 8 of its side. 0: the head predicts deltas."""
     dtype: str = "float32"
-    """Of the computation: float32 or bfloat16. Parameters, logits and deltas are float32."""
+    """Type of the computation: float32 or bfloat16. Parameters, logits and deltas are float32."""
     precision: str = "default"
-    """Of float32 products on GPU and TPU: default (TF32 or bfloat16 passes), high or highest
-    (float32). CPUs always compute in float32."""
+    """Precision of float32 products on GPU and TPU: default (TF32 or bfloat16 passes), high or
+    highest (float32). CPUs always compute in float32."""
     remat: str = "none"
-    """What training computes twice to save memory: none, backbone, or all (backbone and heads)."""
+    """What training recomputes to save memory: none, backbone, or all (backbone and heads)."""
 
     def __post_init__(self):
         # ml_collections and JSON pass lists.
@@ -152,7 +152,7 @@ class ModelConfig:
 
 
 class Predictions(NamedTuple):
-    """Outputs per level, lowest first, anchors in the order H, W, A; float32."""
+    """Outputs per level, lowest first, with anchors in the order H, W, A; float32."""
 
     class_logits: tuple[Float[Array, "b _ k"], ...]
     box_deltas: tuple[Float[Array, "b _ v"], ...]
@@ -160,7 +160,7 @@ class Predictions(NamedTuple):
 
 
 class RetinaNet(nn.Module):
-    """Normalised images to Predictions.
+    """Maps normalised images to Predictions.
 
     Variables: 'params' (float32) and, unless the norm is 'group', 'batch_stats'. With norm 'batch',
     pass `mutable=["batch_stats"]` for train=True: `apply(variables, images, train=True,
@@ -213,7 +213,7 @@ class RetinaNet(nn.Module):
     def features(
         self, images: Float[ArrayLike, "b h w 3"], train: bool = False
     ) -> dict[str, Array]:
-        """The levels of the backbone ('C2', 'C3', ...) and the FPN ('P3', ...), each [b h w c].
+        """Returns the levels of backbone ('C2', 'C3', ...) and FPN ('P3', ...), each [b h w c].
 
         Usage: `model.apply(variables, images, method="features")`.
         """
@@ -223,7 +223,7 @@ class RetinaNet(nn.Module):
 
 
 def build_model(config: ModelConfig, num_classes: int, anchors_per_location: int) -> RetinaNet:
-    """The network of a config.
+    """Builds the network of a config.
 
     Raises:
       ValueError: num_classes or anchors_per_location is below 1.
@@ -236,10 +236,10 @@ def build_model(config: ModelConfig, num_classes: int, anchors_per_location: int
 
 
 def trainable_mask(params: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """A tree like params: True where the optimizer updates a leaf.
+    """Returns a tree like params that is True where the optimizer updates a leaf.
 
-    False for the frozen stages of a ResNet and, with norm 'frozen_batch', for scale and bias of its
-    norms; another backbone is trained as a whole. The module stops the gradients of the same
+    It is False for the frozen stages of a ResNet and, with norm 'frozen_batch', for scale and bias
+    of its norms; other backbones are trained as a whole. The module stops the gradients of the same
     leaves; the mask keeps weight decay and momentum from changing them.
     """
     return jax.tree_util.tree_map_with_path(

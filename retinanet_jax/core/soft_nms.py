@@ -27,29 +27,31 @@ def soft_nms(
     iou_threshold: float | Float[ArrayLike, ""] = 0.3,
     sigma: float | Float[ArrayLike, ""] = 0.5,
 ) -> tuple[Int32[Array, "d"], Float[Array, "d"], Bool[Array, "d"]]:
-    """The boxes with the highest scores after the decay, and these scores; figure 2 of the paper.
+    """Returns the boxes with the highest scores after decay, and these scores (paper, figure 2).
 
-    The box with the highest score is taken; the scores of the others of its class are multiplied
-    by f(u), u being their IoU with it; and so on. linear: f(u) = 1 - u for u of at least
-    iou_threshold, else 1 (equation 2). gaussian: f(u) = exp(-u^2 / sigma) (equation 3). Of equal
-    scores the lower index comes first. There is one step for each output, over all n boxes.
+    In each step, the box with the highest score is taken, and the scores of the other boxes of its
+    class are multiplied by f(u), where u is their IoU with it. linear: f(u) = 1 - u if u is at
+    least iou_threshold, else 1 (equation 2). gaussian: f(u) = exp(-u^2 / sigma) (equation 3). If
+    scores are equal, the lower index comes first. Each output takes one step over all n boxes.
 
     Args:
-      boxes: xyxy in pixels.
-      scores: at least 0.
+      boxes: boxes, xyxy in pixels.
+      scores: scores of the boxes, at least 0.
       valid: False for padding, which is ignored.
       labels: class of each box.
       method: 'linear' or 'gaussian'.
-      max_outputs: d, a Python int, at least 1.
-      score_threshold: boxes whose decayed score is not above it are dropped.
-      iou_threshold: of 'linear', the paper's N_t (0.3); may be traced.
-      sigma: of 'gaussian' (paper: 0.5); may be traced.
+      max_outputs: number d of outputs, a Python int of at least 1.
+      score_threshold: boxes whose decayed score is not above this are dropped.
+      iou_threshold: for 'linear', the IoU from which scores decay, the paper's N_t (0.3); may be
+        traced.
+      sigma: for 'gaussian', the width of the decay (paper: 0.5); may be traced.
 
     Returns:
-      Indices into the input and decayed scores, falling; both 0 after the last box; and a mask.
+      Indices into the input and decayed scores in descending order, both 0 after the last box, and
+      a mask.
 
     Raises:
-      ValueError: an unknown method, or `max_outputs` is below 1.
+      ValueError: the method is unknown, or `max_outputs` is below 1.
     """
     if method not in ("linear", "gaussian"):
         raise ValueError(f"soft_nms: method: {method!r} is not one of linear, gaussian")

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from retinanet_jax.core.arrays import ArrayLike
 
 NEGATIVE = -1
-"""State of a background anchor: in the class loss only."""
+"""State of a background anchor, which is only in the class loss."""
 IGNORE = -2
 """State of an anchor that is in no loss."""
 
@@ -20,6 +20,6 @@ class Targets(NamedTuple):
     boxes: Float[ArrayLike, "*b n 4"]
     """The matched box, xyxy pixels; zeros where the anchor is not positive."""
     alignment: Float[ArrayLike, "*b n"] | None = None
-    """From a task-aligned assigner, for class losses whose target is a quality: the target of the
-    positives and the weight of their box losses, in [0, 1]. None: the quality is the IoU of the
-    predicted box, and boxes have no weight."""
+    """Target of the positives and weight of their box losses, in [0, 1], from a task-aligned
+    assigner, for class losses whose target is a quality. None: the quality is the IoU of the
+    predicted box, and box losses have no weight."""

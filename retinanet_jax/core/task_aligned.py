@@ -1,4 +1,4 @@
-"""Task-aligned learning: the anchors whose own predictions fit an object best, and their targets.
+"""Task-aligned learning: chooses the anchors whose predictions fit an object best.
 
 Feng et al., "TOOD: Task-aligned One-stage Object Detection" (arXiv 2108.07755), section 3.2.
 """
@@ -30,19 +30,19 @@ def match_task_aligned(
 
     The alignment of an anchor with an object is t = s^alpha u^beta, equation 2 of the paper: s is
     the predicted probability of the object's class, u the IoU of the predicted box with the object.
-    The `count` anchors of the highest t are positive, of those with their centre in the object and
-    t above 0. The paper does not describe the choice for an anchor of several objects; it takes the
-    one with the highest u, as in MMDetection, which also takes the highest t first and leaves out
-    centres outside the object afterwards. No gradient flows through the matches.
+    Of the anchors with their centre in the object and t above 0, the `count` anchors with the
+    highest t are positive. The paper does not describe the choice for an anchor of several objects;
+    here it takes the object with the highest u, as in MMDetection, which also takes the highest t
+    first and removes centres outside the object afterwards. No gradient flows through the matches.
 
     Args:
-      anchors: xyxy pixels, of all levels.
-      class_logits: per level.
-      predicted_boxes: decoded, xyxy pixels.
-      gt_boxes: of m objects in the same pixels; padding may have any finite values.
+      anchors: anchors of all levels, xyxy pixels.
+      class_logits: logits per level.
+      predicted_boxes: decoded boxes, xyxy pixels.
+      gt_boxes: boxes of m objects in the same pixels; padding may have any finite values.
       gt_labels: class indices; any value where not valid.
       valid: False for padding and crowds, which match nothing.
-      count: positive anchors of an object, the paper's m (13).
+      count: number of positive anchors per object, the paper's m (13).
       score_power: the paper's alpha (1).
       iou_power: the paper's beta (6).
 
@@ -74,9 +74,9 @@ def normalized_alignment(
     score_power: float | int = 1.0,
     iou_power: float | int = 6.0,
 ) -> Float[Array, "n"]:
-    """The paper's class target of the positives, t scaled to the highest u of each object.
+    """Returns the paper's class target of the positives: t scaled to the highest u of each object.
 
-    With t and u as in `match_task_aligned`, of the positives of an object:
+    With t and u as in `match_task_aligned`, over the positives of an object:
 
         target = t / max t * max u
 
@@ -85,14 +85,14 @@ def normalized_alignment(
     targets; here loss.normalizer counts positives.
 
     Args:
-      class_logits: per level.
-      predicted_boxes: decoded, xyxy pixels.
-      matches: index of the object of each anchor; negative without one.
-      labels: class of that object.
-      boxes_of_matches: its box in the same pixels.
-      num_boxes: m, above every index.
-      score_power: alpha (1).
-      iou_power: beta (6).
+      class_logits: logits per level.
+      predicted_boxes: decoded boxes, xyxy pixels.
+      matches: index of the object of each anchor; negative without an object.
+      labels: class of this object.
+      boxes_of_matches: box of this object, in the same pixels.
+      num_boxes: the number m of boxes, above every index.
+      score_power: the paper's alpha (1).
+      iou_power: the paper's beta (6).
 
     Returns:
       Values in [0, 1]; 0 for anchors without an object.

@@ -22,12 +22,12 @@ _PLATFORM = "tpu"
 
 
 def to_litert(program: Program, arguments: Arguments, metadata: dict[str, Any]) -> bytes:
-    """The content of the file, for one image at a time.
+    """Returns the content of the file, for one image at a time.
 
     Args:
-        program: from `make_network_program`, without NMS.
-        arguments: its inputs; their batch size becomes 1, since LiteRT's sizes are fixed.
-        metadata: from `describe_network`.
+        program: function from `make_network_program`, without NMS.
+        arguments: inputs; their batch size becomes 1, because LiteRT's sizes are fixed.
+        metadata: description from `describe_network`.
     """
     inputs = {
         name: jax.ShapeDtypeStruct((1, *argument.shape[1:]), argument.dtype)

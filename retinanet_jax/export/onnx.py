@@ -23,12 +23,12 @@ from retinanet_jax.export.program import Arguments, Program
 
 
 def to_onnx(program: Program, arguments: Arguments, metadata: dict[str, Any]) -> bytes:
-    """The content of the file.
+    """Returns the content of the file.
 
     Args:
-        program: from `make_program` or `make_network_program`.
-        arguments: its inputs.
-        metadata: from `describe_program`; stored as the model's properties, each value as JSON.
+        program: function from `make_program` or `make_network_program`.
+        arguments: inputs of the program.
+        metadata: from `describe_program`; stored in the model's properties, each value as JSON.
 
     Raises:
         NotImplementedError: an operation of the network has no translation to ONNX.

@@ -67,12 +67,12 @@ def make_network_program(trained: Trained, canvas: Size, *, nms: bool) -> Progra
 
 
 def describe_network(trained: Trained, canvas: Size, source: str, *, nms: bool) -> dict[str, Any]:
-    """The metadata of the file, as those of `describe_program`."""
+    """Returns the metadata of the file, like `describe_program`."""
     described = describe_program(trained, [canvas], source)
     height, width = canvas
     described["inputs"] = {
         "images": f"float32 [batch, {height}, {width}, 3]: RGB from 0 to 255, resized, in the top "
-        "left corner; the rest has the colour pixels.mean"
+        "left corner; fill the rest with the colour pixels.mean"
     }
     if nms:
         boxes = described["outputs"]["boxes"].replace("the image", "the canvas")
@@ -82,6 +82,6 @@ def describe_network(trained: Trained, canvas: Size, source: str, *, nms: bool) 
     classes = trained.categories.num_classes
     described["outputs"] = {
         "boxes": f"float32 [batch, {count}, 4]: x1, y1, x2, y2 in pixels of the canvas",
-        "scores": f"float32 [batch, {count}, {classes}]: of each class, from 0 to 1",
+        "scores": f"float32 [batch, {count}, {classes}]: score of each class, from 0 to 1",
     }
     return described

@@ -1,4 +1,4 @@
-"""From uint8 images of any size to detections: one function of arrays, and its description."""
+"""One function of arrays, from uint8 images of any size to detections, and its description."""
 
 import dataclasses
 import functools
@@ -25,10 +25,10 @@ Size = tuple[int, int]
 
 
 def choose_canvases(text: str, config: Config) -> list[Size]:
-    """The network's inputs, (height, width) in pixels: HEIGHTxWIDTH, or those of the Detector.
+    """Returns the sizes of the network's input: HEIGHTxWIDTH, or the canvases of the Detector.
 
     Raises:
-        DataError: it is not such a pair, or not of multiples of `config.pipeline.pad_multiple`.
+        DataError: it is no such pair, or a side is not a multiple of pipeline.pad_multiple.
     """
     settings = config.pipeline
     if not text:
@@ -43,7 +43,7 @@ def choose_canvases(text: str, config: Config) -> list[Size]:
         what, fix = "is not HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
         raise DataError("canvas", "--canvas", repr(text), what, fix)
     if height % multiple or width % multiple:
-        what = f"is not of multiples of {multiple} (config.pipeline.pad_multiple)"
+        what = f"has sides that are not multiples of {multiple} (config.pipeline.pad_multiple)"
         height, width = (-(-side // multiple) * multiple for side in (height, width))
         raise DataError("canvas", "--canvas", repr(text), what, f"write {height}x{width}")
     return [(height, width)]
@@ -64,7 +64,7 @@ def program_arguments() -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
-    """A function from (images uint8 [b h w 3], sizes int32 [b 2]) to detections.
+    """Returns a function from (images uint8 [b h w 3], sizes int32 [b 2]) to detections.
 
     Each image is in the top left corner of its row of `images`; `sizes` holds heights and widths.
     Images are resized as by `Detector` and put into the first canvas that holds them; where none
@@ -119,7 +119,7 @@ def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
 
 
 def describe_program(trained: Trained, canvases: Sequence[Size], source: str) -> dict[str, Any]:
-    """The metadata of the file, for JSON: classes, arrays, sizes, conventions."""
+    """Returns the metadata of the file, for JSON: classes, arrays, sizes, conventions."""
     config, categories = trained.config, trained.categories
     rows = config.postprocess.max_detections
     classes = zip(categories.names, categories.ids, strict=True)
@@ -138,9 +138,9 @@ def describe_program(trained: Trained, canvases: Sequence[Size], source: str) ->
         },
         "outputs": {
             "boxes": f"float32 [batch, {rows}, 4]: x1, y1, x2, y2 in pixels of the image",
-            "scores": f"float32 [batch, {rows}]: falling, 0 where not valid",
-            "labels": f"int32 [batch, {rows}]: index into classes, -1 where not valid",
-            "valid": f"bool [batch, {rows}]: which rows are detections; these come first",
+            "scores": f"float32 [batch, {rows}]: descending, 0 for rows without a detection",
+            "labels": f"int32 [batch, {rows}]: index into classes, -1 for rows without a detection",
+            "valid": f"bool [batch, {rows}]: True for rows with a detection, which come first",
         },
         "canvases": [list(canvas) for canvas in canvases],
         "min_side": config.pipeline.min_side,

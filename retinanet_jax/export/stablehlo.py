@@ -20,12 +20,12 @@ READABLE_WITH = f"JAX {jax.__version__} and any JAX released in the 6 months aft
 
 
 def to_stablehlo(program: Program, arguments: Arguments, metadata: dict[str, Any]) -> bytes:
-    """The content of the file.
+    """Returns the content of the file.
 
     Args:
-        program: from `make_program` or `make_network_program`.
-        arguments: its inputs.
-        metadata: from `describe_program`.
+        program: function from `make_program` or `make_network_program`.
+        arguments: inputs of the program.
+        metadata: description from `describe_program`.
     """
     exported = export.export(jax.jit(program), platforms=PLATFORMS)(*arguments.values())
     content = io.BytesIO()

@@ -1,1 +1,1 @@
-"""From images to detections: the compiled predict function and the Detector."""
+"""Turns images into detections: the compiled predict function and the Detector."""

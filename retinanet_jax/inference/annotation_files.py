@@ -1,4 +1,4 @@
-"""The detections of an image as text that annotation tools read: YOLO labels, Pascal VOC XML.
+"""Writes the detections of an image for annotation tools: YOLO labels and Pascal VOC XML.
 
 Neither format has a field for scores. Boxes without area, which no annotation tool accepts, are
 left out.
@@ -18,11 +18,11 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 def yolo_labels(
     boxes: Float[np.ndarray, "d 4"], labels: Int[np.ndarray, " d"], size: tuple[int, int]
 ) -> str:
-    """A line `label x y width height` for each box: centre and size as shares of the image.
+    """Returns a line `label x y width height` per box: centre and size as fractions of the image.
 
     Args:
-      boxes: xyxy in pixels.
-      labels: contiguous from 0.
+      boxes: xyxy in pixels of the image.
+      labels: class indices, contiguous from 0.
       size: (height, width) of the image in pixels.
     """
     lines = []
@@ -37,13 +37,13 @@ def yolo_labels(
 def voc_xml(
     boxes: Float[np.ndarray, "d 4"], names: Sequence[str], size: tuple[int, int], file_name: str
 ) -> str:
-    """The XML file of an image.
+    """Returns the XML file of an image.
 
     Args:
-      boxes: xyxy in pixels, the first of which begins at 0, as in the files of CVAT and labelImg.
-      names: the class of each box.
+      boxes: xyxy in pixels that count from 0, as in the files of CVAT and labelImg.
+      names: class name of each box.
       size: (height, width) of the image in pixels.
-      file_name: of the image.
+      file_name: file name of the image.
     """
     root = ElementTree.Element("annotation")
     _add(root, "filename", file_name)

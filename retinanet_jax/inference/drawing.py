@@ -1,4 +1,4 @@
-"""Boxes drawn on images: a colour per class, legible labels, ground truth beside detections."""
+"""Draws boxes on images: a colour per class, legible labels, ground truth beside detections."""
 
 import colorsys
 import math
@@ -34,19 +34,19 @@ LABEL_OPACITY = 215
 
 
 class Objects(NamedTuple):
-    """The objects drawn on one image."""
+    """The objects to draw on one image."""
 
     boxes: Float[ArrayLike, "d 4"]
-    """xyxy in pixels of the image."""
+    """Boxes, xyxy in pixels of the image."""
     labels: Int[ArrayLike, "d"]
-    """Contiguous from 0; -1 is padding and not drawn."""
+    """Class indices, contiguous from 0; -1 is padding and not drawn."""
     scores: Float[ArrayLike, "d"] | None = None
     crowd: Bool[ArrayLike, "d"] | None = None
-    """True where a box marks a region of many objects; drawn thin, its label says so."""
+    """True if a box marks a crowd region; it is drawn thin, with a label that says so."""
 
 
 def class_color(label: int) -> Color:
-    """The RGB colour of a class: the same in every image of every run."""
+    """Returns the RGB colour of a class, which is the same in every image and run."""
     if label < len(PALETTE):
         return PALETTE[label]
     hue = 0.11 + 0.618034 * label
@@ -64,17 +64,18 @@ def draw_boxes(
     crowd: Bool[ArrayLike, "d"] | None = None,
     long_side: int | None = None,
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """An image with its boxes, each labelled with its class and score.
+    """Draws boxes on an image, each labelled with its class and score.
 
     Args:
-      image: RGB.
+      image: RGB image [h w 3].
       boxes: xyxy in pixels of `image`.
-      labels: contiguous from 0; -1 is padding and not drawn.
-      names: of the classes.
-      scores: of the boxes, in [0, 1]; higher ones are drawn over lower ones. None: not shown.
-      crowd: True for boxes of crowd regions; None: there are none.
-      long_side: pixels of the longer side of the result. None: that of the image, but at least 480,
-        so that labels can be read.
+      labels: class indices, contiguous from 0; -1 is padding and not drawn.
+      names: names of the classes.
+      scores: scores of the boxes, in [0, 1]; higher ones are drawn over lower ones. None: no scores
+        are shown.
+      crowd: True for boxes of crowd regions; None: no box is one.
+      long_side: pixels of the longer side of the result. None: the longer side of the image, but at
+        least 480, so that labels are readable.
 
     Returns:
       A new RGB image of the same proportions.
@@ -98,17 +99,17 @@ def detection_grid(
     *,
     long_side: int = 520,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """One image of several images: ground truth on the left, detections on the right.
+    """Draws several images in one: ground truth on the left, detections on the right.
 
     Args:
       rows: (image, ground truth, detections). The latter two are `Objects`, tuples in its order,
         or anything with its fields, such as data/pipeline/batch.py::Example or
-        core/postprocess.py::Detections. Where a field `valid` is False, nothing is drawn.
-      names: of the classes.
+        core/postprocess.py::Detections. Objects whose field `valid` is False are not drawn.
+      names: names of the classes.
       long_side: pixels of the longer side of each image in the grid.
 
     Returns:
-      An RGB image; with four rows or more, two pairs are side by side.
+      An RGB image; from four rows on, two pairs are side by side.
 
     Raises:
       ValueError: there are no rows, or a label has no name.

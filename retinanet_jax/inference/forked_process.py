@@ -1,10 +1,10 @@
-"""JAX does not run in a process that was forked from one that had used it: its threads are gone."""
+"""Detects processes forked from one that had used JAX, in which JAX has lost its threads."""
 
 import os
 
 _MESSAGE = (
-    "Detector: this process was forked from one that had used JAX, and would hang; start processes "
-    "by multiprocessing.get_context('spawn'), or use threads"
+    "Detector: this process was forked from one that had used JAX, so it would hang; start "
+    "processes with multiprocessing.get_context('spawn'), or use threads"
 )
 _started_in: int | None = None  # the process that used JAX; a forked child inherits the number
 

@@ -3,7 +3,7 @@
     detector.push_to_hub("me/cells")
     detector = Detector.from_pretrained("me/cells")
 
-The files hold arrays, JSON and text; nothing in them is executed.
+The files contain arrays, JSON and text; nothing in them is executed.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def is_saved_folder(folder: Path) -> bool:
 
 
 def save_detector(trained: Trained, folder: Path, card: str = "") -> None:
-    """Writes the files of a detector. Paths of this machine are left out of its config."""
+    """Writes the files of a detector. Its config leaves out paths of this machine."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = flatten_dict(jax.device_get(dict(trained.variables)), sep="/")
     write_safetensors(folder / ARRAYS, {k: np.ascontiguousarray(v) for k, v in arrays.items()})
@@ -79,18 +79,18 @@ def _without_paths(config: Config) -> Config:
 
 
 def read_detector(folder: Path, name: str = "") -> Trained:
-    """The detector of a folder that `save_detector` wrote.
+    """Reads a detector from a folder that `save_detector` wrote.
 
     Args:
-        folder: with model.safetensors and config.json.
-        name: for messages; by default the folder.
+        folder: folder with model.safetensors and config.json.
+        name: name of the detector in messages; by default the folder.
 
     Raises:
-        WeightsError: a file is missing, damaged or of another program.
+        WeightsError: a file is missing, damaged, or was written by another program.
     """
     name = name or str(folder)
     if not is_saved_folder(folder):
-        raise WeightsError(f"{name}: {ARRAYS} and {SETTINGS} of a detector are not there")
+        raise WeightsError(f"{name}: not a saved detector: {ARRAYS} and {SETTINGS} are missing")
     try:
         content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         config = from_json(json.dumps(content["config"]))
@@ -99,7 +99,7 @@ def read_detector(folder: Path, name: str = "") -> Trained:
         if isinstance(error, ConfigError):
             raise WeightsError(f"{name}: {SETTINGS}: {error}") from error
         fix = "it is not a detector of retinanet_jax"
-        raise WeightsError(f"{name}: {SETTINGS} is not readable ({error}); {fix}") from error
+        raise WeightsError(f"{name}: {SETTINGS} cannot be read ({error}); {fix}") from error
     variables = unflatten_dict(read_safetensors(folder / ARRAYS), sep="/")
     _check_shapes(variables, config, categories, name)
     return Trained(variables, config, categories)
@@ -123,7 +123,7 @@ def _check_shapes(variables: Any, config: Config, categories: Categories, name: 
 
 
 def download_detector(name: str) -> Trained:
-    """The detector of a repository OWNER/NAME, or OWNER/NAME@REVISION, of the Hub.
+    """Downloads the detector of a repository OWNER/NAME or OWNER/NAME@REVISION of the Hub.
 
     Raises:
         WeightsError: there is no such repository or detector, or the Hub cannot be reached.
@@ -151,22 +151,22 @@ def upload_detector(
     private: bool = False,
     token: str | None = None,
 ) -> str:
-    """Uploads a detector to a repository OWNER/NAME, made if missing; returns its address.
+    """Uploads a detector to a repository OWNER/NAME, created if missing; returns its address.
 
     Args:
         trained: the detector.
-        name: of the repository.
-        metrics: for the model card, such as "summary" of WORKDIR/best/results.json.
-        description: of the model card: what was photographed, how, for what.
+        name: name of the repository.
+        metrics: metrics for the model card, such as "summary" of WORKDIR/best/results.json.
+        description: text for the model card: what was photographed, how, and for what.
         example: an image with its detections, for the model card and its widget.
         private: whether a new repository is private.
-        token: of the Hub; by default that of `hf auth login`, or HF_TOKEN.
+        token: token of the Hub; by default that of `hf auth login`, or HF_TOKEN.
 
     Raises:
-        WeightsError: the name is invalid, the token is refused, or the Hub cannot be reached.
+        WeightsError: the name is invalid, the token is rejected, or the Hub cannot be reached.
     """
     if not is_hub_name(name) or "@" in name:
-        raise WeightsError(f"{name}: is not the name of a repository; write OWNER/NAME")
+        raise WeightsError(f"{name}: is not a repository name; write OWNER/NAME")
     card = model_card(trained, name, metrics, description, has_example=example is not None)
     with tempfile.TemporaryDirectory() as folder, _hub_errors(name):
         from huggingface_hub import HfApi
@@ -203,9 +203,12 @@ def _explanation(error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     kind = type(error).__name__
     if kind == "RepositoryNotFoundError":
-        return "no such file, and no such repository on the Hub that you may read"
+        return "no such file, and no such repository on the Hub that you can read"
     if status in (401, 403):
-        return "the Hub refuses the token; `hf auth login` with a token that may write, or token="
+        return (
+            "the Hub rejects the token; run `hf auth login` or pass token=, with a token that has "
+            "access, and write access to upload"
+        )
     first = next((line for line in str(error).splitlines() if line.strip()), "failed")
     if status is None and not isinstance(error, ValueError):
         return f"the Hub cannot be reached ({kind}: {first}); check the connection"
@@ -220,7 +223,7 @@ def model_card(
     *,
     has_example: bool = False,
 ) -> str:
-    """The README.md of a repository: what it detects, how well, its limits, how to use it."""
+    """Writes a repository's README.md: what it detects, how well, its limits, how to use it."""
     config, names = trained.config, trained.categories.names
     known = {metric: value for metric, value in (metrics or {}).items() if value is not None}
     figures = "".join(f"| {metric} | {value:.4f} |\n" for metric, value in known.items())
@@ -251,8 +254,8 @@ tags: [retinanet, jax]
 
 ## Limits
 
-The detector knows the classes above only, in images like those it was trained on. Objects much
-smaller or larger than there are missed. The scores are not calibrated probabilities.
+The detector knows only the classes above, in images like its training images. It misses objects
+that are much smaller or larger than in those. The scores are not calibrated probabilities.
 
 ## Use
 

@@ -2,7 +2,7 @@
 
 DejaVu Sans, which comes with matplotlib, has Latin, Cyrillic, Greek, Arabic, Hebrew and more. For
 other scripts, such as Chinese or Thai, the fonts of the system are searched. A name with letters
-that no font has is drawn as `class N`, with a warning that says so.
+that no font has is drawn as `class N`, with a warning.
 """
 
 import functools
@@ -30,14 +30,14 @@ _NOT_A_CHARACTER = "\U0010ffff"  # no font has it
 
 @functools.lru_cache
 def label_font(size: int, path: str | None = None) -> ImageFont.FreeTypeFont:
-    """A font in pixels of height; by default DejaVu Sans, or Pillow's own without matplotlib."""
+    """Returns a font of a height in pixels; by default DejaVu Sans, or Pillow's own font."""
     path = path or _dejavu()
     return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
 @functools.lru_cache(maxsize=4096)
 def text_runs(text: str, size: int) -> tuple[tuple[str, ImageFont.FreeTypeFont], ...]:
-    """The text in pieces, each with a font that has its letters."""
+    """Splits a text into pieces, each with a font that has its letters."""
     runs: list[tuple[str, str | None]] = []
     for character in text:
         path = _font_for(character)
@@ -50,7 +50,7 @@ def text_runs(text: str, size: int) -> tuple[tuple[str, ImageFont.FreeTypeFont],
 
 @functools.lru_cache(maxsize=4096)
 def drawable_name(name: str, label: int) -> str:
-    """The class name; where no font has its letters, `class N`, logged once."""
+    """Returns the class name, or `class N` if no font has its letters, which is logged once."""
     if not (missing := missing_letters([name])):
         return name
     logging.warning("%s", missing_letters_note(missing, f"{name} is drawn as class {label}"))
@@ -58,16 +58,16 @@ def drawable_name(name: str, label: int) -> str:
 
 
 def missing_letters(names: Sequence[str]) -> str:
-    """The letters of the names that no font of this machine has."""
+    """Returns the letters of the names that no font on this machine has."""
     letters = sorted({letter for name in names for letter in name if not letter.isspace()})
     return "".join(letter for letter in letters if not _is_drawable(letter))
 
 
 def missing_letters_note(missing: str, consequence: str) -> str:
-    """What to do about missing letters, in a line."""
+    """Explains in a line what to do about missing letters."""
     return (
-        f"labels: no font on this machine has {missing[:20]}; {consequence}; install a font that "
-        "has them, such as Noto Sans CJK"
+        f"labels: no font on this machine has {missing[:20]}, so {consequence}; install a font "
+        "that has them, such as Noto Sans CJK"
     )
 
 

@@ -1,11 +1,11 @@
-"""Detections at many NMS IoUs from one compiled call, so that a slider needs no further call.
+"""Detections at many NMS IoUs from one compiled call, so a slider needs no further call.
 
-At another IoU, greedy NMS can keep different boxes, not just more or fewer. The network runs once,
-and NMS once per IoU, inside one compiled function: the detections at each IoU are those of
+At a different IoU, greedy NMS can keep different boxes, not just more or fewer. Inside one compiled
+function, the network runs once and NMS once per IoU: the detections at each IoU equal those of
 `predict` at that IoU.
 
-A higher score threshold needs no such sweep: a box is only suppressed by better boxes, so NMS
-followed by a score threshold equals a score threshold followed by NMS. The same holds for the best
+A higher score threshold needs no such sweep: only better boxes suppress a box, so NMS followed by a
+score threshold equals a score threshold followed by NMS. The same holds for the best
 `max_detections`.
 """
 
@@ -37,9 +37,9 @@ STEPS = 20  # of the IoU from 0 (boxes must not overlap) to 1 (no NMS)
 class SweptDetections(NamedTuple):
     """The detections of one image at each IoU.
 
-    found: the distinct detections of all IoUs together, in no order.
-    kept: for each IoU, indices into `found` by falling score.
-    ious: the IoUs, rising.
+    found: the distinct detections of all IoUs together, in no particular order.
+    kept: for each IoU, indices into `found` by descending score.
+    ious: the IoUs in ascending order.
     """
 
     found: ImageDetections
@@ -47,7 +47,7 @@ class SweptDetections(NamedTuple):
     ious: Sequence[float]
 
     def at(self, iou: float) -> ImageDetections:
-        """The detections at the nearest of the IoUs, by falling score."""
+        """Returns the detections at the nearest of the IoUs, by descending score."""
         nearest = int(np.argmin(np.abs(np.subtract(self.ious, iou))))
         return self.found[self.kept[nearest]]
 
@@ -56,9 +56,10 @@ class NmsSweep:
     """A trained network that gives its detections at every IoU; may be shared by threads.
 
     Attributes:
-      config: of the network, with the canvases 'few': two compilations for images of any size.
+      config: configuration of the network, with the canvases 'few': two compilations for images of
+        any size.
       categories: class names and category ids, by label.
-      ious: those of the sweep, rising; config.postprocess.nms_iou is among them.
+      ious: IoUs of the sweep in ascending order, including config.postprocess.nms_iou.
       predict_fn: the compiled function: detections at each IoU, [b i d].
     """
 
@@ -76,19 +77,19 @@ class NmsSweep:
         self._lock = threading.Lock()  # two threads would compile the same function twice
 
     def __call__(self, image: ImageLike) -> SweptDetections:
-        """The detections of one image.
+        """Returns the detections of one image.
 
         Raises:
-          DataError: as Detector's call.
+          DataError: as in a call of the Detector.
         """
         (swept,) = self.stream([image])
         return swept
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[SweptDetections]:
-        """The detections of each image, in order, as soon as they are there.
+        """Yields the detections of each image, in order, as soon as they are ready.
 
         Raises:
-          DataError: an image cannot be read; those before it have been given.
+          DataError: an image cannot be read; the results of earlier images were yielded before.
         """
         stream = Stream(self._launch, PLAIN, self.config.pipeline, rows=1)
         for seen in stream.run(enumerate(images)):
@@ -97,7 +98,7 @@ class NmsSweep:
             yield self._merge(seen)
 
     def warm_up(self) -> None:
-        """Compiles now for the canvases of landscapes and portraits."""
+        """Compiles now, for the canvases of landscape and portrait images."""
         for height, width in canvases(self.config.pipeline)[:2]:
             self(np.zeros((height, width, 3), np.uint8))
 
@@ -132,9 +133,9 @@ def merge_ious(
 ) -> tuple[
     Float[np.ndarray, "k 4"], Float[np.ndarray, " k"], Int[np.ndarray, " k"], list[list[int]]
 ]:
-    """(boxes, scores, labels, kept) of one image's detections [i d].
+    """Returns (boxes, scores, labels, kept) of one image's detections [i d].
 
-    A detection that several IoUs keep is there once; `kept` has its index for each of these IoUs.
+    A detection that several IoUs keep appears once; `kept` has its index for each of these IoUs.
     """
     rows = np.concatenate([found.boxes, found.scores[..., None], found.labels[..., None]], -1)
     rows, valid = rows.astype(np.float64), np.asarray(found.valid)

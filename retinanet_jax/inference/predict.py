@@ -1,4 +1,4 @@
-"""From a batch to detections: the compiled predict function; reading a trained network."""
+"""The compiled predict function, from a batch to detections, and reading a trained network."""
 
 import functools
 import os
@@ -41,7 +41,7 @@ def predict(
     model: nn.Module,
     config: Config,
 ) -> Detections:
-    """Detections [b d] in pixels of the original images, with a validity mask.
+    """Returns detections [b d] in pixels of the original images, with a validity mask.
 
     Args:
         variables: 'params' and 'batch_stats' of the model.
@@ -49,9 +49,9 @@ def predict(
             corner of its canvas.
         image_sizes: height and width of each image inside its canvas, pixels.
         original_sizes: height and width of each image as it was stored, pixels.
-        nms_iou: in place of config.postprocess.nms_iou; may be traced.
-        model: from `build_model`.
-        config: sections pixels, anchors and postprocess are read.
+        nms_iou: replaces config.postprocess.nms_iou; may be traced.
+        model: network from `build_model`.
+        config: configuration, of which the sections pixels, anchors and postprocess are read.
     """
     predictions = run_network(variables, images, image_sizes, model=model, config=config)
     canvas = images.shape[1:3]
@@ -66,7 +66,7 @@ def run_network(
     model: nn.Module,
     config: Config,
 ) -> Predictions:
-    """The logits and box deltas of images; arguments as in `predict`."""
+    """Returns the logits and box deltas of images; for the arguments, see `predict`."""
     inputs = normalize(images, config.pixels, image_sizes)
     return model.apply(variables, inputs, train=False)
 
@@ -79,11 +79,11 @@ def find_objects(
     config: Config,
     nms_iou: float | Float[ArrayLike, ""] | None = None,
 ) -> Detections:
-    """The detections in predictions of `run_network`; other arguments as in `predict`.
+    """Returns the detections in predictions of `run_network`; see `predict` for other arguments.
 
     Args:
-        predictions: of the network.
-        canvas: height and width of its input, pixels.
+        predictions: outputs of the network.
+        canvas: height and width of the network's input, pixels.
     """
     anchors = anchors_for_image(canvas, config.anchors)
 
@@ -95,7 +95,7 @@ def find_objects(
 
 
 def make_predict_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) -> PredictFn:
-    """`predict` compiled, as a function of (variables, batch); it compiles once per canvas.
+    """Returns `predict` as a compiled function of (variables, batch); compiles once per canvas.
 
     With a mesh, each device predicts its own images of the batch.
     """
@@ -127,22 +127,22 @@ class Trained(NamedTuple):
 def read_trained(
     location: str | Path, step: int | None = None, log: Callable[[str], object] = logging.info
 ) -> Trained:
-    """The network of a run, or a public one with the conventions of its project.
+    """Reads the network of a run, or a public network with the conventions of its project.
 
     Args:
-        location: the workdir of a run, also in object storage; or a RetinaNet of torchvision,
-            detectron2 or MMDetection as name, path, https URL or hf://owner/name/file (see
+        location: workdir of a run, also in object storage; or a RetinaNet of torchvision,
+            detectron2 or MMDetection by name, path, https URL or hf://owner/name/file (see
             weights.load_checkpoint).
-        step: of the workdir's checkpoints. None: the best by evaluation, which is in WORKDIR/best;
-            where a run has not been evaluated, the latest.
-        log: gets a line with the checkpoint that is used.
+        step: step of the workdir's checkpoint. None: the best checkpoint, which is in WORKDIR/best,
+            or the latest if the run has not been evaluated.
+        log: function that is called with a line about the checkpoint that is used.
 
     Raises:
-        CheckpointError: the workdir has no checkpoint (of this step).
-        WeightsError: there is no such file or workdir, or the file is not such a RetinaNet.
+        CheckpointError: the workdir has no checkpoint, or none of this step.
+        WeightsError: the file or workdir does not exist, or the file is not such a RetinaNet.
     """
     if not isinstance(location, str | os.PathLike) or not str(location):
-        fix = "give a workdir, a file, an https:// URL or hf://owner/name/file"
+        fix = "pass a workdir, a file, an https:// URL or hf://owner/name/file"
         raise WeightsError(f"{location!r} is not the location of a network; {fix}")
     if is_remote(location):
         with local_workdir(location, checkpoint_of(step)) as folder:
@@ -157,7 +157,7 @@ def read_trained(
         return trained
     if not is_location(location):
         raise WeightsError(
-            f"{location}: no such workdir or file in {Path.cwd()}; name the --workdir of a run, or "
-            "a RetinaNet: a name of `retinanet-jax weights`, a file, an https URL or hf://..."
+            f"{location}: no such workdir or file in {Path.cwd()}; use the --workdir of a run, or "
+            "a RetinaNet: a name from `retinanet-jax weights`, a file, an https URL or hf://..."
         )
     return Trained(*load_detector(location)[:3])

@@ -1,4 +1,4 @@
-"""The detections of one image: arrays, a drawing, and formats for other tools."""
+"""The detections of one image: as arrays, drawn, and in formats for other tools."""
 
 import dataclasses
 import errno
@@ -31,21 +31,21 @@ class Detection(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ImageDetections:
-    """The detections of one image, by falling score.
+    """The detections of one image, by descending score.
 
     >>> found = detector("photo.jpg")                          # doctest: +SKIP
     >>> for box, score, label, name in found: ...              # doctest: +SKIP
     >>> found[found.scores > 0.5].plot("drawn.jpg")            # doctest: +SKIP
 
-    Indexing by a number gives a Detection; by a slice, a mask or indices, an ImageDetections.
+    Indexing with a number gives a Detection; with a slice, a mask or indices, an ImageDetections.
 
     Attributes:
-      boxes: xyxy in pixels of the image as shown: turned as its EXIF orientation says.
+      boxes: xyxy in pixels of the image as shown, rotated by its EXIF orientation.
       scores: probabilities of the classes, in [0, 1].
-      labels: classes, contiguous from 0.
+      labels: class indices, contiguous from 0.
       categories: all class names and category ids of the detector, by label.
-      image: as it was passed to the detector. A file is read again when it is drawn, so that
-        results of many files hold no pixels.
+      image: the image as it was passed to the detector. A file is read again when it is drawn, so
+        results of many files do not keep pixels in memory.
       size: (height, width) of the image in pixels.
     """
 
@@ -83,10 +83,10 @@ class ImageDetections:
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
     ) -> "ImageDetections":
-        """The best `max_detections` of some classes with scores strictly above a threshold.
+        """Returns the best `max_detections` of some classes, with scores above a threshold.
 
         Raises:
-          ConfigError: there is no such class, or an invalid threshold or number.
+          ConfigError: a class does not exist, or the threshold or number is invalid.
         """
         check_threshold(threshold)
         check_number(max_detections)
@@ -98,10 +98,10 @@ class ImageDetections:
         return self[np.flatnonzero(kept)[:max_detections]]
 
     def plot(self, path: str | Path | None = None, *, long_side: int | None = None) -> Image.Image:
-        """The image with boxes, class names and scores; `path` saves it as well.
+        """Draws the image with boxes, class names and scores; with `path`, also saves it.
 
         Args:
-          path: its suffix gives the format.
+          path: file to write; its suffix determines the format.
           long_side: pixels of the longer side; None: that of the image, but at least 480.
 
         Raises:
@@ -109,7 +109,7 @@ class ImageDetections:
         """
         image = read_image(self.image)
         if image.shape[:2] != self.size:
-            what = f"is {image.shape[:2]} (height, width) and was {self.size}"
+            what = f"is {image.shape[:2]} (height, width), but was {self.size}"
             raise DataError("image", self.image, "", what, "run the detector on it again")
         drawn = Image.fromarray(
             draw_boxes(
@@ -126,20 +126,20 @@ class ImageDetections:
         return drawn
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO's results format, one dict per detection, with the category ids of the dataset."""
+        """Returns COCO's results format: a dict per detection, with the dataset's category ids."""
         parts = self.boxes, self.scores, self.labels
         return to_coco_results(image_id, *parts, self.categories)
 
     def to_yolo(self) -> str:
-        """The text of a YOLO label file; see annotation_files.yolo_labels."""
+        """Returns the text of a YOLO label file; see annotation_files.yolo_labels."""
         return yolo_labels(self.boxes, self.labels, self.size)
 
     def to_voc(self, file_name: str) -> str:
-        """The Pascal VOC XML of the image file of that name; see annotation_files.voc_xml."""
+        """Returns the Pascal VOC XML of an image with this name; see annotation_files.voc_xml."""
         return voc_xml(self.boxes, self.names, self.size, file_name)
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One dict per detection: class, score, x1, y1, x2, y2."""
+        """Returns one dict per detection: class, score, x1, y1, x2, y2."""
         corners = ("x1", "y1", "x2", "y2")
         return [
             {"class": name, "score": score, **dict(zip(corners, box.tolist(), strict=True))}
@@ -147,11 +147,11 @@ class ImageDetections:
         ]
 
     def to_json(self) -> str:
-        """A JSON list of the dicts of `to_rows`."""
+        """Returns the dicts of `to_rows` as a JSON list."""
         return json.dumps(self.to_rows(), ensure_ascii=False)
 
     def to_pandas(self):
-        """A DataFrame with a row per detection and the columns class, score, x1, y1, x2, y2.
+        """Returns a DataFrame with a row per detection: class, score, x1, y1, x2, y2.
 
         Raises:
           ImportError: pandas is not installed.
@@ -164,7 +164,7 @@ class ImageDetections:
         return pandas.DataFrame(self.to_rows(), columns=columns)
 
     def to_supervision(self):
-        """A supervision.Detections, for its trackers, zones and annotators.
+        """Returns a supervision.Detections, for its trackers, zones and annotators.
 
         Raises:
           ImportError: supervision is not installed.
@@ -193,7 +193,7 @@ def save_image(image: Image.Image, path: Path) -> None:
     """Writes an image in the format of the path's suffix.
 
     Raises:
-      DataError: it cannot be written there, or the suffix is not that of a format.
+      DataError: the file cannot be written, or its suffix is not that of an image format.
     """
     options = {"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     try:

@@ -1,4 +1,4 @@
-"""Which of the detections of an image a caller asks for: threshold, classes, number."""
+"""Checks which detections of an image a caller asks for: threshold, classes, number."""
 
 import difflib
 import numbers
@@ -17,17 +17,17 @@ def check_selection(
     classes: Any,
     max_detections: Any,
 ) -> dict[str, Any]:
-    """The arguments of ImageDetections.select, checked.
+    """Checks the arguments of ImageDetections.select, and returns them.
 
     Args:
-      limits: of the compiled function, which has dropped all other detections.
+      limits: limits of the compiled function, which drops all other detections.
       categories: known classes.
       threshold: lowest score, or None.
-      classes: names, or None.
-      max_detections: number, or None.
+      classes: class names, or None.
+      max_detections: maximum number of detections, or None.
 
     Raises:
-      ConfigError: an invalid value, an unknown class, or more than the limits allow.
+      ConfigError: a value is invalid, a class is unknown, or the limits do not allow a value.
     """
     check_threshold(threshold, limits.score_threshold)
     check_number(max_detections, limits.max_detections)
@@ -37,7 +37,7 @@ def check_selection(
 
 
 def check_threshold(threshold: Any, lowest: float = 0.0) -> None:
-    """Raises ConfigError unless a threshold is None or a score from `lowest` on."""
+    """Raises ConfigError unless a threshold is None or a score of at least `lowest`."""
     if threshold is None:
         return
     if not isinstance(threshold, numbers.Real):
@@ -59,7 +59,7 @@ def check_number(max_detections: Any, most: int | None = None) -> None:
     if not isinstance(max_detections, numbers.Integral):
         raise ConfigError(f"max_detections: {max_detections!r} is not an integer")
     if max_detections < 1:
-        raise ConfigError(f"max_detections: {max_detections} must be 1 or more")
+        raise ConfigError(f"max_detections: {max_detections} must be at least 1")
     if most is not None and max_detections > most:
         fix = f"detector.with_postprocess(max_detections={max_detections})"
         raise ConfigError(
@@ -69,10 +69,10 @@ def check_number(max_detections: Any, most: int | None = None) -> None:
 
 
 def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
-    """The labels of class names.
+    """Returns the labels of class names.
 
     Raises:
-      ConfigError: there is no such class.
+      ConfigError: a class does not exist.
     """
     if not isinstance(classes, Iterable):
         raise ConfigError(f"classes: {classes!r} is not a list of class names")
@@ -80,9 +80,7 @@ def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
     known = {name: label for label, name in enumerate(categories.names)}
     for name in classes:
         if name not in known:
-            raise ConfigError(
-                f"classes: there is no class {name!r}; {_near(str(name), list(known))}"
-            )
+            raise ConfigError(f"classes: no class {name!r}; {_near(str(name), list(known))}")
     return [label for label, name in enumerate(categories.names) if name in classes]
 
 

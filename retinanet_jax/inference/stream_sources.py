@@ -1,4 +1,4 @@
-"""The images of a source: a list, a folder, a video, a camera, a URL; each with its key."""
+"""Iterates over the images of a list, folder, video, camera or URL, each with its key."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,11 +13,11 @@ from retinanet_jax.data.video import Video, is_video
 def items_of(
     source: str | Path | int | Video | LiveVideo | Iterable[ImageLike],
 ) -> Iterable[tuple[Any, ImageLike]]:
-    """(key, image) pairs: the key is the path of a file, the number of a frame, or the image.
+    """Yields (key, image): the key is the path of a file, the number of a frame, or the image.
 
     Raises:
-      DataError: a video that is missing or cannot be read, a camera that is not there. Where a
-        video ends early, the error takes the place of the next frame.
+      DataError: a video is missing or cannot be read, or a camera does not exist. If a video ends
+        early, the error takes the place of the next frame.
     """
     if isinstance(source, Video | LiveVideo):
         return _frames(source)

@@ -1,7 +1,7 @@
-"""A stream of images through a compiled function: read ahead, batched by canvas, kept in order.
+"""Streams images through a compiled function: reads ahead, batches by canvas, keeps the order.
 
-Memory holds a window of the images: those being read, those of incomplete batches, and those of
-the batches on the device.
+Only a window of the images is in memory: the images being read, those in incomplete batches, and
+those in batches on the device.
 """
 
 import contextlib
@@ -37,10 +37,10 @@ class Seen:
 
     Attributes:
       key: the caller's name for it.
-      image: as it was passed.
-      size: (height, width) in pixels.
+      image: the image as it was passed.
+      size: (height, width) of the image in pixels.
       found: detections by view, in pixels of the image, with masks; None: not ready yet.
-      error: why it could not be read; `found` is empty then.
+      error: why the image could not be read; `found` is empty then.
     """
 
     key: Any
@@ -55,7 +55,7 @@ class Seen:
 
 
 SeenStream = Generator[Seen, None, None]
-"""Images in order; closing it ends the threads that read ahead."""
+"""An iterator over images in order; closing it ends the threads that read ahead."""
 
 
 class _Row(NamedTuple):
@@ -68,13 +68,14 @@ class _Row(NamedTuple):
 
 
 class Stream:
-    """Runs a network on a stream of images; for one use.
+    """Runs a network on a stream of images; each instance can be used once.
 
     Args:
-      launch: starts the computation of a batch and returns its detections without waiting for them.
-      views: of each image.
-      settings: of the pipeline; see PipelineConfig.
-      rows: of a batch. Incomplete batches are padded, so that nothing recompiles.
+      launch: function that starts the computation of a batch and returns its detections without
+        waiting for them.
+      views: views of each image.
+      settings: settings of the pipeline; see PipelineConfig.
+      rows: number of rows in a batch. Incomplete batches are padded, so nothing recompiles.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Stream:
         self._running: deque[tuple[list[_Row], Detections]] = deque()
 
     def run(self, items: Iterable[tuple[Any, ImageLike]]) -> SeenStream:
-        """The results of each (key, image), in order, once all its views are done."""
+        """Yields the results of each (key, image), in order, once all its views are done."""
         waiting: deque[Seen] = deque()
         ahead = 2 * max(self._threads, self._rows)
         reading = read_ahead(items, self._read, threads=self._threads, ahead=ahead)
@@ -167,7 +168,7 @@ def _done(waiting: deque[Seen]) -> Iterator[Seen]:
 def report_errors(
     stream: SeenStream, on_error: Callable[[Any, DataError], object]
 ) -> Iterator[Seen]:
-    """The readable images of a stream; `on_error` gets the key and the error of each other one."""
+    """Yields the readable images of a stream; calls `on_error` with key and error of the others."""
     with contextlib.closing(stream):
         for seen in stream:
             if seen.error is None:
@@ -179,7 +180,7 @@ def report_errors(
 def to_result(
     seen: Seen, categories: Categories, config: PostprocessConfig, how: str = "nms"
 ) -> ImageDetections:
-    """The detections of an image, those of several views merged; see `merge`.
+    """Returns the detections of an image, merged if it has several views; see `merge`.
 
     Raises:
       DataError: the image could not be read.

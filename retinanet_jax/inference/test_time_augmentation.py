@@ -1,7 +1,7 @@
-"""Test-time augmentation: detections in several views of an image, merged.
+"""Test-time augmentation: detects in several views of an image, and merges the detections.
 
 A view is a scale, mirrored or not, as in Detectron's test-time augmentation. Detections are mapped
-back to the image; those of all views are merged by NMS or as weighted boxes.
+back to the image, and merged over all views by NMS or as weighted boxes.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ MERGES = ("nms", "weighted")
 
 
 class View(NamedTuple):
-    """How the network sees the image: sides times `scale`, mirrored left to right or not."""
+    """How the network sees an image: its sides times `scale`, mirrored left to right or not."""
 
     scale: float | int = 1.0
     flip: bool = False
@@ -37,10 +37,10 @@ PLAIN = (View(),)
 
 
 def views_of(flip: bool, scales: Sequence[float | int]) -> tuple[View, ...]:
-    """Every scale; with `flip`, each also mirrored.
+    """Returns a view for every scale; with `flip`, also mirrored ones.
 
     Raises:
-      ConfigError: there is no scale, or one is not positive.
+      ConfigError: no scale is given, or one is not positive.
     """
     is_some = isinstance(scales, Sequence) and len(scales) > 0
     if not is_some or not all(isinstance(s, numbers.Real) and 0 < s < math.inf for s in scales):
@@ -50,7 +50,7 @@ def views_of(flip: bool, scales: Sequence[float | int]) -> tuple[View, ...]:
 
 
 class ViewOptions(NamedTuple):
-    """Test-time augmentation, with the words of a call of the Detector."""
+    """Test-time augmentation, with the arguments of a call of the Detector."""
 
     flip: bool = False
     scales: Sequence[float | int] = (1.0,)
@@ -66,20 +66,20 @@ ONE_VIEW = ViewOptions()
 
 
 def scaled(settings: PipelineConfig, view: View) -> PipelineConfig:
-    """The settings by which the view's images are resized."""
+    """Returns the settings by which the images of a view are resized."""
     sides = {name: getattr(settings, name) for name in ("min_side", "max_side")}
     sides = {name: max(1, round(view.scale * side)) for name, side in sides.items()}
     return dataclasses.replace(settings, **sides)
 
 
 def see(example: Example, view: View, settings: PipelineConfig) -> Example:
-    """The example, without boxes, as the view shows it; `settings` are those of `scaled`."""
+    """Returns the example, without boxes, as the view shows it; `settings` come from `scaled`."""
     fitted = fit(example, settings)
     return mirror(fitted) if view.flip else fitted
 
 
 def map_back(found: Detections, view: View, width: int) -> Detections:
-    """Detections of a view, in pixels of the image, which has this width."""
+    """Maps the detections of a view to pixels of the image, which has this width."""
     if not view.flip:
         return found
     x1, y1, x2, y2 = np.moveaxis(found.boxes, -1, 0)
@@ -87,20 +87,20 @@ def map_back(found: Detections, view: View, width: int) -> Detections:
 
 
 def check_merge(how: Any) -> None:
-    """Raises ConfigError for an unknown way to merge."""
+    """Raises ConfigError for an unknown way of merging."""
     if how not in MERGES:
         raise ConfigError(f"merge: {how!r} is not one of {', '.join(MERGES)}")
 
 
 @functools.partial(jax.jit, static_argnames=("config", "how"))
 def merge(found: Sequence[Detections], config: PostprocessConfig, how: str = "nms") -> Detections:
-    """The max_detections best of all views, with the boxes of each object merged.
+    """Returns the max_detections best of all views, with the boxes of each object merged.
 
     Args:
-      found: of each view, all in pixels of the same image, with their masks `valid`.
-      config: of NMS; 'weighted' reads nms_iou and max_detections.
-      how: 'nms', of the kind config.nms: of boxes that overlap, the one with the highest score;
-        'weighted': their mean, see weighted_boxes.py.
+      found: detections of each view, all in pixels of the same image, with their masks `valid`.
+      config: settings of NMS; 'weighted' reads nms_iou and max_detections.
+      how: 'nms', of the kind config.nms, keeps the box with the highest score of overlapping boxes;
+        'weighted' takes their mean, see weighted_boxes.py.
     """
     every = Detections(*(jnp.concatenate(part) for part in zip(*found, strict=True)))
     if how == "weighted":

@@ -1,4 +1,4 @@
-"""Detection in tiles of a large image, whose small objects a resized image would lose."""
+"""Detects in tiles of a large image, whose small objects would be lost by resizing."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from retinanet_jax.inference.test_time_augmentation import PLAIN, View, merge
 
 
 def check_tiles(tile: Any, overlap: Any, views: tuple[View, ...]) -> None:
-    """Raises ConfigError for an invalid side or overlap, or for other views than the plain one."""
+    """Raises ConfigError if side or overlap is invalid, or if there are other views than PLAIN."""
     try:
         check_tile(tile, overlap)
     except ValueError as error:
@@ -33,22 +33,22 @@ def see_tiles(
     config: PostprocessConfig,
     how: str = "nms",
 ) -> Seen:
-    """The detections of the whole image and of its tiles, merged.
+    """Returns the detections of the whole image and of its tiles, merged.
 
-    The whole image finds the objects that are larger than a tile. An image that is not larger than
-    a tile is seen as a whole alone.
+    The whole image gives the objects that are larger than a tile. If the image is not larger than a
+    tile, only the whole image is used.
 
     Args:
-      see: runs the network on (key, image) pairs; the results come in order.
-      key: of the result.
-      image: path or pixels; or the error that ended a video.
-      tile: side in pixels.
-      overlap: share of the side.
-      config: IoU of boxes that are merged, and the number of detections.
-      how: see `merge`.
+      see: function that runs the network on (key, image) pairs, with results in order.
+      key: key of the result.
+      image: path or pixels of the image; or the error that ended a video.
+      tile: side of a tile in pixels.
+      overlap: overlap of the tiles, as a fraction of their side.
+      config: settings of NMS: the IoU of boxes that are merged, and the number of detections.
+      how: how to merge; see `merge`.
 
     Returns:
-      The detections; or the error, if the image is not readable.
+      The detections, or the error if the image cannot be read.
     """
     try:
         if isinstance(image, DataError):
@@ -67,7 +67,7 @@ def see_tiles(
 def merge_tiles(
     found: Sequence[tuple[tuple[int, int], Detections]], config: PostprocessConfig, how: str = "nms"
 ) -> Detections:
-    """The detections of an image from those of its tiles, given with their corners (y, x)."""
+    """Merges the detections of an image's tiles, which are given with their corners (y, x)."""
     if len(found) == 1:  # an image that is not larger than a tile, as a whole
         return found[0][1]
     moved = [part._replace(boxes=part.boxes + np.float32([x, y, x, y])) for (y, x), part in found]

@@ -1,9 +1,9 @@
-"""Weighted boxes fusion: boxes of one object in several views become their weighted mean.
+"""Weighted boxes fusion: the boxes of an object in several views become their weighted mean.
 
 Solovyev, Wang and Gabruseva, "Weighted boxes fusion" (arXiv 1910.13302), section 3. A fused box has
-the highest score of its boxes. The paper takes their mean, lowered where few of the models found
-the object; here the number of tiles that show an object depends on its place, so that such a score
-would compare places.
+the highest score of its boxes. The paper takes the mean of the scores, lowered if few models found
+the object. Here, the number of tiles that show an object depends on its place, so such a score
+would depend on the place.
 """
 
 import functools
@@ -37,18 +37,18 @@ def fuse_boxes(
     iou_threshold: float | Float[ArrayLike, ""],
     max_outputs: int,
 ) -> tuple[Float[Array, "d 4"], Float[Array, "d"], Int32[Array, "d"], Bool[Array, "d"]]:
-    """The best `max_outputs` fused boxes, scores, labels and their mask, by falling score.
+    """Returns the best `max_outputs` fused boxes, scores, labels and a mask, by descending score.
 
-    Boxes are visited by falling score. Each joins the fused box of its class with the highest IoU,
-    if that is strictly above `iou_threshold`, and moves it to the mean of its boxes, weighted by
-    their scores. Else it starts a new one.
+    Boxes are visited by descending score. Each joins the fused box of its class with the highest
+    IoU, if that is strictly above `iou_threshold`, and moves it to the mean of its boxes, weighted
+    by their scores. Otherwise it starts a new fused box.
 
     Args:
       boxes: xyxy in pixels.
-      scores: above 0.
-      labels: of the classes.
+      scores: scores of the boxes, above 0.
+      labels: class of each box.
       valid: False for padding, which is ignored.
-      iou_threshold: in [0, 1]; may be traced.
+      iou_threshold: boxes with an IoU strictly above this are fused, in [0, 1]; may be traced.
       max_outputs: d, a Python int, at most n.
     """
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)

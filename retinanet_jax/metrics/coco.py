@@ -109,7 +109,7 @@ def check_inputs(
 ) -> tuple[str, dict[str, Any], list[int]]:
     """A name for messages, the content of the ground truth, and the ids of the images to evaluate.
 
-    Arguments and errors as those of `coco_average_precision`.
+    For arguments and errors, see `coco_average_precision`.
     """
     name, content = _read(ground_truth)
     known = _check_ground_truth(content, name)
@@ -140,7 +140,7 @@ def _read(ground_truth) -> tuple[str, dict]:
 def _check_ground_truth(content: dict, name: str) -> _Known:
     for field in ("images", "annotations", "categories"):
         if not isinstance(content.get(field), list):
-            raise ValueError(f"{name}: no list {field!r}; name a COCO instances file")
+            raise ValueError(f"{name}: has no list {field!r}; use a COCO instances file")
     for field, needed in (("images", ("id",)), ("categories", ("id", "name"))):
         for index, entry in enumerate(content[field]):
             _need(entry, needed, f"{name}: {field}[{index}]")

@@ -32,7 +32,7 @@ from retinanet_jax.metrics.coco_backends import import_hotcoco
 
 FEDERATED_METRICS = ("lvis", "open_images")
 LVIS_DETECTIONS = 300
-"""Detections of an image that LVIS counts."""
+"""Number of detections per image that LVIS counts."""
 _LVIS_FIELDS = {
     "images": ("neg_category_ids", "not_exhaustive_category_ids"),
     "categories": ("frequency",),

@@ -3,7 +3,7 @@
 * A detection is assigned to the object of its class and image that it overlaps most, even if that
   object has a detection already.
 * It is correct if the overlap is at least `iou` (`>=` in the kit, `>` in py-faster-rcnn) and it is
-  the first correct detection of this object, by falling score. Later ones are wrong.
+  the first correct detection of this object, by descending score. Later ones are wrong.
 * Difficult objects, and detections assigned to them, are ignored.
 * Sides are x2 - x1 + 1, because VOC's corners are the first and the last pixel of the object.
   Published numbers use this rule. `inclusive_corners=False` uses x2 - x1, for boxes whose corners
@@ -59,8 +59,8 @@ def voc_average_precision(
       ground_truth: one entry per image (or plain tuples).
       detections: one entry per image, in the same order.
       num_classes: labels are 0 .. num_classes - 1.
-      iou: least overlap of a correct detection; 0.5 in VOC.
-      names: of the classes, keys of the result. None: "0", "1", ...
+      iou: minimum overlap of a correct detection; 0.5 in VOC.
+      names: names of the classes, the keys of the result. None: "0", "1", ...
       inclusive_corners: whether sides are x2 - x1 + 1, as in VOC's files and kit.
 
     Returns:

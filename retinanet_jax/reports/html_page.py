@@ -19,8 +19,8 @@ class Html(str):
 class Section(NamedTuple):
     """A section of a page.
 
-    heading: its title.
-    anchor: its id, the target of links within the page.
+    heading: title of the section.
+    anchor: id of the section, the target of links within the page.
     content: what follows the title.
     """
 
@@ -33,7 +33,7 @@ def tag(element: str, /, *children: object, **attributes: object) -> Html:
     """An element of HTML or SVG.
 
     Args:
-      element: its name.
+      element: name of the element.
       children: Html, other text, numbers, or lists of these. None is left out.
       attributes: None is left out, numbers are rounded to two decimals. `class_` stands for class,
         and an underscore within a name for a hyphen.

@@ -188,7 +188,7 @@ def matrix_plot(
 
     Args:
       rows, columns: names.
-      titles: of the rows and of the columns.
+      titles: titles of the rows and of the columns.
     """
     side = max(9.0, min(48.0, 620 / max(len(rows), len(columns))))  # pixels of a cell
     letter = min(FONT_SIZE, 0.95 * side)

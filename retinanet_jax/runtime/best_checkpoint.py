@@ -18,7 +18,7 @@ def keep_best(workdir: Path, step: int, summary: Mapping[str, float | None]) -> 
     has them, so that they use extra space only once the run deletes its own checkpoint.
 
     Args:
-        workdir: of the run; the checkpoint of `step` is complete.
+        workdir: folder of the run; the checkpoint of `step` must be complete.
         step: that was evaluated.
         summary: metrics by name. The first one decides, higher is better; None (undefined) is never
             the best.

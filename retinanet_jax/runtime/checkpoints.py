@@ -40,8 +40,8 @@ class Checkpoints:
     name that are not intact checkpoints are moved to DIRECTORY.damaged.
 
     Args:
-        directory: of the checkpoints.
-        keep: number of the latest checkpoints that are kept.
+        directory: directory of the checkpoints.
+        keep: number of latest checkpoints to keep.
         shared: whether all processes see the directory. If not, process 0 writes the whole state,
             and each process reads a directory of its own.
     """
@@ -75,8 +75,8 @@ class Checkpoints:
             return None
         found = "\n".join(f"{step}: {self._damage[step]}" for step in steps)
         raise CheckpointError(
-            f"{self.directory}: all checkpoints are damaged:\n{found}\nrestore one from a copy, or "
-            "start in another workdir"
+            f"{self.directory}: all checkpoints are damaged:\n{found}\nrestore one from a backup, "
+            "or use another workdir"
         )
 
     def save(self, step: int, state: Any, metadata: dict) -> None:
@@ -102,8 +102,8 @@ class Checkpoints:
             saved = self._writer.save(step, args=items)
         if not saved:
             raise CheckpointError(
-                f"{self.directory}: step {step} was not saved, step {self._writer.latest_step()} "
-                "exists already; use another workdir"
+                f"{self.directory}: step {step} was not saved because step "
+                f"{self._writer.latest_step()} already exists; use another workdir"
             )
 
     def read_metadata(self, step: int | None = None) -> dict:
@@ -114,7 +114,7 @@ class Checkpoints:
             metadata = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(
-                f"{path}: not readable ({error}); the checkpoint is damaged"
+                f"{path}: cannot be read ({error}); the checkpoint is damaged"
             ) from error
         if metadata.get("format") != FORMAT_VERSION:
             raise CheckpointError(
@@ -147,9 +147,10 @@ class Checkpoints:
             found = str(error).rpartition("do not match:")[2].partition("If this mismatch")[0]
             found = " ".join(found.split())
             raise CheckpointError(
-                f"{self.directory / str(step)}: does not fit this model: {found}. Another network "
-                "or optimizer, or an earlier version, wrote it. Train in a new workdir; "
-                f"--config.model.pretrained={self.directory.parent} starts from its weights"
+                f"{self.directory / str(step)}: does not fit this model: {found}. It was written "
+                "with another network or optimizer, or by an earlier version. Train in a new "
+                f"workdir; to start from its weights, set "
+                f"--config.model.pretrained={self.directory.parent}"
             ) from error
 
     def read_part(self, names: tuple[str, ...], step: int | None = None) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class Checkpoints:
             return read_arrays(path, names)
         except KeyError as error:
             raise CheckpointError(
-                f"{path}: {error.args[0]}; another version of this program wrote it"
+                f"{path}: {error.args[0]}; it was written by another version of this package"
             ) from error
 
     def wait(self) -> None:
@@ -276,11 +277,13 @@ class Checkpoints:
         steps = self._steps()
         if step is None or not steps:
             workdir = self.directory.parent
-            exists = "" if workdir.is_dir() else f", or fix the path: no folder {workdir}"
+            exists = "" if workdir.is_dir() else f", or fix the path: {workdir} does not exist"
             raise CheckpointError(f"{self.directory}: no checkpoint; train first{exists}")
         if step not in steps:
             existing = ", ".join(map(str, sorted(steps)))
-            raise CheckpointError(f"{self.directory}: no checkpoint of step {step}; has {existing}")
+            raise CheckpointError(
+                f"{self.directory}: no checkpoint of step {step}; it has {existing}"
+            )
         if damage := self._find_damage(step):
             raise CheckpointError(f"{self.directory / str(step)}: damaged: {damage}")
         return step

@@ -46,8 +46,8 @@ def keep_compilations(cache_dir: str | Path, shared: Path | None = None) -> Path
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         logging.warning(
-            "%s: not writable (%s), so each start compiles; set config.data.cache_dir, or "
-            "JAX_COMPILATION_CACHE_DIR, to a writable folder",
+            "%s: not writable (%s), so every start compiles again; set config.data.cache_dir or "
+            "JAX_COMPILATION_CACHE_DIR to a writable folder",
             *(folder, error.strerror),
         )
         return None

@@ -73,7 +73,7 @@ def download(
             return _Download(url, part, _Expected(size, sha256, max_bytes)).run()
     except OSError as error:
         what = f"cannot be written to {target.parent} ({error.strerror or error})"
-        raise DownloadError(f"{url}: {what}; make room there or take another folder") from error
+        raise DownloadError(f"{url}: {what}; free some space, or use another folder") from error
 
 
 def check_url(url: str, sha256: str | None = None) -> str:
@@ -88,7 +88,7 @@ def check_url(url: str, sha256: str | None = None) -> str:
         raise DownloadError(f"{url}: invalid URL ({error})") from error
     proven = parts.hostname in _LOOPBACK or _SHA256.fullmatch((sha256 or "").lower())
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and proven)):
-        raise DownloadError(f"{url}: only https:// addresses are read")
+        raise DownloadError(f"{url}: only https:// addresses are supported")
     return url
 
 
@@ -153,7 +153,7 @@ class _Download:
         try:
             response = self._request()
         except urllib.error.HTTPError as error:
-            reason = f"the server answers {error.code} {error.reason}"
+            reason = f"the server answered {error.code} {error.reason}"
             if error.code not in _TEMPORARY:
                 raise DownloadError(f"{self._url}: {reason}") from error
             if error.code == 416:  # the file on the server has changed
@@ -181,7 +181,7 @@ class _Download:
             length = response.headers.get("Content-Length", "")
             part.restart(_version(response), int(length) if length.isdigit() else None)
             if response.status != 200:
-                return f"the server answers {response.status} with another part of the file"
+                return f"the server answered {response.status} with the wrong part of the file"
         self._check_total()
         bar.total = part.total
         broken = False
@@ -195,7 +195,7 @@ class _Download:
                 break
             if part.size + len(chunk) > self._expected.max_bytes:
                 part.delete()
-                raise DownloadError(f"{self._url}: is over {self._expected.max_bytes} bytes")
+                raise DownloadError(f"{self._url}: is larger than {self._expected.max_bytes} bytes")
             part.write(chunk)
         if broken or part.size < (part.total or 0):
             return f"{part.size} of {part.total or 'an unknown number of'} bytes arrived"
@@ -219,12 +219,12 @@ class _Download:
             return
         if self._expected.size not in (None, total):
             self._part.delete()
-            what = f"the server has {total} bytes, {self._expected.size} are expected"
-            raise DownloadError(f"{self._url}: {what}: the file was changed there")
+            what = f"the file on the server has {total} bytes instead of {self._expected.size}"
+            raise DownloadError(f"{self._url}: {what}: it has changed there")
         free = shutil.disk_usage(self._part.folder).free
         if free < total - self._part.size:
-            what = f"{total - self._part.size} bytes are missing, {free} are free"
-            raise DownloadError(f"{self._url}: {what} in {self._part.folder}; make room there")
+            what = f"needs {total - self._part.size} more bytes, but only {free} are free"
+            raise DownloadError(f"{self._url}: {what} in {self._part.folder}; free some space")
 
     def _check(self) -> str:
         """Checks size and hash of the file as it is on the disk; returns the hash."""
@@ -233,18 +233,20 @@ class _Download:
         for expected in (self._expected.size, part.total, part.size):
             if expected not in (None, size):
                 part.delete()
-                what = f"{size} of {expected} bytes are on the disk"
-                raise DownloadError(f"{self._url}: {what}; they are deleted, try again")
+                what = f"only {size} of {expected} bytes reached the disk"
+                raise DownloadError(f"{self._url}: {what}; they were deleted, try again")
         if wanted and not digest.startswith(wanted.lower()):
             part.delete()
             raise DownloadError(
-                f"{self._url}: its SHA-256 is {digest} and should begin with {wanted}: the file "
-                "was changed, or damaged on the way; it is deleted, try again"
+                f"{self._url}: its SHA-256 is {digest}, but should begin with {wanted}: the file "
+                "was changed, or damaged during the download; it was deleted, try again"
             )
         return digest
 
     def _failed(self, reason: str) -> DownloadError:
-        fix = "try again: it resumes" if self._part.size and not self._part.own else "try again"
+        fix = "try again"
+        if self._part.size and not self._part.own:
+            fix += " to resume"
         where = self._part.folder
         return DownloadError(
             f"{self._url}: the download failed ({reason}); {fix}, or put the file into {where} "

@@ -15,8 +15,8 @@ class Launch(NamedTuple):
 
     Attributes:
         coordinator: HOST:PORT of process 0; None: from the launcher (see `find`).
-        num_processes: of the run.
-        process_id: of this process, from 0.
+        num_processes: number of processes of the run.
+        process_id: index of this process, from 0.
         timeout: seconds in which all processes must connect.
     """
 
@@ -36,8 +36,8 @@ class Launch(NamedTuple):
             return {} if self.num_processes is None and _launched_with_others() else None
         if None in flags:
             raise ProcessesError(
-                "--coordinator, --num_processes and --process_id: set all three, or none under "
-                "Slurm, Open MPI, Kubernetes and on TPU VMs"
+                "--coordinator, --num_processes and --process_id: set all three; under Slurm, Open "
+                "MPI and Kubernetes, and on TPU VMs, set none"
             )
         if not re.fullmatch(r".+:\d+", self.coordinator):
             raise ProcessesError(
@@ -63,8 +63,8 @@ def _launched_with_others() -> bool:
     if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         if "OMPI_MCA_orte_hnp_uri" not in environment:
             raise ProcessesError(
-                "mpirun gives no address of process 0 (Open MPI 4 does, 5 does not): set "
-                "--coordinator=HOST:PORT --num_processes=$OMPI_COMM_WORLD_SIZE "
+                "mpirun does not provide the address of process 0 (Open MPI 4 does, Open MPI 5 "
+                "does not): set --coordinator=HOST:PORT --num_processes=$OMPI_COMM_WORLD_SIZE "
                 "--process_id=$OMPI_COMM_WORLD_RANK"
             )
         return True

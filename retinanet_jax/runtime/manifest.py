@@ -39,7 +39,7 @@ def find_damage(folder: Path) -> str:
             if found != size:
                 return f"{name} has {found} bytes, expected {size}"
             if _hash(folder / name) != digest:
-                return f"{name} has another SHA-256"
+                return f"{name} has the wrong SHA-256"
         except OSError as error:
             return f"{name} is not readable ({error.strerror})"
     return ""

@@ -88,8 +88,8 @@ def on_own_rows(function: Callable, mesh: Mesh | None, whole: int = 0) -> Callab
     Without a mesh, and for a batch that does not divide over it, the function is unchanged.
 
     Args:
-        function: its rows must not depend on each other.
-        mesh: of the devices.
+        function: function whose rows must not depend on each other.
+        mesh: mesh of the devices.
         whole: number of leading arguments that each device gets whole, such as parameters.
     """
     if mesh is None or mesh.size == 1:

@@ -45,7 +45,7 @@ class RemoteFolder:
     """The files of a folder in object storage, by their names below it.
 
     Args:
-        location: its address: gs://bucket/run.
+        location: address of the folder, such as gs://bucket/run.
 
     Raises:
         WorkdirError: also by the methods: the storage is not accessible.
@@ -60,7 +60,9 @@ class RemoteFolder:
                 self._files, root = fsspec.core.url_to_fs(self.location)
         except ImportError as error:
             fix = f"pip install {self._storage.package}" if self._storage else str(error)
-            raise WorkdirError(f"{location}: a package for {scheme}:// is missing; {fix}") from None
+            raise WorkdirError(
+                f"{location}: the package for {scheme}:// is not installed; {fix}"
+            ) from None
         self._root = root.rstrip("/")
 
     def sizes(self, folder: str = "") -> dict[str, int]:
@@ -99,7 +101,7 @@ class RemoteFolder:
         sizes = self.sizes(folder)
         for name in names:
             if (found := sizes.get(name, 0)) != (size := (local / name).stat().st_size):
-                raise WorkdirError(f"{self.location}/{name}: {found} of {size} bytes have arrived")
+                raise WorkdirError(f"{self.location}/{name}: {found} of {size} bytes were copied")
 
     def download(self, folder: Path, names: Sequence[str]) -> None:
         """Copies files to a local folder, several at a time."""

@@ -75,7 +75,10 @@ def open_workdir(location: str | Path, cache_dir: str | Path) -> Iterator[tuple[
             stack.enter_context(locked(workdir))
             if remote:
                 stack.enter_context(Mirror(workdir, str(location)))
-                print(f"{location}: works in {workdir}; nothing prevents a second run", flush=True)
+                print(
+                    f"{location}: the working copy is {workdir}; nothing prevents a second run",
+                    flush=True,
+                )
         if not remote:
             check_shared(workdir)
             yield workdir, True
@@ -96,7 +99,7 @@ class Mirror:
 
     Args:
         workdir: the working copy, locked by the caller.
-        location: of the storage.
+        location: address of the storage.
         seconds: between two copies.
 
     Raises:

@@ -94,8 +94,8 @@ def _held(workdir: Path) -> str:
     except OSError:
         holder = ""
     return (
-        f"{workdir}: another run uses it ({holder or 'unknown process'}); wait for it, stop it, or "
-        "use another --workdir"
+        f"{workdir}: in use by another run ({holder or 'unknown process'}); wait for it, stop it, "
+        "or use another --workdir"
     )
 
 
@@ -110,7 +110,7 @@ def check_shared(workdir: Path, seconds: float = 60.0) -> None:
     while read_lock(workdir) != held:
         if time.monotonic() > deadline:
             raise WorkdirError(
-                f"{workdir}: another folder on {socket.gethostname()} than for process 0 "
+                f"{workdir}: not the same folder on {socket.gethostname()} as for process 0 "
                 f"({held.strip()}); use a --workdir that all hosts share, or one in object storage"
             )
         time.sleep(0.5)

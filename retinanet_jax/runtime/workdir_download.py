@@ -53,8 +53,8 @@ def local_workdir(workdir: str | Path, select: Select = everything) -> Iterator[
     belongs to the run that trains there.
 
     Args:
-        workdir: of a run, local or remote.
-        select: of the names of its files those to download.
+        workdir: workdir of a run, local or remote.
+        select: function that selects the files to download from all file names.
 
     Raises:
         WorkdirError: the storage is not accessible, or has no such folder.

@@ -85,7 +85,7 @@ def build_app(
     Args:
       detector: a Detector. It compiles when the first image of a canvas arrives; an NmsSweep can be
         passed to compile it before (`warm_up`).
-      title: of the page.
+      title: title of the page.
       examples: image files that visitors can choose.
     """
     sweep = detector if isinstance(detector, NmsSweep) else NmsSweep(detector)
@@ -109,7 +109,7 @@ def _threshold_controls(sweep: NmsSweep) -> list[gr.components.Component]:
                 *(0, 1, iou),
                 step=0.05 if round(20 * iou, 9).is_integer() else 0.01,
                 label="NMS IoU",
-                info="Of two boxes of a class that overlap more, the better one stays.",
+                info="Of two boxes of one class that overlap more, the higher-scoring one is kept.",
             ),
             gr.Dropdown(
                 list(sweep.categories.names), multiselect=True, label="Classes", info="None: all."
@@ -169,7 +169,7 @@ def _image_tab(sweep: NmsSweep, thresholds: list, examples: Sequence[str | Path]
 
 def _video_tab(sweep: NmsSweep, thresholds: list) -> None:
     with gr.Row():
-        video = gr.Video(label=f"Video, of which the first {MAX_FRAMES} frames are used")
+        video = gr.Video(label=f"Video (only the first {MAX_FRAMES} frames are used)")
         drawn = gr.Video(label="Detections", interactive=False, autoplay=True)
     start = gr.Button("Detect", variant="primary")
 

@@ -30,13 +30,13 @@ def open_port(host: str, port: int) -> socket.socket:
         opened = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         what = f"cannot listen there ({error})"
-        fix = "choose another port, or --port=0 for any free one; --host is a name or an address "
-        fix += "of this machine"
+        fix = "choose another port, or --port=0 for any free one; --host must be a name or an "
+        fix += "address of this machine"
         raise DataError("port", "--host, --port", f"{host}:{port}", what, fix) from error
     if not _is_loopback(opened):
         print(
-            f"warning: {host} is open to the network: everyone who reaches this machine can send "
-            "images; there is no password and no encryption",
+            f"warning: {host} is open to the network: anyone who can reach this machine can send "
+            "images, without a password or encryption",
             file=sys.stderr,
         )
     return opened
@@ -109,7 +109,7 @@ class _ContentPolicy:
 
 def _warm_up(sweep: NmsSweep, server) -> None:
     """Compiles the network; where that fails, the server stops."""
-    print("compiling the network; detections come after that", flush=True)
+    print("compiling the network; detection starts after that", flush=True)
     start = time.perf_counter()
     try:
         sweep.warm_up()

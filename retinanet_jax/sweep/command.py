@@ -29,8 +29,8 @@ def sweep(arguments: argparse.Namespace, workdir: Path, tree: ConfigDict | None)
     """Runs a sweep; returns if all trials are finished.
 
     Args:
-        arguments: of cli/sweep.py.
-        workdir: of the sweep.
+        arguments: arguments of cli/sweep.py.
+        workdir: folder of the sweep.
         tree: config that all trials share; None resumes the sweep in the workdir.
 
     Raises:
@@ -69,14 +69,14 @@ def command_of(trial: Trial) -> str:
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Raises ConfigError for arguments that exclude or require each other."""
     if arguments.config and arguments.table:
-        raise ConfigError("--config and --table: set one of them")
+        raise ConfigError("--config and --table: set only one of them")
     varied = arguments.grid or arguments.zip or arguments.seeds or arguments.passed_on
     if varied and not (arguments.config or arguments.table):
         raise ConfigError("--grid, --zip, --seeds and --config.FIELD need --config or --table")
     if arguments.seeds < 0:
-        raise ConfigError(f"--seeds={arguments.seeds}: must be 1 or more")
+        raise ConfigError(f"--seeds={arguments.seeds}: must be at least 1")
     if arguments.workers < 0:
-        raise ConfigError(f"--workers={arguments.workers}: must be 1 or more")
+        raise ConfigError(f"--workers={arguments.workers}: must be at least 1")
     if arguments.launcher == "workers" and not arguments.workers:
         raise ConfigError("--launcher=workers: set --workers=N")
     if arguments.workers and arguments.launcher == "here":

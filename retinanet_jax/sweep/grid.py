@@ -45,12 +45,12 @@ def zip_axis(texts: Sequence[str], tree: ConfigDict) -> Axis:
     """Fields that change together: all first values, all second values, and so on.
 
     Raises:
-        ConfigError: as of `grid_axis`; or the numbers of values differ.
+        ConfigError: as in `grid_axis`, or the numbers of values differ.
     """
     parsed = [parse_field(text, tree) for text in texts]
     if len({len(values) for _, values in parsed}) > 1:
         counts = ", ".join(f"{field} has {len(values)}" for field, values in parsed)
-        raise ConfigError(f"--zip: set equally many values for each field; {counts}")
+        raise ConfigError(f"--zip: give every field the same number of values; {counts}")
     fields, columns = zip(*parsed, strict=True)
     return [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -106,14 +106,16 @@ def product(axes: Iterable[Axis]) -> list[Settings]:
     fields = [sorted({field for settings in axis for field in settings}) for axis in axes]
     for one, other in itertools.combinations(fields, 2):
         if both := set(one) & set(other):
-            raise ConfigError(f"{', '.join(sorted(both))}: is varied twice; name each field once")
+            raise ConfigError(f"{', '.join(sorted(both))}: varied twice; name each field once")
     combined = [
         {field: value for settings in parts for field, value in settings.items()}
         for parts in itertools.product(*axes)
     ]
     for settings in combined:
         if combined.count(settings) > 1:
-            raise ConfigError(f"{name_of(settings, settings)}: occurs twice; write each value once")
+            raise ConfigError(
+                f"{name_of(settings, settings)}: appears twice; write each value once"
+            )
     return combined
 
 
@@ -121,7 +123,7 @@ def name_of(settings: Settings, fields: Iterable[str]) -> str:
     """The name of a trial, which is that of its folder: 'gamma=2,alpha=0.25,seed=0'.
 
     Args:
-        settings: of the trial.
+        settings: settings of the trial.
         fields: all that the sweep varies. Those with equal last parts get their whole names.
     """
     endings = [field.rpartition(".")[2] for field in fields]

@@ -30,7 +30,7 @@ class Work:
     """What a job runs; submitit pickles it.
 
     Args:
-        share: of the machine, for a worker process.
+        share: share of the machine for a worker process.
         leash: file with the process id of the sweep, for a worker process. The worker saves and
             stops once the file is gone or that process has ended.
     """
@@ -86,7 +86,7 @@ class Jobs:
     Args:
         cluster: 'local' or 'slurm'.
         folder: for submitit's files and the logs.
-        parameters: of submitit's executor.
+        parameters: parameters of submitit's executor.
         poll: seconds between two checks.
 
     Raises:

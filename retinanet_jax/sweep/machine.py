@@ -36,7 +36,9 @@ def share_machine(gpus: Sequence[str], cores: Sequence[int], count: int) -> list
     """
     kind, whole = ("GPUs", gpus) if gpus else ("cores", cores)
     if whole and len(whole) < count:
-        raise ConfigError(f"--workers={count}: the machine has {len(whole)} {kind}; set fewer")
+        raise ConfigError(
+            f"--workers={count}: the machine has {len(whole)} {kind}; set at most that many"
+        )
     parts = divide(whole, count)
     return [Share(gpus=part) if gpus else Share(cores=part) for part in parts]
 

@@ -27,9 +27,9 @@ class PairedTest(NamedTuple):
     """The differences of pairs, second minus first.
 
     pairs: their number, at least 1.
-    mean: of the differences.
-    deviation: of the differences, with n - 1; None for one pair.
-    p: of the paired t-test; None for one pair, and where all differences are equal.
+    mean: mean of the differences.
+    deviation: standard deviation of the differences, with n - 1; None for one pair.
+    p: p-value of the paired t-test; None for one pair, or if all differences are equal.
     """
 
     pairs: int
@@ -76,8 +76,8 @@ def differences_table(groups: Sequence[Group], names: Sequence[str]) -> str:
     """Each combination of settings minus the first one, as Markdown; '' without two common seeds.
 
     Args:
-        groups: of trials; the first is the baseline.
-        names: of the metrics.
+        groups: groups of trials; the first is the baseline.
+        names: names of the metrics.
     """
     rows, most = [], 0
     heads, cells = settings_columns(groups)
@@ -97,7 +97,7 @@ def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
 
     Args:
         first, second: folders.
-        names: of both in the text, if the folders are downloads; by default their paths.
+        names: names of both in the text, if the folders are downloads; by default their paths.
 
     Raises:
         WorkdirError: a folder has no results.
@@ -121,7 +121,11 @@ def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
         a, b = zip(*defined, strict=True)
         means = number_text(statistics.fmean(a)), number_text(statistics.fmean(b))
         rows.append([name, str(len(defined)), *means, difference_text(paired_test(a, b))])
-    lines = [f"A: {name_a}", f"B: {name_b}", f"Pairs: {len(common)}; trials without: {alone}."]
+    lines = [
+        f"A: {name_a}",
+        f"B: {name_b}",
+        f"Pairs: {len(common)}; trials without a pair: {alone}.",
+    ]
     return "\n\n".join([*lines, table_text(["metric", "pairs", "A", "B", "B - A"], rows)]) + "\n"
 
 
@@ -139,7 +143,7 @@ def _summaries(workdir: Path) -> dict[Hashable, Summary]:
         config = read_config_file(workdir / "config.json")
     except (OSError, ValueError, KeyError) as error:
         raise WorkdirError(
-            f"{workdir}: no results of a sweep or of a run; name a folder with sweep.json, or with "
+            f"{workdir}: no results of a sweep or a run; use a folder with sweep.json, or with "
             "results.json and config.json"
         ) from error
     return {_key({"seed": config.seed}): summary}

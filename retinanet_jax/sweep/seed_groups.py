@@ -13,8 +13,8 @@ class Group(NamedTuple):
 
     settings: without the seed.
     paper: see Trial.
-    ends: of its trials.
-    seeds: of its trials; None where the sweep does not set it.
+    ends: how each trial ended.
+    seeds: seed of each trial; None if the sweep does not set it.
     """
 
     settings: Settings

@@ -21,8 +21,8 @@ class SlurmJobs(Jobs):
     """Jobs of Slurm. They outlive the sweep; the same command waits for them again.
 
     Args:
-        workdir: of the sweep, on a file system that all nodes see at this path.
-        count: of the jobs, among which the trials are divided; 0: one for each trial.
+        workdir: folder of the sweep, which all nodes must see at this path.
+        count: number of jobs, among which the trials are divided; 0: one job per trial.
         options: 'NAME=VALUE' of submitit's executor, such as 'slurm_partition=gpu'.
         poll: seconds between two checks.
     """

@@ -20,8 +20,8 @@ def draw_steps(trials: Sequence[Trial], name: str) -> Figure | None:
     """A line for each combination of fields, the mean over its seeds; the band is their range.
 
     Args:
-        trials: of the sweep. Those without an evaluation are left out.
-        name: of a number of the evaluations, for instance 'AP'.
+        trials: trials of the sweep. Trials without an evaluation are left out.
+        name: name of a number in the evaluations, for example 'AP'.
 
     Returns:
         None if no trial was evaluated at two steps.

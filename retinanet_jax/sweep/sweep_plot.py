@@ -30,8 +30,8 @@ def draw_sweep(groups: Sequence[Group], name: str) -> Figure | None:
     fields has several values of it; else a row for each combination.
 
     Args:
-        groups: of trials. Unfinished trials are left out.
-        name: of the number, for instance 'AP'.
+        groups: groups of trials. Unfinished trials are left out.
+        name: name of the number to plot, for example 'AP'.
 
     Returns:
         None if no trial has this number.

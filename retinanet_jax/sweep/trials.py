@@ -1,7 +1,7 @@
 """The trials of a sweep: the plan, the files of a trial, how a trial ended.
 
 DIR/sweep.json          the plan: settings of each trial, by name
-DIR/NAME/               the workdir of a trial, as of any run
+DIR/NAME/               the workdir of a trial, like that of any run
 DIR/NAME/planned.json   its config, with 'auto', written before any trial starts
 DIR/NAME/config.json    the same with numbers, written by its run
 DIR/NAME/trial.json     how it ended; missing while it has not
@@ -35,9 +35,9 @@ class Trial(NamedTuple):
     """One run of a sweep.
 
     Attributes:
-        name: also of its folder.
+        name: name of the trial and of its folder.
         settings: fields of the config that the sweep sets.
-        workdir: its folder.
+        workdir: folder of the trial.
         paper: of a sweep over a table of the paper: 'table', 'row', and the paper's metrics by
             name, as fractions. Otherwise empty.
     """
@@ -69,7 +69,7 @@ class Trial(NamedTuple):
         """
         if not self.has_config():
             raise WorkdirError(
-                f"{self.config_file}: missing; start the sweep with its first command, which "
+                f"{self.config_file}: missing; start the sweep with its original command, which "
                 "writes it again"
             )
         return read_config_file(self.config_file)
@@ -88,7 +88,7 @@ class End(NamedTuple):
     Attributes:
         state: FINISHED, FAILED or UNFINISHED.
         summary: metrics of a finished trial, by name; None where undefined.
-        error: of a failed trial, one line.
+        error: error of a failed trial, one line.
     """
 
     state: str
@@ -107,7 +107,7 @@ def plan_trials(
     Args:
         tree: config that all trials share.
         axes: see grid.py.
-        workdir: of the sweep.
+        workdir: folder of the sweep.
         table: 'NAME' or 'NAME:VARIANT' of the paper, if one axis is its rows.
 
     Raises:
@@ -171,7 +171,7 @@ def read_plan(workdir: Path) -> list[Trial]:
     path = workdir / PLAN_FILE
     if not path.exists():
         raise WorkdirError(
-            f"{path}: no sweep; name the folder of a sweep in --workdir, or start one with "
+            f"{path}: no such sweep; set --workdir to the folder of a sweep, or start one with "
             "--config and --grid"
         )
     try:
@@ -183,7 +183,7 @@ def read_plan(workdir: Path) -> list[Trial]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkdirError(
             f"{path}: damaged ({type(error).__name__}: {error}); delete this file and start the "
-            "sweep with its first command: finished trials are kept"
+            "sweep with its original command: finished trials are kept"
         ) from error
 
 
@@ -193,7 +193,7 @@ def published(settings: Settings, table: str) -> dict[str, Any]:
     Args:
         settings: of the trial. Fields that are not in the table (the seed, a shorter schedule) do
             not matter.
-        table: as of `plan_trials`.
+        table: as in `plan_trials`.
     """
     name, _, variant = table.partition(":")
     rows = [(row.settings_of(variant), row) for row in TABLES[name].rows]
@@ -214,15 +214,15 @@ def _check_extends(
 ) -> None:
     changes = [f"{name} is missing" for name in set(known) - {trial.name for trial, _ in planned}]
     changes += [
-        f"{trial.name} has another config"
+        f"{trial.name} has a different config"
         for trial, config in planned
         if trial.name in known and trial.has_config() and trial.config() != config
     ]
     if changes:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise WorkdirError(
-            f"{path}: another sweep: {', '.join(sorted(changes)[:5])}{more}; use another "
-            f"--workdir, or resume that sweep with --workdir={path.parent} alone"
+            f"{path}: belongs to a different sweep: {', '.join(sorted(changes)[:5])}{more}; use "
+            f"another --workdir, or resume that sweep with --workdir={path.parent} alone"
         )
 
 

@@ -1,4 +1,4 @@
-"""Gradients of a batch in several parts, one after the other, in the memory of one."""
+"""Computes the gradients of a batch in several parts, with the memory of one part."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +18,11 @@ def accumulate_gradients(
     parts add up to those of the batch. Only live batch norm differs: it sees one part at a time.
 
     Args:
-        loss_fn: (params, running, *part of examples) to (loss, (Losses, running)).
-        params: of the model.
+        loss_fn: function from (params, running, *part of examples) to (loss, (Losses, running)).
+        params: parameters of the model.
         running: statistics that each part updates.
         examples: a tuple of trees of arrays with the images of the batch along the first axis.
-        parts: a divisor of the number of images.
+        parts: number of parts; it must divide the number of images.
     """
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if parts == 1:
@@ -45,6 +45,6 @@ def accumulate_gradients(
 def split_into_parts(tree: Any, parts: int) -> Any:
     """Arrays [b ...] as [parts b/parts ...].
 
-    A part has every parts-th image, so that it is spread over the devices like the batch.
+    Each part has every parts-th image, so it is spread over the devices like the batch.
     """
     return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), tree)

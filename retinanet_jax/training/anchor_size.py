@@ -1,7 +1,8 @@
-"""anchors.size='auto': as large as the boxes of the training set allow.
+"""anchors.size='auto': the largest anchors that fit the boxes of the training set.
 
-Larger anchors put an object on a finer level, with more anchors that fit it better. On photographs
-with large objects, twice the size gave more AP at the same cost; experiments/README.md has figures.
+Larger anchors match an object on a finer level, which has more and better fitting anchors. On
+photographs with large objects, twice the size gave a higher AP at the same cost;
+experiments/README.md has the numbers.
 """
 
 import dataclasses
@@ -21,16 +22,16 @@ UNCOVERED_SHARE = 0.01
 def with_anchor_size(
     config: Config, train_set: Dataset, workdir: Path | None = None
 ) -> tuple[Config, str]:
-    """`config` with a number in place of anchors.size='auto', and a line for the log.
+    """Returns `config` with a number instead of anchors.size='auto', and a line for the log.
 
-    The largest of SIZES with which at most UNCOVERED_SHARE of the training boxes have no anchor
-    with an IoU of matching.negative_iou; if there is none, the size with the fewest such boxes. For
-    assigners other than 'iou' this is a rule of thumb.
+    Chooses the largest of SIZES for which at most UNCOVERED_SHARE of the training boxes have no
+    anchor with an IoU of matching.negative_iou; if no size qualifies, the one with the fewest such
+    boxes. For assigners other than 'iou', this is a rule of thumb.
 
     Args:
-        config: of the run; with a number it comes back unchanged, with an empty line.
-        train_set: of the run.
-        workdir: of a run that resumes: its config.json has the number. None: computed.
+        config: configuration of the run; returned as it is, with an empty line, if it has a number.
+        train_set: training set of the run.
+        workdir: folder of a run that resumes, whose config.json has the number. None: compute it.
     """
     if config.anchors.size != "auto":
         return config, ""
@@ -40,17 +41,17 @@ def with_anchor_size(
     size, left = choose_anchor_size(config, train_set)
     return _with_size(config, size), (
         f"anchors of {size:g} strides: {left:.1%} of the training boxes have no anchor with an IoU "
-        f"of {config.matching.negative_iou:g} or more (config.anchors.size=auto)"
+        f"of at least {config.matching.negative_iou:g} (config.anchors.size=auto)"
     )
 
 
 def with_any_anchor_size(config: Config) -> Config:
-    """`config` with the paper's size in place of 'auto', for a plan: it changes no shape."""
+    """Returns `config` with the paper's size for 'auto', for a plan: it changes no shape."""
     return _with_size(config, SIZES[0]) if config.anchors.size == "auto" else config
 
 
 def choose_anchor_size(config: Config, train_set: Dataset) -> tuple[float, float]:
-    """The size, and the share of boxes without an anchor, on START_SAMPLE evenly spread images."""
+    """Returns the size and its share of uncovered boxes, on START_SAMPLE evenly spread images."""
     objects = read_objects(train_set.source, START_SAMPLE)
     objects = objects.select(~objects.crowd)
     left = {}

@@ -1,4 +1,4 @@
-"""train.batch_size='auto': as large as the memory plan of the compiler allows."""
+"""train.batch_size='auto': the largest batch that fits, by the compiler's memory plan."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,14 +26,14 @@ def with_batch_size(
     log: Callable[[str], object],
     workdir: Path | None = None,
 ) -> Config:
-    """`config` with a number in place of train.batch_size='auto'.
+    """Returns `config` with a number instead of train.batch_size='auto'.
 
     Args:
-        config: of the run; with a number it comes back unchanged.
-        num_classes: of the training set.
-        mesh: of devices.
-        log: called with messages.
-        workdir: of a run that resumes: its config.json has the number. None: computed.
+        config: configuration of the run; returned unchanged if it has a number.
+        num_classes: number of classes of the training set.
+        mesh: mesh of devices.
+        log: function that is called with each message.
+        workdir: folder of a run that resumes, whose config.json has the number. None: compute it.
 
     Raises:
         ConfigError: the smallest batch does not fit.
@@ -50,10 +50,10 @@ def with_batch_size(
 def choose_batch_size(
     config: Config, num_classes: int, mesh: Mesh, log: Callable[[str], object]
 ) -> int:
-    """The largest batch, of at most MOST images per device, whose plan fits into the memory.
+    """Returns the largest batch, of at most MOST images per device, whose plan fits into memory.
 
-    The train step is compiled for the largest canvas with half as many images until it fits;
-    nothing is allocated. All processes choose the same.
+    The train step is compiled for the largest canvas, with half as many images each time, until it
+    fits; nothing is allocated. All processes choose the same size.
     """
     limit = memory_limit(config)
     parts = config.optimizer.accumulate_steps
@@ -71,15 +71,15 @@ def choose_batch_size(
             return batch_size
         rows //= 2
     raise ConfigError(
-        f"config.train.batch_size: 'auto', but {batch_size} images need {needed / GIB:.2f} GiB per "
-        f"device of {MEMORY_SHARE:.0%} of {limit / GIB:.2f} GiB; set smaller images "
-        "(config.pipeline.min_side and max_side), config.model.dtype=bfloat16 or "
-        "config.model.remat=all"
+        f"config.train.batch_size: 'auto' found no batch size that fits: {batch_size} images need "
+        f"{needed / GIB:.2f} GiB per device, more than {MEMORY_SHARE:.0%} of {limit / GIB:.2f} "
+        "GiB; use smaller images (config.pipeline.min_side and max_side), "
+        "config.model.dtype=bfloat16 or config.model.remat=all"
     )
 
 
 def memory_limit(config: Config) -> float:
-    """Bytes of each device: config.train.memory_limit, or what the device or the machine has."""
+    """Returns the bytes per device: config.train.memory_limit, or what device or machine have."""
     if config.train.memory_limit != "auto":
         return config.train.memory_limit * GIB
     devices = jax.local_devices()
@@ -90,7 +90,7 @@ def memory_limit(config: Config) -> float:
 
 
 def planned_memory(config: Config, num_classes: int, mesh: Mesh, batch_size: int) -> int:
-    """Bytes per device that the compiled train step needs for the largest canvas."""
+    """Returns the bytes per device that the compiled train step needs for the largest canvas."""
     canvas = run_canvases(config, "train")[-1]
     lowered = lower_program("train", config, num_classes, mesh, canvas, batch_size)
     return needed_memory(lowered.compile())

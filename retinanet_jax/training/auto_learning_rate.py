@@ -24,17 +24,17 @@ def with_learning_rate(
     log: Callable[[str], object],
     functions: CompiledFunctions | None = None,
 ) -> Config:
-    """`config` with a number in place of 'auto': of WORKDIR/learning_rate.json, or of a range test.
+    """Returns `config` with a number instead of 'auto', from learning_rate.json or a range test.
 
     Args:
-        config: of the run; with a number it comes back unchanged.
-        dataset: to train on; None: the test of the run has to be there.
-        workdir: of the run. A run that resumes finds the file there and takes the same rate.
-        log: called with messages.
-        functions: of the run, for the test; None: the test compiles its own.
+        config: configuration of the run; returned unchanged if it has a number.
+        dataset: dataset to train on; None: the workdir must have a test already.
+        workdir: folder of the run. A run that resumes finds the file there and uses the same rate.
+        log: function that is called with each message.
+        functions: compiled functions of the run, for the test; None: the test compiles its own.
 
     Raises:
-        ConfigError: the loss did not fall during the test; or there was none.
+        ConfigError: the loss did not fall during the test, or the workdir has no test.
     """
     if config.optimizer.learning_rate != "auto":
         return config
@@ -42,8 +42,8 @@ def with_learning_rate(
     rate = from_first("learning rate", stored_learning_rate(workdir))
     if rate is None and dataset is None:
         raise ConfigError(
-            f"config.optimizer.learning_rate: 'auto', but {path} is not there; write the rate of "
-            "the run"
+            f"config.optimizer.learning_rate: 'auto' needs {path}, which does not exist; write the "
+            "learning rate of the run"
         )
     if rate is None:
         log("range test of the learning rate (config.optimizer.learning_rate=auto)")
@@ -52,7 +52,7 @@ def with_learning_rate(
         if jax.process_index() == 0:
             content = {"learning_rate": rate, "rates": found.rates, "losses": found.losses}
             write_whole(path, json.dumps(content))
-    log(f"learning rate {rate:g}, by the range test in {path}")
+    log(f"learning rate {rate:g}, chosen by the range test in {path}")
     optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
     return dataclasses.replace(config, optimizer=optimizer)
 
@@ -67,7 +67,7 @@ def _checked(found: RangeTest) -> float:
 
 
 def stored_learning_rate(workdir: Path) -> float | None:
-    """The rate that the range test of a run has found; None before the test.
+    """Returns the rate that the range test of a run found; None before the test.
 
     Raises:
         ConfigError: the file is damaged.
@@ -78,4 +78,6 @@ def stored_learning_rate(workdir: Path) -> float | None:
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["learning_rate"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: is not readable ({error}); delete it, or set a rate") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({error}); delete it, or set a learning rate"
+        ) from error

@@ -1,4 +1,4 @@
-"""What the losses of a batch compare with: targets of the anchors, and divisors."""
+"""Targets of the anchors of a batch, and the divisors of its losses."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def assign_targets(
     mesh: Mesh | None = None,
     predictions: Predictions | None = None,
 ) -> Targets:
-    """Targets of every anchor of every image: Targets with leading axes b, n.
+    """Returns the targets of every anchor of every image: Targets with leading axes b, n.
 
     With a mesh, each device matches its own images. Assigners with needs_predictions need the
     predictions of the batch.
@@ -52,10 +52,10 @@ def assign_targets(
 def labels_by_part(
     anchors: tuple[np.ndarray, ...], batch: Batch, config: Config, mesh: Mesh
 ) -> jax.Array:
-    """The labels [b n] of `assign_targets` for a batch before augmentation.
+    """Returns the labels [b n] of `assign_targets` for a batch before augmentation.
 
-    Only one part of the batch is augmented and has boxes at a time; its labels need a fifth of the
-    memory of its targets.
+    Only one part of the batch at a time is augmented and has boxes. The labels need a fifth of the
+    memory of the targets.
     """
 
     def labels_of(part: Batch) -> jax.Array:
@@ -73,7 +73,7 @@ def normalizer(
     anchors: tuple[np.ndarray, ...],
     config: LossConfig,
 ) -> tuple[jax.Array | None, jax.Array]:
-    """TrainState.positives after a batch with these labels, and the divisors of its losses."""
+    """Returns TrainState.positives after a batch with these labels, and its loss divisors."""
     if positives is not None:
         positives = running_positives(positives, labels, valid)
     sizes = tuple(len(level) for level in anchors)

@@ -11,17 +11,17 @@ from retinanet_jax.training.max_boxes import with_least_max_boxes, with_max_boxe
 def with_data_choices(
     config: Config, train_set: Dataset, workdir: Path | None = None
 ) -> tuple[Config, str]:
-    """`config` with numbers in place of 'auto', and a line for the log, '' if there is none.
+    """Returns `config` with numbers instead of 'auto', and a line for the log, or ''.
 
     Args:
-        config: of the run; without these 'auto' it comes back unchanged.
-        train_set: of the run.
-        workdir: of a run that resumes: its config.json has the numbers. None: computed.
+        config: configuration of the run; returned unchanged if none of these fields is 'auto'.
+        train_set: training set of the run.
+        workdir: a run that resumes, whose config.json has the numbers. None: compute them.
     """
     config, line = with_anchor_size(config, train_set, workdir)
     return with_max_boxes(config, train_set, workdir), line
 
 
 def without_data_choices(config: Config) -> Config:
-    """`config` with the numbers of any dataset in place of 'auto', for a plan without the data."""
+    """Returns `config` with numbers for any dataset, for a plan without the data."""
     return with_least_max_boxes(with_any_anchor_size(config))

@@ -1,4 +1,4 @@
-"""Checks of a dataset before training: problems the user should know about, and fixes."""
+"""Checks a dataset before training: reports problems that the user should know, and fixes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,16 +30,16 @@ def check_coverage(dataset: Dataset, config: Config) -> Finding | None:
     """Checks whether the anchors miss too many boxes of a training set, on START_SAMPLE images.
 
     A box is uncovered if its best IoU over all anchors is below matching.negative_iou (0.4 in the
-    paper): all anchors near it are background, except those of a low-quality match. Boxes are those
-    of the resized image, without random augmentation. Crowds are ignored. Only matching.assigner
-    'iou' is checked: others choose anchors by other rules.
+    paper): all anchors near it are background, except for a low-quality match. Boxes are measured
+    in the resized image, without random augmentation. Crowds are ignored. The check applies only to
+    matching.assigner 'iou', because other assigners choose anchors by other rules.
     """
     objects = read_objects(dataset.source, START_SAMPLE)
     return coverage_finding(objects, dataset.categories.names, config)
 
 
 def coverage_finding(objects: ObjectTable, names: Sequence[str], config: Config) -> Finding | None:
-    """The finding of `check_coverage` for objects that are already read."""
+    """Returns the finding of `check_coverage` for objects that were read already."""
     if config.matching.assigner != "iou":
         return None
     objects = objects.select(~objects.crowd)
@@ -63,8 +63,8 @@ def coverage_finding(objects: ObjectTable, names: Sequence[str], config: Config)
     )
     positives = "only a low-quality match" if low_quality else "no positive anchor"
     problem = (
-        f"{share:.1%} of the training boxes have no anchor with an IoU of "
-        f"{matching.negative_iou:g} or more{where}. {_shapes(objects, uncovered, config)} "
+        f"{share:.1%} of the training boxes have no anchor with an IoU of at least "
+        f"{matching.negative_iou:g}{where}. {_shapes(objects, uncovered, config)} "
         f"Each of these boxes has {positives}, so the network hardly learns them."
     )
     return Finding(problem, _coverage_fix(objects, share, config))
@@ -110,24 +110,25 @@ def _coverage_fix(objects: ObjectTable, share: float, config: Config) -> str:
         f"{flags} reduces this to {left:.1%}" for left, flags in tried if left <= HELPFUL * share
     ]
     found = "; ".join(helpful) or "Neither another anchor size nor larger images help much"
-    return f"{found}. To search sizes, scales and ratios: retinanet-jax inspect --fit_anchors"
+    return f"{found}. To search for sizes, scales and ratios: retinanet-jax inspect --fit_anchors"
 
 
 def class_findings(
     train: ObjectTable, evaluation: ObjectTable, names: Sequence[str], splits: tuple[str, str]
 ) -> list[Finding]:
-    """Classes that are missing from a split, or have few objects to train on.
+    """Finds classes that are missing from a split, or have few objects to train on.
 
     Args:
-      train, evaluation: without crowds.
-      splits: their names.
+      train, evaluation: objects of the two splits, without crowds.
+      names: names of the classes.
+      splits: names of the two splits.
     """
     in_train, in_evaluation = (
         np.bincount(objects.labels, minlength=len(names)).tolist()
         for objects in (train, evaluation)
     )
     counted = list(zip(names, in_train, in_evaluation, strict=True))
-    fix = "Split the images in another way, or add images of these classes."
+    fix = "Split the images differently, or add images of these classes."
     findings = []
     if only := [name for name, here, there in counted if here and not there]:
         problem = f"{_listed(only)}: in {splits[0]} but not in {splits[1]}, so never evaluated."
@@ -145,18 +146,19 @@ def class_findings(
 
 
 def empty_finding(everything: ObjectTable, split: str) -> Finding | None:
-    """A split without objects, but perhaps with crowds."""
+    """Reports a split without objects; it may have crowds."""
     if not everything.crowd.all():
         return None
     if count := len(everything.crowd):
         problem = f"{split} has no objects: all {count:,} are crowds, or difficult in Pascal VOC."
-        return Finding(problem, "Unmark those to learn: crowds and difficult objects are ignored.")
+        fix = "Training ignores crowds and difficult objects; unmark the ones to learn."
+        return Finding(problem, fix)
     fix = "Check the annotations: does each image_id match the id of an image?"
     return Finding(f"{split} has no objects.", fix)
 
 
 def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
-    """Training images with more objects than a batch holds."""
+    """Reports training images with more objects than a batch has room for."""
     counts = np.bincount(train.image, minlength=len(train.numbers))
     limit = config.pipeline.max_boxes
     full = counts[counts > limit]
@@ -168,14 +170,14 @@ def max_boxes_finding(train: ObjectTable, config: Config) -> Finding | None:
         "anchors there are background."
     )
     flag = f"--config.pipeline.max_boxes={full.max()}"
-    return Finding(problem, f"{flag} keeps all objects. On a GPU matching then needs more memory.")
+    return Finding(problem, f"{flag} keeps all objects. Matching then needs more memory on a GPU.")
 
 
 def report_finding(split: str, report: Report) -> Finding:
-    """Entries that were skipped or changed while the data were read."""
+    """Reports entries that were skipped or changed while the data was read."""
     counts = [f"{count:,} x {reason}" for reason, count in sorted(report.counts.items())]
     problem = f"{split}: entries were skipped or changed: {', '.join(counts)}."
-    return Finding(problem, "The last section lists each by file and id.")
+    return Finding(problem, "The last section lists each one with its file and id.")
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

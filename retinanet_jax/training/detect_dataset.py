@@ -1,4 +1,4 @@
-"""The detections of every image of a dataset: in one or several views, or in tiles."""
+"""Detects in every image of a dataset: in one or several views, or in tiles."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,10 +34,10 @@ def detect_dataset(
     *,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[tuple[int, Detections]]:
-    """Pairs of the image id and the detections, which `valid` marks, of every image.
+    """Yields the image id and the detections of every image; `valid` marks the detections.
 
-    With config.data.tile, in its tiles and in the whole image; with several views, in each. They
-    are merged as the Detector does. Arguments as those of `evaluate`.
+    With config.data.tile, it detects in the tiles and in the whole image; with several views, in
+    each view. Results are merged as in the Detector. For the arguments, see `evaluate`.
 
     Raises:
         ConfigError: tiles together with several views.

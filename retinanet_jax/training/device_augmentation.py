@@ -1,4 +1,4 @@
-"""Augmentation on the device: flips and color maps, with parameters drawn by the host."""
+"""Augmentation on the device: flips and color maps, with parameters drawn on the host."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from retinanet_jax.data.pipeline.batch import Batch
 
 
 def augment_on_device(batch: Batch) -> Batch:
-    """The batch with its flips and color maps applied; unchanged if it has none.
+    """Returns the batch with its flips and color maps applied; unchanged if it has none.
 
-    Pure, with static shapes. Each image is handled by itself, so that a batch split over devices
-    stays split.
+    This is a pure function with static shapes. It processes each image by itself, so a batch that
+    is split over devices stays split.
     """
     if batch.flip is not None:
         batch = mirror(batch, batch.flip)
@@ -26,12 +26,12 @@ _compiled = jax.jit(augment_on_device)
 
 
 def as_seen(batch: Batch) -> Batch:
-    """`augment_on_device` of a batch of numpy arrays, back as numpy."""
+    """Applies `augment_on_device` to a batch of numpy arrays, and returns numpy arrays."""
     return jax.device_get(_compiled(batch))
 
 
 def mirror(batch: Batch, flip: Bool[ArrayLike, " b"]) -> Batch:
-    """Flips images and boxes horizontally inside the image's part of the canvas."""
+    """Flips images and boxes horizontally, within the image's part of the canvas."""
 
     def mirrored(image, width):
         # Flips the whole canvas, then rolls it, so that the padding is on the right again.

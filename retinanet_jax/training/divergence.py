@@ -1,4 +1,4 @@
-"""The report of one step, such as a step that diverged: its metrics and its batch."""
+"""Reports on one step, such as a step that diverged: its metrics and its batch."""
 
 import contextlib
 import json
@@ -45,14 +45,14 @@ def reporting_divergence(dataset: Dataset, config: Config, workdir: Path) -> Ite
 
 
 def describe_step(step: int, values: dict[str, float], images: str, config: Config) -> dict:
-    """The report of a step that needs no state: metrics, learning rates, image ids.
+    """Returns the part of a step's report that needs no state: metrics, learning rates, image ids.
 
     Args:
-        step: from 1.
+        step: number of the step, from 1.
         values: the metrics from `train_step`.
         images: the image ids of the batch, by dataset.
-        config: of the run. The report compares the learning rate with the highest of the run and
-            with that of the published baselines for this batch size.
+        config: configuration of the run. The report compares the learning rate with the highest
+            rate of the run, and with that of the published baselines for this batch size.
     """
     optimizer, batch_size = config.optimizer, config.train.batch_size
     rates = {
@@ -67,10 +67,10 @@ def write_step_report(folder: Path, report: dict, batch: Batch, names: tuple[str
     """Writes report.json, and batch.png: images and boxes as the network sees them.
 
     Args:
-        folder: created if missing.
+        folder: folder to write to; created if missing.
         report: written as JSON; numbers that are not finite become strings.
-        batch: from the pipeline, numpy.
-        names: of the classes.
+        batch: batch of numpy arrays from the pipeline.
+        names: names of the classes.
     """
     write_whole(folder / "report.json", json.dumps(_without_nan(report), indent=2))
     image = draw_batch(as_seen(batch), names)
@@ -87,7 +87,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def draw_batch(batch: Batch, names: tuple[str, ...]) -> np.ndarray:
-    """The images of a batch with their boxes as one RGB image [h w 3], four in a row."""
+    """Draws the images of a batch with their boxes as one RGB image [h w 3], four per row."""
     cells = []
     for row in np.flatnonzero(batch.valid):
         height, width = np.ceil(batch.image_sizes[row]).astype(int)

@@ -31,16 +31,16 @@ class Evaluation(NamedTuple):
     """The result of an evaluation.
 
     Attributes:
-        summary: COCO's twelve metrics, for VOC AP_11point and AP_allpoint, or those of another
-            value of evaluation.metric, by name. None where a metric is undefined, since the dataset
-            has no object that it counts.
+        summary: metrics by name: COCO's twelve metrics, AP_11point and AP_allpoint for VOC, or
+            those of another value of evaluation.metric. None if a metric is undefined, because the
+            dataset has no object that it counts.
         per_class: AP by class name, None where undefined.
         results: the detections in COCO's results format.
         losses: loss, class_loss and box_loss of the images as one batch; None if not computed.
-        losses_by_level: parts of the loss by level, 'P3', ...; None if not computed.
-        losses_by_class: parts of the loss by class name, of the anchors of its objects; the rest is
-            the background's. None if not computed.
-        detection: flip, scales, merge, tile and overlap with which the images were seen.
+        losses_by_level: the part of each level ('P3', ...) in the loss; None if not computed.
+        losses_by_class: by class name, the part of the anchors of its objects in the loss; the
+            remainder belongs to the background. None if not computed.
+        detection: the flip, scales, merge, tile and overlap of the detections.
     """
 
     summary: dict[str, float | None]
@@ -68,16 +68,19 @@ def evaluate(
 ) -> Evaluation:
     """Detects on every image of `dataset` and scores the detections.
 
-    With config.data.tile, in its tiles and in the whole image, merged as Detector(tile=...) does.
+    With config.data.tile, it detects in the tiles and in the whole image, and merges the detections
+    like Detector(tile=...).
 
     Args:
-        predict_fn: from `make_predict_fn`.
-        variables: of the model, on the devices of `mesh`, whole or divided.
-        dataset: all of its images count, with or without detections.
-        config: sections data, evaluation, pipeline and postprocess are read.
-        mesh: over which the batches are split.
+        predict_fn: compiled function from `make_predict_fn`.
+        variables: variables of the model on the devices of `mesh`, whole or divided.
+        dataset: dataset to evaluate on; all of its images count, with or without detections.
+        config: configuration, of which the sections data, evaluation, pipeline and postprocess are
+            read.
+        mesh: mesh of the devices over which batches are split.
         options: test-time augmentation, and how boxes of tiles or views are merged.
-        on_batch: called with the number of images done and the total, each counted in every view.
+        on_batch: function that is called after each batch with the number of images done and the
+            total; an image counts once per view.
 
     Raises:
         ConfigError: tiles together with test-time augmentation.
@@ -93,7 +96,7 @@ def evaluate(
 
 
 def subsample(dataset: Dataset, max_images: int | None) -> Dataset:
-    """The dataset; of a larger one, at most `max_images` evenly spread images."""
+    """Returns the dataset, or `max_images` evenly spread images if it has more."""
     total = len(dataset.source)
     every = 1 if max_images is None else -(-total // max_images)
     if every <= 1:
@@ -104,7 +107,7 @@ def subsample(dataset: Dataset, max_images: int | None) -> Dataset:
 
 
 def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
-    """The metrics of detections in COCO's results format."""
+    """Computes the metrics of detections in COCO's results format."""
     summary, per_class = METRICS[config.evaluation.metric](results, dataset, config)
     return Evaluation(_defined(summary), _defined(per_class), results)
 
@@ -155,10 +158,10 @@ def add_metric(name: str, metric: Metric) -> None:
     """Registers a value of `evaluation.metric`.
 
     Args:
-        name: of the metric.
-        metric: a function of (detections in COCO's results format, Dataset, Config) that returns
-            numbers by name and numbers by class. The first number, the higher the better, chooses
-            the best checkpoint; NaN and negative numbers are undefined.
+        name: name of the metric.
+        metric: function of (detections in COCO's results format, Dataset, Config) that returns
+            numbers by name and numbers by class. The first number, for which higher is better,
+            determines the best checkpoint. NaN and negative numbers are undefined.
     """
     if name not in sections.METRICS:
         sections.METRICS.append(name)
@@ -166,7 +169,7 @@ def add_metric(name: str, metric: Metric) -> None:
 
 
 def results_by_image(results: list[dict]) -> dict[int, list[dict]]:
-    """Results by their image id."""
+    """Groups results by their image id."""
     by_image: dict[int, list[dict]] = {}
     for result in results:
         by_image.setdefault(result["image_id"], []).append(result)
@@ -174,7 +177,7 @@ def results_by_image(results: list[dict]) -> dict[int, list[dict]]:
 
 
 def detection_arrays(results: list[dict], categories: Categories) -> tuple[np.ndarray, ...]:
-    """Boxes xyxy [d 4], scores [d] and labels [d] of one image's results."""
+    """Returns the boxes xyxy [d 4], scores [d] and labels [d] of one image's results."""
     boxes = np.array([result["bbox"] for result in results], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     scores = np.array([result["score"] for result in results], np.float32)

@@ -1,4 +1,4 @@
-"""The results of an evaluation in the workdir: metrics, detections, example images."""
+"""Writes the results of an evaluation to the workdir: metrics, detections, example images."""
 
 import json
 
@@ -27,8 +27,8 @@ def write_evaluation(
 ) -> None:
     """Logs metrics; writes detections.json, results.json and an image of examples.
 
-    `tables` shows all metrics, also by class; otherwise one line shows three and the loss. `kind`
-    is that of the line in metrics.jsonl.
+    With `tables`, all metrics are logged, also by class; without it, one line has three metrics and
+    the loss. `kind` is the kind of the line in metrics.jsonl.
     """
     by_level = {f"loss_{name}": loss for name, loss in (found.losses_by_level or {}).items()}
     log.scalars(step, kind, found.scalars() | by_level)
@@ -54,7 +54,7 @@ def write_evaluation(
 
 
 def class_table(per_class: dict[str, float | None]) -> tuple[str, dict[str, float | None]]:
-    """Title and rows of the table of AP by class, of at most MAX_CLASSES rows."""
+    """Returns the title and rows of the table of AP by class, with at most MAX_CLASSES rows."""
     if len(per_class) <= MAX_CLASSES:
         return "AP by class", per_class
     defined = [(value, name) for name, value in per_class.items() if value is not None]
@@ -63,9 +63,9 @@ def class_table(per_class: dict[str, float | None]) -> tuple[str, dict[str, floa
 
 
 def draw_examples(results: list[dict], dataset: Dataset, config: Config) -> np.ndarray | None:
-    """An image [h w 3] of some images of the dataset, each with ground truth and detections.
+    """Draws some images of the dataset with ground truth and detections, as one image [h w 3].
 
-    Detections below config.evaluation.example_min_score are left out. None if
+    Detections below config.evaluation.example_min_score are left out. Returns None if
     config.evaluation.example_images is 0.
     """
     count = min(config.evaluation.example_images, len(dataset.source))

@@ -1,4 +1,4 @@
-"""The flags of an evaluation about test-time augmentation and tiles, in the words of `detect`."""
+"""Flags for test-time augmentation and tiles in an evaluation, named as in `detect`."""
 
 from typing import Any
 
@@ -7,23 +7,25 @@ from absl import flags
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.inference.test_time_augmentation import MERGES
 
-FLIP = flags.DEFINE_bool("flip", False, "Evaluate also in the mirrored images, and merge.")
-SCALES = flags.DEFINE_list("scales", ["1"], "Sizes to evaluate at, and merge: 1,1.5.")
+FLIP = flags.DEFINE_bool("flip", False, "Also detect in the mirrored images, and merge.")
+SCALES = flags.DEFINE_list("scales", ["1"], "Scales to detect at and merge, such as 1,1.5.")
 TILE = flags.DEFINE_string(
-    "tile", "auto", "Side of tiles in pixels, or none; auto: that of config.data.tile."
+    "tile", "auto", "Side of the tiles in pixels, or none; auto uses config.data.tile."
 )
-OVERLAP = flags.DEFINE_float("overlap", None, "Of tiles; default: config.data.tile_overlap.")
-MERGE = flags.DEFINE_enum("merge", "nms", MERGES, "How detections of views and tiles are merged.")
+OVERLAP = flags.DEFINE_float(
+    "overlap", None, "Overlap of the tiles; default: config.data.tile_overlap."
+)
+MERGE = flags.DEFINE_enum("merge", "nms", MERGES, "How to merge the detections of views and tiles.")
 
 
 def flags_in_use() -> list[str]:
-    """The names of those of the flags that the command line sets."""
+    """Returns the names of the flags that the command line sets."""
     every = (FLIP, SCALES, TILE, OVERLAP, MERGE)
     return [flag.name for flag in every if flags.FLAGS[flag.name].present]
 
 
 def evaluation_options() -> dict[str, Any]:
-    """The values of the flags as arguments of `evaluate_workdir`.
+    """Returns the values of the flags as arguments of `evaluate_workdir`.
 
     Raises:
         ConfigError: --scales or --tile is not a number.

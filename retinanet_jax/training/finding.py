@@ -1,10 +1,10 @@
-"""A problem that a person should know about, and its fix."""
+"""A problem that the user should know about, and its fix."""
 
 from typing import NamedTuple
 
 
 class Finding(NamedTuple):
-    """A problem, and what to do about it: a sentence each."""
+    """A problem and its fix, one sentence each."""
 
     problem: str
     fix: str

@@ -14,16 +14,16 @@ Params = Any  # a pytree of arrays, as flax's init returns it
 def gradients_and_norms(
     gradients: dict[str, Params], mesh: Mesh, *, shard_state: bool
 ) -> tuple[dict[str, Params], dict[str, jax.Array]]:
-    """The gradients, for the update, and the norm of those of each module.
+    """Returns the gradients, for the update, and their norm for each module.
 
-    On GPUs the gradients become parts of one vector. XLA then needs two kernels for the norm of a
-    module and few for the update of all parameters. From separate arrays, it computes two for each
-    norm of a parameter, one for its update, and two copies of the results. A state that is divided
-    over the devices has no such vector.
+    On GPUs, the gradients become parts of one vector. XLA then needs two kernels for the norm of a
+    module and few kernels for the update of all parameters. For separate arrays, it needs two
+    kernels for the norm of each parameter, one for its update, and two copies of the results. A
+    state that is divided over the devices has no such vector.
 
     Args:
-        gradients: by module, float32.
-        mesh: of the devices that compute them.
+        gradients: gradients by module, float32.
+        mesh: mesh of the devices that compute them.
         shard_state: see MeshConfig.
     """
     if shard_state or mesh.devices.flat[0].platform != "gpu":

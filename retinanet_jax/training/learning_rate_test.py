@@ -27,8 +27,8 @@ class RangeTest(NamedTuple):
 
     Attributes:
         rates: values of config.optimizer.learning_rate, one per step.
-        losses: of these steps.
-        smoothed: their moving average.
+        losses: loss of each step.
+        smoothed: moving average of the losses.
         suggestion: a tenth of the rate with the lowest smoothed loss, rounded to one digit; None if
             the loss did not fall.
     """
@@ -52,22 +52,23 @@ def learning_rate_test(
     """Trains with a learning rate that rises by equal factors, until the loss diverges.
 
     Args:
-        config: of a run; its learning rate, warm-up, schedule and length are not used. Nothing is
-            written.
-        dataset: to train on; None: the one of the config.
+        config: configuration of a run; its learning rate, warm-up, schedule and length are not
+            used. Nothing is written.
+        dataset: dataset to train on; None: the dataset of the config.
         steps: number of updates, at least 10.
-        lowest, highest: values of config.optimizer.learning_rate.
-        log: called with messages.
-        functions: of the config, if they exist already; the rate is no part of them.
+        lowest, highest: first and last value of config.optimizer.learning_rate.
+        log: function that is called with each message.
+        functions: compiled functions of the config, if they exist already; they do not depend on
+            the rate.
 
     Raises:
         ConfigError: invalid limits.
-        DataError, WeightsError: as of a run.
+        DataError, WeightsError: as in a training run.
     """
     if steps < 10 or not 0 < lowest < highest:
         raise ConfigError(
-            f"steps {steps}, rates {lowest:g} to {highest:g}: write 10 steps or more, and two "
-            "rising rates above 0"
+            f"steps {steps}, rates {lowest:g} to {highest:g}: write at least 10 steps, and two "
+            "increasing rates above 0"
         )
     mesh = make_mesh()
     dataset = load_training_set(config.data) if dataset is None else dataset
@@ -97,7 +98,7 @@ def learning_rate_test(
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
-    """The moving average of the losses so far, without a bias to its start."""
+    """Returns the moving average of the losses, corrected for the bias towards its start."""
     total, found = 0.0, []
     for step, loss in enumerate(losses, 1):
         total = SMOOTHING * total + (1 - SMOOTHING) * loss
@@ -112,7 +113,7 @@ def has_diverged(losses: Sequence[float]) -> bool:
 
 
 def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
-    """A tenth of the rate with the lowest smoothed loss; None if that is hardly below the first."""
+    """Returns a tenth of the rate with the lowest smoothed loss; None if the loss hardly fell."""
     if not smoothed or min(smoothed) > 0.95 * smoothed[0]:
         return None
     return float(f"{rates[int(np.argmin(smoothed))] / 10:.0e}")

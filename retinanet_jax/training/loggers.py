@@ -1,8 +1,9 @@
-"""Where a run writes its numbers and images, beside metrics.jsonl: TensorBoard, W&B, MLflow, yours.
+"""Loggers for the numbers and images of a run, beside metrics.jsonl: TensorBoard, W&B, MLflow.
 
-A logger is any object with the three methods of `Logger`. `config.train.loggers` names those below;
-`train(..., loggers=[...])` takes objects, or functions of (step, scalars). An error in a logger
-switches it off and leaves the run alone (see RunLog), except for StopRun.
+A logger is any object with the three methods of `Logger`. `config.train.loggers` names the loggers
+below; `train(..., loggers=[...])` also takes your own objects, or functions of (step, scalars). A
+logger that raises an error is switched off, and the run continues (see RunLog). Only StopRun ends
+the run.
 """
 
 import json
@@ -23,32 +24,32 @@ PROJECT = "retinanet_jax"  # of W&B, and the experiment of MLflow
 
 
 class StopRun(Exception):
-    """Raised by a logger to end the run at once, for instance by a search that prunes trials.
+    """Raised by a logger to end the run at once, for example in a search that prunes trials.
 
-    `train_and_evaluate` raises it to its caller. Only for runs of one process.
+    `train_and_evaluate` passes it on to its caller. Only supported for runs of one process.
     """
 
 
 @runtime_checkable
 class Logger(Protocol):
-    """Takes the numbers, images and settings of a run."""
+    """Receives the numbers, images and settings of a run."""
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Numbers after `step` updates, by names such as 'train/loss'; some may not be finite."""
+        """Receives numbers by names such as 'train/loss' after `step` updates; may have NaN."""
 
     def log_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """RGB images [h w 3], uint8, by name."""
+        """Receives RGB images [h w 3], uint8, by name."""
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """All fields of the config as nested dicts; once, before the first step."""
+        """Receives all fields of the config as nested dicts, once, before the first step."""
 
 
 class TensorBoardLogger:
-    """WORKDIR/tensorboard.
+    """Writes event files for TensorBoard to WORKDIR/tensorboard.
 
     Args:
-        workdir: of the run.
-        start_step: a run that resumes there hides later points; None hides none.
+        workdir: folder of the run.
+        start_step: step at which the run resumes; later points are hidden. None hides none.
     """
 
     def __init__(self, workdir: Path, start_step: int | None):
@@ -89,7 +90,7 @@ class TensorBoardLogger:
 
 
 class WandbLogger:
-    """Weights & Biases; WANDB_MODE, WANDB_PROJECT and its other variables apply.
+    """Logs to Weights & Biases; WANDB_MODE, WANDB_PROJECT and its other variables apply.
 
     A run that resumes continues the same W&B run.
     """
@@ -125,7 +126,7 @@ class WandbLogger:
 
 
 class MlflowLogger:
-    """MLflow, on the server or store of MLFLOW_TRACKING_URI, by default MLflow's own.
+    """Logs to MLflow, on the server or store of MLFLOW_TRACKING_URI, or MLflow's default.
 
     A run that resumes continues the same MLflow run.
     """
@@ -187,8 +188,8 @@ def add_logger(name: str, open_logger: OpenLogger) -> None:
     """Registers a value of `train.loggers`.
 
     Args:
-        name: of the logger.
-        open_logger: a function of (workdir, step from which the run resumes or None) that returns a
+        name: name of the logger.
+        open_logger: function of (workdir, step from which the run resumes or None) that returns a
             Logger.
     """
     if name not in sections.LOGGERS:
@@ -203,10 +204,10 @@ EXTRAS = {"wandb": "wandb", "mlflow": "mlflow"}
 def open_loggers(
     names: Iterable[str], workdir: Path, start_step: int | None, own: Iterable[Any] = ()
 ) -> list[Logger]:
-    """The loggers of config.train.loggers, and those of the caller.
+    """Returns the loggers of config.train.loggers and those of the caller.
 
     Raises:
-        ConfigError: a package is missing, a logger does not start, or an object is not a logger.
+        ConfigError: a package is missing, a logger cannot be started, or an object is no logger.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     found: list[Logger] = []
@@ -218,8 +219,8 @@ def open_loggers(
             raise ConfigError(f"config.train.loggers: {name!r} is not installed; {fix}") from error
         except Exception as error:  # no account, no connection, no such server
             raise ConfigError(
-                f"config.train.loggers: {name!r} does not start ({type(error).__name__}: {error}); "
-                "leave it out, or correct its settings"
+                f"config.train.loggers: {name!r} could not be started ({type(error).__name__}: "
+                f"{error}); remove it, or correct its settings"
             ) from error
     for logger in own:
         if not isinstance(logger, Logger):

@@ -1,4 +1,4 @@
-"""The training loop: fetch a batch, run `train_step`, log its metrics, save when it is due."""
+"""The training loop: fetches a batch, runs `train_step`, logs its metrics, saves when due."""
 
 import contextlib
 from collections.abc import Callable
@@ -20,12 +20,14 @@ from retinanet_jax.training.train_state import TrainState
 
 
 class StepHooks(NamedTuple):
-    """What the loop calls around its steps.
+    """Functions that the loop calls around its steps.
 
-    is_due: whether `save_and_evaluate` is called after a step. All processes must agree.
-    save_and_evaluate: called with a step and its state, once the metrics of all steps so far are
-        known to be finite; returns whether the run ends here.
-    beat: called with the name of the stage that begins ('data' or 'step'), for the watchdog.
+    is_due: function of a step: whether `save_and_evaluate` is called after it. All processes must
+        agree.
+    save_and_evaluate: function that is called with a step and its state, once the metrics of all
+        steps so far are known to be finite; returns whether the run ends here.
+    beat: function that is called with the name of each stage that begins ('data' or 'step'), for
+        the watchdog.
     """
 
     is_due: Callable[[int], bool]
@@ -45,18 +47,18 @@ def run_steps(
 ) -> TrainState:
     """Runs `train_step` from the state's step to the last one, or until a hook ends the run.
 
-    The metrics of a step are read while the devices run the next one, so that the devices never
-    wait for the host. Before `hooks.save_and_evaluate`, all of them are read.
+    The metrics of a step are read while the devices run the next one, so the devices never wait for
+    the host. All metrics are read before `hooks.save_and_evaluate`.
 
     Args:
-        setup: compiled step and first state; the state is used up.
-        dataset: to train on.
-        config: of the run.
-        mesh: of devices.
-        log: of the run.
-        hooks: called around the steps.
-        dropped: counts the boxes that do not fit into a batch.
-        flops: returns the operations of the run, for the log.
+        setup: compiled step and first state; the state is donated.
+        dataset: dataset to train on.
+        config: configuration of the run.
+        mesh: mesh of devices.
+        log: log of the run.
+        hooks: functions that are called around the steps.
+        dropped: counter of the boxes that do not fit into a batch.
+        flops: function that returns the operations of the run, for the log.
 
     Returns:
         The final state.
@@ -95,11 +97,11 @@ def run_steps(
 def make_batches(
     dataset: HasSource, config: Config, settings: PipelineConfig, dropped: DroppedBoxes
 ) -> Batches:
-    """The batches of a run; that of step `step` (from 1) is `batches[step - 1]`.
+    """Returns the batches of a run; step `step` (from 1) gets `batches[step - 1]`.
 
     Args:
-        settings: config.pipeline for whole batches, `for_this_process` of it for this process's
-            rows.
+        settings: config.pipeline for whole batches, or its `for_this_process` for the rows of this
+            process.
     """
     return train_batches(
         dataset,

@@ -1,4 +1,4 @@
-"""pipeline.max_boxes='auto': a batch has room for the objects of every training image."""
+"""pipeline.max_boxes='auto': batches have room for all objects of every training image."""
 
 import dataclasses
 from pathlib import Path
@@ -14,14 +14,14 @@ LEAST = 100
 
 
 def with_max_boxes(config: Config, train_set: Dataset, workdir: Path | None = None) -> Config:
-    """`config` with a number in place of pipeline.max_boxes='auto'.
+    """Returns `config` with a number instead of pipeline.max_boxes='auto'.
 
-    The largest number of objects of a training image, or LEAST.
+    The number is the largest number of objects in a training image, and at least LEAST.
 
     Args:
-        config: of the run; with a number it comes back unchanged.
-        train_set: of the run; the annotations of all images are read.
-        workdir: of a run that resumes: its config.json has the number. None: computed.
+        config: configuration of the run; returned unchanged if it has a number.
+        train_set: training set of the run; the annotations of all images are read.
+        workdir: folder of a run that resumes, whose config.json has the number. None: compute it.
     """
     if config.pipeline.max_boxes != "auto":
         return config
@@ -33,7 +33,7 @@ def with_max_boxes(config: Config, train_set: Dataset, workdir: Path | None = No
 
 
 def with_least_max_boxes(config: Config) -> Config:
-    """`config` with LEAST in place of 'auto', for a plan without the data."""
+    """Returns `config` with LEAST instead of 'auto', for a plan without the data."""
     return _with_number(config, LEAST) if config.pipeline.max_boxes == "auto" else config
 
 

@@ -1,4 +1,4 @@
-"""Measures the steps of a run: means of their metrics, speed, MFU, waiting for data, memory."""
+"""Measures the steps of a run: mean metrics, speed, MFU, time spent waiting for data, memory."""
 
 import contextlib
 import math
@@ -24,11 +24,11 @@ STARVED_SHARE = 0.1  # of the time the devices wait for data: above it, the log 
 
 
 class DivergenceError(RuntimeError):
-    """A loss or a gradient that is not finite. The last checkpoint is from before that step.
+    """A loss or a gradient is not finite. The last checkpoint is from before that step.
 
     Attributes:
-        everywhere: all processes of the run raise it at the same step.
-        step: whose update was left out.
+        everywhere: True, because all processes of the run raise it at the same step.
+        step: step whose update was skipped.
         values: the metrics of that step, by name.
         images: the image ids of the batch, by dataset.
     """
@@ -50,14 +50,14 @@ class DivergenceError(RuntimeError):
 
 
 class StackedMetrics(NamedTuple):
-    """The metrics of a step in one array [n], which comes to the host in one transfer."""
+    """The metrics of a step in one array [n], which reaches the host in one transfer."""
 
     names: tuple[str, ...]
     values: jax.Array
 
 
 def stack_metrics(metrics: Mapping[str, ArrayLike]) -> StackedMetrics:
-    """Scalars by name in one array, computed on the devices; asynchronous."""
+    """Stacks scalars into one array on the devices, asynchronously."""
     return StackedMetrics(tuple(metrics), _stack(tuple(metrics.values())))
 
 
@@ -78,19 +78,20 @@ class _Running(NamedTuple):
 class Meter:
     """Reads the metrics of the steps, one step late, and logs their means.
 
-    Skipped updates (not finite) are logged and counted, and left out of the means; too many in a
-    row raise a DivergenceError.
+    Updates that are skipped because they are not finite are logged, counted, and left out of the
+    means. Too many in a row raise a DivergenceError.
 
-    `data_wait_share` is the share of the time in which the devices were idle because the next batch
-    was not ready. The host's wait while the devices still run the previous step does not count, nor
-    does the wait for the first batch. Speeds and times of steps leave out that wait, compilation,
-    checkpoints and evaluations.
+    `data_wait_share` is the fraction of the time in which the devices were idle because the next
+    batch was not ready. The host's wait while the devices still run the previous step does not
+    count, nor does the wait for the first batch. Speeds and step times exclude the wait for the
+    first batch, compilation, checkpoints and evaluations.
 
     Args:
-        config: of the run.
-        log: of the run.
-        describe: gives the image ids of a batch from its index, which is its step less 1.
-        flops: returns the operations of the run; None where the peak of the devices is unknown.
+        config: configuration of the run.
+        log: log of the run.
+        describe: function from the index of a batch, its step minus 1, to its image ids.
+        flops: function that returns the operations of the run; None if the peak of the devices is
+            unknown.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Meter:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Measures the time inside as the wait for the batch of the next step."""
+        """Context that counts its time as the wait for the batch of the next step."""
         start = time.perf_counter()
         yield
         self._wait = start, time.perf_counter()
@@ -122,7 +123,7 @@ class Meter:
 
     @contextlib.contextmanager
     def calling(self, canvas: tuple[int, int]) -> Iterator[None]:
-        """Around the call of the step; the first one with a canvas compiles, and is not counted."""
+        """Context around the call of the step; the first call with a canvas compiles, uncounted."""
         start = time.perf_counter()
         yield
         self._canvas = canvas
@@ -136,7 +137,7 @@ class Meter:
 
     @contextlib.contextmanager
     def pausing(self) -> Iterator[None]:
-        """Reads the metrics of all steps so far; the time inside is not counted."""
+        """Reads the metrics of all steps so far; a context whose time is not counted."""
         while self._pending:
             self._read(self._pending.popleft())
         start = time.perf_counter()
@@ -145,7 +146,7 @@ class Meter:
         self._since += self._step_start - start
 
     def add(self, step: int, metrics: StackedMetrics) -> None:
-        """Takes the metrics of a step that may still be running; reads those of the step before."""
+        """Adds the metrics of a step that may still be running; reads those of the step before."""
         arrived = self._reader.submit(_wait_for, metrics)
         self._pending.append(_Running(step, self._wait, self._canvas, arrived))
         while len(self._pending) > 1:
@@ -230,7 +231,7 @@ class Meter:
 
 
 def peak_memory() -> int | None:
-    """The most bytes in use on a device of this process so far; None where JAX does not count."""
+    """Returns the peak bytes in use on a device of this process; None if JAX does not count."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     peaks = [
         found["peak_bytes_in_use"] for found in stats if found and "peak_bytes_in_use" in found
@@ -249,8 +250,8 @@ def _starvation(share: float, settings: PipelineConfig) -> str:
     fix = "set config.pipeline.num_threads=0 for one thread per core"
     if threads >= cores:
         fix = (
-            "use more cores, or store the images smaller, close to config.pipeline.min_side and "
-            "max_side; or lower these"
+            "use more cores, store the images at sizes close to config.pipeline.min_side and "
+            "max_side, or lower these"
         )
     return (
         f"the devices wait {share:.0%} of the time for data ({threads} threads on {cores} cores): "

@@ -1,8 +1,8 @@
-"""Floating point operations of training, and the share of a device's peak that a run reaches (MFU).
+"""Floating point operations of training, and the fraction of a device's peak that a run reaches.
 
-Model FLOPs utilization as in PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): the
-operations that the network needs, without those that rematerialization repeats, divided by the time
-and by the peak rate of the devices.
+This is model FLOPs utilization (MFU) as in PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix
+B): the operations that the network needs, without those that rematerialization repeats, divided by
+the time and by the peak rate of the devices.
 """
 
 import dataclasses
@@ -53,17 +53,17 @@ PEAKS = {
 
 
 class ModelFlops(NamedTuple):
-    """Operations of a train step, and what the devices could do.
+    """Operations of a train step, and the peak rate of the devices.
 
     per_pixel: operations for each pixel of a batch.
-    peak: dense bfloat16 operations per second of all devices.
+    peak: dense bfloat16 operations per second of all devices together.
     """
 
     per_pixel: float
     peak: float
 
     def summary(self, canvas: tuple[int, int]) -> str:
-        """The operations of an image on a canvas (height, width), and the peak, in words."""
+        """Describes the operations per image on a canvas (height, width), and the peak."""
         height, width = canvas
         image = self.per_pixel * height * width
         return (
@@ -72,14 +72,14 @@ class ModelFlops(NamedTuple):
         )
 
     def utilization(self, pixels: int, seconds: float) -> float:
-        """The share of the peak used by training on `pixels` pixels in `seconds`."""
+        """Returns the fraction of the peak used by training on `pixels` pixels in `seconds`."""
         return self.per_pixel * pixels / (seconds * self.peak)
 
 
 def run_flops(
     config: Config, variables: dict[str, Any], num_classes: int, devices: Iterable[jax.Device]
 ) -> ModelFlops | None:
-    """The operations of a run on its devices; None for CPUs and unknown devices."""
+    """Returns the operations of a run on its devices; None for CPUs and unknown devices."""
     peaks = [peak_rate(device) for device in devices]
     if None in peaks:
         return None
@@ -88,7 +88,7 @@ def run_flops(
 
 
 def peak_rate(device: jax.Device) -> float | None:
-    """Dense bfloat16 operations per second of a device; None for CPUs and unknown devices."""
+    """Returns a device's dense bfloat16 operations per second; None if it is a CPU or unknown."""
     if device.platform == "cpu":
         return None
     kind = device.device_kind
@@ -98,18 +98,18 @@ def peak_rate(device: jax.Device) -> float | None:
 def training_flops(
     config: ModelConfig, variables: dict[str, Any], num_classes: int, anchors_per_location: int
 ) -> float:
-    """Operations of a train step for each pixel of the canvas, two for each multiply-add.
+    """Returns the operations of a train step per pixel of the canvas; a multiply-add counts two.
 
     Counts the matrix products and convolutions of the modules with a parameter 'kernel': one in the
     forward pass, one for the gradient of a trainable kernel, and one for the gradient of an input
-    that depends on trainable kernels. Modules are taken to depend on all modules called before
-    them. Normalization, losses and the update are left out; they are below a hundredth.
+    that depends on trainable kernels. Each module is assumed to depend on all modules called before
+    it. Normalization, losses and the update are left out; they are below one percent.
 
     Args:
-        config: of the model.
-        variables: of the model; arrays or their shapes.
-        num_classes: of the dataset.
-        anchors_per_location: of the anchors.
+        config: configuration of the model.
+        variables: variables of the model, as arrays or shapes.
+        num_classes: number of classes of the dataset.
+        anchors_per_location: number of anchors at each location.
     """
     model = build_model(
         dataclasses.replace(config, remat="none"), num_classes, anchors_per_location

@@ -1,8 +1,8 @@
-"""Statistics for pretrained weights whose batch norm has none, from images of the training set.
+"""Computes statistics for pretrained weights whose batch norm has none, from training images.
 
-Weights for inference often hold batch norm as a part of the convolutions, or as a multiplier and an
-offset alone (detectron2's). As long as the norm is frozen, the network is the same. Live batch norm
-(model.norm='batch') divides by the spread of a batch, by which such weights are already divided.
+Weights for inference often have batch norm folded into the convolutions, or reduced to a multiplier
+and an offset (detectron2). As long as the norm is frozen, the network is the same. Live batch norm
+(model.norm='batch') divides by the spread of a batch, by which such weights are divided already.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ IMAGES = 32
 
 
 def norms_without_statistics(variables: Variables) -> list[Path]:
-    """The batch norms of a ResNet with a mean of 0 and a scale or offset that is not initial."""
+    """Finds the batch norms of a ResNet that have a mean of 0, but a changed scale or offset."""
     params, statistics = _flat(variables, "params"), _flat(variables, "batch_stats")
     norms = [path[:-1] for path in statistics if path[-1] == "mean"]
     return [
@@ -43,14 +43,14 @@ def norms_without_statistics(variables: Variables) -> list[Path]:
 
 
 def with_statistics(variables: Variables, batches: Iterable[Batch], config: Config) -> Variables:
-    """The same function with statistics in its batch norms, those over the given batches.
+    """Returns variables of the same function whose batch norms have the statistics of the batches.
 
-    Scale and offset of a norm change so that its result does not.
+    The scale and offset of each norm are adjusted so that its output does not change.
 
     Args:
-        variables: of the network, on the host or a device.
-        batches: images and their sizes are read.
-        config: sections model and pixels are read.
+        variables: variables of the network, on the host or a device.
+        batches: batches whose images and sizes are read.
+        config: configuration, of which the sections model and pixels are read.
     """
     params, statistics = _flat(variables, "params"), _flat(variables, "batch_stats")
     norms, epsilon = norms_without_statistics(variables), config.model.norm_epsilon
@@ -70,7 +70,7 @@ def with_statistics(variables: Variables, batches: Iterable[Batch], config: Conf
 
 
 def sample_batches(train_set: HasSource, config: Config) -> Iterator[Batch]:
-    """The first batches of a run, IMAGES images or one batch; the same on all processes."""
+    """Returns the first batches of a run, IMAGES images or one batch, the same on all processes."""
     count = max(1, IMAGES // config.train.batch_size)
     batches = train_batches(
         train_set,

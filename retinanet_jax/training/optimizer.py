@@ -20,37 +20,37 @@ SCHEDULE_FIELDS = (
     *("learning_rate", "base_batch_size", "schedule", "decay_at", "decay_factor"),
     *("warmup_steps", "warmup_factor"),
 )
-"""The fields of OptimizerConfig that determine the learning rate; no compiled step has them."""
+"""Fields of OptimizerConfig that determine the learning rate; no compiled step depends on them."""
 
 
 def scaled_learning_rate(config: OptimizerConfig, batch_size: int) -> float:
-    """The peak learning rate of a run with `batch_size` images per update."""
+    """Returns the peak learning rate of a run with `batch_size` images per update."""
     ratio = batch_size / config.base_batch_size
     return config.learning_rate * (ratio if config.name == "sgd" else ratio**0.5)
 
 
 def published_learning_rate(name: str, batch_size: int) -> float:
-    """The peak learning rate of the published baselines, scaled to a batch size.
+    """Returns the peak learning rate of the published baselines, scaled to a batch size.
 
-    Both were trained with 16 images: sgd with 0.01 (the paper, section 4), adamw with 1e-4
-    (torchvision's retinanet_resnet50_fpn_v2), whose rate other optimizers get as well.
+    Both were trained with 16 images: sgd with 0.01 (the paper, section 4), and adamw with 1e-4
+    (torchvision's retinanet_resnet50_fpn_v2). Other optimizers get the rate of adamw.
     """
     rate = 0.01 if name == "sgd" else 1e-4
     return scaled_learning_rate(OptimizerConfig(name=name, learning_rate=rate), batch_size)
 
 
 def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) -> Schedule:
-    """Learning rate as a function of the number of updates done, computed on the host.
+    """Returns the learning rate as a function of the number of updates done, for the host.
 
-    It is an argument of the compiled step. As a part of the step, XLA would fuse it into the update
-    of every parameter, and compile it again for each shape.
+    The rate is an argument of the compiled step. If the step computed it, XLA would fuse it into
+    the update of every parameter, and compile it again for each shape.
 
     A linear warm-up multiplies the schedule and does not delay it, as in detectron2.
 
     Args:
         config: see OptimizerConfig.
         batch_size: images per update over all devices.
-        total_steps: updates of the whole run; `decay_at` are fractions of it.
+        total_steps: updates of the whole run; `decay_at` has fractions of this number.
     """
     peak = scaled_learning_rate(config, batch_size)
     factor = SCHEDULES[config.schedule]
@@ -85,8 +85,8 @@ def add_schedule(name: str, factor: ScheduleFactor) -> None:
     """Registers a value of `optimizer.schedule`.
 
     Args:
-        name: of the schedule.
-        factor: a function of (updates done, updates of the run, OptimizerConfig) that returns the
+        name: name of the schedule.
+        factor: function of (updates done, updates of the run, OptimizerConfig) that returns a
             factor of the peak rate. The warm-up multiplies it.
     """
     if name not in sections.SCHEDULES:
@@ -128,10 +128,10 @@ def add_optimizer(name: str, make: MakeOptimizer) -> None:
     """Registers a value of `optimizer.name`.
 
     Args:
-        name: of the optimizer.
-        make: a function of (OptimizerConfig, weight decay) that returns transformations of the
-            gradients in their order, the weight decay among them. Clipping, learning rate and
-            frozen parameters are applied around them.
+        name: name of the optimizer.
+        make: function of (OptimizerConfig, weight decay) that returns gradient transformations in
+            their order, including weight decay. Clipping, learning rate and frozen parameters are
+            applied around them.
     """
     if name not in sections.OPTIMIZERS:
         sections.OPTIMIZERS.append(name)
@@ -141,18 +141,18 @@ def add_optimizer(name: str, make: MakeOptimizer) -> None:
 def make_optimizer(
     config: OptimizerConfig, trainable: Params
 ) -> optax.GradientTransformationExtraArgs:
-    """The gradient transformation of a run; `update` takes the keyword `learning_rate`.
+    """Returns the gradient transformation of a run; `update` takes the keyword `learning_rate`.
 
     Args:
         config: see OptimizerConfig; SCHEDULE_FIELDS are not read.
-        trainable: pytree of bool like the parameters. Parameters with False have no updates, no
-            decay and no optimizer state.
+        trainable: pytree of bool with the structure of the parameters. Parameters with False get no
+            updates, no decay and no optimizer state.
 
     Raises:
-        ValueError: stage_decay for a backbone without the stages of a ResNet.
+        ValueError: stage_decay is set, but the backbone does not have the stages of a ResNet.
     """
     if config.stage_decay != 1 and not any(map(stage_of, trainable["backbone"])):
-        raise ValueError("optimizer.stage_decay: the backbone is no ResNet; write 1")
+        raise ValueError("optimizer.stage_decay: only supported for ResNet backbones; write 1")
     parts = []
     if config.gradient_clip is not None:
         parts.append(optax.clip_by_global_norm(config.gradient_clip))
@@ -179,8 +179,8 @@ def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
 
 
 def scale_by_stage(decay: float) -> optax.GradientTransformation:
-    """Multiplies the updates of a ResNet's layer4 by decay, of layer3 by decay^2, ..., of the stem
-    by decay^5; all others stay."""
+    """Multiplies the updates of a ResNet's layer4 by decay, of layer3 by decay^2, ..., and of the
+    stem by decay^5; all other updates are unchanged."""
 
     def scale(path: tuple, update: jax.Array) -> jax.Array:
         stage = stage_of(path[1].key) if path[0].key == "backbone" else None
@@ -193,10 +193,10 @@ def scale_by_stage(decay: float) -> optax.GradientTransformation:
 
 
 def update_average(average: Params, params: Params, step: jax.Array, decay: float) -> Params:
-    """One update of the moving average of the weights (float32).
+    """Updates the moving average of the weights (float32) once.
 
     Args:
-        average: the average before.
+        average: the previous average.
         params: the weights after update `step`.
         step: number of the update, from 0.
         decay: see OptimizerConfig.ema_decay.

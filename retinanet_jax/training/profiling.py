@@ -1,4 +1,4 @@
-"""A trace of some steps, for Perfetto or TensorBoard: config.train.profile_steps."""
+"""Traces some steps for Perfetto or TensorBoard: config.train.profile_steps."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from retinanet_jax.training.run_log import RunLog
 class StepTrace:
     """Traces the steps from the first to the last of `steps` with JAX's profiler.
 
-    The trace is written to WORKDIR/profile, by the first process. A context manager, which ends a
+    The first process writes the trace to WORKDIR/profile. As a context manager, it also ends a
     trace that an error cuts short.
 
     Args:
-        steps: (first, last), or () for none.
-        log: of the run.
+        steps: (first, last), or () for no trace.
+        log: log of the run.
 
     Raises:
-        WorkdirError: the folder cannot be made; before the first step.
+        WorkdirError: the folder cannot be created; raised before the first step.
     """
 
     def __init__(self, steps: tuple[int, ...], log: RunLog):
@@ -44,12 +44,12 @@ class StepTrace:
         if self._steps and not self._started and error is None:
             first, last = self._steps
             self._log.message(
-                f"warning: no trace: config.train.profile_steps={first},{last} begins outside of "
-                "the steps that this start of the run has done"
+                f"warning: no trace: config.train.profile_steps={first},{last} begins outside the "
+                "steps that ran since this start"
             )
 
     def start_before(self, step: int) -> None:
-        """Starts the trace if `step` is the first one of it."""
+        """Starts the trace if `step` is its first step."""
         if self._steps and step == self._steps[0]:
             jax.profiler.start_trace(self._folder)
             self._running = self._started = True
@@ -59,12 +59,12 @@ class StepTrace:
         return self._running and step == self._steps[1]
 
     def stop(self) -> None:
-        """Writes the trace, if one runs."""
+        """Writes the trace if one is running."""
         if self._running:
             self._running = False
             jax.profiler.stop_trace()
             first, last = self._steps
             self._log.message(
-                f"trace of the steps {first} to {last}: {self._folder}; open *.trace.json.gz in "
-                "ui.perfetto.dev, or the folder in TensorBoard with the plugin xprof"
+                f"trace of steps {first} to {last}: {self._folder}; open *.trace.json.gz in "
+                "ui.perfetto.dev, or the folder in TensorBoard with the xprof plugin"
             )

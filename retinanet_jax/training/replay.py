@@ -32,32 +32,34 @@ from retinanet_jax.training.train_state import TrainState
 def replay_step(config: Config, workdir: Path, step: int) -> dict:
     """Runs step `step` again, on the same batch and from the same state, and reports on it.
 
-    Starts from the newest checkpoint before the step, or from the first state, and runs the steps
-    in between again. Writes only WORKDIR/replay/step_N/ (see `divergence.write_step_report`), so
-    that a run may train in the workdir at the same time.
+    It starts from the newest checkpoint before the step, or from the first state, and repeats the
+    steps in between. It writes only WORKDIR/replay/step_N/ (see `divergence.write_step_report`), so
+    a run may train in the workdir at the same time.
 
     Args:
-        config: of the run. Other settings are allowed and logged: is the step finite with float32,
-            or with a lower learning rate?
-        workdir: of the run.
-        step: from 1.
+        config: configuration of the run. Changed settings are allowed and logged, for example to
+            see whether the step is finite with float32 or with a lower learning rate.
+        workdir: folder of the run.
+        step: number of the step, from 1.
 
     Returns:
-        The report: that of `describe_step`, and the loss of each pyramid level and each image
-        before the update.
+        The report of `describe_step`, and the loss of each pyramid level and each image before the
+        update.
     """
     mesh = make_mesh()
     dataset = load_training_set(config.data)
     config, _ = resolve_auto(config, dataset, mesh, workdir=workdir)
     config = with_learning_rate(config, None, workdir, print_first)
     if not 1 <= step <= config.train.steps:
-        raise ConfigError(f"--replay={step}: not a step of the run, 1 to {config.train.steps}")
+        raise ConfigError(
+            f"--replay={step}: not a step of the run; write 1 to {config.train.steps}"
+        )
     setup = make_setup(config, dataset.categories, mesh, print_first, train_set=dataset)
     setup = _restored(setup, workdir, before=step)
     first = int(setup.state.step)
     if changes := _changes(config, workdir):
         print_first(changes)
-    print_first(f"running steps {first + 1} to {step} again, from {workdir}")
+    print_first(f"repeating steps {first + 1} to {step} of {workdir}")
 
     whole, own = (
         make_batches(dataset, config, settings, DroppedBoxes(warn=False))
@@ -77,7 +79,7 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
 
 
 def _restored(setup: TrainingSetup, workdir: Path, before: int) -> TrainingSetup:
-    """The setup with the state of the newest checkpoint before a step, if there is one."""
+    """Returns the setup with the state of the newest checkpoint before a step, if any."""
     checkpoints = Checkpoints(workdir / "checkpoints")
     found = checkpoints.latest_step(before=before)
     if found is None:
@@ -108,10 +110,10 @@ def _replay_to(
 def loss_by_level_and_image(
     state: TrainState, batch: Batch, *, model: nn.Module, config: Config, mesh: Mesh | None = None
 ) -> LossParts:
-    """What each pyramid level and image of a batch adds to the loss of `train_step`.
+    """Returns the part of each pyramid level and image of a batch in the loss of `train_step`.
 
     A batch that the step processes in parts is processed in the same parts here: live batch norm
-    sees one at a time, and the memory is that of one.
+    sees one part at a time, and only one part needs memory.
     """
     parts = config.optimizer.accumulate_steps
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
@@ -146,7 +148,7 @@ def _rows(names: list, parts: LossParts, axis: int) -> list[dict]:
 
 
 def format_report(report: dict) -> str:
-    """A report as text."""
+    """Formats a report as text."""
     values, rates = report["values"], report["learning_rate"]
     norms = {name: value for name, value in values.items() if name.startswith("gradient_norm")}
     lines = [

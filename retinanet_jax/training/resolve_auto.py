@@ -1,4 +1,4 @@
-"""Numbers in place of 'auto', for a run, its replay and the range test of its learning rate."""
+"""Replaces 'auto' by numbers, for a run, its replay and the range test of its learning rate."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from retinanet_jax.training.run_length import with_run_length
 
 
 def print_first(message: str) -> None:
-    """Prints a message, before the log of the run is open, on the first process alone."""
+    """Prints a message on the first process only, before the log of the run is open."""
     if jax.process_index() == 0:
         print(message, flush=True)
 
@@ -27,19 +27,19 @@ def resolve_auto(
     workdir: Path | None = None,
     log: Callable[[str], object] = print_first,
 ) -> tuple[Config, list[str]]:
-    """`config` with numbers in place of 'auto', and lines for the log, '' where nothing changed.
+    """Returns `config` with numbers instead of 'auto', and lines for the log, or ''.
 
-    The learning rate stays: auto_learning_rate.py chooses it, by steps of the config found here.
+    The learning rate does not change: auto_learning_rate.py chooses it with the resolved config.
 
     Args:
-        config: of the run.
-        train_set: of the run.
-        mesh: of devices.
-        workdir: of a run that resumes: its config.json has the numbers. None: computed.
-        log: called with messages.
+        config: configuration of the run.
+        train_set: training set of the run.
+        mesh: mesh of devices.
+        workdir: a run that resumes, whose config.json has the numbers. None: compute them.
+        log: function that is called with each message.
 
     Raises:
-        ConfigError: no batch fits into the memory, or a batch does not divide over the devices.
+        ConfigError: no batch fits into memory, or a batch cannot be divided over the devices.
     """
     config, anchors = with_data_choices(config, train_set, workdir)
     config = with_batch_size(config, train_set.categories.num_classes, mesh, log, workdir)
@@ -49,7 +49,7 @@ def resolve_auto(
 
 
 def check_train_batch(config: Config, mesh: Mesh) -> None:
-    """Raises ConfigError where a batch, or a part of it, does not divide over the devices."""
+    """Raises ConfigError if a batch, or a part of it, cannot be divided over the devices."""
     if config.train.batch_size != "auto":
         parts = config.optimizer.accumulate_steps
         check_batch_size(config.train.batch_size, mesh.size, "config.train.batch_size", parts)

@@ -1,4 +1,4 @@
-"""A run from start to end: data, model, the steps, checkpoints, evaluations.
+"""A run from start to end: data, model, steps, checkpoints, evaluations.
 
 `train_and_evaluate` calls loop.py::run_steps, which calls step.py::train_step. A checkpoint is
 written in run_checkpoints.py::Run.save_and_evaluate, and evaluated there.
@@ -63,15 +63,16 @@ def train_and_evaluate(
     """Trains, or resumes from the latest checkpoint in `workdir`, and evaluates at the end.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         workdir: folder of the run, created if missing; or an address in object storage, see
             runtime/remote_workdir.py.
         cache: datasets and compiled functions, shared by the runs of one process.
-        loggers: further ones beside config.train.loggers: objects with the methods of
+        loggers: loggers in addition to config.train.loggers: objects with the methods of
             loggers.py::Logger, or functions of (step, scalars).
 
     Raises:
-        ConfigError, DataError, WeightsError, CheckpointError: before the first step, with the fix.
+        ConfigError, DataError, WeightsError, CheckpointError: raised before the first step; the
+            message has the fix.
         WorkdirError: another run uses `workdir`, or it is not writable or not accessible.
         CheckpointError: a checkpoint could not be written.
         DivergenceError: a loss or a gradient is not finite; a report of the step is written.
@@ -157,7 +158,7 @@ def findings(
 ) -> Iterator[Callable[[], ModelFlops | None]]:
     """Logs what the anchors miss, then counts the operations of a step of the shapes' network.
 
-    In a thread, after the first step. The function returns None until they are counted.
+    This runs in a thread, after the first step. The function returns None until they are counted.
     """
 
     def check_and_count() -> ModelFlops | None:
@@ -196,7 +197,7 @@ def run_remaining_steps(
 def write_data_notes(run: Run, train_set: Dataset, dropped: DroppedBoxes) -> None:
     """Logs what was skipped or changed in the data, and writes it to data_notes.txt.
 
-    The same lines at the start of the run have scrolled away by the end.
+    By the end of a run, the same lines at its start have scrolled away.
     """
     for counts in to_first("dropped boxes", dropped.counts()):
         dropped.merge(counts)

@@ -1,6 +1,6 @@
-"""The checkpoints of a run, and the evaluation of each.
+"""Writes the checkpoints of a run, and evaluates them.
 
-A checkpoint is written in `Run.save_and_evaluate`, by runtime/checkpoints.py, and evaluated there.
+`Run.save_and_evaluate` writes a checkpoint with runtime/checkpoints.py, and evaluates it.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ from retinanet_jax.training.workdir_evaluation import evaluate_and_log
 class Run:
     """The parts of a run that its checkpoints and evaluations need.
 
-    measured: makes the predict function of an evaluation.
-    decides_best: False for another evaluation of a finished run, by changed settings.
+    measured: function that returns the predict function of an evaluation.
+    decides_best: False for another evaluation of a finished run with changed settings.
     """
 
     config: Config
@@ -56,13 +56,13 @@ class Run:
         return bool(self.preemption.agreed()) or self.config.train.saves_after(step)
 
     def save_and_evaluate(self, step: int, state: TrainState) -> bool:
-        """Writes a checkpoint, and evaluates it where an evaluation is due.
+        """Writes a checkpoint, and evaluates it if an evaluation is due.
 
         Returns:
-            Whether the run ends here, because config.train.patience is used up.
+            Whether the run ends here because config.train.patience is used up.
 
         Raises:
-            Preempted: a signal asked to stop; the checkpoint is written.
+            Preempted: a signal asked the run to stop; the checkpoint is written.
         """
         self.watchdog.beat("checkpoint")
         metadata = checkpoint_metadata(self.config, self.categories)
@@ -81,7 +81,7 @@ class Run:
         return self.is_over(step)
 
     def is_over(self, step: int) -> bool:
-        """Whether early stopping ends the run after the evaluation of a step, which is logged."""
+        """Whether early stopping ends the run after the evaluation of a step; logs it if so."""
         patience = self.config.train.patience
         if patience is None:
             return False
@@ -89,8 +89,8 @@ class Run:
         if not patience_is_used_up(self.config.train, step, best):
             return False
         self.log.message(
-            f"ends early, after step {step}: the AP of step {best} is the best of the last "
-            f"{patience + 1} evaluations (config.train.patience={patience})"
+            f"stops early, after step {step}: AP has not improved since step {best} "
+            f"(config.train.patience={patience})"
         )
         return True
 
@@ -98,7 +98,7 @@ class Run:
 def evaluate_in_between(run: Run, step: int, state: TrainState) -> None:
     """Evaluates the state of a step on config.evaluation.limit images; keeps it if it is the best.
 
-    The best so far is in WORKDIR/best/.
+    WORKDIR/best/ has the best checkpoint so far.
     """
     dataset = subsample(run.eval_set, run.config.evaluation.limit)
     keep_if_best(run, step, evaluate_state(run, step, state, dataset, tables=False))
@@ -107,8 +107,9 @@ def evaluate_in_between(run: Run, step: int, state: TrainState) -> None:
 def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:
     """Evaluates the last state on all images; keeps it if it is the best.
 
-    With config.evaluation.limit, the images of the other evaluations decide which is the best. With
-    a moving average of the weights, the weights themselves are evaluated as well, and logged.
+    With config.evaluation.limit, the images of the other evaluations decide which checkpoint is
+    best. With a moving average of the weights, the weights themselves are also evaluated and
+    logged.
     """
     found = compared = evaluate_state(run, step, state, run.eval_set, tables=True)
     fewer = subsample(run.eval_set, run.config.evaluation.limit)
@@ -126,7 +127,7 @@ def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:
         if value is not None:
             run.log.message(
                 f"{metric} {found.summary[metric]:.4f} with the averaged weights, {value:.4f} "
-                "with those of the last step (eval_raw in metrics.jsonl)"
+                "with the weights of the last step (eval_raw in metrics.jsonl)"
             )
     return found
 
@@ -134,7 +135,7 @@ def evaluate_at_end(run: Run, step: int, state: TrainState) -> Evaluation:
 def evaluate_state(
     run: Run, step: int, state: TrainState, dataset: Dataset, *, tables: bool
 ) -> Evaluation:
-    """Evaluates the state of a step, and writes the results into the workdir."""
+    """Evaluates the state of a step, and writes the results to the workdir."""
     return evaluate_and_log(
         run.measured(),
         state.variables(),
@@ -164,7 +165,7 @@ def make_up_evaluation(run: Run, step: int, state: TrainState) -> None:
 
 
 def checkpoint_metadata(config: Config, categories: Categories) -> dict[str, Any]:
-    """The JSON part of a checkpoint: config and classes."""
+    """Returns the JSON part of a checkpoint: config and classes."""
     return {
         "config": to_json(config),
         "names": list(categories.names),

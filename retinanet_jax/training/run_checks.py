@@ -1,4 +1,4 @@
-"""Checks before a run starts: objects in the data, the same run on resuming, equal processes."""
+"""Checks before a run starts: the data has objects, a resumed run is the same, processes agree."""
 
 import dataclasses
 import zlib
@@ -21,20 +21,20 @@ COCO_DETECTIONS = 100  # of an image; COCO's AP ignores all others (maxDets of p
 
 
 def has_objects(source: Source) -> bool:
-    """Whether any image has an object other than a crowd; stops at the first one."""
+    """Whether any image has an object that is not a crowd; stops at the first one."""
     return any(not source.annotated(index).crowd.all() for index in range(len(source)))
 
 
 def check_has_objects(dataset: Dataset) -> None:
     """Raises DataError if there is nothing to learn in a training set."""
     if not has_objects(dataset.source):
-        what = f"none of its {len(dataset.source)} images has an object (crowds are not learned)"
+        what = f"none of its {len(dataset.source)} images has an object (crowds do not count)"
         fix = "check the annotations and config.data.train_split"
         raise DataError("no objects", dataset.name, "", what, fix)
 
 
 def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
-    """What to know about the metrics before an evaluation, as lines for the log."""
+    """Returns warnings about the metrics before an evaluation, as lines for the log."""
     warnings = []
     if not has_objects(dataset.source):
         warnings.append(
@@ -44,24 +44,24 @@ def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
     tile, source = config.data.tile, dataset.source
     if tile is not None and all(max(source.image_size(i)) <= tile for i in range(len(source))):
         warnings.append(
-            f"warning: no evaluation image is larger than a tile of {tile} pixels (tile): the "
-            "evaluation is that of whole images"
+            f"warning: no evaluation image is larger than a tile of {tile} pixels: whole images "
+            "are evaluated"
         )
     most = config.postprocess.max_detections
     if config.evaluation.metric == "lvis" and most < LVIS_DETECTIONS:
         warnings.append(
             f"config.postprocess.max_detections={most}: LVIS's AP uses up to {LVIS_DETECTIONS} "
-            "detections of an image"
+            "detections per image"
         )
     if config.evaluation.metric == "open_images":
         warnings.append(
-            "evaluation.metric=open_images: verified labels of whole images are not used, so AP50 "
-            "is not comparable with that of the challenge"
+            "evaluation.metric=open_images: the verified labels of whole images are not used, so "
+            "AP50 is not comparable with the challenge's"
         )
     if config.evaluation.metric == "coco" and most > COCO_DETECTIONS:
         warnings.append(
-            f"config.postprocess.max_detections={most}: COCO's AP uses the {COCO_DETECTIONS} "
-            "detections of an image with the highest scores"
+            f"config.postprocess.max_detections={most}: COCO's AP uses only the {COCO_DETECTIONS} "
+            "detections with the highest scores of each image"
         )
     return warnings
 
@@ -69,10 +69,10 @@ def evaluation_warnings(dataset: Dataset, config: Config) -> list[str]:
 def check_resumes_same_run(
     checkpoints: Checkpoints, config: Config, categories: Categories, log: RunLog
 ) -> bool:
-    """Logs the settings that changed since the latest checkpoint; whether there are none.
+    """Logs the settings that changed since the latest checkpoint; returns whether none changed.
 
     Raises:
-        CheckpointError: the checkpoint has another network or other classes.
+        CheckpointError: the checkpoint has a different network or different classes.
     """
     before, stored = describe(checkpoints)
     check_same_classes(stored, categories, checkpoints.directory.parent)
@@ -80,8 +80,8 @@ def check_resumes_same_run(
     network = [text for field, text in changes.items() if field.startswith(("model.", "anchors."))]
     if network:
         raise CheckpointError(
-            f"{checkpoints.directory}: holds a run with another network: {'; '.join(network)}; "
-            "use another --workdir, or the same settings"
+            f"{checkpoints.directory}: contains a run with a different network: "
+            f"{'; '.join(network)}; use another --workdir, or the same settings"
         )
     if changes:
         log.message("\n".join(["resumes with changed settings:", *changes.values()]))
@@ -89,10 +89,10 @@ def check_resumes_same_run(
 
 
 def changed_fields(before: Config, now: Config) -> dict[str, str]:
-    """By field, 'SECTION.FIELD', a line with its old and its new value."""
+    """Maps each changed 'SECTION.FIELD' to a line with its old and new value."""
     old, new = _flat(dataclasses.asdict(before)), _flat(dataclasses.asdict(now))
     return {
-        field: f"config.{field} was {old.get(field)!r} and is {value!r}"
+        field: f"config.{field} was {old.get(field)!r} and is now {value!r}"
         for field, value in new.items()
         if old.get(field) != value
     }
@@ -109,7 +109,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_same_classes(stored: Categories, found: Categories, workdir: Path) -> None:
-    """Raises CheckpointError if a checkpoint was trained on other classes than the data has."""
+    """Raises CheckpointError if a checkpoint was trained on classes that differ from the data's."""
     if stored == found:
         return
     lost = [name for name in stored.names if name not in found.names]
@@ -119,10 +119,10 @@ def check_same_classes(stored: Categories, found: Categories, workdir: Path) -> 
         for names, where in ((lost, "the checkpoint"), (new, "the data"))
         if names
     ]
-    difference = ", ".join(parts) or "the same names in another order or with other ids"
+    difference = ", ".join(parts) or "the same names in a different order or with different ids"
     raise CheckpointError(
-        f"{workdir}: was trained on other classes than the data has: {difference}; use another "
-        "workdir or the same data"
+        f"{workdir}: was trained on classes that differ from the data's: {difference}; use "
+        "another workdir, or the same data"
     )
 
 
@@ -131,7 +131,7 @@ def _few(names: list[str]) -> str:
 
 
 def with_conventions_of(stored: Config, config: Config) -> Config:
-    """`config` with the settings that belong to the weights of a checkpoint."""
+    """Returns `config` with the settings that belong to the weights of a checkpoint."""
     replace = dataclasses.replace
     rules = ("max_log_scale", "clamp_both_sides", "clip_before_nms", "drop_empty")
     return replace(
@@ -153,7 +153,7 @@ def with_conventions_of(stored: Config, config: Config) -> Config:
 def facts_of_run(
     config: Config, first: int, train_set: Dataset, eval_set: Dataset
 ) -> dict[str, Any]:
-    """What must be equal on all processes of a run; the paths of the data may differ."""
+    """Returns what must be equal on all processes of a run; the paths of the data may differ."""
     facts: dict[str, Any] = {"the first step": first, "config.seed": config.seed}
     for section, fields in dataclasses.asdict(config).items():
         if isinstance(fields, dict):

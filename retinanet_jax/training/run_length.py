@@ -1,4 +1,4 @@
-"""The length of a run from the number of its training images, and a warm-up that fits it."""
+"""Computes the length of a run from its number of training images, and a warm-up that fits."""
 
 import dataclasses
 import math
@@ -9,15 +9,16 @@ MOST_EVALUATIONS = 10  # of evaluate_every='auto'
 
 
 def with_run_length(config: Config, num_images: int) -> tuple[Config, str]:
-    """`config` with numbers in place of 'auto', and a line for the log; '' if nothing changed.
+    """Returns `config` with numbers instead of 'auto', and a line for the log, or ''.
 
-    train.steps is train.epochs times the images over the batch size, rounded up. With 'auto' for
-    both, train.auto_steps has the number of epochs and the least number of updates. A warm-up as
-    long as the run, or longer than a tenth of a run of computed length, is cut to a tenth.
+    train.steps is train.epochs times the number of images divided by the batch size, rounded up.
+    With 'auto' for both, train.auto_steps has the number of epochs and the minimum number of
+    updates. A warm-up that is as long as the run, or longer than a tenth of a run of computed
+    length, is shortened to a tenth.
 
     Args:
-        config: of the run.
-        num_images: of the training set, as an epoch counts them.
+        config: configuration of the run.
+        num_images: number of training images in an epoch.
     """
     train, optimizer = config.train, config.optimizer
     steps, lines = train.steps, []
@@ -49,5 +50,5 @@ def _computed_steps(config: Config, num_images: int) -> tuple[int, str]:
     images = f"{num_images} images, {train.batch_size} a step"
     steps = math.ceil(epochs * num_images / train.batch_size)
     if steps < least:
-        return least, f"{least} steps: the least for {images} (config.train.auto_steps)"
+        return least, f"{least} steps: the minimum for {images} (config.train.auto_steps)"
     return steps, f"{steps} steps: {epochs:g} epochs of {images}"

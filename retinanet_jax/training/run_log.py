@@ -31,18 +31,19 @@ class _TwoLines(Progress):
 class RunLog:
     """Writes the log of one run; a context manager.
 
-    On a terminal it shows a progress bar, elsewhere one line of text per logged step. Only one
-    process of a run has an active log; on the others the methods do nothing. A logger that raises
-    is switched off with one warning; the run continues.
+    On a terminal, it shows a progress bar; elsewhere, it prints one line per logged step. Only one
+    process of a run has an active log; on the others, the methods do nothing. A logger that raises
+    an error is switched off with one warning, and the run continues.
 
     Args:
-        workdir: gets metrics.jsonl and images/.
+        workdir: folder for metrics.jsonl and images/.
         start_step: step at which this run starts. Lines of later steps, left by a run that ended
             without a checkpoint, are removed, so that the file has each step once. None keeps all
             lines, for an evaluation while another process trains in `workdir`.
         total_steps: the last step.
         active: True on the first process.
-        loggers: get scalars, images and the config as well; see loggers.py. Closed at the end.
+        loggers: loggers that also get scalars, images and the config; see loggers.py. They are
+            closed at the end.
     """
 
     def __init__(
@@ -95,10 +96,10 @@ class RunLog:
         """Writes one line of metrics.jsonl, and passes the same scalars to the loggers.
 
         Args:
-            step: updates done.
+            step: number of updates done.
             kind: 'train' or 'eval'; the prefix of the names in the loggers.
-            values: by name; None (undefined) and numbers that are not finite become null in the
-                file. The loggers get no None.
+            values: values by name. None (undefined) and numbers that are not finite become null in
+                the file. The loggers do not get None.
         """
         if not self.active:
             return
@@ -117,14 +118,14 @@ class RunLog:
         self._to_loggers(lambda logger: logger.log_config(config))
 
     def has_evaluation(self, step: int) -> bool:
-        """Whether metrics.jsonl holds an evaluation of `step`."""
+        """Whether metrics.jsonl has an evaluation of `step`."""
         entries = _entries(self.workdir / METRICS_FILE)
         return any(entry["kind"] == "eval" and entry["step"] == step for _, entry in entries)
 
     def progress_line(self, step: int, text: str, seconds_left: float = 0.0) -> None:
-        """Shows the metrics of a step: below the bar, or as a line without a terminal.
+        """Shows the metrics of a step below the bar, or as a line if there is no terminal.
 
-        `seconds_left` is shown in the line; the bar has an estimate of its own.
+        The line includes `seconds_left`; the bar has its own estimate.
         """
         if not self.active:
             return
@@ -172,13 +173,14 @@ class RunLog:
             except Exception as error:
                 self._loggers.remove(logger)
                 self.message(
-                    f"warning: {type(logger).__name__} is switched off, the run continues "
-                    f"({type(error).__name__}: {error}); {METRICS_FILE} has all metrics"
+                    f"warning: {type(logger).__name__} is switched off after an error "
+                    f"({type(error).__name__}: {error}); the run continues, and {METRICS_FILE} "
+                    "has all metrics"
                 )
 
 
 def log_lines(log: RunLog, texts: list[str]) -> str:
-    """Logs texts, each once and without the empty ones; returns them as one."""
+    """Logs texts, each once and without the empty ones; returns them as one text."""
     text = "\n".join(dict.fromkeys(filter(None, texts)))
     if text:
         log.message(text)
@@ -195,7 +197,7 @@ def _entries(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The lines of a metrics.jsonl; none if there is no such file."""
+    """Reads the lines of a metrics.jsonl; returns none if the file does not exist."""
     return [entry for _, entry in _entries(path)]
 
 

@@ -1,8 +1,8 @@
-"""Compiled functions and first state of a run.
+"""Builds the compiled functions and the first state of a run.
 
 A compiled step belongs to its function object: building the same function again compiles again.
 The seed, the focusing parameters (core/focal.py, FocalParams) and the learning rate are arguments
-of the compiled functions, and HOST_SECTIONS are read outside of them, so that a sweep over these
+of the compiled functions, and HOST_SECTIONS are read outside of them, so a sweep over these
 compiles once.
 """
 
@@ -44,16 +44,16 @@ from retinanet_jax.weights.weights_error import WeightsError
 Variables = dict[str, Any]
 
 HOST_SECTIONS = ("data", "pipeline", "augmentation", "train", "evaluation")
-"""The sections of a config that no compiled function reads; what they change is in the batches."""
+"""Sections of a config that no compiled function reads; they only affect the batches."""
 
 
 class CompiledFunctions(NamedTuple):
     """The compiled functions of a run; each compiles at its first call.
 
-    init_fn: from a seed to random variables of the model.
-    first_state_fn: from a seed, or from variables, to the state before the first update.
-    state_shapes: that state as ShapeDtypeStructs with shardings.
-    step_fn: `train_step`.
+    init_fn: function from a seed to random variables of the model.
+    first_state_fn: function from a seed, or from variables, to the state before the first update.
+    state_shapes: this state as ShapeDtypeStructs with shardings.
+    step_fn: compiled `train_step`.
     measure_fn: `predict` with the losses of each image, for evaluations during the run.
     """
 
@@ -65,7 +65,7 @@ class CompiledFunctions(NamedTuple):
 
 
 def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledFunctions:
-    """The functions for a config; they depend on its `compilation_key` alone."""
+    """Builds the functions for a config; they depend only on its `compilation_key`."""
     config = compilation_key(config)
     model = build_model(config.model, num_classes, config.anchors.anchors_per_location)
     initializer = Initializer(model)
@@ -105,10 +105,10 @@ def compile_functions(config: Config, num_classes: int, mesh: Mesh) -> CompiledF
 
 
 def compilation_key(config: Config) -> Config:
-    """`config` without what the compiled functions do not read, or take as arguments.
+    """Returns `config` without what the compiled functions do not read, or take as arguments.
 
-    Configs with equal keys share compiled functions. HOST_SECTIONS are None in a key, so that a
-    compiled function that reads one is an error.
+    Configs with equal keys share compiled functions. HOST_SECTIONS are None in a key, so a compiled
+    function that reads one raises an error.
     """
     loss = dataclasses.replace(config.loss, gamma=1.0, alpha=None, star_beta=0.0)
     constants = {field: getattr(OptimizerConfig, field) for field in SCHEDULE_FIELDS}
@@ -118,25 +118,25 @@ def compilation_key(config: Config) -> Config:
 
 
 def init_variables(model: nn.Module, seed: int) -> Variables:
-    """Random variables of a model, float32, equal on all platforms."""
+    """Returns random variables of a model, float32, equal on all platforms."""
     initializer = Initializer(model)
     return jit_once(initializer.variables)(initializer.draw(seed))
 
 
 def jit_once(function: Callable, **options: Any) -> Callable:
-    """`jax.jit` for a function that runs once: compiles fast, runs slower."""
+    """Like `jax.jit`, for a function that runs once: compiles faster, runs slower."""
     return jax.jit(function, **once_options(), **options)
 
 
 def once_options() -> dict[str, Any]:
-    """The options of `jit_once`."""
+    """Returns the compiler options of `jit_once`."""
     # On the CPU, LLVM's optimization would take ten seconds and gain nothing.
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return {"compiler_options": quick} if jax.default_backend() == "cpu" else {}
 
 
 class TrainingSetup(NamedTuple):
-    """What the loop starts from: the compiled functions, their arguments and the first state."""
+    """What the training loop needs: the compiled functions, their arguments and the first state."""
 
     step_fn: StepFn
     measure_fn: MeasureFn
@@ -154,16 +154,16 @@ def make_setup(
     restored: bool = False,
     train_set: HasSource | None = None,
 ) -> TrainingSetup:
-    """Compiled functions and first state, with pretrained weights if the config names them.
+    """Returns compiled functions and first state, with pretrained weights if the config has any.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         categories: classes to learn.
-        mesh: of devices.
-        log_message: called with a summary of the pretrained weights.
-        functions: of this config, if they exist already.
-        restored: the state will be restored from a checkpoint; its shapes are enough.
-        train_set: for pretrained weights whose batch norm needs statistics, see first_state.
+        mesh: mesh of devices.
+        log_message: function that is called with a summary of the pretrained weights.
+        functions: compiled functions of this config, if they exist already.
+        restored: True if the state will be restored from a checkpoint; its shapes are enough then.
+        train_set: used for pretrained weights whose batch norm needs statistics; see first_state.
     """
     functions = functions or compile_functions(config, categories.num_classes, mesh)
     if restored:
@@ -186,11 +186,11 @@ def first_state(
     log_message: Callable[[str], None],
     train_set: HasSource | None = None,
 ) -> TrainState:
-    """The state before the first update, from pretrained weights or random ones.
+    """Returns the state before the first update, from pretrained or random weights.
 
     Raises:
-        WeightsError: the weights do not fit; or live batch norm needs statistics that they do not
-            have, and there is no train_set to compute them.
+        WeightsError: the weights do not fit, or live batch norm needs statistics that they do not
+            have and no train_set is given to compute them.
     """
     if config.model.pretrained is None:
         return functions.first_state_fn(config.seed)
@@ -210,9 +210,9 @@ def first_state(
 
 
 class RunCache:
-    """Datasets and compiled functions of the last run, for the next one in the same process.
+    """Datasets and compiled functions of the last run, for the next run in the same process.
 
-    datasets: from config.data to (training set, evaluation set).
+    datasets: dict from config.data to (training set, evaluation set).
     """
 
     def __init__(self):
@@ -224,5 +224,5 @@ class RunCache:
         self._functions = functools.lru_cache(1)(compile_functions)
 
     def functions(self, config: Config, num_classes: int, mesh: Mesh) -> CompiledFunctions:
-        """`compile_functions`, or those of the last run if they are the same."""
+        """Returns the functions of the last run if they are the same, else builds new ones."""
         return self._functions(compilation_key(config), num_classes, mesh)

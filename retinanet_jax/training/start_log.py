@@ -1,4 +1,4 @@
-"""What a run logs before its first step."""
+"""Logs what a run will do, before its first step."""
 
 import jax
 from jax.sharding import Mesh
@@ -19,13 +19,13 @@ def log_start(
     setup: TrainingSetup,
     first: int,
 ) -> None:
-    """Logs what the run will do, so that a wrong setting is noticed early."""
+    """Logs what the run will do, so that you notice a wrong setting early."""
     if first:
         log.message(f"resumes at step {first}, found in {log.workdir}")
     if first >= config.train.steps:
         log.message(
-            f"config.train.steps={config.train.steps} is reached: evaluates only; set a larger "
-            "--config.train.steps to train on, or another workdir for another run"
+            f"config.train.steps={config.train.steps} is reached, so the run only evaluates; to "
+            "train further, set a larger --config.train.steps; for a new run, use another workdir"
         )
     log_lines(log, f"{train_set.found}\n{eval_set.found}".splitlines())
     parameters = sum(x.size for x in jax.tree.leaves(setup.state.params))

@@ -1,4 +1,4 @@
-"""The training step: the gradient and the update. `loop.py` calls it for each batch."""
+"""The training step: gradient and update. `loop.py` calls it for each batch."""
 
 import functools
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from retinanet_jax.training.train_state import TrainState
 
 
 def focal_params(config: LossConfig) -> FocalParams:
-    """The focusing parameters of a config as float32 scalars, an argument of the compiled step."""
+    """Returns the focusing parameters as float32 scalars, an argument of the compiled step."""
     return jax.tree.map(jnp.float32, config.focal)
 
 
@@ -38,7 +38,7 @@ StepFn = Callable[
     [TrainState, Batch, FocalParams, jax.typing.ArrayLike],
     tuple[TrainState, dict[str, jax.Array]],
 ]
-"""`train_step` for a run: from state, batch, focusing parameters and learning rate."""
+"""`train_step` of a run: a function of state, batch, focusing parameters and learning rate."""
 
 
 def train_step(
@@ -52,20 +52,21 @@ def train_step(
     config: Config,
     mesh: Mesh,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update of the model on one batch.
+    """Updates the model once, on one batch.
 
     If the loss or the gradient is not finite, the update is skipped: parameters, statistics and
-    averages keep their values; counters of steps still advance.
+    averages keep their values, but step counters still advance.
 
     Args:
-        state: before the update.
+        state: state before the update.
         batch: b images with their boxes, over all devices.
         focal: parameters of the class loss (paper, section 3 and appendix A).
-        learning_rate: of this update, from `make_schedule`; a float32 scalar.
-        model: from `build_model`.
-        optimizer: from `make_optimizer`.
-        config: sections loss, matching, anchors, optimizer and model.remat are read.
-        mesh: of the devices that hold the batch and the state.
+        learning_rate: learning rate of this update, from `make_schedule`; a float32 scalar.
+        model: network from `build_model`.
+        optimizer: gradient transformation from `make_optimizer`.
+        config: configuration, of which the sections loss, matching, anchors and optimizer, and
+            model.remat, are read.
+        mesh: mesh of the devices that hold the batch and the state.
 
     Returns:
         The state after the update, and scalars: loss, class_loss, box_loss, positives (anchors per
@@ -110,17 +111,17 @@ def batch_loss(
     config: Config,
     mesh: Mesh,
 ) -> tuple[jax.Array, tuple[Losses, tuple[Params, jax.Array | None]]]:
-    """The loss of a batch or of a part of it, as a function of the parameters.
+    """Returns the loss of a batch, or of a part of it, as a function of the parameters.
 
     Args:
-        params: of the model.
+        params: parameters of the model.
         running: batch statistics, and the running mean of positives (TrainState.positives).
-        batch: before the augmentation on the device.
-        divisor: that of the whole batch; None: `batch` is the whole one.
+        batch: batch before augmentation on the device.
+        divisor: divisor of the whole batch; None if `batch` is the whole batch.
         focal, model, config, mesh: see `train_step`.
 
     Returns:
-        The loss; and beside it its parts, and the running values after the batch.
+        The loss, and a tuple of its parts and the running values after the batch.
     """
     batch_stats, positives = running
     canvas = batch.images.shape[1:3]
@@ -160,7 +161,7 @@ def predict_and_assign(
     config: Config,
     mesh: Mesh | None,
 ) -> tuple[Predictions, Targets, Params]:
-    """Predictions in training, targets, and updated statistics; see `train_step`."""
+    """Returns predictions in training mode, targets and updated statistics; see `train_step`."""
     batch = augment_on_device(batch)
     predictions, updated = model.apply(
         variables,
@@ -174,7 +175,7 @@ def predict_and_assign(
 def step_metrics(
     losses: Losses, norms: dict[str, jax.Array], images: int, learning_rate: jax.Array
 ) -> dict[str, jax.Array]:
-    """The scalars that `train_step` returns; norms are those of the gradients by module."""
+    """Returns the scalars of `train_step`; `norms` has the gradient norm of each module."""
     norm = optax.tree.norm(norms)
     finite = jnp.isfinite(losses.total) & jnp.isfinite(norm)
     return {
@@ -190,7 +191,7 @@ def step_metrics(
 
 
 def keep_finite(finite: jax.Array, updated: TrainState, state: TrainState) -> TrainState:
-    """The updated state if finite, else the previous state with the updated counters."""
+    """Returns the updated state if finite, else the previous state with updated counters."""
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(finite, new, old) if jnp.issubdtype(new.dtype, jnp.floating) else new
@@ -205,11 +206,11 @@ def make_train_step(
     mesh: Mesh,
     sharding: TrainState,
 ) -> StepFn:
-    """`train_step` compiled for a mesh; it donates its input state.
+    """Returns `train_step` compiled for a mesh; it donates its input state.
 
-    The batch is split over the mesh's data axis, the state according to `sharding` (from
+    The batch is split over the mesh's data axis, and the state according to `sharding` (from
     `mesh.state_sharding`). The compiler sums losses, gradients and batch statistics over the
-    devices, so the results do not depend on their number. One compilation per canvas.
+    devices, so the results do not depend on their number. It compiles once per canvas.
     """
     step = functools.partial(train_step, model=model, optimizer=optimizer, config=config, mesh=mesh)
     return stored(

@@ -1,4 +1,4 @@
-"""What an earlier start of a run chose for a field that is 'auto'."""
+"""Reads what an earlier start of a run chose for a field that is 'auto'."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ from retinanet_jax.runtime.processes import from_first
 
 
 def stored_choice(workdir: Path | None, section: str, field: str) -> Any:
-    """The value of a field in WORKDIR/config.json; None where there is none, or it is 'auto'.
+    """Returns the value of a field in WORKDIR/config.json; None if it is missing or 'auto'.
 
-    The first process reads it for all.
+    The first process reads it for all processes.
     """
     if workdir is None:
         return None

@@ -1,4 +1,4 @@
-"""From a folder of images to a detector in one call."""
+"""Trains a detector on a folder of images in one call."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,31 +34,33 @@ def train(
     >>> detector = train("my_data/", epochs=20)                             # doctest: +SKIP
     >>> detector("photo.jpg").plot("drawn.png")                             # doctest: +SKIP
 
-    It is the run of `retinanet-jax train --data=my_data`, that is of experiments/folder.py: the
-    layout of the folder is found, and network and image size fit the device. The same call resumes
-    a run that was stopped; a finished one is not trained again.
+    This is the same run as `retinanet-jax train --data=my_data`, with experiments/folder.py: the
+    layout of the folder is recognized, and network and image size fit the device. The same call
+    resumes a stopped run; it does not train a finished run again.
 
     Args:
-        data: images and annotations, in any layout of docs/your_data.md.
-        epochs, steps: length of the run, by one of them; by default from the number of images.
-        batch_size: images per update; 'auto': as many as fit into the memory.
-        image_size: in pixels: 640, a square into which images are fitted, or (480, 640), the short
+        data: folder of images and annotations, in any layout of docs/your_data.md.
+        epochs, steps: length of the run; set one of them. The default depends on the number of
+            images.
+        batch_size: images per update; 'auto': as many as fit into memory.
+        image_size: size in pixels: 640 resizes images to fit a square; (480, 640) sets the short
             and the long side of the images.
-        weights: to start from: 'imagenet', the default; 'none', for random weights; a name of
-            `retinanet-jax weights`, a file, an address, or the workdir of a run.
-        lr: config.optimizer.learning_rate; 'auto' finds one by a range test.
-        name: the run is in runs/NAME; by default the name of the folder of the data.
-        workdir: folder of the run, or its address in object storage, in place of a name.
+        weights: weights to start from: 'imagenet' (the default), 'none' for random weights, a name
+            from `retinanet-jax weights`, a file, an address, or the workdir of a run.
+        lr: config.optimizer.learning_rate; 'auto' finds one with a range test.
+        name: the run is written to runs/NAME; by default, NAME is the name of the data's folder.
+        workdir: folder of the run, or its address in object storage, instead of a name.
         config: experiment, by name or file, with a variant if it has any: 'folder:small'.
-        loggers: see train_and_evaluate; a function of (step, scalars), for example.
-        fields: others of the config, as SECTION__FIELD: loss__gamma=1.5.
+        loggers: additional loggers, such as a function of (step, scalars); see train_and_evaluate.
+        fields: other fields of the config, as SECTION__FIELD: loss__gamma=1.5.
 
     Raises:
-        ConfigError, DataError, WeightsError, CheckpointError, WorkdirError: before the first step.
+        ConfigError, DataError, WeightsError, CheckpointError, WorkdirError: raised before the first
+            step.
         DivergenceError, Preempted: see train_and_evaluate.
     """
     if name is not None and workdir is not None:
-        raise ConfigError(f"name={name!r} and workdir={str(workdir)!r}: set one of them")
+        raise ConfigError(f"name={name!r} and workdir={str(workdir)!r}: set only one of them")
     given = {
         "data": data,
         "epochs": epochs,

@@ -31,7 +31,7 @@ class TrainState:
     positives: Any = None
 
     def variables(self) -> dict[str, Any]:
-        """The variables for prediction: the moving average, if there is one."""
+        """Returns the variables for prediction: the moving average, if it is kept."""
         return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -42,7 +42,7 @@ def create_state(
     keep_average: bool,
     keep_positives: bool = False,
 ) -> TrainState:
-    """The state before the first update.
+    """Returns the state before the first update.
 
     Args:
         variables: 'params' and, if the model has any, 'batch_stats'.

@@ -1,4 +1,4 @@
-"""The loss of an evaluation, computed along with the detections in one pass of the network."""
+"""Computes the loss of an evaluation along with the detections, in one forward pass."""
 
 import functools
 from collections.abc import Callable
@@ -28,9 +28,9 @@ from retinanet_jax.training.batch_targets import assign_targets
 
 
 class ImageLosses(NamedTuple):
-    """Sums over the anchors of each image and pyramid level, not normalized.
+    """Losses summed over the anchors of each image and pyramid level, not normalized.
 
-    Rows of padding, where `valid` is False, are 0.
+    Padding rows, where `valid` is False, are 0.
     """
 
     class_loss: Float[ArrayLike, "b l"]
@@ -44,10 +44,10 @@ MeasureFn = Callable[[Any, Batch, FocalParams], tuple[Detections, ImageLosses]]
 
 
 def make_measure_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) -> MeasureFn:
-    """A compiled function of (variables, batch, focal); it compiles once per canvas.
+    """Returns a compiled function of (variables, batch, focal); it compiles once per canvas.
 
-    Images are preprocessed as in evaluation, batch norm uses its running statistics; matching and
-    loss are those of training. With a mesh, each device has its own images of the batch.
+    Images are preprocessed as in evaluation, and batch norm uses its running statistics; matching
+    and loss are the same as in training. With a mesh, each device has its own images of the batch.
     """
 
     def measure(variables: Any, focal: FocalParams, batch: Batch):
@@ -77,7 +77,7 @@ def make_measure_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) 
 def image_losses(
     predictions: Predictions, batch: Batch, focal: FocalParams, config: Config
 ) -> ImageLosses:
-    """The losses of the network's predictions for a batch."""
+    """Computes the losses of the network's predictions for a batch."""
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
     targets = assign_targets(anchors, batch, config, predictions=predictions)
     valid = jnp.asarray(batch.valid)
@@ -104,7 +104,7 @@ class MeasuredPrediction:
     """A predict function for `evaluate` that records the losses of one evaluation.
 
     Args:
-        measure_fn: from `make_measure_fn`.
+        measure_fn: compiled function from `make_measure_fn`.
         focal: focusing parameters of the loss.
     """
 
@@ -118,17 +118,17 @@ class MeasuredPrediction:
         return found
 
     def losses(self, config: LossConfig) -> dict[str, float]:
-        """Total, class and box loss of all batches so far, normalized as one batch."""
+        """Returns total, class and box loss of all batches so far, normalized as one batch."""
         return dataset_losses(self.recorded(), config)
 
     def recorded(self) -> ImageLosses:
-        """The losses of all images so far, fetched from the devices."""
+        """Returns the losses of all images so far, fetched from the devices."""
         recorded = fetch(self._recorded)
         return ImageLosses(*(np.concatenate(part) for part in zip(*recorded, strict=True)))
 
 
 def dataset_losses(parts: ImageLosses, config: LossConfig) -> dict[str, float]:
-    """Loss, class loss and box loss of all images as one batch, whatever their batches were."""
+    """Returns loss, class loss and box loss of all images as one batch, whatever their batches."""
     parts, divisor = _valid(parts, config)
     class_loss, box_loss = (float((part / divisor).sum()) for part in parts[:2])
     total = class_loss + config.box_weight * box_loss
@@ -136,14 +136,14 @@ def dataset_losses(parts: ImageLosses, config: LossConfig) -> dict[str, float]:
 
 
 def losses_by_level(parts: ImageLosses, config: LossConfig) -> list[float]:
-    """The part of each level, from the finest on, in the loss of `dataset_losses`."""
+    """Returns the part of each level, finest first, in the loss of `dataset_losses`."""
     parts, divisor = _valid(parts, config)
     total = parts.class_loss + config.box_weight * parts.box_loss
     return (total / divisor).sum(axis=0).tolist()
 
 
 def losses_by_class(parts: ImageLosses, config: LossConfig) -> list[float]:
-    """The part of the anchors of each class's objects; the rest is that of the background."""
+    """Returns the part of the anchors of each class's objects; the rest is the background's."""
     parts, divisor = _valid(parts, config)
     return (parts.objects / divisor[..., None]).sum(axis=(0, 1)).tolist()
 

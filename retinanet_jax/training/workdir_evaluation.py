@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint and writes the results into its workdir."""
+"""Evaluates a checkpoint and writes the results to its workdir."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -58,22 +58,24 @@ def evaluate_workdir(
 ) -> Evaluation:
     """Evaluates a checkpoint of `workdir` on `config.data.eval_split`.
 
-    The network and its conventions are those of the checkpoint. Data, thresholds and batch size are
-    those of `config`, or of the run if `config` is None. Safe while a run trains in `workdir`.
+    The network and its conventions come from the checkpoint. Data, thresholds and batch size come
+    from `config`, or from the run if `config` is None. This is safe while a run trains in
+    `workdir`.
 
     Args:
-        config: of the data and the thresholds, or None.
-        workdir: of a run; a folder, or an address in object storage.
-        step: of the checkpoint; None: the best, or the latest where none was evaluated.
-        flip: this and the next ones as in a call of the Detector: test-time augmentation.
-        scales: likewise.
-        tile: side of tiles in pixels; None: whole images; 'auto': config.data.tile.
-        overlap: of tiles; 'auto': config.data.tile_overlap.
-        merge: of views or tiles: 'nms' or 'weighted'.
+        config: configuration with the data and the thresholds; None: that of the run.
+        workdir: workdir of a run: a folder, or an address in object storage.
+        step: step of the checkpoint; None: the best, or the latest if none was evaluated.
+        flip: whether to also detect in the mirrored images.
+        scales: factors of the image size to detect at.
+        tile: side of the tiles in pixels; None: whole images; 'auto': config.data.tile.
+        overlap: overlap of neighbouring tiles, as a fraction of their side; 'auto':
+            config.data.tile_overlap.
+        merge: how to merge the detections of views or tiles: 'nms' or 'weighted'.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or the data have other classes.
-        ConfigError: an invalid value, or tiles together with flip or scales.
+        CheckpointError: there is no such checkpoint, or the data has different classes.
+        ConfigError: a value is invalid, or tiles are combined with flip or scales.
     """
     check_merge(merge)
     views_of(flip, scales)
@@ -83,10 +85,10 @@ def evaluate_workdir(
 
 
 def with_tiles(config: Config, tile: Any, overlap: Any, options: ViewOptions) -> Config:
-    """The config with this tile and overlap; 'auto' is that of the config.
+    """Returns the config with this tile and overlap; 'auto' keeps the value of the config.
 
     Raises:
-        ConfigError: an invalid value, or tiles together with flip or scales.
+        ConfigError: a value is invalid, or tiles are combined with flip or scales.
     """
     tile = config.data.tile if tile == "auto" else tile
     overlap = config.data.tile_overlap if overlap == "auto" else overlap
@@ -154,9 +156,9 @@ def evaluate_and_log(
     options: ViewOptions = ONE_VIEW,
     kind: str = "eval",
 ) -> Evaluation:
-    """Evaluates, logs metrics and losses, and writes results and example images into the workdir.
+    """Evaluates, logs metrics and losses, and writes results and example images to the workdir.
 
-    `measured` is used up. The losses are those of all views. `kind` is that of the line in
+    `measured` is used up. The losses are computed over all views. `kind` is the kind of the line in
     metrics.jsonl.
     """
     log.message(f"evaluating step {step} on {len(dataset.source)} images of {dataset.name}")

@@ -18,16 +18,18 @@ def read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, np.ndarray]:
     arrays = {}
     for name in archive.namelist():
         if not name.endswith(".npy"):
-            raise WeightsError(f"the .npz file has the record {shown(name)}, which is no array")
+            raise WeightsError(f"the .npz file has the record {shown(name)}, which is not an array")
         file = io.BytesIO(read_record(archive, name, budget))
         try:
             array = np.lib.format.read_array(file, allow_pickle=False)
         except Exception as error:  # of a damaged header: also what Python's tokenizer raises
             raise WeightsError(
-                f"{shown(name)} is damaged or no array of plain numbers ({shown(error)})"
+                f"{shown(name)} is damaged, or not an array of plain numbers ({shown(error)})"
             ) from error
         if file.read(1):
-            raise WeightsError(f"{shown(name)} has more bytes than its shape: the file is damaged")
+            raise WeightsError(
+                f"{shown(name)} has more bytes than its shape needs: the file is damaged"
+            )
         arrays[name.removesuffix(".npy")] = _plain(array, name)
     return arrays
 
@@ -46,7 +48,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(
-            f"the safetensors file is damaged, or has a dtype that numpy has not ({shown(error)})"
+            f"the safetensors file is damaged, or has a dtype that numpy lacks ({shown(error)})"
         ) from error
 
 

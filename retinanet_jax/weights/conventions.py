@@ -61,7 +61,7 @@ def check_conventions(theirs: Mapping[str, Any], config: Config, what: str) -> N
         theirs = _pixels_of(theirs["pixels.order"]) | dict(theirs)
     flags = " ".join(f"--config.{field}={_flag(theirs[field])}" for field in wrong)
     here = ", ".join(f"{field}={value_of(config, field)}" for field in wrong[:3])
-    raise WeightsError(f"it is {what}, which is another network with {here}; write {flags}")
+    raise WeightsError(f"it is {what}, which does not fit {here}; write {flags}")
 
 
 def _pixels_of(order: str) -> dict[str, Any]:

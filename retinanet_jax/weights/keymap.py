@@ -37,9 +37,9 @@ class Imported:
 
     def summary(self) -> str:
         """For the terminal: one name for a whole module, where all of it was treated alike."""
-        lines = [f"taken from the checkpoint: {len(self.taken)} arrays"]
+        lines = [f"loaded from the checkpoint: {len(self.taken)} arrays"]
         everything = self.taken + self.random
-        for title, paths in (("taken", self.taken), ("random", self.random)):
+        for title, paths in (("loaded", self.taken), ("random", self.random)):
             lines.append(
                 f"  {title}: {', '.join(whole_modules(sorted(paths), everything)) or 'nothing'}"
             )
@@ -47,7 +47,7 @@ class Imported:
         unused = [key for key in self.unused if not is_batch_counter(key)]
         if counters:
             unused.append(f"{len(counters)} batch counters (num_batches_tracked)")
-        for title, keys in (("unused", unused), ("misshapen", self.misshapen)):
+        for title, keys in (("unused", unused), ("wrong shape", self.misshapen)):
             if keys:
                 listed = ", ".join(keys[:20]) + (f" and {len(keys) - 20} more" * (len(keys) > 20))
                 lines.append(f"  {title} in the checkpoint: {listed}")
@@ -111,7 +111,7 @@ def fill(
         _raise_if_any(missing=missing, misshapen=misshapen, unknown=unknown)
     if not taken:
         raise WeightsError(
-            f"no array of the checkpoint fits the network; its keys begin with {list(state)[:5]}"
+            f"no array of the checkpoint fits the network; its first keys are {list(state)[:5]}"
         )
     return Imported(filled, tuple(taken), tuple(random), tuple(unused), tuple(misshapen))
 
@@ -132,5 +132,5 @@ def _raise_if_any(**problems: list[str]) -> None:
         raise WeightsError(
             "the checkpoint does not fit the network. "
             + ". ".join(listed)
-            + ". Use the model config that the checkpoint was made with"
+            + ". Use the model config that the checkpoint was trained with"
         )

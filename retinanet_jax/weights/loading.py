@@ -40,7 +40,7 @@ class LoadedCheckpoint(NamedTuple):
     config: the network, and the recipe by which the checkpoint detects.
     categories: names and ids by label; None for a backbone.
     report: how each array was used; `report.summary()` is for the terminal.
-    recipe: its name in retinanet_jax.config.recipes, or 'backbone'.
+    recipe: name of the recipe in retinanet_jax.config.recipes, or 'backbone'.
     """
 
     variables: dict[str, Any]
@@ -94,12 +94,12 @@ def load_checkpoint(
 def load_detector(
     location: str | os.PathLike, class_names: str | Sequence[str] | None = None
 ) -> LoadedCheckpoint:
-    """As load_checkpoint, for a detector only; raises WeightsError for a backbone."""
+    """Like load_checkpoint, for a detector only; raises WeightsError for a backbone."""
     loaded = load_checkpoint(location, class_names=class_names)
     if loaded.categories is None:
         raise WeightsError(
-            f"{location}: is a backbone without heads and detects nothing; train a detector from "
-            f"it: --config.model.pretrained={location}"
+            f"{location}: is a backbone without heads, which cannot detect; train a detector from "
+            f"it with --config.model.pretrained={location}"
         )
     for note in loaded.report.notes:
         _log.warning("%s: %s", location, note)
@@ -111,8 +111,8 @@ def _choose_recipe(state: StateDict, wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in found.recipes:
             raise WeightsError(
-                f"source: {wanted!r} does not fit its keys, which are those of {found.name}; "
-                f"write {' or '.join(found.recipes)}, or nothing"
+                f"source: {wanted!r} does not fit its keys, which belong to {found.name}; "
+                f"write {' or '.join(found.recipes)}, or leave it out"
             )
         return wanted
     if state.public and state.public.recipe in found.recipes:
@@ -170,8 +170,8 @@ def _config(network: Network, recipe: str, location: str, has_live_norm: bool) -
     typed = from_config_dict(config)
     if typed.anchors.anchors_per_location != network.anchors_per_location:
         raise WeightsError(
-            f"it has {network.anchors_per_location} anchors per location; {recipe} has "
-            f"{typed.anchors.anchors_per_location}, and a file does not say which others"
+            f"it has {network.anchors_per_location} anchors per location instead of the "
+            f"{typed.anchors.anchors_per_location} of {recipe}; the file does not say which ones"
         )
     return typed
 
@@ -186,9 +186,11 @@ def _categories(state: StateDict, count: int, given: bool, notes: list[str]) -> 
             f"class_names: {len(names)} names for the {count} classes of its class output"
         )
     if count != len(names):
-        fix = "--class_names, or Detector.from_pretrained(..., class_names=...), takes names"
         coco = " or 'coco'" if count in (80, TORCHVISION_COCO_CLASSES) else ""
-        notes.append(f"class names: unknown, numbers stand for them; {fix}{coco}")
+        notes.append(
+            f"class names: unknown, so classes have numbers; pass names{coco} to --class_names, or "
+            "to Detector.from_pretrained(..., class_names=...)"
+        )
         names = tuple(f"class {i}" for i in range(count))
     return Categories(names, tuple(range(count)))
 

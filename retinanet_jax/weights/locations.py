@@ -37,7 +37,7 @@ def fetch(
         location: a path; a name of public weights (`retinanet-jax weights` lists them); an https://
             URL; or hf://owner/name/file (hf://owner/name@revision/file), which huggingface_hub
             reads with its own cache and HF_TOKEN. Plain http:// is taken from this machine only.
-        cache_dir: where downloads are kept; by default see default_cache_dir.
+        cache_dir: folder for downloads; by default, see default_cache_dir.
         sha256: the file's hash, or its first digits. Without it a hash in the file's name
             (`...-eeacb38b.pth`) is used.
 
@@ -86,7 +86,7 @@ def default_cache_dir() -> Path:
         return cache_location().expanduser()
     except RuntimeError as error:  # neither HOME nor an entry of the user database
         raise WeightsError(
-            "there is no home folder for downloads; set RETINANET_JAX_CACHE to a folder"
+            "no home folder to keep downloads in; set RETINANET_JAX_CACHE to a folder"
         ) from error
 
 
@@ -107,7 +107,7 @@ def _fetch_named(weights: PublicWeights, cache_dir: str | os.PathLike | None) ->
         if not _is_named(target, weights):
             size = target.stat().st_size
             target.unlink()
-            raise DownloadError(f"{url}: has {size} bytes, {weights.mib} MiB are expected")
+            raise DownloadError(f"{url}: has {size} bytes instead of {weights.mib} MiB")
     except (DownloadError, OSError) as error:
         raise WeightsError(
             f"{weights.name}: {error}. Without a connection, put {weights.url} at {target}"
@@ -133,10 +133,10 @@ def _mirrored(url: str) -> str:
 def _local_file(path: Path, sha256: str | None) -> Path:
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
-        fix = "give a file, a name of `retinanet-jax weights`, an https:// URL or hf:// address"
+        fix = "pass a file, a name from `retinanet-jax weights`, an https:// URL or hf:// address"
         raise WeightsError(f"{path}: {kind}; {fix}")
     if sha256 and not file_sha256(path).startswith(sha256.lower()):
-        raise WeightsError(f"{path}: its SHA-256 does not begin with {sha256}; get the file again")
+        raise WeightsError(f"{path}: its SHA-256 does not begin with {sha256}; download it again")
     return path
 
 
@@ -147,7 +147,7 @@ def _fetch_from_hub(location: str, cache_dir: str | os.PathLike | None, sha256: 
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        fix = "pip install 'retinanet_jax[hub]', or give the file's https:// URL"
+        fix = "pip install 'retinanet_jax[hub]', or pass the file's https:// URL"
         raise WeightsError(f"{location}: hf:// addresses need huggingface_hub; {fix}") from error
     owner, (name, _, revision), file = parts[0], parts[1].partition("@"), parts[2]
     try:

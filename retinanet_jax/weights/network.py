@@ -43,7 +43,7 @@ def read_backbone(state: Mapping[str, np.ndarray], key_of: KeyOf) -> str:
             return name
     raise WeightsError(
         f"its backbone has {blocks} {'bottlenecks' if bottleneck else 'basic blocks'}, "
-        f"{found.groups} groups of {per_group}; known are {', '.join(ARCHITECTURES)}"
+        f"{found.groups} groups of {per_group}; supported are {', '.join(ARCHITECTURES)}"
     )
 
 
@@ -52,9 +52,9 @@ def refuse_deep_stem(state: Mapping[str, np.ndarray], key_of: KeyOf) -> None:
     stem = key_of(("backbone", "conv1", "kernel")).removesuffix(".weight")
     if stem + ".weight" not in state and stem + ".0.weight" in state:
         raise WeightsError(
-            f"{stem}.0.weight: its backbone is a ResNet-D (timm's resnet50d and the like: three "
-            "convolutions in the stem, pooling before the shortcuts), another network; take one "
-            "with a 7x7 stem, such as timm's resnet50"
+            f"{stem}.0.weight: its backbone is a ResNet-D, such as timm's resnet50d (three "
+            "convolutions in the stem, pooling before the shortcuts), which is not supported; use "
+            "one with a 7x7 stem, such as timm's resnet50"
         )
 
 
@@ -75,8 +75,9 @@ def read_network(state: Mapping[str, np.ndarray], key_of: KeyOf) -> Network:
     channels = _shape(state, key_of, "class_head", "output", "bias")[0]
     if remainder or not anchors or channels % anchors:
         raise WeightsError(
-            f"the outputs of its heads, {channels} and {4 * anchors + remainder} channels, are not "
-            "classes and 4 deltas for the same number of anchors: not a RetinaNet"
+            f"it is not a RetinaNet: the outputs of its heads, {channels} and "
+            f"{4 * anchors + remainder} channels, are not classes and 4 deltas for the same number "
+            "of anchors"
         )
     fpn_channels = _shape(state, key_of, "fpn", "lateral3", "kernel")[0]
     depth = _head_depth(state, key_of)
@@ -114,5 +115,5 @@ def _shape(state: Mapping[str, np.ndarray], key_of: KeyOf, *path: str) -> tuple[
         )
     shape, axes = state[key].shape, 4 if path[-1] == "kernel" else 1
     if len(shape) != axes or not all(shape):
-        raise WeightsError(f"{key}: has shape {shape}; a network has {axes} axes there, none empty")
+        raise WeightsError(f"{key}: has shape {shape} instead of {axes} axes, none of them empty")
     return shape

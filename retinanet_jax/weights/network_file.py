@@ -23,7 +23,7 @@ _DETECTRON2_ZOO = "Detectron2 Model Zoo"
 class StateDict(NamedTuple):
     """The network in a checkpoint file, by its project's own keys.
 
-    path: of the file.
+    path: path of the file.
     arrays: in torch's layout.
     source: whose keys they are.
     public: the public weights that the file is, by its name in the table or its hash; or None.

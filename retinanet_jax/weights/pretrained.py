@@ -50,7 +50,7 @@ def load_pretrained(
         location: 'imagenet' or 'imagenet_v2', see public_weights.imagenet_weights; a name of public
             weights; a path, a URL or hf://owner/name/file; or the workdir of a run.
         variables: an initialised {'params', 'batch_stats'}.
-        config: of the run: sections model, anchors, pixels and data are read.
+        config: configuration; the sections model, anchors, pixels and data are read.
         categories: of the run; a class output for classes of other names is not taken. None: it is
             taken if its shape fits.
 
@@ -98,8 +98,8 @@ def _import(
     wrong = [line for line in imported.misshapen if " for backbone/" in line]
     if wrong:
         raise WeightsError(
-            f"is not a part of a {config.model.backbone}: {'; '.join(wrong[:3])}; name its "
-            "backbone in config.model.backbone"
+            f"does not fit a {config.model.backbone}: {'; '.join(wrong[:3])}; set "
+            "config.model.backbone to its backbone"
         )
     return imported
 
@@ -112,7 +112,7 @@ def _check_backbone(state: StateDict, config: Config) -> None:
         return  # a part of one: what fits is taken
     if found != config.model.backbone:
         raise WeightsError(
-            f"its backbone is a {found}; write --config.model.backbone={found} in place of "
+            f"its backbone is a {found}; write --config.model.backbone={found} instead of "
             f"{config.model.backbone}"
         )
 
@@ -134,7 +134,7 @@ def _fitted(
     if categories is not None and state.class_names and state.class_names != categories.names:
         for leaf in ("kernel", "bias"):
             arrays.pop(state.source.key_of((*_CLASS_OUTPUT, leaf)), None)
-        notes.append("class output: new, for its classes are others than this run's")
+        notes.append("class output: starts anew, because its classes differ from this run's")
     theirs, ours = recipe["anchors.order"], config.anchors.order
     network = read_network(state.arrays, state.source.key_of)
     if theirs != ours and network.anchors_per_location == config.anchors.anchors_per_location:
@@ -158,7 +158,7 @@ def _from_run(
     if theirs.model.backbone != config.model.backbone:
         raise WeightsError(
             f"{workdir}: its backbone is a {theirs.model.backbone}; write "
-            f"--config.model.backbone={theirs.model.backbone} in place of {config.model.backbone}"
+            f"--config.model.backbone={theirs.model.backbone} instead of {config.model.backbone}"
         )
     other_classes = categories is not None and names.names != categories.names
     given = {
@@ -183,8 +183,10 @@ def _from_run(
 
     filled = jax.tree_util.tree_map_with_path(choose, dict(variables))
     if not taken:
-        raise WeightsError(f"{workdir}: no array of it fits the network")
+        raise WeightsError(f"{workdir}: none of its arrays fits the network")
     notes = [f"{kind} checkpoint of {workdir}, step {step}"]
-    notes += ["class output: new, for its classes are others than this run's"] * other_classes
+    notes += [
+        "class output: starts anew, because its classes differ from this run's"
+    ] * other_classes
     unused = tuple("/".join(place[1:]) for place in given if "/".join(place[1:]) not in taken)
     return Imported(filled, tuple(taken), tuple(random), unused, (), tuple(notes))

@@ -66,7 +66,7 @@ def recognise(
             return source, *found
     begin = ", ".join(shown(key) for key in list(state)[:5])
     known = ", ".join(f"{source.name} ({source.mark}...)" for source in (*SOURCES, BACKBONE))
-    raise WeightsError(f"its keys ({begin}, ...) are of no known project: {known}")
+    raise WeightsError(f"its keys ({begin}, ...) do not belong to a known project: {known}")
 
 
 def import_detector(
@@ -80,7 +80,7 @@ def import_detector(
     """The variables of a detector, filled by the key map of `source`.
 
     Args:
-      source: from `recognise`; not BACKBONE.
+      source: layout from `recognise`; not BACKBONE.
       state: arrays by key, in torch's layout.
       variables: {'params', 'batch_stats'} or their shapes.
       norm_epsilon: ModelConfig's, for batch norm that was folded into the convolutions.

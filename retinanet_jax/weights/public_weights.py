@@ -1,6 +1,6 @@
 """Public weights by name: ImageNet backbones and RetinaNets of COCO.
 
-Addresses, hashes, sizes and licences are those of the projects' own sources, read in November 2026:
+Addresses, hashes, sizes and licences come from the projects' sources, read in November 2026:
 torchvision (models/resnet.py, models/detection/retinanet.py), timm (timm/models/resnet.py),
 detectron2 (MODEL_ZOO.md, model_zoo/model_zoo.py, checkpoint/catalog.py) and MMDetection
 (configs/retinanet/README.md, tools/model_converters/publish_model.py). Licences of the data that
@@ -20,11 +20,11 @@ class PublicWeights(NamedTuple):
 
     Attributes:
         name: such as 'torchvision/retinanet_resnet50_fpn_v2'.
-        url: where the project publishes it.
+        url: address where the project publishes the file.
         sha256: the first digits of its hash, in the file's name; '' where the project gives none.
-        mib: its size in MiB as the project gives it, to 3 digits; 0 where it gives none.
+        mib: published size in MiB, to 3 digits; 0 if the project publishes none.
         license: SPDX identifier.
-        recipe: of a detector, in retinanet_jax.config.recipes; '' for a backbone.
+        recipe: recipe of a detector in retinanet_jax.config.recipes; '' for a backbone.
         pixels: the order of the colors that it expects, 'rgb' or 'bgr'.
     """
 
@@ -51,9 +51,9 @@ def check_name(name: str) -> None:
     """Raises WeightsError for a name that looks like public weights and is none of them."""
     if name.split("/")[0] in PROJECTS and name.count("/") == 1 and name not in PUBLIC_WEIGHTS:
         near = difflib.get_close_matches(name, PUBLIC_WEIGHTS, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise WeightsError(
-            f"{name}: no such public weights{'; near: ' if near else ''}{', '.join(near)}; "
-            "`retinanet-jax weights` lists all names"
+            f"{name}: no such public weights{hint}; `retinanet-jax weights` lists all names"
         )
 
 

@@ -63,7 +63,7 @@ def read_checkpoint(path: str | os.PathLike, *, average: bool = False) -> Conten
     for bfloat16. Shapes are those of the file (torch: out, in, h, w).
 
     Args:
-        path: of the file.
+        path: path of the file.
         average: takes the moving average (EMA) of the weights, if it is stored in a part of its
             own; in the state dict of the weights it is left to projects.recognise.
 
@@ -74,7 +74,7 @@ def read_checkpoint(path: str | os.PathLike, *, average: bool = False) -> Conten
     try:
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
-                raise WeightsError("the file is empty; get it again")
+                raise WeightsError("the file is empty; download it again")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             budget = Budget.for_file(len(data))
             content = _read(Path(path), file, data, budget)
@@ -88,7 +88,7 @@ def read_checkpoint(path: str | os.PathLike, *, average: bool = False) -> Conten
         raise WeightsError(f"{os.fspath(path)}: {error}") from error
     except OSError as error:
         raise WeightsError(
-            f"{os.fspath(path)}: cannot be read ({error.strerror}); give the path of a checkpoint"
+            f"{os.fspath(path)}: cannot be read ({error.strerror}); pass the path of a checkpoint"
         ) from error
 
 
@@ -111,8 +111,8 @@ def _read(path: Path, file: object, data: mmap.mmap, budget: Budget) -> object:
             "load it with torch and save it again"
         )
     raise WeightsError(
-        f"begins with {bytes(start[:16])!r}: neither .npz, .safetensors, .pth nor .pkl; a web page "
-        "or a Git LFS pointer means that the download gave something else than the file"
+        f"begins with {bytes(start[:16])!r}: neither .npz, .safetensors, .pth nor .pkl; if it is a "
+        "web page or a Git LFS pointer, the download did not return the file itself"
     )
 
 
@@ -123,9 +123,9 @@ def _part(content: object, average: bool) -> tuple[str | None, tuple[str, ...]]:
     weights = [name for name in _WEIGHTS if isinstance(content.get(name), dict)]
     averages = [name for name in _AVERAGES if isinstance(content.get(name), dict)]
     if averages and (average or not weights):
-        return averages[0], (f"taken: the moving average (EMA) of the weights, {averages[0]!r}",)
+        return averages[0], (f"loaded: the moving average (EMA) of the weights, {averages[0]!r}",)
     if averages:
-        note = f"left out: the moving average (EMA) of the weights, {averages[0]!r}; --ema takes it"
+        note = f"left out: the moving average (EMA) of the weights, {averages[0]!r}; --ema loads it"
         return weights[0], (note,)
     return (weights[0] if weights else None), ()
 
@@ -148,7 +148,7 @@ def _arrays(state: Mapping, budget: Budget) -> dict[str, np.ndarray]:
     if wrong or not arrays:
         listed = ", ".join(wrong[:8]) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
         raise WeightsError(
-            f"its state dict holds no array as {listed}; save model.state_dict()"
+            f"its state dict has entries that are not arrays: {listed}; save model.state_dict()"
             if wrong
             else "its state dict is empty; save model.state_dict()"
         )

@@ -90,7 +90,7 @@ def _prefix_of(key: str, mark: str) -> str | None:
 
 def _average_note(count: int, prefix: str, taken: bool) -> str:
     what = f"the moving average (EMA) of the weights, {count} arrays under {shown(prefix)}"
-    return f"taken: {what}" if taken else f"left out: {what}; --ema takes it"
+    return f"loaded: {what}" if taken else f"left out: {what}; --ema loads it"
 
 
 def _summary(keys: Iterable[str]) -> str:

@@ -48,8 +48,8 @@ class Storage(NamedTuple):
     """A flat run of numbers in the file that one or more tensors view.
 
     Attributes:
-        name: its key in the file, or a description for messages.
-        dtype: of its elements, including the byte order.
+        name: key of the storage in the file, or a description for messages.
+        dtype: type of its elements, including the byte order.
         numel: the number of elements that the file declares.
         read: returns its bytes.
     """
@@ -110,7 +110,7 @@ def _whole(storage: Storage) -> bytes | bytearray | memoryview:
     if len(data) != expected:
         raise WeightsError(
             f"storage {shown(storage.name)} declares {storage.numel} x {storage.dtype} = {expected}"
-            f" bytes and has {len(data)}: the file is damaged; get it again"
+            f" bytes and has {len(data)}: the file is damaged; download it again"
         )
     return data
 
@@ -132,5 +132,5 @@ def _check_extent(storage: Storage, offset: int, shape: tuple, stride: tuple) ->
     if last >= storage.numel:
         raise WeightsError(
             f"a tensor reaches element {last} of storage {shown(storage.name)}, which has "
-            f"{storage.numel}: the file is damaged; get it again"
+            f"{storage.numel}: the file is damaged; download it again"
         )

@@ -44,8 +44,8 @@ def read_torch_zip(archive: zipfile.ZipFile, budget: Budget) -> object:
         record = f"{folder}/data/{key}"
         if record not in names or archive.getinfo(record).compress_type != zipfile.ZIP_STORED:
             raise WeightsError(
-                f"storage {shown(key)} is missing or compressed: the file is damaged or was packed "
-                "again; get the file that torch.save wrote"
+                f"storage {shown(key)} is missing or compressed: the file is damaged or was "
+                "repacked; use the file that torch.save wrote"
             )
         return read_record(archive, record, budget)
 
@@ -132,14 +132,14 @@ def _places(file: mmap.mmap, keys: object, storages: dict[str, Storage]) -> dict
     Behind the last pickle: for each key the number of elements (8 bytes), then the elements.
     """
     if not isinstance(keys, list) or any(type(key) is not str for key in keys):
-        raise WeightsError("the file's list of storages is broken: damaged; get it again")
+        raise WeightsError("the file's list of storages is broken: damaged; download it again")
     if sorted(keys) != sorted(storages):
         raise WeightsError("the file's storages are not those of its tensors: damaged")
     places = {}
     for key in keys:
         storage, count = storages[key], file.read(8)
         if len(count) != 8 or struct.unpack("<q", count)[0] != storage.numel:
-            raise WeightsError(f"storage {shown(key)} has another size than its tensors say")
+            raise WeightsError(f"storage {shown(key)} does not have the size that its tensors need")
         places[key] = file.tell()
         size = storage.numel * storage.dtype.itemsize
         if size > len(file) - file.tell():

@@ -34,7 +34,7 @@ def export_torchvision(
     Args:
       variables: {'params', 'batch_stats'} of a RetinaNet, float32.
       config: sections model and anchors are read.
-      path: of the file.
+      path: path of the file.
 
     Returns:
       The state dict as written: arrays by torchvision's keys, in torch's layout.

@@ -38,7 +38,7 @@ class Unpickler(pickle._Unpickler):
     Args:
         file: positioned at the start of the pickle.
         budget: charged for what the pickle builds.
-        persistent_load: from a persistent id to an object; by default an inert one.
+        persistent_load: function from a persistent id to an object; by default an inert one.
     """
 
     dispatch: ClassVar[dict[int, Callable]] = dict(pickle._Unpickler.dispatch)
@@ -76,7 +76,7 @@ class Unpickler(pickle._Unpickler):
         except Exception as error:  # a damaged pickle may raise nearly any
             raise WeightsError(
                 f"the pickle is damaged or cut short ({type(error).__name__}: "
-                f"{shown(error)}); get the file again"
+                f"{shown(error)}); download it again"
             ) from error
 
     def find_class(self, module: str, name: str) -> Inert:

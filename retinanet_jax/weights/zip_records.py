@@ -13,10 +13,12 @@ def open_zip(file: io.BufferedReader) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise WeightsError(f"the zip file is damaged or cut off ({error}); get it again") from error
+        raise WeightsError(
+            f"the zip file is damaged or cut off ({error}); download it again"
+        ) from error
     names = archive.namelist()
     if len(set(names)) != len(names):
-        raise WeightsError("the zip file has two records of one name: refused")
+        raise WeightsError("the zip file has two records with the same name: refused")
     return archive
 
 
@@ -39,6 +41,6 @@ def read_record(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
     if len(content) != info.file_size:
         raise WeightsError(
             f"record {shown(name)} has {len(content)} bytes instead of {info.file_size}: the file "
-            "is damaged; get it again"
+            "is damaged; download it again"
         )
     return content

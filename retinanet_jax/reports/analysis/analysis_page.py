@@ -49,7 +49,7 @@ def _lead(analysis: Analysis) -> str:
     if analysis.config.postprocess.max_detections > MAX_DETECTIONS:
         lead += f" COCO's metric counts {MAX_DETECTIONS} detections per class and image."
     if analysis.config.data.name.startswith("voc"):
-        lead += " Objects marked difficult are ignored, as COCO's crowds."
+        lead += " Objects marked difficult are ignored, like COCO's crowds."
     return lead
 
 
@@ -63,7 +63,7 @@ def _tiles(analysis: Analysis) -> Html:
         ("-" if np.isnan(error) else f"{error:.3f}", "expected calibration error"),
         (
             "-" if np.isnan(hardest) else f"{hardest:.0%}",
-            f"of the loss of the negatives is from the hardest 1% ({GAMMA} = {gamma:g})",
+            f"of the negatives' loss comes from the hardest 1% ({GAMMA} = {gamma:g})",
         ),
     ]
     drawn = [tag("div", tag("b", number), text, class_="tile") for number, text in tiles]
@@ -125,7 +125,7 @@ def _error_fix(kind: str, config: Config) -> str:
     if kind in ("C50", "Loc"):
         fix = "Try larger images, or anchors that fit better: retinanet-jax inspect --fit_anchors"
         if config.loss.box != "giou":
-            fix += "; or --config.loss.box=giou"
+            fix += "; or try --config.loss.box=giou"
         return fix
     if kind in ("Sim", "Oth"):
         return "See below which classes are confused, and check their annotations."

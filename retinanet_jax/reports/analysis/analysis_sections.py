@@ -47,7 +47,7 @@ def errors_section(analysis: Analysis, plots: Plots) -> Html:
     keys = {f"{name}: {CURVE_MEANINGS[name]}": ERROR_COLORS[name] for name in shown}
     text = (
         "COCO's analysis of errors. The lowest band is the precision at an IoU of .75. Each band "
-        "above shows how much precision one kind of error costs. The numbers are the average "
+        "above it shows how much precision one kind of error costs. The numbers are the average "
         "precision after removing this kind of error and all kinds below it."
     )
     captions = {f"errors_{area}": f"Errors: {area} objects" for area in analysis.errors}
@@ -84,7 +84,7 @@ def curves_section(analysis: Analysis, plots: Plots) -> Html:
     """Precision over recall by IoU and by class."""
     classes = "all classes"
     if len(analysis.names) > MAX_LINES:
-        classes = f"the {MAX_LINES} classes of lowest AP"
+        classes = f"the {MAX_LINES} classes with the lowest AP"
     captions = {
         "precision_by_iou": "By IoU, mean over the classes, with AP",
         "precision_by_class": f"At an IoU of .5, {classes}, with AP50",
@@ -242,5 +242,5 @@ def _lowest_first(values: np.ndarray) -> list[int]:
 def _note_on_rows(analysis: Analysis) -> Html | None:
     if len(analysis.names) <= MAX_ROWS:
         return None
-    text = f"{MAX_ROWS} of {len(analysis.names)} classes. The JSON file has all of them."
+    text = f"{MAX_ROWS} of {len(analysis.names)} classes. The JSON file contains all of them."
     return tag("p", text, class_="soft")

@@ -39,11 +39,11 @@ class Analysis:
 
     Attributes:
       run: name of the workdir.
-      step: of the checkpoint.
-      dataset: its name.
+      step: step of the checkpoint.
+      dataset: name of the dataset.
       images, total: number of images analyzed, and in the split.
-      names: of the classes.
-      config: of the analysis.
+      names: names of the classes.
+      config: configuration of the analysis.
       summary: COCO's twelve numbers; None where undefined.
       loss: parts of the loss by level, and the histograms of the logits.
       detections: number of detections.
@@ -51,8 +51,8 @@ class Analysis:
       precision: per class and IoU (COCO_IOUS), at COCO's 101 recalls.
       errors: by size of the objects (AREAS), per class the seven error_curves.CURVES.
       has_similar: whether classes share supercategories. If not, the curve Sim equals Loc.
-      calibration: of all detections, at an IoU of .5.
-      class_calibration: the same per class.
+      calibration: calibration of all detections, at an IoU of .5.
+      class_calibration: the same for each class.
       confusion: see `confusion_matrix`; of detections from evaluation.example_min_score on.
     """
 
@@ -86,11 +86,11 @@ def analyze_workdir(
     """Analyzes a checkpoint of a run.
 
     Args:
-      workdir: of the run. Nothing is written into it.
+      workdir: folder of the run. Nothing is written to it.
       config: for the data (its eval_split) and the thresholds, as for `evaluate_workdir`. Network,
         matching and loss are those of the checkpoint. None: the config of the checkpoint.
-      step: of the checkpoint. None: the best, or the latest where none was evaluated.
-      max_images: of a larger split, so many evenly spread images are analyzed.
+      step: step of the checkpoint. None: the best, or the latest if none was evaluated.
+      max_images: maximum number of images to analyze, evenly spread.
       on_batch: called with the number of images done and of all images.
 
     Raises:

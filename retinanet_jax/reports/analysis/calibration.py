@@ -40,7 +40,7 @@ def calibrate(
 
     Args:
       scores: in [0, 1].
-      correct: of the same detections.
+      correct: whether each detection is correct.
       bins: number of bins over [0, 1].
     """
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores, side="left")

@@ -54,9 +54,9 @@ class DetectionTable(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """The outcomes of the detections of one class, by falling score.
+    """The outcomes of the detections of one class, by descending score.
 
-    scores: of the detections.
+    scores: scores of the detections.
     correct: per IoU threshold, whether the detection matches an object that no detection of a
       higher score matches.
     counted: per IoU threshold, False for detections of crowds and of ignored objects.
@@ -173,7 +173,7 @@ def match_detections(
     """COCO's matching on one image: each detection, in order, takes the best free object.
 
     Args:
-      overlaps: of detections, by falling score, with objects.
+      overlaps: overlaps of detections, by descending score, with objects.
       ignored: objects that are matched only if no other object is free.
       crowd: objects that any number of detections may match.
       iou: least overlap of a match.

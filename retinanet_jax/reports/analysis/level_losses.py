@@ -1,6 +1,6 @@
 """The loss by pyramid level, computed along with the detections in one pass over the data.
 
-Images are preprocessed as in evaluation. Matching and loss are those of training.
+Images are preprocessed as in evaluation. Matching and loss are the same as in training.
 """
 
 from collections.abc import Callable
@@ -84,9 +84,9 @@ def loss_statistics(predictions: Predictions, batch: Batch, config: Config) -> L
     """The LossStatistics of a batch.
 
     Args:
-      predictions: of the network for the batch.
+      predictions: predictions of the network for the batch.
       batch: rows that are not valid do not count.
-      config: its sections anchors, matching and loss are used.
+      config: configuration; the sections anchors, matching and loss are used.
     """
     anchors = anchors_for_image(batch.images.shape[1:3], config.anchors)
     sizes = tuple(len(level) for level in anchors)

@@ -31,8 +31,8 @@ def anchors_section(split: Split, config: Config) -> Html:
     if not len(split.objects.labels):
         return tag("p", "There are no objects.")
     text = (
-        f"Boxes of {split.name}, resized as for the network, without random augmentation and "
-        "crowds. In the images, the best anchor of a box is dashed."
+        f"Boxes of {split.name}, resized as for the network, without random augmentation or "
+        "crowds. In the images, the best anchor of each box is dashed."
     )
     return join(
         [
@@ -49,7 +49,7 @@ def anchors_section(split: Split, config: Config) -> Html:
 def _tiles(split: Split, config: Config) -> list[Html]:
     low, high = config.matching.negative_iou, config.matching.positive_iou
     texts = (
-        f"of the boxes have a best IoU of {high:g} or more: they have positive anchors",
+        f"of the boxes have a best IoU of at least {high:g}: they have positive anchors",
         f"between {low:g} and {high:g}: their best anchor is ignored or a low-quality match",
         f"below {low:g}: their anchors are background, except for a low-quality match",
     )

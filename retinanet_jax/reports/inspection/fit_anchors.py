@@ -58,8 +58,8 @@ def fit_anchors(objects: ObjectTable, config: Config, seed: int = 0) -> AnchorFi
     ratio gives MIN_GAIN_OF_MORE more of its boxes a positive anchor.
 
     Args:
-      objects: of the training set. Crowds are ignored.
-      config: its sections anchors, matching and pipeline are used.
+      objects: objects of the training set. Crowds are ignored.
+      config: configuration; the sections anchors, matching and pipeline are used.
       seed: for the halves and the random starts.
 
     Raises:

@@ -37,15 +37,15 @@ DRAWN_IMAGES, DRAWS = 3, 4  # images that are augmented several times, and how o
 
 
 def inspect_data(config: Config, *, fit: bool = False, max_images: int = 10_000) -> str:
-    """The HTML page about both splits of `config.data`.
+    """Returns the HTML page about both splits of `config.data`.
 
     Args:
-      config: its sections data, pipeline, anchors, matching, train and evaluation are used.
+      config: configuration of the run to inspect.
       fit: whether to fit anchors to the data.
-      max_images: of a larger split, so many evenly spread images are counted.
+      max_images: maximum number of images per split, evenly spread.
 
     Raises:
-      DataError: the data are missing or invalid.
+      DataError: the data is missing or invalid.
     """
     data = config.data
     train, evaluation = load_training_set(data), load_dataset(data, data.eval_split)
@@ -72,7 +72,7 @@ def render_inspection(splits: Sequence[Split], config: Config, fit: bool) -> str
         sections.append(Section("Fitted anchors", "fit", fit_section(train, config)))
     sections.append(Section("Skipped or changed", "skipped", skipped_section(splits)))
     lead = _lead(splits, config)
-    return document("Inspection of the data", train.dataset.name, lead, sections)
+    return document("Data inspection", train.dataset.name, lead, sections)
 
 
 def _lead(splits: Sequence[Split], config: Config) -> str:
@@ -81,7 +81,7 @@ def _lead(splits: Sequence[Split], config: Config) -> str:
     classes = splits[0].dataset.categories.num_classes
     counted = f"{classes} {'class' if classes == 1 else 'classes'}"
     sides = f"short side {pipeline.min_side}, long side at most {pipeline.max_side} pixels"
-    tiled = "" if config.data.tile is None else " Evaluations detect in the whole images, too."
+    tiled = "" if config.data.tile is None else " Evaluation also detects in the whole images."
     read = " ".join(
         dict.fromkeys(s.dataset.found.split("\n")[0] + "." for s in splits if s.dataset.found)
     )
@@ -115,8 +115,8 @@ def _images_section(splits: Sequence[Split], config: Config) -> Html:
         evaluation.dataset, batch_size=config.evaluation.batch_size, settings=settings
     )
     text = (
-        "Images and boxes from the input pipeline: augmented, resized and padded. Point at a box "
-        "to read its class."
+        "Images and boxes from the input pipeline: augmented, resized and padded. Hover over a box "
+        "to see its class."
     )
     return join(
         [

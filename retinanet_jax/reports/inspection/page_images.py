@@ -52,7 +52,7 @@ def overlay(
       boxes: xyxy in pixels of `image`. At most the MAX_DRAWN largest are drawn.
       labels: contiguous from 0.
       crowd: drawn dashed.
-      names: of the classes.
+      names: names of the classes.
     """
     height, width = image.shape[:2]
     sides = boxes[:, 2:] - boxes[:, :2]

@@ -34,12 +34,12 @@ class Split:
     """A split: its objects, as stored and as resized for the network, and their coverage.
 
     Attributes:
-      name: as in the config, for instance 'train[:90%]'.
-      dataset: with images.
+      name: name of the split in the config, for example 'train[:90%]'.
+      dataset: dataset with its images.
       everything: all objects.
       objects: without crowds.
       fitted: `objects` resized as for the network.
-      coverage: of these boxes by the anchors.
+      coverage: coverage of these boxes by the anchors.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""What the compilers plan for a run on chips that this machine may lack: memory, time, fit."""
+"""The compilers' plans for a run on chips that this machine may not have: memory, time, fit."""

@@ -1,8 +1,8 @@
-"""Described chips: XLA compiles for them on a machine that has none.
+"""Descriptions of chips, for which XLA compiles on a machine that does not have them.
 
-Memory, rates and bandwidth are those of the vendors: Google's pages on TPU v5e and v6e, NVIDIA's
-data sheets of the H100 SXM and H200 SXM (dense rates). The fields of the GPU targets are those that
-XLA reads from such a device (xla/stream_executor/device_description.proto).
+Memory, rates and bandwidth come from the vendors: Google's pages on TPU v5e and v6e, and NVIDIA's
+data sheets of the H100 SXM and H200 SXM (dense rates). The fields of the GPU targets are the ones
+that XLA reads from such a device (xla/stream_executor/device_description.proto).
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ class Chip:
     """A kind of accelerator.
 
     Attributes:
-        name: as in --chip.
+        name: the name in --chip.
         platform: 'tpu' or 'cuda'.
         kinds: names that JAX gives to the device.
         memory: bytes that programs may use.
-        bandwidth: of the main memory, bytes/s.
-        rate: of matrix products in bfloat16, operations/s.
-        float32_rate: of matrix products of float32 numbers at model.precision 'default'.
-        highest_rate: the same at model.precision 'highest'.
+        bandwidth: bandwidth of the main memory, bytes/s.
+        rate: rate of matrix products in bfloat16, operations/s.
+        float32_rate: rate of float32 matrix products at model.precision 'default'.
+        highest_rate: rate of float32 matrix products at model.precision 'highest'.
         clock: cycles/s of a TPU's matrix units; 0 for a GPU.
     """
 
@@ -99,15 +99,15 @@ EXAMPLES = {"tpu": "2x4", "cuda": "8"}
 
 
 def chip_of_device(device: jax.Device) -> Chip | None:
-    """The chip that a device is; None for others."""
+    """Returns the chip of a device; None for other devices."""
     return next((chip for chip in CHIPS.values() if device.device_kind in chip.kinds), None)
 
 
 def read_chip(text: str) -> tuple[Chip, str]:
-    """A chip and its layout, of 'v5e:2x4' or 'h200:8'.
+    """Parses a chip and its layout, such as 'v5e:2x4' or 'h200:8'.
 
     Raises:
-        ConfigError: an unknown chip or an invalid layout, with a valid one.
+        ConfigError: an unknown chip or an invalid layout; the message has a valid one.
     """
     name, _, layout = text.partition(":")
     if (chip := CHIPS.get(name.lower())) is None:
@@ -122,18 +122,18 @@ def read_chip(text: str) -> tuple[Chip, str]:
 
 
 def hide_devices() -> None:
-    """Keeps JAX from the accelerators of this machine; to be called before it starts any device."""
+    """Hides this machine's accelerators from JAX; call it before JAX starts any device."""
     os.environ["JAX_PLATFORMS"], os.environ["CUDA_VISIBLE_DEVICES"] = "cpu", ""
     jax.config.update("jax_platforms", "cpu")
 
 
 def described_mesh(text: str) -> tuple[Chip, Mesh]:
-    """The chip of 'v5e:2x4' or 'h200:8', and a mesh of all chips of that slice or host.
+    """Returns the chip of 'v5e:2x4' or 'h200:8', and a mesh of all chips of that slice or host.
 
-    The compiler describes them: no device of this machine and no server of a cloud is asked.
+    The compiler provides the descriptions; neither a local device nor a cloud server is contacted.
 
     Raises:
-        ConfigError: as `read_chip`; or the compiler is not installed.
+        ConfigError: as in `read_chip`, or the compiler is not installed.
     """
     chip, layout = read_chip(text)
     _check_installed(chip)
@@ -160,7 +160,7 @@ def _describe(chip: Chip, layout: str) -> list[jax.Device]:
 
 
 def gpu_target(chip: Chip) -> str:
-    """The GpuTargetConfigProto of a GPU, in text form."""
+    """Returns the GpuTargetConfigProto of a GPU in text form."""
     fields = _GPU_FIELDS | {
         "memory_bandwidth": int(chip.bandwidth),
         "device_memory_size": int(chip.memory / GPU_SHARE),

@@ -21,15 +21,15 @@ COLUMNS = (
     ),
 )
 NOT_IN_THE_PLAN = (
-    "Not in the plan: waiting for the host and for data, and the libraries' choice of algorithms "
-    "at run time (cuDNN)."
+    "Not in the plan: time spent waiting for the host or for data, and the algorithms that "
+    "libraries such as cuDNN choose at run time."
 )
 
 _GPU_COMPILERS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
 
 
 def heading(planner: RunPlanner) -> str:
-    """The network, the chips and the versions."""
+    """Returns a line with the network, the chips and the versions."""
     model, chip = planner.config.model, planner.chip
     return (
         f"{model.backbone}, {model.dtype}, {planner.num_classes} classes; "
@@ -38,7 +38,7 @@ def heading(planner: RunPlanner) -> str:
 
 
 def versions(chip: Chip) -> str:
-    """Versions of JAX and of the package with the compiler of a chip."""
+    """Returns the versions of JAX and of the package with the chip's compiler."""
     found = []
     for name in ("jax", "libtpu") if chip.platform == "tpu" else ("jax", *_GPU_COMPILERS):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -47,7 +47,7 @@ def versions(chip: Chip) -> str:
 
 
 def records(rows: Sequence[PlannedProgram]) -> list[dict[str, Any]]:
-    """The rows as values for JSON; None where a value is not known."""
+    """Returns the rows as values for JSON; None if a value is not known."""
     return [
         {
             "program": row.mode,
@@ -69,7 +69,7 @@ def records(rows: Sequence[PlannedProgram]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[PlannedProgram]) -> str:
-    """A Markdown table with a row for each program; empty columns are left out."""
+    """Returns a Markdown table with a row for each program, without empty columns."""
     cells = [_cells(row) for row in rows]
     shown = [i for i in range(len(COLUMNS)) if any(line[i] for line in cells)]
     lines = [COLUMNS, *cells]
@@ -121,7 +121,7 @@ def _largest(row: PlannedProgram) -> str:
 
 
 def verdict(rows: Sequence[PlannedProgram], planner: RunPlanner) -> str:
-    """Whether all programs fit, and what to change."""
+    """Says whether all programs fit, and what to change if they do not."""
     worst = max(rows, key=lambda row: row.plan.memory)
     needs = (
         f"{worst.mode} at {_size(worst.canvas)} with {worst.images} images a chip needs "

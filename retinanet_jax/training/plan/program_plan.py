@@ -24,21 +24,21 @@ _OUT_OF_MEMORY = re.compile(r"\((\d+\.?\d*)([MG])\) exceeds|Used (\d+\.?\d*)([MG
 
 @dataclasses.dataclass(frozen=True)
 class ProgramPlan:
-    """What the compiler plans, for each chip.
+    """The compiler's plan for each chip.
 
     Attributes:
         memory: bytes of arguments, results, temporary arrays and code.
-        temporary: bytes of temporary arrays, a part of it.
-        compiled: False where the program needs more memory than the compiler accepts; what follows
-            is then empty.
-        collectives: by kind; those in loops count once.
-        in_loops: how many collectives a loop repeats.
-        kernels: started by the program; a loop counts as one.
-        times: seconds by part of the work, such as 'backbone, convolutions'. On a TPU the
-            compiler's estimated cycles, a loop's body once. On a GPU a bound from below by the
-            bytes and the operations of each kernel. Empty for other devices.
-        cycles: estimated by libtpu; 0 for other devices.
-        compile_seconds: time to compile on this machine.
+        temporary: bytes of temporary arrays, which are a part of `memory`.
+        compiled: False if the program needs more memory than the compiler accepts; the attributes
+            below are then empty.
+        collectives: number of collectives by kind; those in loops count once.
+        in_loops: number of collectives that a loop repeats.
+        kernels: number of kernels that the program starts; a loop counts as one.
+        times: seconds by part of the work, such as 'backbone, convolutions'. On a TPU, the
+            compiler's estimated cycles, with the body of a loop counted once. On a GPU, a lower
+            bound from the bytes and operations of each kernel. Empty for other devices.
+        cycles: cycles that libtpu estimates; 0 for other devices.
+        compile_seconds: seconds that the compilation took on this machine.
     """
 
     memory: int
@@ -53,7 +53,7 @@ class ProgramPlan:
 
     @property
     def seconds(self) -> float:
-        """Of all parts; 0 where it is not known."""
+        """Seconds of all parts together; 0 if not known."""
         return sum(self.times.values())
 
     def bottleneck(self) -> tuple[str, float] | None:
@@ -62,7 +62,7 @@ class ProgramPlan:
 
 
 def needed_memory(compiled: jax.stages.Compiled) -> int:
-    """Bytes on each device: arguments, results, temporary arrays and code."""
+    """Returns the bytes per device: arguments, results, temporary arrays and code."""
     memory = compiled.memory_analysis()
     return (
         memory.argument_size_in_bytes
@@ -90,7 +90,7 @@ def plan_program(lowered: jax.stages.Lowered, chip: Chip) -> ProgramPlan:
 
 
 def read_plan(compiled: jax.stages.Compiled, chip: Chip | None) -> ProgramPlan:
-    """The plan of a compiled program; without a chip, times are not known."""
+    """Reads the plan of a compiled program; without a chip, times are not known."""
     text = compiled.as_text()
     memory = needed_memory(compiled), compiled.memory_analysis().temp_size_in_bytes
     cycles = estimated_cycles(text)
@@ -123,10 +123,11 @@ def _times(text: str, cycles: Counter[str], chip: Chip) -> Counter[str]:
 
 
 def part_of(op_name: str) -> str:
-    """The part of a run's program that an operation of JAX belongs to.
+    """Returns the part of a run's program to which an operation of JAX belongs.
 
     Args:
-        op_name: such as 'jit(train_step)/transpose(jvp(RetinaNet))/backbone/layer1_0/max'.
+        op_name: name of the operation, such as
+            'jit(train_step)/transpose(jvp(RetinaNet))/backbone/layer1_0/max'.
     """
     trains = op_name.startswith("jit(train_step)")
     if found := _NETWORK.search(op_name):

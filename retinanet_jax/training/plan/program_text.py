@@ -1,4 +1,4 @@
-"""Reading the text of a compiled program (HLO): collectives, kernels, bytes, operations, cycles."""
+"""Reads the text of a compiled program (HLO): collectives, kernels, bytes, operations, cycles."""
 
 import math
 import re
@@ -32,19 +32,19 @@ class Tensor(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes, without the padding of tiles."""
+        """The size in bytes, without the padding of tiles."""
         return BYTES[self.dtype] * math.prod(self.shape)
 
 
 class Kernel(NamedTuple):
-    """An instruction of the program's main sequence that runs on the device; a loop is one.
+    """An instruction of the program's main sequence that runs on the device; a loop counts as one.
 
     Attributes:
-        op_name: of the JAX operation it comes from, 'jit(f)/RetinaNet/backbone/...'; '' if none.
+        op_name: name of the JAX operation it comes from, 'jit(f)/RetinaNet/backbone/...', or ''.
         moved: bytes of its inputs and outputs.
-        operations: of a convolution by cuDNN, a multiplication and an addition count two; else 0.
-        dtype: of a convolution's inputs.
-        highest: a convolution at model.precision 'highest'.
+        operations: operations of a cuDNN convolution, two for each multiply-add; otherwise 0.
+        dtype: type of a convolution's inputs.
+        highest: True for a convolution at model.precision 'highest'.
     """
 
     op_name: str
@@ -55,18 +55,18 @@ class Kernel(NamedTuple):
 
 
 def collectives(text: str) -> Counter[str]:
-    """How many collectives of each kind the program has; one in a loop counts once."""
+    """Counts the collectives of each kind in the program; one in a loop counts once."""
     return Counter(_COLLECTIVE.findall(text))
 
 
 def collectives_in_loops(text: str) -> int:
-    """How many collectives are repeated by a loop."""
+    """Counts the collectives that a loop repeats."""
     lines = (line for line in text.splitlines() if _COLLECTIVE.search(line))
     return sum("/while/body" in op_name(line) for line in lines)
 
 
 def estimated_cycles(text: str) -> Counter[str]:
-    """The cycles that libtpu estimates, by operation of JAX; the body of a loop counts once."""
+    """Returns libtpu's estimated cycles by JAX operation; the body of a loop counts once."""
     total: Counter[str] = Counter()
     for line in text.splitlines():
         if found := _CYCLES.search(line):
@@ -75,13 +75,13 @@ def estimated_cycles(text: str) -> Counter[str]:
 
 
 def op_name(line: str) -> str:
-    """The operation of JAX that an instruction comes from; '' if it has none."""
+    """Returns the JAX operation that an instruction comes from, or ''."""
     found = _OP_NAME.search(line)
     return found[1] if found else ""
 
 
 def kernels(text: str) -> Iterator[Kernel]:
-    """The kernels of a program, in the order of its main sequence."""
+    """Returns the kernels of a program, in the order of its main sequence."""
     defined: dict[str, list[Tensor]] = {}
     for line in text[text.index("\nENTRY") :].splitlines()[2:]:
         instruction = _INSTRUCTION.match(line)
@@ -106,7 +106,7 @@ def kernels(text: str) -> Iterator[Kernel]:
 
 
 def tensors(text: str) -> list[Tensor]:
-    """The arrays of a type such as '(bf16[2,3]{1,0}, u8[0]{0})'."""
+    """Parses the arrays of a type such as '(bf16[2,3]{1,0}, u8[0]{0})'."""
     return [
         Tensor(dtype, tuple(int(n) for n in shape.split(",") if n))
         for dtype, shape in _ARRAY.findall(text)
@@ -114,13 +114,13 @@ def tensors(text: str) -> list[Tensor]:
 
 
 def convolution_operations(target: str, operands: list[Tensor], output: Tensor) -> int:
-    """Operations of a convolution of cuDNN: 2 for each output position and each number of a kernel.
+    """Counts the operations of a cuDNN convolution: 2 per output position and number of a kernel.
 
     Args:
-        target: its name; a gradient has 'BackwardInput' or 'BackwardFilter' in it.
-        operands: image and kernel; of BackwardInput the gradient of the output and the kernel, of
-            BackwardFilter the image and the gradient of the output. Images are [b h w c].
-        output: the array it writes.
+        target: name of the convolution; 'BackwardInput' or 'BackwardFilter' marks a gradient.
+        operands: image and kernel; for BackwardInput, the gradient of the output and the kernel;
+            for BackwardFilter, the image and the gradient of the output. Images are [b h w c].
+        output: array that the convolution writes.
     """
     if "BackwardFilter" in target:
         positions, kernel = operands[1], output

@@ -1,4 +1,4 @@
-"""The plan of a run: its programs for each canvas, compiled one after the other."""
+"""Plans a run: compiles its programs for each canvas, one after the other."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -22,12 +22,13 @@ class PlannedProgram:
     Attributes:
         mode: 'train' or 'predict'.
         canvas: height and width of the images, pixels.
-        images: on each chip.
-        plan: of the compiler.
-        largest: images on a chip that fit, by a second plan; None where it was not asked for.
-        checked: images of a third plan, for which the line through the first two predicts a fit.
-        check: that third plan; None where it was not asked for. Where it is too large, `largest` is
-            by the line from the first plan to it.
+        images: images per chip.
+        plan: the compiler's plan.
+        largest: images per chip that fit, estimated from a second plan; None if not requested.
+        checked: images per chip of a third plan, which fits according to the line through the first
+            two.
+        check: the third plan; None if not requested. If it is too large, `largest` is estimated
+            from the line through the first and the third plan.
     """
 
     mode: str
@@ -41,14 +42,14 @@ class PlannedProgram:
 
 @dataclasses.dataclass(frozen=True)
 class RunPlanner:
-    """What the plans of a run have in common.
+    """The settings that the plans of a run share.
 
     Attributes:
-        config: of the run.
-        num_classes: of its dataset.
-        chip: that the compiler plans for.
-        mesh: of such chips.
-        log: called with a line before and after each compilation.
+        config: configuration of the run.
+        num_classes: number of classes of its dataset.
+        chip: chip that the compiler plans for.
+        mesh: mesh of such chips.
+        log: function that is called with a line before and after each compilation.
     """
 
     config: Config
@@ -59,14 +60,14 @@ class RunPlanner:
 
     @property
     def limit(self) -> float:
-        """Bytes of a chip that a program should need at most."""
+        """Bytes of a chip that a program may need at most."""
         return MEMORY_SHARE * self.chip.memory
 
     def canvases(self, mode: str, canvas: Canvas | None = None) -> list[Canvas]:
-        """The canvases of a mode, or the given one.
+        """Returns the canvases of a mode, or the given canvas.
 
         Raises:
-            ConfigError: sides that are no multiples of config.pipeline.pad_multiple.
+            ConfigError: a side is not a multiple of config.pipeline.pad_multiple.
         """
         if canvas is None:
             return run_canvases(self.config, mode)
@@ -80,10 +81,10 @@ class RunPlanner:
         return [canvas]
 
     def images(self, mode: str, images: int | None = None) -> int:
-        """Images on each chip: as given, or those of the config.
+        """Returns the images per chip: the given number, or that of the config.
 
         Raises:
-            ConfigError: they do not divide over the chips.
+            ConfigError: the batch cannot be divided evenly over the chips.
         """
         size, parts = self.mesh.size, self._parts(mode)
         if images is not None:
@@ -108,9 +109,9 @@ class RunPlanner:
 
         Args:
             mode: 'train' or 'predict'.
-            canvas: height and width.
-            images: on each chip.
-            largest: whether to find the largest batch, by a second plan.
+            canvas: height and width of the images, in pixels.
+            images: images per chip.
+            largest: whether to estimate the largest batch from a second plan.
             check: whether to compile the largest batch as well.
         """
         first = self._compile(mode, canvas, images)
@@ -155,13 +156,13 @@ def plan_run(
     largest: bool = True,
     check: bool = False,
 ) -> Iterator[PlannedProgram]:
-    """Plans the programs of a run; all input is checked before the first is compiled.
+    """Plans the programs of a run; checks all input before it compiles the first program.
 
     Args:
-        planner: config and chips.
+        planner: configuration and chips.
         modes: 'train', 'predict' or both.
-        canvas: the only one; None: all of the config.
-        images: on each chip; None: as many as in the config.
+        canvas: the only canvas to plan for; None: all canvases of the config.
+        images: images per chip; None: as many as in the config.
         largest, check: see `RunPlanner.plan`.
     """
     cases = [

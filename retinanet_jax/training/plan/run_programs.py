@@ -1,4 +1,4 @@
-"""The programs of a run, lowered for a mesh of devices or of described chips; nothing runs."""
+"""Lowers the programs of a run for a mesh of devices or of described chips; nothing runs."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ MODES = ("train", "predict")
 
 
 def run_canvases(config: Config, mode: str) -> list[tuple[int, int]]:
-    """The (height, width) of the batches of a run; the largest is the last."""
+    """Returns the (height, width) of the batches of a run, the largest last."""
     settings = config.pipeline
     if mode == "train":
         settings = with_largest_scale(settings, config.augmentation)
@@ -35,13 +35,13 @@ def lower_program(
     canvas: tuple[int, int],
     batch_size: int,
 ) -> jax.stages.Lowered:
-    """The train step or the predict function of a run, to be compiled.
+    """Lowers the train step or the predict function of a run.
 
     Args:
         mode: 'train' or 'predict'.
-        config: of the run.
-        num_classes: of the dataset.
-        mesh: of devices, or of described chips.
+        config: configuration of the run.
+        num_classes: number of classes of the dataset.
+        mesh: mesh of devices, or of described chips.
         canvas: height and width of the images, pixels.
         batch_size: images over all devices.
     """
@@ -64,7 +64,7 @@ def lower_program(
 def _batch_shapes(
     mode: str, config: Config, mesh: Mesh, canvas: tuple[int, int], batch_size: int
 ) -> Batch:
-    """A batch as ShapeDtypeStructs, divided over the mesh."""
+    """Returns a batch as ShapeDtypeStructs, divided over the mesh."""
     augmentation = config.augmentation
     marks = {"flips": augmentation.flip, "colors": augmentation.changes_colors()}
     marks = marks if mode == "train" else {}
