@@ -1,8 +1,7 @@
 """Draws boxes on images: a colour per class, legible labels, ground truth beside detections."""
 
 import colorsys
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -254,16 +253,13 @@ def _spots(box: list[int], width: int, height: int) -> Iterator[tuple[int, int]]
         yield from ((x1, y1 - row * height), (x1, y2 + 1 + (row - 1) * height))
 
 
-def _least_covering(spots: Iterator[Rectangle], taken: Sequence[Rectangle]) -> Rectangle:
-    """The first spot that covers nothing, or the one that covers the least."""
-    best, least = None, math.inf
-    for spot in spots:
-        covered = sum(_common_area(spot, other) for other in taken)
-        if covered < least:
-            best, least = spot, covered
-        if not least:
-            break
-    return best
+def _least_covering(spots: Iterable[Rectangle], taken: Sequence[Rectangle]) -> Rectangle:
+    """The first of the spots that cover the least."""
+    spots, others = np.array(list(spots)), np.reshape(taken, (-1, 4))
+    low = np.maximum(spots[:, None, :2], others[:, :2])
+    high = np.minimum(spots[:, None, 2:], others[:, 2:])
+    covered = np.prod(np.maximum(high - low, 0), axis=2).sum(axis=1)
+    return tuple(spots[covered.argmin()].tolist())
 
 
 def _inside(spot: tuple[int, int], width: int, height: int, size) -> Rectangle:
@@ -271,8 +267,3 @@ def _inside(spot: tuple[int, int], width: int, height: int, size) -> Rectangle:
     left = max(0, min(spot[0], size[0] - width))
     top = max(0, min(spot[1], size[1] - height))
     return left, top, left + width, top + height
-
-
-def _common_area(a: Rectangle, b: Rectangle) -> int:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0) * max(height, 0)
