@@ -62,6 +62,14 @@ def test_the_folders_at_the_end_of_a_name_choose_among_images_of_one_name(root):
     assert finder(folder, split="val2017").find("b.jpg", "x", "") == str(folder / "val/b.jpg")
 
 
+def test_an_image_is_not_taken_from_the_folder_of_another_split(root):
+    folder = root("validate/a.jpg", "trainval/b.jpg")
+    for split in ("train", "val"):
+        found = finder(folder, split=split)
+        assert found.exists(found.find("a.jpg", "x", "")) == (split == "val")
+        assert found.exists(found.find("b.jpg", "x", ""))  # of a folder of both
+
+
 def test_a_name_that_a_thousand_images_have_takes_no_time(root):
     folder = root(*(f"images/v{number}/f.jpg" for number in range(1000)))
     for split in ("", "train"):

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.data.annotations.image_finder import split_kind
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_names import (
     SplitNames,
     find_split,
     is_validation,
     resolve_splits,
+    split_kind,
 )
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout

@@ -1,7 +1,6 @@
 """Images by names that were written on another machine, or without their folder or suffix."""
 
 import collections
-import functools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -11,10 +10,9 @@ from typing import Any
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import relative_name, suffix_of
 from retinanet_jax.data.annotations.folder_parts import ImageNames
+from retinanet_jax.data.annotations.split_names import split_kind
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
-
-_KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing|-dev)?"}
 
 
 class ImageFinder:
@@ -130,10 +128,3 @@ def _by_ends(names: Iterable[str]) -> dict[str, list[str]]:
         for start in range(len(folders) + 1):
             found["/".join(folders[start:])].append(name)
     return dict(found)
-
-
-@functools.cache
-def split_kind(name: str) -> str:
-    """'train', 'val' or 'test' for the usual names of a split, such as 'valid2017'; else ''."""
-    plain = re.sub(r"[-_ ]?\d+$", "", name.lower())
-    return next((kind for kind, names in _KINDS.items() if re.fullmatch(names, plain)), "")
