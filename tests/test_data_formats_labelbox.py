@@ -290,7 +290,7 @@ def test_quoted_names_and_names_of_several_images(folder, tmp_path):
         ({"bounding_box": {"top": 1, "left": "x", "height": 3, "width": 4}}, "bounding_box: is {"),
         ({"bounding_box": [1, 2, 3, 4]}, "write numbers for left, top, width, height"),
         ({"polygon": xy((1, 2), (3, 4))}, "polygon is [{'x': 1"),
-        ({"polygon": [[1, 2], [3, 4], [5, 6]]}, "write numbers for the x and y of each point"),
+        ({"polygon": [{"x": 1}, [3, 4], [5, 6]]}, "write numbers for the x and y of each point"),
         ("box", "object 1: is 'box'; write a JSON object"),
         ({"location": {"start": 1, "end": 2}}, "no known shape, but the fields name, value"),
         (

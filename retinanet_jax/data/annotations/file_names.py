@@ -3,6 +3,7 @@
 import functools
 import os
 import unicodedata
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -11,6 +12,12 @@ from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
 
 BACKSLASHES, FOLDER_IN_NAME = "file name with \\ for /", "file name that includes its folder"
+
+
+def names_of_address(address: str) -> list[str]:
+    """What the file of an address may be called: as stated, or decoded."""
+    decoders = urllib.parse.unquote, urllib.parse.unquote_plus
+    return list(dict.fromkeys([address, *(decode(address) for decode in decoders)]))
 
 
 def find_image(

@@ -10,12 +10,12 @@ classes of whole images and verifications, are not read.
 """
 
 import contextlib
-import urllib.parse
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.file_names import names_of_address
 from retinanet_jax.data.annotations.folder_files import (
     ascii_head,
     list_folder,
@@ -78,7 +78,7 @@ def _parse(path: Path, guard: Guard) -> Content:
             if isinstance(class_map, dict) and class_map not in maps[-1:]:
                 maps.append(class_map)
             regions = _regions(label, class_map, path, where, guard)
-            entries.append(ImageEntry(_variants(name), where, regions, _size(label)))
+            entries.append(ImageEntry(names_of_address(name), where, regions, _size(label)))
     return Content(entries, _class_names(maps), tuple(notes))
 
 
@@ -129,12 +129,6 @@ def _regions(label: Any, class_map: Any, path: Path, where: str, guard: Guard) -
                 raise DataError("unknown class", path, place, what, fix)
             regions.append(Region(f"annotation {number}", class_map[str(class_id)], entry))
     return regions
-
-
-def _variants(name: str) -> list[str]:
-    """What the file may be called: as stated, or decoded."""
-    decoders = urllib.parse.unquote, urllib.parse.unquote_plus
-    return list(dict.fromkeys([name, *(decode(name) for decode in decoders)]))
 
 
 def _size(label: dict) -> tuple[int, int] | None:
