@@ -1,7 +1,6 @@
 """Reads and checks one split of a folder, to make its index."""
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,9 +123,11 @@ class IndexBuilder:
     ) -> Iterator[str]:
         """What a split holds, in lines for a person."""
         counts, ignored = dict.fromkeys(categories.names, 0), 0
-        for found in itertools.chain(*(record.annotations for record in records)):
-            counts[categories.names[found.label]] += not found.crowd
-            ignored += found.crowd
+        for record in records:
+            for found in record.annotations:
+                counts[categories.names[found.label]] += not found.crowd
+            # A region that is ignored for every class is there once for each.
+            ignored += len({tuple(found.bbox) for found in record.annotations if found.crowd})
         empty = sum(all(found.crowd for found in record.annotations) for record in records)
         name = wanted.split
         if wanted.part == "train":
