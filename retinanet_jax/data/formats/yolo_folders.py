@@ -98,9 +98,8 @@ def _from_darknet(root: Path) -> YoloDataset | None:
 
 def _lists_images(path: Path) -> bool:
     """Whether the first line of a file is the name of an image, and none has boxes behind it."""
-    head = _text_head(path)
-    line = head.lstrip().split("\n")[0]
-    return suffix_of(line.strip()) in IMAGE_SUFFIXES and not has_boxes(head)
+    line = _text_head(path).lstrip().split("\n")[0]
+    return suffix_of(line.strip()) in IMAGE_SUFFIXES and not has_boxes(path)
 
 
 def _text_head(path: Path) -> str:
