@@ -47,9 +47,15 @@ def test_an_image_is_missing_in_the_first_folder_that_is_there(root):
     assert finder(folder, "data/train", "images", "").find("c.jpg", "x", "") == str(
         folder / "images/c.jpg"
     )
-    assert finder(folder, "data", "pictures").find("c.jpg", "x", "") == str(
-        folder / "pictures/c.jpg"
-    )
+    assert finder(folder, "data", "pictures").find("c.jpg", "x", "") == str(folder / "data/c.jpg")
+
+
+def test_a_folder_that_is_in_another_one_decides_between_images_of_one_name(root):
+    folder = root("bdd/images/100k/train/a.jpg", "bdd/images/10k/train/a.jpg")
+    found = finder(folder, "images/100k/train", "", split="train")
+    assert found.find("a.jpg", "x", "") == str(folder / "bdd/images/100k/train/a.jpg")
+    with pytest.raises(DataError, match=r"may be bdd/images/100k/train/a\.jpg, bdd/images/10k"):
+        finder(folder, "images", split="train").find("a.jpg", "x", "")
 
 
 def test_the_folders_at_the_end_of_a_name_choose_among_images_of_one_name(root):

@@ -21,14 +21,16 @@ class ImageFinder:
     Args:
       root: of the dataset.
       split: an image in a folder of another split is not taken for one without a folder.
-      bases: folders that names may be relative to, the first being the most likely. Those that
-        are not there are left out; if none is, the last one is where images are missing.
+      bases: folders that names may be relative to, the first being the most likely. Of those that
+        are not there, the names decide between images of one name: they may be in another folder.
     """
 
     def __init__(self, root: Path, split: str, bases: Sequence[Path]):
         self._images = ImageNames(root)
-        present = [base for base in bases if os.path.isdir(base)] or bases[-1:]
-        self._bases = [os.path.relpath(base, root) for base in present]
+        relative = {os.path.relpath(base, root): os.path.isdir(base) for base in bases}
+        self._absent = [base for base, is_there in relative.items() if not is_there]
+        present = [base for base in relative if relative[base]] if self._images.names else []
+        self._bases = present or list(relative)
         self._folders = {os.path.dirname(name) for name in self._images.names}
         self._kind = split_kind(split)
         self._by_name: dict[str, list[str]] = collections.defaultdict(list)
@@ -95,6 +97,9 @@ class ImageFinder:
         if "/" in name.lstrip("/") and any(os.path.dirname(c) in self._folders for c in relative):
             return missing
         best = self._nearest(name, has_suffix)
+        if len(best) > 1:
+            inner = ([n for n in best if f"/{base}/" in f"/{n}"] for base in self._absent)
+            best = next(filter(None, inner), best)
         if len(best) > 1:
             few = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
             what = f"{short(stated)} may be {few}"

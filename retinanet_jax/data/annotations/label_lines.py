@@ -65,7 +65,8 @@ def _begins(form: LineFormat, data: bytes) -> bool:
 def read_split(form: LineFormat, dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
-    names, files = ImageNames(part.images), annotation_files(part.annotations, SUFFIX)
+    files = annotation_files(part.annotations, SUFFIX)
+    names = ImageNames(part.images, files.keys())
     images: list[RawImage] = []
     notes: list[tuple[str, str]] = []
     for (stem, file), data in zip(files.items(), read_many(list(files.values())), strict=True):
@@ -73,9 +74,10 @@ def read_split(form: LineFormat, dataset: PartsDataset, split: str, guard: Guard
             if isinstance(data, DataError):
                 raise data
             path = Path(file)
-            if stem not in names.by_stem and not _begins(form, data):
+            image = names.only(stem, path)
+            if image is None and not _begins(form, data):
                 continue  # a list of classes or a note
-            image = names.only(stem, path) or names.path(stem + form.image_suffix)
+            image = image or names.path(stem + form.image_suffix)
             lines = decode_text(data, path).splitlines()
             objects = _objects(form, lines, path, dataset.class_names, guard, notes)
             name = relative_name(image, dataset.root)

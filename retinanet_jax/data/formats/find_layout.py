@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.annotations.folder_files import list_folder, listings_kept
+from retinanet_jax.data.annotations.images_elsewhere import with_images_of
 from retinanet_jax.data.annotations.raw import Finder, Layout
 from retinanet_jax.data.annotations.split_names import find_split
 from retinanet_jax.data.data_errors import DataError
@@ -115,7 +116,8 @@ def _search(root: Path, names: list[str]) -> Found | None:
         found = [one for one in tried if isinstance(one, Found)]
         broken = [one for one in tried if isinstance(one, DataError)]
         if len(found) == 1 and not broken:
-            return found[0]
+            layout, place = found[0]
+            return Found(with_images_of(root, layout, place), place)
         if found:
             raise _several(root, found)
         if broken:
