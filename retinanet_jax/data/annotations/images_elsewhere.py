@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from retinanet_jax.data.annotations.folder_files import relative_name, stem_of, walk
+from retinanet_jax.data.annotations.folder_files import has_images, relative_name, stem_of
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.raw import Layout, RawSplit
 from retinanet_jax.data.data_errors import Guard
@@ -17,16 +17,12 @@ from retinanet_jax.data.data_errors import Guard
 
 def with_images_of(root: Path, layout: Layout, place: Path) -> Layout:
     """The layout of a place in `root`, with the images of all of it if the place has none."""
-    if place == root or _has_images(place) or not _has_images(root):
+    if place == root or has_images(place) or not has_images(root):
         return layout
     read = functools.partial(_read, layout.read, root, place, len(layout.splits) == 1)
     outside = [folder for folder in layout.folders if not folder.is_relative_to(root)]
     tool = f"{layout.tool}, images in other folders"
     return layout._replace(tool=tool, read=read, folders=(root, *outside))
-
-
-def _has_images(folder: Path) -> bool:
-    return any(listing.images() for listing in walk(folder))
 
 
 def _read(

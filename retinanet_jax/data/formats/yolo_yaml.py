@@ -7,7 +7,12 @@ from typing import NamedTuple
 
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.class_lists import checked_class_names
-from retinanet_jax.data.annotations.folder_files import list_folder, read_text, stem_of, walk
+from retinanet_jax.data.annotations.folder_files import (
+    has_images,
+    list_folder,
+    read_text,
+    stem_of,
+)
 from retinanet_jax.data.annotations.split_names import is_split_name, same_split_names
 from retinanet_jax.data.annotations.yaml_text import load_yaml
 from retinanet_jax.data.data_errors import DataError
@@ -132,7 +137,7 @@ def _places(entries, base, path: Path, split: str, notes: list[tuple[str, str]])
 def _has_images(place: Path) -> bool:
     """Whether a folder has an image, or a list a line."""
     if place.is_dir():
-        return any(listing.images() for listing in walk(place))
+        return has_images(place)
     return bool(read_text(place).strip())
 
 
