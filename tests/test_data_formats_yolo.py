@@ -260,8 +260,8 @@ def test_a_repeated_line_is_read_once(folder):
         ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields; write .* keypoints need kpt_shape"),
         ("0 .1 .1 .4 .1 .1 .4 1", "line 2: has 8 fields"),  # a triangle with a confidence
         ("0 320 240 20 30", "not shares of the image's size; divide x and width by"),
-        ("0 nan .5 .1 .1", "not shares of the image's size"),
-        ("0 .1 .1 inf .2 .3 .3", "not shares of the image's size"),
+        ("0 nan .5 .1 .1", "line 2: is '0 nan .5 .1 .1'; write finite numbers: class x y"),
+        ("0 .1 .1 inf .2 .3 .3", "write finite numbers"),
     ],
 )
 def test_a_bad_line_is_an_error_that_names_it(folder, line, message):

@@ -121,8 +121,7 @@ def _object(
     try:
         label, *values = map(float, fields)
     except ValueError:
-        what, fix = f"is {short(' '.join(fields))}", "write numbers: class x y width height"
-        raise DataError("label line", path, where, what, fix) from None
+        raise _not_numbers(fields, path, where) from None
     name = _class_name(label, dataset.class_names, path, where)
     form = form_of(values, dataset.keypoints, tracks)
     if form is None:
@@ -131,8 +130,9 @@ def _object(
         fix += "; keypoints need kpt_shape in data.yaml"
         raise DataError("label line", path, where, what, fix)
     shares = values if form == POLYGON else values[:4]
-    finite = math.isfinite(sum(shares))
-    if not finite or max(shares) > _LARGEST_SHARE or min(shares) < -_LARGEST_SHARE:
+    if not all(map(math.isfinite, shares)):
+        raise _not_numbers(fields, path, where)
+    if max(shares) > _LARGEST_SHARE or min(shares) < -_LARGEST_SHARE:
         what = f"has {short(' '.join(fields[1:]))}, which are not shares of the image's size"
         fix = "divide x and width by the image's width, y and height by its height"
         raise DataError("pixels for shares", path, where, what, fix)
@@ -143,6 +143,11 @@ def _object(
         return RawObject(name, (x1, y1, x2 - x1, y2 - y1), where)
     x, y, width, height = shares
     return RawObject(name, (x - width / 2, y - height / 2, width, height), where)
+
+
+def _not_numbers(fields: tuple[str, ...], path: str, where: str) -> DataError:
+    what, fix = f"is {short(' '.join(fields))}", "write finite numbers: class x y width height"
+    return DataError("label line", path, where, what, fix)
 
 
 @functools.lru_cache(maxsize=4096)
