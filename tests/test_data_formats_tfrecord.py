@@ -333,7 +333,10 @@ def test_datasets_of_tfds_are_left_to_the_command_that_converts_them(folder):
     (root / "train.tfrecord").rename(inner / "voc-train.tfrecord-00000-of-00001")
     (inner / "dataset_info.json").write_text("{}")
     for place in (inner, root):
-        with pytest.raises(DataError, match=r"TensorFlow Datasets are not read; .*prepare --conv"):
+        with pytest.raises(
+            DataError,
+            match=r"TensorFlow Datasets such as voc-train.* are not read; .*prepare --conv",
+        ):
             find_layout(place)
 
 

@@ -14,6 +14,7 @@ from layout_writers import (
     Box,
     write_image,
     write_kitti,
+    write_voc,
     write_yolo,
     write_yolo_darknet,
     write_yolo_roboflow,
@@ -23,7 +24,14 @@ from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import yolo, yolo_folders, yolo_lines, yolo_pairs, yolo_yaml
+from retinanet_jax.data.formats import (
+    yolo,
+    yolo_folders,
+    yolo_label_folder,
+    yolo_lines,
+    yolo_pairs,
+    yolo_yaml,
+)
 from retinanet_jax.data.formats.find_layout import find_layout
 
 NAMES = "names: [cat, dog]\n"
@@ -126,6 +134,67 @@ def test_labels_beside_the_images_of_splits_as_roboflow_exports_them_for_darknet
     content = read(yolo.find, tmp_path)
     assert content.class_names == ("cat", "dog")
     close(boxes(content), expected(SMALL, shares=True))
+
+
+@pytest.mark.parametrize(
+    "images, labels",
+    [
+        ("images/images/{}", "labels/labels/{}"),  # archives extracted into folders of their names
+        ("images/images/{}", "labels/{}"),
+        ("images/{}", "labels/labels/{}"),
+        ("imgs/{}", "txt/{}"),
+        ("images/{}", "annotations/{}"),
+        ("{}/images", "{}/label"),
+        ("{}/JPEGImages", "{}/labels"),
+        ("{}_images", "{}_labels"),
+    ],
+)
+def test_labels_are_found_for_the_folder_of_the_images(tmp_path, images, labels):
+    for split, found in SMALL.items():
+        for image in found:
+            write_image(tmp_path / images.format(split), image)
+            lines = [yolo_line(image, box, ["cat", "dog"]) for box in image.boxes]
+            path = (tmp_path / labels.format(split) / image.file_name).with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    assert set(yolo.find(tmp_path).splits) == set(SMALL)
+    for split in SMALL:
+        content = read(yolo.find, tmp_path, split)
+        close(boxes(content), expected(SMALL, split, shares=True))
+        assert not content.notes and content.class_names == ("cat", "dog")
+
+
+def test_a_folder_of_other_annotations_is_not_that_of_the_labels(tmp_path):
+    write_voc(tmp_path, SMALL)
+    for image in SMALL["train"][:1]:
+        path = (tmp_path / "JPEGImages" / image.file_name).with_suffix(".txt")
+        path.write_text("0 .5 .5 .1 .1\n", encoding="utf-8")
+    labels = yolo_label_folder.label_folder(str(tmp_path / "JPEGImages"))
+    assert labels == str(tmp_path / "JPEGImages")
+
+
+@pytest.mark.parametrize(
+    "place, stated",
+    [
+        ("dataset/dataset", "path: /kaggle/input/dataset/dataset\n"),
+        ("dataset/dataset", "path: C:\\work\\dataset\n"),
+        ("unzipped/inner", ""),
+    ],
+)
+def test_the_folders_of_a_yaml_file_may_be_in_one_below(tmp_path, place, stated):
+    write_yolo(tmp_path / place, SMALL)
+    (tmp_path / place / "data.yaml").unlink()
+    yaml = f"{stated}train: images/train\nval: images/val\n{NAMES}"
+    (tmp_path / "data.yaml").write_text(yaml, encoding="utf-8")
+    for split in SMALL:
+        close(boxes(read(yolo.find, tmp_path, split)), expected(SMALL, split, shares=True))
+    write_yolo(tmp_path / "copy", SMALL)
+    (tmp_path / "images.zip").touch()
+    if not stated:  # which of the two is meant?
+        wanted = r"train: 'images/train' does not exist; .*, or extract images\.zip"
+        with pytest.raises(DataError, match=wanted):
+            yolo.find(tmp_path)
 
 
 def test_other_text_files_are_not_labels(tmp_path):

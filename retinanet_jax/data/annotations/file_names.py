@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.folder_files import list_folder
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
 
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_NAMED = 3
 BACKSLASHES, FOLDER_IN_NAME = "file name with \\ for /", "file name that includes its folder"
 
 
@@ -94,7 +97,8 @@ def explain_missing(path: AnyPath) -> str:
     folded = _names_in(folder, folder.stat().st_mtime_ns)
     other = folded.get(fold(name))
     if other is None:
-        return ""
+        archives = name_archives(folder)
+        return archives and f"put the file there{archives}"
     if folder == path.parent and other == name:
         return "there is a link of this name, which leads nowhere"
     if folder != path.parent:
@@ -102,6 +106,12 @@ def explain_missing(path: AnyPath) -> str:
             f"there is {folder / other}: leave {path.parent.relative_to(folder)}/ out of the name"
         )
     return explain_difference(name, other)
+
+
+def name_archives(folder: Path) -> str:
+    """The end of the fix of something that is missing: the archives in a folder; '' without any."""
+    names = list_folder(folder).with_suffix(*ARCHIVE_SUFFIXES)
+    return f", or extract {', '.join(names[:_NAMED])}" if names else ""
 
 
 def explain_difference(name: str, other: str) -> str:

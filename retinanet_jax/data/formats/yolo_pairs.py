@@ -18,6 +18,7 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.annotations.split_names import find_split
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
+from retinanet_jax.data.formats.yolo_label_folder import label_folder
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 
 REPEATED = "image listed twice, read once"
@@ -85,8 +86,8 @@ def places_outside(dataset: YoloDataset) -> list[Path]:
     folders = [str(place) for place in places if place.is_dir()]
     lists = [place for place in places if not place.is_dir()]
     listed = [folder for place in lists for folder in _listed(place, dataset.root)]
-    found = {Path(folder) for folder in (*folders, *map(_label_folder, folders))} | set(lists)
-    for folder in {*listed, *map(_label_folder, listed)}:
+    found = {Path(folder) for folder in (*folders, *map(label_folder, folders))} | set(lists)
+    for folder in {*listed, *map(label_folder, listed)}:
         if not Path(folder).is_relative_to(dataset.root):
             found |= {Path(folder, name) for name in list_folder(folder).files}
     outside = {place for place in found if not place.is_relative_to(dataset.root)}
@@ -111,10 +112,10 @@ def _listed(place: Path, root: Path) -> dict[str, list[str]]:
 
 def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pair]:
     """Images of one folder with their label files, and label files without any image."""
-    label_folder = _label_folder(folder)
+    labels_in = label_folder(folder)
     present = {
         stem_of(name): name
-        for name in list_folder(label_folder).with_suffix(".txt")
+        for name in list_folder(labels_in).with_suffix(".txt")
         if name.lower() not in YOLO_CLASS_FILES
     }
     listing = list_folder(folder)
@@ -130,10 +131,10 @@ def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pa
                 raise DataError("ambiguous image", path, "", what, "rename one of them")
             continue
         if labels or not taken or fold(stem_of(name)) not in taken:
-            yield Pair(path, os.path.join(label_folder, labels) if labels else None)
+            yield Pair(path, os.path.join(labels_in, labels) if labels else None)
     for stem in orphans:
-        if stem in similar or label_folder != folder:  # texts beside the images need not be labels
-            yield Pair(None, os.path.join(label_folder, present[stem]), similar.get(stem, ""))
+        if stem in similar or labels_in != folder:  # texts beside the images need not be labels
+            yield Pair(None, os.path.join(labels_in, present[stem]), similar.get(stem, ""))
 
 
 def _similar_files(orphans: list[str], present: dict[str, str], listing: Listing) -> dict[str, str]:
@@ -147,16 +148,3 @@ def _similar_files(orphans: list[str], present: dict[str, str], listing: Listing
         if name := folded.get(fold(stem)):
             found[stem] = explain_difference(stem + name.removeprefix(stem_of(name)), name)
     return found
-
-
-def _label_folder(folder: str) -> str:
-    """The last 'images' of a path replaced by 'labels', as YOLO has it, or the folder itself."""
-    parts = folder.split(os.sep)
-    for place in reversed(range(len(parts))):
-        if parts[place].lower() == "images":
-            for labels in ("labels", "Labels", "LABELS"):
-                replaced = os.sep.join([*parts[:place], labels, *parts[place + 1 :]])
-                if os.path.isdir(replaced):
-                    return replaced
-            break
-    return folder
