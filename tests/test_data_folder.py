@@ -439,6 +439,18 @@ def test_a_folder_without_a_layout_is_described(tmp_path):
         load_dataset(settings, "train")
 
 
+def test_images_of_which_none_has_an_object_are_counted(tmp_path):
+    for name in "abc":
+        write_image(tmp_path / f"data/images/{name}.jpg", 0)
+    (tmp_path / "data/labels").mkdir()
+    (tmp_path / "data/labels/a.txt").touch()
+    settings = data_settings("folder", tmp_path / "data", tmp_path / "cache")
+    with pytest.raises(
+        DataError, match=r"no object has a class; .* \(.*2 x image without a label f"
+    ):
+        load_dataset(settings, "train")
+
+
 @pytest.mark.parametrize(
     "name, fix",
     [

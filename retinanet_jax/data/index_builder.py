@@ -115,6 +115,8 @@ class IndexBuilder:
             return join_categories([splits[name] for name in order if name in splits], self.root)
         except DataError as error:
             guard.finish(self.root)  # there may be no class because each object has an error
+            for reason, where in raw.notes:  # or because each image lacks its label file
+                guard.report.add(reason, where)
             skipped = guard.report.summary().replace("\n", "; ")
             raise error.extended(f" ({skipped})" if skipped else "") from None
 
