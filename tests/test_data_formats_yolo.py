@@ -145,7 +145,8 @@ def test_labels_beside_the_images_of_splits_as_roboflow_exports_them_for_darknet
         ("imgs/{}", "txt/{}"),
         ("images/{}", "annotations/{}"),
         ("{}/images", "{}/label"),
-        ("{}/JPEGImages", "{}/labels"),
+        ("images/{}", "labels"),  # of all splits
+        ("{}", "labels/{}"),
         ("{}_images", "{}_labels"),
     ],
 )
@@ -163,6 +164,31 @@ def test_labels_are_found_for_the_folder_of_the_images(tmp_path, images, labels)
         content = read(yolo.find, tmp_path, split)
         close(boxes(content), expected(SMALL, split, shares=True))
         assert not content.notes and content.class_names == ("cat", "dog")
+
+
+def test_a_label_file_may_have_the_whole_name_of_its_image(folder):
+    root = folder("0 .5 .5 .1 .1", "1 .5 .5 .1 .1")
+    for path in (root / "labels").iterdir():
+        path.rename(path.with_suffix(".png.txt"))
+    found = boxes(read(yolo.find, root))
+    assert [found[name][0][0] for name in ("a.png", "b.png")] == ["cat", "dog"]
+
+
+def test_labels_of_no_split_are_an_error_where_one_folder_has_those_of_all(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    for path in list((tmp_path / "labels").rglob("*.txt")):
+        path.rename(tmp_path / "labels" / path.name)
+    shutil.copy(tmp_path / "labels/a.txt", tmp_path / "labels/lost.txt")
+    with pytest.raises(DataError, match=r"lost\.txt: has no image of its name"):
+        read(yolo.find, tmp_path)
+
+
+def test_the_labels_of_a_release_of_voc_do_not_hide_its_splits(tmp_path):
+    """Darknet's voc_label.py writes labels/ into it."""
+    write_voc(tmp_path, SMALL)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 .5 .5 .1 .1\n", encoding="utf-8")
+    assert find_layout(tmp_path).layout.name == "voc"
 
 
 def test_a_folder_of_other_annotations_is_not_that_of_the_labels(tmp_path):
@@ -329,7 +355,10 @@ def test_a_repeated_line_is_read_once(folder):
         ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields; write .* keypoints need kpt_shape"),
         ("0 .1 .1 .4 .1 .1 .4 1", "line 2: has 8 fields"),  # a triangle with a confidence
         ("0 320 240 20 30", "not shares of the image's size; divide x and width by"),
-        ("0 nan .5 .1 .1", "line 2: is '0 nan .5 .1 .1'; write finite numbers: class x y"),
+        (
+            "0 nan .5 .1 .1",
+            "line 2: is '0 nan .5 .1 .1'; write finite numbers with spaces",
+        ),
         ("0 .1 .1 inf .2 .3 .3", "write finite numbers"),
     ],
 )

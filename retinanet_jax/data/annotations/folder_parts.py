@@ -174,7 +174,8 @@ class ImageNames:
         Raises:
           DataError: there are several; `path` and `field` name what should choose one of them.
         """
-        found = self.by_stem.get(stem) or self._others.get(os.path.basename(stem), [])
+        found = self.by_stem.get(stem) or [stem] * (stem in self.names)  # the file a.jpg.xml
+        found = found or self._others.get(os.path.basename(stem), [])
         if len(found) > 1:
             what = f"may be for {' or '.join(sorted(found)[:3])}"
             fix = f"name one of them in {field}" if field else "rename the others"

@@ -146,7 +146,8 @@ def _object(
 
 
 def _not_numbers(fields: tuple[str, ...], path: str, where: str) -> DataError:
-    what, fix = f"is {short(' '.join(fields))}", "write finite numbers: class x y width height"
+    what = f"is {short(' '.join(fields))}"
+    fix = "write finite numbers with spaces between them: class x y width height"
     return DataError("label line", path, where, what, fix)
 
 

@@ -41,12 +41,28 @@ def pairs_of_split(
     """The images of a split and their label files, each once; and notes on the repeated ones."""
     pairs: dict[Pair, None] = {}
     notes = []
+    others = _labels_of_others(dataset, split)
     for place in dataset.splits[split]:
         for pair in find_pairs(place, dataset.root, guard):
+            if pair.image is None and pair.labels in others:
+                continue  # one folder has the labels of all splits
             if pair in pairs and pair.image:
                 notes.append((REPEATED, f"{place}: {relative_name(pair.image, dataset.root)}"))
             pairs[pair] = None
     return list(pairs), notes
+
+
+def _labels_of_others(dataset: YoloDataset, split: str) -> set[str | None]:
+    """The label files of the images of other splits that are in the folders of a split's labels."""
+    folders = set(map(_labels_of, dataset.splits[split]))
+    places = [p for name, paths in dataset.splits.items() if name != split for p in paths]
+    shared = [place for place in places if _labels_of(place) in folders]
+    guard = Guard("skip", Report())
+    return {p.labels for place in shared for p in find_pairs(place, dataset.root, guard) if p.image}
+
+
+def _labels_of(place: Path) -> str:
+    return label_folder(str(place))
 
 
 def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
@@ -120,12 +136,13 @@ def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pa
     }
     listing = list_folder(folder)
     stems = collections.Counter(map(stem_of, listing.images()))
-    orphans = sorted(present.keys() - stems.keys())
+    orphans = sorted(present.keys() - stems.keys() - set(listing.images()))  # also a.jpg.txt
     similar = _similar_files(orphans, present, listing)
     taken = {fold(stem) for stem in similar}
     for name in names:
-        labels, path = present.get(stem_of(name)), os.path.join(folder, name)
-        if labels and stems[stem_of(name)] > 1:
+        labels = present.get(stem_of(name), present.get(name))
+        path = os.path.join(folder, name)
+        if stem_of(name) in present and stems[stem_of(name)] > 1:
             with guard:
                 what = f"shares the label file {labels} with another image"
                 raise DataError("ambiguous image", path, "", what, "rename one of them")
