@@ -23,6 +23,7 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
+from retinanet_jax.data.annotations.similar_names import SIMILAR
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import (
     yolo,
@@ -386,22 +387,35 @@ def test_labels_without_their_image_are_an_error(folder):
 
 
 @pytest.mark.parametrize(
-    "image, labels, fix",
+    "image, labels, other, fix",
     [
-        ("B\u0061\u0308r.png", "B\u00e4r.txt", "whose Unicode form differs .*: rename the file"),
-        ("IMG.png", "img.txt", "there is 'IMG.png', which differs in upper and lower case"),
+        (
+            "B\u0061\u0308r.png",
+            "B\u00e4r.txt",
+            "b\u00e4r.txt",
+            "whose Unicode form differs",
+        ),
+        ("IMG.png", "img.txt", "Img.txt", "there is 'IMG.png', which differs in upper and lower"),
     ],
 )
 @pytest.mark.parametrize("beside", [False, True])
-def test_labels_name_a_file_that_they_may_belong_to(folder, image, labels, fix, beside):
+def test_labels_of_a_similar_name_are_those_of_the_one_image(
+    folder, image, labels, other, fix, beside
+):
     root = folder("0 .5 .5 .1 .1")
     (root / "images" / image).write_bytes((root / "images/a.png").read_bytes())
-    (root / "labels" / labels).write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    place = root / "labels"
+    (place / labels).write_text("1 .5 .5 .1 .1", encoding="utf-8")
     if beside:
-        for path in (root / "labels").iterdir():
+        place = place.rename(root / "moved")
+        for path in list(place.iterdir()):
             path.rename(root / "images" / path.name)
-        (root / "labels").rmdir()
-    with pytest.raises(DataError, match=rf"{labels}: has no image of its name; .*{fix}"):
+        place = root / "images"
+    content = read(yolo.find, root)
+    assert boxes(content)[image][0][0] == "dog" and reasons(content) == {SIMILAR: 1}
+    # If there are two, which are its labels?
+    (place / other).write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"\.txt: has no image of its name; .*{fix}"):
         read(yolo.find, root)
     # Without its labels, the image would train the network to find nothing there.
     assert list(boxes(read(yolo.find, root, on_error="skip"))) == ["a.png"]

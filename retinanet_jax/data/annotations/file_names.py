@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from retinanet_jax.data.annotations.annotation_fields import short
-from retinanet_jax.data.annotations.folder_files import list_folder
+from retinanet_jax.data.annotations.folder_files import list_folder, stem_of
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
 
@@ -97,6 +97,9 @@ def explain_missing(path: AnyPath) -> str:
     folded = _names_in(folder, folder.stat().st_mtime_ns)
     other = folded.get(fold(name))
     if other is None:
+        stem = stem_of(fold(name))
+        if same := [other for key, other in folded.items() if stem_of(key) == stem]:
+            return f"there is {folder / same[0]}: write that name if it is the image"
         archives = name_archives(folder)
         return archives and f"put the file there{archives}"
     if folder == path.parent and other == name:

@@ -16,6 +16,7 @@ from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import decode_text, read_many, relative_name
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.similar_names import SIMILAR
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.yolo_folders import find_dataset
 from retinanet_jax.data.formats.yolo_lines import BOX, POLYGON, form_of, has_tracks
@@ -76,6 +77,8 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
                 continue
             if not pair.labels:
                 notes[NO_LABELS].append(pair.image)
+            if pair.differs:
+                notes[SIMILAR].append(pair.labels)
             name = relative_name(pair.image, dataset.root)
             annotation_file = Path(pair.labels or pair.image)
             images.append(

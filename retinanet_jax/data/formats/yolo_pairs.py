@@ -1,6 +1,7 @@
 """Which images and label files of a YOLO dataset belong together, by the names of their files."""
 
 import collections
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +29,13 @@ class Pair(NamedTuple):
     """Paths of an image and of its label file; one of them may be missing.
 
     similar: of a label file without image, a file that it may belong to and what to do about it.
+    differs: whether the names are similar, but not the same.
     """
 
     image: str | None
     labels: str | None
     similar: str = ""
+    differs: bool = False
 
 
 def pairs_of_split(
@@ -137,31 +140,34 @@ def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pa
     listing = list_folder(folder)
     stems = collections.Counter(map(stem_of, listing.images()))
     orphans = sorted(present.keys() - stems.keys() - set(listing.images()))  # also a.jpg.txt
-    similar = _similar_files(orphans, present, listing)
-    taken = {fold(stem) for stem in similar}
+    similar = _similar_images(orphans, present, listing)
+    counts = collections.Counter(map(fold, similar))
+    pairs = {n[0]: stem for stem, n in similar.items() if len(n) == counts[fold(stem)] == 1}
+    taken = set(itertools.chain(*similar.values()))
     for name in names:
-        labels = present.get(stem_of(name), present.get(name))
+        labels = present.get(stem_of(name), present.get(name)) or present.get(pairs.get(name, ""))
         path = os.path.join(folder, name)
         if stem_of(name) in present and stems[stem_of(name)] > 1:
             with guard:
                 what = f"shares the label file {labels} with another image"
                 raise DataError("ambiguous image", path, "", what, "rename one of them")
             continue
-        if labels or not taken or fold(stem_of(name)) not in taken:
-            yield Pair(path, os.path.join(labels_in, labels) if labels else None)
-    for stem in orphans:
+        if labels or name not in taken:
+            own = os.path.join(labels_in, labels) if labels else None
+            yield Pair(path, own, differs=name in pairs)
+    for stem in sorted(set(orphans).difference(pairs.values())):
         if stem in similar or labels_in != folder:  # texts beside the images need not be labels
-            yield Pair(None, os.path.join(labels_in, present[stem]), similar.get(stem, ""))
+            image = similar.get(stem, [""])[0]
+            why = image and explain_difference(stem + image.removeprefix(stem_of(image)), image)
+            yield Pair(None, os.path.join(labels_in, present[stem]), why)
 
 
-def _similar_files(orphans: list[str], present: dict[str, str], listing: Listing) -> dict[str, str]:
-    """By the stems of label files without image: a file that they may belong to, and what to do."""
-    if not orphans:
-        return {}
-    unlabelled = (name for name in listing.images() if stem_of(name) not in present)
-    folded = {fold(stem_of(name)): name for name in unlabelled}
-    found = {}
-    for stem in orphans:
-        if name := folded.get(fold(stem)):
-            found[stem] = explain_difference(stem + name.removeprefix(stem_of(name)), name)
-    return found
+def _similar_images(
+    orphans: list[str], present: dict[str, str], listing: Listing
+) -> dict[str, list[str]]:
+    """By the stems of label files without image: the images that they may belong to."""
+    folded = collections.defaultdict(list)
+    for name in listing.images() if orphans else ():
+        if stem_of(name) not in present and name not in present:
+            folded[fold(stem_of(name))].append(name)
+    return {stem: folded[fold(stem)] for stem in orphans if fold(stem) in folded}
