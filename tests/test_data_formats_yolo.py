@@ -179,6 +179,8 @@ def test_labels_of_no_split_are_an_error_where_one_folder_has_those_of_all(tmp_p
     write_yolo(tmp_path, SMALL)
     for path in list((tmp_path / "labels").rglob("*.txt")):
         path.rename(tmp_path / "labels" / path.name)
+    for split in SMALL:
+        (tmp_path / "labels" / split).rmdir()
     shutil.copy(tmp_path / "labels/a.txt", tmp_path / "labels/lost.txt")
     with pytest.raises(DataError, match=r"lost\.txt: has no image of its name"):
         read(yolo.find, tmp_path)

@@ -35,8 +35,8 @@ def find_class_names(
 
 def _lists_in(folder: Path, files: Sequence[str]) -> list[Path]:
     """The files of some names, which may differ in upper and lower case."""
-    present = {name.lower(): folder / name for name in list_folder(folder).files}
-    return [present[file] for file in files if file in present]
+    present = {n.lower(): n for n in list_folder(folder).files if n.lower() in files}
+    return [folder / present[file] for file in files if file in present]
 
 
 def read_class_names(path: Path, left_out: Collection[str] = ()) -> tuple[str, ...]:

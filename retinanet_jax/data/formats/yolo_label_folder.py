@@ -1,8 +1,8 @@
 """Which folder has the labels of a folder of images, in a YOLO dataset."""
 
-import itertools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from retinanet_jax.data.annotations.folder_files import list_folder, stem_of, subfolder
@@ -25,36 +25,33 @@ def label_folder(folder: str) -> str:
     parts, found = Path(folder).parts, []
     for place in reversed(range(len(parts))):
         if _IMAGES.search(parts[place]):
-            parent, rest = Path(*parts[:place]), parts[place + 1 :]
-            found += _candidates(parent, parts[place], rest)
-            if any(is_usual for _, is_usual in found):
-                break
+            candidates = _candidates(Path(*parts[:place]), parts[place], parts[place + 1 :])
+            usual = next(candidates)
+            if usual and os.path.isdir(usual):
+                return usual
+            found += candidates
     labels = subfolder(Path(folder).parent, *_LABELS)
-    if labels and not found and os.path.isdir(labels / parts[-1]):
-        found.append((str(labels / parts[-1]), False))
+    found += [os.path.join(labels, parts[-1])] if labels else []
     images = list_folder(folder).images()
     names = {*images, *map(stem_of, images)}  # a.jpg.txt, a.txt
-    named = (path for path, _ in found if names & _stems_of_texts(path))
-    usual = (path for path, is_usual in found if is_usual)
-    return next(itertools.chain(named, usual), folder)
+    return next((path for path in found if names & _stems_of_texts(path)), folder)
 
 
 def _stems_of_texts(folder: str) -> set[str]:
     return set(map(stem_of, list_folder(folder).with_suffix(".txt")))
 
 
-def _candidates(parent: Path, name: str, rest: tuple[str, ...]) -> list[tuple[str, bool]]:
-    """Folders that are there, and whether they have YOLO's usual name."""
-    found = []
+def _candidates(parent: Path, name: str, rest: tuple[str, ...]) -> Iterator[str]:
+    """Folders that may be there, the first being YOLO's; that is '' without labels/."""
     plain = tuple(part for part in rest if part.lower() not in IMAGE_FOLDERS)
     of_all = plain[1:] if plain and is_split_name(plain[0]) else plain
     for label in _LABELS:
         outer = subfolder(parent, _IMAGES.sub(label, name))
+        if label == _LABELS[0]:
+            yield os.path.join(outer, *rest) if outer else ""
         inner = subfolder(outer, *_LABELS) if outer else None
-        for labels, below in itertools.product(filter(None, (outer, inner)), (rest, plain, of_all)):
-            if os.path.isdir(path := labels.joinpath(*below)):
-                found.append((str(path), label == _LABELS[0] and below == rest))
-    return found
+        for labels in filter(None, (outer, inner)):
+            yield from (os.path.join(labels, *below) for below in (rest, plain, of_all))
 
 
 def split_folders(root: Path) -> dict[str, Path]:
