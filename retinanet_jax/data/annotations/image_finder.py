@@ -1,6 +1,8 @@
 """Images by names that were written on another machine, or without their folder or suffix."""
 
 import collections
+import contextlib
+import filecmp
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -100,7 +102,7 @@ class ImageFinder:
         if len(best) > 1:
             inner = ([n for n in best if f"/{base}/" in f"/{n}"] for base in self._absent)
             best = next(filter(None, inner), best)
-        if len(best) > 1:
+        if len(best) > 1 and not self._are_copies(best):
             few = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
             what = f"{short(stated)} may be {few}"
             raise DataError("ambiguous image", path, where, what, "write the folder of the image")
@@ -117,6 +119,13 @@ class ImageFinder:
             self._ends[key] = _by_ends(filter(self._is_of_split, same))
         ends = ("/".join(folders[start:]) for start in range(len(folders) + 1))
         return next((self._ends[key][end] for end in ends if end in self._ends[key]), [])
+
+    def _are_copies(self, names: Sequence[str]) -> bool:
+        """Whether some images are the same, as where an archive was extracted twice."""
+        first, *others = map(self._images.path, names)
+        with contextlib.suppress(OSError):
+            return all(filecmp.cmp(first, other, shallow=False) for other in others)
+        return False
 
     def _is_of_split(self, name: str) -> bool:
         """Whether no folder on the way to an image is of another split."""

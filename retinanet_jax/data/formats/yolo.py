@@ -166,6 +166,7 @@ def _class_name(label: float, names: dict[int, str] | None, path: str, where: st
     name = str(int(label)) if names is None and label < 1e6 else (names or {}).get(int(label))
     if name is None:
         known = f"{min(names)} to {max(names)}" if names else "numbers below 1,000,000"
-        what, fix = f"has the class {label:g}, but classes are {known}", "add its name, or fix it"
+        what = f"has the class {label:g}, but classes are {known}"
+        fix = "add its name, or fix it: classes are numbered from 0"
         raise DataError("unknown class", path, where, what, fix)
     return name
