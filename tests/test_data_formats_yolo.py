@@ -12,6 +12,7 @@ from layout_writers import (
     SMALL,
     Annotated,
     Box,
+    write_dota,
     write_image,
     write_kitti,
     write_voc,
@@ -165,6 +166,24 @@ def test_labels_are_found_for_the_folder_of_the_images(tmp_path, images, labels)
         content = read(yolo.find, tmp_path, split)
         close(boxes(content), expected(SMALL, split, shares=True))
         assert not content.notes and content.class_names == ("cat", "dog")
+
+
+def test_a_yaml_file_without_a_label_file_is_an_error_or_of_another_layout(tmp_path):
+    """Roboflow's export for YOLOv5 with oriented boxes has DOTA's labels."""
+    write_yolo_roboflow(tmp_path, SMALL)
+    for path in list(tmp_path.rglob("labels")):
+        shutil.rmtree(path)
+    (tmp_path / "labels.zip").touch()
+    wanted = r"no label file for an image of train, val; put them into .*, or extract labels\.zip"
+    with pytest.raises(DataError, match=wanted):
+        find_layout(tmp_path)
+    write_dota(tmp_path / "written", SMALL)
+    for split, name in (("train", "train"), ("val", "valid")):
+        shutil.copytree(tmp_path / "written" / split / "labelTxt", tmp_path / name / "labelTxt")
+    shutil.rmtree(tmp_path / "written")
+    found = find_layout(tmp_path)
+    assert found.layout.name == "dota" and set(found.layout.splits) == {"train", "valid"}
+    assert boxes(read(lambda _: found.layout, tmp_path)) == expected(SMALL)
 
 
 def test_a_label_file_may_have_the_whole_name_of_its_image(folder):

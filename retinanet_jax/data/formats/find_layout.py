@@ -10,7 +10,7 @@ from retinanet_jax.data.annotations.folder_files import list_folder, listings_ke
 from retinanet_jax.data.annotations.images_elsewhere import with_images_of
 from retinanet_jax.data.annotations.raw import Finder, Layout, RawSplit
 from retinanet_jax.data.annotations.split_names import find_split, split_kind, split_of_file
-from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.data_errors import DataError, Guard, NoAnnotationsError
 from retinanet_jax.data.formats import (
     bdd100k,
     coco_layouts,
@@ -177,6 +177,8 @@ def _first(names: list[str], place: Path) -> Found | DataError | None:
             other = next(_fitting(names[number + 1 :], place), None)
             if other is None:
                 return error
+            if isinstance(error, NoAnnotationsError):
+                return Found(other, place)
             return error.extended(f"; or set data.layout={other.name} to read {other.tool} instead")
         if layout is not None:
             others = [] if _trains(layout) else _fitting(names[number + 1 :], place)

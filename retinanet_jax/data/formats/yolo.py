@@ -13,11 +13,12 @@ import math
 from pathlib import Path
 
 from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.file_names import name_archives
 from retinanet_jax.data.annotations.folder_files import decode_text, read_many, relative_name
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.annotations.similar_names import SIMILAR
-from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.data_errors import DataError, Guard, NoAnnotationsError
 from retinanet_jax.data.formats.yolo_folders import find_dataset
 from retinanet_jax.data.formats.yolo_lines import BOX, POLYGON, form_of, has_tracks
 from retinanet_jax.data.formats.yolo_pairs import (
@@ -39,7 +40,7 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
       named: the user names the layout, so that label files count whose lines are broken.
 
     Raises:
-      DataError: its YAML file or its class names are broken.
+      DataError: its YAML file or its class names are broken, or there are no label files.
     """
     dataset = find_dataset(root, named=named)
     if dataset is None:
@@ -47,6 +48,11 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
     read = functools.partial(read_split, dataset)
     unlabelled = splits_without_labels(dataset)
     splits = tuple(split for split in dataset.splits if split not in unlabelled)
+    if not splits:
+        what = f"has no label file for an image of {', '.join(unlabelled)}"
+        fix = "put them into labels/ beside images/, named as the images are"
+        fix += name_archives(dataset.root)
+        raise NoAnnotationsError("label files", root, "", what, fix)
     folders = (dataset.root, *places_outside(dataset))
     return Layout("yolo", dataset.tool, splits, read, folders, unlabelled)
 

@@ -79,14 +79,10 @@ def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
 
 
 def splits_without_labels(dataset: YoloDataset) -> tuple[str, ...]:
-    """The splits, except the one to train on, of which no image has a label file.
-
-    None if there is no other split.
-    """
+    """The splits of which no image has a label file; that to train on only if it is so of all."""
+    found = tuple(split for split in dataset.splits if not _has_label_files(dataset, split))
     train = find_split("train", list(dataset.splits))
-    others = [split for split in dataset.splits if split != train]
-    found = tuple(split for split in others if not _has_label_files(dataset, split))
-    return found if len(found) < len(dataset.splits) else ()
+    return found if len(found) == len(dataset.splits) else tuple(s for s in found if s != train)
 
 
 def _has_label_files(dataset: YoloDataset, split: str) -> bool:
