@@ -66,9 +66,18 @@ def test_folders_that_are_named_as_splits_are_one_dataset(repository, inner):
     assert set(found.layout.splits) == {"train", "validation"}
     for split, name in (("train", "train"), ("val", "validation")):
         assert boxes(read(lambda _: found.layout, repository, name)) == expected(SMALL, split)
-    # Of another layout, it is another dataset.
-    shutil.rmtree(repository / "Pets-Validation")
-    write_labelme(repository / "Pets-Validation", {"train": SMALL["val"]})
+    # The images may be in archives of their own, too.
+    (repository / "images").mkdir()
+    for path in list(repository.rglob("?*.png")):
+        path.rename(repository / "images" / path.name)
+    found = find_layout(repository)
+    images = read(lambda _: found.layout, repository, "validation").images
+    assert [image.path for image in images] == [repository / "images/d.png"]
+
+
+def test_folders_of_splits_in_different_layouts_are_different_datasets(repository):
+    write_labelme(repository / "Pets-Validation", {"val": SMALL["val"]})
+    write_yolo_roboflow(repository / "train_zip", {"train": SMALL["train"]})
     with pytest.raises(DataError, match=r"has a dataset in Pets-Validation/ .*, train_zip/"):
         find_layout(repository)
 

@@ -21,8 +21,7 @@ def with_images_of(root: Path, layout: Layout, place: Path) -> Layout:
         return layout
     read = functools.partial(_read, layout.read, root, place, len(layout.splits) == 1)
     outside = [folder for folder in layout.folders if not folder.is_relative_to(root)]
-    tool = f"{layout.tool}, images in other folders"
-    return layout._replace(tool=tool, read=read, folders=(root, *outside))
+    return layout._replace(read=read, folders=(root, *outside))
 
 
 def _read(

@@ -131,7 +131,7 @@ def _search(root: Path, names: list[str]) -> Found | None:
 
 def _join_splits(root: Path, found: list[Found]) -> Layout | None:
     """The layout of folders that are a split each by their names: train_zip/, test_zip/."""
-    layouts = {split_of_file(place, root): layout for layout, place in found}
+    layouts = {split_of_file(f.place, root): with_images_of(root, *f) for f in found}
     if len(layouts) < len(found) or None in layouts or find_split("train", list(layouts)) is None:
         return None
     first, *others = layouts.values()
@@ -146,7 +146,7 @@ def _join_splits(root: Path, found: list[Found]) -> Layout | None:
     def read(split: str, guard: Guard) -> RawSplit:
         return layouts[split].read(layouts[split].splits[0], guard)
 
-    folders = tuple(itertools.chain(*(layout.folders for layout in layouts.values())))
+    folders = tuple(dict.fromkeys(itertools.chain(*(one.folders for one in layouts.values()))))
     return first._replace(splits=tuple(layouts), read=read, folders=folders, unlabelled=())
 
 
