@@ -205,7 +205,7 @@ def _folders(place: Path) -> list[Path]:
 def _several(root: Path, found: list[Found]) -> DataError:
     shown = [f"{f.place.relative_to(root)}/ ({f.layout.tool})" for f in found[:_SHOWN]]
     what = f"has a dataset in {', '.join(shown)}{', ...' if len(found) > _SHOWN else ''}"
-    return DataError("layout", root, "", what, "set data.root to one folder")
+    return DataError("layout", root, "", what, "set data.root to one folder; data.mix adds others")
 
 
 def _unrecognized(root: Path, layout: str) -> DataError:
