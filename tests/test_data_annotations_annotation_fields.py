@@ -1,8 +1,9 @@
-"""Values that annotation files write in several ways: sizes of images, and marks of objects."""
+"""Values that annotation files write in several ways: sizes, points, and marks of objects."""
 
 import pytest
 
 from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.data_errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,18 @@ from retinanet_jax.data.annotations import annotation_fields as fields
 )
 def test_a_size_is_of_whole_sides_that_an_image_can_have(height, width, wanted):
     assert fields.size(height, width) == wanted
+
+
+def test_a_point_is_a_pair_or_an_object():
+    assert fields.points([[1, 2], {"x": 3.5, "y": 4}], "a.json", "") == [(1, 2), (3.5, 4)]
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], [[1]], [[1, "2"]], [[1, 2, 3]], [{"x": 1}], [{"x": 1, "y": None}], ["ab"]]
+)
+def test_points_without_numbers_are_an_error(value):
+    with pytest.raises(DataError, match=r"shape 1: corners is .*; write numbers for the x and y"):
+        fields.points(value, "a.json", "shape 1", name="corners")
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.0, "1", "true", "True", "TRUE", " true "])

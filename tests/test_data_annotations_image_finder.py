@@ -1,5 +1,6 @@
 """Images that tables name: folders of other machines, copies of HEIC files, many of one name."""
 
+import shutil
 import time
 
 import pytest
@@ -16,7 +17,7 @@ def root(tmp_path):
     def make(*names: str):
         for name in names:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
+            (tmp_path / name).write_text(name, encoding="utf-8")
         return tmp_path
 
     return make
@@ -47,9 +48,15 @@ def test_an_image_is_missing_in_the_first_folder_that_is_there(root):
     assert finder(folder, "data/train", "images", "").find("c.jpg", "x", "") == str(
         folder / "images/c.jpg"
     )
-    assert finder(folder, "data", "pictures").find("c.jpg", "x", "") == str(
-        folder / "pictures/c.jpg"
-    )
+    assert finder(folder, "data", "pictures").find("c.jpg", "x", "") == str(folder / "data/c.jpg")
+
+
+def test_a_folder_that_is_in_another_one_decides_between_images_of_one_name(root):
+    folder = root("bdd/images/100k/train/a.jpg", "bdd/images/10k/train/a.jpg")
+    found = finder(folder, "images/100k/train", "", split="train")
+    assert found.find("a.jpg", "x", "") == str(folder / "bdd/images/100k/train/a.jpg")
+    with pytest.raises(DataError, match=r"may be bdd/images/100k/train/a\.jpg, bdd/images/10k"):
+        finder(folder, "images", split="train").find("a.jpg", "x", "")
 
 
 def test_the_folders_at_the_end_of_a_name_choose_among_images_of_one_name(root):
@@ -60,6 +67,22 @@ def test_the_folders_at_the_end_of_a_name_choose_among_images_of_one_name(root):
         found.find("/data/left/a.jpg", "x", "")
     folder = root("train/b.jpg", "val/b.jpg")
     assert finder(folder, split="val2017").find("b.jpg", "x", "") == str(folder / "val/b.jpg")
+
+
+def test_of_copies_of_an_image_the_first_is_taken(root):
+    folder = root("a/1.jpg", "b/1.jpg")
+    with pytest.raises(DataError, match=r"'1\.jpg' may be a/1\.jpg, b/1\.jpg; write the folder"):
+        finder(folder).find("1.jpg", "x", "")
+    shutil.copy(folder / "a/1.jpg", folder / "b/1.jpg")
+    assert finder(folder).find("1.jpg", "x", "") == str(folder / "a/1.jpg")
+
+
+def test_an_image_is_not_taken_from_the_folder_of_another_split(root):
+    folder = root("validate/a.jpg", "trainval/b.jpg")
+    for split in ("train", "val"):
+        found = finder(folder, split=split)
+        assert found.exists(found.find("a.jpg", "x", "")) == (split == "val")
+        assert found.exists(found.find("b.jpg", "x", ""))  # of a folder of both
 
 
 def test_a_name_that_a_thousand_images_have_takes_no_time(root):

@@ -433,8 +433,19 @@ def test_a_folder_without_a_layout_is_described(tmp_path):
         load_dataset(settings, "train")
     (tmp_path / "data/notes.md").write_text("a note")
     with pytest.raises(
-        DataError, match=r"(?s)no layout fits; there are pictures/ and 1 x \.md, 1 x \.png.*coco"
+        DataError,
+        match=r"(?s)no layout fits; there are pictures/ and 1 x \.jpg, 1 x \.md, 1 x \.png",
     ):
+        load_dataset(settings, "train")
+
+
+def test_images_of_which_none_has_an_object_are_counted(tmp_path):
+    for name in "abc":
+        write_image(tmp_path / f"data/images/{name}.jpg", 0)
+    (tmp_path / "data/labels").mkdir()
+    (tmp_path / "data/labels/a.txt").touch()
+    settings = data_settings("folder", tmp_path / "data", tmp_path / "cache")
+    with pytest.raises(DataError, match=r"no object has a class; .* \(.*2 x image without a l"):
         load_dataset(settings, "train")
 
 
@@ -452,7 +463,7 @@ def test_files_that_are_not_read_are_named_with_a_way_to_read_them(tmp_path, nam
     path.write_bytes(b"x")
     for root in (path, path.parent):
         settings = data_settings("folder", root, tmp_path / "cache")
-        with pytest.raises(DataError, match=f"are not read; .*{fix}"):
+        with pytest.raises(DataError, match=f"such as {name} are not read; .*{fix}"):
             load_dataset(settings, "train")
 
 

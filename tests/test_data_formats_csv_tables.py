@@ -295,8 +295,8 @@ def test_an_image_of_another_split_is_not_taken(tmp_path):
 
 
 def test_two_images_of_one_name_are_ambiguous(tmp_path):
-    for folder in ("x", "y"):
-        write_image(tmp_path / folder, Annotated("a.png", 64, 48))
+    for width, folder in enumerate(("x", "y"), 64):
+        write_image(tmp_path / folder, Annotated("a.png", width, 48))
     (tmp_path / "boxes.csv").write_text(f"{HEADER}a.png,64,48,cat,4,6,24,18\n")
     with pytest.raises(DataError, match=r"line 2: 'a\.png' may be x/a\.png, y/a\.png"):
         read(csv_tables.find, tmp_path)

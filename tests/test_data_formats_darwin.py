@@ -287,7 +287,7 @@ def test_several_releases_or_lists_are_an_error(tmp_path):
         (shape(bounding_box=[1, 2, 3, 4]), "bounding_box: is [1, 2, 3, 4]"),
         (shape(polygon={"paths": []}), "polygon is {'paths': []}"),
         (shape(polygon={"paths": [[]]}), "polygon is []"),
-        (shape(polygon={"paths": [[[1, 2]]]}), "numbers for the x and y of each point"),
+        (shape(polygon={"paths": [[[1]]]}), "numbers for the x and y of each point"),
         (shape(polygon=3), "polygon is 3"),
         (
             shape(polygon={"path": xy((1, 2)), "additional_paths": 5}),

@@ -8,15 +8,17 @@ from layout_writers import (
     SMALL,
     WRITERS,
     Annotated,
+    voc_xml,
     write_coco,
     write_datumaro,
     write_image,
+    write_labelme,
     write_sagemaker,
     write_yolo,
     write_yolo_darknet,
     write_yolo_roboflow,
 )
-from raw_reading import read
+from raw_reading import boxes, expected, read
 
 from retinanet_jax.cli.outputs import CocoWriter, CsvWriter
 from retinanet_jax.data.data_errors import DataError
@@ -48,6 +50,35 @@ def test_several_datasets_are_named(repository):
     write_yolo(repository / "two", SMALL)
     wanted = r"in one/ \(YOLO as exported by Roboflow\), two/ \(YOLO with a YAML file\); set data"
     with pytest.raises(DataError, match=wanted):
+        find_layout(repository)
+
+
+@pytest.mark.parametrize("inner", ["", "{}"])
+def test_folders_that_are_named_as_splits_are_one_dataset(repository, inner):
+    """As two archives with a split each, extracted into folders of their own."""
+    for split, folder in (("train", "train_zip"), ("val", "Pets-Validation")):
+        place = repository / folder / inner.format(split)
+        for image in SMALL[split]:
+            write_image(place, image)
+            (place / image.file_name).with_suffix(".xml").write_text(voc_xml(image))
+    found = find_layout(repository)
+    assert (found.place, found.layout.name) == (repository, "voc")
+    assert set(found.layout.splits) == {"train", "validation"}
+    for split, name in (("train", "train"), ("val", "validation")):
+        assert boxes(read(lambda _: found.layout, repository, name)) == expected(SMALL, split)
+    # The images may be in archives of their own, too.
+    (repository / "images").mkdir()
+    for path in list(repository.rglob("?*.png")):
+        path.rename(repository / "images" / path.name)
+    found = find_layout(repository)
+    images = read(lambda _: found.layout, repository, "validation").images
+    assert [image.path for image in images] == [repository / "images/d.png"]
+
+
+def test_folders_of_splits_in_different_layouts_are_different_datasets(repository):
+    write_labelme(repository / "Pets-Validation", {"val": SMALL["val"]})
+    write_yolo_roboflow(repository / "train_zip", {"train": SMALL["train"]})
+    with pytest.raises(DataError, match=r"has a dataset in Pets-Validation/ .*, train_zip/"):
         find_layout(repository)
 
 

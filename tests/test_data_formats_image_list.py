@@ -80,13 +80,30 @@ def test_an_image_without_boxes_has_no_objects_and_a_repeated_line_is_read_once(
     assert content.notes == ((LINE_REPEATED, f"{root / 'train.txt'}: line 4"),)
 
 
-def test_a_long_number_takes_no_time():
+def test_a_long_number_takes_no_time(folder):
+    path = folder("a.png " + "1" * 50_000) / "train.txt"
     start = time.process_time()
-    assert not image_list_lines.has_boxes("a.png " + "1" * 50_000)
+    assert not image_list_lines.has_boxes(path)
     assert time.process_time() - start < 2
-    assert image_list_lines.has_boxes("a.png 1.5,2.,.3") and image_list_lines.has_boxes(
-        "a.png 1,-2,3"
-    )
+    for line in ("a.png 1.5,2.,.3", "a.png 1,-2,3"):
+        folder(line)
+        assert image_list_lines.has_boxes(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_may_begin_with_many_images_without_objects(folder, encoding):
+    root = folder("")
+    lines = [*(f"images/empty_{n:04}.png" for n in range(4000)), f"images/a.png {LINE}"]
+    (root / "train.txt").write_text("\n".join(lines), encoding=encoding)
+    assert find_layout(root).layout.name == "image_list"
+    assert yolo.find(root) is None
+    assert boxes(read(image_list.find, root))["a.png"] == [CAT]
+
+
+def test_the_name_of_a_list_of_classes_may_be_in_upper_case(folder):
+    root = folder(f"images/a.png {LINE}\n", classes=None)
+    (root / "_classes.TXT").write_text("cat\n", encoding="utf-8")
+    assert boxes(read(image_list.find, root))["a.png"] == [CAT]
 
 
 def test_without_a_list_of_classes_the_numbers_are_the_names(folder):

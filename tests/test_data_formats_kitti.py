@@ -3,10 +3,12 @@
 from collections import Counter
 
 import pytest
+from data_settings import data_settings
 from layout_writers import SMALL, Annotated, datumaro_export, write_image, write_kitti
 from raw_reading import boxes, expected, read
 
 from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.formats import kitti, yolo
 
 # From the description of the format: a car, and a region without labels.
@@ -40,15 +42,22 @@ def test_the_folders_of_kitti_are_read(tmp_path):
         assert all(image.path.is_file() for image in content.images)
 
 
-def test_an_ignored_region_is_one_of_each_class(folder):
-    root = folder(CAR + CAR.replace("Car", "Van") + DONT_CARE)
+def test_an_ignored_region_is_one_of_each_class_and_counted_once(folder, tmp_path):
+    outside = DONT_CARE.replace("40.50", "90.50")  # of an image of 64 pixels
+    root = folder(DONT_CARE + CAR + CAR.replace("Car", "Van") + outside)
     assert kitti.find(root).splits == ("training",)
-    objects = read(kitti.find, root, "training").images[0].objects
-    assert [(o.class_name, o.box, o.crowd) for o in objects] == [
-        ("Car", (4.5, 6.25, 20, 12), False),
-        ("Van", (4.5, 6.25, 20, 12), False),
-        ("Car", (30, 5, 10.5, 15), True),
-        ("Van", (30, 5, 10.5, 15), True),
+    settings = data_settings("folder", root, tmp_path / "cache", val_share=0)
+    dataset = load_dataset(settings, "train")
+    assert "2 boxes: Car 1, Van 1; 2 ignored" in dataset.found
+    assert dataset.report.counts == {"box partly outside, clipped": 1}
+    objects = dataset.ground_truth()["annotations"]
+    assert [(o["category_id"], o["bbox"], o["iscrowd"]) for o in objects] == [
+        (1, [30, 5, 10.5, 15], 1),
+        (2, [30, 5, 10.5, 15], 1),
+        (1, [4.5, 6.25, 20, 12], 0),
+        (2, [4.5, 6.25, 20, 12], 0),
+        (1, [30, 5, 60.5, 15], 1),
+        (2, [30, 5, 60.5, 15], 1),
     ]
 
 

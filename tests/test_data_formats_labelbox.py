@@ -273,9 +273,8 @@ def test_a_missing_image_is_named_by_its_file(folder):
 
 
 def test_quoted_names_and_names_of_several_images(folder, tmp_path):
-    twice = Annotated("b 1.png", 64, 48)
-    for place in ("one", "two"):
-        write_image(tmp_path / place, twice)
+    for width, place in enumerate(("one", "two"), 63):
+        write_image(tmp_path / place, Annotated("b 1.png", width, 48))
     address = "https://x.example/bucket/two/b%201.png"
     both = row(data_row={"id": "ck2", "external_id": "b%201.png", "row_data": address})
     assert read(labelbox.find, folder(both)).images[0].path == tmp_path / "two" / "b 1.png"
@@ -290,7 +289,7 @@ def test_quoted_names_and_names_of_several_images(folder, tmp_path):
         ({"bounding_box": {"top": 1, "left": "x", "height": 3, "width": 4}}, "bounding_box: is {"),
         ({"bounding_box": [1, 2, 3, 4]}, "write numbers for left, top, width, height"),
         ({"polygon": xy((1, 2), (3, 4))}, "polygon is [{'x': 1"),
-        ({"polygon": [[1, 2], [3, 4], [5, 6]]}, "write numbers for the x and y of each point"),
+        ({"polygon": [{"x": 1}, [3, 4], [5, 6]]}, "write numbers for the x and y of each point"),
         ("box", "object 1: is 'box'; write a JSON object"),
         ({"location": {"start": 1, "end": 2}}, "no known shape, but the fields name, value"),
         (

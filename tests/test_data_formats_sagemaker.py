@@ -15,6 +15,7 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.annotation_fields import TEXT_NUMBER
+from retinanet_jax.data.annotations.split_files import REPLACED
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import sagemaker
 from retinanet_jax.data.formats.find_layout import FINDERS, find_layout
@@ -137,6 +138,57 @@ def test_the_latest_of_adjusted_boxes_is_taken(folder, status):
     content = read(sagemaker.find, folder(adjusted(status)))
     assert boxes(content) == {"a.png": [tuple(BOX._replace(x=8))]}
     assert reasons(content) == {sagemaker.ADJUSTED: 1}
+
+
+def outputs(write, *, first=(), second=()):
+    """A folder with the output of a job, and of the one that adjusted its boxes."""
+    write(*first, name="boxes/manifests/output/output.manifest")
+    return write(*second, name="boxes-adjusted/manifests/output/output.manifest")
+
+
+def of(name: str, line: dict) -> dict:
+    """A line for another image."""
+    return line | {"source-ref": f"s3://bucket/{name}"}
+
+
+def test_of_the_outputs_of_a_job_and_of_its_adjustment_the_latest_are_read(folder):
+    """The adjusted ones may be a part of the images, as the console offers it."""
+    root = outputs(folder, first=[task(), of("b.png", task())], second=[adjusted()])
+    write_image(root / "images", IMAGE._replace(file_name="b.png"))
+    assert find_layout(root).place == root
+    content = read(sagemaker.find, root)
+    assert boxes(content) == {"a.png": [tuple(BOX._replace(x=8))], "b.png": [tuple(BOX)]}
+    assert reasons(content) == {sagemaker.ADJUSTED: 1, REPLACED: 1}
+
+
+def test_an_adjustment_that_failed_leaves_the_boxes_of_the_job(folder):
+    root = outputs(folder, first=[task()], second=[failed("checked", **task())])
+    assert boxes(read(sagemaker.find, root)) == {"a.png": [tuple(BOX)]}
+
+
+def test_three_jobs_of_which_each_adjusted_the_one_before(folder):
+    last = adjusted() | sagemaker_line(
+        IMAGE._replace(boxes=(BOX._replace(x=9),)), ["bird", "cat"], "final"
+    )
+    last["final-metadata"] |= {"adjustment-status": "adjusted", "creation-date": "2025-01-01T00:00"}
+    folder(last, name="boxes-3/manifests/output/output.manifest")
+    root = outputs(folder, first=[task()], second=[adjusted()])
+    assert boxes(read(sagemaker.find, root)) == {"a.png": [tuple(BOX._replace(x=9))]}
+
+
+@pytest.mark.parametrize("change", ["other job", "changed boxes"])
+def test_the_outputs_of_independent_jobs_are_an_error_with_a_fix(folder, change):
+    second = task(left=9)
+    if change == "other job":
+        second = sagemaker_line(IMAGE, ["bird", "cat"], "second")
+    root = outputs(folder, first=[task()], second=[second])
+    wanted = "both boxes/.* annotate 'train'; set data.root to one of the files, or move one"
+    with pytest.raises(DataError, match=wanted):
+        sagemaker.find(root)
+    one = root / "boxes/manifests/output/output.manifest"
+    content = read(sagemaker.find, one)
+    assert boxes(content) == {"a.png": [tuple(BOX)]}
+    assert content.images[0].path == root / "images/a.png"
 
 
 def test_boxes_whose_adjustment_failed_are_read(folder):

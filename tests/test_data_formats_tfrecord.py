@@ -297,6 +297,27 @@ def test_damage_is_an_error_and_what_is_before_it_is_read(folder):
             read(tfrecord.find, root)
 
 
+@pytest.mark.parametrize(
+    "others, text",
+    [("item { id: 1 name: 'car' }", [b"cat", b"dog"]), (MAP.replace("1", "17"), None)],
+)
+def test_the_label_map_of_another_dataset_around_is_not_used(folder, others, text):
+    """As mscoco_label_map.pbtxt in a clone that has the dataset in a folder."""
+    root = folder(features(text=text or [b"cat", b"dog"]))
+    inner = root / "tfrecords"
+    inner.mkdir()
+    (root / "train.tfrecord").rename(inner / "train.tfrec")
+    (root / "label_map.pbtxt").write_text(others, encoding="utf-8")
+    content = read(tfrecord.find, inner)
+    assert {o.class_name for o in content.images[0].objects} == {"cat", "dog"}
+    assert content.class_names is None and reasons(content) == {tfrecord.FOREIGN: 1}
+    # Of the dataset's own folder, it says which classes there are.
+    (root / "label_map.pbtxt").rename(inner / "label_map.pbtxt")
+    if text:
+        with pytest.raises(DataError, match=r"class 'cat' is not in label_map\.pbtxt"):
+            read(tfrecord.find, inner)
+
+
 def test_other_files_are_left_to_other_layouts(tmp_path):
     (tmp_path / "notes.record").write_text("a record of something else", encoding="utf-8")
     assert tfrecord.find(tmp_path) is None
@@ -312,7 +333,10 @@ def test_datasets_of_tfds_are_left_to_the_command_that_converts_them(folder):
     (root / "train.tfrecord").rename(inner / "voc-train.tfrecord-00000-of-00001")
     (inner / "dataset_info.json").write_text("{}")
     for place in (inner, root):
-        with pytest.raises(DataError, match=r"TensorFlow Datasets are not read; .*prepare --conv"):
+        with pytest.raises(
+            DataError,
+            match=r"TensorFlow Datasets such as voc-train.* are not read; .*prepare --conv",
+        ):
             find_layout(place)
 
 

@@ -12,8 +12,10 @@ from layout_writers import (
     SMALL,
     Annotated,
     Box,
+    write_dota,
     write_image,
     write_kitti,
+    write_voc,
     write_yolo,
     write_yolo_darknet,
     write_yolo_roboflow,
@@ -22,8 +24,16 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
+from retinanet_jax.data.annotations.similar_names import SIMILAR
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats import yolo, yolo_folders, yolo_lines, yolo_pairs, yolo_yaml
+from retinanet_jax.data.formats import (
+    yolo,
+    yolo_folders,
+    yolo_label_folder,
+    yolo_lines,
+    yolo_pairs,
+    yolo_yaml,
+)
 from retinanet_jax.data.formats.find_layout import find_layout
 
 NAMES = "names: [cat, dog]\n"
@@ -126,6 +136,113 @@ def test_labels_beside_the_images_of_splits_as_roboflow_exports_them_for_darknet
     content = read(yolo.find, tmp_path)
     assert content.class_names == ("cat", "dog")
     close(boxes(content), expected(SMALL, shares=True))
+
+
+@pytest.mark.parametrize(
+    "images, labels",
+    [
+        ("images/images/{}", "labels/labels/{}"),  # archives extracted into folders of their names
+        ("images/images/{}", "labels/{}"),
+        ("images/{}", "labels/labels/{}"),
+        ("imgs/{}", "txt/{}"),
+        ("images/{}", "annotations/{}"),
+        ("{}/images", "{}/label"),
+        ("images/{}", "labels"),  # of all splits
+        ("{}", "labels/{}"),
+        ("{}_images", "{}_labels"),
+    ],
+)
+def test_labels_are_found_for_the_folder_of_the_images(tmp_path, images, labels):
+    for split, found in SMALL.items():
+        for image in found:
+            write_image(tmp_path / images.format(split), image)
+            lines = [yolo_line(image, box, ["cat", "dog"]) for box in image.boxes]
+            path = (tmp_path / labels.format(split) / image.file_name).with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    assert set(yolo.find(tmp_path).splits) == set(SMALL)
+    for split in SMALL:
+        content = read(yolo.find, tmp_path, split)
+        close(boxes(content), expected(SMALL, split, shares=True))
+        assert not content.notes and content.class_names == ("cat", "dog")
+
+
+def test_a_yaml_file_without_a_label_file_is_an_error_or_of_another_layout(tmp_path):
+    """Roboflow's export for YOLOv5 with oriented boxes has DOTA's labels."""
+    write_yolo_roboflow(tmp_path, SMALL)
+    for path in list(tmp_path.rglob("labels")):
+        shutil.rmtree(path)
+    (tmp_path / "labels.zip").touch()
+    wanted = r"no label file for an image of train, val; put them into .*, or extract labels\.zip"
+    with pytest.raises(DataError, match=wanted):
+        find_layout(tmp_path)
+    write_dota(tmp_path / "written", SMALL)
+    for split, name in (("train", "train"), ("val", "valid")):
+        shutil.copytree(tmp_path / "written" / split / "labelTxt", tmp_path / name / "labelTxt")
+    shutil.rmtree(tmp_path / "written")
+    found = find_layout(tmp_path)
+    assert found.layout.name == "dota" and set(found.layout.splits) == {"train", "valid"}
+    assert boxes(read(lambda _: found.layout, tmp_path)) == expected(SMALL)
+
+
+def test_a_label_file_may_have_the_whole_name_of_its_image(folder):
+    root = folder("0 .5 .5 .1 .1", "1 .5 .5 .1 .1")
+    for path in (root / "labels").iterdir():
+        path.rename(path.with_suffix(".png.txt"))
+    found = boxes(read(yolo.find, root))
+    assert [found[name][0][0] for name in ("a.png", "b.png")] == ["cat", "dog"]
+
+
+def test_labels_of_no_split_are_an_error_where_one_folder_has_those_of_all(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    for path in list((tmp_path / "labels").rglob("*.txt")):
+        path.rename(tmp_path / "labels" / path.name)
+    for split in SMALL:
+        (tmp_path / "labels" / split).rmdir()
+    shutil.copy(tmp_path / "labels/a.txt", tmp_path / "labels/lost.txt")
+    with pytest.raises(DataError, match=r"lost\.txt: has no image of its name"):
+        read(yolo.find, tmp_path)
+
+
+def test_the_labels_of_a_release_of_voc_do_not_hide_its_splits(tmp_path):
+    """Darknet's voc_label.py writes labels/ into it."""
+    write_voc(tmp_path, SMALL)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 .5 .5 .1 .1\n", encoding="utf-8")
+    assert find_layout(tmp_path).layout.name == "voc"
+
+
+def test_a_folder_of_other_annotations_is_not_that_of_the_labels(tmp_path):
+    write_voc(tmp_path, SMALL)
+    for image in SMALL["train"][:1]:
+        path = (tmp_path / "JPEGImages" / image.file_name).with_suffix(".txt")
+        path.write_text("0 .5 .5 .1 .1\n", encoding="utf-8")
+    labels = yolo_label_folder.label_folder(str(tmp_path / "JPEGImages"))
+    assert labels == str(tmp_path / "JPEGImages")
+
+
+@pytest.mark.parametrize(
+    "place, stated",
+    [
+        ("dataset/dataset", "path: /kaggle/input/dataset/dataset\n"),
+        ("dataset/dataset", "path: C:\\work\\dataset\n"),
+        ("unzipped/inner", ""),
+    ],
+)
+def test_the_folders_of_a_yaml_file_may_be_in_one_below(tmp_path, place, stated):
+    write_yolo(tmp_path / place, SMALL)
+    (tmp_path / place / "data.yaml").unlink()
+    yaml = f"{stated}train: images/train\nval: images/val\n{NAMES}"
+    (tmp_path / "data.yaml").write_text(yaml, encoding="utf-8")
+    for split in SMALL:
+        close(boxes(read(yolo.find, tmp_path, split)), expected(SMALL, split, shares=True))
+    write_yolo(tmp_path / "copy", SMALL)
+    (tmp_path / "images.zip").touch()
+    if not stated:  # which of the two is meant?
+        wanted = r"train: 'images/train' does not exist; .*, or extract images\.zip"
+        with pytest.raises(DataError, match=wanted):
+            yolo.find(tmp_path)
 
 
 def test_other_text_files_are_not_labels(tmp_path):
@@ -260,8 +377,11 @@ def test_a_repeated_line_is_read_once(folder):
         ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields; write .* keypoints need kpt_shape"),
         ("0 .1 .1 .4 .1 .1 .4 1", "line 2: has 8 fields"),  # a triangle with a confidence
         ("0 320 240 20 30", "not shares of the image's size; divide x and width by"),
-        ("0 nan .5 .1 .1", "not shares of the image's size"),
-        ("0 .1 .1 inf .2 .3 .3", "not shares of the image's size"),
+        (
+            "0 nan .5 .1 .1",
+            "line 2: is '0 nan .5 .1 .1'; write finite numbers with spaces",
+        ),
+        ("0 .1 .1 inf .2 .3 .3", "write finite numbers"),
     ],
 )
 def test_a_bad_line_is_an_error_that_names_it(folder, line, message):
@@ -288,22 +408,35 @@ def test_labels_without_their_image_are_an_error(folder):
 
 
 @pytest.mark.parametrize(
-    "image, labels, fix",
+    "image, labels, other, fix",
     [
-        ("B\u0061\u0308r.png", "B\u00e4r.txt", "whose Unicode form differs .*: rename the file"),
-        ("IMG.png", "img.txt", "there is 'IMG.png', which differs in upper and lower case"),
+        (
+            "B\u0061\u0308r.png",
+            "B\u00e4r.txt",
+            "b\u00e4r.txt",
+            "whose Unicode form differs",
+        ),
+        ("IMG.png", "img.txt", "Img.txt", "there is 'IMG.png', which differs in upper and lower"),
     ],
 )
 @pytest.mark.parametrize("beside", [False, True])
-def test_labels_name_a_file_that_they_may_belong_to(folder, image, labels, fix, beside):
+def test_labels_of_a_similar_name_are_those_of_the_one_image(
+    folder, image, labels, other, fix, beside
+):
     root = folder("0 .5 .5 .1 .1")
     (root / "images" / image).write_bytes((root / "images/a.png").read_bytes())
-    (root / "labels" / labels).write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    place = root / "labels"
+    (place / labels).write_text("1 .5 .5 .1 .1", encoding="utf-8")
     if beside:
-        for path in (root / "labels").iterdir():
+        place = place.rename(root / "moved")
+        for path in list(place.iterdir()):
             path.rename(root / "images" / path.name)
-        (root / "labels").rmdir()
-    with pytest.raises(DataError, match=rf"{labels}: has no image of its name; .*{fix}"):
+        place = root / "images"
+    content = read(yolo.find, root)
+    assert boxes(content)[image][0][0] == "dog" and reasons(content) == {SIMILAR: 1}
+    # If there are two, which are its labels?
+    (place / other).write_text("0 .5 .5 .1 .1", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"\.txt: has no image of its name; .*{fix}"):
         read(yolo.find, root)
     # Without its labels, the image would train the network to find nothing there.
     assert list(boxes(read(yolo.find, root, on_error="skip"))) == ["a.png"]

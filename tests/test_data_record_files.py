@@ -1,12 +1,20 @@
 """TFRecord files: what TensorFlow writes, and files that are cut short, damaged or compressed."""
 
 import gzip
+import subprocess
+import zlib
 
 import pytest
 from layout_writers import write_records
 
 from retinanet_jax.data.data_errors import DataError
-from retinanet_jax.data.record_files import Record, masked_crc32c, read_records, without_shard
+from retinanet_jax.data.record_files import (
+    Record,
+    is_record_file,
+    masked_crc32c,
+    read_records,
+    without_shard,
+)
 
 # Written by tf.io.TFRecordWriter of TensorFlow 2.21: b"retinanet", then b"".
 BY_TENSORFLOW = bytes.fromhex(
@@ -56,6 +64,18 @@ def test_a_missing_and_a_compressed_file_are_errors_with_a_fix(tmp_path):
     (tmp_path / "x.tfrecord").write_bytes(gzip.compress(BY_TENSORFLOW))
     with pytest.raises(DataError, match=r"is compressed \(GZIP\).* 'gzip -dc < x\.tfrecord'"):
         list(read_records(tmp_path / "x.tfrecord"))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_the_command_that_the_error_shows_makes_a_file_that_is_read(tmp_path, compress):
+    path = tmp_path / "x.tfrec"
+    path.write_bytes(compress(BY_TENSORFLOW))
+    assert is_record_file(path.read_bytes()[:12])
+    with pytest.raises(DataError, match="is compressed") as error:
+        list(read_records(path))
+    command = str(error.value).partition("what '")[2].partition("' writes")[0]
+    found = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True)
+    assert found.stdout == BY_TENSORFLOW
 
 
 @pytest.mark.parametrize("name", ["train.record", "train.record-00003-of-00010"])

@@ -33,6 +33,10 @@ class DataError(ValueError):
         return DataError(self.reason, self.where, "", self.what, self.fix + text)
 
 
+class NoAnnotationsError(DataError):
+    """A dataset is described, but has no annotation: another layout that fits is read."""
+
+
 def _bounded(text: str) -> str:
     """A part of a message without its middle, if that is longer than any path or list should be."""
     if len(text) <= MAX_CHARACTERS:

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.data.annotations.image_finder import split_kind
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_names import (
     SplitNames,
     find_split,
     is_validation,
     resolve_splits,
+    split_kind,
 )
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.find_layout import describe_layout, find_layout
@@ -33,7 +33,7 @@ from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.runtime.user_folders import cache_folder, expand_user
 
 # Part of the key of an index: raise it when what is kept changes.
-FORMAT_VERSION = "3"
+FORMAT_VERSION = "4"
 _MAX_INDICES = 12  # of one folder, for different splits and settings
 
 

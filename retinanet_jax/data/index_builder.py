@@ -1,7 +1,6 @@
 """Reads and checks one split of a folder, to make its index."""
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from retinanet_jax.data.annotations.check_split import ImageFacts, check_split
 from retinanet_jax.data.annotations.join_categories import join_categories, stated_categories
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.annotations.similar_names import with_similar_names
 from retinanet_jax.data.annotations.split_names import SplitNames
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.records import Categories, ImageRecord
@@ -66,7 +66,7 @@ class IndexBuilder:
           DataError: the split is invalid; names the file, the entry, the field and the fix.
         """
         guard = Guard(self.config.on_error, Report())
-        raw = self.layout.read(wanted.split, guard)
+        raw = self.read(wanted.split, guard)
         self.read_splits[self.key(wanted.split)] = _without_objects(raw)
         others = self.read_others(wanted.split)
         categories = self.join(wanted.split, raw, others, guard)
@@ -90,13 +90,17 @@ class IndexBuilder:
             lines.append(f"  {len(unnamed):,} image files that no annotation names: {names}{more}")
         return FolderIndex.of(records, categories, guard.report, "\n".join(lines), key)
 
+    def read(self, split: str, guard: Guard) -> RawSplit:
+        """A split as annotated, with the files of similar names; see raw.Layout."""
+        return with_similar_names(self.layout.read(split, guard), self.stamps)
+
     def read_others(self, split: str) -> dict[str, RawSplit]:
         """The other splits, for their categories and file names; errors are reported elsewhere."""
         found = {}
         for other in self.layout.splits:
             if other != split and self.key(other) not in self.read_splits:
                 with contextlib.suppress(DataError):
-                    raw = self.layout.read(other, Guard("skip", Report()))
+                    raw = self.read(other, Guard("skip", Report()))
                     self.read_splits[self.key(other)] = _without_objects(raw)
             if other != split and self.key(other) in self.read_splits:
                 found[other] = self.read_splits[self.key(other)]
@@ -116,6 +120,8 @@ class IndexBuilder:
             return join_categories([splits[name] for name in order if name in splits], self.root)
         except DataError as error:
             guard.finish(self.root)  # there may be no class because each object has an error
+            for reason, where in raw.notes:  # or because each image lacks its label file
+                guard.report.add(reason, where)
             skipped = guard.report.summary().replace("\n", "; ")
             raise error.extended(f" ({skipped})" if skipped else "") from None
 
@@ -124,9 +130,11 @@ class IndexBuilder:
     ) -> Iterator[str]:
         """What a split holds, in lines for a person."""
         counts, ignored = dict.fromkeys(categories.names, 0), 0
-        for found in itertools.chain(*(record.annotations for record in records)):
-            counts[categories.names[found.label]] += not found.crowd
-            ignored += found.crowd
+        for record in records:
+            for found in record.annotations:
+                counts[categories.names[found.label]] += not found.crowd
+            # A region that is ignored for every class is there once for each.
+            ignored += len({tuple(found.bbox) for found in record.annotations if found.crowd})
         empty = sum(all(found.crowd for found in record.annotations) for record in records)
         name = wanted.split
         if wanted.part == "train":

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from retinanet_jax.data.data_errors import DataError
 
-RECORD_SUFFIXES = (".tfrecord", ".tfrecords", ".record", ".records")
+RECORD_SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
 # The number of a file and of all files of a set: train.record-00000-of-00010.
 SHARD = re.compile(r"-(\d{5,})-of-(\d{5,})")
 _HEADER, _FOOTER = 12, 4  # bytes before and after the data of a record
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZLIB = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_FROM_ZLIB = "import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))"
 
 
 class Record(NamedTuple):
@@ -60,8 +61,8 @@ def without_shard(name: str) -> str:
 
 
 def is_record_file(head: bytes) -> bool:
-    """Whether the first bytes of a file are a record's length with its CRC, or of GZIP."""
-    return head.startswith(_GZIP) or _length(head[:_HEADER]) is not None
+    """Whether the first bytes of a file are a record's length with its CRC, or are compressed."""
+    return head.startswith((_GZIP, *_ZLIB)) or _length(head[:_HEADER]) is not None
 
 
 def parse_example(data: bytes) -> dict[str, Sequence]:
@@ -101,9 +102,11 @@ def _length(header: bytes) -> int | None:
 
 def _broken(path: Path, number: int, header: bytes = b"") -> DataError:
     """The error of a record that is cut short, or, given its whole header, of a damaged one."""
-    if number == 0 and header.startswith(_GZIP):
-        what = "is compressed (GZIP): its images cannot be read in place"
-        fix = f"replace it by what 'gzip -dc < {path.name}' writes"
+    if number == 0 and header.startswith((_GZIP, *_ZLIB)):
+        is_gzip = header.startswith(_GZIP)
+        what = f"is compressed ({'GZIP' if is_gzip else 'ZLIB'}): images cannot be read in place"
+        command = "gzip -dc" if is_gzip else f'python3 -c "{_FROM_ZLIB}"'
+        fix = f"replace it by what '{command} < {path.name}' writes"
         return DataError("compressed TFRecord", path, "", what, fix)
     what = "its length is damaged" if header else "it is cut short"
     reason = "TFRecord damaged from a record on"

@@ -107,27 +107,18 @@ def points(
     *,
     name: str = "points",
     least: int = 1,
-    fix: str = "write [x, y] pairs of numbers, in pixels",
+    fix: str = "write numbers for the x and y of each point, in pixels",
 ) -> list[tuple[float, float]]:
-    """A list of at least `least` [x, y] pairs; `name` is its field, for the message."""
+    """A list of at least `least` points, each [x, y] or an object with x and y.
+
+    `name` is its field, for the message.
+    """
     entries = value if isinstance(value, list) and len(value) >= least else [None]
-    pairs = [p if isinstance(p, list) and len(p) == 2 else (None, None) for p in entries]
+    pairs = [(p.get("x"), p.get("y")) if isinstance(p, dict) else p for p in entries]
+    pairs = [p if isinstance(p, list | tuple) and len(p) == 2 else (None, None) for p in pairs]
     numbers = [(finite(x), finite(y)) for x, y in pairs]
     if any(None in pair for pair in numbers):
         raise DataError("points", path, where, f"{name} is {short(value)}", fix)
-    return numbers
-
-
-def xy_points(
-    value, path: AnyPath | str, where: str, *, name: str = "points", least: int = 1
-) -> list[tuple[float, float]]:
-    """A list of at least `least` objects with x and y; `name` is its field, for the message."""
-    entries = value if isinstance(value, list) and len(value) >= least else [None]
-    pairs = [(p.get("x"), p.get("y")) if isinstance(p, dict) else (None, None) for p in entries]
-    numbers = [(finite(x), finite(y)) for x, y in pairs]
-    if any(None in pair for pair in numbers):
-        what, fix = f"{name} is {short(value)}", "write numbers for the x and y of each point"
-        raise DataError("points", path, where, what, fix)
     return numbers
 
 

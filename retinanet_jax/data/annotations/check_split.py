@@ -16,7 +16,7 @@ from retinanet_jax.data.annotations.check_boxes import (
     share_error,
 )
 from retinanet_jax.data.annotations.file_names import explain_missing
-from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.raw import EVERY_CLASS, RawImage, RawObject, RawSplit
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.images import turned_size
@@ -134,7 +134,7 @@ class _Checker:
         objects, seen = [], set()
         for found in image.objects:
             with self.guard:
-                objects.append(self.check_object(image, found, size))
+                objects += self.check_object(image, found, size)
                 if (key := (found.class_name, found.box)) in seen:
                     where = f"{image.annotation_file}: {_where(image, found)}"
                     self.report.add(REPEATED, where)
@@ -174,7 +174,10 @@ class _Checker:
             self.report.add(NOT_TURNED if orientation == 1 else TURNED, str(image.path))
         return size, orientation
 
-    def check_object(self, image: RawImage, found: RawObject, size: tuple[int, int]) -> Annotation:
+    def check_object(
+        self, image: RawImage, found: RawObject, size: tuple[int, int]
+    ) -> list[Annotation]:
+        """The annotation of an object; of a region of every class, one for each class."""
         path, where = image.annotation_file, _where(image, found)
         if self.in_shares and not image.normalized and is_share(image, found):
             raise share_error(found.box, self.form, path, where)
@@ -184,13 +187,21 @@ class _Checker:
         if outside:
             self.like_corners += self.form != "corners" and looks_like_corners(box, size)
             self.report.add("box partly outside, clipped", f"{path}: {where}")
-        label = self.labels[found.class_name]
         area = box[2] * box[3] if found.area is None else found.area
-        number = found.id
-        if number is None:
-            number, self.next_id = self.next_id, self.next_id + 1
-        category_id = self.categories.ids[label]
-        return Annotation(number, label, category_id, box, area, found.crowd)
+        of_all = found.class_name == EVERY_CLASS
+        labels = self.labels.values() if of_all else [self.labels[found.class_name]]
+        ids = [self.number(found) for _ in labels]
+        return [
+            Annotation(number, label, self.categories.ids[label], box, area, found.crowd)
+            for number, label in zip(ids, labels, strict=True)
+        ]
+
+    def number(self, found: RawObject) -> int:
+        """The id of an object as annotated, else the next one that is free."""
+        if found.id is not None:
+            return found.id
+        self.next_id += 1
+        return self.next_id - 1
 
 
 def orientation_of(image: RawImage, facts: ImageFacts, exif: str) -> int:

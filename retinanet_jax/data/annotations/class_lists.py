@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from retinanet_jax.data.annotations.folder_files import read_text
+from retinanet_jax.data.annotations.folder_files import list_folder, read_text
 from retinanet_jax.data.data_errors import DataError
 
 CLASS_FILES = ("classes.txt", "labels.txt", "predefined_classes.txt")
@@ -17,22 +17,26 @@ def find_class_names(
     """The names in the lists of some folders; None where there is no list.
 
     Args:
-      files: the names that lists may have.
+      files: the names that lists may have, in lower case.
       left_out: names that are not classes.
 
     Raises:
       DataError: a list is broken, or there are several lists and they differ.
     """
     first: tuple[Path, tuple[str, ...]] | None = None
-    for path in (folder / file for folder in dict.fromkeys(folders) for file in files):
-        if not path.is_file():
-            continue
+    for path in (path for folder in dict.fromkeys(folders) for path in _lists_in(folder, files)):
         names = read_class_names(path, left_out)
         if first is not None and first[1] != names:
             what = f"has other class names than {first[0]}"
             raise DataError("class names", path, "", what, "make them agree")
         first = first or (path, names)
     return first[1] if first else None
+
+
+def _lists_in(folder: Path, files: Sequence[str]) -> list[Path]:
+    """The files of some names, which may differ in upper and lower case."""
+    present = {n.lower(): n for n in list_folder(folder).files if n.lower() in files}
+    return [folder / present[file] for file in files if file in present]
 
 
 def read_class_names(path: Path, left_out: Collection[str] = ()) -> tuple[str, ...]:

@@ -3,14 +3,24 @@
 import functools
 import os
 import unicodedata
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.folder_files import list_folder, stem_of
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Report
 
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_NAMED = 3
 BACKSLASHES, FOLDER_IN_NAME = "file name with \\ for /", "file name that includes its folder"
+
+
+def names_of_address(address: str) -> list[str]:
+    """What the file of an address may be called: as stated, or decoded."""
+    decoders = urllib.parse.unquote, urllib.parse.unquote_plus
+    return list(dict.fromkeys([address, *(decode(address) for decode in decoders)]))
 
 
 def find_image(
@@ -87,7 +97,11 @@ def explain_missing(path: AnyPath) -> str:
     folded = _names_in(folder, folder.stat().st_mtime_ns)
     other = folded.get(fold(name))
     if other is None:
-        return ""
+        stem = stem_of(fold(name))
+        if same := [other for key, other in folded.items() if stem_of(key) == stem]:
+            return f"there is {folder / same[0]}: write that name if it is the image"
+        archives = name_archives(folder)
+        return archives and f"put the file there{archives}"
     if folder == path.parent and other == name:
         return "there is a link of this name, which leads nowhere"
     if folder != path.parent:
@@ -95,6 +109,12 @@ def explain_missing(path: AnyPath) -> str:
             f"there is {folder / other}: leave {path.parent.relative_to(folder)}/ out of the name"
         )
     return explain_difference(name, other)
+
+
+def name_archives(folder: Path) -> str:
+    """The end of the fix of something that is missing: the archives in a folder; '' without any."""
+    names = list_folder(folder).with_suffix(*ARCHIVE_SUFFIXES)
+    return f", or extract {', '.join(names[:_NAMED])}" if names else ""
 
 
 def explain_difference(name: str, other: str) -> str:

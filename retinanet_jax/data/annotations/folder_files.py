@@ -126,6 +126,11 @@ def walk(path: str | Path) -> Iterator[Listing]:
         pending.extend(os.path.join(folder, name) for name in reversed(listing.folders))
 
 
+def has_images(folder: str | Path) -> bool:
+    """Whether an image is in a folder or below it."""
+    return any(listing.images() for listing in walk(folder))
+
+
 def suffix_of(name: str) -> str:
     """The suffix of a file's name in lower case, with its dot; '' if there is none."""
     return os.path.splitext(name)[1].lower()

@@ -4,9 +4,10 @@ Annotation files are beside the images or in a folder of their own, with or with
 """
 
 import collections
+import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,12 +138,15 @@ def annotation_files(folder: Path, suffix: str) -> dict[str, str]:
 class ImageNames:
     """The images below a folder by their names, relative to it, with and without suffix.
 
+    Args:
+      stems: of annotation files, by which an image is not that of another file.
+
     names: also of HEIC files that have a copy, see Listing.images: annotations may name these.
     by_stem: of the others.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, stems: Collection[str] = ()):
+        self.folder, self._stems = folder, stems
         self.names: set[str] = set()
         self.by_stem: dict[str, list[str]] = collections.defaultdict(list)
         for listing in walk(folder):
@@ -156,15 +160,24 @@ class ImageNames:
         """The path of an image by its name."""
         return os.path.join(self.folder, name)
 
+    @functools.cached_property
+    def _others(self) -> dict[str, list[str]]:
+        """The images without an annotation file of the same stem by their stems without folders."""
+        found = collections.defaultdict(list)
+        for stem in self.by_stem.keys() - self._stems:
+            found[os.path.basename(stem)] += self.by_stem[stem]
+        return dict(found)
+
     def only(self, stem: str, path: Path | str, field: str = "") -> str | None:
-        """The path of the one image of a stem; None where there is none.
+        """The path of the one image of a stem, also in another folder; None where there is none.
 
         Raises:
           DataError: there are several; `path` and `field` name what should choose one of them.
         """
-        found = self.by_stem.get(stem, [])
+        found = self.by_stem.get(stem) or [stem] * (stem in self.names)  # the file a.jpg.xml
+        found = found or self._others.get(os.path.basename(stem), [])
         if len(found) > 1:
-            what = f"may be for {' or '.join(found)}"
+            what = f"may be for {' or '.join(sorted(found)[:3])}"
             fix = f"name one of them in {field}" if field else "rename the others"
             raise DataError("ambiguous image", path, field, what, fix)
         return self.path(found[0]) if found else None

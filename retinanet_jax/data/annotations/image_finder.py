@@ -1,7 +1,8 @@
 """Images by names that were written on another machine, or without their folder or suffix."""
 
 import collections
-import functools
+import contextlib
+import filecmp
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -11,10 +12,9 @@ from typing import Any
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import relative_name, suffix_of
 from retinanet_jax.data.annotations.folder_parts import ImageNames
+from retinanet_jax.data.annotations.split_names import split_kind
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
-
-_KINDS = {"train": r"train(ing)?", "val": r"val(id|idation)?|dev|eval", "test": r"test(ing|-dev)?"}
 
 
 class ImageFinder:
@@ -23,14 +23,16 @@ class ImageFinder:
     Args:
       root: of the dataset.
       split: an image in a folder of another split is not taken for one without a folder.
-      bases: folders that names may be relative to, the first being the most likely. Those that
-        are not there are left out; if none is, the last one is where images are missing.
+      bases: folders that names may be relative to, the first being the most likely. Of those that
+        are not there, the names decide between images of one name: they may be in another folder.
     """
 
     def __init__(self, root: Path, split: str, bases: Sequence[Path]):
         self._images = ImageNames(root)
-        present = [base for base in bases if os.path.isdir(base)] or bases[-1:]
-        self._bases = [os.path.relpath(base, root) for base in present]
+        relative = {os.path.relpath(base, root): os.path.isdir(base) for base in bases}
+        self._absent = [base for base, is_there in relative.items() if not is_there]
+        present = [base for base in relative if relative[base]] if self._images.names else []
+        self._bases = present or list(relative)
         self._folders = {os.path.dirname(name) for name in self._images.names}
         self._kind = split_kind(split)
         self._by_name: dict[str, list[str]] = collections.defaultdict(list)
@@ -98,6 +100,9 @@ class ImageFinder:
             return missing
         best = self._nearest(name, has_suffix)
         if len(best) > 1:
+            inner = ([n for n in best if f"/{base}/" in f"/{n}"] for base in self._absent)
+            best = next(filter(None, inner), best)
+        if len(best) > 1 and not self._are_copies(best):
             few = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
             what = f"{short(stated)} may be {few}"
             raise DataError("ambiguous image", path, where, what, "write the folder of the image")
@@ -115,6 +120,13 @@ class ImageFinder:
         ends = ("/".join(folders[start:]) for start in range(len(folders) + 1))
         return next((self._ends[key][end] for end in ends if end in self._ends[key]), [])
 
+    def _are_copies(self, names: Sequence[str]) -> bool:
+        """Whether some images are the same, as where an archive was extracted twice."""
+        first, *others = map(self._images.path, names)
+        with contextlib.suppress(OSError):
+            return all(filecmp.cmp(first, other, shallow=False) for other in others)
+        return False
+
     def _is_of_split(self, name: str) -> bool:
         """Whether no folder on the way to an image is of another split."""
         if not self._kind:
@@ -130,10 +142,3 @@ def _by_ends(names: Iterable[str]) -> dict[str, list[str]]:
         for start in range(len(folders) + 1):
             found["/".join(folders[start:])].append(name)
     return dict(found)
-
-
-@functools.cache
-def split_kind(name: str) -> str:
-    """'train', 'val' or 'test' for the usual names of a split, such as 'valid2017'; else ''."""
-    plain = re.sub(r"[-_ ]?\d+$", "", name.lower())
-    return next((kind for kind, names in _KINDS.items() if re.fullmatch(names, plain)), "")

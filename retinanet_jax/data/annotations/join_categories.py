@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from retinanet_jax.data.annotations.file_names import fold
-from retinanet_jax.data.annotations.raw import RawSplit
+from retinanet_jax.data.annotations.raw import EVERY_CLASS, RawSplit
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.records import Categories
@@ -44,6 +44,7 @@ def stated_categories(split: RawSplit) -> list[tuple[str, int | None]]:
         ids = split.category_ids or [None] * len(split.class_names)
         return list(zip(split.class_names, ids, strict=True))
     used = {found.class_name for image in split.images for found in image.objects}
+    used.discard(EVERY_CLASS)
     return [(name, None) for name in sorted(used)]
 
 

@@ -1,7 +1,7 @@
 """Layouts with a text file for each image and a line for each object, such as KITTI's.
 
 A module of such a layout says how its files begin and what a line means. Finding the files and
-their images, and regions that are ignored for every class, are shared.
+their images is shared.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,6 @@ from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
 
-EVERY_CLASS = ""  # in place of a class name: a region whose objects of any class are ignored
 LINE_REPEATED = "line repeated, read once"
 NO_AREA = "boxes without area, left out"
 SUFFIX = ".txt"
@@ -64,32 +63,25 @@ def _begins(form: LineFormat, data: bytes) -> bool:
 
 
 def read_split(form: LineFormat, dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout.
-
-    A region that is ignored for every class is an ignored object of each class.
-    """
+    """The images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
-    names, files = ImageNames(part.images), annotation_files(part.annotations, SUFFIX)
-    read: list[tuple[str, Path, list[RawObject]]] = []
+    files = annotation_files(part.annotations, SUFFIX)
+    names = ImageNames(part.images, files.keys())
+    images: list[RawImage] = []
     notes: list[tuple[str, str]] = []
     for (stem, file), data in zip(files.items(), read_many(list(files.values())), strict=True):
         with guard:
             if isinstance(data, DataError):
                 raise data
             path = Path(file)
-            if stem not in names.by_stem and not _begins(form, data):
+            image = names.only(stem, path)
+            if image is None and not _begins(form, data):
                 continue  # a list of classes or a note
-            image = names.only(stem, path) or names.path(stem + form.image_suffix)
+            image = image or names.path(stem + form.image_suffix)
             lines = decode_text(data, path).splitlines()
-            read.append(
-                (image, path, _objects(form, lines, path, dataset.class_names, guard, notes))
-            )
-    occurring = {o.class_name for _, _, objects in read for o in objects} - {EVERY_CLASS}
-    classes = dataset.class_names or tuple(sorted(occurring))
-    images = []
-    for image, path, objects in read:
-        name = relative_name(image, dataset.root)
-        images.append(RawImage(name, Path(image), path, _of_each_class(objects, classes)))
+            objects = _objects(form, lines, path, dataset.class_names, guard, notes)
+            name = relative_name(image, dataset.root)
+            images.append(RawImage(name, Path(image), path, objects))
     return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes), box_form=form.box_form)
 
 
@@ -100,7 +92,7 @@ def _objects(
     class_names: tuple[str, ...] | None,
     guard: Guard,
     notes: list[tuple[str, str]],
-) -> list[RawObject]:
+) -> tuple[RawObject, ...]:
     objects, found = [], set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -115,14 +107,7 @@ def _objects(
                 continue
             objects.append(one)
     notes.extend((reason, str(path)) for reason in sorted(found))
-    return objects
-
-
-def _of_each_class(objects: list[RawObject], classes: Sequence[str]) -> tuple[RawObject, ...]:
-    """The objects, and behind them the regions that are ignored for every class."""
-    own = [one for one in objects if one.class_name != EVERY_CLASS]
-    regions = [one for one in objects if one.class_name == EVERY_CLASS]
-    return (*own, *(one._replace(class_name=name) for one in regions for name in classes))
+    return tuple(objects)
 
 
 def has_area(box: Box) -> bool:

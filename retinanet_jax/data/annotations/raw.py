@@ -17,11 +17,13 @@ from typing import NamedTuple
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import Guard
 
+EVERY_CLASS = ""  # in place of a class name: of a region whose objects of any class are ignored
+
 
 class RawObject(NamedTuple):
     """One object as annotated.
 
-    class_name: of its category.
+    class_name: of its category, or EVERY_CLASS.
     box: x, y, width, height; in pixels, or as shares of the image where `RawImage.normalized`.
     where: the entry in its file, for messages: 'line 3', 'object 2'; '' stands for 'annotation id'
         and `id`.

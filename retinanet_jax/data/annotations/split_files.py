@@ -10,13 +10,14 @@ import contextlib
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import (
     annotation_folders,
+    has_images,
     list_folder,
     relative_name,
 )
@@ -27,6 +28,7 @@ from retinanet_jax.data.annotations.split_names import is_split_name, split_of_f
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 
 OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
+REPLACED = "images that the file of another job has, too, the latest boxes taken"
 NO_BOX = "points and lines, left out"
 LOST = "images of a split that was not found, left out"
 _FOLDERS = ("annotations", "labels")
@@ -55,6 +57,8 @@ class ImageEntry(NamedTuple):
     size: (height, width) as annotated.
     split: of the image, where one file has several.
     notes: reasons, as in RawSplit.notes.
+    history: the jobs that annotated the image, each adjusting the one before, where a file says so.
+        The entry of another file whose history is the beginning of it is out of date.
     """
 
     names: Sequence[Any]
@@ -63,6 +67,7 @@ class ImageEntry(NamedTuple):
     size: tuple[int, int] | None = None
     split: str | None = None
     notes: Sequence[str] = ()
+    history: Sequence[Any] = ()
 
 
 class Content(NamedTuple):
@@ -136,12 +141,15 @@ def files_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()) -> l
 def _folder_of(path: Path, others: Sequence[str]) -> Path:
     """The folder of the images of an annotation file: around annotations/, or one of `others`."""
     folder = path.parent
-    if not list_folder(folder).images():
-        for place in (*others, *_FOLDERS):
-            parts = PurePath(place).parts
-            if tuple(map(str.lower, folder.parts[-len(parts) :])) == parts:
-                return folder.parents[len(parts) - 1]
-    return folder
+    if list_folder(folder).images():
+        return folder
+    depths = [len(PurePath(p).parts) for p in (*others, *_FOLDERS) if _ends_with(folder, p)]
+    around = [folder.parents[depth - 1] for depth in depths]
+    return next(filter(has_images, around), around[0] if around else folder)
+
+
+def _ends_with(folder: Path, place: str) -> bool:
+    return str(folder).lower().endswith(f"/{place.lower()}")
 
 
 def _paths(kind: SplitFileFormat, root: Path) -> list[Path]:
@@ -177,13 +185,15 @@ def _of_other_splits(ones: Sequence[Path], paths: Sequence[Path]) -> list[Path]:
 def _joined(kind: SplitFileFormat, root: Path, split: str, paths: list[Path]) -> tuple[Path, ...]:
     """The files of a split: all that list different images, one of those that state the same.
 
+    Also those of jobs of which one adjusted the boxes of the other, see ImageEntry.history.
+
     Raises:
       DataError: two files differ about an image.
     """
     if len(paths) == 1 or len(paths) > _MAX_FILES:
         return tuple(paths)
     kept: dict[Path, Content | None] = {}
-    first: dict[str, Path] = {}
+    first: dict[str, tuple[Path, ImageEntry]] = {}
     digests: set[bytes] = set()
     for path in paths:
         digest, content = _digest(path), None
@@ -195,17 +205,29 @@ def _joined(kind: SplitFileFormat, root: Path, split: str, paths: list[Path]) ->
             continue  # as the project of a tool and its export do
         entries = content.entries if content is not None else []
         # The other names of an entry are guesses, which may be those of other images.
-        names = {str(e.names[0]) for e in entries if e.names and e.split in (None, split)}
-        if other := next((first[name] for name in sorted(names) if name in first), None):
-            both = (relative_name(one, root) for one in (other, path))
-            what = f"both {' and '.join(both)} annotate {split!r}"
-            fix = "set data.root to one of the files"
-            raise DataError("ambiguous file", root, "", what, fix)
-        first |= dict.fromkeys(names, path)
+        named = {str(e.names[0]): e for e in entries if e.names and e.split in (None, split)}
+        for name in sorted(named):
+            other, entry = first.get(name, (path, named[name]))
+            if other != path and not _have_one_meaning(entry, named[name]):
+                both = (relative_name(one, root) for one in (other, path))
+                what = f"both {' and '.join(both)} annotate {split!r}"
+                fix = f"set data.root to one of the files, or move one of them out of {root}"
+                raise DataError("ambiguous file", root, "", what, fix)
+            if len(named[name].history) >= len(entry.history):
+                first[name] = path, named[name]
         kept[path] = content
         if digest is not None:
             digests.add(digest)
     return tuple(kept)
+
+
+def _have_one_meaning(one: ImageEntry, other: ImageEntry) -> bool:
+    """Whether two entries of an image are of the same jobs, or one of a job that adjusted them."""
+    older, newer = sorted((one, other), key=lambda entry: len(entry.history))
+    if len(older.history) == len(newer.history):
+        same = older.history == newer.history and older.regions == newer.regions
+        return bool(older.history) and same
+    return bool(older.history) and newer.history[: len(older.history)] == older.history
 
 
 def _digest(path: Path) -> bytes | None:
@@ -235,7 +257,7 @@ def _read_split(
         bases = (*own, folder, root, root / "images", root / split, root / "images" / split)
         finders[folder] = ImageFinder(root, "" if alone else split, bases)
     images, notes, listed = [], [], []
-    for path, content in _contents(kind, paths, guard):
+    for path, content in _without_older(_contents(kind, paths, guard)):
         notes.extend(content.notes)
         listed.append(content.class_names)
         for entry in content.entries:
@@ -271,6 +293,23 @@ def _contents(
             content = kind.parse(path, guard)
         if content is not None:
             yield path, content
+
+
+def _without_older(contents: Iterable[tuple[Path, Content]]) -> Iterator[tuple[Path, Content]]:
+    """The contents of files; of an image with a history, the latest entry alone."""
+    contents, latest = list(contents), {}
+    for path, content in contents:
+        for entry in content.entries:
+            if entry.history and len(entry.history) > latest.get(entry.names[0], (path, 0))[1]:
+                latest[entry.names[0]] = path, len(entry.history)
+    for path, content in contents:
+        kept, notes = [], list(content.notes)
+        for entry in content.entries:
+            if entry.history and latest[entry.names[0]][0] != path:
+                notes.append((REPLACED, f"{path}: {entry.where}"))
+            else:
+                kept.append(entry)
+        yield path, content._replace(entries=kept, notes=tuple(notes))
 
 
 def _objects(

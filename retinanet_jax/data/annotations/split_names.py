@@ -1,5 +1,6 @@
 """Names of splits, which differ between tools (val, valid, validation)."""
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -7,11 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 # Names of the same thing, in the order of preference.
-_TRAIN = ("train", "training", "trainval")
 _VALIDATION = ("validation", "val", "valid", "validate", "dev", "eval")
 _TEST = ("test", "testing", "test-dev")
-_GROUPS = (_TRAIN, _VALIDATION, _TEST)
-_SPLIT = re.compile(rf"({'|'.join(itertools.chain(*_GROUPS))})([-_ ]?\d+)?", re.IGNORECASE)
+_BOTH = "trainval"  # of Pascal VOC: its images are those of two splits
+_GROUPS = {"train": ("train", "training", _BOTH), "val": _VALIDATION, "test": _TEST}
+_NAMES = "|".join(itertools.chain(*_GROUPS.values()))
+_SPLIT = re.compile(rf"({_NAMES})([-_ ]?\d+)?", re.IGNORECASE)
 AUTO = "auto"
 
 
@@ -34,7 +36,20 @@ def is_validation(name: str) -> bool:
 
 def same_split_names(name: str) -> tuple[str, ...]:
     """The names of the same split, itself among them: 'val', 'valid', ...; none for other names."""
-    return next((group for group in _GROUPS if name.lower() in group), ())
+    return next((group for group in _GROUPS.values() if name.lower() in group), ())
+
+
+@functools.cache
+def split_kind(name: str) -> str:
+    """'train', 'val' or 'test' for the name of a split, such as 'valid2017'; else ''.
+
+    Also '' for 'trainval': an image in a folder of this name may be of either split.
+    """
+    match = _SPLIT.fullmatch(name)
+    plain = match[1].lower() if match else _BOTH
+    if plain == _BOTH:
+        return ""
+    return next(kind for kind, names in _GROUPS.items() if plain in names)
 
 
 def find_split(wanted: str, available: Sequence[str]) -> str | None:

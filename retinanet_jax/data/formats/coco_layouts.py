@@ -124,10 +124,10 @@ def _other_files(root: Path) -> dict[str, Path]:
     for places in (folders, inner):
         found = {f.name: _coco_files(p) for f, p in zip(folders, places, strict=True)}
         found = {name: files for name, files in found.items() if files}
-        if len(found) == 1 and root / next(iter(found)) in annotation_folders(root):
+        single = all(len(files) == 1 for files in found.values())
+        if len(found) == 1 and (single or root / next(iter(found)) in annotation_folders(root)):
             return _by_split(next(iter(found.values())), root)
         if found:
-            single = all(len(files) == 1 for files in found.values())
             return {name: files[0] for name, files in found.items()} if single else {}
     return {}
 

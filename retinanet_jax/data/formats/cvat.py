@@ -8,12 +8,13 @@ Points, lines and skeletons have no box and are left out.
 
 import math
 import re
+from html import unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.class_lists import checked_class_names
-from retinanet_jax.data.annotations.folder_files import ascii_head, read_bytes
+from retinanet_jax.data.annotations.folder_files import ascii_head, read_bytes, text_encoding
 from retinanet_jax.data.annotations.outlines import (
     Box,
     around_ellipse,
@@ -38,6 +39,8 @@ from retinanet_jax.data.formats.voc_xml import parse_xml
 _SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid", "points", "polyline", "skeleton")
 # Types of labels; those of tags, lines and skeletons have no boxes.
 _BOX_TYPES = ("", "any", "rectangle", "bbox", "polygon", "ellipse", "mask", "cuboid")
+_TAG = re.compile(r"""<(image|track)(\s(?:[^<>"']|"[^"]*"|'[^']*')*)>""")
+_SUBSET = re.compile(r"\ssubset\s*=\s*([\"'])(.*?)\1")
 _MAX_BYTES, _MAX_META = 1 << 30, 1 << 20
 
 
@@ -64,15 +67,18 @@ def _begins_with_track(path: Path) -> bool:
 
 
 def _inner_splits(path: Path) -> list[str]:
-    """The subsets of the images or tracks of a project; none of a task or a broken file."""
+    """The subsets of the images or tracks of a project; none of a task or a broken file.
+
+    By the text of their tags: to parse a large file at each start would take seconds.
+    """
     try:
         data = read_bytes(path, _MAX_BYTES)
-        if b"subset" not in data.replace(b"\0", b""):  # quicker than to parse it; also in UTF-16
-            return []
-        root = parse_xml(data, path)
     except DataError:  # which reading it will raise
         return []
-    stated = [one.get("subset") for one in root.findall("image") or root.findall("track")]
+    tags = _TAG.findall(data.decode(text_encoding(data), "replace"))
+    kind = min((name for name, _ in tags), default="")  # images, if there are some
+    found = [_SUBSET.search(attributes) for name, attributes in tags if name == kind]
+    stated = [unescape(match[2]) if match else "" for match in found]
     return list(dict.fromkeys(s or cvat_video.DEFAULT for s in stated)) if any(stated) else []
 
 

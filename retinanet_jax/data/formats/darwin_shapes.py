@@ -65,7 +65,7 @@ def _around_polygon(entry: dict, path: Path, where: str) -> Box:
     if not isinstance(paths, list) or not paths:
         what = f"polygon is {fields.short(entry['polygon'])}"
         raise DataError("polygon", path, where, what, "write its paths, lists of points")
-    points = [p for one in paths for p in fields.xy_points(one, path, where, name="polygon")]
+    points = [p for one in paths for p in fields.points(one, path, where, name="polygon")]
     return around_points(*zip(*points, strict=True))
 
 

@@ -1,14 +1,16 @@
 """Which layout a folder has, found by trying the finders of all layouts in order."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.annotations.folder_files import list_folder, listings_kept
-from retinanet_jax.data.annotations.raw import Finder, Layout
-from retinanet_jax.data.annotations.split_names import find_split
-from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.annotations.images_elsewhere import with_images_of
+from retinanet_jax.data.annotations.raw import Finder, Layout, RawSplit
+from retinanet_jax.data.annotations.split_names import find_split, split_kind, split_of_file
+from retinanet_jax.data.data_errors import DataError, Guard, NoAnnotationsError
 from retinanet_jax.data.formats import (
     bdd100k,
     coco_layouts,
@@ -115,13 +117,37 @@ def _search(root: Path, names: list[str]) -> Found | None:
         found = [one for one in tried if isinstance(one, Found)]
         broken = [one for one in tried if isinstance(one, DataError)]
         if len(found) == 1 and not broken:
-            return found[0]
+            layout, place = found[0]
+            return Found(with_images_of(root, layout, place), place)
+        if found and not broken and (joined := _join_splits(root, found)):
+            return Found(joined, root)
         if found:
             raise _several(root, found)
         if broken:
             raise broken[0]
         places = [f for place in places for f in _folders(place)][:_MAX_FOLDERS]
     return None
+
+
+def _join_splits(root: Path, found: list[Found]) -> Layout | None:
+    """The layout of folders that are a split each by their names: train_zip/, test_zip/."""
+    layouts = {split_of_file(f.place, root): with_images_of(root, *f) for f in found}
+    if len(layouts) < len(found) or None in layouts or find_split("train", list(layouts)) is None:
+        return None
+    first, *others = layouts.values()
+    if any(layout.name != first.name for layout in others):
+        return None
+    for split, layout in layouts.items():
+        # A folder that nothing divides is of the split 'train' by itself.
+        kinds = {split_kind(split), split_kind("train")}
+        if len(layout.splits) != 1 or split_kind(layout.splits[0]) not in kinds:
+            return None
+
+    def read(split: str, guard: Guard) -> RawSplit:
+        return layouts[split].read(layouts[split].splits[0], guard)
+
+    folders = tuple(dict.fromkeys(itertools.chain(*(one.folders for one in layouts.values()))))
+    return first._replace(splits=tuple(layouts), read=read, folders=folders, unlabelled=())
 
 
 def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
@@ -151,6 +177,8 @@ def _first(names: list[str], place: Path) -> Found | DataError | None:
             other = next(_fitting(names[number + 1 :], place), None)
             if other is None:
                 return error
+            if isinstance(error, NoAnnotationsError):
+                return Found(other, place)
             return error.extended(f"; or set data.layout={other.name} to read {other.tool} instead")
         if layout is not None:
             others = [] if _trains(layout) else _fitting(names[number + 1 :], place)
@@ -177,7 +205,7 @@ def _folders(place: Path) -> list[Path]:
 def _several(root: Path, found: list[Found]) -> DataError:
     shown = [f"{f.place.relative_to(root)}/ ({f.layout.tool})" for f in found[:_SHOWN]]
     what = f"has a dataset in {', '.join(shown)}{', ...' if len(found) > _SHOWN else ''}"
-    return DataError("layout", root, "", what, "set data.root to one folder")
+    return DataError("layout", root, "", what, "set data.root to one folder; data.mix adds others")
 
 
 def _unrecognized(root: Path, layout: str) -> DataError:

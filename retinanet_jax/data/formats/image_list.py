@@ -21,7 +21,7 @@ from retinanet_jax.data.annotations.class_lists import (
     find_class_names,
     read_class_names,
 )
-from retinanet_jax.data.annotations.folder_files import ascii_head, list_folder, read_lines
+from retinanet_jax.data.annotations.folder_files import list_folder, read_lines
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout
@@ -41,7 +41,6 @@ _CLASS_FILES = ("_classes.txt", *CLASS_FILES)
 _PUBLIC = ("coco_classes.txt", "voc_classes.txt", "coco.names", "voc.names")
 _FOLDERS = ("model_data", "data")
 _FIX = "write x1,y1,x2,y2,class without spaces: four numbers and the number of a class, from 0"
-_HEAD = 1 << 16
 
 
 def find(root: Path) -> Layout | None:
@@ -54,13 +53,9 @@ def find(root: Path) -> Layout | None:
     tool = "image list with boxes (keras-yolo3)"
     parse = functools.partial(_parse, folder)
     kind = SplitFileFormat(
-        "image_list", tool, (".txt",), _is_image_list, parse, _box, box_form="corners"
+        "image_list", tool, (".txt",), has_boxes, parse, _box, box_form="corners"
     )
     return find_layout_of(kind, root, ["data"])
-
-
-def _is_image_list(path: Path) -> bool:
-    return has_boxes(ascii_head(path, _HEAD).decode("utf-8", "ignore"))
 
 
 def _parse(root: Path, path: Path, guard: Guard) -> Content:

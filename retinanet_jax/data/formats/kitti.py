@@ -11,8 +11,8 @@ from pathlib import Path
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_parts import PartsDataset, class_names_of, find_parts
-from retinanet_jax.data.annotations.label_lines import EVERY_CLASS, LineFormat, kind_of, read_split
-from retinanet_jax.data.annotations.raw import Layout, RawObject
+from retinanet_jax.data.annotations.label_lines import LineFormat, kind_of, read_split
+from retinanet_jax.data.annotations.raw import EVERY_CLASS, Layout, RawObject
 from retinanet_jax.data.data_errors import DataError
 
 _DONT_CARE = "dontcare"

@@ -40,6 +40,14 @@ class LabelMap(NamedTuple):
             raise DataError("class name", path, where, what, fix)
         return self.names[number]
 
+    def has(self, text: bytes, label: int | None) -> bool:
+        """Whether a class has this name and this number, of which one may be missing."""
+        try:
+            name = self.class_name(text.decode("utf-8", "replace"), label, self.path, "")
+        except DataError:
+            return False
+        return label in (None, self.ids[name])
+
 
 def find_label_map(folders: Iterable[Path], stem: str) -> Path | None:
     """The label map in the first of some folders that has one.

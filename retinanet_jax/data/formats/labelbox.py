@@ -7,11 +7,11 @@ that was selected as the best is taken, else a benchmark, else the latest. The i
 """
 
 import re
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.file_names import names_of_address
 from retinanet_jax.data.annotations.folder_files import ascii_head, suffix_of
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout
@@ -109,7 +109,7 @@ def _names(data: dict, path: Path, where: str) -> list[str]:
     stated = [data.get(name) for name in ("external_id", "global_key", "row_data", "id")]
     texts = [text for text in stated if isinstance(text, str) and text.strip()]
     plain = [re.sub(r"[?#].*", "", t) if "://" in t else t for t in texts]
-    names = list(dict.fromkeys(name for t in plain for name in (t, urllib.parse.unquote(t))))
+    names = list(dict.fromkeys(name for text in plain for name in names_of_address(text)))
     if not names:
         what, fix = f"data_row is {fields.short(data)}", "write the name of its file as external_id"
         raise DataError("file name", path, where, what, fix)
@@ -127,7 +127,7 @@ def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
             return tuple(fields.numbers(shape[name], sides, path, f"{where}: {name}"))
     if "polygon" in shape:
         found.add(OUTLINE)
-        points = fields.xy_points(shape["polygon"], path, where, name="polygon", least=3)
+        points = fields.points(shape["polygon"], path, where, name="polygon", least=3)
         return around_points(*zip(*points, strict=True))
     for names, note in ((_WITHOUT_BOX, NO_BOX), (_MASKS, MASKS)):
         if any(name in shape for name in names):

@@ -12,7 +12,7 @@ from retinanet_jax.data.annotations.folder_files import (
     read_json_lines,
     read_text,
 )
-from retinanet_jax.data.annotations.image_finder import split_kind
+from retinanet_jax.data.annotations.split_names import split_kind
 from retinanet_jax.data.data_errors import DataError, Guard
 
 SEVERAL = "data rows with several labels, the selected or the latest one taken"

@@ -69,8 +69,8 @@ def _is_labelme(path: Path) -> bool:
 def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
-    names = ImageNames(part.images)
     files = annotation_files(part.annotations, ".json")
+    names = ImageNames(part.images, files.keys())
     images, notes = [], []
     contents = read_many(list(files.values()))
     for (stem, file), data in zip(files.items(), contents, strict=True):

@@ -5,17 +5,17 @@ name of its label attribute; and their classes, in `class-map` of `<attribute>-m
 left, top, width and height in pixels. The images are found by name, wherever they lie.
 
 A task that failed has a `failure-reason` in the metadata and no boxes: it is left out and noted. Of
-a job and the one that adjusted its boxes, the latest is taken. Labels of other types, such as
-classes of whole images and verifications, are not read.
+a job and the one that adjusted its boxes, the latest is taken, also from the manifests of both.
+Labels of other types, such as classes of whole images and verifications, are not read.
 """
 
 import contextlib
-import urllib.parse
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.file_names import names_of_address
 from retinanet_jax.data.annotations.folder_files import (
     ascii_head,
     list_folder,
@@ -50,8 +50,8 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: several files may be meant.
     """
-    of_jobs = [f"{job}/{_OUTPUT}" for job in list_folder(root).folders]
-    return find_layout_of(_FORMAT, root, [_OUTPUT, *of_jobs])
+    jobs = list_folder(root).folders if root.is_dir() else [p.name for p in root.parents[2:3]]
+    return find_layout_of(_FORMAT, root, [_OUTPUT, *(f"{job}/{_OUTPUT}" for job in jobs)])
 
 
 def _is_manifest(path: Path) -> bool:
@@ -70,15 +70,16 @@ def _parse(path: Path, guard: Guard) -> Content:
             where = f"line {number}"
             task = parse_json(line, path, where)
             name = fields.text(task, "source-ref", path, where)
-            attribute = _label_attribute(task, path, where, notes)
-            if attribute is None:
+            jobs = _jobs(task, path, where, notes)
+            if not jobs:
                 continue
-            label, metadata = task[attribute], _metadata(task, attribute)
-            class_map = metadata.get("class-map")
+            label, class_map = task[jobs[-1]], _metadata(task, jobs[-1]).get("class-map")
             if isinstance(class_map, dict) and class_map not in maps[-1:]:
                 maps.append(class_map)
             regions = _regions(label, class_map, path, where, guard)
-            entries.append(ImageEntry(_variants(name), where, regions, _size(label)))
+            history = [(job, _metadata(task, job).get("creation-date")) for job in jobs]
+            names, size = names_of_address(name), _size(label)
+            entries.append(ImageEntry(names, where, regions, size, history=history))
     return Content(entries, _class_names(maps), tuple(notes))
 
 
@@ -87,10 +88,8 @@ def _metadata(task: dict, attribute: str) -> dict:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _label_attribute(
-    task: dict, path: Path, where: str, notes: list[tuple[str, str]]
-) -> str | None:
-    """The name under which the boxes are; None for a task without boxes, which is noted."""
+def _jobs(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -> list[str]:
+    """The label attributes with boxes, of which each adjusted the one before; else noted, none."""
     is_type = {name: _metadata(task, name).get("type") == _TYPE for name in task}
     has_boxes = {name: isinstance(v, dict) and "annotations" in v for name, v in task.items()}
     found = [name for name in task if is_type[name] or has_boxes[name]]
@@ -102,12 +101,12 @@ def _label_attribute(
             what = f"has boxes of several labeling jobs: {', '.join(map(fields.short, found))}"
             raise DataError("label attribute", path, where, what, "keep those of one of them")
         notes.append((ADJUSTED, f"{path}: {where}"))
-        return by_date[max(by_date)]
+        return [by_date[date] for date in sorted(by_date)]
     if not found:
         metadata = [value for value in task.values() if isinstance(value, dict)]
         failed = any("failure-reason" in value for value in metadata)
         notes.append((FAILED if failed else WITHOUT, f"{path}: {where}"))
-    return found[0] if found else None
+    return found
 
 
 def _regions(label: Any, class_map: Any, path: Path, where: str, guard: Guard) -> list[Region]:
@@ -129,12 +128,6 @@ def _regions(label: Any, class_map: Any, path: Path, where: str, guard: Guard) -
                 raise DataError("unknown class", path, place, what, fix)
             regions.append(Region(f"annotation {number}", class_map[str(class_id)], entry))
     return regions
-
-
-def _variants(name: str) -> list[str]:
-    """What the file may be called: as stated, or decoded."""
-    decoders = urllib.parse.unquote, urllib.parse.unquote_plus
-    return list(dict.fromkeys([name, *(decode(name) for decode in decoders)]))
 
 
 def _size(label: dict) -> tuple[int, int] | None:

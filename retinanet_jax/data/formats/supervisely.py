@@ -88,7 +88,8 @@ def _class_names(folder: Path) -> tuple[str, ...] | None:
 def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
-    names, files = ImageNames(part.images), annotation_files(part.annotations, ".json")
+    files = annotation_files(part.annotations, ".json")
+    names = ImageNames(part.images, files.keys())
     images, notes = [], []
     for (name, file), data in zip(files.items(), read_many(list(files.values())), strict=True):
         path = Path(file)

@@ -19,7 +19,7 @@ from retinanet_jax.data.annotations.split_names import (
 )
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.label_map import find_label_map, read_label_map
-from retinanet_jax.data.formats.tfrecord_images import ImageReader
+from retinanet_jax.data.formats.tfrecord_images import ImageReader, has_classes_of
 from retinanet_jax.data.record_files import (
     RECORD_SUFFIXES,
     SHARD,
@@ -29,6 +29,7 @@ from retinanet_jax.data.record_files import (
 )
 
 _TOOL = "TFRecord of TensorFlow's Object Detection API"
+FOREIGN = "label map of other classes in the folder around, not used"
 _MAX_NAMED = 20  # sets of files whose names may be of splits; VoTT writes a file for each image
 
 
@@ -93,6 +94,9 @@ def _read(
     """The images of a split with their objects; see raw.Layout."""
     paths, label_map = splits[split], maps[split]
     classes = read_label_map(label_map) if label_map else None
+    notes = []
+    if classes and not label_map.is_relative_to(root) and not has_classes_of(classes, paths):
+        notes, classes = [(FOREIGN, str(label_map))], None
     reader = ImageReader(root, classes, guard)
     beside = {shard for path in paths for shard in _shards_beside(path)}
     for path in sorted(beside - set(paths)):
@@ -105,7 +109,7 @@ def _read(
                 with guard:
                     reader.add(record, path)
     names, ids = (tuple(classes.names.values()), tuple(classes.names)) if classes else (None, None)
-    return RawSplit(reader.named_images(), names, ids, tuple(reader.notes), "corners")
+    return RawSplit(reader.named_images(), names, ids, tuple(notes + reader.notes), "corners")
 
 
 def _shards_beside(path: Path) -> Iterator[Path]:

@@ -5,7 +5,9 @@ it is in the file.
 """
 
 import collections
+import contextlib
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from retinanet_jax.data.annotations.raw import RawImage, RawObject
 from retinanet_jax.data.archives import FilePart
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.label_map import LabelMap
-from retinanet_jax.data.record_files import Record, parse_example
+from retinanet_jax.data.record_files import Record, parse_example, read_records
 
 REPEATED = "record with the image and the boxes of another, left out"
 _CORNERS = ("bbox/xmin", "bbox/ymin", "bbox/xmax", "bbox/ymax")
@@ -113,6 +115,17 @@ class ImageReader:
                 image = image._replace(file_name="/".join([*place, image.file_name]).rstrip("/"))
             named.append(image)
         return tuple(named)
+
+
+def has_classes_of(label_map: LabelMap, paths: Sequence[Path]) -> bool:
+    """Whether the objects of the first record that has some are of classes of a label map."""
+    with contextlib.suppress(DataError):  # which reading the record will raise
+        for record in itertools.chain.from_iterable(map(read_records, paths)):
+            features = _features(record.data, label_map.path, "")
+            columns = (features.get(f"image/object/class/{name}", ()) for name in ("text", "label"))
+            if objects := list(itertools.zip_longest(*columns)):
+                return all(label_map.has(text or b"", label) for text, label in objects)
+    return True
 
 
 def _features(data: bytes, path: Path, where: str) -> Features:

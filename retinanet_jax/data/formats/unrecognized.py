@@ -2,18 +2,20 @@
 
 import collections
 import json
-import os
 import re
 from pathlib import Path
 
 from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.file_names import ARCHIVE_SUFFIXES
 from retinanet_jax.data.annotations.folder_files import (
+    Listing,
     annotation_folders,
     list_folder,
     read_head,
     relative_name,
     suffix_of,
     text_encoding,
+    walk,
 )
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
@@ -47,11 +49,7 @@ _SHOWN, _FILES, _HEAD = 8, 3, 1 << 16
 _UNPACK = ("archives", "extract them and set data.root to the folder")
 # Files of formats that are not read, and how to read their content.
 _OTHER_FORMATS = {
-    ".zip": _UNPACK,
-    ".tar": _UNPACK,
-    ".gz": _UNPACK,
-    ".7z": _UNPACK,
-    ".rar": _UNPACK,
+    **dict.fromkeys(ARCHIVE_SUFFIXES, _UNPACK),
     ".parquet": (
         "Parquet files, as on the Hugging Face hub",
         "read them with retinanet_jax.data.from_huggingface, or save them as an imagefolder",
@@ -75,33 +73,37 @@ def unrecognized(root: Path, what: str) -> DataError:
     Args:
       what: begins the message: that no layout fits.
     """
-    folders, kinds = _content(root)
+    folders, kinds, first = _content(root)
     for suffix, (kind, fix) in _OTHER_FORMATS.items():
-        if kinds[suffix]:
-            return DataError("layout", root, "", f"{what}; {kind} are not read", fix)
+        if suffix in first:
+            what += f"; {kind} such as {first[suffix]} are not read"
+            return DataError("layout", root, "", what, fix)
     if root.is_dir() and set(kinds) <= IMAGE_SUFFIXES:
         number = f"{kinds.total()} images" if kinds else "no files"
         what = f"there are {number}, and no annotations"
         return DataError("layout", root, "", what, "add the files of the annotation tool")
     fix = f"arrange it as one of these, or set data.layout:\n{_UNDERSTOOD}"
     named = ", ".join(f"{name}/" for name in folders) or "no folders"
-    counted = ", ".join(f"{n} x {kind}" for kind, n in kinds.most_common(_SHOWN)) or "no files"
+    by_number = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))[:_SHOWN]
+    counted = ", ".join(f"{n} x {kind}" for kind, n in by_number) or "no files"
     there = "there is a single file" if root.is_file() else f"there are {named} and {counted}"
     looked_at = [f"{relative_name(path, root)} {_state(path)}" for path in _annotations(root)]
     return DataError("layout", root, "", "; ".join([what, there, *looked_at]), fix)
 
 
-def _content(root: Path) -> tuple[list[str], collections.Counter[str]]:
-    """Names of the first few folders, and the number of files by their suffix."""
-    if root.is_file():
-        return [], collections.Counter([suffix_of(without_shard(root.name))])
-    folders, kinds = [], collections.Counter()
-    for _, inner, files in os.walk(root):
-        folders += [name for name in sorted(inner) if not name.startswith(".")]
-        kinds.update(suffix_of(without_shard(name)) or "no suffix" for name in files)
+def _content(root: Path) -> tuple[list[str], collections.Counter[str], dict[str, str]]:
+    """The first few folders; by their suffix, the number of files and the first one."""
+    listings = [Listing(str(root.parent), [], [root.name])] if root.is_file() else walk(root)
+    folders, kinds, first = [], collections.Counter(), {}
+    for listing in listings:
+        folders += listing.folders
+        for name in listing.files:
+            kind = suffix_of(without_shard(name)) or "no suffix"
+            kinds[kind] += 1
+            first.setdefault(kind, name)
         if len(folders) > _SHOWN:
             break
-    return folders[:_SHOWN], kinds
+    return folders[:_SHOWN], kinds, first
 
 
 def _annotations(root: Path) -> list[Path]:

@@ -14,13 +14,8 @@ from pathlib import Path
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import list_folder
 from retinanet_jax.data.annotations.folder_parts import Part, PartsDataset, find_part, find_parts
-from retinanet_jax.data.annotations.label_lines import (
-    EVERY_CLASS,
-    LineFormat,
-    kind_of,
-    read_split,
-)
-from retinanet_jax.data.annotations.raw import Layout, RawObject
+from retinanet_jax.data.annotations.label_lines import LineFormat, kind_of, read_split
+from retinanet_jax.data.annotations.raw import EVERY_CLASS, Layout, RawObject
 from retinanet_jax.data.data_errors import DataError
 
 CLASSES = (

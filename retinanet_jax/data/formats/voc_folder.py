@@ -94,8 +94,8 @@ def _class_names(root: Path, splits: dict[str, Part]) -> tuple[str, ...] | None:
 def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
     part, notes = dataset.splits[split], []
-    names = ImageNames(part.images)
     files = annotation_files(part.annotations, ".xml")
+    names = ImageNames(part.images, files.keys())
     listed = _listed(part.image_set, files, names, guard) if part.image_set else files
     contents = read_many([path for path in listed.values() if path])
     images = []

@@ -13,10 +13,12 @@ import math
 from pathlib import Path
 
 from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.file_names import name_archives
 from retinanet_jax.data.annotations.folder_files import decode_text, read_many, relative_name
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.annotations.similar_names import SIMILAR
+from retinanet_jax.data.data_errors import DataError, Guard, NoAnnotationsError
 from retinanet_jax.data.formats.yolo_folders import find_dataset
 from retinanet_jax.data.formats.yolo_lines import BOX, POLYGON, form_of, has_tracks
 from retinanet_jax.data.formats.yolo_pairs import (
@@ -38,7 +40,7 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
       named: the user names the layout, so that label files count whose lines are broken.
 
     Raises:
-      DataError: its YAML file or its class names are broken.
+      DataError: its YAML file or its class names are broken, or there are no label files.
     """
     dataset = find_dataset(root, named=named)
     if dataset is None:
@@ -46,6 +48,11 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
     read = functools.partial(read_split, dataset)
     unlabelled = splits_without_labels(dataset)
     splits = tuple(split for split in dataset.splits if split not in unlabelled)
+    if not splits:
+        what = f"has no label file for an image of {', '.join(unlabelled)}"
+        fix = "put them into labels/ beside images/, named as the images are"
+        fix += name_archives(dataset.root)
+        raise NoAnnotationsError("label files", root, "", what, fix)
     folders = (dataset.root, *places_outside(dataset))
     return Layout("yolo", dataset.tool, splits, read, folders, unlabelled)
 
@@ -76,6 +83,8 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
                 continue
             if not pair.labels:
                 notes[NO_LABELS].append(pair.image)
+            if pair.differs:
+                notes[SIMILAR].append(pair.labels)
             name = relative_name(pair.image, dataset.root)
             annotation_file = Path(pair.labels or pair.image)
             images.append(
@@ -121,8 +130,7 @@ def _object(
     try:
         label, *values = map(float, fields)
     except ValueError:
-        what, fix = f"is {short(' '.join(fields))}", "write numbers: class x y width height"
-        raise DataError("label line", path, where, what, fix) from None
+        raise _not_numbers(fields, path, where) from None
     name = _class_name(label, dataset.class_names, path, where)
     form = form_of(values, dataset.keypoints, tracks)
     if form is None:
@@ -131,8 +139,9 @@ def _object(
         fix += "; keypoints need kpt_shape in data.yaml"
         raise DataError("label line", path, where, what, fix)
     shares = values if form == POLYGON else values[:4]
-    finite = math.isfinite(sum(shares))
-    if not finite or max(shares) > _LARGEST_SHARE or min(shares) < -_LARGEST_SHARE:
+    if not all(map(math.isfinite, shares)):
+        raise _not_numbers(fields, path, where)
+    if max(shares) > _LARGEST_SHARE or min(shares) < -_LARGEST_SHARE:
         what = f"has {short(' '.join(fields[1:]))}, which are not shares of the image's size"
         fix = "divide x and width by the image's width, y and height by its height"
         raise DataError("pixels for shares", path, where, what, fix)
@@ -143,6 +152,12 @@ def _object(
         return RawObject(name, (x1, y1, x2 - x1, y2 - y1), where)
     x, y, width, height = shares
     return RawObject(name, (x - width / 2, y - height / 2, width, height), where)
+
+
+def _not_numbers(fields: tuple[str, ...], path: str, where: str) -> DataError:
+    what = f"is {short(' '.join(fields))}"
+    fix = "write finite numbers with spaces between them: class x y width height"
+    return DataError("label line", path, where, what, fix)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -157,6 +172,7 @@ def _class_name(label: float, names: dict[int, str] | None, path: str, where: st
     name = str(int(label)) if names is None and label < 1e6 else (names or {}).get(int(label))
     if name is None:
         known = f"{min(names)} to {max(names)}" if names else "numbers below 1,000,000"
-        what, fix = f"has the class {label:g}, but classes are {known}", "add its name, or fix it"
+        what = f"has the class {label:g}, but classes are {known}"
+        fix = "add its name, or fix it: classes are numbered from 0"
         raise DataError("unknown class", path, where, what, fix)
     return name

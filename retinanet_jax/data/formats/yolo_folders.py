@@ -25,6 +25,11 @@ from retinanet_jax.data.annotations.folder_files import (
 )
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.formats.image_list_lines import has_boxes
+from retinanet_jax.data.formats.yolo_label_folder import (
+    IMAGE_FOLDERS,
+    label_folder,
+    split_folders,
+)
 from retinanet_jax.data.formats.yolo_yaml import (
     YoloDataset,
     from_yaml,
@@ -98,9 +103,8 @@ def _from_darknet(root: Path) -> YoloDataset | None:
 
 def _lists_images(path: Path) -> bool:
     """Whether the first line of a file is the name of an image, and none has boxes behind it."""
-    head = _text_head(path)
-    line = head.lstrip().split("\n")[0]
-    return suffix_of(line.strip()) in IMAGE_SUFFIXES and not has_boxes(head)
+    line = _text_head(path).lstrip().split("\n")[0]
+    return suffix_of(line.strip()) in IMAGE_SUFFIXES and not has_boxes(path)
 
 
 def _text_head(path: Path) -> str:
@@ -115,29 +119,39 @@ def _key_values(text: str) -> dict[str, str]:
 
 def _from_folders(root: Path, line: re.Pattern[str]) -> YoloDataset | None:
     """images/ and labels/ in any order with splits, or labels beside the images."""
-    images, labels = subfolder(root, "images"), subfolder(root, "labels")
-    named = [root / name for name in list_folder(root).folders if is_split_name(name)]
-    if images and labels:
-        inner = [images / name for name in list_folder(images).folders if is_split_name(name)]
-        splits = {folder.name: (folder,) for folder in inner} or {"train": (images,)}
-        places, loose = [labels], _outside_of_splits(images) if inner else []
+    loose, named = [], split_folders(root)
+    images = _images_in(root)
+    inner = split_folders(images) if images else {}
+    splits = inner or {"train": images}
+    if images and any(label_folder(str(path)) != str(path) for path in (images, *splits.values())):
+        loose = _outside_of_splits(images) if inner else []
+    elif named:
+        splits = {split: _images_in(folder) or folder for split, folder in named.items()}
+    elif _has_divided_folder(root):
+        return None
     else:
-        pairs = {f: (subfolder(f, "images") or f, subfolder(f, "labels") or f) for f in named}
-        if not pairs and _has_divided_folder(root):
-            return None
-        pairs = pairs or {root: (root, root)}
-        splits = {f.name if f != root else "train": (i,) for f, (i, _) in pairs.items()}
-        places, loose = [labels for _, labels in pairs.values()], []
-    beside = {folder for paths in splits.values() for folder in paths}
-    counts = [_count_files(place, place in beside, line) for place in places]
+        splits = {"train": root}
+    places = {label_folder(str(path)): path for path in splits.values()}
+    counts = [_count_files(Path(labels), labels == str(p), line) for labels, p in places.items()]
     labels, others, empty = (sum(counted) for counted in zip(*counts, strict=True))
     if not labels and (others or not empty):
         return None
-    folders = [root, *places, *(folder for paths in splits.values() for folder in paths), *named]
-    names = find_class_names(folders, YOLO_CLASS_FILES)
+    around = [path.parent for path in map(Path, places)]
+    folders = [root, *map(Path, places), *around, *splits.values(), *named.values()]
+    names = find_class_names([f for f in folders if f.is_relative_to(root)], YOLO_CLASS_FILES)
     class_names = None if names is None else dict(enumerate(names))
     notes = tuple((LOOSE, path) for path in loose)
-    return YoloDataset(root, "YOLO in folders", splits, class_names, notes=notes)
+    places_of = {split: (path,) for split, path in splits.items()}
+    return YoloDataset(root, "YOLO in folders", places_of, class_names, notes=notes)
+
+
+def _images_in(folder: Path) -> Path | None:
+    """The folder of images in a folder, also in another of such a name: images/images/."""
+    images = subfolder(folder, *IMAGE_FOLDERS)
+    listing = list_folder(images) if images else None
+    if listing and len(listing.folders) == 1 and not listing.images():
+        return _images_in(images) or images
+    return images
 
 
 def _outside_of_splits(images: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Which images and label files of a YOLO dataset belong together, by the names of their files."""
 
 import collections
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.annotations.split_names import find_split
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
+from retinanet_jax.data.formats.yolo_label_folder import label_folder
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 
 REPEATED = "image listed twice, read once"
@@ -27,11 +29,13 @@ class Pair(NamedTuple):
     """Paths of an image and of its label file; one of them may be missing.
 
     similar: of a label file without image, a file that it may belong to and what to do about it.
+    differs: whether the names are similar, but not the same.
     """
 
     image: str | None
     labels: str | None
     similar: str = ""
+    differs: bool = False
 
 
 def pairs_of_split(
@@ -40,12 +44,28 @@ def pairs_of_split(
     """The images of a split and their label files, each once; and notes on the repeated ones."""
     pairs: dict[Pair, None] = {}
     notes = []
+    others = _labels_of_others(dataset, split)
     for place in dataset.splits[split]:
         for pair in find_pairs(place, dataset.root, guard):
+            if pair.image is None and pair.labels in others:
+                continue  # one folder has the labels of all splits
             if pair in pairs and pair.image:
                 notes.append((REPEATED, f"{place}: {relative_name(pair.image, dataset.root)}"))
             pairs[pair] = None
     return list(pairs), notes
+
+
+def _labels_of_others(dataset: YoloDataset, split: str) -> set[str | None]:
+    """The label files of the images of other splits that are in the folders of a split's labels."""
+    folders = set(map(_labels_of, dataset.splits[split]))
+    places = [p for name, paths in dataset.splits.items() if name != split for p in paths]
+    shared = [place for place in places if _labels_of(place) in folders]
+    guard = Guard("skip", Report())
+    return {p.labels for place in shared for p in find_pairs(place, dataset.root, guard) if p.image}
+
+
+def _labels_of(place: Path) -> str:
+    return label_folder(str(place))
 
 
 def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
@@ -59,14 +79,10 @@ def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
 
 
 def splits_without_labels(dataset: YoloDataset) -> tuple[str, ...]:
-    """The splits, except the one to train on, of which no image has a label file.
-
-    None if there is no other split.
-    """
+    """The splits of which no image has a label file; that to train on only if it is so of all."""
+    found = tuple(split for split in dataset.splits if not _has_label_files(dataset, split))
     train = find_split("train", list(dataset.splits))
-    others = [split for split in dataset.splits if split != train]
-    found = tuple(split for split in others if not _has_label_files(dataset, split))
-    return found if len(found) < len(dataset.splits) else ()
+    return found if len(found) == len(dataset.splits) else tuple(s for s in found if s != train)
 
 
 def _has_label_files(dataset: YoloDataset, split: str) -> bool:
@@ -85,8 +101,8 @@ def places_outside(dataset: YoloDataset) -> list[Path]:
     folders = [str(place) for place in places if place.is_dir()]
     lists = [place for place in places if not place.is_dir()]
     listed = [folder for place in lists for folder in _listed(place, dataset.root)]
-    found = {Path(folder) for folder in (*folders, *map(_label_folder, folders))} | set(lists)
-    for folder in {*listed, *map(_label_folder, listed)}:
+    found = {Path(folder) for folder in (*folders, *map(label_folder, folders))} | set(lists)
+    for folder in {*listed, *map(label_folder, listed)}:
         if not Path(folder).is_relative_to(dataset.root):
             found |= {Path(folder, name) for name in list_folder(folder).files}
     outside = {place for place in found if not place.is_relative_to(dataset.root)}
@@ -111,52 +127,43 @@ def _listed(place: Path, root: Path) -> dict[str, list[str]]:
 
 def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pair]:
     """Images of one folder with their label files, and label files without any image."""
-    label_folder = _label_folder(folder)
+    labels_in = label_folder(folder)
     present = {
         stem_of(name): name
-        for name in list_folder(label_folder).with_suffix(".txt")
+        for name in list_folder(labels_in).with_suffix(".txt")
         if name.lower() not in YOLO_CLASS_FILES
     }
     listing = list_folder(folder)
     stems = collections.Counter(map(stem_of, listing.images()))
-    orphans = sorted(present.keys() - stems.keys())
-    similar = _similar_files(orphans, present, listing)
-    taken = {fold(stem) for stem in similar}
+    orphans = sorted(present.keys() - stems.keys() - set(listing.images()))  # also a.jpg.txt
+    similar = _similar_images(orphans, present, listing)
+    counts = collections.Counter(map(fold, similar))
+    pairs = {n[0]: stem for stem, n in similar.items() if len(n) == counts[fold(stem)] == 1}
+    taken = set(itertools.chain(*similar.values()))
     for name in names:
-        labels, path = present.get(stem_of(name)), os.path.join(folder, name)
-        if labels and stems[stem_of(name)] > 1:
+        labels = present.get(stem_of(name), present.get(name)) or present.get(pairs.get(name, ""))
+        path = os.path.join(folder, name)
+        if stem_of(name) in present and stems[stem_of(name)] > 1:
             with guard:
                 what = f"shares the label file {labels} with another image"
                 raise DataError("ambiguous image", path, "", what, "rename one of them")
             continue
-        if labels or not taken or fold(stem_of(name)) not in taken:
-            yield Pair(path, os.path.join(label_folder, labels) if labels else None)
-    for stem in orphans:
-        if stem in similar or label_folder != folder:  # texts beside the images need not be labels
-            yield Pair(None, os.path.join(label_folder, present[stem]), similar.get(stem, ""))
+        if labels or name not in taken:
+            own = os.path.join(labels_in, labels) if labels else None
+            yield Pair(path, own, differs=name in pairs)
+    for stem in sorted(set(orphans).difference(pairs.values())):
+        if stem in similar or labels_in != folder:  # texts beside the images need not be labels
+            image = similar.get(stem, [""])[0]
+            why = image and explain_difference(stem + image.removeprefix(stem_of(image)), image)
+            yield Pair(None, os.path.join(labels_in, present[stem]), why)
 
 
-def _similar_files(orphans: list[str], present: dict[str, str], listing: Listing) -> dict[str, str]:
-    """By the stems of label files without image: a file that they may belong to, and what to do."""
-    if not orphans:
-        return {}
-    unlabelled = (name for name in listing.images() if stem_of(name) not in present)
-    folded = {fold(stem_of(name)): name for name in unlabelled}
-    found = {}
-    for stem in orphans:
-        if name := folded.get(fold(stem)):
-            found[stem] = explain_difference(stem + name.removeprefix(stem_of(name)), name)
-    return found
-
-
-def _label_folder(folder: str) -> str:
-    """The last 'images' of a path replaced by 'labels', as YOLO has it, or the folder itself."""
-    parts = folder.split(os.sep)
-    for place in reversed(range(len(parts))):
-        if parts[place].lower() == "images":
-            for labels in ("labels", "Labels", "LABELS"):
-                replaced = os.sep.join([*parts[:place], labels, *parts[place + 1 :]])
-                if os.path.isdir(replaced):
-                    return replaced
-            break
-    return folder
+def _similar_images(
+    orphans: list[str], present: dict[str, str], listing: Listing
+) -> dict[str, list[str]]:
+    """By the stems of label files without image: the images that they may belong to."""
+    folded = collections.defaultdict(list)
+    for name in listing.images() if orphans else ():
+        if stem_of(name) not in present and name not in present:
+            folded[fold(stem_of(name))].append(name)
+    return {stem: folded[fold(stem)] for stem in orphans if fold(stem) in folded}

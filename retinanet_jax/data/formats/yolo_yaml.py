@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.class_lists import checked_class_names
-from retinanet_jax.data.annotations.folder_files import list_folder, read_text, stem_of, walk
+from retinanet_jax.data.annotations.file_names import name_archives
+from retinanet_jax.data.annotations.folder_files import (
+    has_images,
+    list_folder,
+    read_text,
+    stem_of,
+    walk,
+)
 from retinanet_jax.data.annotations.split_names import is_split_name, same_split_names
 from retinanet_jax.data.annotations.yaml_text import load_yaml
 from retinanet_jax.data.data_errors import DataError
@@ -91,8 +98,9 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
     """
     names = yaml_names(content, path)
     splits, notes = {}, []
+    bases = _bases(content.get("path"), _entries(content.get("train")), path.parent)
     for split in _YAML_SPLITS:
-        places = _places(content.get(split), content.get("path"), path, split, notes)
+        places = _places(_entries(content.get(split)), bases, path, split, notes)
         splits |= {split: places} if places else {}
     if not splits:
         fix = f"write the folder of its images as 'train', relative to {path.parent}"
@@ -104,18 +112,45 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
     return YoloDataset(path.parent, tool, folders, names, "kpt_shape" in content, tuple(notes))
 
 
-def _places(entries, base, path: Path, split: str, notes: list[tuple[str, str]]) -> dict[Path, str]:
+def _entries(stated) -> list:
+    stated = stated if isinstance(stated, list) else [stated]
+    return [entry for entry in stated if entry not in (None, "", "null", "~")]
+
+
+def _bases(stated, entries: list, folder: Path) -> list[Path]:
+    """What the entries of a YAML file in a folder may be relative to.
+
+    Its `path`, also if that is of another machine, and the folder. If no entry is there, also the
+    one folder below in which it is: an archive may have been extracted into a folder of its own.
+    """
+    bases = [folder]
+    if isinstance(stated, str) and stated.strip() and "\0" not in stated:
+        plain = os.path.expanduser(stated.strip().replace("\\", "/"))
+        ends = [folder.joinpath(*_parts(plain)[n:]) for n in range(len(_parts(plain)))]
+        bases = [folder / plain, folder, *filter(os.path.isdir, ends)]
+    texts = [entry for entry in entries if isinstance(entry, str) and "\0" not in entry]
+    if any(locate(os.path.expanduser(entry), bases) for entry in texts):
+        return bases
+    below = [Path(listing.path) for listing in walk(folder)] if texts else []
+    for parts in map(_parts, texts):
+        found = [base for base in below if os.path.exists(base.joinpath(*parts))]
+        if len(found) == 1:
+            return [*bases, *found]
+    return bases
+
+
+def _places(
+    entries: list, bases: list[Path], path: Path, split: str, notes: list[tuple[str, str]]
+) -> dict[Path, str]:
     """The folders and lists of a split that have an image, with their entries in the YAML file.
 
     Raises:
       DataError: the training split lacks one; of another split, `notes` names it.
     """
-    entries = entries if isinstance(entries, list) else [entries]
-    entries = [entry for entry in entries if entry not in (None, "", "null", "~")]
     places: dict[Path, str] = {}
     for entry in entries:
-        place = _locate(entry, base, path, split)
-        if place is None and (renamed := _renamed(entry, base, path, split)):
+        place = _locate(entry, bases, path, split)
+        if place is None and (renamed := _renamed(entry, bases, path, split)):
             notes.append((RENAMED, f"{path}: {split}: {short(entry)}"))
             entry, place = renamed
         if place is not None and _has_images(place):
@@ -123,6 +158,7 @@ def _places(entries, base, path: Path, split: str, notes: list[tuple[str, str]])
         elif split == "train":
             what = "does not exist" if place is None else f"is {place}, which has no image"
             fix = f"write the folder of its images, relative to {path.parent}"
+            fix += name_archives(path.parent)
             raise DataError("missing folder", path, split, f"{short(entry)} {what}", fix)
         else:
             notes.append((MISSING, f"{path}: {split}: {short(entry)}"))
@@ -132,7 +168,7 @@ def _places(entries, base, path: Path, split: str, notes: list[tuple[str, str]])
 def _has_images(place: Path) -> bool:
     """Whether a folder has an image, or a list a line."""
     if place.is_dir():
-        return any(listing.images() for listing in walk(place))
+        return has_images(place)
     return bool(read_text(place).strip())
 
 
@@ -148,8 +184,13 @@ def _check_places(splits: dict[str, dict[Path, str]], path: Path) -> None:
 
 
 def _end(entry: str) -> list[str]:
-    """The last two parts of a path, without . and .., to compare what paths mean."""
-    return [part for part in re.split(r"[/\\]", entry) if part not in ("", ".", "..")][-2:]
+    """The last two parts of a path, to compare what paths mean."""
+    return _parts(entry)[-2:]
+
+
+def _parts(entry: str) -> list[str]:
+    """The parts of a path, without . and .."""
+    return [part for part in re.split(r"[/\\]", entry.strip()) if part not in ("", ".", "..")]
 
 
 def yaml_names(content: dict, path: Path) -> dict[int, str]:
@@ -180,26 +221,20 @@ def yaml_names(content: dict, path: Path) -> dict[int, str]:
     return by_number
 
 
-def _locate(entry, base, path: Path, split: str) -> Path | None:
-    """A folder or list of images that a YAML file names; None where nothing fits.
-
-    Relative to `path` of the file, or to the file itself: Roboflow's begin with a wrong '../'.
-    """
+def _locate(entry, bases: list[Path], path: Path, split: str) -> Path | None:
+    """A folder or list of images that a YAML file names; None where nothing fits."""
     if not isinstance(entry, str) or "\0" in entry:
         what, fix = f"is {short(entry)}", "write a folder, a text file or a list of these"
         raise DataError("dataset YAML", path, split, what, fix)
-    bases = [path.parent]
-    if isinstance(base, str) and base.strip() and "\0" not in base:
-        bases.insert(0, path.parent / os.path.expanduser(base.replace("\\", "/")))
     return locate(os.path.expanduser(entry), bases)
 
 
-def _renamed(entry: str, base, path: Path, split: str) -> tuple[str, Path] | None:
+def _renamed(entry: str, bases: list[Path], path: Path, split: str) -> tuple[str, Path] | None:
     """Entry and folder, if it exists under another name of the split: val/ for valid/."""
     pattern = rf"(?<![^/\\])({'|'.join(same_split_names(split))})(?![^/\\])"
     for name in same_split_names(split):
         changed = re.sub(pattern, name, entry, flags=re.IGNORECASE)
-        if (place := _locate(changed, base, path, split)) is not None:
+        if (place := _locate(changed, bases, path, split)) is not None:
             return changed, place
     return None
 
@@ -210,8 +245,7 @@ def locate(stated: str, bases: list[Path]) -> Path | None:
     In this order: the path as it is; without leading '../'; its end, for a path that was written on
     another machine or before the dataset's folder was renamed.
     """
-    stated = stated.strip().replace("\\", "/")
-    parts = [part for part in stated.split("/") if part not in ("", ".", "..")]
+    stated, parts = stated.strip().replace("\\", "/"), _parts(stated)
     candidates = [base / stated for base in bases]
     for start in range(len(parts)):
         # An end such as 'images' alone could be that of another split.

@@ -1,0 +1,62 @@
+"""Which folder has the labels of a folder of images, in a YOLO dataset."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from retinanet_jax.data.annotations.folder_files import list_folder, stem_of, subfolder
+from retinanet_jax.data.annotations.split_names import is_split_name
+
+IMAGE_FOLDERS = ("images", "imgs", "img", "image")
+# As a word of a name: images, train_images; VOC's JPEGImages, too, as Darknet has it.
+_IMAGES = re.compile(r"(?<![a-z])(jpeg)?(images?|imgs?)(?![a-z])", re.IGNORECASE)
+_LABELS = ("labels", "label", "annotations", "txt")
+
+
+def label_folder(folder: str) -> str:
+    """The folder of the labels; that of the images itself if there is no other.
+
+    The last 'images' of its path replaced by 'labels', as YOLO has it. Each may be in a folder of
+    its own name, as archives are extracted (images/images/train). Labels may also be in a folder of
+    another name, in one for all splits, or those of train/ in labels/train/, if some have the names
+    of the images.
+    """
+    parts, found = Path(folder).parts, []
+    for place in reversed(range(len(parts))):
+        if _IMAGES.search(parts[place]):
+            candidates = _candidates(Path(*parts[:place]), parts[place], parts[place + 1 :])
+            usual = next(candidates)
+            if usual and os.path.isdir(usual):
+                return usual
+            found += candidates
+    labels = subfolder(Path(folder).parent, *_LABELS)
+    found += [os.path.join(labels, parts[-1])] if labels else []
+    images = list_folder(folder).images()
+    names = {*images, *map(stem_of, images)}  # a.jpg.txt, a.txt
+    return next((path for path in found if names & _stems_of_texts(path)), folder)
+
+
+def _stems_of_texts(folder: str) -> set[str]:
+    return set(map(stem_of, list_folder(folder).with_suffix(".txt")))
+
+
+def _candidates(parent: Path, name: str, rest: tuple[str, ...]) -> Iterator[str]:
+    """Folders that may be there, the first being YOLO's; that is '' without labels/."""
+    plain = tuple(part for part in rest if part.lower() not in IMAGE_FOLDERS)
+    of_all = plain[1:] if plain and is_split_name(plain[0]) else plain
+    for label in _LABELS:
+        outer = subfolder(parent, _IMAGES.sub(label, name))
+        if label == _LABELS[0]:
+            yield os.path.join(outer, *rest) if outer else ""
+        inner = subfolder(outer, *_LABELS) if outer else None
+        for labels in filter(None, (outer, inner)):
+            yield from (os.path.join(labels, *below) for below in (rest, plain, of_all))
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of splits in a folder, by their splits: train/, also train_images/."""
+    names = list_folder(root).folders
+    plain = {_IMAGES.sub("", name).strip("-_ "): root / name for name in names}
+    whole = {name: root / name for name in names}
+    return {split: folder for split, folder in (plain | whole).items() if is_split_name(split)}
