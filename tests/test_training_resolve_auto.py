@@ -49,10 +49,11 @@ def test_parts_of_a_batch_divide_over_the_devices(module, start, tmp_path, monke
 
 
 def test_the_first_process_alone_prints_what_a_replay_finds(tmp_path, monkeypatch, capsys):
-    (tmp_path / "learning_rate.json").write_text('{"learning_rate": 0.5}')
-    for process, output in ((1, ""), (0, "learning rate 0.5, by the range test")):
+    monkeypatch.setattr(auto_batch_size, "planned_memory", lambda *_: 0)
+    auto = {"train__batch_size": "auto", "train__memory_limit": 1.0}
+    for process, output in ((1, ""), (0, "batch size 16: the train step needs")):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         with pytest.raises(ConfigError, match="not a step of the run"):
-            replay.replay_step(small_config(optimizer__learning_rate="auto"), tmp_path, 99)
+            replay.replay_step(small_config(**auto), tmp_path, 99)
         printed = capsys.readouterr().out
         assert printed.startswith(output) and bool(printed) == bool(output)

@@ -1,4 +1,4 @@
-"""optimizer.learning_rate='auto': a range test before the first step, kept in the workdir."""
+"""optimizer.learning_rate='auto': a range test before the first step of a run."""
 
 import dataclasses
 import json
@@ -9,7 +9,6 @@ import jax
 
 from retinanet_jax.config.settings import Config, ConfigError
 from retinanet_jax.data.dataset import Dataset
-from retinanet_jax.runtime.processes import from_first
 from retinanet_jax.runtime.workdir import write_whole
 from retinanet_jax.training.learning_rate_test import RangeTest, learning_rate_test
 from retinanet_jax.training.setup import CompiledFunctions
@@ -19,39 +18,31 @@ FILE = "learning_rate.json"
 
 def with_learning_rate(
     config: Config,
-    dataset: Dataset | None,
+    dataset: Dataset,
     workdir: Path,
     log: Callable[[str], object],
     functions: CompiledFunctions | None = None,
 ) -> Config:
-    """`config` with a number in place of 'auto': of WORKDIR/learning_rate.json, or of a range test.
+    """`config` with the rate of a range test in place of 'auto'.
 
     Args:
         config: of the run; with a number it comes back unchanged.
-        dataset: to train on; None: the test of the run has to be there.
-        workdir: of the run. A run that resumes finds the file there and takes the same rate.
+        dataset: to train on.
+        workdir: of the run; WORKDIR/learning_rate.json gets the test, for its reader.
         log: called with messages.
         functions: of the run, for the test; None: the test compiles its own.
 
     Raises:
-        ConfigError: the loss did not fall during the test; or there was none.
+        ConfigError: the loss did not fall during the test.
     """
     if config.optimizer.learning_rate != "auto":
         return config
-    path = workdir / FILE
-    rate = from_first("learning rate", stored_learning_rate(workdir))
-    if rate is None and dataset is None:
-        raise ConfigError(
-            f"config.optimizer.learning_rate: 'auto', but {path} is not there; write the rate of "
-            "the run"
-        )
-    if rate is None:
-        log("range test of the learning rate (config.optimizer.learning_rate=auto)")
-        found = learning_rate_test(config, dataset=dataset, log=log, functions=functions)
-        rate = _checked(found)
-        if jax.process_index() == 0:
-            content = {"learning_rate": rate, "rates": found.rates, "losses": found.losses}
-            write_whole(path, json.dumps(content))
+    log("range test of the learning rate (config.optimizer.learning_rate=auto)")
+    found = learning_rate_test(config, dataset=dataset, log=log, functions=functions)
+    rate, path = _checked(found), workdir / FILE
+    if jax.process_index() == 0:
+        content = {"learning_rate": rate, "rates": found.rates, "losses": found.losses}
+        write_whole(path, json.dumps(content))
     log(f"learning rate {rate:g}, by the range test in {path}")
     optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
     return dataclasses.replace(config, optimizer=optimizer)
@@ -64,18 +55,3 @@ def _checked(found: RangeTest) -> float:
             f"{len(found.rates)} steps; write a number, such as 0.01"
         )
     return found.suggestion
-
-
-def stored_learning_rate(workdir: Path) -> float | None:
-    """The rate that the range test of a run has found; None before the test.
-
-    Raises:
-        ConfigError: the file is damaged.
-    """
-    path = workdir / FILE
-    if not path.exists():
-        return None
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["learning_rate"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: is not readable ({error}); delete it, or set a rate") from error
