@@ -1,11 +1,12 @@
 """The plan of a run: its programs for each canvas, compiled one after the other."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
+from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.training.auto_batch_size import MOST
 from retinanet_jax.training.plan.chips import GIB, Chip
 from retinanet_jax.training.plan.largest_batch import MEMORY_SHARE, memory_line, other_batch
@@ -49,6 +50,7 @@ class RunPlanner:
         chip: that the compiler plans for.
         mesh: of such chips.
         log: called with a line before and after each compilation.
+        datasets: by mode, where they are read: they decide the canvas of a mode that has only one.
     """
 
     config: Config
@@ -56,6 +58,7 @@ class RunPlanner:
     chip: Chip
     mesh: Mesh
     log: Callable[[str], object]
+    datasets: Mapping[str, Dataset] = dataclasses.field(default_factory=dict)
 
     @property
     def limit(self) -> float:
@@ -69,7 +72,7 @@ class RunPlanner:
             ConfigError: sides that are no multiples of config.pipeline.pad_multiple.
         """
         if canvas is None:
-            return run_canvases(self.config, mode)
+            return run_canvases(self.config, mode, self.datasets.get(mode))
         multiple = self.config.pipeline.pad_multiple
         if any(side % multiple or side < 1 for side in canvas):
             height, width = (max(1, round(side / multiple)) * multiple for side in canvas)
