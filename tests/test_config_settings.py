@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -199,6 +200,7 @@ def test_numbers_that_meant_off_or_auto_name_the_word(field, value, fix):
             "config.data.shapes.image_size: (128,) has 1 v",
         ),
         ({"data__shapes__image_size": (128, 16)}, "config.data.shapes.image_size: (128, 16) has a"),
+        ({"data__shapes__size_range": (0.02, 0.2)}, "makes shapes of less than 3 pixels"),
         ({"seed": -1}, "config.seed: -1 is not 0 or more"),
         ({"pixels__std": (1.0, 1.0)}, "config.pixels.std: (1.0, 1.0) has 2 values; write 3"),
         (
@@ -225,6 +227,12 @@ def test_invalid_values_name_the_fix(fields, says):
     with pytest.raises(ConfigError) as error:
         from_config_dict(changed(**fields))
     assert says in str(error.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = from_config_dict(changed(train__steps=np.int64(5), loss__alpha=np.float32(0.5)))
+    assert (config.train.steps, config.loss.alpha) == (5, 0.5)
+    assert type(config.train.steps) is int and type(config.loss.alpha) is float
 
 
 def test_none_is_no_value_of_other_fields():
