@@ -16,7 +16,8 @@ from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 from retinanet_jax.data.records import Categories
 from retinanet_jax.export.plain_network import make_network_program
-from retinanet_jax.inference.predict import Trained, run_network
+from retinanet_jax.inference.predict import run_network
+from retinanet_jax.inference.trained import Trained
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.setup import make_setup
 from retinanet_jax.weights import WeightsError

@@ -29,7 +29,8 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.export.program import Trained, describe_program, make_program, program_arguments
 from retinanet_jax.export.resizing import fitted_sizes, resize
 from retinanet_jax.inference.detector import Detector
-from retinanet_jax.inference.predict import predict, read_trained
+from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.trained import read_trained
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.training.train_state import TrainState
 

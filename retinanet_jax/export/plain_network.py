@@ -16,7 +16,8 @@ from retinanet_jax.core.centerness import class_scores
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.export.program import Program, Size, describe_program
-from retinanet_jax.inference.predict import Trained, predict
+from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.trained import Trained
 
 
 def network_arguments(canvas: Size) -> dict[str, jax.ShapeDtypeStruct]:

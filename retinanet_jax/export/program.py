@@ -17,7 +17,8 @@ from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.export.resizing import fitted_sizes, resize
-from retinanet_jax.inference.predict import Trained, predict
+from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.trained import Trained
 
 Program = Callable[..., dict[str, Array]]
 Arguments = Mapping[str, jax.ShapeDtypeStruct]  # of a program, by name, in order

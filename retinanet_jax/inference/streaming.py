@@ -56,6 +56,8 @@ class Seen:
 
 SeenStream = Generator[Seen, None, None]
 """Images in order; closing it ends the threads that read ahead."""
+OnError = Callable[[Any, DataError], object]
+"""Called with the key of an image that cannot be read, and why."""
 
 
 class _Row(NamedTuple):
@@ -164,9 +166,7 @@ def _done(waiting: deque[Seen]) -> Iterator[Seen]:
         yield waiting.popleft()
 
 
-def report_errors(
-    stream: SeenStream, on_error: Callable[[Any, DataError], object]
-) -> Iterator[Seen]:
+def report_errors(stream: SeenStream, on_error: OnError) -> SeenStream:
     """The readable images of a stream; `on_error` gets the key and the error of each other one."""
     with contextlib.closing(stream):
         for seen in stream:
