@@ -3,8 +3,7 @@
 FCOS (Tian et al., arXiv 1904.01355, section 3.3) adds a sibling output of one value to a head, and
 multiplies the class scores by it, so that boxes predicted from the edge of an object come behind
 others in NMS. ATSS (arXiv 1912.02424) takes it over for anchors, from the box head. Both also
-weight the box losses by it in their code; here all positives count alike. The values follow the
-four deltas (box_outputs.py).
+weight the box losses by it in their code; here all positives count alike.
 """
 
 import jax
