@@ -18,8 +18,8 @@ TWO_DEVICES = SimpleNamespace(size=2)
 def test_each_choice_uses_the_ones_before_it(monkeypatch):
     seen = []
 
-    def plan(config, num_classes, mesh, batch_size):
-        seen.append((config.anchors.size, config.pipeline.max_boxes, num_classes))
+    def plan(config, train_set, mesh, batch_size):
+        seen.append((config.anchors.size, config.pipeline.max_boxes, train_set))
         return 0
 
     monkeypatch.setattr(auto_batch_size, "planned_memory", plan)
@@ -27,7 +27,7 @@ def test_each_choice_uses_the_ones_before_it(monkeypatch):
     config = small_config(**auto, train__steps="auto", train__epochs=2.0, train__memory_limit=1.0)
     data = memory_dataset([objects_of([[20, 20, 32, 32]] * 130)] * 40)
     found, notes = resolve_auto(config, data, make_mesh(), log=lambda line: None)
-    assert seen == [(2.0, 130, data.categories.num_classes)]
+    assert seen == [(2.0, 130, data)]
     assert (found.train.batch_size, found.train.steps) == (16, 5)  # 2 * 40 / 16
     assert [note.split(":")[0] for note in notes] == ["5 steps", "anchors of 2 strides"]
     assert resolve_auto(found, data, make_mesh()) == (found, ["", ""])

@@ -45,7 +45,7 @@ def resolve_auto(
         ConfigError: no batch fits into the memory, or a batch does not divide over the devices.
     """
     config, anchors = with_data_choices(config, train_set, workdir)
-    config = with_batch_size(config, train_set.categories.num_classes, mesh, log, workdir)
+    config = with_batch_size(config, train_set, mesh, log, workdir)
     check_train_batch(config, mesh)
     config, length = with_run_length(config, train_set.epoch_size)
     return _with_stored_rate(config, workdir), [length, anchors]
