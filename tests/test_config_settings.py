@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from retinanet_jax.config.canvas_flag import read_canvas
 from retinanet_jax.config.experiment_files import (
     explain_flag,
     explain_unknown_field,
@@ -25,6 +26,7 @@ from retinanet_jax.config.settings import (
     read_config_file,
     to_json,
 )
+from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.runtime import accelerator
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -345,3 +347,19 @@ def test_missing_experiment_and_unknown_variant():
         load_experiment("nowhere.py")
     with pytest.raises(ConfigError, match="variant 'huge' is not one of '', 'tiny'"):
         load_experiment(f"{EXPERIMENTS / 'shapes.py'}:huge")
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("64", "is not HEIGHTxWIDTH in pixels; write e.g. 64x96"),
+        ("0x64", "is not HEIGHTxWIDTH"),
+        ("64x-32", "is not HEIGHTxWIDTH"),
+        ("70x64", "multiples of 32 .* write 96x64"),
+    ],
+)
+def test_an_invalid_canvas_names_the_fix(text, fix):
+    settings = PipelineConfig(min_side=64, max_side=96)
+    assert read_canvas("96x064", settings) == (96, 64)
+    with pytest.raises(ConfigError, match=f"--canvas={text}: .*{fix}"):
+        read_canvas(text, settings)

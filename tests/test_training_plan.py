@@ -305,15 +305,11 @@ def test_invalid_input_names_the_fix(monkeypatch):
     planner = RunPlanner(small_config(), 5, CHIPS["v5e"], eight, log=print)
     with pytest.raises(ConfigError, match=r"train.batch_size: 4 images do not divide over 8 .* 8"):
         next(plan_run(planner, ("train",)))
-    with pytest.raises(ConfigError, match=r"--canvas=100x64: .* multiples of 32 .* write 96x64"):
-        next(plan_run(planner, ("train",), canvas=(100, 64)))
     parts = dataclasses.replace(planner, config=small_config(optimizer__accumulate_steps=4))
     with pytest.raises(ConfigError, match=r"--images=6: not a multiple of 4 .* write 8"):
         next(plan_run(parts, ("train",), images=6))
     auto = dataclasses.replace(planner, config=small_config(train__batch_size="auto"))
     assert auto.images("train") == 16
-    with pytest.raises(ConfigError, match=r"--canvas=12: write HEIGHTxWIDTH"):
-        command.read_canvas("12")
 
 
 def test_a_missing_compiler_is_named_with_its_extra(monkeypatch, capsys):

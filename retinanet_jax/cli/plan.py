@@ -11,7 +11,6 @@ config: --config, --data, --batch_size, --image_size, --config.SECTION.FIELD=VAL
 """
 
 import argparse
-import re
 from pathlib import Path
 
 PASSES_ON = True
@@ -43,6 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from retinanet_jax.cli.config_arguments import read_config
     from retinanet_jax.cli.outputs import check_writable, writing_to
+    from retinanet_jax.config.canvas_flag import read_canvas
     from retinanet_jax.config.settings import ConfigError, from_config_dict
     from retinanet_jax.runtime.accelerator import assume_accelerator
     from retinanet_jax.runtime.workdir import write_whole
@@ -58,9 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--classes: {arguments.classes} is not 1 or more")
     if arguments.json:
         check_writable(arguments.json.parent)
-    canvas = read_canvas(arguments.canvas) if arguments.canvas else None
     with assume_accelerator():
         config = without_data_choices(from_config_dict(read_config("plan", arguments)))
+    canvas = read_canvas(arguments.canvas, config.pipeline) if arguments.canvas else None
     chip, mesh = chips.described_mesh(arguments.chip)
     modes = MODES if arguments.mode == "both" else (arguments.mode,)
     classes, datasets = arguments.classes or known_classes(config), {}
@@ -78,16 +78,6 @@ def run(arguments: argparse.Namespace) -> None:
         found = {"versions": plan_table.versions(chip), "rows": plan_table.records(rows)}
         with writing_to(arguments.json):
             write_whole(arguments.json, json.dumps(found, indent=2) + "\n")
-
-
-def read_canvas(text: str) -> tuple[int, int]:
-    """Height and width, of '800x1344'."""
-    from retinanet_jax.config.settings import ConfigError
-
-    if not re.fullmatch(r"\d+x\d+", text):
-        raise ConfigError(f"--canvas={text}: write HEIGHTxWIDTH in pixels, such as 800x1344")
-    height, width = map(int, text.split("x"))
-    return height, width
 
 
 def known_classes(config) -> int | None:

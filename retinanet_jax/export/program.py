@@ -12,9 +12,9 @@ import numpy as np
 from jax import export
 from jaxtyping import Array
 
+from retinanet_jax.config.canvas_flag import read_canvas
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.retinanet import build_model
-from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.export.resizing import fitted_sizes, resize
 from retinanet_jax.inference.predict import predict
@@ -26,28 +26,14 @@ Size = tuple[int, int]
 
 
 def choose_canvases(text: str, config: Config) -> list[Size]:
-    """The network's inputs, (height, width) in pixels: HEIGHTxWIDTH, or those of the Detector.
+    """The network's inputs, (height, width) in pixels: that of --canvas, or those of the Detector.
 
     Raises:
-        DataError: it is not such a pair, or not of multiples of `config.pipeline.pad_multiple`.
+        ConfigError: see `read_canvas`.
     """
-    settings = config.pipeline
-    if not text:
-        return canvases(settings)[:2]  # landscape and portrait; the square is for mixed batches
-    multiple = settings.pad_multiple
-    try:
-        height, width = map(int, text.lower().split("x"))
-    except ValueError:
-        height = width = 0
-    if min(height, width) < 1:
-        low, high = canvases(settings)[0]
-        what, fix = "is not HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
-        raise DataError("canvas", "--canvas", repr(text), what, fix)
-    if height % multiple or width % multiple:
-        what = f"is not of multiples of {multiple} (config.pipeline.pad_multiple)"
-        height, width = (-(-side // multiple) * multiple for side in (height, width))
-        raise DataError("canvas", "--canvas", repr(text), what, f"write {height}x{width}")
-    return [(height, width)]
+    if text:
+        return [read_canvas(text, config.pipeline)]
+    return canvases(config.pipeline)[:2]  # landscape and portrait; the square is for mixed batches
 
 
 def largest_of(canvases: Sequence[Size]) -> Size:

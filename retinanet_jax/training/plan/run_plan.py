@@ -66,21 +66,10 @@ class RunPlanner:
         return MEMORY_SHARE * self.chip.memory
 
     def canvases(self, mode: str, canvas: Canvas | None = None) -> list[Canvas]:
-        """The canvases of a mode, or the given one.
-
-        Raises:
-            ConfigError: sides that are no multiples of config.pipeline.pad_multiple.
-        """
-        if canvas is None:
-            return run_canvases(self.config, mode, self.datasets.get(mode))
-        multiple = self.config.pipeline.pad_multiple
-        if any(side % multiple or side < 1 for side in canvas):
-            height, width = (max(1, round(side / multiple)) * multiple for side in canvas)
-            raise ConfigError(
-                f"--canvas={canvas[0]}x{canvas[1]}: sides must be multiples of {multiple} "
-                f"(config.pipeline.pad_multiple); write {height}x{width}"
-            )
-        return [canvas]
+        """The canvases of a mode, or the given one."""
+        if canvas is not None:
+            return [canvas]
+        return run_canvases(self.config, mode, self.datasets.get(mode))
 
     def images(self, mode: str, images: int | None = None) -> int:
         """Images on each chip: as given, or those of the config.
