@@ -66,10 +66,6 @@ class Head(nn.Module):
     dtype: Any = jnp.float32
     precision: str = "default"
 
-    @property
-    def _channels_per_anchor(self) -> int:
-        return self.values_per_anchor
-
     def setup(self):
         new_conv = functools.partial(self._new_conv, kernel_init=KernelInit("normal", 0.01))
         normed = self.norm == "group"
@@ -80,7 +76,7 @@ class Head(nn.Module):
             Norm(self.channels, kind="group", dtype=self.dtype, name=f"norm{i}")
             for i in range(self.depth if normed else 0)
         ]
-        self.output = self._new_output(self._channels_per_anchor)
+        self.output = self._new_output(self.values_per_anchor)
 
     def _new_conv(self, channels: int, **options: Any) -> Conv:
         return Conv(channels, kernel_size=3, dtype=self.dtype, precision=self.precision, **options)
@@ -118,17 +114,12 @@ class BoxHead(Head):
     """A head that returns the deltas of boxes, and what else it predicts.
 
     With predicts_centerness, a second output convolution gives the centre-ness (centerness.py).
-    With bins, the output has a distribution over so many steps for each side of a box, from which
-    the deltas follow (box_distribution.py).
+    With bins, the output has a distribution over so many steps for each side of a box, 4 * bins
+    values per anchor in place of 4; the deltas follow from it (box_distribution.py).
     """
 
-    values_per_anchor: int = 4
     predicts_centerness: bool = False
     bins: int = 0
-
-    @property
-    def _channels_per_anchor(self) -> int:
-        return 4 * max(self.bins, 1)
 
     def setup(self):
         super().setup()

@@ -188,7 +188,11 @@ class RetinaNet(nn.Module):
             Head, prior_bias(config.prior), values_per_anchor=self.num_classes
         )
         self.box_head = self._head(
-            BoxHead, 0.0, predicts_centerness=config.centerness, bins=config.box_bins
+            BoxHead,
+            0.0,
+            values_per_anchor=4 * max(config.box_bins, 1),
+            predicts_centerness=config.centerness,
+            bins=config.box_bins,
         )
 
     def _head(self, kind: type[Head], output_bias: float, **more: Any) -> Head:
