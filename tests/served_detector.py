@@ -51,7 +51,7 @@ if __name__ == "__main__":
 
     from retinanet_jax.cli import app, serve
     from retinanet_jax.inference.nms_sweep import NmsSweep
-    from retinanet_jax.inference.predict import Trained
+    from retinanet_jax.inference.trained import Trained
     from retinanet_jax.runtime import compilation_cache
 
     serve.read_model = lambda _: Trained(*small_network())

@@ -15,10 +15,10 @@ import pytest
 from retinanet_jax.cli import app
 from retinanet_jax.cli.import_weights import class_names_of
 from retinanet_jax.config.settings import from_json
-from retinanet_jax.inference.predict import describe, read_variables
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.workdir import locked
 from retinanet_jax.weights import PUBLIC_WEIGHTS, load_checkpoint
+from retinanet_jax.weights.run_weights import describe, read_variables
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from retinanet_jax.config.paper_tables import TABLES, base_config
+from retinanet_jax.config.paper_base import base_config
+from retinanet_jax.config.paper_tables import TABLES
 from retinanet_jax.config.settings import ConfigError, from_config_dict
 
 TRIALS = [(name, variant) for name in TABLES for variant in ("", "small")]

@@ -4,10 +4,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from retinanet_jax.config.canvas_flag import read_canvas
 from retinanet_jax.config.experiment_files import (
     explain_flag,
     explain_unknown_field,
@@ -24,6 +26,7 @@ from retinanet_jax.config.settings import (
     read_config_file,
     to_json,
 )
+from retinanet_jax.data.pipeline.canvas import PipelineConfig
 from retinanet_jax.runtime import accelerator
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -198,7 +201,8 @@ def test_numbers_that_meant_off_or_auto_name_the_word(field, value, fix):
             {"data__shapes__image_size": (128,)},
             "config.data.shapes.image_size: (128,) has 1 v",
         ),
-        ({"data__shapes__image_size": (128, 16)}, "config.data.shapes.image_size: (128, 16) must"),
+        ({"data__shapes__image_size": (128, 16)}, "config.data.shapes.image_size: (128, 16) has a"),
+        ({"data__shapes__size_range": (0.02, 0.2)}, "makes shapes of less than 3 pixels"),
         ({"seed": -1}, "config.seed: -1 must be at least 0"),
         ({"pixels__std": (1.0, 1.0)}, "config.pixels.std: (1.0, 1.0) has 2 values; write 3"),
         (
@@ -225,6 +229,12 @@ def test_invalid_values_name_the_fix(fields, says):
     with pytest.raises(ConfigError) as error:
         from_config_dict(changed(**fields))
     assert says in str(error.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = from_config_dict(changed(train__steps=np.int64(5), loss__alpha=np.float32(0.5)))
+    assert (config.train.steps, config.loss.alpha) == (5, 0.5)
+    assert type(config.train.steps) is int and type(config.loss.alpha) is float
 
 
 def test_none_is_no_value_of_other_fields():
@@ -337,3 +347,19 @@ def test_missing_experiment_and_unknown_variant():
         load_experiment("nowhere.py")
     with pytest.raises(ConfigError, match="variant 'huge' is not one of '', 'tiny'"):
         load_experiment(f"{EXPERIMENTS / 'shapes.py'}:huge")
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("64", "is not HEIGHTxWIDTH in pixels; write e.g. 64x96"),
+        ("0x64", "is not HEIGHTxWIDTH"),
+        ("64x-32", "is not HEIGHTxWIDTH"),
+        ("70x64", "multiples of 32 .* write 96x64"),
+    ],
+)
+def test_an_invalid_canvas_names_the_fix(text, fix):
+    settings = PipelineConfig(min_side=64, max_side=96)
+    assert read_canvas("96x064", settings) == (96, 64)
+    with pytest.raises(ConfigError, match=f"--canvas={text}: .*{fix}"):
+        read_canvas(text, settings)

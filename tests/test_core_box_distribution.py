@@ -9,14 +9,15 @@ from small import small_batch, small_config
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.box_coder import decode
 from retinanet_jax.core.box_distribution import deltas_of, distribution_losses
-from retinanet_jax.core.box_outputs import split_outputs
+from retinanet_jax.core.box_outputs import BoxOutputs, join_levels
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 from retinanet_jax.data.records import Categories
 from retinanet_jax.export.plain_network import make_network_program
-from retinanet_jax.inference.predict import Trained, run_network
+from retinanet_jax.inference.predict import run_network
+from retinanet_jax.inference.trained import Trained
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.setup import make_setup
 from retinanet_jax.weights import WeightsError
@@ -102,15 +103,17 @@ def test_gradients_are_finite(scale):
         assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("centerness", [False, True])
-def test_outputs_are_split(centerness):
-    values = np.arange(3 * (4 + centerness + 4 * BINS), dtype=np.float32).reshape(3, -1)
-    outputs = split_outputs(values)
-    np.testing.assert_array_equal(outputs.deltas, values[:, :4])
-    assert (outputs.centerness is not None) == centerness
-    np.testing.assert_array_equal(outputs.distributions.reshape(3, -1), values[:, 4 + centerness :])
-    assert outputs.distributions.shape == (3, 4, BINS)
-    assert split_outputs(values[:, : 4 + centerness]).distributions is None
+@pytest.mark.parametrize("rated", [False, True])
+def test_outputs_of_levels_are_joined(rated):
+    logits, deltas = drawn(6)[0], np.arange(24, dtype=np.float16).reshape(6, 4)
+    whole = BoxOutputs(deltas, np.arange(6.0) if rated else None, logits)
+    levels = [jax.tree.map(lambda x, part=part: x[part], whole) for part in np.split(range(6), [2])]
+    joined = join_levels(levels, axis=0)
+    assert joined.deltas.dtype == np.float32
+    jax.tree.map(np.testing.assert_array_equal, joined, whole)
+    plain = join_levels([deltas[None, :2], deltas[None, 2:]])
+    np.testing.assert_array_equal(plain.deltas, deltas[None])
+    assert plain.centerness is plain.distributions is None
 
 
 @pytest.mark.parametrize("weight", [0.125, 0.5])
@@ -120,12 +123,13 @@ def test_only_positives_have_a_distribution_to_learn(weight):
     labels = rng.choice([NEGATIVE, IGNORE, 0, 1], (2, 40)).astype(np.int32)
     targets, valid = Targets(labels, np.stack([boxes, boxes])), np.array([True, False])
     class_logits = rng.normal(0, 1, (2, 40, 2)).astype(np.float32)
-    outputs = np.concatenate([deltas_of(logits), logits.reshape(40, -1)], 1)
-    outputs = np.stack([outputs, outputs])
+    logits_of_both = np.stack([logits, logits])
+    deltas = deltas_of(logits_of_both)
+    outputs = BoxOutputs(deltas, distributions=logits_of_both)
     config = LossConfig(box_weight=2.0, box="giou", distribution_weight=weight)
     with_it, without = (
         retinanet_loss((class_logits,), (part,), (anchors,), targets, valid, config)
-        for part in (outputs, outputs[..., :4])
+        for part in (outputs, deltas)
     )
     positive = np.flatnonzero(labels[0] >= 0)
     losses = np.mean([loss64(logits[n], anchors[n], boxes[n]) for n in positive])
@@ -156,10 +160,11 @@ def test_the_head_returns_deltas_centerness_and_distributions(network):
     kernel = variables["params"]["box_head"]["output"]["kernel"]
     assert kernel.shape[-1] == config.anchors.anchors_per_location * 4 * BINS
     for level in predict(np.float32(batch.images) / 255).box_deltas:
-        outputs = split_outputs(level)
-        np.testing.assert_allclose(outputs.deltas, deltas_of(outputs.distributions), atol=1e-6)
+        assert level.distributions.shape[2:] == (4, BINS)
+        assert level.centerness.shape == level.deltas.shape[:2]
+        np.testing.assert_allclose(level.deltas, deltas_of(level.distributions), atol=1e-6)
         # Small initial weights: all steps alike, a box of twice the anchor around it.
-        np.testing.assert_allclose(outputs.deltas[..., 2:], np.log(2), atol=0.2)
+        np.testing.assert_allclose(level.deltas[..., 2:], np.log(2), atol=0.2)
 
 
 @pytest.mark.extended
@@ -178,8 +183,8 @@ def test_the_exported_network_has_the_boxes_of_the_distributions(network):
     program = make_network_program(Trained(variables, config, CATEGORIES), (64, 64), nms=False)
     every = jax.jit(program)(images)
     sizes = np.full((2, 2), 64, np.float32)
-    outputs = run_network(variables, images, sizes, model=model_of(config), config=config)[1]
-    means = (softmax64(split_outputs(np.concatenate(outputs, 1))[2]) * np.arange(BINS)).sum(-1) / 8
+    levels = run_network(variables, images, sizes, model=model_of(config), config=config)[1]
+    means = (softmax64(join_levels(levels).distributions) * np.arange(BINS)).sum(-1) / 8
     widths = means[..., 0] + means[..., 2]
     inside = (every["boxes"][..., 0] > 0) & (every["boxes"][..., 2] < 64)
     assert inside.any()

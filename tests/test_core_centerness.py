@@ -7,6 +7,7 @@ import pytest
 from small import small_batch, small_config
 
 from retinanet_jax.core.anchors import anchors_for_image
+from retinanet_jax.core.box_outputs import BoxOutputs, join_levels
 from retinanet_jax.core.centerness import centerness, centerness_losses
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
@@ -15,7 +16,8 @@ from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 from retinanet_jax.data.records import Categories
 from retinanet_jax.export.plain_network import make_network_program
-from retinanet_jax.inference.predict import Trained, run_network
+from retinanet_jax.inference.predict import run_network
+from retinanet_jax.inference.trained import Trained
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.setup import make_setup
 from retinanet_jax.weights import WeightsError
@@ -82,15 +84,18 @@ def test_only_positives_are_rated_and_count_as_their_boxes(box_weight):
     labels = rng.choice([NEGATIVE, IGNORE, 0, 1], (2, 40)).astype(np.int32)
     targets = Targets(labels, np.stack([boxes, boxes]))
     logits = rng.normal(0, 1, (2, 40, 2)).astype(np.float32)
-    deltas = rng.normal(0, 1, (2, 40, 5)).astype(np.float32)
+    deltas, rated = rng.normal(0, 1, (2, 40, 4)), rng.normal(0, 1, (2, 40))
+    outputs = BoxOutputs(np.float32(deltas), np.float32(rated))
     config, valid = LossConfig(box_weight=box_weight, box="giou"), np.array([True, False])
     with_branch, without = (
         retinanet_loss((logits,), (part,), (anchors,), targets, valid, config)
-        for part in (deltas, deltas[..., :4])
+        for part in (outputs, outputs.deltas)
     )
     positive = labels[0] >= 0
     wanted = [centerness64(*pair) for pair in zip(anchors, boxes, strict=True)]
-    losses = cross_entropy64(deltas[0, :, 4], np.array(wanted))[positive].sum() / positive.sum()
+    losses = (
+        cross_entropy64(outputs.centerness[0], np.array(wanted))[positive].sum() / positive.sum()
+    )
     np.testing.assert_allclose(with_branch.box_loss - without.box_loss, losses, rtol=1e-4)
     assert with_branch.class_loss == without.class_loss
     np.testing.assert_allclose(with_branch.total - without.total, box_weight * losses, rtol=1e-4)
@@ -104,16 +109,15 @@ def test_a_box_from_the_edge_of_an_object_loses_against_one_from_its_middle():
 
     anchors = np.float32([[10, 10, 50, 50], [12, 10, 52, 50], [70, 70, 90, 90]])
     class_logits = logit(np.array([[0.9, 0.01], [0.6, 0.01], [0.01, 0.004]]))
-    deltas = np.zeros((3, 5), np.float32)
-    deltas[:, 4] = logit(np.array([0.1, 0.8, 0.2]))
+    outputs = BoxOutputs(np.zeros((3, 4), np.float32), logit(np.array([0.1, 0.8, 0.2])))
     config = PostprocessConfig(max_detections=3, score_threshold=0.05)
     size = np.float32([100, 100])
-    found = detect((class_logits,), (deltas,), (anchors,), size, config)
+    found = detect((class_logits,), (outputs,), (anchors,), size, config)
     wanted = np.sqrt([0.6 * 0.8, 0.01 * 0.8])  # the others: .045, .03; and the first's second class
     np.testing.assert_array_equal(found.labels, [0, 1, -1])
     np.testing.assert_allclose(found.scores[:2], wanted, rtol=1e-5)
     np.testing.assert_array_equal(found.boxes[0], anchors[1])
-    plain = detect((class_logits,), (deltas[:, :4],), (anchors,), size, config)
+    plain = detect((class_logits,), (outputs.deltas,), (anchors,), size, config)
     np.testing.assert_array_equal(plain.boxes[0], anchors[0])
     np.testing.assert_allclose(plain.scores[0], 0.9, rtol=1e-5)
 
@@ -156,12 +160,12 @@ def test_the_branch_follows_the_box_tower(network):
     head = variables["params"]["box_head"]
     tower = jax.nn.relu(convolve(features, head["conv0"]))
     rated = convolve(tower, head["centerness"]).reshape(2, -1)
-    np.testing.assert_allclose(found.box_deltas[0][..., 4], rated, atol=1e-5)
+    np.testing.assert_allclose(found.box_deltas[0].centerness, rated, atol=1e-5)
     plain = build_model(small_config().model, 5, config.anchors.anchors_per_location)
     less = variables["params"] | {"box_head": {k: v for k, v in head.items() if k != "centerness"}}
     shapes = jax.eval_shape(lambda: plain.init(jax.random.key(0), images[:1], train=False))
     assert jax.tree.structure(shapes["params"]) == jax.tree.structure(less)
-    assert [part.shape[-1] for part in found.box_deltas] == [5, 5]
+    assert all(level.distributions is None for level in found.box_deltas)
 
 
 def convolve(x, module):
@@ -184,8 +188,10 @@ def test_the_exported_network_has_the_scores_of_the_branch(network):
         sizes = np.full((2, 2), 64, np.float32)
         return run_network(variables, images, sizes, model=model_of(config), config=config)
 
-    logits, outputs = (np.float64(np.concatenate(part, 1)) for part in outputs_of(images))
-    product = 1 / (1 + np.exp(-logits)) / (1 + np.exp(-outputs[..., 4:]))
+    predictions = outputs_of(images)
+    logits = np.float64(np.concatenate(predictions.class_logits, 1))
+    rated = np.float64(join_levels(predictions.box_deltas).centerness)[..., None]
+    product = 1 / (1 + np.exp(-logits)) / (1 + np.exp(-rated))
     np.testing.assert_allclose(every["scores"], np.sqrt(product), rtol=1e-4)
 
 

@@ -17,7 +17,7 @@ from small import small_config
 
 from retinanet_jax.cli import app
 from retinanet_jax.cli import export as command
-from retinanet_jax.config.settings import to_json
+from retinanet_jax.config.settings import ConfigError, to_json
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.core.retinanet import build_model
@@ -29,7 +29,8 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.export.program import Trained, describe_program, make_program, program_arguments
 from retinanet_jax.export.resizing import fitted_sizes, resize
 from retinanet_jax.inference.detector import Detector
-from retinanet_jax.inference.predict import predict, read_trained
+from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.trained import read_trained
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.training.train_state import TrainState
 
@@ -383,14 +384,12 @@ def test_images_shrink_further_into_a_canvas_of_another_shape():
     ("arguments", "message"),
     [
         (["--format=tflite"], "--format: .*'tflite'.*stablehlo"),
-        (["--canvas=64"], "--canvas.*'64'.*HEIGHTxWIDTH.*64x96"),
-        (["--canvas=0x64"], "--canvas.*HEIGHTxWIDTH"),
-        (["--canvas=70x64"], "--canvas.*multiples of 32.*write 96x64"),
+        (["--canvas=64"], "--canvas=64: .*HEIGHTxWIDTH.*64x96"),
     ],
 )
 def test_invalid_arguments_are_reported_before_the_work(trained, tmp_path, arguments, message):
     ordinary = ["--format=stablehlo", f"--model={trained[0]}", f"--out={tmp_path / 'out'}"]
-    with pytest.raises(DataError, match=message.replace("--format: ", "--format.*")):
+    with pytest.raises((DataError, ConfigError), match=message.replace(": ", ".*")):
         run_command(*ordinary, *arguments)
     assert not list(tmp_path.iterdir())
 

@@ -19,7 +19,7 @@ from small_detector import small_network
 from retinanet_jax.cli.model_arguments import read_model
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.hub import download_detector, read_detector, save_detector
-from retinanet_jax.inference.predict import Trained
+from retinanet_jax.inference.trained import Trained
 from retinanet_jax.weights import WeightsError
 
 pytest.importorskip("huggingface_hub")

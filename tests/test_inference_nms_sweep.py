@@ -9,7 +9,7 @@ from small_detector import TALL, WIDE, small_detector, small_network
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.inference.nms_sweep import NmsSweep, merge_ious
-from retinanet_jax.inference.predict import Trained
+from retinanet_jax.inference.trained import Trained
 
 
 @pytest.fixture(scope="module")

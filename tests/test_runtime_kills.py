@@ -7,6 +7,7 @@ tests/test_training_reliability.py kills training runs.
 import csv
 import hashlib
 import http.server
+import json
 import multiprocessing
 import os
 import time
@@ -169,7 +170,8 @@ def find_rate(workdir: Path) -> None:
 def test_a_learning_rate_test_that_is_killed_again_and_again_gives_its_rate(processes, tmp_path):
     kill_at_random(processes, find_rate, (tmp_path,), longest=0.1, seed=4)
     find_rate(tmp_path)
-    assert auto_learning_rate.stored_learning_rate(tmp_path) == 0.01
+    stored = json.loads((tmp_path / auto_learning_rate.FILE).read_text(encoding="utf-8"))
+    assert stored["learning_rate"] == 0.01
 
 
 def submitted_sweep(workdir: Path) -> None:

@@ -9,7 +9,8 @@ import shutil
 import pytest
 from sweeps import SMALL, run
 
-from retinanet_jax.config.paper_tables import TABLES, base_config
+from retinanet_jax.config.paper_base import base_config
+from retinanet_jax.config.paper_tables import TABLES
 from retinanet_jax.config.settings import (
     ConfigError,
     default_config,

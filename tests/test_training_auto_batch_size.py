@@ -5,6 +5,7 @@ from unittest import mock
 
 import jax
 import pytest
+from memory_data import memory_dataset, objects_of
 from small import small_config
 
 from retinanet_jax.config.settings import ConfigError, from_json, read_config_file, to_json
@@ -18,6 +19,7 @@ from retinanet_jax.training.setup import compile_functions
 
 AUTO = {"train__batch_size": "auto"}
 GIB = 2**30
+DATA = memory_dataset([objects_of([])] * 3, names="abcde", size=(40, 60))
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def planned(monkeypatch):
     """Stands in for the compiler: 1 GiB and a quarter for each image; lists the sizes tried."""
     tried = []
 
-    def plan(config, num_classes, mesh, batch_size):
+    def plan(config, train_set, mesh, batch_size):
         tried.append(batch_size)
         return int((1 + 0.25 * batch_size) * GIB)
 
@@ -50,7 +52,7 @@ def test_the_largest_batch_that_fits_is_chosen(planned, limit, parts, chosen, tr
         **AUTO, train__memory_limit=limit, optimizer__accumulate_steps=parts, train__steps=10
     )
     lines = []
-    found = tested.with_batch_size(config, 5, make_mesh(), lines.append)
+    found = tested.with_batch_size(config, DATA, make_mesh(), lines.append)
     assert found.train.batch_size == chosen and planned == tried and len(lines) == len(tried)
     assert "within 90%" in lines[-1] and all("more than 90%" in line for line in lines[:-1])
 
@@ -63,7 +65,7 @@ def test_what_never_fits_is_an_error_before_the_first_step(planned, tmp_path):
 
 def test_a_run_that_resumes_keeps_its_batch_size(planned, tmp_path):
     (tmp_path / "config.json").write_text(to_json(small_config(train__batch_size=12)))
-    found = tested.with_batch_size(small_config(**AUTO), 5, make_mesh(), print, tmp_path)
+    found = tested.with_batch_size(small_config(**AUTO), DATA, make_mesh(), print, tmp_path)
     assert found == small_config(train__batch_size=12) and planned == []
     with pytest.raises(ConfigError, match="not a step of the run"):
         replay_step(small_config(**AUTO), tmp_path, 99)
@@ -89,23 +91,28 @@ def test_a_start_without_a_checkpoint_chooses_again(planned, tmp_path, monkeypat
 @pytest.mark.extended
 def test_the_plan_has_the_state_and_grows_by_more_than_the_images():
     config, mesh = small_config(model__norm="group"), make_mesh()
-    few, many = (tested.planned_memory(config, 5, mesh, size) for size in (2, 16))
+    few, many = (tested.planned_memory(config, DATA, mesh, size) for size in (2, 16))
     state = compile_functions(config, 5, mesh).state_shapes
     assert few > sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     # The stem alone keeps 32 x 32 x 64 float32 of each image of 64 x 64 for the gradient.
     assert many - few > 14 * (64 * 64 * 3 + 32 * 32 * 64 * 4)
 
 
-def test_the_plan_is_that_of_the_largest_canvas(monkeypatch):
+@pytest.mark.parametrize(
+    ("train_canvas", "canvas"),
+    [("few", (128, 128)), ("one", (64, 128))],  # of landscapes alone
+)
+def test_the_plan_is_that_of_the_largest_canvas(monkeypatch, train_canvas, canvas):
     planned = []
     compiled = SimpleNamespace(compile=lambda: None)
     lower = lambda *arguments: planned.append(arguments) or compiled  # noqa: E731
     monkeypatch.setattr(tested, "lower_program", lower)
     monkeypatch.setattr(tested, "needed_memory", lambda compiled: 7)
-    config = small_config(pipeline__max_side=128, augmentation__scales=(32, 64))
-    assert tested.planned_memory(config, 5, make_mesh(), 2) == 7
-    ((mode, *_, canvas, batch_size),) = planned
-    assert (mode, canvas, batch_size) == ("train", (128, 128), 2)
+    sides = {"pipeline__max_side": 128, "augmentation__scales": (32, 64)}
+    config = small_config(**sides, pipeline__train_canvas=train_canvas)
+    assert tested.planned_memory(config, DATA, make_mesh(), 2) == 7
+    ((mode, _, classes, _, *found),) = planned
+    assert (mode, classes, *found) == ("train", 5, canvas, 2)
 
 
 def test_devices_without_memory_of_their_own_share_that_of_the_machine(monkeypatch):

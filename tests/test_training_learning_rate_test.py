@@ -1,7 +1,9 @@
 """The range test of the learning rate, with a stand-in for the network."""
 
 import functools
+import json
 import re
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from small import small_config
 
-from retinanet_jax.config.settings import ConfigError, from_json, to_json
+from retinanet_jax.config.settings import ConfigError, from_json, read_config_file, to_json
 from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.data.mix import load_training_set
 from retinanet_jax.reports.learning_rate_plot import draw_range_test
@@ -17,6 +19,7 @@ from retinanet_jax.reports.plot_style import svg_file
 from retinanet_jax.training import auto_learning_rate, run
 from retinanet_jax.training import learning_rate_test as tested
 from retinanet_jax.training.learning_rate_test import RangeTest
+from retinanet_jax.training.replay import replay_step
 from retinanet_jax.training.run import train_and_evaluate
 from retinanet_jax.training.setup import TrainingSetup
 from retinanet_jax.training.train_state import TrainState
@@ -98,19 +101,34 @@ def found(monkeypatch):
     return results
 
 
-def test_the_rate_of_the_first_start_is_kept(found, tmp_path):
+def test_the_rate_is_that_of_the_test(found, tmp_path):
     config, log = small_config(**AUTO), []
     dataset = load_training_set(config.data)
     found.append(RangeTest([1e-3, 1e-1], [2.0, 1.0], [2.0, 1.0], 0.01))
-    first = auto_learning_rate.with_learning_rate(config, dataset, tmp_path, log.append)
-    assert first == small_config(optimizer__learning_rate=0.01) and found == []
-    # Another test would be an IndexError.
-    for known in (dataset, None):
-        again = auto_learning_rate.with_learning_rate(config, known, tmp_path, log.append)
-        assert again == first
-    assert len(log) == 4 and "learning rate 0.01, chosen by the range test in" in log[-1]
+    tested_one = auto_learning_rate.with_learning_rate(config, dataset, tmp_path, log.append)
+    assert tested_one == small_config(optimizer__learning_rate=0.01) and found == []
+    assert len(log) == 2 and "learning rate 0.01, by the range test in" in log[-1]
+    stored = json.loads((tmp_path / "learning_rate.json").read_text())
+    assert stored == {"learning_rate": 0.01, "rates": [1e-3, 1e-1], "losses": [2.0, 1.0]}
     number = small_config(optimizer__learning_rate=0.5)
-    assert auto_learning_rate.with_learning_rate(number, None, tmp_path, log.append) is number
+    assert auto_learning_rate.with_learning_rate(number, dataset, tmp_path, log.append) is number
+
+
+def test_a_start_without_a_checkpoint_tests_again(found, tmp_path, monkeypatch):
+    """The first start found .01, and ended before its first checkpoint."""
+    monkeypatch.setattr(run, "compiled_ahead", mock.Mock(side_effect=MemoryError))
+    monkeypatch.setattr(run.RunCache, "functions", mock.Mock())
+    monkeypatch.setattr(run, "check_resumes_same_run", mock.Mock())
+    found.extend(RangeTest([1e-3], [1.0], [1.0], rate) for rate in (0.002, 0.01))
+
+    def learning_rate():
+        with pytest.raises(MemoryError):
+            train_and_evaluate(small_config(**AUTO), tmp_path)
+        return read_config_file(tmp_path / "config.json").optimizer.learning_rate
+
+    assert (learning_rate(), learning_rate()) == (0.01, 0.002)
+    monkeypatch.setattr(run.Checkpoints, "latest_step", lambda self: 2)
+    assert learning_rate() == 0.002  # another test would be an IndexError
 
 
 def test_the_step_of_the_test_is_that_of_the_run(tmp_path, monkeypatch):
@@ -142,12 +160,12 @@ def test_a_run_without_a_rate_at_which_the_loss_falls_ends_before_its_first_step
     assert not (tmp_path / "learning_rate.json").exists()
 
 
-def test_a_damaged_or_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"learning_rate\.json, which does not exist"):
-        auto_learning_rate.with_learning_rate(small_config(**AUTO), None, tmp_path, print)
-    (tmp_path / "learning_rate.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"learning_rate\.json: cannot be read .* delete it"):
-        auto_learning_rate.with_learning_rate(small_config(**AUTO), None, tmp_path, print)
+def test_a_replay_takes_the_rate_of_the_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.json has no rate; write that of the run"):
+        replay_step(small_config(**AUTO), tmp_path, 99)
+    (tmp_path / "config.json").write_text(to_json(small_config(optimizer__learning_rate=0.01)))
+    with pytest.raises(ConfigError, match="not a step of the run"):
+        replay_step(small_config(**AUTO), tmp_path, 99)
 
 
 def test_the_word_auto_passes_through_the_config():

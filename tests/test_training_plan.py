@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from memory_data import memory_dataset, objects_of
 from small import small_config
 
 from retinanet_jax.cli import plan as command
@@ -19,7 +20,7 @@ from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training.plan import chips, run_plan
 from retinanet_jax.training.plan.chips import CHIPS, GIB, gpu_target, read_chip
 from retinanet_jax.training.plan.largest_batch import memory_line, other_batch
-from retinanet_jax.training.plan.plan_table import heading, table, verdict
+from retinanet_jax.training.plan.plan_table import canvas_note, heading, table, verdict
 from retinanet_jax.training.plan.program_plan import ProgramPlan, part_of, plan_program, read_plan
 from retinanet_jax.training.plan.program_text import (
     collectives,
@@ -223,6 +224,39 @@ def test_two_plans_give_the_largest_batch_and_a_third_corrects_it(monkeypatch):
     assert row.canvas == (96, 64) and row.largest is None
 
 
+ONE = {"pipeline__train_canvas": "one", "pipeline__eval_canvas": "one"}
+
+
+def test_a_run_with_one_canvas_plans_the_one_of_its_images():
+    """Landscapes to train on; without the data, it may be any."""
+    sides = {"pipeline__min_side": 64, "pipeline__max_side": 96, "augmentation__scales": (32, 64)}
+    config, every = small_config(**sides, **ONE), [(64, 96), (96, 64), (96, 96)]
+    datasets = {
+        "train": memory_dataset([objects_of([])] * 3, size=(40, 60)),
+        "predict": memory_dataset([objects_of([])] * 3, size=(60, 40)),
+    }
+    planner = RunPlanner(config, 5, CHIPS["v5e"], make_mesh(), print, datasets)
+    assert planner.canvases("train") == every[:1]
+    assert planner.canvases("predict") == every[1:2]
+    assert planner.canvases("train", (32, 32)) == [(32, 32)]
+    assert dataclasses.replace(planner, datasets={}).canvases("train") == every
+    assert dataclasses.replace(planner, config=small_config(**sides)).canvases("train") == every
+    tiled = dataclasses.replace(config.data, tile=64)
+    tiled = dataclasses.replace(planner, config=dataclasses.replace(config, data=tiled))
+    assert tiled.canvases("predict") == every
+
+
+def test_a_plan_without_the_data_says_that_the_run_has_one_of_the_canvases():
+    sizes = (64, 96), (96, 64)
+    rows = [planned(mode, 4, 8, canvas=size) for mode in ("train", "predict") for size in sizes]
+    planner = RunPlanner(small_config(**ONE), 5, CHIPS["v5e"], make_mesh(), print)
+    note = canvas_note(rows, planner)
+    assert "one of these canvases (config.pipeline.train_canvas=one, config.pipeline.eval" in note
+    assert "--canvas=HxW plans it alone" in note
+    assert canvas_note(rows[1:3], planner) == ""
+    assert canvas_note(rows, dataclasses.replace(planner, config=small_config())) == ""
+
+
 def planned(mode, gib, largest, images=2, canvas=(64, 64)):
     plan = ProgramPlan(
         int(gib * GIB), int(gib * GIB / 2), True, Counter({"all-reduce": 3}), 1, 1234,
@@ -273,15 +307,11 @@ def test_invalid_input_names_the_fix(monkeypatch):
         ConfigError, match=r"train.batch_size: 4 images cannot be divided evenly over 8 .* 8"
     ):
         next(plan_run(planner, ("train",)))
-    with pytest.raises(ConfigError, match=r"--canvas=100x64: .* multiples of 32 .* write 96x64"):
-        next(plan_run(planner, ("train",), canvas=(100, 64)))
     parts = dataclasses.replace(planner, config=small_config(optimizer__accumulate_steps=4))
     with pytest.raises(ConfigError, match=r"--images=6: not a multiple of 4 .* write 8"):
         next(plan_run(parts, ("train",), images=6))
     auto = dataclasses.replace(planner, config=small_config(train__batch_size="auto"))
     assert auto.images("train") == 16
-    with pytest.raises(ConfigError, match=r"--canvas=12: write HEIGHTxWIDTH"):
-        command.read_canvas("12")
 
 
 def test_a_missing_compiler_is_named_with_its_extra(monkeypatch, capsys):
@@ -334,9 +364,11 @@ def test_the_page_has_the_stored_plans(monkeypatch, tmp_path):
 
 
 def test_classes_of_public_datasets_and_the_network_for_a_chip():
-    assert command.num_classes(small_config(data__name="coco2014")) == 80
-    assert command.num_classes(small_config(data__name="voc2007")) == 20
-    assert command.num_classes(small_config()) == 5  # shapes
+    assert command.known_classes(small_config(data__name="coco2014")) == 80
+    assert command.known_classes(small_config(data__name="voc2007")) == 20
+    assert command.known_classes(small_config()) is None
+    (train_set,) = command.read_datasets(small_config(), ("train", "predict")).values()
+    assert train_set.categories.num_classes == 5  # shapes
     assert not has_accelerator()
     with assume_accelerator():
         assert has_accelerator()

@@ -18,8 +18,8 @@ TWO_DEVICES = SimpleNamespace(size=2)
 def test_each_choice_uses_the_ones_before_it(monkeypatch):
     seen = []
 
-    def plan(config, num_classes, mesh, batch_size):
-        seen.append((config.anchors.size, config.pipeline.max_boxes, num_classes))
+    def plan(config, train_set, mesh, batch_size):
+        seen.append((config.anchors.size, config.pipeline.max_boxes, train_set))
         return 0
 
     monkeypatch.setattr(auto_batch_size, "planned_memory", plan)
@@ -27,7 +27,7 @@ def test_each_choice_uses_the_ones_before_it(monkeypatch):
     config = small_config(**auto, train__steps="auto", train__epochs=2.0, train__memory_limit=1.0)
     data = memory_dataset([objects_of([[20, 20, 32, 32]] * 130)] * 40)
     found, notes = resolve_auto(config, data, make_mesh(), log=lambda line: None)
-    assert seen == [(2.0, 130, data.categories.num_classes)]
+    assert seen == [(2.0, 130, data)]
     assert (found.train.batch_size, found.train.steps) == (16, 5)  # 2 * 40 / 16
     assert [note.split(":")[0] for note in notes] == ["5 steps", "anchors of 2 strides"]
     assert resolve_auto(found, data, make_mesh()) == (found, ["", ""])
@@ -49,10 +49,11 @@ def test_parts_of_a_batch_divide_over_the_devices(module, start, tmp_path, monke
 
 
 def test_the_first_process_alone_prints_what_a_replay_finds(tmp_path, monkeypatch, capsys):
-    (tmp_path / "learning_rate.json").write_text('{"learning_rate": 0.5}')
-    for process, output in ((1, ""), (0, "learning rate 0.5, by the range test")):
+    monkeypatch.setattr(auto_batch_size, "planned_memory", lambda *_: 0)
+    auto = {"train__batch_size": "auto", "train__memory_limit": 1.0}
+    for process, output in ((1, ""), (0, "batch size 16: the train step needs")):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         with pytest.raises(ConfigError, match="not a step of the run"):
-            replay.replay_step(small_config(optimizer__learning_rate="auto"), tmp_path, 99)
+            replay.replay_step(small_config(**auto), tmp_path, 99)
         printed = capsys.readouterr().out
         assert printed.startswith(output) and bool(printed) == bool(output)

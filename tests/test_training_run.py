@@ -20,7 +20,7 @@ from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.example_sources import Annotated
 from retinanet_jax.data.mix import load_datasets
 from retinanet_jax.inference.detector import Detector
-from retinanet_jax.inference.predict import make_predict_fn, read_variables
+from retinanet_jax.inference.predict import make_predict_fn
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh
 from retinanet_jax.training import loop, run, run_checkpoints
@@ -32,6 +32,7 @@ from retinanet_jax.training.setup import RunCache
 from retinanet_jax.training.step import focal_params
 from retinanet_jax.training.train_state import TrainState
 from retinanet_jax.training.workdir_evaluation import evaluate_workdir
+from retinanet_jax.weights.run_weights import read_variables
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 NAMES += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]

@@ -20,7 +20,7 @@ from retinanet_jax.config.settings import from_config_dict
 from retinanet_jax.core.resnet import ARCHITECTURES
 from retinanet_jax.core.retinanet import ModelConfig
 from retinanet_jax.inference.detector import Detector
-from retinanet_jax.inference.predict import read_trained
+from retinanet_jax.inference.trained import read_trained
 from retinanet_jax.runtime import download
 from retinanet_jax.weights import PUBLIC_WEIGHTS, WeightsError
 from retinanet_jax.weights.locations import cached_path, fetch

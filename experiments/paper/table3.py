@@ -19,7 +19,7 @@ Commands for the base and for another trial:
 
 from ml_collections import ConfigDict
 
-from retinanet_jax.config.paper_tables import base_config
+from retinanet_jax.config.paper_base import base_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -27,7 +27,7 @@ def add_workdir_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_model(arguments: argparse.Namespace):
-    """The network that the flags name, as inference/predict.py::Trained; prints which checkpoint.
+    """The network that the flags name, as inference/trained.py::Trained; prints which checkpoint.
 
     Raises:
         CheckpointError, WeightsError: there is no detector at --model.
@@ -35,7 +35,7 @@ def read_model(arguments: argparse.Namespace):
     from absl import logging
 
     from retinanet_jax.inference.hub import download_detector, is_hub_name
-    from retinanet_jax.inference.predict import read_trained
+    from retinanet_jax.inference.trained import read_trained
 
     logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it does not need
 

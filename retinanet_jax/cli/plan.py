@@ -11,7 +11,6 @@ the config: --config, --data, --batch_size, --image_size, --config.SECTION.FIELD
 """
 
 import argparse
-import re
 from pathlib import Path
 
 PASSES_ON = True
@@ -37,11 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the table of the plan, and whether the run fits."""
+    import functools
     import json
     import sys
 
     from retinanet_jax.cli.config_arguments import read_config
     from retinanet_jax.cli.outputs import check_writable, writing_to
+    from retinanet_jax.config.canvas_flag import read_canvas
     from retinanet_jax.config.settings import ConfigError, from_config_dict
     from retinanet_jax.runtime.accelerator import assume_accelerator
     from retinanet_jax.runtime.workdir import write_whole
@@ -57,39 +58,44 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--classes: {arguments.classes} must be at least 1")
     if arguments.json:
         check_writable(arguments.json.parent)
-    canvas = read_canvas(arguments.canvas) if arguments.canvas else None
     with assume_accelerator():
         config = without_data_choices(from_config_dict(read_config("plan", arguments)))
+    canvas = read_canvas(arguments.canvas, config.pipeline) if arguments.canvas else None
     chip, mesh = chips.described_mesh(arguments.chip)
-    classes = arguments.classes or num_classes(config)
-    planner = RunPlanner(config, classes, chip, mesh, log=lambda line: print(line, file=sys.stderr))
     modes = MODES if arguments.mode == "both" else (arguments.mode,)
+    classes, datasets = arguments.classes or known_classes(config), {}
+    if classes is None:
+        datasets = read_datasets(config, modes)
+        classes = datasets["train"].categories.num_classes
+    log = functools.partial(print, file=sys.stderr)
+    planner = RunPlanner(config, classes, chip, mesh, log, datasets)
     options = {"largest": not arguments.skip_largest, "check": arguments.check}
     rows = list(plan_run(planner, modes, canvas, arguments.images, **options))
     print(f"{plan_table.heading(planner)}\n\n{plan_table.table(rows)}\n")
-    print(f"{plan_table.NOT_IN_THE_PLAN}\n{plan_table.verdict(rows, planner)}")
+    print(f"{plan_table.NOT_IN_THE_PLAN}\n{plan_table.canvas_note(rows, planner)}", end="")
+    print(plan_table.verdict(rows, planner))
     if arguments.json:
         found = {"versions": plan_table.versions(chip), "rows": plan_table.records(rows)}
         with writing_to(arguments.json):
             write_whole(arguments.json, json.dumps(found, indent=2) + "\n")
 
 
-def read_canvas(text: str) -> tuple[int, int]:
-    """Height and width, of '800x1344'."""
-    from retinanet_jax.config.settings import ConfigError
-
-    if not re.fullmatch(r"\d+x\d+", text):
-        raise ConfigError(f"--canvas={text}: write HEIGHTxWIDTH in pixels, such as 800x1344")
-    height, width = map(int, text.split("x"))
-    return height, width
-
-
-def num_classes(config) -> int:
-    """Classes of the dataset of a config; COCO and VOC need not be on this machine."""
-    from retinanet_jax.data.mix import load_training_set
-
+def known_classes(config) -> int | None:
+    """Number of classes of COCO and VOC, which need not be on this machine; else None."""
     known = {"coco": 80, "voc": 20}
     for name, count in known.items():
         if config.data.name.startswith(name) and not config.data.classes:
             return count
-    return load_training_set(config.data).categories.num_classes
+    return None
+
+
+def read_datasets(config, modes: tuple[str, ...]) -> dict:
+    """The training set by 'train', and by 'predict' the evaluation set where it is of use."""
+    from retinanet_jax.data.dataset import load_dataset
+    from retinanet_jax.data.mix import load_training_set
+    from retinanet_jax.training.plan.run_programs import has_one_canvas
+
+    datasets = {"train": load_training_set(config.data)}
+    if "predict" in modes and has_one_canvas(config, "predict"):
+        datasets["predict"] = load_dataset(config.data, config.data.eval_split)
+    return datasets

@@ -3,7 +3,7 @@
 import dataclasses
 
 from retinanet_jax.config.field_checks import above_zero_or_none, one_of
-from retinanet_jax.data.shapes import Difficulty
+from retinanet_jax.data.shapes import Difficulty, check_sizes
 from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.data.tiled_source import OVERLAP, check_tile
 from retinanet_jax.runtime.user_folders import CACHE
@@ -30,10 +30,7 @@ class ShapesConfig(Difficulty):
         for field in ("num_train", "num_eval"):
             if getattr(self, field) < 1:
                 raise ValueError(f"data.shapes.{field}: {getattr(self, field)} must be at least 1")
-        if min(self.image_size) < 32:
-            raise ValueError(
-                f"data.shapes.image_size: {self.image_size} must have sides of at least 32 pixels"
-            )
+        check_sizes(self.image_size, self)
         if self.seed < 0:
             raise ValueError(f"data.shapes.seed: {self.seed} must be at least 0")
 

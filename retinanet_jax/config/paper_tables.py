@@ -1,29 +1,21 @@
 """The paper's ablations as data: the settings and the published numbers of each table.
 
 Lin et al. 2017 (arXiv 1708.02002), Tables 1a to 1e, 2 and 3, and section 5.1 on the prior. A trial
-is the base config of a table with the settings of a row. `retinanet-jax sweep --table=1b:small`
-runs all of them; in Python:
+is the base config of a table (paper_base.py) with the settings of a row. `retinanet-jax sweep
+--table=1b:small` runs all of them; in Python:
 
     for row in TABLES["1b"].rows:
         config = base_config("1b", "small")
         config.update_from_flattened_dict(row.settings_of("small"))
 
-The paper's numbers are on COCO minival, those of Tables 1e and 2 on test-dev. Neither is val2017,
-but numbers on them differ little. The files in experiments/paper/ show how to run each table. The
-small variants run on your own folder with --config.data.name=folder --config.data.root=FOLDER
---config.data.eval_split=val.
+The numbers are on COCO minival, those of Tables 1e and 2 on test-dev. Neither is val2017, but
+numbers on them differ little.
 
 Trials that differ only in gamma, alpha and star_beta share one compiled step, which takes them as
 arguments (core/focal.py, FocalParams).
 """
 
 from typing import Any, NamedTuple
-
-from ml_collections import ConfigDict
-
-from retinanet_jax.config.experiment_files import choose_variant
-from retinanet_jax.config.recipes import with_recipe
-from retinanet_jax.config.settings import ConfigError, default_config
 
 Settings = dict[str, Any]
 
@@ -58,7 +50,7 @@ class Table(NamedTuple):
     Attributes:
         title: what the table varies.
         split: the COCO split of the paper's numbers.
-        base: settings of all trials, applied to the config of `base_config`.
+        base: settings of all trials, applied to those of all tables (paper_base.py).
         rows: the trials.
         small: further settings of small runs, applied after `base`.
     """
@@ -68,81 +60,6 @@ class Table(NamedTuple):
     base: Settings
     rows: tuple[Row, ...]
     small: Settings = {}  # noqa: RUF012 (never written to)
-
-
-# Section 4: 600 pixels in all ablations, from ImageNet weights (torchvision's, and its layout).
-_PUBLISHED = {
-    "data.name": "coco",
-    "pipeline.min_side": 600,
-    "pipeline.max_side": 1000,
-    "model.backbone": "resnet50",
-    "model.pretrained": "imagenet",
-    "model.norm": "auto",
-    "model.frozen_stages": "auto",
-    "model.dtype": "bfloat16",
-    "train.evaluate_every": 10_000,
-}
-_RECIPE_PARTS = ("augmentation", "anchors", "matching", "loss", "optimizer", "train")
-
-# Minutes on a CPU. Few small objects among distractors, with rare classes: almost all anchors are
-# easy negatives, as on COCO.
-_SMALL = {
-    "data.name": "shapes",
-    "data.shapes.image_size": (96, 96),
-    "data.shapes.max_objects": 4,
-    "data.shapes.size_range": (0.12, 0.4),
-    "data.shapes.imbalance": 2.0,
-    "data.shapes.distractors": 4,
-    "pipeline.min_side": 96,
-    "pipeline.max_side": 96,
-    "model.backbone": "resnet18",
-    "model.pretrained": None,
-    "model.norm": "batch",
-    "model.frozen_stages": 0,
-    "model.backbone_levels": (3,),
-    "model.max_level": 5,
-    "model.fpn_channels": 64,
-    "model.head_channels": 64,
-    "model.head_depth": 2,
-    "model.head_norm": "group",
-    "model.dtype": "float32",
-    # The smallest shapes have 11 pixels; the paper's smallest anchors 32.
-    "anchors.size": 1.5,
-    "loss.box": "giou",
-    "optimizer.name": "adamw",
-    "optimizer.learning_rate": 2e-3,
-    "optimizer.base_batch_size": 8,
-    "optimizer.weight_decay": 0.01,
-    "optimizer.decay": "kernels",
-    "optimizer.schedule": "cosine",
-    "optimizer.warmup_steps": 20,
-    "optimizer.ema_decay": 0.99,
-    "train.steps": 400,
-    "train.batch_size": 8,
-    "train.log_every": 20,
-    "train.checkpoint_every": 200,
-    "train.evaluate_every": "none",
-    "evaluation.batch_size": 20,
-}
-
-
-def base_config(table: str, variant: str = "") -> ConfigDict:
-    """Returns the config that the trials of a table share.
-
-    Args:
-        table: a key of TABLES.
-        variant: '' is as published, on COCO; 'small' is on the built-in dataset.
-
-    Raises:
-        ConfigError: there is no such table or variant.
-    """
-    if table not in TABLES:
-        raise ConfigError(f"table {table!r} is not one of {', '.join(TABLES)}")
-    found = TABLES[table]
-    fields = {"": _PUBLISHED | found.base, "small": _PUBLISHED | found.base | _SMALL | found.small}
-    config = with_recipe(default_config(), "paper", only=_RECIPE_PARTS)
-    config.update_from_flattened_dict(choose_variant(fields, variant))
-    return config
 
 
 def _alpha(alpha: float, *numbers: float) -> Row:

@@ -29,6 +29,7 @@ _AUTO_AT_START = (
     "anchors.size",
     "pipeline.max_boxes",
 )
+_IN_WORDS = {float: "a number", int: "a whole number", str: "a text in quotes"}
 
 
 def to_tree(section: Any, name: str = "") -> ConfigDict:
@@ -100,21 +101,17 @@ def _read_word(field: str, value: Any, kind: Any) -> Any:
     Raises:
         ValueError: neither; the message says what to write.
     """
-    kinds = typing.get_args(kind) or (kind,)
-    if types.NoneType in kinds and value in (None, "none"):
+    has_none, plain = types.NoneType in typing.get_args(kind), _plain(kind)
+    if has_none and value in (None, "none"):
         return None
     if field in _AUTO_AT_START and value == "auto":
         return value
-    word = "none" if types.NoneType in kinds else "auto"
-    if str in kinds and field not in _AUTO_AT_START:
-        if not value or not isinstance(value, str):
-            raise ValueError(f"{field}: {value!r} is invalid; write a path, a URL or '{word}'")
-        return value
-    wanted, allowed = ("a number", (int, float)) if float in kinds else ("a whole number", int)
-    if isinstance(value, bool) or not isinstance(value, allowed):
+    word = "none" if has_none else "auto"
+    wanted = "a path, a URL" if plain is str else _IN_WORDS[plain]
+    if value == "" or not _is_of(value, plain):
         raise ValueError(f"{field}: {value!r} is invalid; write {wanted} or '{word}'")
     try:
-        return float(value) if float in kinds else value
+        return plain(value)
     except OverflowError:
         raise ValueError(f"{field}: the number is too large; write {wanted} or '{word}'") from None
 
@@ -131,17 +128,22 @@ def _read_tuple(field: str, value: Any, kinds: tuple) -> tuple:
     if len(values) != len(kinds):
         raise ValueError(f"{field}: {values} has {len(values)} values; write {len(kinds)}")
     for one, kind in zip(values, kinds, strict=True):
-        wanted, allowed = _kind_of(kind)
-        if isinstance(one, bool) or not isinstance(one, allowed):
-            raise ValueError(f"{field}: {one!r} in {values} is not {wanted}")
+        plain = _plain(kind)
+        if not _is_of(one, plain):
+            raise ValueError(f"{field}: {one!r} in {values} is not {_IN_WORDS[plain]}")
     return values
 
 
-def _kind_of(kind: Any) -> tuple[str, type]:
-    """The kind of a value in words, and the type that it must have."""
-    if kind is str:
-        return "a quoted string", str
-    return ("a whole number", numbers.Integral) if kind is int else ("a number", numbers.Real)
+def _plain(kind: Any) -> type:
+    """Returns float, int or str: the type of a field's values other than None and 'auto'."""
+    kinds = typing.get_args(kind) or (kind,)
+    return next(plain for plain in _IN_WORDS if plain in kinds)
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    """Returns whether a value is a string, a whole number (also of NumPy) or any number."""
+    allowed = {str: str, int: numbers.Integral, float: numbers.Real}[kind]
+    return isinstance(value, allowed) and not isinstance(value, bool)
 
 
 def check_names(values: dict, known: dict, path: str, errors: list[str]) -> None:

@@ -1,10 +1,10 @@
 """RetinaNet itself: pure functions of arrays, and the Flax modules of the network.
 
 Where to find what:
-    network     layers, resnet, fpn, heads -> retinanet
-    targets     anchors, boxes, matching, box_coder
-    loss        focal (class losses), box_losses -> anchor_losses, hard_examples -> loss
-    detections  nms -> postprocess
+    network     layers, norms -> resnet, fpn, heads -> retinanet (Predictions)
+    targets     anchors, iou_matching, atss, task_aligned -> matching -> assignment (Targets)
+    loss        focal, box_losses -> anchor_losses, class_loss_total -> loss (Losses)
+    detections  box_coder, nms, soft_nms -> nms_kinds -> postprocess (Detections)
 
 >>> from retinanet_jax.core import anchors_for_image, focal_loss, retinanet_loss, RetinaNet
 """

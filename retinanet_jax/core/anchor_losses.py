@@ -11,7 +11,7 @@ from retinanet_jax.core import box_coder, boxes
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.box_distribution import distribution_losses
 from retinanet_jax.core.box_losses import box_losses
-from retinanet_jax.core.box_outputs import split_outputs
+from retinanet_jax.core.box_outputs import BoxOutputs, join_levels
 from retinanet_jax.core.centerness import centerness_losses
 from retinanet_jax.core.focal import FocalParams, class_losses
 from retinanet_jax.core.hard_examples import hardest
@@ -32,7 +32,7 @@ class AnchorLosses(NamedTuple):
 
 def anchor_losses(
     class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
-    box_deltas: tuple[Float[ArrayLike, "b _ v"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ 4"] | BoxOutputs, ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     targets: Targets,
     valid: Bool[ArrayLike, "b"],
@@ -64,14 +64,14 @@ def labels_of_valid(targets: Targets, valid: Bool[ArrayLike, "b"]) -> Int[Array,
 
 
 def anchor_box_losses(
-    box_deltas: tuple[Float[ArrayLike, "b _ v"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ 4"] | BoxOutputs, ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     target_boxes: Float[ArrayLike, "b n 4"],
     labels: Int[ArrayLike, "b n"],
     config: LossConfig,
 ) -> Float[Array, "b n"]:
     """Returns the box loss of each anchor, see AnchorLosses; 0 if its label is not a class."""
-    outputs = split_outputs(jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32))
+    outputs = join_levels(box_deltas)
     anchors = jnp.concatenate(anchors)
     every = box_losses(outputs.deltas, anchors, target_boxes, config.box, config.beta)
     if outputs.centerness is not None:
@@ -86,9 +86,8 @@ def _quality(box_deltas, anchors, targets):
     """The alignment, else the IoU of predicted and matched boxes [b n]; without gradient."""
     if targets.alignment is not None:
         return targets.alignment
-    outputs = jnp.concatenate(box_deltas, axis=1, dtype=jnp.float32)
-    deltas, anchors = split_outputs(outputs).deltas, jnp.concatenate(anchors)
-    return boxes.iou(box_coder.decode(anchors, jax.lax.stop_gradient(deltas)), targets.boxes)
+    deltas = jax.lax.stop_gradient(join_levels(box_deltas).deltas)
+    return boxes.iou(box_coder.decode(jnp.concatenate(anchors), deltas), targets.boxes)
 
 
 def anchor_class_losses(

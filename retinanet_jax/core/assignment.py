@@ -13,8 +13,6 @@ from retinanet_jax.core.iou_matching import in_turn
 from retinanet_jax.core.matching import ASSIGNERS, ImageAnchors, MatchingConfig
 from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
 
-LevelArrays = tuple[ArrayLike, ...]
-
 
 def assign(
     anchors: Float[ArrayLike, "n 4"],
@@ -25,7 +23,7 @@ def assign(
     *,
     level_sizes: tuple[int, ...] | None = None,
     anchors_per_location: int = 1,
-    predictions: tuple[LevelArrays, LevelArrays] | None = None,
+    predictions: tuple[tuple, tuple] | None = None,
 ) -> Targets:
     """Returns the targets of one image. For a batch, use `assign_batch`.
 
@@ -40,7 +38,7 @@ def assign(
       config: the assigner, its parameters, and how to treat crowds.
       level_sizes: number of anchors of each level, for atss; None: one level.
       anchors_per_location: number of anchors at each location, for atss.
-      predictions: (class_logits, box_deltas), each per level, for task_aligned.
+      predictions: (class_logits, box_deltas) as in ImageAnchors, for task_aligned.
 
     Returns:
       Targets of the n anchors; all NEGATIVE without boxes.
@@ -79,7 +77,7 @@ def assign_batch(
     *,
     level_sizes: tuple[int, ...] | None = None,
     anchors_per_location: int = 1,
-    predictions: tuple[LevelArrays, LevelArrays] | None = None,
+    predictions: tuple[tuple, tuple] | None = None,
 ) -> Targets:
     """Returns the targets of a batch; takes the arguments of `assign`, with a leading axis b.
 

@@ -1,29 +1,37 @@
-"""The outputs of the box head for an anchor, along one axis: `Predictions.box_deltas`."""
+"""The outputs of the box head for an anchor: the deltas of its box, and with some configs more."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Float
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from retinanet_jax.core.arrays import ArrayLike
 
 
 class BoxOutputs(NamedTuple):
-    """The parts of the box head's outputs, in the order of their channels."""
+    """The outputs of a box head that predicts more than the deltas."""
 
     deltas: Float[ArrayLike, "*b 4"]
     """Deltas (dx, dy, dw, dh)."""
-    centerness: Float[ArrayLike, "*b"] | None
+    centerness: Float[ArrayLike, "*b"] | None = None
     """Logit of the centre-ness; None for a network without model.centerness."""
-    distributions: Float[ArrayLike, "*b 4 bins"] | None
+    distributions: Float[ArrayLike, "*b 4 bins"] | None = None
     """Logits of the distances of the four sides; None for a network without model.box_bins."""
 
 
-def split_outputs(values: Float[ArrayLike, "*b v"]) -> BoxOutputs:
-    """Splits the outputs into their parts: 4, then 1 or none, then 4 * bins or none."""
-    rated = values.shape[-1] % 4
-    rest = values[..., 4 + rated :]
-    return BoxOutputs(
-        values[..., :4],
-        values[..., 4] if rated else None,
-        rest.reshape(*rest.shape[:-1], 4, -1) if rest.shape[-1] else None,
-    )
+def named(outputs: Float[ArrayLike, "*b 4"] | BoxOutputs) -> BoxOutputs:
+    """Returns BoxOutputs, also for a head that returns only the deltas."""
+    return outputs if isinstance(outputs, BoxOutputs) else BoxOutputs(outputs)
+
+
+def join_levels(
+    levels: Sequence[Float[ArrayLike, "... 4"] | BoxOutputs], axis: int = 1
+) -> BoxOutputs:
+    """Joins the outputs of all levels in order, as float32; `axis` is that of the anchors."""
+
+    def join(*parts: ArrayLike) -> Array:
+        return jnp.concatenate(parts, axis=axis, dtype=jnp.float32)
+
+    return jax.tree.map(join, *map(named, levels))

@@ -3,8 +3,7 @@
 FCOS (Tian et al., arXiv 1904.01355, section 3.3) adds an output of one value to a head, and
 multiplies the class scores by it, so that boxes predicted from the edge of an object rank lower in
 NMS. ATSS (arXiv 1912.02424) adopts it for anchors, in the box head. In their code, both also weight
-the box losses by it; here, all positives count equally. The values follow the four deltas
-(box_outputs.py).
+the box losses by it; here, all positives count equally.
 """
 
 import jax

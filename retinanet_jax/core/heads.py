@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from retinanet_jax.core.box_distribution import deltas_of
+from retinanet_jax.core.box_outputs import BoxOutputs
 from retinanet_jax.core.differentiation import needs_any_derivative
 from retinanet_jax.core.initialization import KernelInit
 from retinanet_jax.core.layers import Conv, relu
@@ -49,12 +50,10 @@ class Head(nn.Module):
     """A tower of depth x (3x3 convolution, norm, ReLU) and a 3x3 output convolution.
 
     The output has values_per_anchor channels per anchor, flattened in the order H, W, A: [b h*w*a
-    v], in float32 for every dtype, because bfloat16 would leave few distinct scores. A head that
-    predicts the centre-ness has a second output convolution, whose value follows the other values
-    of each anchor. With bins, the output has distributions of the sides of a box; their deltas come
-    before both (box_outputs.py). Weights are initialised with normal(0.01), weights of the outputs
-    with normal(output_std), and their bias with output_bias (the prior for classes, 0 for boxes).
-    norm 'group' is GroupNorm(32, 1e-5) after convolutions without bias; 'none' is only a bias.
+    v], in float32 for every dtype, because bfloat16 would leave few distinct scores. Weights are
+    initialised with normal(0.01), weights of the output with normal(output_std), and its bias with
+    output_bias (the prior for classes, 0 for boxes). norm 'group' is GroupNorm(32, 1e-5) after
+    convolutions without bias; 'none' is only a bias.
     """
 
     anchors_per_location: int
@@ -64,23 +63,11 @@ class Head(nn.Module):
     norm: str = "none"
     output_bias: float = 0.0
     output_std: float = 0.01
-    predicts_centerness: bool = False
-    bins: int = 0
     dtype: Any = jnp.float32
     precision: str = "default"
 
-    @property
-    def _channels_per_anchor(self) -> int:
-        return self.values_per_anchor * max(self.bins, 1)
-
     def setup(self):
-        new_conv = functools.partial(
-            Conv,
-            kernel_size=3,
-            kernel_init=KernelInit("normal", 0.01),
-            dtype=self.dtype,
-            precision=self.precision,
-        )
+        new_conv = functools.partial(self._new_conv, kernel_init=KernelInit("normal", 0.01))
         normed = self.norm == "group"
         self.convs = [
             new_conv(self.channels, use_bias=not normed, name=f"conv{i}") for i in range(self.depth)
@@ -89,32 +76,64 @@ class Head(nn.Module):
             Norm(self.channels, kind="group", dtype=self.dtype, name=f"norm{i}")
             for i in range(self.depth if normed else 0)
         ]
-        new_output = functools.partial(
-            new_conv,
+        self.output = self._new_output(self.values_per_anchor)
+
+    def _new_conv(self, channels: int, **options: Any) -> Conv:
+        return Conv(channels, kernel_size=3, dtype=self.dtype, precision=self.precision, **options)
+
+    def _new_output(self, values: int) -> Conv:
+        return self._new_conv(
+            self.anchors_per_location * values,
             use_bias=True,
             kernel_init=KernelInit("normal", self.output_std),
             bias_init=nn.initializers.constant(self.output_bias),
             float32_result=True,
         )
-        self.output = new_output(self.anchors_per_location * self._channels_per_anchor)
-        if self.predicts_centerness:
-            self.centerness = new_output(self.anchors_per_location)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n v"]:
+        return self._by_anchor(self.output(self._tower(x)))
+
+    def _tower(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
         for index, convolution in enumerate(self.convs):
             x = convolution(x)
             if self.norms:
                 x = self.norms[index](x, train=False)
             x = relu(x)
-        b, h, w, _ = x.shape
+        return x
+
+    def _by_anchor(self, outputs: Float[Array, "b h w av"]) -> Float[Array, "b n v"]:
+        b, h, w, channels = outputs.shape
         anchors = h * w * self.anchors_per_location
-        outputs = self.output(x).reshape(b, anchors, self._channels_per_anchor)
-        parts = [outputs]
-        if self.bins:
-            parts = [deltas_of(outputs.reshape(b, anchors, 4, self.bins)), outputs]
-        if self.predicts_centerness:
-            parts.insert(1, self.centerness(x).reshape(b, anchors, 1))
-        values = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+        values = outputs.reshape(b, anchors, channels // self.anchors_per_location)
         if self.dtype == jnp.float32 or needs_any_derivative():
             return values
         return _round_gradient(values, self.dtype)
+
+
+class BoxHead(Head):
+    """A head that returns the deltas of boxes, and what else it predicts.
+
+    With predicts_centerness, a second output convolution gives the centre-ness (centerness.py).
+    With bins, the output has a distribution over so many steps for each side of a box, 4 * bins
+    values per anchor in place of 4; the deltas follow from it (box_distribution.py).
+    """
+
+    predicts_centerness: bool = False
+    bins: int = 0
+
+    def setup(self):
+        super().setup()
+        if self.predicts_centerness:
+            self.centerness = self._new_output(1)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n 4"] | BoxOutputs:
+        """The deltas [b n 4] where the head predicts nothing else."""
+        x = self._tower(x)
+        outputs = self._by_anchor(self.output(x))
+        if not (self.bins or self.predicts_centerness):
+            return outputs
+        rated = self._by_anchor(self.centerness(x))[..., 0] if self.predicts_centerness else None
+        if not self.bins:
+            return BoxOutputs(outputs, rated)
+        distributions = outputs.reshape(*outputs.shape[:2], 4, self.bins)
+        return BoxOutputs(deltas_of(distributions), rated, distributions)

@@ -18,6 +18,7 @@ from retinanet_jax.core.anchor_losses import (
     labels_of_valid,
 )
 from retinanet_jax.core.arrays import ArrayLike
+from retinanet_jax.core.box_outputs import BoxOutputs
 from retinanet_jax.core.class_loss_total import total_class_loss
 from retinanet_jax.core.focal import FocalParams
 from retinanet_jax.core.loss_config import LossConfig
@@ -41,7 +42,7 @@ class Losses(NamedTuple):
 
 def retinanet_loss(
     class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
-    box_deltas: tuple[Float[ArrayLike, "b _ v"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ 4"] | BoxOutputs, ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     targets: Targets,
     valid: Bool[ArrayLike, "b"],
@@ -60,8 +61,7 @@ def retinanet_loss(
 
     Args:
       class_logits: logits per level, [b n_l k], any float type.
-      box_deltas: deltas per level, [b n_l 4], any float type; for more channels, see
-        box_outputs.py.
+      box_deltas: deltas per level, [b n_l 4], any float type; or BoxOutputs.
       anchors: anchors per level, [n_l 4], xyxy pixels.
       targets: labels [b n] and boxes [b n 4] over the anchors of all levels in order.
       valid: [b], False for the images that pad the last batch.
@@ -118,7 +118,7 @@ class LossParts(NamedTuple):
 
 def loss_parts(
     class_logits: tuple[Float[ArrayLike, "b _ k"], ...],
-    box_deltas: tuple[Float[ArrayLike, "b _ v"], ...],
+    box_deltas: tuple[Float[ArrayLike, "b _ 4"] | BoxOutputs, ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     targets: Targets,
     valid: Bool[ArrayLike, "b"],

@@ -6,7 +6,7 @@ numbers as a whole batch.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num, Shaped
 
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.loss_config import LossConfig
@@ -80,7 +80,7 @@ def divisors(
     elif config.normalizer == "image":
         divisor = jnp.maximum(jnp.sum(positive, axis=1, keepdims=True), 1) * images
     elif config.normalizer == "level":
-        levels = jnp.split(positive, np.cumsum(level_sizes)[:-1], axis=1)
+        levels = split_levels(positive, level_sizes)
         divisor = jnp.maximum(jnp.stack([jnp.sum(level) for level in levels]), 1)
     else:
         divisor = running * images
@@ -102,6 +102,6 @@ def sum_levels(values: Num[ArrayLike, "b n"], level_sizes: tuple[int, ...]) -> N
     return jnp.stack([jnp.sum(x, axis=1) for x in split_levels(values, level_sizes)], axis=1)
 
 
-def split_levels(array: Num[ArrayLike, "b n"], level_sizes: tuple[int, ...]) -> list[Array]:
+def split_levels(array: Shaped[ArrayLike, "b n"], level_sizes: tuple[int, ...]) -> list[Array]:
     """Splits an array over all anchors by level."""
     return jnp.split(array, np.cumsum(level_sizes)[:-1], axis=1)

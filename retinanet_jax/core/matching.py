@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from retinanet_jax.core import box_coder
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.atss import match_atss
-from retinanet_jax.core.box_outputs import split_outputs
+from retinanet_jax.core.box_outputs import BoxOutputs, join_levels
 from retinanet_jax.core.iou_matching import IouRules, match_by_iou
 from retinanet_jax.core.task_aligned import match_task_aligned, normalized_alignment
 
@@ -117,7 +117,7 @@ class ImageAnchors(NamedTuple):
     """False for padding and crowds, which match no anchor."""
     class_logits: tuple[Float[ArrayLike, "_ k"], ...] = ()
     """Per level; only for an assigner with needs_predictions."""
-    box_deltas: tuple[Float[ArrayLike, "_ v"], ...] = ()
+    box_deltas: tuple[Float[ArrayLike, "_ 4"] | BoxOutputs, ...] = ()
     """Per level; only for an assigner with needs_predictions."""
 
 
@@ -149,8 +149,7 @@ def _by_atss(image: ImageAnchors, config: MatchingConfig) -> Array:
 
 
 def _predicted_boxes(image: ImageAnchors) -> Array:
-    outputs = jnp.concatenate(image.box_deltas, dtype=jnp.float32)
-    return box_coder.decode(image.anchors, split_outputs(outputs).deltas)
+    return box_coder.decode(image.anchors, join_levels(image.box_deltas, axis=0).deltas)
 
 
 def _by_alignment(image: ImageAnchors, config: MatchingConfig) -> Array:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int32, Num
 from retinanet_jax.core import box_coder
 from retinanet_jax.core import boxes as box_ops
 from retinanet_jax.core.arrays import ArrayLike
-from retinanet_jax.core.box_outputs import split_outputs
+from retinanet_jax.core.box_outputs import BoxOutputs, named
 from retinanet_jax.core.centerness import class_scores
 from retinanet_jax.core.nms_kinds import NMS_KINDS, Candidates, NmsLimits
 
@@ -123,7 +123,7 @@ def top_pairs(
 
 def candidates(
     class_logits: Float[ArrayLike, "n k"],
-    box_deltas: Float[ArrayLike, "n v"],
+    box_deltas: Float[ArrayLike, "n 4"] | BoxOutputs,
     anchors: Float[ArrayLike, "n 4"],
     image_size: Num[ArrayLike, "2"],
     config: PostprocessConfig,
@@ -135,7 +135,7 @@ def candidates(
 
     Args:
       class_logits: logits of the n anchors of the level.
-      box_deltas: (dx, dy, dw, dh) of the anchors, and more as in box_outputs.py.
+      box_deltas: (dx, dy, dw, dh) of the anchors; or BoxOutputs.
       anchors: anchors, xyxy pixels of the network's input.
       image_size: (height, width) of the image without padding, to which boxes are clipped.
       config: threshold, counts, bounds of the box coder, clipping.
@@ -143,16 +143,16 @@ def candidates(
     Returns:
       min(pre_nms_top_k, n * k) detections; an anchor may appear with several classes.
     """
-    deltas, centerness_logits, _ = split_outputs(jnp.asarray(box_deltas))
-    if centerness_logits is None:
+    outputs = named(box_deltas)
+    if outputs.centerness is None:
         logits, indices, labels = top_pairs(class_logits, config.pre_nms_top_k)
         scores = jax.nn.sigmoid(logits)
     else:
-        every = class_scores(class_logits, centerness_logits)
+        every = class_scores(class_logits, outputs.centerness)
         scores, indices, labels = top_pairs(every, config.pre_nms_top_k)
     boxes = box_coder.decode(
         jnp.asarray(anchors)[indices],
-        deltas[indices],
+        jnp.asarray(outputs.deltas)[indices],
         max_log_scale=config.max_log_scale,
         min_log_scale=-config.max_log_scale if config.clamp_both_sides else -math.inf,
     )
@@ -162,7 +162,7 @@ def candidates(
 
 def detect(
     class_logits: tuple[Float[ArrayLike, "_ k"], ...],
-    box_deltas: tuple[Float[ArrayLike, "_ v"], ...],
+    box_deltas: tuple[Float[ArrayLike, "_ 4"] | BoxOutputs, ...],
     anchors: tuple[Float[ArrayLike, "_ 4"], ...],
     image_size: Num[ArrayLike, "2"],
     config: PostprocessConfig,

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float
 
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.backbones import BACKBONES
+from retinanet_jax.core.box_outputs import BoxOutputs
 from retinanet_jax.core.fpn import FPN
-from retinanet_jax.core.heads import Head, prior_bias
+from retinanet_jax.core.heads import BoxHead, Head, prior_bias
 from retinanet_jax.core.norms import NORM_KINDS, NUM_GROUPS
 from retinanet_jax.core.resnet import stage_of
 
@@ -155,8 +156,8 @@ class Predictions(NamedTuple):
     """Outputs per level, lowest first, with anchors in the order H, W, A; float32."""
 
     class_logits: tuple[Float[Array, "b _ k"], ...]
-    box_deltas: tuple[Float[Array, "b _ v"], ...]
-    """(dx, dy, dw, dh), and more with model.centerness and model.box_bins: see box_outputs.py."""
+    box_deltas: tuple[Float[Array, "b _ 4"] | BoxOutputs, ...]
+    """(dx, dy, dw, dh); BoxOutputs with model.centerness or model.box_bins."""
 
 
 class RetinaNet(nn.Module):
@@ -183,16 +184,21 @@ class RetinaNet(nn.Module):
             dtype=dtype,
             precision=config.precision,
         )
-        self.class_head = self._head(self.num_classes, prior_bias(config.prior))
+        self.class_head = self._head(
+            Head, prior_bias(config.prior), values_per_anchor=self.num_classes
+        )
         self.box_head = self._head(
-            4, 0.0, predicts_centerness=config.centerness, bins=config.box_bins
+            BoxHead,
+            0.0,
+            values_per_anchor=4 * max(config.box_bins, 1),
+            predicts_centerness=config.centerness,
+            bins=config.box_bins,
         )
 
-    def _head(self, values_per_anchor: int, output_bias: float, **more: Any) -> Head:
-        kind = nn.remat(Head) if self.config.remat == "all" else Head
+    def _head(self, kind: type[Head], output_bias: float, **more: Any) -> Head:
+        kind = nn.remat(kind) if self.config.remat == "all" else kind
         return kind(
             anchors_per_location=self.anchors_per_location,
-            values_per_anchor=values_per_anchor,
             depth=self.config.head_depth,
             channels=self.config.head_channels,
             norm=self.config.head_norm,

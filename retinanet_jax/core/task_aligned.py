@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from retinanet_jax.core import boxes
 from retinanet_jax.core.arrays import ArrayLike
-from retinanet_jax.core.candidates import is_inside, owners
+from retinanet_jax.core.candidate_anchors import is_inside, owners
 from retinanet_jax.core.targets import NEGATIVE
 
 

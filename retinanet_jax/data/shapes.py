@@ -69,6 +69,16 @@ class Difficulty:
 EASY = Difficulty()
 
 
+def check_sizes(image_size: tuple[int, int], difficulty: Difficulty) -> None:
+    """Raises ValueError where images of (height, width) pixels or their shapes are too small."""
+    if min(image_size) < 32:
+        raise ValueError(f"data.shapes.image_size: {image_size} has a side below 32 pixels")
+    if min(image_size) * difficulty.size_range[0] < 3:
+        raise ValueError(
+            f"data.shapes.size_range: {difficulty.size_range} makes shapes of less than 3 pixels"
+        )
+
+
 class ShapesSource:
     """Random access to `num_images` drawn images: `source[i]` is an Example.
 
@@ -92,12 +102,7 @@ class ShapesSource:
     ):
         if num_images < 1:
             raise ValueError(f"shapes.num_images: {num_images} is not 1 or more")
-        if min(image_size) < 32:
-            raise ValueError(f"shapes.image_size: {image_size} has a side below 32 pixels")
-        if min(image_size) * difficulty.size_range[0] < 3:
-            raise ValueError(
-                f"shapes.size_range: {difficulty.size_range} makes shapes of less than 3 pixels"
-            )
+        check_sizes(image_size, difficulty)
         self.categories = Categories(names=CLASSES, ids=tuple(range(1, len(CLASSES) + 1)))
         self._num_images = num_images
         self._image_size = image_size

@@ -10,13 +10,14 @@ from jax import export
 
 from retinanet_jax.core.anchors import anchors_for_image
 from retinanet_jax.core.box_coder import decode
-from retinanet_jax.core.box_outputs import split_outputs
+from retinanet_jax.core.box_outputs import join_levels
 from retinanet_jax.core.boxes import clip
 from retinanet_jax.core.centerness import class_scores
 from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.export.program import Program, Size, describe_program
-from retinanet_jax.inference.predict import Trained, predict
+from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.trained import Trained
 
 
 def network_arguments(canvas: Size) -> dict[str, jax.ShapeDtypeStruct]:
@@ -54,13 +55,13 @@ def make_network_program(trained: Trained, canvas: Size, *, nms: bool) -> Progra
             boxes = decode(anchors, deltas, max_log_scale=bound, min_log_scale=lowest)
             return clip(boxes, size)
 
-        logits, outputs = (jnp.concatenate(part, axis=1) for part in predictions)
-        deltas, centerness_logits, _ = split_outputs(outputs)
-        boxes = jax.vmap(boxes_of_image)(deltas)
-        if centerness_logits is None:
+        logits = jnp.concatenate(predictions.class_logits, axis=1)
+        outputs = join_levels(predictions.box_deltas)
+        boxes = jax.vmap(boxes_of_image)(outputs.deltas)
+        if outputs.centerness is None:
             scores = jax.nn.sigmoid(logits)
         else:
-            scores = class_scores(logits, centerness_logits)
+            scores = class_scores(logits, outputs.centerness)
         return {"boxes": boxes, "scores": scores}
 
     return detect

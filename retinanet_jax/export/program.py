@@ -12,12 +12,13 @@ import numpy as np
 from jax import export
 from jaxtyping import Array
 
+from retinanet_jax.config.canvas_flag import read_canvas
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.retinanet import build_model
-from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.export.resizing import fitted_sizes, resize
-from retinanet_jax.inference.predict import Trained, predict
+from retinanet_jax.inference.predict import predict
+from retinanet_jax.inference.trained import Trained
 
 Program = Callable[..., dict[str, Array]]
 Arguments = Mapping[str, jax.ShapeDtypeStruct]  # of a program, by name, in order
@@ -25,28 +26,14 @@ Size = tuple[int, int]
 
 
 def choose_canvases(text: str, config: Config) -> list[Size]:
-    """Returns the sizes of the network's input: HEIGHTxWIDTH, or the canvases of the Detector.
+    """Returns the sizes of the network's input: that of --canvas, or the canvases of the Detector.
 
     Raises:
-        DataError: it is no such pair, or a side is not a multiple of pipeline.pad_multiple.
+        ConfigError: see `read_canvas`.
     """
-    settings = config.pipeline
-    if not text:
-        return canvases(settings)[:2]  # landscape and portrait; the square is for mixed batches
-    multiple = settings.pad_multiple
-    try:
-        height, width = map(int, text.lower().split("x"))
-    except ValueError:
-        height = width = 0
-    if min(height, width) < 1:
-        low, high = canvases(settings)[0]
-        what, fix = "is not HEIGHTxWIDTH in pixels", f"write e.g. {low}x{high}"
-        raise DataError("canvas", "--canvas", repr(text), what, fix)
-    if height % multiple or width % multiple:
-        what = f"has sides that are not multiples of {multiple} (config.pipeline.pad_multiple)"
-        height, width = (-(-side // multiple) * multiple for side in (height, width))
-        raise DataError("canvas", "--canvas", repr(text), what, f"write {height}x{width}")
-    return [(height, width)]
+    if text:
+        return [read_canvas(text, config.pipeline)]
+    return canvases(config.pipeline)[:2]  # landscape and portrait; the square is for mixed batches
 
 
 def largest_of(canvases: Sequence[Size]) -> Size:

@@ -1,10 +1,8 @@
 """The Detector: a trained network that is called on images, folders and videos."""
 
-import contextlib
 import dataclasses
-import functools
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from retinanet_jax.config.settings import Config, ConfigError
 from retinanet_jax.config.settings_tree import suggest
 from retinanet_jax.core.postprocess import Detections, PostprocessConfig
 from retinanet_jax.core.retinanet import build_model
-from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, is_one_image
 from retinanet_jax.data.live_video import LiveVideo
 from retinanet_jax.data.pipeline.batch import Batch
@@ -25,13 +22,13 @@ from retinanet_jax.data.tiled_source import OVERLAP
 from retinanet_jax.data.video import Video
 from retinanet_jax.inference.forked_process import check_not_forked, is_forked
 from retinanet_jax.inference.hub import download_detector, is_hub_name, upload_detector
-from retinanet_jax.inference.predict import Trained, make_predict_fn, read_trained
+from retinanet_jax.inference.predict import make_predict_fn
+from retinanet_jax.inference.request import Items, Request
 from retinanet_jax.inference.results import ImageDetections
-from retinanet_jax.inference.selection import check_selection
 from retinanet_jax.inference.stream_sources import items_of
-from retinanet_jax.inference.streaming import SeenStream, Stream, report_errors, to_result
-from retinanet_jax.inference.test_time_augmentation import PLAIN, View, check_merge, views_of
-from retinanet_jax.inference.tiles import check_tiles, see_tiles
+from retinanet_jax.inference.streaming import OnError, SeenStream, Stream, report_errors
+from retinanet_jax.inference.test_time_augmentation import PLAIN, View
+from retinanet_jax.inference.trained import Trained, read_trained
 from retinanet_jax.runtime.mesh import make_mesh, replicated, to_devices
 from retinanet_jax.weights import load_detector
 from retinanet_jax.weights.locations import is_location
@@ -232,13 +229,12 @@ class Detector:
             DataError: a file that is missing or not an image, or an array of another type or shape.
             ConfigError: an unknown class, or an invalid threshold, number or scale.
         """
-        views = views_of(flip, scales)
-        selection = self._check_selection(threshold, classes, max_detections)
+        request = Request(threshold, classes, max_detections, flip, scales, tile, overlap, merge)
+        request.check(self.config.postprocess, self.categories)
         one = is_one_image(images)
         images = [images] if one else list(images)
         rows = 1 if len(images) == 1 else self.batch_size
-        stream = self._detect(enumerate(images), views, rows, tile, overlap, merge)
-        found = [found for _, found in self._results(stream, selection, merge)]
+        found = [found for _, found in self._run(request, enumerate(images), rows)]
         return found[0] if one else found
 
     def stream(
@@ -253,7 +249,7 @@ class Detector:
         tile: int | None = None,
         overlap: float | int = OVERLAP,
         merge: str = "nms",
-        on_error: Callable[[Any, DataError], object] | None = None,
+        on_error: OnError | None = None,
     ) -> Iterator[tuple[Any, ImageDetections]]:
         """Detections of any number of images, in order, as soon as they are ready.
 
@@ -275,11 +271,9 @@ class Detector:
         Raises:
             DataError, ConfigError: as a call; errors in the arguments are raised at once.
         """
-        views = views_of(flip, scales)
-        selection = self._check_selection(threshold, classes, max_detections)
-        stream = self._detect(items_of(source), views, self.batch_size, tile, overlap, merge)
-        stream = report_errors(stream, on_error) if on_error else stream
-        return self._results(stream, selection, merge)
+        request = Request(threshold, classes, max_detections, flip, scales, tile, overlap, merge)
+        request.check(self.config.postprocess, self.categories)
+        return self._run(request, items_of(source), self.batch_size, on_error)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ()) -> None:
         """Compiles now for images of these (height, width), single and in batches.
@@ -304,44 +298,24 @@ class Detector:
         else:
             self.__init__(**state)
 
-    def _see(self, items: Iterable, views: tuple[View, ...], rows: int) -> SeenStream:
+    def _run(
+        self, request: Request, items: Items, rows: int, on_error: OnError | None = None
+    ) -> Iterator[tuple[Any, ImageDetections]]:
+        limits = self.config.postprocess
+        stream = request.see(self._see, items, limits, rows, self.batch_size)
+        if on_error is not None:
+            stream = report_errors(stream, on_error)
+        return request.results(stream, self.categories, limits)
+
+    def _see(self, items: Items, views: tuple[View, ...], rows: int) -> SeenStream:
         check_not_forked()
         return Stream(self._launch, views, self.config.pipeline, rows).run(items)
-
-    def _detect(
-        self,
-        items: Iterable,
-        views: tuple[View, ...],
-        rows: int,
-        tile: Any,
-        overlap: Any,
-        merge: Any,
-    ) -> SeenStream:
-        check_merge(merge)
-        if tile is None:
-            return self._see(items, views, rows)
-        check_tiles(tile, overlap, views)
-        see = functools.partial(self._see, views=PLAIN, rows=self.batch_size)
-        options = tile, overlap, self.config.postprocess, merge
-        return (see_tiles(see, key, image, *options) for key, image in items)
-
-    def _check_selection(self, *selection: Any) -> dict[str, Any]:
-        return check_selection(self.config.postprocess, self.categories, *selection)
 
     def _launch(self, batch: Batch) -> Detections:
         size = self._mesh.size
         if size > 1 and len(batch.images) % size == 0:
             batch = to_devices(batch, self._mesh)
         return self.predict_fn(self.variables, batch)
-
-    def _results(
-        self, stream: SeenStream, selection: Mapping[str, Any], merge: str
-    ) -> Iterator[tuple[Any, ImageDetections]]:
-        """The results of a stream, which is closed where one of them raises its error."""
-        with contextlib.closing(stream):
-            for seen in stream:
-                found = to_result(seen, self.categories, self.config.postprocess, merge)
-                yield seen.key, found.select(**selection)
 
 
 def _check_types(*given: tuple[Any, type]) -> None:

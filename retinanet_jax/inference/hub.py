@@ -25,8 +25,8 @@ from retinanet_jax.config.settings import Config, ConfigError, from_json, to_jso
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.image_input import read_image
 from retinanet_jax.data.records import Categories
-from retinanet_jax.inference.predict import Trained
 from retinanet_jax.inference.results import ImageDetections, save_image
+from retinanet_jax.inference.trained import Trained
 from retinanet_jax.weights import WeightsError
 from retinanet_jax.weights.array_files import read_safetensors
 from retinanet_jax.weights.torchvision_export import write_safetensors

@@ -26,10 +26,11 @@ from retinanet_jax.data.image_input import ImageLike
 from retinanet_jax.data.pipeline.batch import Batch
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.inference.detector import Detector
-from retinanet_jax.inference.predict import Trained, predict
+from retinanet_jax.inference.predict import predict
 from retinanet_jax.inference.results import ImageDetections
 from retinanet_jax.inference.streaming import Seen, Stream
 from retinanet_jax.inference.test_time_augmentation import PLAIN
+from retinanet_jax.inference.trained import Trained
 
 STEPS = 20  # of the IoU from 0 (boxes must not overlap) to 1 (no NMS)
 

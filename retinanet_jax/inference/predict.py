@@ -1,13 +1,10 @@
-"""The compiled predict function, from a batch to detections, and reading a trained network."""
+"""From a batch to detections: the compiled predict function."""
 
 import functools
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from absl import logging
 from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Float, Float32, UInt8
@@ -19,14 +16,8 @@ from retinanet_jax.core.layers import normalize
 from retinanet_jax.core.postprocess import Detections, detect, to_original
 from retinanet_jax.core.retinanet import Predictions
 from retinanet_jax.data.pipeline.batch import Batch
-from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.mesh import on_own_rows
-from retinanet_jax.runtime.remote_folder import is_remote
 from retinanet_jax.runtime.traced_programs import stored
-from retinanet_jax.runtime.workdir_download import checkpoint_of, local_workdir
-from retinanet_jax.weights import WeightsError, load_detector
-from retinanet_jax.weights.locations import is_location
-from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
 
 PredictFn = Callable[[Any, Batch], Detections]
 
@@ -114,50 +105,3 @@ def make_predict_fn(model: nn.Module, config: Config, mesh: Mesh | None = None) 
 
     predict_fn.compiled = compiled
     return predict_fn
-
-
-class Trained(NamedTuple):
-    """A trained network, with the conventions and the classes of its weights."""
-
-    variables: Any
-    config: Config
-    categories: Categories
-
-
-def read_trained(
-    location: str | Path, step: int | None = None, log: Callable[[str], object] = logging.info
-) -> Trained:
-    """Reads the network of a run, or a public network with the conventions of its project.
-
-    Args:
-        location: workdir of a run, also in object storage; or a RetinaNet of torchvision,
-            detectron2 or MMDetection by name, path, https URL or hf://owner/name/file (see
-            weights.load_checkpoint).
-        step: step of the workdir's checkpoint. None: the best checkpoint, which is in WORKDIR/best,
-            or the latest if the run has not been evaluated.
-        log: function that is called with a line about the checkpoint that is used.
-
-    Raises:
-        CheckpointError: the workdir has no checkpoint, or none of this step.
-        WeightsError: the file or workdir does not exist, or the file is not such a RetinaNet.
-    """
-    if not isinstance(location, str | os.PathLike) or not str(location):
-        fix = "pass a workdir, a file, an https:// URL or hf://owner/name/file"
-        raise WeightsError(f"{location!r} is not the location of a network; {fix}")
-    if is_remote(location):
-        with local_workdir(location, checkpoint_of(step)) as folder:
-            return read_trained(
-                folder, step, lambda line: log(line.replace(str(folder), str(location)))
-            )
-    path = Path(location).expanduser()
-    if path.is_dir():
-        checkpoints, step, kind = choose_checkpoint(path, step)
-        trained = Trained(read_variables(checkpoints, step), *describe(checkpoints, step))
-        log(f"{location}: {kind} checkpoint, step {step}")
-        return trained
-    if not is_location(location):
-        raise WeightsError(
-            f"{location}: no such workdir or file in {Path.cwd()}; use the --workdir of a run, or "
-            "a RetinaNet: a name from `retinanet-jax weights`, a file, an https URL or hf://..."
-        )
-    return Trained(*load_detector(location)[:3])

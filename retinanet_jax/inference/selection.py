@@ -16,8 +16,8 @@ def check_selection(
     threshold: Any,
     classes: Any,
     max_detections: Any,
-) -> dict[str, Any]:
-    """Checks the arguments of ImageDetections.select, and returns them.
+) -> None:
+    """Checks the arguments of ImageDetections.select.
 
     Args:
       limits: limits of the compiled function, which drops all other detections.
@@ -33,7 +33,6 @@ def check_selection(
     check_number(max_detections, limits.max_detections)
     if classes is not None:
         labels_of(classes, categories)
-    return {"threshold": threshold, "classes": classes, "max_detections": max_detections}
 
 
 def check_threshold(threshold: Any, lowest: float = 0.0) -> None:

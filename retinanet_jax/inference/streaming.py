@@ -56,6 +56,8 @@ class Seen:
 
 SeenStream = Generator[Seen, None, None]
 """An iterator over images in order; closing it ends the threads that read ahead."""
+OnError = Callable[[Any, DataError], object]
+"""Called with the key of an image that cannot be read, and the error."""
 
 
 class _Row(NamedTuple):
@@ -165,9 +167,7 @@ def _done(waiting: deque[Seen]) -> Iterator[Seen]:
         yield waiting.popleft()
 
 
-def report_errors(
-    stream: SeenStream, on_error: Callable[[Any, DataError], object]
-) -> Iterator[Seen]:
+def report_errors(stream: SeenStream, on_error: OnError) -> SeenStream:
     """Yields the readable images of a stream; calls `on_error` with key and error of the others."""
     with contextlib.closing(stream):
         for seen in stream:

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, ConfigError
+from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.runtime.machine_memory import available_memory
 from retinanet_jax.runtime.processes import from_first
 from retinanet_jax.training.plan.largest_batch import MEMORY_SHARE
@@ -21,7 +22,7 @@ GIB = 2**30
 
 def with_batch_size(
     config: Config,
-    num_classes: int,
+    train_set: Dataset,
     mesh: Mesh,
     log: Callable[[str], object],
     workdir: Path | None = None,
@@ -30,7 +31,7 @@ def with_batch_size(
 
     Args:
         config: configuration of the run; returned unchanged if it has a number.
-        num_classes: number of classes of the training set.
+        train_set: training set of the run.
         mesh: mesh of devices.
         log: function that is called with each message.
         workdir: folder of a run that resumes, whose config.json has the number. None: compute it.
@@ -42,13 +43,13 @@ def with_batch_size(
         return config
     batch_size = stored_choice(workdir, "train", "batch_size")
     if batch_size is None:
-        batch_size = choose_batch_size(config, num_classes, mesh, log)
+        batch_size = choose_batch_size(config, train_set, mesh, log)
     train = dataclasses.replace(config.train, batch_size=batch_size)
     return dataclasses.replace(config, train=train)
 
 
 def choose_batch_size(
-    config: Config, num_classes: int, mesh: Mesh, log: Callable[[str], object]
+    config: Config, train_set: Dataset, mesh: Mesh, log: Callable[[str], object]
 ) -> int:
     """Returns the largest batch, of at most MOST images per device, whose plan fits into memory.
 
@@ -60,7 +61,7 @@ def choose_batch_size(
     rows = max(1, MOST // parts)
     while rows:
         batch_size = rows * parts * mesh.size
-        needed = planned_memory(config, num_classes, mesh, batch_size)
+        needed = planned_memory(config, train_set, mesh, batch_size)
         fits = from_first(f"batch size {batch_size}", needed <= MEMORY_SHARE * limit)
         log(
             f"batch size {batch_size}: the train step needs {needed / GIB:.3g} GiB per device, "
@@ -89,8 +90,9 @@ def memory_limit(config: Config) -> float:
     return available_memory() / len(devices)  # on CPUs, which share that of the machine
 
 
-def planned_memory(config: Config, num_classes: int, mesh: Mesh, batch_size: int) -> int:
-    """Returns the bytes per device that the compiled train step needs for the largest canvas."""
-    canvas = run_canvases(config, "train")[-1]
-    lowered = lower_program("train", config, num_classes, mesh, canvas, batch_size)
+def planned_memory(config: Config, train_set: Dataset, mesh: Mesh, batch_size: int) -> int:
+    """Returns the bytes per device that the train step needs for the run's largest canvas."""
+    canvas = run_canvases(config, "train", train_set)[-1]
+    classes = train_set.categories.num_classes
+    lowered = lower_program("train", config, classes, mesh, canvas, batch_size)
     return needed_memory(lowered.compile())

@@ -1,14 +1,12 @@
 """The norms of a step's gradients, by module of the network."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
-Params = Any  # a pytree of arrays, as flax's init returns it
+from retinanet_jax.training.optimizer import Params
 
 
 def gradients_and_norms(

@@ -18,7 +18,6 @@ from retinanet_jax.data.pipeline.prefetch import Batches
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import fetch, for_this_process, make_mesh, prefetch_to_device
 from retinanet_jax.training.accumulation import split_into_parts
-from retinanet_jax.training.auto_learning_rate import with_learning_rate
 from retinanet_jax.training.batch_targets import labels_by_part, normalizer
 from retinanet_jax.training.divergence import describe_step, write_step_report
 from retinanet_jax.training.loop import make_batches
@@ -49,7 +48,11 @@ def replay_step(config: Config, workdir: Path, step: int) -> dict:
     mesh = make_mesh()
     dataset = load_training_set(config.data)
     config, _ = resolve_auto(config, dataset, mesh, workdir=workdir)
-    config = with_learning_rate(config, None, workdir, print_first)
+    if config.optimizer.learning_rate == "auto":
+        raise ConfigError(
+            f"config.optimizer.learning_rate: 'auto', but {workdir / 'config.json'} has no rate; "
+            "write that of the run"
+        )
     if not 1 <= step <= config.train.steps:
         raise ConfigError(
             f"--replay={step}: not a step of the run; write 1 to {config.train.steps}"

@@ -1,5 +1,6 @@
 """Replaces 'auto' by numbers, for a run, its replay and the range test of its learning rate."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.training.auto_batch_size import with_batch_size
 from retinanet_jax.training.data_choices import with_data_choices
 from retinanet_jax.training.run_length import with_run_length
+from retinanet_jax.training.stored_choice import stored_choice
 
 
 def print_first(message: str) -> None:
@@ -29,7 +31,8 @@ def resolve_auto(
 ) -> tuple[Config, list[str]]:
     """Returns `config` with numbers instead of 'auto', and lines for the log, or ''.
 
-    The learning rate does not change: auto_learning_rate.py chooses it with the resolved config.
+    The learning rate of a new run does not change: auto_learning_rate.py chooses it with the
+    resolved config.
 
     Args:
         config: configuration of the run.
@@ -42,10 +45,18 @@ def resolve_auto(
         ConfigError: no batch fits into memory, or a batch cannot be divided over the devices.
     """
     config, anchors = with_data_choices(config, train_set, workdir)
-    config = with_batch_size(config, train_set.categories.num_classes, mesh, log, workdir)
+    config = with_batch_size(config, train_set, mesh, log, workdir)
     check_train_batch(config, mesh)
     config, length = with_run_length(config, train_set.epoch_size)
-    return config, [length, anchors]
+    return _with_stored_rate(config, workdir), [length, anchors]
+
+
+def _with_stored_rate(config: Config, workdir: Path | None) -> Config:
+    if config.optimizer.learning_rate != "auto":
+        return config
+    rate = stored_choice(workdir, "optimizer", "learning_rate") or "auto"
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
+    return dataclasses.replace(config, optimizer=optimizer)
 
 
 def check_train_batch(config: Config, mesh: Mesh) -> None:

@@ -12,10 +12,10 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_sources import Source
 from retinanet_jax.data.records import Categories
-from retinanet_jax.inference.predict import describe
 from retinanet_jax.metrics.federated import LVIS_DETECTIONS
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.training.run_log import RunLog
+from retinanet_jax.weights.run_weights import describe
 
 COCO_DETECTIONS = 100  # of an image; COCO's AP ignores all others (maxDets of pycocotools)
 

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from retinanet_jax.config.settings import Config, check_batch_size
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.dataset import Dataset, load_dataset
-from retinanet_jax.inference.predict import describe, read_variables
 from retinanet_jax.inference.test_time_augmentation import (
     ONE_VIEW,
     PLAIN,
@@ -42,7 +41,7 @@ from retinanet_jax.training.validation_loss import (
     losses_by_level,
     make_measure_fn,
 )
-from retinanet_jax.weights.run_weights import choose_checkpoint
+from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
 
 
 def evaluate_workdir(

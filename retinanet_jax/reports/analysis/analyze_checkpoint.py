@@ -14,7 +14,6 @@ from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset, load_dataset
 from retinanet_jax.data.records import Categories
-from retinanet_jax.inference.predict import describe, read_variables
 from retinanet_jax.reports.analysis.calibration import Calibration, calibrate
 from retinanet_jax.reports.analysis.confusion_matrix import confusion_matrix
 from retinanet_jax.reports.analysis.detection_outcomes import (
@@ -30,7 +29,7 @@ from retinanet_jax.reports.analysis.precision_curves import precision_curves
 from retinanet_jax.runtime.mesh import make_mesh, replicated
 from retinanet_jax.training.evaluation import evaluate, subsample
 from retinanet_jax.training.run_checks import check_same_classes, with_conventions_of
-from retinanet_jax.weights.run_weights import choose_checkpoint
+from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.focal import focal_loss
+from retinanet_jax.core.loss_normalizer import split_levels
 from retinanet_jax.core.targets import NEGATIVE
 
 LIMIT = 32  # logits are clipped to +-LIMIT, where p_t is 1 - 1e-14
@@ -36,8 +37,7 @@ def count_logits(
       class_logits: per level.
       labels: class index, NEGATIVE or IGNORE, for the anchors of all levels in order.
     """
-    ends = np.cumsum([logits.shape[1] for logits in class_logits])
-    parts = jnp.split(labels, ends[:-1], axis=1)
+    parts = split_levels(labels, tuple(logits.shape[1] for logits in class_logits))
     return sum(_count_level(*pair) for pair in zip(class_logits, parts, strict=True))
 
 

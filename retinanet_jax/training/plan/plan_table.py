@@ -1,6 +1,7 @@
 """The plan of a run as plain text: a Markdown table, and whether the run fits."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from retinanet_jax.training.plan.chips import GIB, Chip
 from retinanet_jax.training.plan.program_plan import ProgramPlan
 from retinanet_jax.training.plan.run_plan import PlannedProgram, RunPlanner
+from retinanet_jax.training.plan.run_programs import has_one_canvas
 
 COLUMNS = (
     *("program", "canvas", "images a chip", "memory, GiB", "temporary, GiB", "collectives"),
@@ -77,6 +79,24 @@ def table(rows: Sequence[PlannedProgram]) -> str:
     written = ["| " + " | ".join(line[i].ljust(width[i]) for i in shown) + " |" for line in lines]
     rule = "|" + "|".join("-" * (width[i] + 2) for i in shown) + "|"
     return "\n".join((written[0], rule, *written[1:]))
+
+
+def canvas_note(rows: Sequence[PlannedProgram], planner: RunPlanner) -> str:
+    """Of modes that have one canvas, and rows for all that it may be; '' without such a mode."""
+    counts = Counter(row.mode for row in rows)
+    fields = {"train": "train_canvas", "predict": "eval_canvas"}
+    unknown = [
+        f"config.pipeline.{fields[mode]}=one"
+        for mode, count in counts.items()
+        if count > 1 and has_one_canvas(planner.config, mode)
+    ]
+    if not unknown:
+        return ""
+    return (
+        f"The run compiles one of these canvases ({', '.join(unknown)}): the smallest that holds "
+        "all images, which were not read, as the number of classes was known; --canvas=HxW plans "
+        "it alone.\n"
+    )
 
 
 def _cells(row: PlannedProgram) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """Plans a run: compiles its programs for each canvas, one after the other."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, ConfigError, check_batch_size
+from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.training.auto_batch_size import MOST
 from retinanet_jax.training.plan.chips import GIB, Chip
 from retinanet_jax.training.plan.largest_batch import MEMORY_SHARE, memory_line, other_batch
@@ -50,6 +51,8 @@ class RunPlanner:
         chip: chip that the compiler plans for.
         mesh: mesh of such chips.
         log: function that is called with a line before and after each compilation.
+        datasets: datasets by mode, if they are read; they decide the canvas of a mode that has only
+            one.
     """
 
     config: Config
@@ -57,6 +60,7 @@ class RunPlanner:
     chip: Chip
     mesh: Mesh
     log: Callable[[str], object]
+    datasets: Mapping[str, Dataset] = dataclasses.field(default_factory=dict)
 
     @property
     def limit(self) -> float:
@@ -64,21 +68,10 @@ class RunPlanner:
         return MEMORY_SHARE * self.chip.memory
 
     def canvases(self, mode: str, canvas: Canvas | None = None) -> list[Canvas]:
-        """Returns the canvases of a mode, or the given canvas.
-
-        Raises:
-            ConfigError: a side is not a multiple of config.pipeline.pad_multiple.
-        """
-        if canvas is None:
-            return run_canvases(self.config, mode)
-        multiple = self.config.pipeline.pad_multiple
-        if any(side % multiple or side < 1 for side in canvas):
-            height, width = (max(1, round(side / multiple)) * multiple for side in canvas)
-            raise ConfigError(
-                f"--canvas={canvas[0]}x{canvas[1]}: sides must be multiples of {multiple} "
-                f"(config.pipeline.pad_multiple); write {height}x{width}"
-            )
-        return [canvas]
+        """Returns the canvases of a mode, or the given canvas."""
+        if canvas is not None:
+            return [canvas]
+        return run_canvases(self.config, mode, self.datasets.get(mode))
 
     def images(self, mode: str, images: int | None = None) -> int:
         """Returns the images per chip: the given number, or that of the config.

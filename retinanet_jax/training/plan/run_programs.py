@@ -8,9 +8,11 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.augmentation_config import with_largest_scale
 from retinanet_jax.data.pipeline.batch import Batch, padding_batch
 from retinanet_jax.data.pipeline.canvas import canvases
+from retinanet_jax.data.pipeline.order import TrainOrder, eval_order
 from retinanet_jax.inference.predict import make_predict_fn
 from retinanet_jax.runtime.mesh import replicated, split_over_data
 from retinanet_jax.training.setup import compile_functions
@@ -19,12 +21,35 @@ from retinanet_jax.training.step import focal_params
 MODES = ("train", "predict")
 
 
-def run_canvases(config: Config, mode: str) -> list[tuple[int, int]]:
-    """Returns the (height, width) of the batches of a run, the largest last."""
-    settings = config.pipeline
-    if mode == "train":
+def run_canvases(
+    config: Config, mode: str, dataset: Dataset | None = None
+) -> list[tuple[int, int]]:
+    """Returns the (height, width) of the batches of a run, the largest last.
+
+    Args:
+        config: configuration of the run.
+        mode: 'train' or 'predict'.
+        dataset: dataset of this mode, which decides if a run has only one canvas; None: all
+            canvases that the run may have.
+    """
+    settings, trains = config.pipeline, mode == "train"
+    if trains:
         settings = with_largest_scale(settings, config.augmentation)
-    return canvases(settings)
+    if dataset is None or not has_one_canvas(config, mode):
+        return canvases(settings)
+    if trains:
+        return [TrainOrder(dataset.source, 1, config.seed, settings)(0).canvas]
+    return [eval_order(dataset.source, 1, settings)[0].canvas]
+
+
+def has_one_canvas(config: Config, mode: str) -> bool:
+    """Returns whether all batches of a mode have one canvas, the smallest that holds all images.
+
+    Evaluations in tiles have the canvases of their tiles.
+    """
+    if mode == "train":
+        return config.pipeline.train_canvas == "one"
+    return config.pipeline.eval_canvas == "one" and config.data.tile is None
 
 
 def lower_program(
