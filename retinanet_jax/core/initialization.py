@@ -8,6 +8,7 @@ NumPy and passes the kernels to `init` as arguments.
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Float32, UInt32
 
 from retinanet_jax.core.arrays import ArrayLike
+from retinanet_jax.core.differentiation import any_derivative
 
 Shape = tuple[int, ...]
 
@@ -90,7 +92,7 @@ class Initializer:
             return jnp.zeros(shape)
 
         with _giving(record):
-            self.variable_shapes = jax.eval_shape(self._init, np.uint32(0))
+            self.variable_shapes = variable_shapes(model)
 
     def draw(self, seed: int) -> Drawn:
         """Draws the kernels of a seed; only the lowest 32 bits of an int count."""
@@ -110,11 +112,19 @@ class Initializer:
         """Returns the variables of the model; call it within `jax.jit`."""
         kernels = iter(drawn.kernels)
         with _giving(lambda init, shape: next(kernels)):
-            return self._init(drawn.seed)
+            return _init(self._model, drawn.seed)
 
-    def _init(self, seed: UInt32[ArrayLike, ""]) -> dict[str, Any]:
-        # Parameters do not depend on the size of the image.
-        return self._model.init(jax.random.key(seed), jnp.zeros((1, 64, 64, 3)), train=False)
+
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """Returns the shapes of a model's variables, as ShapeDtypeStructs."""
+    return jax.eval_shape(functools.partial(_init, model), np.uint32(0))
+
+
+def _init(model: nn.Module, seed: UInt32[ArrayLike, ""]) -> dict[str, Any]:
+    # Variables depend neither on the size of the image nor on the algorithms of convolutions: here
+    # JAX traces the shortest ones.
+    with any_derivative():
+        return model.init(jax.random.key(seed), jnp.zeros((1, 64, 64, 3)), train=False)
 
 
 _Giver = Callable[[KernelInit, Shape], ArrayLike]

@@ -22,6 +22,7 @@ from PIL import Image
 
 from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.config.settings import Config, ConfigError, from_json, to_json
+from retinanet_jax.core.initialization import variable_shapes
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.image_input import read_image
 from retinanet_jax.data.records import Categories
@@ -107,10 +108,7 @@ def read_detector(folder: Path, name: str = "") -> Trained:
 
 def _check_shapes(variables: Any, config: Config, categories: Categories, name: str) -> None:
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
-    key = jax.random.key(0)
-    shapes = jax.eval_shape(
-        lambda: model.init(key, np.zeros((1, 64, 64, 3), np.float32), train=False)
-    )
+    shapes = variable_shapes(model)
     expected = {path: x.shape for path, x in flatten_dict(dict(shapes), sep="/").items()}
     found = {path: x.shape for path, x in flatten_dict(variables, sep="/").items()}
     if different := sorted(

@@ -7,13 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from retinanet_jax.config.recipes import RECIPES, with_recipe
 from retinanet_jax.config.settings import Config, default_config, from_config_dict
+from retinanet_jax.core.initialization import variable_shapes
 from retinanet_jax.core.resnet import ResNet
 from retinanet_jax.core.retinanet import build_model
 from retinanet_jax.data.annotations.class_names import COCO_CATEGORIES
@@ -31,6 +29,7 @@ from retinanet_jax.weights.torchvision import backbone_from_torchvision
 from retinanet_jax.weights.weights_error import WeightsError
 
 _log = logging.getLogger(__name__)
+_shapes = functools.cache(variable_shapes)  # of a model
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -223,10 +222,3 @@ def _load_backbone(state: StateDict, source: str | None, location: str) -> Loade
         {"backbone": name, "norm": "frozen_batch", "frozen_stages": 2, "pretrained": location}
     )
     return LoadedCheckpoint(report.variables, from_config_dict(config), None, report, BACKBONE.name)
-
-
-@functools.cache
-def _shapes(model: nn.Module) -> dict[str, Any]:
-    """The shapes of a model's variables."""
-    images = jnp.zeros((1, 64, 64, 3))
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
