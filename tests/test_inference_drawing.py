@@ -214,5 +214,6 @@ def test_plates_do_not_cover_each_other_where_there_is_room():
     for _ in range(12):
         box, color = [300, 300, 700, 600], PALETTE[0]
         drawing._label(ImageDraw.Draw(image), "class 0.50", 20, box, color, taken)
-    for i, a in enumerate(taken):
-        assert all(drawing._common_area(a, b) == 0 for b in taken[:i])
+    for i, (left, top, right, bottom) in enumerate(taken):
+        for x1, y1, x2, y2 in taken[:i]:
+            assert right <= x1 or x2 <= left or bottom <= y1 or y2 <= top

@@ -59,7 +59,7 @@ def test_the_largest_batch_that_fits_is_chosen(planned, limit, parts, chosen, tr
 
 def test_what_never_fits_is_an_error_before_the_first_step(planned, tmp_path):
     config = small_config(**AUTO, train__memory_limit=1.0)
-    with pytest.raises(ConfigError, match=r"'auto', but 1 images need 1\.25 GiB .* of 1\.00 GiB"):
+    with pytest.raises(ConfigError, match=r"that fits: 1 images need 1\.25 GiB .* of 1\.00 GiB"):
         train_and_evaluate(config, tmp_path)
 
 

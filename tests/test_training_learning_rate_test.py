@@ -107,7 +107,7 @@ def test_the_rate_is_that_of_the_test(found, tmp_path):
     found.append(RangeTest([1e-3, 1e-1], [2.0, 1.0], [2.0, 1.0], 0.01))
     tested_one = auto_learning_rate.with_learning_rate(config, dataset, tmp_path, log.append)
     assert tested_one == small_config(optimizer__learning_rate=0.01) and found == []
-    assert len(log) == 2 and "learning rate 0.01, by the range test in" in log[-1]
+    assert len(log) == 2 and "learning rate 0.01, chosen by the range test in" in log[-1]
     stored = json.loads((tmp_path / "learning_rate.json").read_text())
     assert stored == {"learning_rate": 0.01, "rates": [1e-3, 1e-1], "losses": [2.0, 1.0]}
     number = small_config(optimizer__learning_rate=0.5)
