@@ -129,7 +129,7 @@ def test_an_augmentation_that_changes_the_size_is_an_error(added, monkeypatch):
     monkeypatch.setitem(augmentation_config.AUGMENTATIONS, "halve", halve)
     config = augmentation_config.AugmentationConfig(own=("halve",))
     read, settings = added["white_square"], small_config().pipeline
-    with pytest.raises(ValueError, match=r"'halve' makes an image of .*; return the same size"):
+    with pytest.raises(ValueError, match=r"'halve' returned an image of .*; return the same size"):
         host_augmentation.augment(read, 0, 8, (0, 0, 0, 1), settings, config)
 
 

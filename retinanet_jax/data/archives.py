@@ -76,7 +76,9 @@ class ArchivePath:
     def open(self, mode: str = "rb") -> io.BufferedIOBase:
         """The member, to be read as bytes; OSError if it is missing or damaged."""
         if mode != "rb":
-            raise ValueError(f"{self}: mode {mode!r}; archives are only read, as bytes")
+            raise ValueError(
+                f"{self}: mode {mode!r} is not supported: archives are read only, as bytes"
+            )
         try:
             return self.archive.open(str(self.place))
         except KeyError:
@@ -127,7 +129,7 @@ class FilePart:
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) < self.size:
-            raise OSError(errno.EIO, f"is cut short in {self.file.name}")
+            raise OSError(errno.EIO, f"is truncated in {self.file.name}")
         return data
 
 
@@ -203,7 +205,7 @@ class _Tar(OpenArchive):
         offset, size = self.members[name]
         data = os.pread(self._descriptor, size, offset)
         if len(data) < size:
-            raise OSError(errno.EIO, f"is cut short in {self.path.name}")
+            raise OSError(errno.EIO, f"is truncated in {self.path.name}")
         return io.BytesIO(data)
 
     def close(self) -> None:

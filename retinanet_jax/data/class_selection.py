@@ -72,7 +72,7 @@ def _targets(dataset: Any, chosen: Sequence[str]) -> dict[str, str]:
         name, target = name.strip(), target.strip()
         if name not in known or not target:
             what = f"has no class {name!r}; its classes are {', '.join(known)}"
-            fix = "name some of them in data.classes, as NAME or as NAME=TARGET"
+            fix = "list some of them in data.classes, as NAME or NAME=TARGET"
             raise DataError("class", dataset.name, "", what, fix)
         targets[name] = target
         if target in known:  # a merged class joins the objects of its target

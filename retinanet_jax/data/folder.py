@@ -150,7 +150,7 @@ def _wanted(split: str, names: SplitNames, data_config: Any, layout: Layout, roo
             return Wanted(names.train, "out")
     elif (found := find_split(split, layout.splits)) is not None:
         return Wanted(found)
-    fix = f"take one of {', '.join(layout.splits)}"
+    fix = f"use one of {', '.join(layout.splits)}"
     if split == train and len(layout.splits) > 1:
         fix += f"; {_other_splits(layout.splits, root)}"
     if names.evaluation is None and split == evaluation:
@@ -174,8 +174,8 @@ def _other_splits(splits: Sequence[str], root: Path) -> str:
     first, *others = splits
     mixed = ", ".join(f"'folder:{root}:{name}'" for name in others)
     return (
-        f"write --config.data.train_split={first} to train on it alone; all of them, if none "
-        f'repeats another, are that and --config.data.mix="({mixed},)"'
+        f"write --config.data.train_split={first} to train on it alone; if no split "
+        f'repeats another, add the others with --config.data.mix="({mixed},)"'
     )
 
 

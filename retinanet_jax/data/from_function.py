@@ -94,7 +94,7 @@ def _ground_truth(source: IdentifiedSource, categories: Categories, name: str) -
     for index in range(len(source)):
         image_id, (*objects, size) = source.image_id(index), source.annotated(index)
         if first[image_id] != index:
-            what = f"is that of example {first[image_id]}, too: {image_id}"
+            what = f"is also the id of example {first[image_id]}, too: {image_id}"
             raise DataError("image id", name, f"example {index}", what, "number them by index")
         images.append({"id": image_id, "height": size[0], "width": size[1]})
         for (x1, y1, x2, y2), label, crowd, area in zip(*objects, strict=True):

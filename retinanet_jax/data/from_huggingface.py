@@ -68,7 +68,7 @@ def from_huggingface(
     for argument, column in (("image", image), ("objects", objects)):
         if column not in columns:
             what = f"has no column {column!r}, only {', '.join(columns)}"
-            raise DataError("column", name, "", what, f"set {argument}= to the right one")
+            raise DataError("column", name, "", what, f"set {argument}= to one of these")
     if not hasattr(columns[image], "decode"):
         what = f"is {short(columns[image])}, not an Image"
         fix = "cast it: dataset.cast_column(column, datasets.Image())"
@@ -94,7 +94,7 @@ def _class_field(feature: Any, name: str, column: str) -> str:
     inner = _inner(feature)
     found = [f for f in CLASS_FIELDS if isinstance(inner, dict) and f in inner]
     if not isinstance(inner, dict) or "bbox" not in inner or not found:
-        what, fix = f"is {short(inner)}", "it needs bbox and category (or label, ...)"
+        what, fix = f"is {short(inner)}", "use objects with bbox and category (or label, ...)"
         raise DataError("column", name, column, what, fix)
     return found[0]
 
@@ -155,7 +155,7 @@ class HuggingFaceSource:
             entries = object_entries(value[self._objects] or [], Path(self._name), _row(index))
             names |= {entry.get(self._class_field) for entry in entries}
         if other := [label for label in names if not isinstance(label, str)]:
-            what = f"has the class {short(other[0])}, whose name is not known"
+            what = f"has the class {short(other[0])}, a number without a name"
             raise DataError("class names", self._name, self._objects, what, "set class_names=")
         return sorted(names)
 
@@ -204,7 +204,7 @@ class HuggingFaceSource:
         if type(label) is int and 0 <= label < len(self._class_names):
             return label
         what = f"{self._class_field} is {short(label)}"
-        fix = f"take one of {len(self._class_names)} classes, or set class_names="
+        fix = f"use one of {len(self._class_names)} classes, or set class_names="
         raise DataError("class", self._name, where, what, fix)
 
 

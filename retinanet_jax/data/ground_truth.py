@@ -22,8 +22,8 @@ def read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> 
     if dict(zip(stated.ids, stated.names, strict=True)) != dict(
         zip(categories.ids, categories.names, strict=True)
     ):
-        what = f"its categories are not those of the data: {_differences(stated, categories)}"
-        raise DataError("categories", path, "", what, "take the file of this dataset")
+        what = f"its categories differ from those of the data: {_differences(stated, categories)}"
+        raise DataError("categories", path, "", what, "use the file of this dataset")
     return restrict(content, source, str(path))
 
 

@@ -154,10 +154,12 @@ def is_animated(data: bytes) -> bool:
 
 def changes_of(data: bytes) -> tuple[str, ...]:
     """What decoding changes in an image that decodes, for a report."""
-    changes = ["animated, the first image taken"] if is_animated(data) else []
+    changes = ["animated, the first image used"] if is_animated(data) else []
     bits = _used_bits(data)
     if 0 < bits <= 12:  # as 12-bit cameras write it
-        changes.append("16-bit image with no more than 12 bits in use, read dark: scale it by 16")
+        changes.append(
+            "16-bit image that uses at most 12 bits, read as dark: multiply its values by 16"
+        )
     return tuple(changes)
 
 
@@ -185,7 +187,7 @@ def read_file(path: AnyPath) -> bytes:
 def missing_image(path: AnyPath, error: Exception) -> DataError:
     """The DataError for an image file that cannot be read."""
     what = getattr(error, "strerror", None) or str(error)
-    fix = "put the file there or leave the image out"
+    fix = "restore the file or remove the image from the annotations"
     return DataError("missing image", path, "", what, fix)
 
 
@@ -200,8 +202,8 @@ def _regular(path: AnyPath) -> AnyPath:
 def _checked_size(size: tuple[int, int], where: str) -> tuple[int, int]:
     height, width = size
     if min(size) < 1:
-        what = f"height x width in its header is {height} x {width}"
-        raise DataError("undecodable image", where, "", what, "save it again or leave it out")
+        what = f"its header states height x width {height} x {width}"
+        raise DataError("undecodable image", where, "", what, "save it again or remove it")
     if height * width > MAX_PIXELS:
         raise _too_large(where, f"{height} x {width}, height x width")
     return size
@@ -214,9 +216,9 @@ def _too_large(where: str, size: str) -> DataError:
 
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
-    fix = "it is truncated or not an image: copy it again or leave it out"
+    fix = "it is truncated or not an image: copy it again or remove it"
     if data.startswith(GIT_LFS.encode()):
-        what, fix = "is a pointer of Git LFS, and not the image", "run git lfs pull"
+        what, fix = "is a Git LFS pointer, not the image", "run git lfs pull"
     if is_heic(data) and find_spec("pillow_heif") is None:
         what = "is a HEIC image, which needs pillow-heif"
         fix = "pip install 'retinanet_jax[heic]', or convert it to JPEG"
@@ -264,7 +266,7 @@ def from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
       ValueError: the pixels have 32 bits.
     """
     if image.mode in ("I", "F"):
-        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+        raise ValueError("its pixels have 32 bits; save it with 8 or 16 bits")
     if image.mode.startswith("I;16"):  # Pillow would clip it
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

@@ -16,7 +16,7 @@ from retinanet_jax.data.store.file_facts import FactTable, Stamps, is_image_name
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
 
-ALSO_TRAINED = "image to evaluate on that is also trained on, which raises the AP"
+ALSO_TRAINED = "evaluation image that is also in the training split, which raises the AP"
 _NAMED = 5
 
 
@@ -87,7 +87,7 @@ class IndexBuilder:
         if unnamed:
             names = ", ".join(Path(path).name for path in unnamed[:_NAMED])
             more = ", ..." if len(unnamed) > _NAMED else ""
-            lines.append(f"  {len(unnamed):,} image files that no annotation names: {names}{more}")
+            lines.append(f"  {len(unnamed):,} image files without annotations: {names}{more}")
         return FolderIndex.of(records, categories, guard.report, "\n".join(lines), key)
 
     def read(self, split: str, guard: Guard) -> RawSplit:
@@ -179,8 +179,8 @@ def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path, guard: Guard)
         return raw
     if len(raw.images) < 2:
         guard.finish(root)  # perhaps because the others are invalid
-        what = f"has {len(raw.images)} images, of which none can be held out"
-        raise DataError("split", root, wanted.split, what, "set data.eval_split to a split")
+        what = f"has {len(raw.images)} images, too few to hold any out"
+        raise DataError("split", root, wanted.split, what, "set data.eval_split to another split")
     out = held_out([image.file_name for image in raw.images], share)
     keep = wanted.part == "out"
     images = tuple(im for im, is_out in zip(raw.images, out, strict=True) if is_out is keep)

@@ -72,7 +72,7 @@ class LiveVideo:
         if self.name.isdecimal():
             fix = "connect the camera, close other programs that use it, or name another number"
             return DataError("webcam", f"webcam {self.name}", "", what, fix)
-        fix = "check the address, and that its server runs and sends a video"
+        fix = "check the address, and that the server runs and sends a video"
         return DataError("video stream", self.name, "", what, fix)
 
 

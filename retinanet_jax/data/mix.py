@@ -141,7 +141,7 @@ def _relabelled(dataset: Dataset, main: Dataset, text: str) -> Dataset:
             f"its categories {', '.join(map(repr, unknown[:5]))} are not among those of "
             f"{main.name}: {', '.join(main.categories.names[:20])}"
         )
-        fix = "write the same names into the annotations of both, or leave it out of data.mix"
+        fix = "write the same names in both datasets, or remove this one from data.mix"
         raise DataError("categories", "data.mix", text, what, fix)
     source = Relabelled(dataset.source, [labels[name] for name in dataset.categories.names])
     return dataclasses.replace(dataset, source=source, categories=main.categories)
@@ -152,4 +152,4 @@ def _labels_by_name(theirs: Categories, ours: Categories) -> dict[str, int]:
 
 
 def _no_ground_truth() -> dict:
-    raise ValueError("a mixture of datasets is trained on, not evaluated on")
+    raise ValueError("a mixture of datasets is for training only; evaluate a single dataset")

@@ -52,7 +52,9 @@ def read_records(path: Path) -> Iterator[Record]:
                 number += 1
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
-        raise DataError("unreadable TFRecord", path, "", what, "check that it is there") from error
+        raise DataError(
+            "unreadable TFRecord", path, "", what, "check that it exists and can be read"
+        ) from error
 
 
 def without_shard(name: str) -> str:
@@ -106,8 +108,8 @@ def _broken(path: Path, number: int, header: bytes = b"") -> DataError:
         is_gzip = header.startswith(_GZIP)
         what = f"is compressed ({'GZIP' if is_gzip else 'ZLIB'}): images cannot be read in place"
         command = "gzip -dc" if is_gzip else f'python3 -c "{_FROM_ZLIB}"'
-        fix = f"replace it by what '{command} < {path.name}' writes"
+        fix = f"replace it with the output of '{command} < {path.name}'"
         return DataError("compressed TFRecord", path, "", what, fix)
-    what = "its length is damaged" if header else "it is cut short"
-    reason = "TFRecord damaged from a record on"
+    what = "its length is damaged" if header else "it is truncated"
+    reason = "damaged TFRecord"
     return DataError(reason, path, f"record {number}", what, "copy the file again")

@@ -44,7 +44,7 @@ def describe(
     rarest = seen[np.argsort(shares[seen], kind="stable")][:3]
     listed = ", ".join(f"{categories.names[i]} in {shares[i]:.2%}" for i in rarest)
     return (
-        f"repeat-factor sampling: {(factors > 1).sum()} of {len(factors)} images come more than "
-        f"once an epoch, up to {factors.max(initial=1):.1f} times; an epoch has "
+        f"repeat-factor sampling: {(factors > 1).sum()} of {len(factors)} images appear more "
+        f"than once per epoch, up to {factors.max(initial=1):.1f} times; an epoch has "
         f"{factors.sum():.0f} images; rarest classes: {listed} of the images"
     )

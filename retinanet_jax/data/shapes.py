@@ -57,13 +57,13 @@ class Difficulty:
     def __post_init__(self):
         low, high = self.size_range
         for name, holds, wanted in (
-            ("max_objects", 1 <= self.max_objects <= 100, "1 to 100"),
+            ("max_objects", 1 <= self.max_objects <= 100, "from 1 to 100"),
             ("size_range", 0 < low <= high < 1, "(low, high) with 0 < low <= high < 1"),
-            ("imbalance", 1 <= self.imbalance < np.inf, "1 or more"),
-            ("distractors", self.distractors >= 0, "0 or more"),
+            ("imbalance", 1 <= self.imbalance < np.inf, "at least 1"),
+            ("distractors", self.distractors >= 0, "at least 0"),
         ):
             if not holds:
-                raise ValueError(f"data.shapes.{name}: {getattr(self, name)} is not {wanted}")
+                raise ValueError(f"data.shapes.{name}: {getattr(self, name)} must be {wanted}")
 
 
 EASY = Difficulty()
@@ -72,10 +72,12 @@ EASY = Difficulty()
 def check_sizes(image_size: tuple[int, int], difficulty: Difficulty) -> None:
     """Raises ValueError where images of (height, width) pixels or their shapes are too small."""
     if min(image_size) < 32:
-        raise ValueError(f"data.shapes.image_size: {image_size} has a side below 32 pixels")
+        raise ValueError(
+            f"data.shapes.image_size: {image_size} must have sides of at least 32 pixels"
+        )
     if min(image_size) * difficulty.size_range[0] < 3:
         raise ValueError(
-            f"data.shapes.size_range: {difficulty.size_range} makes shapes of less than 3 pixels"
+            f"data.shapes.size_range: {difficulty.size_range} makes shapes smaller than 3 pixels"
         )
 
 
@@ -101,7 +103,7 @@ class ShapesSource:
         difficulty: Difficulty = EASY,
     ):
         if num_images < 1:
-            raise ValueError(f"shapes.num_images: {num_images} is not 1 or more")
+            raise ValueError(f"shapes.num_images: {num_images} must be at least 1")
         check_sizes(image_size, difficulty)
         self.categories = Categories(names=CLASSES, ids=tuple(range(1, len(CLASSES) + 1)))
         self._num_images = num_images

@@ -46,7 +46,7 @@ def split_range(split: str, length: int) -> range:
     numbers = range(length)[slice(_record(start, length), _record(stop, length))]
     if not numbers:
         what = f"{split!r} of {length} images is empty"
-        raise DataError("empty split", "data", "", what, "take another slice")
+        raise DataError("empty split", "data", "", what, "use another slice")
     return numbers
 
 

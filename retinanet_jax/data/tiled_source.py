@@ -41,10 +41,10 @@ def check_tile(
     is_side = isinstance(tile, numbers.Integral) and not isinstance(tile, bool)
     if tile is not None and not (is_side and tile >= SMALLEST_TILE):
         wanted = f"a side in pixels of at least {SMALLEST_TILE}; write e.g. 640"
-        raise ValueError(f"{tile_field}: {tile!r} is not {wanted}")
+        raise ValueError(f"{tile_field}: {tile!r} must be {wanted}")
     if not isinstance(overlap, numbers.Real) or not 0 <= overlap <= 0.9:
-        wanted = "a share from 0 to 0.9; write e.g. 0.2"
-        raise ValueError(f"{overlap_field}: {overlap!r} is not {wanted}")
+        wanted = "a fraction from 0 to 0.9; write e.g. 0.2"
+        raise ValueError(f"{overlap_field}: {overlap!r} must be {wanted}")
 
 
 def tile_corners(size: tuple[int, int], tile: int, overlap: float | int) -> list[tuple[int, int]]:
@@ -174,7 +174,7 @@ def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
     by_image = [tiles_of_image(source, index, tile, overlap) for index in range(len(source))]
     if all(len(tiles) == 1 for tiles in by_image):
         what = f"none of its {len(source)} images is larger than a tile of {tile} pixels"
-        raise DataError("data.tile", dataset.name, "", what, "set data.tile=none, or a smaller one")
+        raise DataError("data.tile", dataset.name, "", what, "use a smaller data.tile, or none")
     tiles = list(itertools.chain.from_iterable(by_image))
     filled = _have_objects(source, by_image)
     kept = filled | _spread(~filled, int(filled.sum()))
@@ -182,8 +182,8 @@ def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
     counts = f"{len(chosen)} tiles of {len(source)} images"
     line = (
         f"{dataset.name}: {counts}, {tile}x{tile} pixels, overlap {overlap:g}; "
-        f"{filled.sum()} have objects, {(kept & ~filled).sum()} of {(~filled).sum()} others are "
-        "kept"
+        f"{filled.sum()} have objects, {(kept & ~filled).sum()} of {(~filled).sum()} others "
+        "are kept"
     )
     return dataclasses.replace(
         dataset,
@@ -229,4 +229,4 @@ def _spread(mask: np.ndarray, count: int) -> np.ndarray:
 
 
 def _no_ground_truth(name: str) -> dict:
-    raise ValueError(f"{name}: tiles are trained on; the evaluation has whole images")
+    raise ValueError(f"{name}: tiles are for training only; evaluate the whole images")

@@ -68,13 +68,13 @@ class Video:
         # The declared length may be off by a few frames.
         if count < 0.95 * self.length or not count:
             what = f"ends after {count} of {self.length} frames"
-            fix = "the file is damaged or not whole: copy it again, or use the frames before"
+            fix = "the file is damaged or incomplete: copy it again, or use the frames before"
             raise DataError("short video", self.path, "", what, fix)
 
     def _open(self) -> cv2.VideoCapture:
         if not self.path.is_file():
             fix = "name an existing file"
-            raise DataError("missing video", self.path, "", "No such file", fix)
+            raise DataError("missing video", self.path, "", "does not exist", fix)
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
             fix = "it is damaged or of an unknown type: convert it to H.264 in .mp4"

@@ -16,7 +16,7 @@ OUTSIDE_TOLERANCE = 0.5
 # Pixels by which a box may leave the image that it fits, when EXIF orientations are compared.
 _FIT_TOLERANCE = 2.0
 LIKE_CORNERS = (
-    "more than half of the boxes leave their image; they look like x1, y1, x2, y2, "
+    "more than half of the boxes extend beyond their image; they look like x1, y1, x2, y2, "
     "where x, y, width, height are read"
 )
 # The four numbers of a box as files write them, by RawSplit.box_form.
@@ -52,7 +52,7 @@ def check_box(
         reason, (what, fix) = "box without area", _without_area(box, size, form)
     elif min(inside) < MIN_SIDE:
         reason, what = "box outside its image", f"lies outside its image of {size[1]} x {size[0]}"
-        unit = "shares of the image, 0 to 1" if normalized else "pixels of the image"
+        unit = "fractions of the image, 0 to 1" if normalized else "pixels of the image"
         fix = f"write {_NAMES[form]} in {unit}"
     else:
         return max(width - inside[0], height - inside[1]) > OUTSIDE_TOLERANCE
@@ -64,7 +64,7 @@ def _without_area(box: Box, size: tuple[int, int], form: str) -> tuple[str, str]
     """What is wrong with a box without area, and how to fix it."""
     what = f"has width {box[2]:g} and height {box[3]:g}"
     if form != "corners":
-        return what, f"sides are at least {MIN_SIDE:g} pixels, in the order {_NAMES[form]}"
+        return what, f"write sides of at least {MIN_SIDE:g} pixels, in the order {_NAMES[form]}"
     fix = "write xmin, ymin, xmax, ymax with xmin below xmax and ymin below ymax"
     x, y, width, height = as_written(box, form)
     if min(x, y) >= 0 < min(width, height) and x + width <= size[1] and y + height <= size[0]:
@@ -87,12 +87,12 @@ def listed(numbers: Sequence[float]) -> str:
 
 def share_error(box: Box, form: str, path: AnyPath, where: str) -> DataError:
     """The error of a box in shares of the image, where pixels are expected."""
-    what = f"box {listed(as_written(box, form))} is in shares of the image, not in pixels"
+    what = f"box {listed(as_written(box, form))} is in fractions of the image, not in pixels"
     across, down = "xmin and xmax", "ymin and ymax"
     if form != "corners":
         across, down = "x and width", "y and height"
     fix = f"multiply {across} by the image's width, {down} by its height"
-    return DataError("box in shares of the image", path, where, what, fix)
+    return DataError("box in fractions of the image", path, where, what, fix)
 
 
 def _divided(box: Box, size: tuple[int, int]) -> Box:

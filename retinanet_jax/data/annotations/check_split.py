@@ -22,8 +22,8 @@ from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.images import turned_size
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord
 
-TURNED = "EXIF orientation applied: the image is used as viewers show it"
-NOT_TURNED = "EXIF orientation ignored: the boxes belong to the image as it is stored"
+TURNED = "EXIF orientation applied: the image is read as viewers show it"
+NOT_TURNED = "EXIF orientation ignored: the boxes fit the image as stored"
 REPEATED = "box of the same class twice in an image, kept twice"
 SKIPPED_OBJECT = "object of a skipped image"
 
@@ -86,7 +86,7 @@ def check_split(
                 guard.report.add(SKIPPED_OBJECT, where)
     guard.finish(path)
     if not records:
-        what = f"none of {len(images)} images is usable" if images else "has no image"
+        what = f"none of {len(images)} images can be used" if images else "has no image"
         summary = guard.report.summary().replace("\n", "; ")
         fix = "check data.root and the split" + (f" ({summary})" if summary else "")
         raise DataError("empty split", path, "images", what, fix)
@@ -235,10 +235,10 @@ def _disagreement(image: RawImage, facts: ImageFacts) -> tuple[str, str]:
     if facts.orientation != 1:
         what += f" and EXIF orientation {facts.orientation}"
     if image.size != facts.size[::-1]:
-        return what, "write the file's own size and boxes that belong to it"
+        return what, "write the size of the file, and boxes that belong to it"
     if facts.orientation != 1:
-        return what, "set data.exif=auto, or turn the pixels in the file (mogrify -auto-orient)"
-    return what, "exchange height and width, and check that the boxes belong to this image"
+        return what, "set data.exif=auto, or rotate the pixels in the file (mogrify -auto-orient)"
+    return what, "swap height and width, and check that the boxes belong to this image"
 
 
 def _where(image: RawImage, found: RawObject) -> str:

@@ -27,8 +27,8 @@ def find_class_names(
     for path in (path for folder in dict.fromkeys(folders) for path in _lists_in(folder, files)):
         names = read_class_names(path, left_out)
         if first is not None and first[1] != names:
-            what = f"has other class names than {first[0]}"
-            raise DataError("class names", path, "", what, "make them agree")
+            what = f"its class names differ from those in {first[0]}"
+            raise DataError("class names", path, "", what, "write the same names in both")
         first = first or (path, names)
     return first[1] if first else None
 
@@ -58,7 +58,7 @@ def checked_class_names(names: list[str], path: Path) -> tuple[str, ...]:
       DataError: there is none, one is empty or there twice; `path` names their file.
     """
     if not names:
-        raise DataError("class names", path, "", "has no class name", "write one name a line")
+        raise DataError("class names", path, "", "has no class name", "write one name per line")
     seen: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name:

@@ -99,11 +99,11 @@ def explain_missing(path: AnyPath) -> str:
     if other is None:
         stem = stem_of(fold(name))
         if same := [other for key, other in folded.items() if stem_of(key) == stem]:
-            return f"there is {folder / same[0]}: write that name if it is the image"
+            return f"there is {folder / same[0]}: write this name if it is the image"
         archives = name_archives(folder)
         return archives and f"put the file there{archives}"
     if folder == path.parent and other == name:
-        return "there is a link of this name, which leads nowhere"
+        return "the link of this name leads to no file"
     if folder != path.parent:
         return (
             f"there is {folder / other}: leave {path.parent.relative_to(folder)}/ out of the name"

@@ -178,7 +178,9 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or str(error)
-        raise DataError("annotation file", path, "", what, "check that it is there") from error
+        raise DataError(
+            "annotation file", path, "", what, "check that it exists and can be read"
+        ) from error
     if len(data) > limit:
         what, fix = f"is larger than {limit:,} bytes", "check that it is an annotation file"
         raise DataError("annotation file", path, "", what, fix)
@@ -255,7 +257,7 @@ def parse_json(text: str, path: str | Path, where: str = "") -> Any:
     except (ValueError, RecursionError) as error:
         what, fix = f"is not JSON ({str(error)[:200]})", "export the annotations again"
         if text.startswith(GIT_LFS):
-            what, fix = "is a pointer of Git LFS, and not the file", "run git lfs pull"
+            what, fix = "is a Git LFS pointer, not the file", "run git lfs pull"
         raise DataError("annotation file", path, where, what, fix) from error
 
 

@@ -177,7 +177,7 @@ class ImageNames:
         found = self.by_stem.get(stem) or [stem] * (stem in self.names)  # the file a.jpg.xml
         found = found or self._others.get(os.path.basename(stem), [])
         if len(found) > 1:
-            what = f"may be for {' or '.join(sorted(found)[:3])}"
+            what = f"may belong to {' or '.join(sorted(found)[:3])}"
             fix = f"name one of them in {field}" if field else "rename the others"
             raise DataError("ambiguous image", path, field, what, fix)
         return self.path(found[0]) if found else None

@@ -68,7 +68,7 @@ class ImageFinder:
         ambiguous: DataError | None = None
         for name in names:
             if not isinstance(name, str) or not name.strip() or "\0" in name:
-                what = f"the name of the image is {short(name)}"
+                what = f"the image name is {short(name)}"
                 raise DataError("file name", path, where, what, "write it as text")
             try:
                 found.append(self.find(name.strip(), path, where))
@@ -104,8 +104,8 @@ class ImageFinder:
             best = next(filter(None, inner), best)
         if len(best) > 1 and not self._are_copies(best):
             few = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
-            what = f"{short(stated)} may be {few}"
-            raise DataError("ambiguous image", path, where, what, "write the folder of the image")
+            what = f"{short(stated)} may mean {few}"
+            raise DataError("ambiguous image", path, where, what, "write the name with its folder")
         return self._images.path(best[0]) if best else missing
 
     def _nearest(self, name: str, has_suffix: bool) -> list[str]:

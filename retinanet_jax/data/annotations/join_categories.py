@@ -53,4 +53,4 @@ def _refuse(name: str, other: str, split: RawSplit) -> None:
     image = next(used, split.images[0] if split.images else None)
     path = image.annotation_file if image else "data"
     what = f"class {name!r} differs from class {other!r} only in case, spaces or Unicode form"
-    raise DataError("categories", path, "", what, "write both alike")
+    raise DataError("categories", path, "", what, "use one spelling")

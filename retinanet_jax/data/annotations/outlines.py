@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-ROTATED = "rotated boxes, bounding boxes taken"
+ROTATED = "rotated boxes, bounding boxes used"
 
 Box = tuple[float, float, float, float]
 

@@ -13,7 +13,7 @@ from retinanet_jax.data.annotations.folder_files import list_folder
 from retinanet_jax.data.annotations.raw import RawSplit
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
-SIMILAR = "name that differs from that of its file in upper and lower case or in its Unicode form"
+SIMILAR = "name that differs from its file in upper and lower case or Unicode form"
 
 
 def with_similar_names(raw: RawSplit, present: Collection[str]) -> RawSplit:

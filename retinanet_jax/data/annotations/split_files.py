@@ -27,8 +27,8 @@ from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawS
 from retinanet_jax.data.annotations.split_names import is_split_name, split_of_file, without_split
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 
-OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
-REPLACED = "images that the file of another job has, too, the latest boxes taken"
+OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes used"
+REPLACED = "images that also are in the file of another job, the latest boxes used"
 NO_BOX = "points and lines, left out"
 LOST = "images of a split that was not found, left out"
 _FOLDERS = ("annotations", "labels")

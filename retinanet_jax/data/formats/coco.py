@@ -28,9 +28,9 @@ from retinanet_jax.data.formats.coco_categories import usable_categories
 from retinanet_jax.data.formats.coco_json import OUTLINE_FIELD, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 
-OUTLINE_BOX = "no bbox, that of the polygon or mask taken"
+OUTLINE_BOX = "no bbox, bounding box of the polygon or mask used"
 OTHER_FOLDER = "images found by name in another folder"
-SIZE_FROM_FILE = "no width or height, the file's taken"
+SIZE_FROM_FILE = "no width or height, size of the file used"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_annotations(
       DataError: names the file, the entry's id, the field and the fix.
     """
     if not image_dir.is_dir():
-        fix = "put the images there, or set data.root to the folder that has them"
+        fix = "put the images there, or set data.root to the folder that contains them"
         raise DataError("missing folder", image_dir, "", "is not a folder", fix)
     guard = Guard(on_error, Report())
     raw = read_coco(path, image_dir, guard, annotated=annotated)

@@ -88,4 +88,4 @@ def _check_not_empty(entries: list, path: AnyPath) -> None:
 
 def _used_twice(field: str, value: int | str, path: AnyPath, where: str) -> DataError:
     what = f"{field} {value!r} is used twice"
-    return DataError("categories", path, where, what, "give each category its own")
+    return DataError("categories", path, where, what, "use each only once")

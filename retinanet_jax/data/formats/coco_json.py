@@ -30,7 +30,7 @@ def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
         with path.open("rb") as file:
             content = json_stream.load(file, _without_outline)
     except OSError as error:
-        fix = "write it there, or fix data.root, the split or data.annotations"
+        fix = "add the file, or fix data.root, the split or data.annotations"
         raise DataError("annotation file", path, "", error.strerror or str(error), fix) from error
     except (ValueError, RecursionError) as error:
         fix = "export the annotations again as COCO instances JSON"
@@ -42,7 +42,7 @@ def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
         content.setdefault("annotations", [])
     for field in ("images", "annotations", "categories"):
         if not isinstance(content.get(field), list):
-            fix = f"a COCO instances file has {field!r}, a list (empty if there are none)"
+            fix = f"add {field!r}, a list (empty if there are none), as in COCO instances JSON"
             raise DataError("annotation file", path, "", f"has no list {field!r}", fix)
     return content
 
@@ -100,7 +100,7 @@ def check_ground_truth(content: dict, path: AnyPath) -> Categories:
                 where = f"{section}[{place}]"
                 entry_id = fields.integer(entry, "id", path, where)
                 if entry_id in ids:
-                    what, fix = f"id {entry_id} is used twice", "give each its own"
+                    what, fix = f"id {entry_id} is used twice", "give each its own id"
                     raise DataError("id used twice", path, where, what, fix)
                 ids.add(entry_id)
                 if section == "annotations":

@@ -20,7 +20,7 @@ from retinanet_jax.data.annotations.split_names import find_split, is_split_name
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.csv_columns import Columns, recognize
 
-UNNAMED = "CSV file without the name of a split, left out"
+UNNAMED = "CSV file whose name contains no split, left out"
 _DELIMITERS = ",;\t|"
 _HEAD, _ROWS = 1 << 16, 50  # bytes and rows that a table is recognised by
 _FOLDERS = ("annotations", "labels", "csv", "csv_folder")
@@ -84,7 +84,7 @@ def tables_by_split(
     for table in map(_undivided, tables):
         split = split_of_file(table.path, root)
         if split in named:
-            what = f"both {named[split].path.name} and {table.path.name} have boxes of {split!r}"
+            what = f"both {named[split].path.name} and {table.path.name} have boxes for {split!r}"
             raise DataError("ambiguous table", root, "", what, "set data.root to one of the files")
         if split is None:
             unnamed.append(table)
@@ -98,7 +98,7 @@ def tables_by_split(
 def _only(tables: list[Table], root: Path) -> Table:
     if len(tables) > 1:
         names = ", ".join(table.path.name for table in tables)
-        what = f"has several tables of boxes without the name of a split: {names}"
+        what = f"has several tables of boxes whose names contain no split: {names}"
         fix = "name them after their splits, such as train.csv, or set data.root to one of them"
         raise DataError("ambiguous table", root, "", what, fix)
     return tables[0]
@@ -119,8 +119,8 @@ def _splits_in(table: Table) -> list[str]:
     others = [value for value in lines if value and value not in named]
     if named and others:
         where = f"line {lines[others[0]]}"
-        what = f"the split is {short(others[0])}, that of line {lines[named[0]]} {short(named[0])}"
-        fix = "write train, val or test, or rename the column if it is not of splits"
+        what = f"the split is {short(others[0])}, but {short(named[0])} in line {lines[named[0]]}"
+        fix = "write train, val or test, or rename the column if it does not state splits"
         raise DataError("split", table.path, where, what, fix)
     return [] if others else list(dict.fromkeys(value or "train" for value in lines))
 

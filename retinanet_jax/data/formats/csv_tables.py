@@ -35,8 +35,8 @@ from retinanet_jax.data.formats.csv_files import (
     tables_by_split,
 )
 
-ZERO_BOX = "row with a box of zeros, taken as image without objects"
-NUMBERED = "class by its number, the name in the list of classes taken"
+ZERO_BOX = "row with a box of zeros, read as image without objects"
+NUMBERED = "class given by its number, its name in the list of classes used"
 _LARGEST_SHARE = 1.5  # above it, a number is a pixel
 
 
@@ -90,7 +90,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
             where = f"line {number}"
             stated = _cell(row, columns.file, table, where)
             if not stated or "\0" in stated:
-                what = f"the name of the image is {short(stated)}"
+                what = f"the image name is {short(stated)}"
                 raise DataError("file name", table.path, where, what, "write it")
             path = finder.find(stated, table.path, where)
             place = f"image {short(stated)}"
@@ -109,7 +109,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
 
 def _cell(row: list[str], column: int, table: Table, where: str) -> str:
     if column >= len(row):
-        what = f"has {len(row)} columns, not {column + 1} or more"
+        what = f"has {len(row)} columns, but at least {column + 1} are needed"
         raise DataError("row", table.path, where, what, "fill in the missing columns")
     return row[column].strip()
 
@@ -174,9 +174,9 @@ def _box(cells: list[str], table: Table, where: str) -> tuple[float, float, floa
         what = f"the box is {short(' '.join(cells))}"
         raise DataError("box", table.path, where, what, "write four numbers")
     if table.columns.normalized and max(map(abs, numbers)) > _LARGEST_SHARE:
-        what = f"the box is {short(' '.join(cells))}, which are not shares of the image's size"
+        what = f"the box is {short(' '.join(cells))}, which are not fractions of the image size"
         fix = "divide x by the image's width and y by its height"
-        raise DataError("pixels for shares", table.path, where, what, fix)
+        raise DataError("pixels instead of fractions", table.path, where, what, fix)
     x, y, right, bottom = numbers
     if table.columns.form == "corners":
         return x, y, right - x, bottom - y

@@ -142,7 +142,7 @@ def _points(shape: ElementTree.Element, path: Path, where: str) -> tuple[list[fl
     numbers = [[fields.finite(v, lenient=True) for v in pair] for pair in pairs]
     if len(pairs) < 3 or any(len(pair) != 2 or None in pair for pair in numbers):
         what = f"points is {fields.short(stated)}"
-        raise DataError("points", path, where, what, "write three points or more: x,y;x,y;x,y")
+        raise DataError("points", path, where, what, "write at least three points: x,y;x,y;x,y")
     return [pair[0] for pair in numbers], [pair[1] for pair in numbers]
 
 

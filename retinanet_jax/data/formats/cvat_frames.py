@@ -149,9 +149,9 @@ def _in_order(images: list[str], tasks: list[Task], path: Path) -> dict[int, str
     if frames is not None and len(frames) == len(images) and is_clear:
         return dict(zip(frames, ordered, strict=True))
     number = f"{len(frames)} frames" if frames is not None else "its frames"
-    what = f"has numbers of frames, and which is that of {os.path.basename(images[0])} is not clear"
+    what = f"frames are numbered, and the frame of {os.path.basename(images[0])} is not clear"
     what += f": there are {len(images)} images for {number}" if is_clear else ""
-    names = "name the images frame_000000.jpg, frame_000001.jpg, ... by the number of the frame"
+    names = "name the images frame_000000.jpg, frame_000001.jpg, ... by frame number"
     fix = f"{names}, from 0, or {_AS_IMAGES}" if all(t.is_video for t in tasks) else _AS_IMAGES
     raise DataError("frames", path, "", what, fix)
 
@@ -167,8 +167,8 @@ def _without_images(root: ElementTree.Element, path: Path) -> DataError:
     videos = [name for f in folders for name in list_folder(f).with_suffix(*VIDEO_SUFFIXES)]
     video = (videos or [root.findtext("meta/task/source") or "VIDEO"])[0]
     quoted = shlex.quote(video)
-    what = "the images of its frames are not there"
-    what += f", and a video, {video}, is not read" if videos else ""
+    what = "the images of its frames are missing"
+    what += f", and videos, such as {video}, are not read" if videos else ""
     fix = "export the task again with 'Save images', or write all frames as images/frame_000000.png"
     fix += f", ...: ffmpeg -i {quoted} -fps_mode passthrough -start_number 0 images/frame_%06d.png"
     return DataError("missing images", path, "", what, fix)

@@ -15,7 +15,7 @@ from retinanet_jax.data.annotations.split_files import ImageEntry, Region
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.cvat_frames import MAX_FRAMES, find_frames, tasks_of
 
-IN_ORDER = "frames without names in the file, images taken in the order of their names"
+IN_ORDER = "frames without names in the file, images used in the order of their names"
 DEFAULT = "default"  # the split of tracks without one
 
 
@@ -82,7 +82,7 @@ def _shapes(
                     where, what = _where(track, shape), f"frame is {short(shape.get('frame'))}"
                     raise DataError("frame", path, where, what, "write the number of the frame")
                 if number in shapes:
-                    where, what = _where(track, shape), f"is the second one of frame {number}"
+                    where, what = _where(track, shape), f"is the second shape for frame {number}"
                     raise DataError("frame", path, where, what, "delete one of the two")
                 shapes[number] = shape
     return shapes
@@ -96,8 +96,8 @@ def _check_gaps(
         lost = images[bisect.bisect_right(images, before) : bisect.bisect_left(images, after)]
         # Of a skeleton, CVAT leaves out the frames that show none of its points.
         if lost and shapes[before].tag != "skeleton" and not _is_outside(shapes[before]):
-            what = f"has shapes for frames {before} and {after} and none for frame {lost[0]}"
-            fix = "export it with CVAT, which writes one for each frame, or delete these images"
+            what = f"has shapes for frames {before} and {after} but none for frame {lost[0]}"
+            fix = "export it with CVAT, which writes a shape for each frame, or delete these images"
             raise DataError("track", path, where, what, fix)
 
 

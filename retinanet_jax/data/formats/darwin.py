@@ -88,7 +88,7 @@ def _release(root: Path, kind: Kind) -> Path | None:
     latest = [folder for folder in found if folder.name == "latest"] or found
     if len(latest) > 1:
         what = f"has the releases {', '.join(folder.name for folder in found)}"
-        fix = "make a link releases/latest to one of them, or delete the others"
+        fix = "link releases/latest to one of them, or delete the others"
         raise DataError("several releases", root, "", what, fix)
     return latest[0] if latest else None
 

@@ -7,7 +7,7 @@ from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import list_folder, read_text, stem_of, suffix_of
 from retinanet_jax.data.data_errors import DataError, Guard
 
-UNLISTED = "annotation files in none of the lists, left out"
+UNLISTED = "annotation files that are in no list, left out"
 _STRATEGIES = ("random", "stratified_bounding_box", "stratified_polygon", "stratified_tag")
 
 
@@ -22,7 +22,7 @@ def split_lists(release: Path) -> dict[str, Path]:
     chosen = [found["default"]] if "default" in found else list(found.values())
     if len(chosen) > 1:
         what = f"has lists of splits in {', '.join(found)}"
-        fix = "make a link default to one of them, or delete the others"
+        fix = "link lists/default to one of them, or delete the others"
         raise DataError("several divisions", release / "lists", "", what, fix)
     return chosen[0] if chosen else {}
 

@@ -141,7 +141,7 @@ def _checked(
         if size is None or runs[:, 1].min() < 1 or runs[:, 1].sum() != size[0] * size[1]:
             raise ValueError
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-        what = f"raster_layer is {fields.short(layer)} of an image of height and width {size}"
+        what = f"raster_layer is {fields.short(layer)} for an image of height and width {size}"
         fix = "write dense_rle for the pixels of the whole image, and the size of the slot"
         raise DataError("raster_layer", path, where, what, fix) from None
     return runs, numbers

@@ -148,7 +148,7 @@ def _label(annotation: dict, labels: list[str], path: Path, where: str) -> str:
         return fields.ONE_CLASS
     number = fields.as_integer(stated)
     if number is None or not 0 <= number < len(labels):
-        what = f"label_id is {fields.short(stated)}, and there are {len(labels)} labels"
+        what = f"label_id is {fields.short(stated)}, but there are {len(labels)} labels"
         raise DataError("label_id", path, where, what, "write the number of a label, from 0")
     return labels[number]
 

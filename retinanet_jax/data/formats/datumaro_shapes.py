@@ -14,8 +14,8 @@ from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.rle_masks import box_of_rle
 
-GROUPED = "annotations in a group, read as the parts of one object"
-WHOLE_IMAGE = "labels of images, captions and boxes in space, left out"
+GROUPED = "annotations in a group, read as parts of one object"
+WHOLE_IMAGE = "image labels, captions and 3D boxes, left out"
 EXPORT = "export the annotations again as Datumaro"
 BOXES = ("bbox", "rotated_bbox")
 SHAPES = (*BOXES, "polygon", "mask", "ellipse", "cuboid_2d")
@@ -90,6 +90,6 @@ def _numbers(shape: dict, path: Path, where: str, count: int = 0) -> list[float]
     fits = len(numbers) == count if count else len(numbers) >= 6 and len(numbers) % 2 == 0
     if not fits or None in numbers:
         what = f"points is {fields.short(stated)}"
-        wanted = f"{count} numbers" if count else "x and y of three points or more"
+        wanted = f"{count} numbers" if count else "x and y of at least three points"
         raise DataError("points", path, where, what, f"write {wanted}, in pixels")
     return numbers

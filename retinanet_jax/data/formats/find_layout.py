@@ -91,7 +91,7 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
         the message lists what is there. Or the first that fits has a broken file.
     """
     if not root.exists():
-        raise DataError("missing folder", root, "", "is not there", "set data.root to a folder")
+        raise DataError("missing folder", root, "", "does not exist", "set data.root to a folder")
     if layout not in (AUTO, *FINDERS):
         fix = f"write one of auto, {', '.join(FINDERS)}"
         raise DataError("layout", "data.layout", "", f"is {layout!r}", fix)

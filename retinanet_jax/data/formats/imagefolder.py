@@ -164,7 +164,7 @@ def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
         with guard:
             if isinstance(entry, Exception):
                 what = f"is not JSON ({str(entry)[:200]})"
-                raise DataError("metadata", path, where, what, "write a JSON object in each line")
+                raise DataError("metadata", path, where, what, "write one JSON object per line")
             field = _file_field(entry)
             name = fields.text(entry, field or "file_name", path, where).replace("\\", "/")
             if dataset.in_names and _split_of(name) != split:

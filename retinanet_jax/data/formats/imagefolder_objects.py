@@ -31,8 +31,8 @@ def stated_objects(entry: dict, path: Path, where: str) -> Any:
     if len(found) == 1 and isinstance(boxes, list) and all(isinstance(b, list) for b in boxes):
         columns = ("bbox", "area", "iscrowd", *CLASS_FIELDS)
         return {name: entry[name] for name in columns if isinstance(entry.get(name), list)}
-    what = f"has no field 'objects', but boxes in {', '.join(found[:3])}"
-    fix = "write objects: a dict of lists, bbox and categories"
+    what = f"has no field 'objects', but has boxes in {', '.join(found[:3])}"
+    fix = "write 'objects', a dict with the lists bbox and categories"
     raise DataError("objects", path, where, what, fix)
 
 
@@ -78,7 +78,7 @@ def object_entries(value: Any, path: Path, where: str) -> list[dict]:
         return [dict(zip(keys, row, strict=True)) for row in zip(*lists.values(), strict=True)]
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         what = f"objects is {fields.short(value)}"
-        fix = "write a dict of lists, bbox and categories, or a list of objects"
+        fix = "write a dict with the lists bbox and categories, or a list of objects"
         raise DataError("objects", path, where, what, fix)
     return value
 

@@ -63,7 +63,7 @@ def find_label_map(folders: Iterable[Path], stem: str) -> Path | None:
         paths = [path for path in paths if path.name.startswith(stem)] or paths
         if len(set(map(read_text, paths))) > 1:
             what = f"{' and '.join(path.name for path in paths[:3])} differ"
-            raise DataError("label map", folder, "", what, "keep the one that belongs to the data")
+            raise DataError("label map", folder, "", what, "keep only the one for this data")
         if paths:
             return paths[0]
     return None
@@ -84,12 +84,12 @@ def read_label_map(path: Path) -> LabelMap:
             what = f"the id of {name!r} is {item.id}"
             raise DataError("label map", path, where, what, "number the classes from 1")
         if item.id in found.names or any(text in found.ids for text in (name, *names)):
-            what = f"the id {item.id} or the name {name!r} is there twice"
+            what = f"the id {item.id} or the name {name!r} is used twice"
             raise DataError("label map", path, where, what, "list each class once")
         found.names[item.id] = name
         found.ids.update(dict.fromkeys((name, *names), item.id))
     if not found.names:
-        raise DataError("label map", path, "", "has no class", "write an item for each class")
+        raise DataError("label map", path, "", "has no class", "write one item per class")
     return found
 
 

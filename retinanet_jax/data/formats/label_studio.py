@@ -37,10 +37,10 @@ from retinanet_jax.data.annotations.split_files import (
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
-LATEST = "tasks with several annotations, the latest taken"
+LATEST = "tasks with several annotations, the latest used"
 WITHOUT = "tasks without an annotation, left out"
 _HEAD = 1 << 16
-_POINTS = "write three [x, y] pairs or more, in percent"
+_POINTS = "write at least three [x, y] pairs, in percent"
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 

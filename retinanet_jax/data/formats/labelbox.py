@@ -30,7 +30,7 @@ from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 WITHOUT = "data rows without a label or skipped, left out"
 NOT_IMAGES = "data rows that are not images, left out"
-MASKS = "masks, which the export does not contain, left out"
+MASKS = "masks, which are not in the export, left out"
 _BOXES = ("bounding_box", "bbox")  # export v2, v1
 _MASKS = ("mask", "composite_mask", "instanceURI")  # v1 has the last for every object
 _WITHOUT_BOX = ("point", "line")
@@ -133,7 +133,7 @@ def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
         if any(name in shape for name in names):
             found.add(note)
             return None
-    what = f"has no known shape, but the fields {', '.join(map(str, shape['fields'][:8]))}"
+    what = f"has no known shape, only the fields {', '.join(map(str, shape['fields'][:8]))}"
     raise DataError("shape", path, where, what, "draw it as a bounding box or a polygon")
 
 

@@ -15,7 +15,7 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.annotations.split_names import split_kind
 from retinanet_jax.data.data_errors import DataError, Guard
 
-SEVERAL = "data rows with several labels, the selected or the latest one taken"
+SEVERAL = "data rows with several labels, the selected or latest one used"
 _SPLITS = ("data_split", "split")
 _SPLIT_FIELD = re.compile(rb'"(data_split|split|Data Split)"\s*:\s*"|:\s*"split"')
 _EXPORT = "export the annotations again"

@@ -33,7 +33,7 @@ from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawS
 from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
 
-GROUPED = "shapes of one group_id, joined to one object"
+GROUPED = "shapes with the same group_id, joined into one object"
 IGNORED = "shapes with the label __ignore__, left out"
 _FOLDERS = ("annotations", "labels", "labelme", "json", "jsons")
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")

@@ -68,11 +68,11 @@ def _decompressed(text: str) -> np.ndarray:
     """The counts of COCO's text: digits of 5 bits, lowest first; from the fourth on differences."""
     digits = np.array([ord(letter) for letter in text], np.int64) - 48
     if ((digits < 0) | (digits > 63)).any() or (digits.size and digits[-1] & 32):
-        raise ValueError("the counts are not compressed as COCO's")
+        raise ValueError("the counts are not compressed as in COCO")
     lasts = np.flatnonzero(~digits & 32)
     starts = np.concatenate([[0], lasts[:-1] + 1]) if lasts.size else lasts
     if (lasts - starts >= _MAX_DIGITS).any():
-        raise ValueError("the counts are not compressed as COCO's")
+        raise ValueError("the counts are not compressed as in COCO")
     places = np.arange(digits.size) - np.repeat(starts, lasts - starts + 1)
     numbers = np.add.reduceat((digits & 31) << 5 * places, starts) if starts.size else digits
     negative = (digits[lasts] & 16) > 0

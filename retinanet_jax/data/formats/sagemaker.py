@@ -34,8 +34,8 @@ from retinanet_jax.data.annotations.split_files import (
 from retinanet_jax.data.data_errors import DataError, Guard
 
 FAILED = "tasks that failed, left out"
-WITHOUT = "lines without boxes of a labeling job, left out"
-ADJUSTED = "boxes that a later job adjusted, the latest taken"
+WITHOUT = "lines without boxes from a labeling job, left out"
+ADJUSTED = "boxes that a later job adjusted, the latest used"
 _TYPE = "groundtruth/object-detection"
 _METADATA = "-metadata"
 _OUTPUT = "manifests/output"
@@ -99,7 +99,7 @@ def _jobs(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -> l
             "adjustment-status" in _metadata(task, name) for name in found
         ):
             what = f"has boxes of several labeling jobs: {', '.join(map(fields.short, found))}"
-            raise DataError("label attribute", path, where, what, "keep those of one of them")
+            raise DataError("label attribute", path, where, what, "keep the boxes of one job")
         notes.append((ADJUSTED, f"{path}: {where}"))
         return [by_date[date] for date in sorted(by_date)]
     if not found:
@@ -116,7 +116,7 @@ def _regions(label: Any, class_map: Any, path: Path, where: str, guard: Guard) -
         raise DataError("annotations", path, where, what, "write a list of boxes")
     if annotations and not isinstance(class_map, dict):
         what = f"class-map of the metadata is {fields.short(class_map)}"
-        fix = 'write the names of the classes by their numbers: {"0": "dog"}'
+        fix = 'write class names by class number: {"0": "dog"}'
         raise DataError("class-map", path, where, what, fix)
     regions = []
     for number, entry in enumerate(annotations):

@@ -36,7 +36,7 @@ from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.data_errors import DataError, Guard
 
-OTHERS = "shapes of other kinds, left out"
+OTHERS = "shapes of other types, left out"
 _WITHOUT_BOX = ("point", "line", "graph")
 _FOLDERS, _META = ("ann",), "meta.json"
 _HEAD = 1 << 16

@@ -29,7 +29,7 @@ from retinanet_jax.data.record_files import (
 )
 
 _TOOL = "TFRecord of TensorFlow's Object Detection API"
-FOREIGN = "label map of other classes in the folder around, not used"
+FOREIGN = "label map with other classes in the folder around, not used"
 _MAX_NAMED = 20  # sets of files whose names may be of splits; VoTT writes a file for each image
 
 
@@ -101,7 +101,7 @@ def _read(
     beside = {shard for path in paths for shard in _shards_beside(path)}
     for path in sorted(beside - set(paths)):
         with guard:
-            raise DataError("missing shard", path, "", "is not there", "copy it, too")
+            raise DataError("missing shard", path, "", "does not exist", "copy this file, too")
     for path in paths:
         with guard:
             progress = {"delay": 2, "leave": False, "disable": None, "unit": "record"}

@@ -20,7 +20,7 @@ from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.label_map import LabelMap
 from retinanet_jax.data.record_files import Record, parse_example, read_records
 
-REPEATED = "record with the image and the boxes of another, left out"
+REPEATED = "record with the same image and boxes as another, left out"
 _CORNERS = ("bbox/xmin", "bbox/ymin", "bbox/xmax", "bbox/ymax")
 _IGNORED = ("is_crowd", "difficult", "group_of")
 _OBJECT_FEATURES = (*_CORNERS, "class/text", "class/label", "area", *_IGNORED)
@@ -65,7 +65,7 @@ class ImageReader:
         elif other.objects == objects:
             self.notes.append((REPEATED, f"{path}: {where}"))
         else:
-            what = f"has the image of {other.annotation_file.name}: {other.where}, and other boxes"
+            what = f"has the image of {other.annotation_file.name}: {other.where}, but other boxes"
             fix = "write all boxes of an image into one record"
             raise DataError("image of another record", path, where, what, fix)
 
@@ -79,7 +79,7 @@ class ImageReader:
         for name, values in columns.items():
             if len(values) != number:
                 what = f"image/object/{name} has {len(values)} values, bbox/xmin has {number}"
-                raise DataError("number of values", path, where, what, "write one for each object")
+                raise DataError("number of values", path, where, what, "write one value per object")
         for place in range(number):
             with self.guard:
                 one = {name: values[place] for name, values in columns.items()}
@@ -101,7 +101,7 @@ class ImageReader:
         if self.classes is not None and (text or label is not None):
             return self.classes.class_name(text, label, path, where)
         if not text and label is not None:
-            what = f"has the class number {label} and no text"
+            what = f"has the class number {label} but no class text"
             raise DataError("class name", path, where, what, "add the label map (label_map.pbtxt)")
         return fields.class_name(text, None, path, where)
 
@@ -134,18 +134,18 @@ def _features(data: bytes, path: Path, where: str) -> Features:
     try:
         return parse_example(data)
     except DecodeError as error:
-        what, fix = "is not a tf.train.Example", "copy the file again, or write it anew"
+        what, fix = "is not a tf.train.Example", "copy the file again, or write it again"
         raise DataError("record without features", path, where, what, fix) from error
 
 
 def _image_bytes(features: Features, path: Path, where: str) -> bytes:
     encoded = _first(features, "image/encoded", b"")
     if not encoded:
-        names = ", ".join(fields.short(name) for name in sorted(features)[:6]) or "no feature"
-        what = f"has no image/encoded, but {names}"
+        names = ", ".join(fields.short(name) for name in sorted(features)[:6]) or "an empty record"
+        what = f"has no image/encoded, only {names}"
         if "image/encoded" in features:
             what = "has no image: image/encoded is empty"
-        fix = "export the images, too, for the Object Detection API"
+        fix = "export the records with images, for the Object Detection API"
         raise DataError("record without an image", path, where, what, fix)
     return encoded
 

@@ -127,7 +127,7 @@ def _class_attribute(attributes: Sequence[Any], path: Path) -> str | None:
     named = next((by_name[name] for name in _CLASS_ATTRIBUTES if name in by_name), None)
     if named is None and len(found) > 1:
         few = ", ".join(map(fields.short, list(found)[:5]))
-        fix = "rename the one that is the class to 'class'"
+        fix = "rename the attribute with the class to 'class'"
         raise DataError("class attribute", path, "", f"regions have the attributes {few}", fix)
     return named or next(iter(found), items[0][0] if items else None)
 

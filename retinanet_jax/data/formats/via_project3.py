@@ -54,11 +54,11 @@ def entries(content: dict, path: Path, guard: Guard) -> list[ImageEntry]:
             where = f"view {fields.short(view)}"
             files = fields.field(shown, "fid_list", path, where)
             if not isinstance(files, list) or len(files) != 1:
-                what, fix = f"fid_list is {fields.short(files)}", "annotate one image in each view"
+                what, fix = f"fid_list is {fields.short(files)}", "annotate one image per view"
                 raise DataError("view", path, where, what, fix)
             file = content["file"].get(str(files[0]))
             if fields.field(file, "type", path, where) != _IMAGE:
-                what, fix = "shows a video or sound", "extract its frames and annotate these"
+                what, fix = "shows a video or sound", "extract the frames and annotate them"
                 raise DataError("video", path, where, what, fix)
             name = file.get("fname") or file.get("src")
             found.append(ImageEntry([name], f"image {fields.short(name)}", regions[view]))

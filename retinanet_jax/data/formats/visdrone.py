@@ -55,8 +55,8 @@ def _releases(root: Path) -> dict[str, Part]:
             continue
         split = match[1].lower()
         if split in splits:
-            what = f"both {folders[split]}/ and {name}/ are its split {split!r}"
-            raise DataError("ambiguous split", root, "", what, "move one of them out of it")
+            what = f"both {folders[split]}/ and {name}/ are the split {split!r}"
+            raise DataError("ambiguous split", root, "", what, "move one of them elsewhere")
         splits[split], folders[split] = part, name
     return splits
 

@@ -37,8 +37,8 @@ from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.voc_xml import parse_xml, read_objects, stated_size
 
-OTHER_FILE_NAME = "filename of another image, the image of the XML's own name taken"
-NO_XML = "listed image without an XML file, taken as without objects"
+OTHER_FILE_NAME = "filename of another image, image named like the XML file used"
+NO_XML = "listed image without an XML file, read as without objects"
 _ANNOTATIONS = ("Annotations", "xmls", "xml", "labels", "label")
 
 
@@ -142,7 +142,7 @@ def _listed(
         stem = stem or next((stem for stem in stems if stem in names.by_stem), None)
         with guard:
             if stem is None:
-                what = f"there is neither an XML file nor an image of the name {short(first)}"
+                what = f"neither an XML file nor an image is named {short(first)}"
                 fix = "add the files, or delete the line"
                 raise DataError("missing annotation", image_set, f"line {number}", what, fix)
             listed[stem] = files.get(stem)

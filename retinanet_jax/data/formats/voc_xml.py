@@ -14,7 +14,7 @@ from retinanet_jax.data.annotations.raw import RawObject
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard
 
-POLYGON = "polygons without bndbox, bounding boxes taken"
+POLYGON = "polygons without bndbox, bounding boxes used"
 DELETED = "object marked as deleted, left out"
 _TRUE, _FALSE = ("1", "true", "yes"), ("", "0", "false", "no", "unspecified")
 
@@ -38,7 +38,7 @@ class _Tree(ElementTree.TreeBuilder):
     """Refuses a document type before any of its entities is expanded."""
 
     def doctype(self, name: str, public_id: str | None, system: str | None) -> None:
-        raise ValueError("it has a DOCTYPE, which no annotation needs")
+        raise ValueError("a DOCTYPE is not allowed")
 
 
 def stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
@@ -115,8 +115,8 @@ def _around_polygon(polygon: ElementTree.Element, path: str, where: str) -> Box:
                 numbers[child.tag[0]].append(_number(parent, child.tag, path, where))
     xs, ys = numbers["x"], numbers["y"]
     if len(xs) < 3 or len(xs) != len(ys):
-        what = f"polygon has {len(xs)} x and {len(ys)} y"
-        raise DataError("polygon", path, where, what, "write three points or more")
+        what = f"polygon has {len(xs)} x and {len(ys)} y values"
+        raise DataError("polygon", path, where, what, "write at least three points")
     return around_points(xs, ys)
 
 

@@ -28,7 +28,7 @@ from retinanet_jax.data.formats.yolo_pairs import (
 )
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset
 
-NO_LABELS = "image without a label file, taken as without objects"
+NO_LABELS = "image without a label file, read as without objects"
 # A share above this is a pixel; boxes that leave their image a little are for the checks of boxes.
 _LARGEST_SHARE = 1.5
 
@@ -50,7 +50,7 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
     splits = tuple(split for split in dataset.splits if split not in unlabelled)
     if not splits:
         what = f"has no label file for an image of {', '.join(unlabelled)}"
-        fix = "put them into labels/ beside images/, named as the images are"
+        fix = "put them into labels/ beside images/, with the names of the images"
         fix += name_archives(dataset.root)
         raise NoAnnotationsError("label files", root, "", what, fix)
     folders = (dataset.root, *places_outside(dataset))
@@ -77,7 +77,7 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
                 objects = _objects(content, pair.labels, dataset, guard, notes)
             if pair.image is None:
                 if objects or pair.similar:
-                    what = "has no image of its name"
+                    what = "has no image of the same name"
                     fix = pair.similar or "add the image or delete the labels"
                     raise DataError("missing image", pair.labels, "", what, fix)
                 continue
@@ -142,9 +142,9 @@ def _object(
     if not all(map(math.isfinite, shares)):
         raise _not_numbers(fields, path, where)
     if max(shares) > _LARGEST_SHARE or min(shares) < -_LARGEST_SHARE:
-        what = f"has {short(' '.join(fields[1:]))}, which are not shares of the image's size"
+        what = f"has {short(' '.join(fields[1:]))}, which are not fractions of the image size"
         fix = "divide x and width by the image's width, y and height by its height"
-        raise DataError("pixels for shares", path, where, what, fix)
+        raise DataError("pixels instead of fractions", path, where, what, fix)
     if form != BOX:
         found.add(form)
     if form == POLYGON:
@@ -173,6 +173,6 @@ def _class_name(label: float, names: dict[int, str] | None, path: str, where: st
     if name is None:
         known = f"{min(names)} to {max(names)}" if names else "numbers below 1,000,000"
         what = f"has the class {label:g}, but classes are {known}"
-        fix = "add its name, or fix it: classes are numbered from 0"
+        fix = "add its name, or fix the number: classes are numbered from 0"
         raise DataError("unknown class", path, where, what, fix)
     return name

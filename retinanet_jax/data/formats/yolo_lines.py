@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 BOX = ""
-POLYGON = "polygons or oriented boxes, bounding boxes taken; keypoints need kpt_shape in data.yaml"
+POLYGON = "polygons or oriented boxes, bounding boxes used; keypoints need kpt_shape in data.yaml"
 EXTRA_FIELD = "confidence or track, ignored"
 KEYPOINTS = "keypoints, ignored"
 _FLAGS = (0, 1, 2)  # a keypoint is not labelled, hidden or visible

@@ -20,8 +20,8 @@ from retinanet_jax.data.annotations.yaml_text import load_yaml
 from retinanet_jax.data.data_errors import DataError
 
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
-MISSING = "folder of a split that does not exist or has no image, left out"
-RENAMED = "folder of another name for the same split, taken"
+MISSING = "folder of a split that does not exist or has no images, left out"
+RENAMED = "folder of another name for the same split, used"
 _YAML_BYTES = 1 << 22
 _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
 
@@ -63,7 +63,7 @@ def yaml_file(root: Path) -> tuple[Path, dict] | None:
                 break
     found = [pair for pair in found if has_splits(pair[1])] or found
     if len(found) > 1:
-        what = f"has several: {', '.join(path.name for path, _ in found)}"
+        what = f"has several YAML files: {', '.join(path.name for path, _ in found)}"
         fix = "set data.root to one of these files"
         raise DataError("dataset YAML", root, "", what, fix)
     return found[0] if found else None
@@ -104,7 +104,7 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
         splits |= {split: places} if places else {}
     if not splits:
         fix = f"write the folder of its images as 'train', relative to {path.parent}"
-        what = "names no folder that exists and has an image"
+        what = "names no existing folder with an image"
         raise DataError("missing folder", path, "", what, fix)
     _check_places(splits, path)
     tool = "YOLO as exported by Roboflow" if "roboflow" in content else "YOLO with a YAML file"
@@ -180,7 +180,7 @@ def _check_places(splits: dict[str, dict[Path, str]], path: Path) -> None:
             other = first.setdefault(place, entry)
             if _end(other) != _end(entry):
                 what = f"{short(entry)} and {short(other)} both lead to {place}"
-                raise DataError("ambiguous folder", path, split, what, "correct these paths")
+                raise DataError("ambiguous folder", path, split, what, "fix these paths")
 
 
 def _end(entry: str) -> list[str]:
@@ -217,7 +217,7 @@ def yaml_names(content: dict, path: Path) -> dict[int, str]:
     checked_class_names(list(by_number.values()), path)
     if count is not None and int(count) != len(by_number):
         what = f"nc is {count}, but names has {len(by_number)} classes"
-        raise DataError("class names", path, "", what, "make them agree")
+        raise DataError("class names", path, "", what, "make these numbers equal")
     return by_number
 
 

@@ -73,18 +73,25 @@ class AugmentationConfig:
 
     def __post_init__(self):
         for name in self.own:
-            known = f"one of {', '.join(AUGMENTATIONS) or 'none, as none is added'}"
+            known = f"one of {', '.join(AUGMENTATIONS)}" if AUGMENTATIONS else "in AUGMENTATIONS"
             _require(name in AUGMENTATIONS, "own", name, known)
         shares = ("min_visible_share", "brightness", "contrast", "saturation")
         shares += ("mosaic", "mixup", "copy_paste")
         for name, limit in [(name, 1) for name in shares] + [("hue", 0.5)]:
-            _require(0 <= getattr(self, name) <= limit, name, getattr(self, name), f"0 to {limit}")
+            _require(
+                0 <= getattr(self, name) <= limit, name, getattr(self, name), f"from 0 to {limit}"
+            )
         for name, limit in (("scale_jitter", np.inf), ("crop", 1)):
             low, high = getattr(self, name)
-            wanted = f"(low, high), 0 < low <= high{' <= 1' if limit == 1 else ''}"
+            wanted = f"(low, high) with 0 < low <= high{' <= 1' if limit == 1 else ''}"
             _require(0 < low <= high <= limit, name, getattr(self, name), wanted)
-        _require(min(self.scales, default=1) >= 1, "scales", self.scales, "short sides in pixels")
-        _require(self.close_mosaic >= 0, "close_mosaic", self.close_mosaic, "0 epochs or more")
+        _require(
+            min(self.scales, default=1) >= 1,
+            "scales",
+            self.scales,
+            "short sides of at least 1 pixel",
+        )
+        _require(self.close_mosaic >= 0, "close_mosaic", self.close_mosaic, "at least 0 epochs")
 
     def changes_colors(self) -> bool:
         """Whether any of the four colour fields is on."""
@@ -97,7 +104,7 @@ class AugmentationConfig:
 
 def _require(holds: bool, field: str, value: object, wanted: str) -> None:
     if not holds:
-        raise ValueError(f"augmentation.{field}: {value} is not {wanted}")
+        raise ValueError(f"augmentation.{field}: {value} must be {wanted}")
 
 
 def with_largest_scale(settings: PipelineConfig, config: AugmentationConfig) -> PipelineConfig:

@@ -104,7 +104,7 @@ class DroppedBoxes:
             self._by_image[image_id] = max(known, boxes - max_boxes)
         if warn:
             _log.warning(
-                "image %d has %d boxes, the batch holds %d: the largest are kept (logged once); "
+                "image %d has %d boxes, but a batch holds %d: the largest are kept (logged once); "
                 "raise max_boxes to keep all",
                 image_id,
                 boxes,

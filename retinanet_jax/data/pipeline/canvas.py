@@ -52,8 +52,8 @@ class PipelineConfig:
         for name in ("min_side", "pad_multiple", "max_boxes", "prefetch", "process_count"):
             value = getattr(self, name)
             automatic = name == "max_boxes" and value == "auto"
-            _require(automatic or value >= 1, name, value, "1 or more")
-        _require(self.max_side >= self.min_side, "max_side", self.max_side, "min_side or more")
+            _require(automatic or value >= 1, name, value, "at least 1")
+        _require(self.max_side >= self.min_side, "max_side", self.max_side, "at least min_side")
         for name, known in (
             ("eval_resizing", transforms.RESIZINGS),
             ("train_canvas", TRAIN_CANVASES),
@@ -63,12 +63,12 @@ class PipelineConfig:
             _require(value in known, name, repr(value), f"one of {', '.join(known)}")
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "0 (all cores) or more")
         in_range = 0 <= self.process_index < self.process_count
-        _require(in_range, "process_index", self.process_index, "in 0 .. process_count - 1")
+        _require(in_range, "process_index", self.process_index, "from 0 to process_count - 1")
 
 
 def _require(holds: bool, field: str, value: object, wanted: str) -> None:
     if not holds:
-        raise ValueError(f"pipeline.{field}: {value} is not {wanted}")
+        raise ValueError(f"pipeline.{field}: {value} must be {wanted}")
 
 
 def canvases(settings: PipelineConfig) -> list[tuple[int, int]]:
@@ -122,7 +122,7 @@ def canvas_for(
     for canvas in canvases(settings):
         if (sizes <= canvas).all():
             return canvas
-    raise ValueError(f"images of {sizes.max(0).tolist()} fit into no canvas: resize them first")
+    raise ValueError(f"images of {sizes.max(0).tolist()} fit no canvas: resize them first")
 
 
 def jitter_bound(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:

@@ -116,8 +116,8 @@ def _with_own(
             example = AUGMENTATIONS[name](example, generator)
             if example.image.shape != size:
                 raise ValueError(
-                    f"augmentation.own: {name!r} makes an image of {example.image.shape} of one of "
-                    f"{size}; return the same size"
+                    f"augmentation.own: {name!r} returned an image of {example.image.shape} for "
+                    f"one of {size}; return the same size"
                 )
         return example
 

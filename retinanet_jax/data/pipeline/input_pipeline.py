@@ -64,7 +64,7 @@ def train_batches(
     if len(dataset.source) == 0:
         raise ValueError(f"train_batches: dataset {dataset.name} has no images")
     if seed < 0:
-        raise ValueError(f"train_batches: seed {seed} is negative")
+        raise ValueError(f"train_batches: seed {seed} must be at least 0")
     _check_rows(batch_size, settings)
     settings = with_largest_scale(settings, augmentation)
     repeats = getattr(dataset, "repeats", None)
@@ -129,5 +129,6 @@ def _check_rows(batch_size: int, settings: PipelineConfig) -> None:
     count = settings.process_count
     if batch_size < 1 or batch_size % count:
         raise ValueError(
-            f"batch_size: {batch_size} is not a positive multiple of {count} processes"
+            f"batch_size: {batch_size} must be a positive multiple of {count}, the "
+            "number of processes"
         )

@@ -83,7 +83,7 @@ class Batches:
     def iterate(self, start_step: int = 0) -> Iterator[HostBatch]:
         """The batches from `start_step` on; those before it are never made."""
         if start_step < 0:
-            raise ValueError(f"start_step: {start_step} is negative")
+            raise ValueError(f"start_step: {start_step} must be at least 0")
         # Rows, not batches, are the units of work: the first batch is ready sooner, and not many
         # more than `prefetch` batches are ever held, however many threads there are.
         threads, ahead = thread_count(self._settings), self._settings.prefetch * self._rows
@@ -139,7 +139,7 @@ class Batches:
             size = example.image.shape[:2]
             expected = tuple(self._dataset.source.image_size(index))
             if size != expected:
-                what = f"the image is {size} (height, width), the source states {expected}"
+                what = f"the image is {size} (height, width), but its source states {expected}"
                 raise ValueError(what)
         except Exception as error:
             raise self._failure(index, error) from error

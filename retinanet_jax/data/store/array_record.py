@@ -59,7 +59,7 @@ class TfdsSource:
         builder = open_builder(self.folder)
         self.name = parse_split(split)[0]
         if self.name not in builder.info.splits:
-            fix = f"take one of {', '.join(builder.info.splits)}"
+            fix = f"use one of {', '.join(builder.info.splits)}"
             raise DataError("split", folder, "", f"has no split {self.name!r}", fix)
         self.features = builder.info.features
         self._records = builder.as_data_source(
@@ -106,7 +106,7 @@ class TfdsSource:
     def _unreadable(self, place: int, what: str) -> DataError:
         file = self._files[int(np.searchsorted(self._ends, place, side="right"))]
         fix = (
-            "put the file back as it was or prepare the data again with `retinanet-jax prepare`; "
+            "restore the file, or prepare the data again with `retinanet-jax prepare`; "
             "the same command resumes from the last checkpoint"
         )
         return DataError("prepared data", file, f"record {place} of the split", what, fix)
@@ -210,7 +210,7 @@ def open_builder(folder: Path, file_format: str = "array_record") -> Any:
         fix = "prepare it with file_format='array_record'"
         if "tfrecord" in formats:
             command = f"retinanet-jax prepare --convert={folder} --data_dir=NEW_FOLDER"
-            fix = f"convert it by {command} and set data.root to NEW_FOLDER"
+            fix = f"convert it with {command} and set data.root to NEW_FOLDER"
         raise DataError("prepared data", folder, "", what, fix)
     return builder
 
@@ -285,5 +285,7 @@ def cached_index(path: Path, read: Callable[[], RecordIndex]) -> RecordIndex:
             np.savez(file, **index._asdict())
         temporary.replace(path)
     except OSError as error:
-        _log.warning("%s: cannot keep image sizes (%s); they are read at every start", path, error)
+        _log.warning(
+            "%s: cannot store image sizes (%s); they are read again at each start", path, error
+        )
     return index

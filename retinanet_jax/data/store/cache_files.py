@@ -32,7 +32,7 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
         temporary.replace(path)
     except OSError as error:
         _log.warning(
-            "%s: cannot be written (%s), so the data are read again at every start; set "
+            "%s: cannot be written (%s), so the data is read again at each start; set "
             "data.cache_dir to a folder that can be written to",
             path,
             error.strerror,

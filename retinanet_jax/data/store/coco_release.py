@@ -79,8 +79,14 @@ def prepare_coco(
         for split, (images, path) in found.items():
             read = read_annotations(path, images, on_error, annotated=split in release.usual)
             if categories not in (None, read.categories):
-                fix = "take all annotation files from one release"
-                raise DataError("categories", path, "", "has categories of its own", fix)
+                fix = "use annotation files of one release"
+                raise DataError(
+                    "categories",
+                    path,
+                    "",
+                    "its categories differ from those of the other files",
+                    fix,
+                )
             records[split], categories = read.images, read.categories
             reports.append(read.report)
         guard = Guard(on_error, Report.joined(reports))

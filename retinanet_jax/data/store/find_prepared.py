@@ -29,7 +29,7 @@ def find_prepared(root: str, name: str, dataset: str) -> Path:
     fix = (
         f"add --download to download {gigabytes:.1f} GB of archives and prepare them there "
         f"({2 * gigabytes:.0f} GB of disk, archives and records), set data.root to a folder that "
-        f"has it, or prepare archives that you have: retinanet-jax prepare --dataset={dataset} "
+        f"contains it, or prepare your archives: retinanet-jax prepare --dataset={dataset} "
         f"--source=FOLDER --data_dir={data_dir}"
     )
     raise DataError("missing data", data_dir, "", what, fix)

@@ -35,7 +35,7 @@ def _open(path, mode: str):
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise
-        what = f"too many open files, shuffling a large dataset needs {_FILES_NEEDED}"
+        what = f"too many open files: shuffling a large dataset needs {_FILES_NEEDED}"
         raise DataError("open files", path, "", what, f"ulimit -n {_FILES_NEEDED}") from error
 
 
