@@ -53,17 +53,17 @@ class Dataset:
     """One split.
 
     Attributes:
-      source: its images.
+      source: images of the split.
       categories: names and ids, in the order of the labels.
-      ground_truth: a function that gives COCO's instances JSON (images, annotations, categories;
-        boxes x, y, width, height) of exactly the images of `source`, also those without objects.
-        Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
-      name: for logs.
+      ground_truth: function that returns COCO's instances JSON (images, annotations, categories;
+        boxes x, y, width, height) of exactly the images of `source`, including those without
+        objects. Difficult objects of Pascal VOC have `iscrowd` and `difficult` 1.
+      name: name for logs.
       notes: what was skipped or changed when the dataset was read, and classes without a box, as
-        text; '' if there is nothing of this.
-      report: what was skipped or changed, counted; of COCO and Pascal VOC, in all splits.
-      found: what a folder was found to hold: its layout, images, boxes by class, as text.
-      repeats: of a training set, how often each image comes in an epoch, on average; None: once.
+        text; '' if there is neither.
+      report: counts of what was skipped or changed; for COCO and Pascal VOC, in all splits.
+      found: what was found in a folder, as text: its layout, images, and boxes by class.
+      repeats: how often each image of a training set appears per epoch, on average; None: once.
     """
 
     source: Source
@@ -82,7 +82,7 @@ class Dataset:
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
-    """The dataset that `data_config` (config.DataConfig) names.
+    """Returns the dataset that `data_config` (config.DataConfig) names.
 
     shapes: 'train' or 'validation', drawn on the fly. folder: the splits on disk, or a part of the
     training split held out for validation (see data/folder.py). coco and coco2014: the splits of
@@ -91,7 +91,7 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
     as 'train[:90%]' or 'validation[:32]' count in the order of the records.
 
     Raises:
-      DataError: data are missing or invalid; names the place and the fix.
+      DataError: data is missing or invalid; the message names the place and the fix.
     """
     parse_split(split)
     if data_config.name not in LOADERS:
@@ -103,8 +103,8 @@ def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
     """Registers a dataset as a `data.name` and as a kind of `data.mix`.
 
     Args:
-      name: of letters, digits and _.
-      load: a function of (config.DataConfig, split), the split perhaps a slice.
+      name: name of letters, digits and _.
+      load: function of (config.DataConfig, split), where the split may be a slice.
     """
     if name not in KINDS:
         KINDS.append(name)

@@ -1,4 +1,4 @@
-"""Checks of examples of a user's own function or of a dataset of the `datasets` library."""
+"""Checks examples of a user's function or of a dataset of the `datasets` library."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ Problem = tuple[str, str]  # what is wrong, and how to fix it
 
 
 def example_problem(example: Example, num_classes: int | None) -> Problem | None:
-    """What is wrong with an example; None if it is valid.
+    """Returns what is wrong with an example; None if it is valid.
 
     Args:
-      example: with boxes in pixels of its image.
-      num_classes: labels are below it; None does not check them.
+      example: example with boxes in pixels of its image.
+      num_classes: labels must be below it; with None, they are not checked.
     """
     image = np.asarray(example.image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -25,7 +25,7 @@ def example_problem(example: Example, num_classes: int | None) -> Problem | None
 def objects_problem(
     objects: Example | Annotated, size: tuple[int, int], num_classes: int | None
 ) -> Problem | None:
-    """What is wrong with the objects of an image of `size` (height, width); None if they are valid.
+    """Returns what is wrong with the objects of an image; None if they are valid.
 
     Args:
       objects: `boxes`, `labels`, `crowd` and `areas` are read.

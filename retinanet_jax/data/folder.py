@@ -44,7 +44,7 @@ _shared: contextvars.ContextVar[SharedReading | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def sharing_reading() -> Iterator[None]:
-    """Within it, the files of a folder are listed once for all splits that are loaded.
+    """Lists the files of a folder only once for all splits loaded within this context.
 
     Files that change meanwhile are noticed at the next start.
     """
@@ -69,13 +69,14 @@ class FolderSettings(NamedTuple):
 
 
 def load_index(data_config: Any, split: str) -> FolderIndex:
-    """The index of a split of the folder `data_config.root`; see config.DataConfig.
+    """Returns the index of a split of the folder `data_config.root`; see config.DataConfig.
 
     Args:
-      split: its name, or one with the same meaning ('val' for 'valid'), without a slice.
+      split: name of the split, or one with the same meaning ('val' for 'valid'), without a slice.
 
     Raises:
-      DataError: names the file, the entry, the field and the fix; or the layouts understood.
+      DataError: the data is invalid; the message names the file, entry, field and fix, or lists
+        the layouts.
     """
     root = expand_user(data_config.root)
     found = find_layout(root, data_config.layout)
@@ -115,7 +116,7 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
 
 
 def split_names(data_config: Any) -> dict[str, str]:
-    """All splits of a folder: from the name for `load_index` to a name for a prepared dataset."""
+    """Returns all splits of a folder: names in a prepared dataset, by name for `load_index`."""
     root = expand_user(data_config.root)
     layout = find_layout(root, data_config.layout).layout
     names = _resolve(data_config, layout, root)

@@ -18,10 +18,10 @@ class ExampleSource:
     write a source that knows them without decoding (see example_sources.Source).
 
     Args:
-      make: from 0 .. count - 1 to an example; the same one at each call.
+      make: function from an index, 0 to count - 1, to an example; the same one at each call.
       count: number of examples.
-      num_classes: labels are below it; None does not check them.
-      name: of the dataset, for errors.
+      num_classes: labels must be below it; with None, they are not checked.
+      name: name of the dataset in errors.
     """
 
     def __init__(
@@ -47,28 +47,28 @@ class ExampleSource:
         return example
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Returns (height, width) in pixels."""
         return self._known(index)[0].size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image."""
+        """Returns the objects of an image."""
         return self._known(index)[0]
 
     def image_id(self, index: int) -> int:
-        """The id that the example has."""
+        """Returns the id that the example has."""
         return self._known(index)[1]
 
 
 def dataset_of(
     make: Callable[[int], Example], count: int, categories: Categories, name: str
 ) -> Dataset:
-    """A Dataset of make(0) to make(count - 1), whose ids must differ; see ExampleSource.
+    """Returns a Dataset of make(0) to make(count - 1), whose ids must differ; see ExampleSource.
 
     It is scored against the boxes of the examples; crowds count neither as found nor as missed.
 
     Raises:
-      DataError: when an example is read that is not valid; when the dataset is scored, for two
-        examples with the same id.
+      DataError: when an invalid example is read, or when a dataset with two examples of the same id
+        is scored.
     """
     return dataset_of_source(
         ExampleSource(make, count, categories.num_classes, name), categories, name
@@ -76,7 +76,7 @@ def dataset_of(
 
 
 def dataset_of_source(source: IdentifiedSource, categories: Categories, name: str) -> Dataset:
-    """A Dataset of a source, scored against the source's own boxes; see dataset_of."""
+    """Returns a Dataset of a source, scored against the source's own boxes; see dataset_of."""
     truth = functools.cache(lambda: _ground_truth(source, categories, name))
     return Dataset(source, categories, truth, name)
 

@@ -37,20 +37,20 @@ def from_huggingface(
     class_names: Sequence[str] | None = None,
     name: str = "huggingface",
 ) -> Dataset:
-    """A split of a `datasets` dataset (pip install retinanet_jax[datasets]) as a Dataset.
+    """Returns a split of a `datasets` dataset (pip install retinanet_jax[datasets]) as a Dataset.
 
         from datasets import load_dataset
         train = from_huggingface(load_dataset("cppe-5", split="train"))
 
     Args:
       dataset: a `datasets.Dataset` with random access.
-      image: the column of images, of the feature `datasets.Image`.
-      objects: the column of objects: `bbox`, the class (`category`, `label` or similar), and
-        perhaps `area` and `iscrowd`.
+      image: name of the column of images, a `datasets.Image`.
+      objects: name of the column of objects, with `bbox`, the class (`category`, `label` or
+        similar), and perhaps `area` and `iscrowd`.
       box_format: 'xywh' (COCO's) or 'xyxy'; in pixels.
-      class_names: of numbered classes; None takes those of the feature `ClassLabel`, or of classes
-        that are written by name those that occur.
-      name: for logs and messages.
+      class_names: names of numbered classes; None uses the feature `ClassLabel`, or the names that
+        occur if classes are written by name.
+      name: name for logs and messages.
 
     Raises:
       DataError: a column is missing or of another type, or the classes are numbers without names.
@@ -133,19 +133,19 @@ class HuggingFaceSource:
         return Example(pixels, *annotated[:4], image_id=index)
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels, from the header of the image."""
+        """Returns (height, width) in pixels, from the header of the image."""
         return self._known(index).size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image, without decoding."""
+        """Returns the objects of an image, without decoding."""
         return self._known(index)
 
     def image_id(self, index: int) -> int:
-        """The number of the row."""
+        """Returns the number of the row."""
         return index
 
     def occurring_names(self) -> list[str]:
-        """The classes that occur, for classes that are written by name.
+        """Returns the classes that occur, for classes that are written by name.
 
         Raises:
           DataError: they are numbers.

@@ -1,4 +1,4 @@
-"""Reads and checks one split of a folder, to make its index."""
+"""Reads and checks one split of a folder and builds its index."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ class IndexBuilder:
         self.read_splits, self.table = shared.splits, FactTable(cache / "images.npz")
 
     def build(self, wanted: Wanted, line: str, key: str) -> FolderIndex:
-        """The index of a split, with `key`; `line` describes the folder.
+        """Returns the index of a split, with `key`; `line` describes the folder.
 
         Raises:
           DataError: the split is invalid; names the file, the entry, the field and the fix.
@@ -91,11 +91,11 @@ class IndexBuilder:
         return FolderIndex.of(records, categories, guard.report, "\n".join(lines), key)
 
     def read(self, split: str, guard: Guard) -> RawSplit:
-        """A split as annotated, with the files of similar names; see raw.Layout."""
+        """Returns a split as annotated, with the files of similar names; see raw.Layout."""
         return with_similar_names(self.layout.read(split, guard), self.stamps)
 
     def read_others(self, split: str) -> dict[str, RawSplit]:
-        """The other splits, for their categories and file names; errors are reported elsewhere."""
+        """Returns the other splits for their categories and file names, without their errors."""
         found = {}
         for other in self.layout.splits:
             if other != split and self.key(other) not in self.read_splits:
@@ -113,7 +113,7 @@ class IndexBuilder:
     def join(
         self, split: str, raw: RawSplit, others: dict[str, RawSplit], guard: Guard
     ) -> Categories:
-        """The categories: those of the training split first, then of the evaluation split."""
+        """Returns the categories, first of the training split, then of the evaluation split."""
         splits = {split: raw, **others}
         order = dict.fromkeys([*self.names, split])
         try:
@@ -128,7 +128,7 @@ class IndexBuilder:
     def describe(
         self, wanted: Wanted, records: Sequence[ImageRecord], categories: Categories
     ) -> Iterator[str]:
-        """What a split holds, in lines for a person."""
+        """Yields lines that describe a split."""
         counts, ignored = dict.fromkeys(categories.names, 0), 0
         for record in records:
             for found in record.annotations:
@@ -151,7 +151,7 @@ class IndexBuilder:
         )
 
     def unnamed(self, raw: RawSplit, named: set[str]) -> list[str]:
-        """Image files in the folders of a split that no annotation of any split names."""
+        """Returns the image files in the folders of a split that no annotation names."""
         folders = {str(image.path.parent) for image in raw.images}
         return [
             path

@@ -18,7 +18,7 @@ _TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_M
 
 
 def is_live(source: Any) -> bool:
-    """Whether a source is the number of a webcam, or a URL that OpenCV's FFmpeg may read."""
+    """Returns whether a source is a webcam number, or a URL that OpenCV's FFmpeg may read."""
     if isinstance(source, int):
         return True
     return isinstance(source, str) and bool(re.match(rf"{_SCHEMES}|\d+$", source))
@@ -36,7 +36,7 @@ class LiveVideo:
       length: number of frames that a file behind a URL declares; 0: unknown.
 
     Raises:
-      DataError: there is no such camera, or nothing at the URL that is an image or a video.
+      DataError: the camera does not exist, or the URL is not an image or a video.
     """
 
     def __init__(self, source: int | str):

@@ -46,7 +46,7 @@ class Difficulty:
         half discs), so many in each image, beneath the shapes.
 
     Raises:
-      ValueError: for an impossible value; the message names the field and what to write.
+      ValueError: a value is impossible; the message names the field and what to write.
     """
 
     max_objects: int = 8
@@ -85,10 +85,10 @@ class ShapesSource:
     """Random access to `num_images` drawn images: `source[i]` is an Example.
 
     Args:
-      num_images: how many images there are.
-      image_size: (height, width) of every image in pixels, both at least 32.
-      seed: another seed is another dataset: give training and validation different ones.
-      difficulty: how many shapes of which sizes and classes, and what else is in the images.
+      num_images: number of images.
+      image_size: (height, width) of all images in pixels, both at least 32.
+      seed: defines the dataset; use different seeds for training and validation.
+      difficulty: number, sizes and classes of the shapes, and other things in the images.
 
     Boxes are the tight boxes of the whole shapes, also where a later shape covers a part, exact to
     1 / SUPERSAMPLING of a pixel; shapes lie wholly inside the image. The image id is i.
@@ -119,18 +119,18 @@ class ShapesSource:
         return Example(image, *_objects(shapes), image_id=int(index))
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of image `index` in pixels."""
+        """Returns (height, width) of image `index` in pixels."""
         return self._image_size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of image `index`, which is not painted for it; areas are the shapes'."""
+        """Returns the objects of image `index`, without drawing it; areas are the shapes'."""
         return Annotated(*_objects(self._place(index)[2]), self._image_size)
 
     def image_id(self, index: int) -> int:
         return int(index)
 
     def ground_truth(self) -> dict:
-        """All annotations in the form of COCO's instances JSON; `area` is that of the shape.
+        """Returns all annotations as COCO's instances JSON; `area` is the area of the shape.
 
         Places the shapes of every image once, about a millisecond each, and keeps none.
         """

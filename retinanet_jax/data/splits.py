@@ -16,10 +16,10 @@ _SPLIT = re.compile(r"(?P<name>[\w-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\
 
 
 def parse_split(split: str) -> tuple[str, str | None, str | None]:
-    """('val', None, '32') of 'val[:32]'.
+    """Parses 'val[:32]' into ('val', None, '32').
 
     Raises:
-      DataError: it is neither a name of letters, digits, _ and -, nor a slice of one.
+      DataError: `split` is not a name of letters, digits, _ and -, or a slice of one.
     """
     match = _match(split)
     if not match:
@@ -34,7 +34,7 @@ def _match(split: str) -> re.Match | None:
 
 
 def split_range(split: str, length: int) -> range:
-    """The record numbers of a split of `length` records, or of a slice of one.
+    """Returns the record numbers of a split of `length` records, or of a slice of one.
 
     Numbers and percentages count from the end where they are negative; percentages are rounded to
     the closest record, as TFDS does.
@@ -60,7 +60,7 @@ class Part(NamedTuple):
 
 
 def parse_part(text: str) -> Part:
-    """Part('folder', '~/cells', 'train[:10%]', 3) of 'folder:~/cells:train[:10%]*3'.
+    """Parses 'folder:~/cells:train[:10%]*3' into Part('folder', '~/cells', 'train[:10%]', 3).
 
     Raises:
       DataError: it is not KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N.

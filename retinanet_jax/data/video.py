@@ -27,7 +27,7 @@ _TIMED_FRAMES = 100
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether a file is a video by its suffix."""
+    """Returns whether a file is a video by its suffix."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -83,13 +83,13 @@ class Video:
 
 
 def rgb_frames(capture: cv2.VideoCapture) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The frames until the end."""
+    """Yields the frames until the end."""
     while (frame := capture.read()[1]) is not None:
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:
-    """Frames per second as declared, or where that is implausible, a default."""
+    """Returns the declared frames per second, or a default if that is implausible."""
     declared = capture.get(cv2.CAP_PROP_FPS)
     return declared if 0 < declared <= _PLAUSIBLE_RATE else _DEFAULT_RATE
 
@@ -113,7 +113,7 @@ class VideoWriter:
     A context manager.
 
     Raises:
-      DataError: the file cannot be written; such as a full disk, which shows at the end.
+      DataError: the file cannot be written, e.g. because the disk is full; detected at the end.
     """
 
     def __init__(self, path: Path, rate: float | int):

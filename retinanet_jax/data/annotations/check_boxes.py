@@ -35,7 +35,7 @@ def check_box(
     form: str = "size",
     normalized: bool = False,
 ) -> bool:
-    """Whether a box in pixels lies partly outside its image of `size` (height, width).
+    """Returns whether a box in pixels lies partly outside its image of `size` (height, width).
 
     Messages show it as its file writes it: in `form`, see RawSplit, and in shares of the image if
     `normalized`.
@@ -73,7 +73,7 @@ def _without_area(box: Box, size: tuple[int, int], form: str) -> tuple[str, str]
 
 
 def as_written(box: Box, form: str) -> Box:
-    """The numbers of a box x, y, width, height in the form in which its file has them."""
+    """Returns the numbers of a box x, y, width, height in the form that its file uses."""
     x, y, width, height = box
     if form == "corners":
         return x, y, x + width, y + height
@@ -81,12 +81,12 @@ def as_written(box: Box, form: str) -> Box:
 
 
 def listed(numbers: Sequence[float]) -> str:
-    """Numbers for a message, with six digits."""
+    """Returns numbers as text for a message, with six digits."""
     return f"[{', '.join(f'{v:.6g}' for v in numbers)}]"
 
 
 def share_error(box: Box, form: str, path: AnyPath, where: str) -> DataError:
-    """The error of a box in shares of the image, where pixels are expected."""
+    """Returns the error for a box in fractions of the image where pixels are expected."""
     what = f"box {listed(as_written(box, form))} is in fractions of the image, not in pixels"
     across, down = "xmin and xmax", "ymin and ymax"
     if form != "corners":
@@ -102,13 +102,13 @@ def _divided(box: Box, size: tuple[int, int]) -> Box:
 
 
 def pixel_box(box: Box, size: tuple[int, int]) -> Box:
-    """A box in shares of an image of `size` (height, width), in pixels."""
+    """Returns a box in pixels, given in fractions of an image of `size` (height, width)."""
     (x, y, width, height), (rows, columns) = box, size
     return x * columns, y * rows, width * columns, height * rows
 
 
 def fits(image: RawImage, size: tuple[int, int]) -> bool:
-    """Whether all boxes of an image lie inside a size (height, width), but for rounding."""
+    """Returns whether all boxes lie inside a size (height, width), up to rounding."""
     if image.normalized:
         return True
     height, width = size[0] + _FIT_TOLERANCE, size[1] + _FIT_TOLERANCE
@@ -116,7 +116,7 @@ def fits(image: RawImage, size: tuple[int, int]) -> bool:
 
 
 def in_shares(raw: RawSplit) -> bool:
-    """Whether most boxes of a split are in 0 .. 1 where pixels are expected.
+    """Returns whether most boxes of a split are in [0, 1] where pixels are expected.
 
     A single such box may be a tiny one; in most boxes of a split it is another unit.
     """
@@ -125,7 +125,7 @@ def in_shares(raw: RawSplit) -> bool:
 
 
 def is_share(image: RawImage, entry: RawObject) -> bool:
-    """Whether a box is in 0 .. 1, on an image that is larger."""
+    """Returns whether a box is in [0, 1] on a larger image."""
     x, y, width, height = entry.box
     inside = min(entry.box) >= 0 and x + width <= 1.001 and y + height <= 1.001
     # An image of a few pixels has boxes as small as these.
@@ -133,6 +133,6 @@ def is_share(image: RawImage, entry: RawObject) -> bool:
 
 
 def looks_like_corners(box: Box, size: tuple[int, int]) -> bool:
-    """Whether the four numbers are x1, y1, x2, y2 of a box inside an image (height, width)."""
+    """Returns whether four numbers are x1, y1, x2, y2 of a box inside an image (height, width)."""
     x1, y1, x2, y2 = box
     return x1 < x2 <= size[1] + OUTSIDE_TOLERANCE and y1 < y2 <= size[0] + OUTSIDE_TOLERANCE

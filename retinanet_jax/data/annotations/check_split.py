@@ -1,4 +1,4 @@
-"""From annotations as read to records: the checks that are the same for all layouts."""
+"""Checks annotations as read and turns them into records, in the same way for all layouts."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -50,19 +50,19 @@ def check_split(
     path: AnyPath,
     exif: str,
 ) -> list[ImageRecord]:
-    """The valid images of a split in the order of `raw`, with their valid objects.
+    """Returns the valid images of a split in the order of `raw`, with their valid objects.
 
     A box partly outside its image is kept (clipped for training) and counted; a box without any
     area inside is an error. Images and objects without an id are numbered by file name.
 
     Args:
-      raw: as read.
-      facts: of an image's file; raises DataError where it is missing or cannot be decoded.
+      raw: the split as read.
+      facts: returns the facts of an image file; raises DataError if it is missing or undecodable.
       categories: see join_categories; has all classes of `raw`.
-      guard: collects errors, and holds the report.
+      guard: collects errors and contains the report.
       path: the annotation file or folder, for messages.
-      exif: 'stored' or 'shown' is how boxes refer to images with an EXIF orientation; 'auto'
-        decides for each image, see `orientation_of`.
+      exif: whether boxes refer to images as 'stored' or as 'shown' with their EXIF orientation;
+        'auto' decides for each image, see `orientation_of`.
 
     Raises:
       DataError: `guard` is strict and there were errors; or no image is left.
@@ -205,10 +205,10 @@ class _Checker:
 
 
 def orientation_of(image: RawImage, facts: ImageFacts, exif: str) -> int:
-    """The orientation by which the pixels are turned so that the boxes fit them.
+    """Returns the orientation by which the pixels are turned so that the boxes fit them.
 
     Tools that run in a browser draw boxes on the image as shown, others on the stored one. 'auto'
-    takes the reading that the annotated size fits. If both fit (turned by 180 degrees, mirrored,
+    selects the reading that fits the annotated size. If both fit (turned by 180 degrees, mirrored,
     square, or no size annotated), the image is used as shown. An annotated size that fits the
     stored image alone is overruled by boxes that fit the image as shown alone, and a missing one
     by boxes that fit the stored image alone.

@@ -60,7 +60,7 @@ class PartsDataset(NamedTuple):
 
 
 def find_part(folder: Path, kind: Kind) -> Part | None:
-    """The annotations of a folder and their images; None where it has none."""
+    """Returns the annotations of a folder and their images; None if it has none."""
     annotations = subfolder(folder, *kind.folders)
     if annotations is not None and _has_annotations(annotations, kind):
         return Part(annotations, subfolder(folder, *_IMAGES) or folder)
@@ -81,7 +81,10 @@ def _images_in(folder: Path) -> Path:
 
 
 def find_parts(root: Path, kind: Kind) -> dict[str, Part]:
-    """The splits of a folder: 'train' where nothing divides it, {} where it has no annotations."""
+    """Returns the splits of a folder, by name.
+
+    The only split is 'train' if nothing divides the folder; {} means that it has no annotations.
+    """
     part = find_part(root, kind)
     if part is not None:
         inner = [n for n in list_folder(part.annotations).folders if is_split_name(n)]
@@ -111,7 +114,9 @@ def _judged(listing: Listing, kind: Kind) -> Iterator[Path]:
 def class_names_of(
     root: Path, parts: dict[str, Part], left_out: Sequence[str] = ()
 ) -> tuple[str, ...] | None:
-    """The names in classes.txt and the like without some; None where there is no such file.
+    """Returns the names in classes.txt and the like; None if there is no such file.
+
+    Some names, such as backgrounds, are left out.
 
     Raises:
       DataError: the file is broken, or several files differ.
@@ -120,13 +125,13 @@ def class_names_of(
 
 
 def searched_folders(root: Path, parts: dict[str, Part]) -> list[Path]:
-    """Where a list of the classes may be."""
+    """Returns the folders that may have a list of the classes."""
     inner = [folder for part in parts.values() for folder in part[:2] if folder != root]
     return list(dict.fromkeys([root, *inner, *(folder.parent for folder in inner)]))
 
 
 def annotation_files(folder: Path, suffix: str) -> dict[str, str]:
-    """Paths of the files below a folder by their names, relative to it and without suffix."""
+    """Returns the paths of the files below a folder, by relative name without suffix."""
     paths = [
         os.path.join(listing.path, name)
         for listing in walk(folder)
@@ -157,7 +162,7 @@ class ImageNames:
                 self.by_stem[stem_of(start + name)].append(start + name)
 
     def path(self, name: str) -> str:
-        """The path of an image by its name."""
+        """Returns the path of an image by its name."""
         return os.path.join(self.folder, name)
 
     @functools.cached_property
@@ -169,7 +174,7 @@ class ImageNames:
         return dict(found)
 
     def only(self, stem: str, path: Path | str, field: str = "") -> str | None:
-        """The path of the one image of a stem, also in another folder; None where there is none.
+        """Returns the path of the only image with a stem, possibly in another folder, or None.
 
         Raises:
           DataError: there are several; `path` and `field` name what should choose one of them.

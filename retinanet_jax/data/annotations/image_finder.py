@@ -1,4 +1,4 @@
-"""Images by names that were written on another machine, or without their folder or suffix."""
+"""Finds images by names from another machine, or by names without folder or suffix."""
 
 import collections
 import contextlib
@@ -21,7 +21,7 @@ class ImageFinder:
     """Finds the images of one split that a table names.
 
     Args:
-      root: of the dataset.
+      root: folder of the dataset.
       split: an image in a folder of another split is not taken for one without a folder.
       bases: folders that names may be relative to, the first being the most likely. Of those that
         are not there, the names decide between images of one name: they may be in another folder.
@@ -45,7 +45,7 @@ class ImageFinder:
         self._found: dict[str, str] = {}
 
     def find(self, stated: str, path: Path, where: str) -> str:
-        """The path of an image; the file is missing where nothing fits.
+        """Returns the path of an image, which does not exist if no file fits.
 
         The name is taken relative to `bases`. Where its folder does not exist, as that of another
         machine, or it has none, the image of its name is taken from wherever it is. A name without
@@ -59,7 +59,7 @@ class ImageFinder:
         return self._found[stated]
 
     def find_first(self, names: Sequence[Any], path: Path, where: str) -> str:
-        """The path of the first of several names that is there; that of the first name if none is.
+        """Returns the path of the first of several names that exists, or else of the first name.
 
         Raises:
           DataError: a name is not text, or fits several images while no other name fits one.
@@ -82,7 +82,7 @@ class ImageFinder:
         return found[0]
 
     def exists(self, path: str) -> bool:
-        """Whether `find` took an image that is there."""
+        """Returns whether the path that `find` returned exists."""
         return relative_name(path, self._images.folder) in self._images.names
 
     def _find(self, stated: str, path: Path, where: str) -> str:

@@ -1,4 +1,4 @@
-"""Images whose files are named as annotated but for upper and lower case, or the Unicode form.
+"""Finds images whose names differ from the annotations in case or Unicode form.
 
 Windows and macOS do not tell a.JPG from a.jpg, and macOS writes an accent as a letter of its own.
 """
@@ -17,7 +17,9 @@ SIMILAR = "name that differs from its file in upper and lower case or Unicode fo
 
 
 def with_similar_names(raw: RawSplit, present: Collection[str]) -> RawSplit:
-    """The images; in place of a missing file, the one whose name is similar and not annotated.
+    """Returns the images, with missing files replaced by files of similar names.
+
+    A file replaces a missing one only if it is not annotated itself.
 
     Args:
       present: paths of files that are there.

@@ -32,10 +32,10 @@ _SIDES = "x1", "y1", "x2", "y2"
 
 
 def find(root: Path) -> Layout | None:
-    """Scalabel's files in a folder, its split folders or BDD100K's labels/, or one such file.
+    """Returns the layout of Scalabel's files in a folder, its splits or labels/, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root, _FOLDERS)
 

@@ -42,7 +42,7 @@ class CocoAnnotations:
     report: Report
 
     def ground_truth(self) -> dict:
-        """COCO's instances JSON: boxes and areas as annotated, without polygons."""
+        """Returns COCO's instances JSON: boxes and areas as annotated, without polygons."""
         return instances(self.images, self.categories)
 
 
@@ -64,7 +64,7 @@ def read_annotations(
         has none.
 
     Raises:
-      DataError: names the file, the entry's id, the field and the fix.
+      DataError: the data is invalid; the message names the file, entry id, field and fix.
     """
     if not image_dir.is_dir():
         fix = "put the images there, or set data.root to the folder that contains them"
@@ -89,7 +89,7 @@ def read_coco(
     root: Path | None = None,
     split: str = "",
 ) -> RawSplit:
-    """The images and objects of an instances JSON; see `read_annotations`.
+    """Returns the images and objects of an instances JSON; see `read_annotations`.
 
     Args:
       image_dir: the folder that `file_name` is relative to, or a function that chooses it, given

@@ -11,7 +11,7 @@ REPEATED, ROOT = "category listed again", "root category without boxes, left out
 
 
 def read_categories(entries: list, path: AnyPath) -> Categories:
-    """The categories in the order of the file.
+    """Returns the categories in the order of the file.
 
     Raises:
       DataError: there are none, or an id or name is missing, of the wrong type or used twice.
@@ -33,7 +33,9 @@ def read_categories(entries: list, path: AnyPath) -> Categories:
 def usable_categories(
     entries: list, path: AnyPath, used: Collection[int | None], report: Report
 ) -> tuple[list[str], list[int]]:
-    """Names and ids in the order of the file, without repetitions and without a root category.
+    """Returns names and ids in the order of the file.
+
+    Repeated categories and a root category are left out.
 
     VGG Image Annotator lists every category once per image. Roboflow puts a root before the
     classes: id 0, no boxes, and the name of the first class, or one that all others have as

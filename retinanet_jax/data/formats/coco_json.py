@@ -17,7 +17,7 @@ OUTLINE_FIELD = "box of the outline"
 
 
 def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
-    """The instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
+    """Returns the instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
 
     Polygons and masks (`segmentation`) are dropped; they would be most of it. Where there is no
     box, theirs is kept. Without `annotated`, the list `annotations` may be missing.
@@ -64,7 +64,7 @@ def _is_empty(bbox: Any) -> bool:
 
 
 def outline_box(outline: Any) -> list[float] | None:
-    """The bounding box [x, y, width, height] of COCO polygons or run lengths; None if invalid."""
+    """Returns the bounding box [x, y, width, height] of COCO polygons or run lengths, or None."""
     try:
         if isinstance(outline, dict):
             from pycocotools import mask as run_lengths  # here: benchmarks of a network lack it

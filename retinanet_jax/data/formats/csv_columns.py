@@ -65,7 +65,7 @@ class Columns(NamedTuple):
 
 
 def recognize(rows: Sequence[Sequence[str]]) -> Columns | None:
-    """The columns of a table by its first rows; None for a table without boxes."""
+    """Returns the columns of a table by its first rows; None for a table without boxes."""
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if not rows:
         return None
@@ -165,5 +165,5 @@ def _is_image(name: str) -> bool:
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell is a decimal number."""
+    """Returns whether a cell is a decimal number."""
     return re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", text) is not None

@@ -57,10 +57,10 @@ class CsvDataset(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """The tables in a folder, or one table.
+    """Returns the layout of the tables in a folder, or of one table.
 
     Raises:
-      DataError: several tables may be meant, or a list of class names is broken.
+      DataError: several tables fit, or a list of class names is broken.
     """
     folder = root if root.is_dir() else root.parent
     tables = find_tables(root)
@@ -75,7 +75,7 @@ def find(root: Path) -> Layout | None:
 
 
 def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects, in the order of the rows; see raw.Layout."""
+    """Returns the images of a split with their objects, in row order; see raw.Layout."""
     table, root, notes = dataset.splits[split], dataset.root, list(dataset.notes)
     columns = table.columns
     bases = (table.path.parent, root, root / "images", root / split, root / "images" / split)

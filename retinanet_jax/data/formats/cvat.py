@@ -45,10 +45,10 @@ _MAX_BYTES, _MAX_META = 1 << 30, 1 << 20
 
 
 def find(root: Path) -> Layout | None:
-    """CVAT's annotations.xml in a folder and its split folders, or one such file.
+    """Returns the layout of annotations.xml in a folder and its split folders, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     layout = find_layout_of(_FORMAT, root)
     if layout is not None and any(map(_begins_with_track, files_of(_FORMAT, root))):

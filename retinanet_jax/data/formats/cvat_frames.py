@@ -44,20 +44,20 @@ class Frames(NamedTuple):
     size: tuple[int, int] | None
 
     def name(self, number: int) -> str:
-        """The image of a frame, or what it would be called."""
+        """Returns the image of a frame, or what it would be called."""
         one = next(iter(self.images.values()))
         missing = f"frame_{number:06d}{os.path.splitext(one)[1]}"
         return self.images.get(number) or os.path.join(os.path.dirname(one), missing)
 
 
 def tasks_of(root: ElementTree.Element) -> list[Task]:
-    """The tasks that a file states, or its job."""
+    """Returns the tasks that a file states, or its job."""
     size = _size(root.find("meta/original_size"))
     return [_task(task, size) for place in _TASKS for task in root.findall(place)]
 
 
 def find_frames(root: ElementTree.Element, path: Path, subset: str | None) -> Frames:
-    """The frames of a subset.
+    """Returns the frames of a subset.
 
     Raises:
       DataError: the images are not there, or it is not clear which frames they are.

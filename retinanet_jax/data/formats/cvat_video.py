@@ -20,7 +20,7 @@ DEFAULT = "default"  # the split of tracks without one
 
 
 def has_tracks(root: ElementTree.Element) -> bool:
-    """Whether a file is 'CVAT for video'; a video without any object has no track."""
+    """Returns whether a file is 'CVAT for video'; a video without any object has no track."""
     if root.find("image") is not None:
         return False
     return root.find("track") is not None or any(task.is_video for task in tasks_of(root))
@@ -29,7 +29,7 @@ def has_tracks(root: ElementTree.Element) -> bool:
 def read_tracks(
     root: ElementTree.Element, path: Path, tags: Collection[str], guard: Guard
 ) -> tuple[list[ImageEntry], tuple[tuple[str, str], ...]]:
-    """The frames, with those of the images that show no object, and notes.
+    """Returns the frames, with those of the images that show no object, and notes.
 
     Args:
       tags: of shapes.

@@ -43,7 +43,7 @@ _ITS_FIELDS = re.compile(rb'"slot_names"|"(polygon|bounding_box)"\s*:\s*\{')
 
 
 def find(root: Path) -> Layout | None:
-    """The dataset in a folder.
+    """Returns the dataset in a folder.
 
     Raises:
       DataError: several releases, or several sets of lists, may be meant.

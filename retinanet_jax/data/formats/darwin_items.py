@@ -31,7 +31,10 @@ class Slot(NamedTuple):
 
 
 def slots_of(content: dict, stem: str, path: Path) -> list[Slot]:
-    """The images of a file; `stem` is its name without suffix, the last that an image may have."""
+    """Returns the images of a file.
+
+    `stem` is the file's name without suffix, which is tried last as the name of an image.
+    """
     listed = content.get("annotations")
     if not isinstance(listed, list):
         what = f"annotations is {fields.short(listed)}"

@@ -12,7 +12,7 @@ _STRATEGIES = ("random", "stratified_bounding_box", "stratified_polygon", "strat
 
 
 def split_lists(release: Path) -> dict[str, Path]:
-    """The lists of the splits of a release; {} where it is not divided.
+    """Returns the lists of the splits of a release; {} where it is not divided.
 
     Raises:
       DataError: there are several divisions, and none of them is called default.
@@ -46,7 +46,7 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def listed_files(image_set: Path, files: dict[str, str], guard: Guard) -> dict[str, str]:
-    """The annotation files of a list; lines without a file are errors for the guard."""
+    """Returns the annotation files of a list; lines without a file are errors for the guard."""
     listed = {}
     for number, line in enumerate(read_text(image_set).splitlines(), 1):
         if not line.strip():
@@ -62,7 +62,7 @@ def listed_files(image_set: Path, files: dict[str, str], guard: Guard) -> dict[s
 
 
 def unlisted(image_sets: Sequence[Path], files: dict[str, str]) -> list[str]:
-    """The annotation files that no list has."""
+    """Returns the annotation files that no list has."""
     lines = [line for path in image_sets for line in read_text(path).splitlines()]
     listed = {_stem(line) for line in lines if line.strip()}
     return [path for stem, path in files.items() if stem not in listed]

@@ -21,7 +21,9 @@ _SIDES = ("x", "y", "w", "h")
 def box_of(
     entry: Any, masks: dict[str, Box], path: Path, where: str, found: set[str]
 ) -> Box | None:
-    """x, y, width, height around an annotation; None for one without a box, with a note in `found`.
+    """Returns x, y, width, height around an annotation.
+
+    None for an annotation without a box, with a note in `found`.
 
     Args:
       masks: the boxes of the masks of the image, by the ids of their annotations.
@@ -114,7 +116,7 @@ def boxes_of_masks(
     path: Path,
     guard: Guard,
 ) -> dict[str, Box]:
-    """The boxes of the masks of an image, by the ids of their annotations.
+    """Returns the boxes of the masks of an image, by the ids of their annotations.
 
     All masks are in one raster layer: runs of the number of a mask and a count of pixels, row by
     row. A layer that is not one, or of an image without a size, is an error for the guard.

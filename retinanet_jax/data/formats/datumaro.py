@@ -37,10 +37,12 @@ class _Part(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """Datumaro's files in annotations/, in a folder or its split folders, or one such file.
+    """Returns the layout of Datumaro's files in a folder or its split folders, or of one file.
+
+    The files of a folder are in annotations/ in it.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root)
 

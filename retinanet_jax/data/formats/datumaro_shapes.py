@@ -25,7 +25,7 @@ TYPES = (*SHAPES, *_WITHOUT_BOX, *_OF_IMAGE)
 
 
 def box_around(shapes: list[dict], path: Path, where: str, found: set[str]) -> Box | None:
-    """Around the parts of an object; its own box if it has one."""
+    """Returns the box around the parts of an object, or its own box if it has one."""
     kind = shapes[0]["type"]
     if kind not in SHAPES:
         found.add(NO_BOX if kind in _WITHOUT_BOX else WHOLE_IMAGE)
@@ -84,7 +84,7 @@ def _box_of_mask(shape: dict, path: Path, where: str) -> Box:
 
 
 def _numbers(shape: dict, path: Path, where: str, count: int = 0) -> list[float]:
-    """`points`: so many numbers; 0 stands for the x and y of three points or more."""
+    """`points`: so many numbers; 0 stands for the x and y of at least three points."""
     stated = shape.get("points")
     numbers = [fields.finite(v) for v in stated] if isinstance(stated, list) else []
     fits = len(numbers) == count if count else len(numbers) >= 6 and len(numbers) % 2 == 0

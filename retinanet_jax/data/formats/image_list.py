@@ -44,10 +44,10 @@ _FIX = "write x1,y1,x2,y2,class without spaces: four numbers and a class number,
 
 
 def find(root: Path) -> Layout | None:
-    """The image lists in a folder, its split folders or data/ in it, or one such file.
+    """Returns the image lists in a folder, its split folders or data/ in it, or one such file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     folder = root if root.is_dir() else root.parent
     tool = "image list with boxes (keras-yolo3)"

@@ -17,7 +17,7 @@ _HEAD = 1 << 16
 
 
 def has_boxes(path: Path) -> bool:
-    """Whether a line of a text file names an image and has a box behind it.
+    """Returns whether a line of a text file names an image and has a box behind it.
 
     Images without objects may come first: a file whose first line is an image is read on.
     """
@@ -33,7 +33,7 @@ def has_boxes(path: Path) -> bool:
 
 
 def split_line(line: str) -> tuple[str, list[str]]:
-    """The name of the image and the boxes of a line that is not blank, both as written.
+    """Returns the name of the image and the boxes of a line that is not blank, both as written.
 
     A name may contain spaces: it ends with the last suffix of an image. Without one it is a word.
     """

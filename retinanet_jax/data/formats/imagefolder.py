@@ -46,7 +46,7 @@ class ImageFolder(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """The imagefolder with objects in a folder or in data/ in it.
+    """Returns the layout of an imagefolder with objects, in a folder or in its data/.
 
     Raises:
       DataError: the metadata cannot be read, or the class names are broken.
@@ -158,7 +158,7 @@ def _class_labels(content: Any) -> Iterator[list[str]]:
 
 
 def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects, in the order of the lines; see raw.Layout."""
+    """Returns the images of a split with their objects, in line order; see raw.Layout."""
     path, images = dataset.files[split], []
     for where, entry in _entries(path):
         with guard:

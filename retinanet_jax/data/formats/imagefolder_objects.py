@@ -14,7 +14,7 @@ CLASS_FIELDS = (
 
 
 def stated_objects(entry: dict, path: Path, where: str) -> Any:
-    """The field `objects`, or what has one meaning in place of it; None where there are no boxes.
+    """Returns the field `objects`, or an unambiguous substitute; None if there are no boxes.
 
     Raises:
       DataError: there are boxes elsewhere.
@@ -45,7 +45,7 @@ def _has_boxes(value: Any) -> bool:
 def read_objects(
     value: Any, path: Path, where: str, class_names: tuple[str, ...] | None, guard: Guard
 ) -> tuple[RawObject, ...]:
-    """Checked objects; errors of single ones are for the guard."""
+    """Returns checked objects; the guard collects errors of single ones."""
     if value is None:
         return ()
     objects = []
@@ -63,7 +63,7 @@ def read_objects(
 
 
 def object_entries(value: Any, path: Path, where: str) -> list[dict]:
-    """Objects as a list of dicts, from that or from a dict of lists.
+    """Returns objects as a list of dicts, from such a list or from a dict of lists.
 
     Raises:
       DataError: it is neither, or the lists differ in length.

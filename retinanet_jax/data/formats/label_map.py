@@ -25,7 +25,7 @@ class LabelMap(NamedTuple):
     ids: dict[str, int]
 
     def class_name(self, text: str, label: int | None, path: Path, where: str) -> str:
-        """The name of an object's class by its text, or without one by its label.
+        """Returns the name of an object's class by its text, or without one by its label.
 
         Raises:
           DataError: the map does not have it; `path` and `where` name the object.
@@ -41,7 +41,7 @@ class LabelMap(NamedTuple):
         return self.names[number]
 
     def has(self, text: bytes, label: int | None) -> bool:
-        """Whether a class has this name and this number, of which one may be missing."""
+        """Returns whether a class has this name and this number, of which one may be missing."""
         try:
             name = self.class_name(text.decode("utf-8", "replace"), label, self.path, "")
         except DataError:
@@ -50,7 +50,7 @@ class LabelMap(NamedTuple):
 
 
 def find_label_map(folders: Iterable[Path], stem: str) -> Path | None:
-    """The label map in the first of some folders that has one.
+    """Returns the label map in the first of some folders that has one.
 
     Of several, those whose name begins with `stem`.
 
@@ -70,7 +70,7 @@ def find_label_map(folders: Iterable[Path], stem: str) -> Path | None:
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """The classes of a label map in the order of their ids, without a background of id 0.
+    """Returns the classes of a label map in the order of their ids, without a background of id 0.
 
     Raises:
       DataError: it cannot be read, or an id or a name is invalid or there twice.

@@ -45,10 +45,10 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
 def find(root: Path) -> Layout | None:
-    """Label Studio's files in a folder and its split folders, or one such file.
+    """Returns the layout of Label Studio's files in a folder and its split folders, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root)
 

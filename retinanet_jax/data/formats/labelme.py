@@ -46,7 +46,7 @@ Corners = tuple[float, float, float, float]
 
 
 def find(root: Path) -> Layout | None:
-    """The dataset in a folder.
+    """Returns the dataset in a folder.
 
     Raises:
       DataError: its list of class names is broken.
@@ -67,7 +67,7 @@ def _is_labelme(path: Path) -> bool:
 
 
 def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout."""
+    """Returns the images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
     files = annotation_files(part.annotations, ".json")
     names = ImageNames(part.images, files.keys())

@@ -1,4 +1,4 @@
-"""Bounding boxes of masks in COCO's run-length encoding, columns first, without decoding pixels."""
+"""Bounding boxes of masks in COCO's run-length encoding, computed without decoding pixels."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _MAX_DIGITS = 8  # of 5 bits each, of one number
 
 
 def box_of_rle(rle: Any) -> Box | None:
-    """The box around the pixels of {"counts": ..., "size": [height, width]}; None if it has none.
+    """Returns the box around a mask {"counts": ..., "size": [height, width]}; None if it is empty.
 
     Counts are a list of numbers or COCO's compressed text.
 

@@ -43,12 +43,12 @@ _HEAD = 1 << 16
 
 
 def find(root: Path) -> Layout | None:
-    """The manifests in a folder and its split folders, or one such file.
+    """Returns the layout of the manifests in a folder and its split folders, or of one file.
 
     Also that of a labeling job whose output was downloaded: <job>/manifests/output/output.manifest.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     jobs = list_folder(root).folders if root.is_dir() else [p.name for p in root.parents[2:3]]
     return find_layout_of(_FORMAT, root, [_OUTPUT, *(f"{job}/{_OUTPUT}" for job in jobs)])

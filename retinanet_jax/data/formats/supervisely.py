@@ -44,7 +44,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def find(root: Path) -> Layout | None:
-    """A project or one of its datasets; a dataset is a split of its name.
+    """Returns the layout of a project, or of one of its datasets; each dataset is a split.
 
     Raises:
       DataError: meta.json is broken.

@@ -34,10 +34,12 @@ _MAX_NAMED = 20  # sets of files whose names may be of splits; VoTT writes a fil
 
 
 def find(root: Path) -> Layout | None:
-    """TFRecord files in a folder and its split folders, or one of them with all of its shards.
+    """Returns the layout of TFRecord files in a folder and its split folders, or of one file.
+
+    One file stands for all of its shards.
 
     Raises:
-      DataError: several label maps may be meant.
+      DataError: several label maps fit, and it is unclear which one is meant.
     """
     folder = root if root.is_dir() else root.parent
     inner = [folder / name for name in list_folder(folder).folders if is_split_name(name)]

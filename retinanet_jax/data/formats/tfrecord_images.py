@@ -33,7 +33,7 @@ class ImageReader:
     """Collects the images of records, and what is noted of them; boxes with errors are for `guard`.
 
     Args:
-      root: of the dataset.
+      root: folder of the dataset.
       classes: the label map; None takes the names that the records have.
     """
 
@@ -72,7 +72,7 @@ class ImageReader:
     def objects(
         self, features: Features, size: Size, path: Path, where: str
     ) -> Iterator[RawObject]:
-        """The objects of a record."""
+        """Yields the objects of a record."""
         given = {name: features.get(f"image/object/{name}", ()) for name in _OBJECT_FEATURES}
         columns = {name: values for name, values in given.items() if values or name in _CORNERS}
         number = len(columns["bbox/xmin"])
@@ -88,14 +88,14 @@ class ImageReader:
     def object(
         self, one: dict[str, Any], size: Size, path: Path, where: str, entry: str
     ) -> RawObject:
-        """An object by its features."""
+        """Returns an object by its features."""
         name = self.class_name(one, path, f"{where}: {entry}")
         box = _box(one, size, path, f"{where}: {entry}")
         area = fields.area(one, path, f"{where}: {entry}")
         return RawObject(name, box, entry, area, crowd=any(one.get(mark) for mark in _IGNORED))
 
     def class_name(self, one: dict[str, Any], path: Path, where: str) -> str:
-        """The name of an object's class, by the label map if there is one."""
+        """Returns the name of an object's class, by the label map if there is one."""
         text, label = one.get("class/text", b""), one.get("class/label")
         text = text.decode("utf-8", "replace").strip() if isinstance(text, bytes) else str(text)
         if self.classes is not None and (text or label is not None):
@@ -106,7 +106,7 @@ class ImageReader:
         return fields.class_name(text, None, path, where)
 
     def named_images(self) -> tuple[RawImage, ...]:
-        """The images, those without a unique name with the place of their record in it."""
+        """Returns the images; a name that is not unique gets the place of its record."""
         counts = collections.Counter(image.file_name for image in self.images)
         named = []
         for image in self.images:
@@ -118,7 +118,7 @@ class ImageReader:
 
 
 def has_classes_of(label_map: LabelMap, paths: Sequence[Path]) -> bool:
-    """Whether the objects of the first record that has some are of classes of a label map."""
+    """Returns whether a label map has the classes of the first record with objects."""
     with contextlib.suppress(DataError):  # which reading the record will raise
         for record in itertools.chain.from_iterable(map(read_records, paths)):
             features = _features(record.data, label_map.path, "")

@@ -1,4 +1,4 @@
-"""What is said of a folder that no layout fits."""
+"""The error for a folder that no layout fits."""
 
 import collections
 import json
@@ -68,7 +68,7 @@ _OTHER_FORMATS = {
 
 
 def unrecognized(root: Path, what: str) -> DataError:
-    """The error of a folder or file: what is there, and why its annotation files do not fit.
+    """Returns the error for a folder or file: what is there, and why no layout fits.
 
     Args:
       what: begins the message: that no layout fits.

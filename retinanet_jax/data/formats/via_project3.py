@@ -27,18 +27,21 @@ _SHAPES = {
 
 
 def is_one(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a project of version 3."""
+    """Returns whether the first bytes of a file are those of a project of version 3."""
     return b'"vid_list"' in head and b'"project"' in head
 
 
 def is_project(content: Any) -> bool:
-    """Whether the content of a JSON file is a project of version 3."""
+    """Returns whether the content of a JSON file is a project of version 3."""
     sections = ("file", "view", "metadata", "attribute")
     return isinstance(content, dict) and all(isinstance(content.get(s), dict) for s in sections)
 
 
 def entries(content: dict, path: Path, guard: Guard) -> list[ImageEntry]:
-    """The images with their shapes as in version 2; attributes are the labels of the regions."""
+    """Returns the images with their shapes in the form of version 2.
+
+    Attributes are the labels of the regions.
+    """
     regions = collections.defaultdict(list)
     for key, shape in content["metadata"].items():
         with guard:

@@ -30,7 +30,7 @@ _FIX = "write x,y,width,height,score,category,truncation,occlusion"
 
 
 def find(root: Path) -> Layout | None:
-    """VisDrone2019-DET-train/, -val/, -test-dev/, or images/ and annotations/ of this format.
+    """Returns the layout of VisDrone2019-DET-<split>/, or of images/ and annotations/.
 
     Raises:
       DataError: there are two releases of a split.

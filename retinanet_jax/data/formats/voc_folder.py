@@ -43,7 +43,7 @@ _ANNOTATIONS = ("Annotations", "xmls", "xml", "labels", "label")
 
 
 def find(root: Path) -> Layout | None:
-    """The dataset in a folder, or in the only folder in it, such as VOCdevkit/VOC2012.
+    """Returns the dataset in a folder, or in the only folder in it, such as VOCdevkit/VOC2012.
 
     Raises:
       DataError: its list of class names is broken.
@@ -92,7 +92,7 @@ def _class_names(root: Path, splits: dict[str, Part]) -> tuple[str, ...] | None:
 
 
 def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout."""
+    """Returns the images of a split with their objects; see raw.Layout."""
     part, notes = dataset.splits[split], []
     files = annotation_files(part.annotations, ".xml")
     names = ImageNames(part.images, files.keys())

@@ -26,7 +26,7 @@ class VocObject:
 
 
 def read_image_set(path: AnyPath, guard: Guard) -> dict[ImageRecord, list[VocObject]]:
-    """The images that VOCyear/ImageSets/Main/NAME.txt lists, with their objects.
+    """Returns the images that VOCyear/ImageSets/Main/NAME.txt lists, with their objects.
 
     Raises:
       DataError: the list, an image or an annotation is missing or broken.
@@ -56,7 +56,7 @@ def read_image_set(path: AnyPath, guard: Guard) -> dict[ImageRecord, list[VocObj
 
 
 def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[VocObject]:
-    """The objects of one annotation file; `size` is the image's (height, width) in pixels.
+    """Returns the objects of one annotation file; `size` is the image's (height, width) in pixels.
 
     Missing `pose`, `truncated` or `difficult` are Unspecified, 0 and 0. A broken object is for
     `guard` to tell.

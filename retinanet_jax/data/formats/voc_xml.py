@@ -20,7 +20,7 @@ _TRUE, _FALSE = ("1", "true", "yes"), ("", "0", "false", "no", "unspecified")
 
 
 def parse_xml(data: bytes, path: AnyPath | str) -> ElementTree.Element:
-    """The root element.
+    """Returns the root element.
 
     Raises:
       DataError: it is not XML, or has a document type; `path` names it.
@@ -42,7 +42,7 @@ class _Tree(ElementTree.TreeBuilder):
 
 
 def stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
-    """(height, width) as stated; None where it is missing, 0 or not a number."""
+    """Returns (height, width) as stated; None if it is missing, 0 or not a number."""
     sides = [root.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
     whole = all(re.fullmatch(r"\d{1,6}(\.0*)?", side) for side in sides)
     height, width = (int(float(side)) for side in sides) if whole else (0, 0)
@@ -56,7 +56,9 @@ def read_objects(
     guard: Guard,
     notes: list[tuple[str, str]],
 ) -> tuple[RawObject, ...]:
-    """The objects of an image; broken ones are for the guard, and `notes` counts changed ones.
+    """Returns the objects of an image.
+
+    The guard collects errors of single objects, and `notes` counts changed ones.
 
     `class_names`: that may occur; None allows all.
     """

@@ -49,10 +49,10 @@ class _Face(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """wider_face_split/ beside WIDER_train/ and WIDER_val/, or files of this format.
+    """Returns the layout of wider_face_split/ beside WIDER_train/ and WIDER_val/, or of such files.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     others = _SPLIT_FOLDER, f"wider_face_annotations/{_SPLIT_FOLDER}"
     return find_layout_of(_WIDERFACE, root, others)

@@ -34,10 +34,10 @@ _LARGEST_SHARE = 1.5
 
 
 def find(root: Path, *, named: bool = False) -> Layout | None:
-    """The YOLO dataset in a folder, or that a YAML file describes.
+    """Returns the layout of the YOLO dataset in a folder, or of one that a YAML file describes.
 
     Args:
-      named: the user names the layout, so that label files count whose lines are broken.
+      named: whether the user named the layout; label files with broken lines then count, too.
 
     Raises:
       DataError: its YAML file or its class names are broken, or there are no label files.
@@ -58,7 +58,7 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
 
 
 def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout.
+    """Returns the images of a split with their objects; see raw.Layout.
 
     An image without a label file has no objects. Errors of lines and of label files, and label
     files with objects but without an image, are for the guard.

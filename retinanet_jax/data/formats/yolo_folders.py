@@ -55,10 +55,10 @@ _LOOKED_AT, _MAX_EMPTY = 20, 1000
 
 
 def find_dataset(root: Path, *, named: bool = False) -> YoloDataset | None:
-    """The dataset of a folder or of a YAML file; None where there is none.
+    """Returns the dataset of a folder or of a YAML file; None if there is none.
 
     Args:
-      named: the user names the layout, so that label files count whose lines are broken.
+      named: whether the user named the layout; label files with broken lines then count, too.
 
     Raises:
       DataError: there is one, but its description is broken or ambiguous.

@@ -1,4 +1,4 @@
-"""What the numbers of a YOLO label line are: a box, a box with more behind it, or a polygon."""
+"""Recognizes the numbers of a YOLO label line: a box, a box with more values, or a polygon."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _TOLERANCE = 0.01  # of the image's size
 
 
 def form_of(values: Sequence[float], keypoints: bool, tracks: bool) -> str | None:
-    """BOX, POLYGON, or what is behind a box; None where the number of values fits nothing.
+    """Returns BOX, POLYGON or what follows a box; None if no form has this number of values.
 
     Args:
       values: of a line, without its class.
@@ -49,7 +49,7 @@ def _has_flagged_keypoints(values: Sequence[float]) -> bool:
 
 
 def has_tracks(lines: Sequence[Sequence[str]]) -> bool:
-    """Whether all lines of a file are a box in the image, a confidence and the number of a track.
+    """Returns whether each line of a file is a box, a confidence and a track number.
 
     Otherwise lines of these seven fields are triangles.
     """

@@ -45,7 +45,7 @@ class YoloDataset(NamedTuple):
 
 
 def yaml_file(root: Path) -> tuple[Path, dict] | None:
-    """The YAML file that describes a dataset, with its content; None if there is none.
+    """Returns the YAML file that describes a dataset, with its content; None if there is none.
 
     Raises:
       DataError: there are several, or the file is not YAML.
@@ -70,7 +70,7 @@ def yaml_file(root: Path) -> tuple[Path, dict] | None:
 
 
 def has_splits(content: dict) -> bool:
-    """Whether a YAML file names the folder of any split."""
+    """Returns whether a YAML file names the folder of any split."""
     return any(split in content for split in _YAML_SPLITS)
 
 
@@ -91,7 +91,7 @@ def _load_yaml(path: Path) -> dict | None:
 
 
 def from_yaml(path: Path, content: dict) -> YoloDataset:
-    """The dataset that a YAML file with splits describes.
+    """Returns the dataset that a YAML file with splits describes.
 
     Raises:
       DataError: its class names or folders are missing or ambiguous.
@@ -194,7 +194,9 @@ def _parts(entry: str) -> list[str]:
 
 
 def yaml_names(content: dict, path: Path) -> dict[int, str]:
-    """`names` by number: a list, or a dict from numbers; without it, class_0 to class_(nc - 1).
+    """Returns `names` by number, from a list or a dict.
+
+    Without `names`, they are class_0 to class_(nc - 1).
 
     Raises:
       DataError: they are broken; `path` names the file.
@@ -240,7 +242,7 @@ def _renamed(entry: str, bases: list[Path], path: Path, split: str) -> tuple[str
 
 
 def locate(stated: str, bases: list[Path]) -> Path | None:
-    """The file or folder below one of `bases` that a stated path means; None if there is none.
+    """Returns the file or folder that a stated path means below one of `bases`, or None.
 
     In this order: the path as it is; without leading '../'; its end, for a path that was written on
     another machine or before the dataset's folder was renamed.

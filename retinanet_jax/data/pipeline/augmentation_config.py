@@ -94,11 +94,11 @@ class AugmentationConfig:
         _require(self.close_mosaic >= 0, "close_mosaic", self.close_mosaic, "at least 0 epochs")
 
     def changes_colors(self) -> bool:
-        """Whether any of the four colour fields is on."""
+        """Returns whether any of the four colour fields is on."""
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
     def of_single_images(self) -> "AugmentationConfig":
-        """Without mosaic, mixup and copy-paste; all else is drawn as with them."""
+        """Returns the config without mosaic, mixup and copy-paste; other draws do not change."""
         return dataclasses.replace(self, mosaic=0.0, mixup=0.0, copy_paste=0.0)
 
 
@@ -108,7 +108,7 @@ def _require(holds: bool, field: str, value: object, wanted: str) -> None:
 
 
 def with_largest_scale(settings: PipelineConfig, config: AugmentationConfig) -> PipelineConfig:
-    """Settings for training: canvases hold images of the largest of `scales`.
+    """Returns training settings whose canvases hold images of the largest of `scales`.
 
     Raises:
       ValueError: a scale is larger than the limit of the long side.

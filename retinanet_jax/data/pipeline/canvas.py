@@ -72,7 +72,7 @@ def _require(holds: bool, field: str, value: object, wanted: str) -> None:
 
 
 def canvases(settings: PipelineConfig) -> list[tuple[int, int]]:
-    """The (height, width) that batches come in: landscape, portrait, square; or just one."""
+    """Returns the (height, width) of all batches: landscape, portrait and square, or just one."""
     multiple = settings.pad_multiple
     low, high = (-(-s // multiple) * multiple for s in (settings.min_side, settings.max_side))
     return [(high, high)] if low == high else [(low, high), (high, low), (high, high)]
@@ -81,20 +81,20 @@ def canvases(settings: PipelineConfig) -> list[tuple[int, int]]:
 def fitted_sizes(
     sizes: Sequence[tuple[int, int]], settings: PipelineConfig
 ) -> Int[np.ndarray, "n 2"]:
-    """(height, width) of images of those sizes after resizing without jitter."""
+    """Returns (height, width) of images of those sizes after resizing without jitter."""
     sides = settings.min_side, settings.max_side
     fitted = [transforms.fitted_size(size, *sides) for size in sizes]
     return np.array(fitted, int).reshape(-1, 2)
 
 
 def eval_size(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
-    """(height, width) to which an image of that size is resized for evaluation."""
+    """Returns (height, width) to which an image of that size is resized for evaluation."""
     floor = settings.eval_resizing == "torchvision"
     return transforms.fitted_size(size, settings.min_side, settings.max_side, floor=floor)
 
 
 def eval_canvas_for(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> tuple[int, int]:
-    """The canvas of an evaluation batch of images of these (height, width), after resizing."""
+    """Returns the canvas of an evaluation batch, for the resized (height, width) of its images."""
     if settings.eval_canvas != "tight":
         return canvas_for(sizes, settings)
     multiple = settings.pad_multiple
@@ -103,7 +103,7 @@ def eval_canvas_for(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> 
 
 
 def orientations(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> np.ndarray:
-    """0: only the landscape canvas fits; 1: both do, or there is one canvas; 2: only portrait."""
+    """Returns 0 if only the landscape canvas fits, 2 if only portrait does, else 1."""
     if len(canvases(settings)) == 1:
         return np.ones(len(sizes), int)
     landscape, portrait, _ = ((sizes <= canvas).all(1) for canvas in canvases(settings))
@@ -113,7 +113,7 @@ def orientations(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> np.
 def canvas_for(
     sizes: Int[np.ndarray, "n 2"] | Sequence[tuple[int, int]], settings: PipelineConfig
 ) -> tuple[int, int]:
-    """The smallest canvas that holds images of all these (height, width), after resizing.
+    """Returns the smallest canvas that holds images of all these (height, width), after resizing.
 
     Raises:
       ValueError: an image is larger than every canvas.
@@ -126,7 +126,7 @@ def canvas_for(
 
 
 def jitter_bound(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
-    """What an image of that size may fill when it is augmented: any canvas it may meet has it."""
+    """Returns the (height, width) that an augmented image may fill in any canvas it may get."""
     fitted = transforms.fitted_size(size, settings.min_side, settings.max_side)
     fitting = [c for c in canvases(settings) if fitted[0] <= c[0] and fitted[1] <= c[1]]
     return min(c[0] for c in fitting), min(c[1] for c in fitting)

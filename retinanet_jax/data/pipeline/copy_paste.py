@@ -14,7 +14,7 @@ SHARE = 0.5  # of the objects of the other image, chosen at random
 def paste(
     example: Example, other: Example, rng: np.random.Generator, min_visible_share: float
 ) -> Example:
-    """The example with a random half of the objects of another image; no object is resized.
+    """Returns the example with a random half of the objects of another image; no object is resized.
 
     Crowds, objects larger than the image, and objects whose place covers one pasted before are left
     out. An object of the example is dropped where less than `min_visible_share` of it stays in

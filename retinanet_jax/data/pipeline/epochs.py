@@ -19,15 +19,15 @@ class Epochs:
         self._count = count
 
     def begin(self, epoch: int) -> int:
-        """The place of the first image of an epoch in the sequence."""
+        """Returns the place of the first image of an epoch in the sequence."""
         return epoch * self._count
 
     def at(self, place: int) -> int:
-        """The epoch of a place in the sequence."""
+        """Returns the epoch of a place in the sequence."""
         return place // self._count
 
     def images(self, epoch: int) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-        """The images of an epoch, sorted, and how often each has come before."""
+        """Returns the images of an epoch, sorted, and how often each has come before."""
         return np.arange(self._count), np.full(self._count, epoch)
 
 
@@ -39,8 +39,8 @@ class RepeatedEpochs(Epochs):
     images, without a state.
 
     Args:
-      repeats: r, 1 or more.
-      seed: of the run.
+      repeats: r, at least 1 for each image.
+      seed: seed of the run.
     """
 
     def __init__(self, repeats: Float[np.ndarray, " n"], seed: int):

@@ -12,7 +12,7 @@ from retinanet_jax.data.pipeline.mosaic import FILL
 
 
 def mix(first: Example, second: Example) -> Example:
-    """The mean of two images, their upper left corners together; neither is resized.
+    """Returns the mean of two images, their upper left corners together; neither is resized.
 
     What one of them does not cover counts as grey in it. Image id and original size are those of
     the first.

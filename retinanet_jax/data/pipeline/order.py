@@ -130,7 +130,7 @@ class TrainOrder:
 
 
 def eval_order(source: Source, batch_size: int, settings: PipelineConfig) -> list[Plan]:
-    """The batches of `pipeline.eval_batches`: every image once."""
+    """Returns the batches of `pipeline.eval_batches`: every image once."""
     sizes = [eval_size(source.image_size(index), settings) for index in range(len(source))]
     sizes = np.array(sizes, int).reshape(-1, 2)
     order = np.arange(len(sizes))

@@ -10,7 +10,7 @@ from retinanet_jax.runtime.user_folders import expand_user
 
 
 def find_prepared(root: str, name: str, dataset: str) -> Path:
-    """The latest version of a TFDS dataset, such as 'coco/2017', that is prepared below `root`.
+    """Returns the latest prepared version of a TFDS dataset, such as 'coco/2017', below `root`.
 
     `root` is the TFDS data directory ('' is ~/tensorflow_datasets) or the prepared folder itself.
     `dataset` is what `retinanet-jax prepare` calls it.
@@ -40,7 +40,7 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 
 def stored_reports(folders: Iterable[Path]) -> tuple[str, Report]:
-    """Notes and report of what was skipped or changed when folders were prepared, each once."""
+    """Returns notes and a report of what was skipped or changed when folders were prepared."""
     found = {folder: read_source_file(folder) for folder in folders}
     stored = {folder: file.report for folder, file in found.items() if file}
     notes = [report.notes(str(folder)) for folder, report in stored.items()]

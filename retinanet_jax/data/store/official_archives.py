@@ -143,16 +143,16 @@ def prepare_release(
     """Prepares DATA_DIR/NAME/CONFIG/VERSION from a folder, unless it is there already.
 
     Args:
-      root: the folder with the archives, or with what was extracted from them.
-      write: given a temporary data_dir and the parts of each split, it writes the dataset there.
-      splits: the splits to prepare; none takes those whose files are there.
-      download: downloads the archives that are missing first.
+      root: folder with the archives, or with the files extracted from them.
+      write: function of a temporary data_dir and the parts of each split, which writes the dataset.
+      splits: splits to prepare; if empty, those whose files exist.
+      download: whether to download missing archives first.
 
     Returns:
       The prepared folder.
 
     Raises:
-      DataError: files are missing or bad, or what is prepared already lacks one of the splits.
+      DataError: files are missing or bad, or the existing dataset lacks one of the splits.
       DownloadError: a download failed.
     """
     unknown = sorted(set(splits) - set(release.splits))

@@ -30,7 +30,7 @@ def prepare_dataset(
       Each prepared folder.
 
     Raises:
-      DataError: names the file, the field and the fix.
+      DataError: the data is invalid; the message names the file, field and fix.
       DownloadError: a download failed.
     """
     # Imported here: only preparing writes records by TFDS, whose import takes a second.
@@ -43,7 +43,7 @@ def prepare_dataset(
 
 
 def download_size(name: str) -> int:
-    """Bytes of the archives of a dataset with public annotations; the records need as many."""
+    """Returns the bytes of a dataset's public archives; the records need as many again."""
     from retinanet_jax.data.store import coco_release, voc_release
     from retinanet_jax.data.store.official_archives import ARCHIVES
 
