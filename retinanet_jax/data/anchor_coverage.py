@@ -1,4 +1,4 @@
-"""How well the anchors cover the objects of a dataset: the exact best IoU of every box.
+"""Computes how well the anchors cover a dataset: the exact best IoU of every box.
 
 A box whose best IoU over all anchors is below `matching.positive_iou` (0.5) gets no positive anchor
 by the rule of the paper (arXiv 1708.02002, section 4), only low-quality matches, one or a few. A
@@ -82,7 +82,7 @@ def iou_by_shape(
 ) -> Float[np.ndarray, "m levels shapes"]:
     """Returns the best IoU of each box over the anchors of each level and shape.
 
-    The same numbers as `boxes.pairwise_iou` over `anchors_for_image`. This is numpy because the
+    The values are those of `boxes.pairwise_iou` with `anchors_for_image`. This is numpy because the
     number of boxes differs from call to call, and JAX would compile each time.
 
     Args:

@@ -1,8 +1,8 @@
 """Zip and tar archives read in place: a member has the interface of a pathlib.Path.
 
-Nothing is extracted, and members are found by name alone: a name in an archive cannot lead out of
-it. Several threads may read members of one archive. A FilePart is a member of a file that has no
-names: some of its bytes.
+Nothing is extracted, and members are found only by name, so a name in an archive cannot lead out of
+it. Several threads may read members of one archive. A FilePart is a member of a file without names:
+some of its bytes.
 """
 
 import abc
@@ -102,7 +102,7 @@ class ArchivePath:
 
 @dataclasses.dataclass(frozen=True)
 class FilePart:
-    """Some bytes of a file, with what an image needs of a pathlib.Path.
+    """Some bytes of a file, with the part of pathlib.Path's interface that images need.
 
     Each reading opens and closes the file.
     """

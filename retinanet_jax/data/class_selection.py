@@ -16,8 +16,8 @@ from retinanet_jax.data.records import Categories
 def select_classes(dataset: Any, chosen: Sequence[str]) -> Any:
     """Returns a dataset.Dataset with only the chosen classes, in their order.
 
-    Objects of other classes are left out; all images stay. A class keeps its category id, a merged
-    one gets the id of its target.
+    Objects of other classes are left out, but all images are kept. A class keeps its category id,
+    and a merged class gets the id of its target.
 
     Args:
       dataset: dataset.Dataset with all its classes.

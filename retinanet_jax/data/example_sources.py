@@ -14,8 +14,8 @@ from retinanet_jax.data.pipeline.batch import Example
 class Annotated(NamedTuple):
     """The annotations of one image, without its pixels.
 
-    Boxes are xyxy in pixels of the image as its source reads it, `size` is its (height, width);
-    `areas` are those of the objects as annotated, in square pixels.
+    Boxes are xyxy in pixels of the image as its source reads it, and `size` is its (height, width).
+    `areas` are the annotated areas of the objects, in square pixels.
     """
 
     boxes: Float[np.ndarray, "m 4"]

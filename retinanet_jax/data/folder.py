@@ -1,7 +1,7 @@
 """A folder of images in any layout, read in place.
 
-Annotations are read, and images decoded, once. An index of sizes and boxes in the cache replaces
-both at the next start, until a file is added, removed or changed.
+Annotations are read and images are decoded once. From the next start on, an index of sizes and
+boxes in the cache replaces both, until a file is added, removed or changed.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ _shared: contextvars.ContextVar[SharedReading | None] = contextvars.ContextVar(
 def sharing_reading() -> Iterator[None]:
     """Lists the files of a folder only once for all splits loaded within this context.
 
-    Files that change meanwhile are noticed at the next start.
+    Files that change meanwhile are detected at the next start.
     """
     token = _shared.set(SharedReading({}, {}))
     try:

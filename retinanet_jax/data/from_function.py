@@ -14,8 +14,8 @@ from retinanet_jax.data.records import Categories, category_entries
 class ExampleSource:
     """Random access to `count` examples: source[i] is make(i), called at each access.
 
-    Sizes and objects are taken from the examples, each made once for this. Where that takes long,
-    write a source that knows them without decoding (see example_sources.Source).
+    Sizes and objects come from the examples, each of which is made once for this. If that takes
+    long, write a source that knows them without decoding (see example_sources.Source).
 
     Args:
       make: function from an index, 0 to count - 1, to an example; the same one at each call.
@@ -64,7 +64,8 @@ def dataset_of(
 ) -> Dataset:
     """Returns a Dataset of make(0) to make(count - 1), whose ids must differ; see ExampleSource.
 
-    It is scored against the boxes of the examples; crowds count neither as found nor as missed.
+    The dataset is scored against the boxes of the examples; crowds count neither as found nor as
+    missed.
 
     Raises:
       DataError: when an invalid example is read, or when a dataset with two examples of the same id

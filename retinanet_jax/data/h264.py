@@ -1,4 +1,4 @@
-"""H.264 videos, which every browser plays; written by PyAV, the extra [video]."""
+"""Writes H.264 videos, which every browser plays, with PyAV (the extra [video])."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Images as a user passes them (a path, a Pillow image, an array), read as 8-bit RGB.
+"""Reads images as a user passes them (a path, a Pillow image, an array) as 8-bit RGB.
 
 EXIF orientation is applied, as in image viewers; for datasets see `data.exif` and data/images.py.
 Detections are in pixels of the image as shown.

@@ -71,7 +71,7 @@ def decode(data: bytes, where: str, orientation: int = 1) -> UInt8[np.ndarray, "
 def turn(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "a b 3"]:
     """Returns the stored pixels as a viewer shows them, by EXIF orientation 1 .. 8 (tag 0x0112).
 
-    5 to 8 exchange height and width.
+    Orientations 5 to 8 swap height and width.
     """
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
@@ -91,7 +91,7 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     """Returns (height, width) in pixels, from the header.
 
     Raises:
-      DataError: no size can be read, or it is 0 or over MAX_PIXELS; `where` names the image in it.
+      DataError: no size can be read, or it is 0 or over MAX_PIXELS; `where` names the image.
     """
     size = header_size(data)
     if size is None:
@@ -110,7 +110,7 @@ def file_size(path: AnyPath) -> tuple[int, int]:
     """Returns the stored (height, width) of an image file, from its first 64 KiB if possible.
 
     Raises:
-      DataError: the file is missing or unreadable, or as image_size.
+      DataError: the file is missing or unreadable, or its size is invalid as for image_size.
     """
     try:
         with _regular(path).open("rb") as file:
@@ -125,7 +125,7 @@ def file_size(path: AnyPath) -> tuple[int, int]:
 def exif_orientation(data: bytes) -> int:
     """Returns the EXIF orientation of an encoded image, 1 to 8; 1 if it has no valid one.
 
-    1 for TIFF and HEIC, too: their decoders turn the pixels.
+    It is also 1 for TIFF and HEIC, whose decoders rotate the pixels.
     """
     if data[:2] == b"\xff\xd8" and not jpeg_has_exif(data):
         return 1

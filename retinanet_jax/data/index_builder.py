@@ -21,7 +21,7 @@ _NAMED = 5
 
 
 class SharedReading(NamedTuple):
-    """What the splits of one start share.
+    """State that the splits of one start share.
 
     stamps: by the folders that were scanned.
     splits: by root, layout and name: the classes and file names of splits that were read, without
@@ -35,8 +35,8 @@ class SharedReading(NamedTuple):
 class Wanted(NamedTuple):
     """A requested split of a folder.
 
-    split: its name on disk.
-    part: 'all' of it, or what is left to 'train' on, or what is held 'out' for evaluation.
+    split: name of the split on disk.
+    part: 'all' images, those left to 'train' on, or those held 'out' for evaluation.
     """
 
     split: str

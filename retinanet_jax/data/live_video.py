@@ -1,4 +1,4 @@
-"""Frames of webcams, by their number, and of URLs: RTSP, HTTP and what else FFmpeg reads."""
+"""Reads frames of webcams, by number, and of URLs: RTSP, HTTP and others that FFmpeg reads."""
 
 import contextlib
 import re
@@ -25,7 +25,7 @@ def is_live(source: Any) -> bool:
 
 
 class LiveVideo:
-    """The frames of a camera or a URL, RGB, in order, until it ends; for one iteration.
+    """The RGB frames of a camera or URL, in order, until it ends; for one iteration.
 
     A camera does not end: stop the iteration. Frames wait while the reader is busy, as far as the
     sender buffers them.

@@ -32,10 +32,10 @@ def load_datasets(data_config: Any) -> tuple[Dataset, Dataset]:
 def load_training_set(data_config: Any) -> Dataset:
     """Returns the training set of a config.DataConfig: train_split and the datasets of `mix`.
 
-    An epoch has each image of train_split once and each image of another dataset as often as its
-    factor, with new augmentation each time. data_config.tile puts tiles in the place of images;
-    with data_config.repeat_threshold, images of rare classes come more often. The categories are
-    those of train_split; those of the others are matched by name.
+    An epoch has each image of train_split once, and each image of another dataset as often as the
+    factor of that dataset, with new augmentation each time. data_config.tile replaces images by
+    tiles. With data_config.repeat_threshold, images of rare classes appear more often. The
+    categories of train_split are used; those of the other datasets are matched by name.
 
     Raises:
       DataError: data is missing or invalid, or another dataset has an unknown category.

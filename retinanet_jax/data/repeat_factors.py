@@ -1,4 +1,4 @@
-"""Repeat-factor sampling: images of rare classes come several times an epoch.
+"""Repeat-factor sampling: images of rare classes appear several times per epoch.
 
 LVIS (Gupta et al., arXiv 1908.03195), section on repeat-factor sampling: with f(c) the share of
 training images that have an object of class c and a threshold t, a class has the factor

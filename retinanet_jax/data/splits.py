@@ -36,8 +36,8 @@ def _match(split: str) -> re.Match | None:
 def split_range(split: str, length: int) -> range:
     """Returns the record numbers of a split of `length` records, or of a slice of one.
 
-    Numbers and percentages count from the end where they are negative; percentages are rounded to
-    the closest record, as TFDS does.
+    Negative numbers and percentages count from the end. Percentages are rounded to the closest
+    record, as in TFDS.
 
     Raises:
       DataError: the slice is empty.
@@ -51,7 +51,7 @@ def split_range(split: str, length: int) -> range:
 
 
 class Part(NamedTuple):
-    """A dataset of a mixture: `kind` is a data.name; each image comes `times` times an epoch."""
+    """A dataset of a mixture: `kind` is a data.name; each image appears `times` times per epoch."""
 
     kind: str
     root: str
@@ -63,7 +63,7 @@ def parse_part(text: str) -> Part:
     """Parses 'folder:~/cells:train[:10%]*3' into Part('folder', '~/cells', 'train[:10%]', 3).
 
     Raises:
-      DataError: it is not KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N.
+      DataError: the text is not KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N.
     """
     match = _PART.fullmatch(text)
     times = int(match["times"] or 1) if match else 0

@@ -75,9 +75,9 @@ def tiles_of_image(
 class TiledSource:
     """Tiles of the images of a source, one example each; no pixels are kept.
 
-    Objects are clipped to the tile. One of which a tile shows less than the default of
-    augmentation.min_visible_share (a quarter) is left out of it, as after random cropping. The
-    image id is that of the image.
+    Objects are clipped to the tile. An object is left out of a tile that shows less of it than the
+    default of augmentation.min_visible_share (a quarter), as after random cropping. The image id is
+    that of the image.
 
     Args:
       source: source of the images.
@@ -157,8 +157,8 @@ def _cut_objects(annotated: Annotated, tile: Tile) -> Annotated:
 def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
     """Returns a dataset.Dataset with one example per tile; the dataset itself without `tile`.
 
-    All tiles with an object that is not a crowd are kept. Of the others at most as many are kept,
-    evenly spread over the dataset, since background fills most of a large image.
+    All tiles with an object that is not a crowd are kept, and at most as many other tiles, evenly
+    spread over the dataset, since most of a large image is background.
 
     Args:
       dataset: dataset to train on.

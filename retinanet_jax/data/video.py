@@ -32,7 +32,7 @@ def is_video(path: str | Path) -> bool:
 
 
 class Video:
-    """The frames of a video, RGB, upright as its rotation mark says; each iteration reads it again.
+    """The RGB frames of a video, upright according to its rotation; each iteration reads it again.
 
     Attributes:
       path: the file.
@@ -42,7 +42,7 @@ class Video:
 
     Raises:
       DataError: the file is missing or not a video that OpenCV's FFmpeg can read. An iteration
-        raises it where the video ends early: a file that is damaged or was not copied whole.
+        raises it if the video ends early, because the file is damaged or incomplete.
     """
 
     def __init__(self, path: str | Path):

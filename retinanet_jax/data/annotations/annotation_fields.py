@@ -1,7 +1,7 @@
 """Fields of the entries of annotation files: typed values, or an error that names the entry.
 
-With a `report`, numbers of another type are accepted where they are unambiguous, and counted: "7"
-and 7.0 for 7. Without one they are errors.
+With a `report`, unambiguous numbers of another type, such as "7" or 7.0 for 7, are accepted and
+counted. Without a report, they are errors.
 """
 
 import contextlib

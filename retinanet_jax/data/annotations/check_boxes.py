@@ -37,11 +37,11 @@ def check_box(
 ) -> bool:
     """Returns whether a box in pixels lies partly outside its image of `size` (height, width).
 
-    Messages show it as its file writes it: in `form`, see RawSplit, and in shares of the image if
-    `normalized`.
+    Messages show the box as its file has it: in `form`, see RawSplit, and in fractions of the image
+    if `normalized`.
 
     Raises:
-      DataError: it is not finite, or has no area, or none inside the image.
+      DataError: the box is not finite, has no area, or lies outside the image.
     """
     x, y, width, height = box
     if not all(map(math.isfinite, box)):
@@ -118,7 +118,8 @@ def fits(image: RawImage, size: tuple[int, int]) -> bool:
 def in_shares(raw: RawSplit) -> bool:
     """Returns whether most boxes of a split are in [0, 1] where pixels are expected.
 
-    A single such box may be a tiny one; in most boxes of a split it is another unit.
+    A single such box may be tiny; if most boxes of a split are like this, their unit is another
+    one.
     """
     pixels = [(im, o) for im in raw.images if not im.normalized for o in im.objects]
     return 2 * sum(is_share(image, entry) for image, entry in pixels) > len(pixels)

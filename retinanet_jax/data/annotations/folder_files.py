@@ -35,7 +35,7 @@ _CHUNK, _THREADS = 64, 8  # files that one task reads; tasks at a time
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The content of one folder, without hidden entries: sorted names of files and folders."""
+    """The sorted names of the files and folders in a folder, without hidden ones."""
 
     path: str
     folders: list[str]
@@ -55,8 +55,8 @@ class Listing:
     def images(self) -> list[str]:
         """Returns the image files, judged by their suffix: a scan does not open them.
 
-        HEIC files are left out beside an image of the same name, which was made from it: tools
-        that cannot read HEIC annotate the copy.
+        A HEIC file beside an image of the same name is left out. The image was made from it, since
+        tools that cannot read HEIC annotate the copy.
         """
         others = self.with_suffix(*IMAGE_SUFFIXES.difference(HEIC_SUFFIXES))
         heic = self.with_suffix(*HEIC_SUFFIXES)
@@ -85,7 +85,7 @@ def listings_kept() -> Iterator[None]:
 def list_folder(path: str | Path) -> Listing:
     """Returns the content of a folder; an empty listing if it cannot be read.
 
-    Pipes and devices are left out, and so are the files of detections that this package writes.
+    Pipes, devices and the detection files that this package writes are left out.
     """
     kept = _kept.get()
     if kept is None:

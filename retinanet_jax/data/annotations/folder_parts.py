@@ -33,9 +33,9 @@ _LOOKED_AT, _MAX_FILES = 20, 1000
 
 
 class Part(NamedTuple):
-    """A folder with annotations and the folder of their images; the same where they are beside.
+    """A folder with annotations and the folder of their images, which may be the same.
 
-    image_set: a file that lists the images of a split; None takes all.
+    image_set: file that lists the images of a split; None uses all images.
     """
 
     annotations: Path
@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Which files are annotations: their suffix, a check of their content, folders they are in."""
+    """Defines which files are annotations: their suffix, content check and folders."""
 
     suffix: str
     is_one: Callable[[Path], bool]
@@ -52,7 +52,7 @@ class Kind(NamedTuple):
 
 
 class PartsDataset(NamedTuple):
-    """Where the parts of a dataset are, and the class names, where a file lists them."""
+    """The places of the parts of a dataset, and its class names if a file lists them."""
 
     root: Path
     splits: dict[str, Part]
@@ -144,7 +144,7 @@ class ImageNames:
     """The images below a folder by their names, relative to it, with and without suffix.
 
     Args:
-      stems: of annotation files, by which an image is not that of another file.
+      stems: stems of annotation files, so that an image of another file is not used.
 
     names: also of HEIC files that have a copy, see Listing.images: annotations may name these.
     by_stem: of the others.

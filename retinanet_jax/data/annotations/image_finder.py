@@ -22,9 +22,10 @@ class ImageFinder:
 
     Args:
       root: folder of the dataset.
-      split: an image in a folder of another split is not taken for one without a folder.
-      bases: folders that names may be relative to, the first being the most likely. Of those that
-        are not there, the names decide between images of one name: they may be in another folder.
+      split: name of the split; an image in a folder of another split does not fit a name without
+        folder.
+      bases: folders that names may be relative to, the most likely first. The names of missing ones
+        decide between images of the same name, which may be in another folder.
     """
 
     def __init__(self, root: Path, split: str, bases: Sequence[Path]):
@@ -47,12 +48,12 @@ class ImageFinder:
     def find(self, stated: str, path: Path, where: str) -> str:
         """Returns the path of an image, which does not exist if no file fits.
 
-        The name is taken relative to `bases`. Where its folder does not exist, as that of another
-        machine, or it has none, the image of its name is taken from wherever it is. A name without
-        a suffix stands for the image of any suffix.
+        The name is relative to one of `bases`. If it has no folder, or one that does not exist, as
+        on another machine, an image of this name in any folder is used. A name without a suffix
+        stands for an image with any suffix.
 
         Raises:
-          DataError: several images fit; `path` and `where` name the entry.
+          DataError: several images fit; `path` and `where` name the entry in the message.
         """
         if stated not in self._found:
             self._found[stated] = self._find(stated, path, where)
@@ -62,7 +63,7 @@ class ImageFinder:
         """Returns the path of the first of several names that exists, or else of the first name.
 
         Raises:
-          DataError: a name is not text, or fits several images while no other name fits one.
+          DataError: a name is not text, or a name fits several images and no other name fits one.
         """
         found: list[str] = []
         ambiguous: DataError | None = None

@@ -1,6 +1,6 @@
 """Finds images in other folders than the annotations, as extracted archives often have them.
 
-The layout is then found in one of several folders of the dataset, in which there is no image:
+The layout is then found in one of several folders of the dataset, and this folder has no images:
 labels/labels/train.json beside images/images/train/.
 """
 

@@ -14,11 +14,12 @@ def join_categories(splits: Sequence[RawSplit], path: AnyPath = "data") -> Categ
 
     The first split that has a category sets its order and id.
 
-    The first split is the one to train on. Classes that only others have follow; ids that are
-    taken or missing are replaced by the next free ones. `path` is the dataset, for messages.
+    The first split is the training split. Classes that only other splits have follow. Ids that are
+    missing or already used are replaced by the next free ones. `path` names the dataset in
+    messages.
 
     Raises:
-      DataError: there is no class at all, or two names differ only in case, spaces or Unicode form.
+      DataError: there is no class, or two names differ only in case, spaces or Unicode form.
     """
     names: list[str] = []
     ids: list[int] = []

@@ -40,8 +40,8 @@ class LineFormat(NamedTuple):
         known class names or None, the file and line for messages, and a set for notes.
     image_suffix: suffix with which errors name the missing image of a label file.
     box_form: see RawSplit.
-    leaves_out_empty: whether boxes without area are left out and noted, instead of an error: the
-        official release of the format has some.
+    leaves_out_empty: whether boxes without area are left out and noted instead of raising an error:
+        the official release of the format has some.
     """
 
     folders: Sequence[str]

@@ -1,6 +1,7 @@
 """Finds images whose names differ from the annotations in case or Unicode form.
 
-Windows and macOS do not tell a.JPG from a.jpg, and macOS writes an accent as a letter of its own.
+Windows and macOS do not distinguish a.JPG from a.jpg, and macOS writes an accent as a separate
+character.
 """
 
 import collections
@@ -22,7 +23,7 @@ def with_similar_names(raw: RawSplit, present: Collection[str]) -> RawSplit:
     A file replaces a missing one only if it is not annotated itself.
 
     Args:
-      present: paths of files that are there.
+      present: paths of existing files.
     """
     named = {str(image.path) for image in raw.images}
     folders: dict[Path, dict[str, list[str]]] = {}

@@ -36,7 +36,7 @@ _MAX_FILES = 20  # by which a folder is judged; one with more of a format has on
 
 
 class Region(NamedTuple):
-    """A shape of an image; `label` and `shape` as the file states them, unchecked.
+    """A shape of an image, with unchecked `label` and `shape` as in the file.
 
     crowd: see raw.RawObject.
     """
@@ -71,7 +71,7 @@ class ImageEntry(NamedTuple):
 
 
 class Content(NamedTuple):
-    """An annotation file; `class_names` None takes those that occur, `notes` as in RawSplit."""
+    """The content of an annotation file; `class_names` None uses the names that occur."""
 
     entries: list[ImageEntry]
     class_names: tuple[str, ...] | None = None
@@ -110,7 +110,7 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()
     """Returns the layout of a format's files in a folder and its split folders, or of one file.
 
     Args:
-      others: folders in `root` that are searched if there are none, such as 'labels/det_20'.
+      others: folders in `root` to search if no file is found, such as 'labels/det_20'.
 
     Raises:
       DataError: several files fit, and it is unclear which one is meant.

@@ -18,7 +18,7 @@ AUTO = "auto"
 
 
 class SplitNames(NamedTuple):
-    """The splits of a folder as they are on disk; `evaluation` is None where there is none."""
+    """The names of a folder's splits on disk; None for a split that does not exist."""
 
     train: str | None
     evaluation: str | None
@@ -74,8 +74,8 @@ def find_split(wanted: str, available: Sequence[str]) -> str | None:
 def resolve_splits(train: str, evaluation: str, available: Sequence[str]) -> SplitNames:
     """Returns the splits that `data.train_split` and `data.eval_split` mean, without slices.
 
-    A folder with a single split trains on it, unless it is the one to evaluate on. 'auto', 'val'
-    and its synonyms mean a validation split, else a test split; other names mean that split alone.
+    A folder with a single split trains on it, unless it is the evaluation split. 'auto', 'val' and
+    its synonyms mean a validation split, or else a test split; other names mean only that split.
     """
     if evaluation in available:
         return SplitNames(find_split(train, available), evaluation)

@@ -1,4 +1,4 @@
-"""The list `categories` of a COCO file, as it should be and as tools write it."""
+"""Reads the list `categories` of a COCO file, as specified or as tools write it."""
 
 from collections.abc import Collection
 

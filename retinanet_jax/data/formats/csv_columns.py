@@ -38,14 +38,14 @@ AUTOML_SETS = ("train", "training", "validation", "validate", "test", "unassigne
 
 
 class Columns(NamedTuple):
-    """The numbers of the columns; None for those that a table lacks.
+    """The indices of the columns; None for columns that a table lacks.
 
     class_name: None for a table of one class.
     box: four columns, or one whose cells have all four numbers.
     form: 'corners' x1, y1, x2, y2; 'size' x, y, width, height; 'center' with x, y of the centre.
     size: of the image: height, width.
     normalized: whether the boxes are shares of the image's size.
-    has_header: whether the first row is one.
+    has_header: whether the first row is a header.
     zero_is_empty: whether a box of zeros stands for an image without objects.
     short_is_empty: whether a row that ends before its class and box stands for such an image.
     """

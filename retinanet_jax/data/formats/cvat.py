@@ -2,7 +2,7 @@
 
 cvat_video.py has the tracks of 'CVAT for video 1.1'.
 
-Boxes are read, and the bounding boxes of rotated boxes, polygons, ellipses, masks and cuboids.
+Boxes are read, as are the bounding boxes of rotated boxes, polygons, ellipses, masks and cuboids.
 Points, lines and skeletons have no box and are left out.
 """
 

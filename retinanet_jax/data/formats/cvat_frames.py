@@ -1,8 +1,8 @@
-"""Which image is which frame of 'CVAT for video', whose file has numbers of frames and no names.
+"""Matches images to the frames of 'CVAT for video', whose file numbers frames without names.
 
 CVAT saves the frames of a video as images/frame_000000.PNG, those of a project in images/<subset>.
-The images of a task of images keep their names; in these, they are in the order of their names, in
-which CVAT numbers them by default.
+The images of an image task keep their names. Sorted by name, they are in the order in which CVAT
+numbers them by default.
 """
 
 import os
@@ -24,7 +24,7 @@ _AS_IMAGES = "export the task as 'CVAT for images 1.1', with images"
 
 
 class Task(NamedTuple):
-    """What the file says of a task or job: its kind, the numbers of its frames, their size."""
+    """A task or job as the file describes it: its kind, its frame numbers and the frame size."""
 
     is_video: bool
     frames: range | None
@@ -60,7 +60,7 @@ def find_frames(root: ElementTree.Element, path: Path, subset: str | None) -> Fr
     """Returns the frames of a subset.
 
     Raises:
-      DataError: the images are not there, or it is not clear which frames they are.
+      DataError: the images are missing, or it is unclear which frames they are.
     """
     tasks = tasks_of(root)
     own = [task for task in tasks if task.subset == subset] or tasks

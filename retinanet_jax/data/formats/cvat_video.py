@@ -1,7 +1,7 @@
 """CVAT's XML of tracks, 'CVAT for video 1.1': the shapes of each <track> by the number of a frame.
 
-CVAT writes a shape for each frame, also where it interpolates. Those with outside="1" are not in
-their frame.
+CVAT writes a shape for each frame, including interpolated ones. Shapes with outside="1" are not
+visible in their frame.
 """
 
 import bisect

@@ -16,11 +16,11 @@ _EXPORT = "export the annotations again"
 class Slot(NamedTuple):
     """An image of an item.
 
-    names: that its file may have, the most likely first.
-    where: the slot, where an item has several.
-    annotations: of the image, each with its place in the file.
-    size: (height, width) as stated.
-    is_image: whether it is not a video or a volume.
+    names: possible names of its file, the most likely first.
+    where: the slot, if an item has several.
+    annotations: annotations of the image, each with its place in the file.
+    size: stated (height, width) in pixels.
+    is_image: False for a video or a volume.
     """
 
     names: list[str]

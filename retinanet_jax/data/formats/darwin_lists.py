@@ -15,7 +15,7 @@ def split_lists(release: Path) -> dict[str, Path]:
     """Returns the lists of the splits of a release; {} where it is not divided.
 
     Raises:
-      DataError: there are several divisions, and none of them is called default.
+      DataError: there are several divisions, and none is named default.
     """
     folders = {name: release / "lists" / name for name in list_folder(release / "lists").folders}
     found = {name: lists for name, path in folders.items() if (lists := _lists_in(path))}

@@ -26,7 +26,7 @@ def box_of(
     None for an annotation without a box, with a note in `found`.
 
     Args:
-      masks: the boxes of the masks of the image, by the ids of their annotations.
+      masks: boxes of the masks of the image, by annotation id.
     """
     if not isinstance(entry, dict):
         raise DataError("entry", path, where, f"is {fields.short(entry)}", "write a JSON object")

@@ -1,6 +1,6 @@
 """Datumaro's JSON, format 1.0: annotations/<subset>.json with items, images/<subset>.
 
-Written by the datumaro package, CVAT ('Datumaro 1.0') and Intel Geti. Boxes are read, and the
+Written by the datumaro package, CVAT ('Datumaro 1.0') and Intel Geti. Boxes are read, as are the
 bounding boxes of rotated boxes, polygons, masks, ellipses and cuboids in the image. Annotations of
 one label in one group are the parts of an object, as in Datumaro's own conversion to COCO.
 """

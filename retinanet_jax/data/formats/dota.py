@@ -39,7 +39,7 @@ def find(root: Path) -> Layout | None:
     """Returns the layout of labelTxt/ or annfiles/ beside images/, perhaps in split folders.
 
     Raises:
-      DataError: its list of class names is broken.
+      DataError: the list of class names is broken.
     """
     splits = find_parts(root, kind_of(_DOTA))
     if not splits:

@@ -79,16 +79,16 @@ class Found(NamedTuple):
 def find_layout(root: Path, layout: str = AUTO) -> Found:
     """Returns the first layout that fits a dataset's folder or file.
 
-    Else the one folder in it that has a layout: archives and repositories often have one beside
-    texts and scripts.
+    Without one, returns the layout of the only folder in it that has one: archives and repositories
+    often have a dataset folder beside texts and scripts.
 
     Args:
       root: folder of the dataset.
-      layout: 'auto', or the one name to try.
+      layout: 'auto', or the name of the only layout to try.
 
     Raises:
-      DataError: there is no such folder, or no layout fits, or several folders in it have one;
-        the message lists what is there. Or the first that fits has a broken file.
+      DataError: the folder does not exist, no layout fits, or several folders in it have one; the
+        message lists what is there. Or the first layout that fits has a broken file.
     """
     if not root.exists():
         raise DataError("missing folder", root, "", "does not exist", "set data.root to a folder")

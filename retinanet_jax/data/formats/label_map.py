@@ -28,7 +28,7 @@ class LabelMap(NamedTuple):
         """Returns the name of an object's class by its text, or without one by its label.
 
         Raises:
-          DataError: the map does not have it; `path` and `where` name the object.
+          DataError: the map does not have the class; `path` and `where` name the object.
         """
         number = self.ids.get(text) if text else label
         # Datumaro, and CVAT with it, leave all but ASCII out of the text.
@@ -52,10 +52,10 @@ class LabelMap(NamedTuple):
 def find_label_map(folders: Iterable[Path], stem: str) -> Path | None:
     """Returns the label map in the first of some folders that has one.
 
-    Of several, those whose name begins with `stem`.
+    If a folder has several, one whose name begins with `stem` is preferred.
 
     Raises:
-      DataError: there are several that differ.
+      DataError: several label maps differ.
     """
     for folder in folders:
         paths = [folder / name for name in list_folder(folder).with_suffix(".pbtxt")]
@@ -73,7 +73,7 @@ def read_label_map(path: Path) -> LabelMap:
     """Returns the classes of a label map in the order of their ids, without a background of id 0.
 
     Raises:
-      DataError: it cannot be read, or an id or a name is invalid or there twice.
+      DataError: the file cannot be read, or an id or a name is invalid or repeated.
     """
     found = LabelMap(path, {}, {})
     items = [item for item in _items(path) if item.id or "background" not in _names(item)]

@@ -1,6 +1,6 @@
 """Label Studio's own JSON and JSON-MIN; its exports as COCO and YOLO are read as those formats.
 
-Rectangles are read, and the bounding boxes of rotated rectangles, ellipses and polygons. Brushes
+Rectangles are read, as are the bounding boxes of rotated rectangles, ellipses and polygons. Brushes
 and key points have no box and are left out. Numbers are percent of the image's size. The JSON does
 not contain the images: they are found by name, with or without the prefix of an upload.
 """

@@ -1,9 +1,9 @@
 """Labelbox's exports: NDJSON of export v2, a data row a line, or a list of them; v1's JSON list.
 
-Bounding boxes are read, and those of polygons. Masks are images on Labelbox's servers, points and
-lines have no box: both are left out. Of several labels of a data row, as with consensus, the one
-that was selected as the best is taken, else a benchmark, else the latest. The images are found by
-`external_id`, `global_key`, the address in `row_data`, or the id of the data row.
+Bounding boxes are read, including those of polygons. Masks, which are images on Labelbox's servers,
+and points and lines, which have no box, are left out. If a data row has several labels, as with
+consensus, the one selected as the best is used, or else a benchmark, or else the latest. The images
+are found by `external_id`, `global_key`, the address in `row_data`, or the id of the data row.
 """
 
 import re

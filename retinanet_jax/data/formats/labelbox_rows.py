@@ -105,7 +105,7 @@ def label_of(row: dict, path: Path, where: str) -> tuple[dict | None, tuple[str,
     The label is None if the row has none, or only skipped ones.
 
     Raises:
-      DataError: it is labelled in several projects, whose objects may be the same.
+      DataError: the row is labelled in several projects, whose objects may be the same.
     """
     # The export of a model run has its copies of the labels, beside or instead of the projects'.
     for holders in (part(row, "projects", path, where), _runs(row, path, where)):
@@ -156,7 +156,7 @@ def _best(holder: dict, labels: list[dict], path: Path, where: str) -> dict:
 def split_of(row: dict, path: Path, where: str) -> str | None:
     """Returns 'train', 'val' or 'test'; None if it has none, or 'UNASSIGNED'.
 
-    In the data row, the model run, or the metadata field 'split'.
+    The split may be in the data row, the model run, or the metadata field 'split'.
     """
     holders = [row, part(row, "data_row", path, where), *_runs(row, path, where).values()]
     stated = [h.get(name) for h in holders if isinstance(h, dict) for name in _SPLITS]

@@ -1,6 +1,6 @@
 """labelme's JSON: one file for each image, beside it or in a folder of its own.
 
-Rectangles are read, and the bounding boxes of polygons, circles, masks and oriented rectangles.
+Rectangles are read, as are the bounding boxes of polygons, circles, masks and oriented rectangles.
 Points and lines have no box and are left out. Shapes of one label with the same `group_id` are
 parts of one object, as in labelme's own conversion to COCO. Files of X-AnyLabeling and AnyLabeling
 have the same form.

@@ -4,9 +4,9 @@ Each line has the address of an image, `source-ref`; the boxes that a labeling j
 name of its label attribute; and their classes, in `class-map` of `<attribute>-metadata`. Boxes are
 left, top, width and height in pixels. The images are found by name, wherever they lie.
 
-A task that failed has a `failure-reason` in the metadata and no boxes: it is left out and noted. Of
-a job and the one that adjusted its boxes, the latest is taken, also from the manifests of both.
-Labels of other types, such as classes of whole images and verifications, are not read.
+A failed task has a `failure-reason` in the metadata and no boxes; it is left out and noted. If a
+later job adjusted the boxes of a job, the latest boxes are used, even if both manifests are there.
+Labels of other types, such as image classes and verifications, are not read.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ _HEAD = 1 << 16
 def find(root: Path) -> Layout | None:
     """Returns the layout of the manifests in a folder and its split folders, or of one file.
 
-    Also that of a labeling job whose output was downloaded: <job>/manifests/output/output.manifest.
+    The downloaded output of a labeling job is found, too: <job>/manifests/output/output.manifest.
 
     Raises:
       DataError: several files fit, and it is unclear which one is meant.

@@ -1,7 +1,7 @@
 """Supervisely's projects: meta.json, and datasets with img/ and ann/, a JSON file for each image.
 
-Rectangles are read, and the bounding boxes of polygons and masks. Points, lines and other shapes
-have no box and are left out. A rectangle is its two corners, as in Supervisely's own conversions
+Rectangles and the bounding boxes of polygons and masks are read. Points, lines and other shapes
+have no box and are left out. A rectangle is given by two corners, as in Supervisely's conversions
 from and to COCO.
 """
 

@@ -1,7 +1,7 @@
 """Images in TFRecord files, with the features of TensorFlow's Object Detection API.
 
-Boxes are in shares of the image. Masks and keypoints are not read. An encoded image is read where
-it is in the file.
+Boxes are in fractions of the image. Masks and keypoints are not read. Encoded images are read
+directly from the file.
 """
 
 import collections
@@ -30,11 +30,11 @@ Size = tuple[int, int] | None
 
 
 class ImageReader:
-    """Collects the images of records, and what is noted of them; boxes with errors are for `guard`.
+    """Collects the images of records and notes on them; `guard` collects errors of boxes.
 
     Args:
       root: folder of the dataset.
-      classes: the label map; None takes the names that the records have.
+      classes: label map; None uses the names in the records.
     """
 
     def __init__(self, root: Path, classes: LabelMap | None, guard: Guard):
@@ -47,7 +47,7 @@ class ImageReader:
         """Reads a record of a file.
 
         Raises:
-          DataError: it has no image, or that of another record with other boxes.
+          DataError: the record has no image, or the image of another record but other boxes.
         """
         where = f"record {record.number}"
         features = _features(record.data, path, where)

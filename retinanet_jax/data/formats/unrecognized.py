@@ -71,7 +71,7 @@ def unrecognized(root: Path, what: str) -> DataError:
     """Returns the error for a folder or file: what is there, and why no layout fits.
 
     Args:
-      what: begins the message: that no layout fits.
+      what: beginning of the message, which says that no layout fits.
     """
     folders, kinds, first = _content(root)
     for suffix, (kind, fix) in _OTHER_FORMATS.items():

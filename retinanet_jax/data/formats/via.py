@@ -1,8 +1,8 @@
 """VGG Image Annotator: JSON, project and CSV of versions 1 and 2, project JSON of version 3.
 
-Rectangles are read, and the bounding boxes of polygons, circles and ellipses. The class is the one
-attribute of the regions, or of several the one that is called class, label or similar. Regions
-without any attribute are objects of one class.
+Rectangles and the bounding boxes of polygons, circles and ellipses are read. The class is the only
+attribute of the regions, or the one that is named class, label or similar. Regions without any
+attribute are objects of one class.
 """
 
 import csv

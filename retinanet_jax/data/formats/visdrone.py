@@ -33,7 +33,7 @@ def find(root: Path) -> Layout | None:
     """Returns the layout of VisDrone2019-DET-<split>/, or of images/ and annotations/.
 
     Raises:
-      DataError: there are two releases of a split.
+      DataError: a split has two releases.
     """
     splits = _releases(root) or find_parts(root, kind_of(_VISDRONE))
     if not splits:

@@ -62,7 +62,7 @@ def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[Voc
     `guard` to tell.
 
     Raises:
-      DataError: the file is missing or no XML, or has a document type, whose entities could fill
+      DataError: the file is missing or not XML, or has a document type, whose entities could fill
         the memory.
     """
     try:

@@ -1,6 +1,6 @@
 """The XML of Pascal VOC: one file for each image, an <object> for each box.
 
-Corners are taken as they are, without a shift: labelImg, CVAT and Roboflow count pixels from 0,
+Corners are used as they are, without a shift: labelImg, CVAT and Roboflow count pixels from 0,
 unlike the official releases. `difficult` objects are crowds, as in VOC's own datasets.
 """
 
@@ -23,7 +23,7 @@ def parse_xml(data: bytes, path: AnyPath | str) -> ElementTree.Element:
     """Returns the root element.
 
     Raises:
-      DataError: it is not XML, or has a document type; `path` names it.
+      DataError: the text is not XML, or has a document type; `path` names the file.
     """
     try:
         return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Tree()))
@@ -60,7 +60,7 @@ def read_objects(
 
     The guard collects errors of single objects, and `notes` counts changed ones.
 
-    `class_names`: that may occur; None allows all.
+    `class_names` are the names that may occur; None allows all.
     """
     objects, found = [], set()
     for number, element in enumerate(root.findall("object"), 1):

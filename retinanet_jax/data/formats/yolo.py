@@ -1,10 +1,10 @@
 """Labels in the YOLO format: a text file for each image, a line for each object.
 
 A line is `class x y width height`: the number of the class, then the centre and size of the box as
-shares of the image's width and height. Also read: polygons and oriented boxes (`class x1 y1 x2 y2
-x3 y3 ...`), of which the bounding box is taken. Behind a box, these are ignored: a confidence, the
-number of a track, or both; keypoints, where the YAML file has `kpt_shape`, or each has a visibility
-of 0, 1 or 2. Without `kpt_shape`, keypoints of two numbers cannot be told from a polygon.
+fractions of the image's width and height. Polygons and oriented boxes (`class x1 y1 x2 y2 x3 y3
+...`) are read as their bounding boxes. After a box, these are ignored: a confidence, a track
+number, or both; and keypoints, if the YAML file has `kpt_shape` or each has a visibility of 0, 1 or
+2. Without `kpt_shape`, keypoints of two numbers cannot be distinguished from a polygon.
 """
 
 import collections
@@ -60,8 +60,8 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
 def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
     """Returns the images of a split with their objects; see raw.Layout.
 
-    An image without a label file has no objects. Errors of lines and of label files, and label
-    files with objects but without an image, are for the guard.
+    An image without a label file has no objects. The guard collects errors of lines and label
+    files, and label files with objects but without an image.
     """
     names, notes = dataset.class_names, collections.defaultdict(list)
     pairs, repeated = pairs_of_split(dataset, split, guard)

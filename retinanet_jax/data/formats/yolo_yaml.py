@@ -1,4 +1,4 @@
-"""The YAML file of a YOLO dataset, data.yaml, as Ultralytics reads it and as tools write it."""
+"""Reads the YAML file of a YOLO dataset, data.yaml, as Ultralytics reads and other tools write it."""
 
 import os
 import re
@@ -29,8 +29,8 @@ _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
 class YoloDataset(NamedTuple):
     """A YOLO dataset.
 
-    tool: who writes or reads this form.
-    splits: by name, the folders of images and the text files that list images.
+    tool: the tool that writes or reads this form.
+    splits: folders of images and text files that list images, by split.
     class_names: by their number; None where no file names them.
     keypoints: whether label lines have keypoints behind the box.
     notes: (reason, where) pairs.
@@ -244,8 +244,8 @@ def _renamed(entry: str, bases: list[Path], path: Path, split: str) -> tuple[str
 def locate(stated: str, bases: list[Path]) -> Path | None:
     """Returns the file or folder that a stated path means below one of `bases`, or None.
 
-    In this order: the path as it is; without leading '../'; its end, for a path that was written on
-    another machine or before the dataset's folder was renamed.
+    These are tried in order: the path as it is, the path without leading '../', and its end, for a
+    path from another machine or from before the dataset's folder was renamed.
     """
     stated, parts = stated.strip().replace("\\", "/"), _parts(stated)
     candidates = [base / stated for base in bases]

@@ -30,16 +30,16 @@ class AugmentationConfig:
       own: names in AUGMENTATIONS, applied in this order to each image as it is stored, before all
         else. CONTRIBUTING.md shows how to add one.
       flip: whether half of the images are mirrored, left and right.
-      scales: short sides in pixels of which one is drawn, in the place of pipeline.min_side; ():
-        always that. detectron2's models: 640 to 800 in steps of 32. The long side is at most
+      scales: short sides in pixels, one of which is drawn instead of pipeline.min_side; (): always
+        pipeline.min_side. detectron2's models: 640 to 800 in steps of 32. The long side is at most
         pipeline.max_side; canvases are as large as the largest scale needs.
       scale_jitter: lowest and highest factor on that size, drawn uniformly; above 1 it crops a
         random window. Large scale jitter is (0.1, 2.0) on a square canvas (Ghiasi et al.,
         arXiv 2012.07177, section 3; min_side = max_side = 1024).
-      crop: lowest and highest share of the height, and apart from it of the width, that a random
-        window has (detectron2's RandomCrop of type relative_range); (1, 1): the whole image.
-      min_visible_share: a box is dropped where cropping left less than this share of its area in
-        sight: the rest seldom shows what it is. 0 keeps every box that is in sight.
+      crop: lowest and highest fraction of the height, and independently of the width, of a random
+        window (detectron2's RandomCrop of type relative_range); (1, 1): the whole image.
+      min_visible_share: a box is dropped if less than this fraction of its area is visible after
+        cropping, since the rest seldom shows what it is. 0 keeps every visible box.
       brightness, contrast, saturation: the factor is drawn from 1 - value to 1 + value, value in
         [0, 1]; 0 is off. See data/pipeline/color.py, also for the source and for the next.
       hue: the turn is drawn from -value to value, in whole turns, value in [0, 0.5]; 0 is off.

@@ -26,9 +26,9 @@ class Example(NamedTuple):
     boxes: xyxy in absolute pixels of `image`.
     labels: contiguous from 0.
     crowd: marks boxes that stand for a region of many objects.
-    areas: of the objects in square pixels of `image`; of their boxes where no outline is known.
-    original_size: (height, width) in which the image is stored; None: that of `image`.
-    flip, color: augmentation that the device applies, see Batch; None: nothing.
+    areas: areas of the objects in square pixels of `image`, or of their boxes without outlines.
+    original_size: (height, width) of the stored image; None: that of `image`.
+    flip, color: augmentation that the device applies, see Batch; None: none.
     """
 
     image: UInt8[np.ndarray, "h w 3"] | Float32[np.ndarray, "h w 3"]
@@ -77,7 +77,7 @@ class Batch(NamedTuple):
 class HostBatch(NamedTuple):
     """A batch of numpy arrays with the ids of its images (-1 where `valid` is False).
 
-    Once it was sent to a device nobody may write to it: on the CPU the device may use its memory.
+    Do not write to it after it was sent to a device: on the CPU, the device may use its memory.
     """
 
     batch: Batch
@@ -117,7 +117,7 @@ class DroppedBoxes:
             return list(self._by_image.items())
 
     def merge(self, counts: Iterable[Sequence[int]]) -> None:
-        """Takes in what another process counted."""
+        """Adds the counts of another process."""
         with self._lock:
             for image_id, boxes in counts:
                 self._by_image[image_id] = max(self._by_image.get(image_id, 0), boxes)
@@ -204,7 +204,7 @@ def padding_batch(
 
     `flips` and `colors` say whether the batch has these fields.
 
-    Told, not seen from the examples: a process may get batches of padding alone.
+    This is not derived from the examples, since a process may get batches of padding only.
     """
     # Padding rows carry the canvas as their size, so that dividing by a size stays finite.
     sizes = np.tile(np.asarray(canvas, np.float32), (batch_size, 1))

@@ -1,4 +1,4 @@
-"""The settings of the pipeline, and which canvas an image and a batch get."""
+"""Settings of the pipeline, and the canvases of images and batches."""
 
 import dataclasses
 from collections.abc import Sequence

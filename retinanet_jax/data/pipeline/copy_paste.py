@@ -16,9 +16,9 @@ def paste(
 ) -> Example:
     """Returns the example with a random half of the objects of another image; no object is resized.
 
-    Crowds, objects larger than the image, and objects whose place covers one pasted before are left
-    out. An object of the example is dropped where less than `min_visible_share` of it stays in
-    sight. Image id and original size are those of the example.
+    Crowds, objects larger than the image, and objects that would cover one pasted before are left
+    out. An object of the example is dropped if less than `min_visible_share` of it stays visible.
+    Image id and original size are those of the example.
     """
     image, covered = example.image.copy(), np.zeros(example.image.shape[:2], bool)
     rows, boxes = [], []

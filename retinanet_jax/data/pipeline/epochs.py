@@ -1,4 +1,4 @@
-"""Which images an epoch has, and where epochs begin in the endless sequence of training images."""
+"""Defines the images of each epoch, and where it begins in the endless sequence of images."""
 
 import functools
 
@@ -9,7 +9,7 @@ _OFFSETS_KEY = 4  # beside the keys of order.py and input_pipeline.py
 
 
 class Epochs:
-    """Each image once an epoch.
+    """Each image appears once per epoch.
 
     Args:
       count: number of images.
@@ -32,7 +32,7 @@ class Epochs:
 
 
 class RepeatedEpochs(Epochs):
-    """Image i comes r[i] times an epoch on average.
+    """Image i appears r[i] times per epoch on average.
 
     After e epochs image i has come floor(e r[i] + u[i]) times, u[i] being uniform in [0, 1) by the
     seed: in each epoch r[i] times rounded up or down, and where an epoch begins is a sum over the

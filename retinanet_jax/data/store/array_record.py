@@ -132,7 +132,7 @@ class TfdsSource:
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
         """Returns boxes [m 4] xyxy in pixels, and labels, crowd and areas [m] of a record.
 
-        Areas are those of the annotations, which TFDS cuts to integers.
+        Areas are the annotated ones, which TFDS rounds down to integers.
         """
         objects = record["objects"]
         crowd = np.asarray(objects["is_crowd"], bool).reshape(-1)
@@ -193,7 +193,7 @@ def open_builder(folder: Path, file_format: str = "array_record") -> Any:
     """Returns the read-only tfds.core.DatasetBuilder of a prepared folder.
 
     Raises:
-      DataError: it is not a prepared dataset, or its records are in another format.
+      DataError: the folder is not a prepared dataset, or its records have another format.
     """
     import tensorflow_datasets as tfds
 

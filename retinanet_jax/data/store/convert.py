@@ -27,7 +27,8 @@ def convert_tfrecord(folder: Path, data_dir: Path) -> Path:
     An existing target is not changed.
 
     Raises:
-      DataError: it is not a TFRecord dataset, a file is missing or broken, or data_dir is its own.
+      DataError: the folder is not a TFRecord dataset, a file is missing or broken, or data_dir
+        already contains this dataset.
     """
     builder = open_builder(folder, "tfrecord")
     if file_adapters.FileFormat.ARRAY_RECORD in builder.info.available_file_formats():

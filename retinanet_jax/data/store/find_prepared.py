@@ -16,7 +16,8 @@ def find_prepared(root: str, name: str, dataset: str) -> Path:
     `dataset` is what `retinanet-jax prepare` calls it.
 
     Raises:
-      DataError: names the folder, what a download would take, and the flag and the command.
+      DataError: nothing is prepared; the message names the folder, the size of a download, the flag
+        and the command.
     """
     data_dir = expand_user(root or TFDS_DATA_DIR)
     if (data_dir / "dataset_info.json").is_file():

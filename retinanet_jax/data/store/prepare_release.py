@@ -60,7 +60,7 @@ def download_size(name: str) -> int:
 def download_dataset(name: str, root: str) -> None:
     """Downloads and prepares a dataset below a TFDS data directory, unless it is there already.
 
-    Archives are kept in DATA_DIR/downloads/NAME; a download that was interrupted resumes.
+    Archives are kept in DATA_DIR/downloads/NAME, and an interrupted download resumes.
 
     Args:
       name: a `data.name`; others than COCO and VOC have nothing to download.
