@@ -23,9 +23,8 @@ _NAMED = 5
 class SharedReading(NamedTuple):
     """State that the splits of one start share.
 
-    stamps: by the folders that were scanned.
-    splits: by root, layout and name: the classes and file names of splits that were read, without
-        objects.
+    stamps: stamps of files, by the folders that were scanned.
+    splits: splits that were read, without objects, by root, layout and name.
     """
 
     stamps: dict[tuple[Path, ...], Stamps]
@@ -107,7 +106,7 @@ class IndexBuilder:
         return found
 
     def key(self, split: str) -> tuple[Path, str, str]:
-        """Of a split in what is shared."""
+        """Returns the key of a split in SharedReading."""
         return self.root, self.layout.name, split
 
     def join(

@@ -54,12 +54,12 @@ class ImageRecord:
     """One image and its objects.
 
     Attributes:
-      id: unique in its split.
-      file_name: as annotated.
-      path: of the file.
-      height, width: in pixels, after the pixels were turned by `orientation`.
-      annotations: the objects.
-      orientation: EXIF orientation by which the decoded pixels are turned; 1 is as stored.
+      id: image id, unique in its split.
+      file_name: file name as annotated.
+      path: path of the file.
+      height, width: size in pixels, after the rotation by `orientation`.
+      annotations: objects of the image.
+      orientation: EXIF orientation by which the decoded pixels are rotated; 1 keeps them.
     """
 
     id: int

@@ -38,12 +38,13 @@ class Difficulty:
     """What makes the dataset harder; the defaults are the easy one.
 
     Attributes:
-      max_objects: shapes in an image; 1 to so many are drawn, up to 100.
-      size_range: lowest and highest longest side of a shape, over the shorter side of the image.
-      imbalance: how many times as often as the last class the first one is drawn; those between
-        fall geometrically. 1: all alike.
-      distractors: things in the classes' colors that are not objects (bars, crosses, chevrons,
-        half discs), so many in each image, beneath the shapes.
+      max_objects: maximum number of shapes per image, 1 to 100.
+      size_range: minimum and maximum of the longest side of a shape, as a fraction of the shorter
+        side of the image.
+      imbalance: how many times as often as the last class the first class is drawn; the frequency
+        falls geometrically in between. 1: all classes are equally frequent.
+      distractors: number of things per image that have the classes' colors but are not objects
+        (bars, crosses, chevrons, half discs), drawn beneath the shapes.
 
     Raises:
       ValueError: a value is impossible; the message names the field and what to write.

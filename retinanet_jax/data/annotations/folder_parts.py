@@ -177,7 +177,7 @@ class ImageNames:
         """Returns the path of the only image with a stem, possibly in another folder, or None.
 
         Raises:
-          DataError: there are several; `path` and `field` name what should choose one of them.
+          DataError: several images fit; `path` and `field` name the entry that should select one.
         """
         found = self.by_stem.get(stem) or [stem] * (stem in self.names)  # the file a.jpg.xml
         found = found or self._others.get(os.path.basename(stem), [])

@@ -89,7 +89,7 @@ class SplitFileFormat(NamedTuple):
         are the shape, the file and entry for messages, and a set for notes.
     inner_splits: returns the names of the splits in a file; none if the file is one split.
     normalized: whether boxes are fractions of the image size.
-    image_folders: further places of the images of a split, which '{split}' stands for, relative to
+    image_folders: more folders of the images of a split, with '{split}' for its name, relative to
         the dataset's folder.
     box_form: how the files write a box, see RawSplit.
     """

@@ -94,9 +94,9 @@ def read_coco(
     Args:
       image_dir: the folder that `file_name` is relative to, or a function that chooses it, given
         all names.
-      root: of a dataset whose images may also be in other folders: those of its splits, see
+      root: folder of a dataset whose images may also be in other folders: those of its splits, see
         `find_image`, or any folder that has one image of this name, see `ImageFinder`.
-      split: that the file annotates; images in folders of other splits are not taken.
+      split: split that the file annotates; images in folders of other splits are not used.
 
     Raises:
       DataError: the file cannot be read, or its categories are invalid.

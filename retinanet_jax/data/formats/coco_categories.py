@@ -42,7 +42,7 @@ def usable_categories(
     `supercategory`.
 
     Args:
-      used: ids of categories that have an object.
+      used: ids of the categories that have objects.
 
     Raises:
       DataError: as read_categories; an id with two names, or a name with two ids in use.

@@ -43,11 +43,11 @@ class Columns(NamedTuple):
     class_name: None for a table of one class.
     box: four columns, or one whose cells have all four numbers.
     form: 'corners' x1, y1, x2, y2; 'size' x, y, width, height; 'center' with x, y of the centre.
-    size: of the image: height, width.
+    size: columns of the image's height and width.
     normalized: whether the boxes are shares of the image's size.
     has_header: whether the first row is a header.
-    zero_is_empty: whether a box of zeros stands for an image without objects.
-    short_is_empty: whether a row that ends before its class and box stands for such an image.
+    zero_is_empty: whether a box of zeros means an image without objects.
+    short_is_empty: whether a row that ends before its class and box means such an image.
     """
 
     tool: str

@@ -43,9 +43,9 @@ _LARGEST_SHARE = 1.5  # above it, a number is a pixel
 class CsvDataset(NamedTuple):
     """The tables of a folder.
 
-    splits: the table of each split; one table for several, where it has a column of splits.
-    class_names: in the order of the labels; None where no file lists them.
-    display_names: of codes in the column of classes; empty where no file has them.
+    splits: table of each split; splits share a table if it has a column of splits.
+    class_names: class names in the order of the labels; None if no file lists them.
+    display_names: names of codes in the class column; empty if no file has them.
     notes: (reason, where) pairs.
     """
 

@@ -32,7 +32,7 @@ def read_tracks(
     """Returns the frames, with those of the images that show no object, and notes.
 
     Args:
-      tags: of shapes.
+      tags: tags of the shapes to read.
 
     Raises:
       DataError: see cvat_frames.find_frames.

@@ -46,7 +46,7 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def listed_files(image_set: Path, files: dict[str, str], guard: Guard) -> dict[str, str]:
-    """Returns the annotation files of a list; lines without a file are errors for the guard."""
+    """Returns the annotation files of a list; the guard collects lines without a file."""
     listed = {}
     for number, line in enumerate(read_text(image_set).splitlines(), 1):
         if not line.strip():

@@ -119,7 +119,7 @@ def boxes_of_masks(
     """Returns the boxes of the masks of an image, by the ids of their annotations.
 
     All masks are in one raster layer: runs of the number of a mask and a count of pixels, row by
-    row. A layer that is not one, or of an image without a size, is an error for the guard.
+    row. The guard collects the error of an invalid layer, or of one whose image has no size.
     """
     found = {}
     for where, entry in annotations:

@@ -41,7 +41,7 @@ class LabelMap(NamedTuple):
         return self.names[number]
 
     def has(self, text: bytes, label: int | None) -> bool:
-        """Returns whether a class has this name and this number, of which one may be missing."""
+        """Returns whether a class has this name and number, one of which may be missing."""
         try:
             name = self.class_name(text.decode("utf-8", "replace"), label, self.path, "")
         except DataError:

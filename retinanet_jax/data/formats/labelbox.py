@@ -1,4 +1,4 @@
-"""Labelbox's exports: NDJSON of export v2, a data row a line, or a list of them; v1's JSON list.
+"""Labelbox exports: v2 as NDJSON (one data row per line) or as a list, and the JSON list of v1.
 
 Bounding boxes are read, including those of polygons. Masks, which are images on Labelbox's servers,
 and points and lines, which have no box, are left out. If a data row has several labels, as with

@@ -31,7 +31,9 @@ def may_have_splits(path: Path) -> bool:
 
 
 def read_rows(path: Path, guard: Guard) -> Iterator[tuple[str, dict]]:
-    """Yields ('line 1', data row) and so on, in the form of export v2; bad lines are for the guard.
+    """Yields ('line 1', data row) and so on, in the form of export v2, without bad lines.
+
+    The guard collects the errors of bad lines.
 
     Raises:
       DataError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""labelme's JSON: one file for each image, beside it or in a folder of its own.
+"""labelme's JSON: one file per image, beside it or in another folder.
 
 Rectangles are read, as are the bounding boxes of polygons, circles, masks and oriented rectangles.
 Points and lines have no box and are left out. Shapes of one label with the same `group_id` are

@@ -33,11 +33,11 @@ def box_of_rle(rle: Any) -> Box | None:
 def extents_of_runs(
     first: np.ndarray, last: np.ndarray, length: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Where runs of pixels are, of which there is at least one: in which lines, and where in these.
+    """Returns the extent of at least one run of pixels: its lines, and the places in these lines.
 
     Args:
-      first, last: the pixels with which each run begins and ends, counted line by line.
-      length: of a line, a row or a column: in pixels.
+      first, last: first and last pixel of each run, counted line by line.
+      length: length of a line (a row or a column) in pixels.
 
     Returns:
       The first line and the number of lines; the first pixel in a line and the number of pixels.

@@ -14,8 +14,8 @@ def form_of(values: Sequence[float], keypoints: bool, tracks: bool) -> str | Non
     """Returns BOX, POLYGON or what follows a box; None if no form has this number of values.
 
     Args:
-      values: of a line, without its class.
-      keypoints: whether the YAML file says that lines have keypoints.
+      values: values of a line, without its class.
+      keypoints: whether the YAML file states that lines have keypoints.
       tracks: see `has_tracks`.
     """
     count = len(values)

@@ -26,9 +26,9 @@ REPEATED = "image listed twice, read once"
 
 
 class Pair(NamedTuple):
-    """Paths of an image and of its label file; one of them may be missing.
+    """Paths of an image and of its label file, one of which may be missing.
 
-    similar: of a label file without image, a file that it may belong to and what to do about it.
+    similar: for a label file without image, a file that it may belong to, and what to do.
     differs: whether the names are similar, but not the same.
     """
 
@@ -97,8 +97,8 @@ def _has_label_files(dataset: YoloDataset, split: str) -> bool:
 def places_outside(dataset: YoloDataset) -> list[Path]:
     """Returns what is read outside of the dataset's folder: folders of images or labels, and files.
 
-    Of a folder that a list names, these are its files, since a line may lead anywhere: what is in
-    the folders below it is not read.
+    For a folder that a list names, these are its files but not its subfolders, since a line may
+    lead anywhere.
     """
     places = [place for paths in dataset.splits.values() for place in paths]
     folders = [str(place) for place in places if place.is_dir()]

@@ -1,4 +1,4 @@
-"""Reads the YAML file of a YOLO dataset, data.yaml, as Ultralytics reads and other tools write it."""
+"""Reads data.yaml, the YAML file of a YOLO dataset, as Ultralytics does."""
 
 import os
 import re

@@ -19,15 +19,15 @@ is stored; the image keeps its size. Its random numbers come from the generator 
 class AugmentationConfig:
     """Augmentation of training images. The default is the paper's: flips alone (section 4).
 
-    In this order: a mosaic joins four images, or not; of each image the crop takes a window,
-    which is resized to one of `scales`, times the scale jitter, and cut where it is larger than
-    there is room: the canvas, or its quadrant of the mosaic. Mixup adds another image, or not;
-    copy-paste adds objects of another image, or not. Then the whole is mirrored, or not, and its
-    colours are changed. In a mosaic an image has the size that it would have alone, so that a scale
-    jitter that begins below 1, such as (0.5, 1.5), shows more of each.
+    The steps, in order: a mosaic may join four images. The crop takes a window of each image. The
+    window is resized to one of `scales`, times the scale jitter, and cut if it is larger than the
+    canvas or its quadrant of the mosaic. Mixup may add another image. Copy-paste may add objects of
+    another image. Then the result may be mirrored, and its colours are changed. In a mosaic, an
+    image has the size that it would have alone, so a scale jitter that begins below 1, such as
+    (0.5, 1.5), shows more of each.
 
     Attributes:
-      own: names in AUGMENTATIONS, applied in this order to each image as it is stored, before all
+      own: names in AUGMENTATIONS, applied in this order to each stored image, before everything
         else. CONTRIBUTING.md shows how to add one.
       flip: whether half of the images are mirrored, left and right.
       scales: short sides in pixels, one of which is drawn instead of pipeline.min_side; (): always

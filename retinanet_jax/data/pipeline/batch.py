@@ -25,7 +25,7 @@ class Example(NamedTuple):
 
     boxes: xyxy in absolute pixels of `image`.
     labels: contiguous from 0.
-    crowd: marks boxes that stand for a region of many objects.
+    crowd: True for boxes that are regions of many objects.
     areas: areas of the objects in square pixels of `image`, or of their boxes without outlines.
     original_size: (height, width) of the stored image; None: that of `image`.
     flip, color: augmentation that the device applies, see Batch; None: none.

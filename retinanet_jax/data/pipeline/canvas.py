@@ -18,22 +18,23 @@ class PipelineConfig:
 
     Attributes:
       min_side: short side in pixels after resizing.
-      max_side: limit of the long side in pixels; equal to min_side: one square canvas.
+      max_side: limit of the long side in pixels; if equal to min_side, the only canvas is square.
       pad_multiple: canvas sides are rounded up to multiples of this many pixels.
-      max_boxes: boxes per image; of more, the largest are kept. 'auto': as many as the fullest
-        training image has, at least 100, when a run starts (training/max_boxes.py).
+      max_boxes: maximum number of boxes per image; the largest are kept. 'auto': the maximum of the
+        training images at the start of a run, but at least 100 (training/max_boxes.py).
       eval_resizing: how images are resized for evaluation and prediction: 'opencv' (as in
         training), or as 'torchvision', 'detectron2' or 'mmdetection' do: see transforms.resize.
-      train_canvas: of training: 'few', for each batch the smallest of `canvases`; 'one', the
-        smallest of them that holds every image of the set, so that one program is compiled.
-      eval_canvas: of evaluation: 'few' and 'one' as in training; 'tight', as small as each batch
-        allows, as the public implementations do: the same detections to the last digit, and a
-        compilation for every new size. Prediction, which sees one image after another, takes
-        'one' for 'few'.
-      num_threads: threads that decode; 0 for as many as this process has cores.
-      prefetch: batches prepared ahead.
-      process_index: which rows of the global batch this process makes.
-      process_count: processes that share a global batch.
+      train_canvas: canvas of training batches. 'few': the smallest of `canvases` for each batch.
+        'one': the smallest of them that holds every image of the set, so that one program is
+        compiled.
+      eval_canvas: canvas of evaluation batches. 'few' and 'one' as in training. 'tight': as small
+        as each batch allows, as in the public implementations, which gives the same detections to
+        the last digit but compiles for every new size. Prediction, which sees one image after
+        another, uses 'one' instead of 'few'.
+      num_threads: number of decoding threads; 0: one per core of this process.
+      prefetch: number of batches prepared ahead.
+      process_index: index of this process, which selects its rows of the global batch.
+      process_count: number of processes that share a global batch.
     """
 
     min_side: int = 800

@@ -97,9 +97,9 @@ def eval_batches(
 
     With `mirrored`, images and boxes are mirrored left to right after resizing.
 
-    In the dataset's order; with a few canvases, landscape images first and portrait last, so
-    that nearly all batches have a small canvas. Every process gets the same number of batches on
-    the same canvases.
+    Images are in the dataset's order. With a few canvases, landscape images come first and portrait
+    images last, so that nearly all batches have a small canvas. Every process gets the same number
+    of batches on the same canvases.
 
     Raises: as train_batches, but a dataset without images has no batches.
     """

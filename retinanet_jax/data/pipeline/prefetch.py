@@ -31,7 +31,7 @@ class HasSource(Protocol):
 
 
 class Batches:
-    """The batches of a dataset by their number: of each, the rows of this process.
+    """Random access to the batches of a dataset: the rows of this process in each.
 
     `batches[step]` makes one batch. `batches.iterate(step)` gives the same ones from `step` on,
     made ahead by threads; so does a for loop, from the first. Either raises ExampleError where an

@@ -24,16 +24,16 @@ class FolderIndex:
     """n images with m objects; those of image i are rows ends[i - 1] .. ends[i].
 
     Attributes:
-      names: of the images, as annotated.
-      paths: of their files.
+      names: names of the images, as annotated.
+      paths: paths of their files.
       parts: (offset, size) in bytes of the images in these files; size -1 is the whole file.
-      ids: of the images.
-      sizes: (height, width) in pixels, after turning.
-      orientations: EXIF orientation by which the decoded pixels are turned.
-      ends: of each image's objects.
-      object_ids, labels, boxes, areas, crowd: of the objects; boxes are x, y, width, height as
-        annotated, in pixels.
-      categories: of the dataset.
+      ids: ids of the images.
+      sizes: (height, width) in pixels, after rotation.
+      orientations: EXIF orientation by which the decoded pixels are rotated.
+      ends: end of each image's rows of objects.
+      object_ids, labels, boxes, areas, crowd: fields of the objects; boxes are x, y, width, height
+        as annotated, in pixels.
+      categories: categories of the dataset.
       report: what was skipped or changed.
       found: what the folder holds, as text for a person.
       key: a digest of the state of the folder and of the settings that this index belongs to.

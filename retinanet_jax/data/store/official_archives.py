@@ -111,7 +111,7 @@ ARCHIVES = {
 
 
 class Part(NamedTuple):
-    """A file or folder that a split needs: where it may lie, and the archive that has it."""
+    """A file or folder that a split needs: its possible places, and the archive that has it."""
 
     places: tuple[str, ...]
     archive: str
