@@ -201,7 +201,7 @@ def test_a_data_set_of_no_examples_has_no_ground_truth(added):
 def test_examples_with_the_same_id_are_told(added):
     categories = added["Categories"](("square",), (1,))
     twice = dataset_of(lambda i: added["white_square"](i % 2), 3, categories, "twice")
-    with pytest.raises(DataError, match=r"example 2.*example 0, too: 0"):
+    with pytest.raises(DataError, match=r"example 2.*example 0: 0"):
         twice.ground_truth()
 
 

@@ -70,5 +70,5 @@ def test_rounding_at_the_border_and_no_boxes_are_valid():
 
 def test_equal_ids_are_an_error_when_it_is_scored():
     same = dataset_of(lambda i: Example(**VALID, image_id=7), 2, CATEGORIES, "mine")
-    with pytest.raises(DataError, match="example 1: is also the id of example 0"):
+    with pytest.raises(DataError, match="example 1: has the same id as example 0"):
         same.ground_truth()

@@ -95,8 +95,8 @@ def _ground_truth(source: IdentifiedSource, categories: Categories, name: str) -
     for index in range(len(source)):
         image_id, (*objects, size) = source.image_id(index), source.annotated(index)
         if first[image_id] != index:
-            what = f"is also the id of example {first[image_id]}, too: {image_id}"
-            raise DataError("image id", name, f"example {index}", what, "number them by index")
+            what = f"has the same id as example {first[image_id]}: {image_id}"
+            raise DataError("image id", name, f"example {index}", what, "use the index as the id")
         images.append({"id": image_id, "height": size[0], "width": size[1]})
         for (x1, y1, x2, y2), label, crowd, area in zip(*objects, strict=True):
             entry = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": int(crowd)}
