@@ -33,7 +33,7 @@ class ImageFacts(NamedTuple):
 
     size: (height, width) in pixels as stored.
     orientation: EXIF orientation, 1 .. 8.
-    changes: what decoding changes, for the report: 'animated, the first image taken'.
+    changes: what decoding changes, for the report: 'animated, the first image used'.
     """
 
     size: tuple[int, int]
