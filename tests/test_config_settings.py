@@ -195,14 +195,20 @@ def test_numbers_that_meant_off_or_auto_name_the_word(field, value, fix):
         ({"data__name": "imagenet"}, "config.data.name: 'imagenet' is not one of shapes, folder"),
         ({"pipeline__max_side": 10}, "config.pipeline.max_side: 10"),
         ({"loss__gamma": -1.0}, "config.loss.gamma"),
-        ({"data__shapes__max_objects": 0}, "config.data.shapes.max_objects: 0 is not 1 to 100"),
+        (
+            {"data__shapes__max_objects": 0},
+            "config.data.shapes.max_objects: 0 must be from 1 to 100",
+        ),
         ({"data__shapes__num_train": 0}, "config.data.shapes.num_train: 0 must be at least 1"),
         (
             {"data__shapes__image_size": (128,)},
             "config.data.shapes.image_size: (128,) has 1 v",
         ),
-        ({"data__shapes__image_size": (128, 16)}, "config.data.shapes.image_size: (128, 16) has a"),
-        ({"data__shapes__size_range": (0.02, 0.2)}, "makes shapes of less than 3 pixels"),
+        (
+            {"data__shapes__image_size": (128, 16)},
+            "config.data.shapes.image_size: (128, 16) must have",
+        ),
+        ({"data__shapes__size_range": (0.02, 0.2)}, "makes shapes smaller than 3 pixels"),
         ({"seed": -1}, "config.seed: -1 must be at least 0"),
         ({"pixels__std": (1.0, 1.0)}, "config.pixels.std: (1.0, 1.0) has 2 values; write 3"),
         (
@@ -218,10 +224,10 @@ def test_numbers_that_meant_off_or_auto_name_the_word(field, value, fix):
             "config.model.backbone_levels: 4.5 in (3, 4.5) is n",
         ),
         ({"evaluation__example_min_score": 5.0}, "config.evaluation.example_min_score: 5.0 is not"),
-        ({"augmentation__mosaic": 2.0}, "config.augmentation.mosaic: 2.0 is not 0 to 1"),
+        ({"augmentation__mosaic": 2.0}, "config.augmentation.mosaic: 2.0 must be from 0 to 1"),
         (
             {"augmentation__scales": (640, 1400)},
-            "config.augmentation.scales: (640, 1400) is not at most pipeline.max_side, 1333",
+            "config.augmentation.scales: (640, 1400) must be at most pipeline.max_side, 1333",
         ),
     ],
 )

@@ -129,7 +129,7 @@ def test_an_augmentation_that_changes_the_size_is_an_error(added, monkeypatch):
     monkeypatch.setitem(augmentation_config.AUGMENTATIONS, "halve", halve)
     config = augmentation_config.AugmentationConfig(own=("halve",))
     read, settings = added["white_square"], small_config().pipeline
-    with pytest.raises(ValueError, match=r"'halve' makes an image of .*; return the same size"):
+    with pytest.raises(ValueError, match=r"'halve' returned an image of .*; return the same size"):
         host_augmentation.augment(read, 0, 8, (0, 0, 0, 1), settings, config)
 
 
@@ -201,7 +201,7 @@ def test_a_data_set_of_no_examples_has_no_ground_truth(added):
 def test_examples_with_the_same_id_are_told(added):
     categories = added["Categories"](("square",), (1,))
     twice = dataset_of(lambda i: added["white_square"](i % 2), 3, categories, "twice")
-    with pytest.raises(DataError, match=r"example 2.*example 0, too: 0"):
+    with pytest.raises(DataError, match=r"example 2.*example 0: 0"):
         twice.ground_truth()
 
 

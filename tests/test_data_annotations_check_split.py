@@ -116,7 +116,7 @@ def test_images_without_ids_are_numbered_by_name():
 @pytest.mark.parametrize(
     "form, box, message",
     [
-        ("size", (25, 10, -9, 10), "box [25, 10, -9, 10] has width -9 and height 10; sides are"),
+        ("size", (25, 10, -9, 10), "box [25, 10, -9, 10] has width -9 and height 10; write sides"),
         (
             "corners",
             (25, 10, -9, 10),
@@ -132,7 +132,7 @@ def test_images_without_ids_are_numbered_by_name():
         (
             "corners",
             (0.1, 0.2, 0.22499999999999998, 0.3),
-            "box [0.1, 0.2, 0.325, 0.5] is in shares",
+            "box [0.1, 0.2, 0.325, 0.5] is in fractions",
         ),
         ("corners", (0.1, 0.2, 0.2, 0.3), "multiply xmin and xmax by the image's width, ymin and"),
     ],
@@ -143,7 +143,7 @@ def test_a_box_is_shown_as_its_file_writes_it(form, box, message):
 
 
 def test_a_box_in_shares_is_shown_in_shares():
-    shown = r"box \[1\.2, 0\.5, 0\.1, 0\.1\] lies outside .* in shares of the image, 0 to 1"
+    shown = r"box \[1\.2, 0\.5, 0\.1, 0\.1\] lies outside .* in fractions of the image, 0 to 1"
     with pytest.raises(DataError, match=shown):
         check([raw_image(boxes=[(1.15, 0.45, 0.1, 0.1)], normalized=True)], box_form="center")
 
@@ -187,7 +187,7 @@ def test_names_alone_are_sorted_and_numbered():
 @pytest.mark.parametrize("name", ["Cat", "cat ", "cafe\u0301"])
 def test_class_names_that_are_nearly_equal_are_an_error(name):
     first = split_of(("dog", "cat", "café"))
-    message = "only in case, spaces or Unicode form; write both alike"
+    message = "only in case, spaces or Unicode form; use one spelling"
     with pytest.raises(DataError, match=message):
         join_categories([first, split_of((name,))])
     for one_split in (

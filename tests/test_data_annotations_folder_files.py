@@ -26,10 +26,10 @@ def test_a_scan_ends_in_spite_of_links_and_leaves_out_what_is_no_file(tmp_path):
 
 def test_what_is_there_in_place_of_a_file_is_named(tmp_path):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
-    with pytest.raises(DataError, match=r"a\.json: is a pointer of Git LFS.*; run git lfs pull"):
+    with pytest.raises(DataError, match=r"a\.json: is a Git LFS pointer.*; run git lfs pull"):
         folder_files.parse_json(pointer, tmp_path / "a.json")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
-    assert file_names.explain_missing(tmp_path / "gone.png").startswith("there is a link")
+    assert file_names.explain_missing(tmp_path / "gone.png").startswith("the link")
 
 
 def test_a_pipe_or_a_large_file_is_an_error_and_not_read(tmp_path):

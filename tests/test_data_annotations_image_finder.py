@@ -55,7 +55,7 @@ def test_a_folder_that_is_in_another_one_decides_between_images_of_one_name(root
     folder = root("bdd/images/100k/train/a.jpg", "bdd/images/10k/train/a.jpg")
     found = finder(folder, "images/100k/train", "", split="train")
     assert found.find("a.jpg", "x", "") == str(folder / "bdd/images/100k/train/a.jpg")
-    with pytest.raises(DataError, match=r"may be bdd/images/100k/train/a\.jpg, bdd/images/10k"):
+    with pytest.raises(DataError, match=r"may mean bdd/images/100k/train/a\.jpg, bdd/images/10k"):
         finder(folder, "images", split="train").find("a.jpg", "x", "")
 
 
@@ -63,7 +63,7 @@ def test_the_folders_at_the_end_of_a_name_choose_among_images_of_one_name(root):
     folder = root("v1/left/a.jpg", "v2/left/a.jpg", "v2/right/a.jpg")
     found = finder(folder)
     assert found.find("/data/v2/left/a.jpg", "x", "") == str(folder / "v2/left/a.jpg")
-    with pytest.raises(DataError, match=r"may be v1/left/a\.jpg, v2/left/a\.jpg"):
+    with pytest.raises(DataError, match=r"may mean v1/left/a\.jpg, v2/left/a\.jpg"):
         found.find("/data/left/a.jpg", "x", "")
     folder = root("train/b.jpg", "val/b.jpg")
     assert finder(folder, split="val2017").find("b.jpg", "x", "") == str(folder / "val/b.jpg")
@@ -71,7 +71,7 @@ def test_the_folders_at_the_end_of_a_name_choose_among_images_of_one_name(root):
 
 def test_of_copies_of_an_image_the_first_is_taken(root):
     folder = root("a/1.jpg", "b/1.jpg")
-    with pytest.raises(DataError, match=r"'1\.jpg' may be a/1\.jpg, b/1\.jpg; write the folder"):
+    with pytest.raises(DataError, match=r"'1\.jpg' may mean a/1\.jpg, b/1\.jpg; write the name"):
         finder(folder).find("1.jpg", "x", "")
     shutil.copy(folder / "a/1.jpg", folder / "b/1.jpg")
     assert finder(folder).find("1.jpg", "x", "") == str(folder / "a/1.jpg")

@@ -91,7 +91,7 @@ def test_an_image_of_another_annotation_file_is_not_taken(tmp_path):
     (labels / "part1/a.txt").unlink()
     (images / "part2").mkdir()
     shutil.copy(images / "part1/a.png", images / "part2/a.png")
-    with pytest.raises(DataError, match=r"a\.txt: may be for part1/a\.png or part2/a\.png"):
+    with pytest.raises(DataError, match=r"a\.txt: may belong to part1/a\.png or part2/a\.png"):
         found_at(tmp_path)
 
 

@@ -56,5 +56,5 @@ def test_an_image_of_the_same_name_in_another_format_is_named(tmp_path):
     (root / "images/train/a.png").unlink()
     write_image(root / "images/train", Annotated("a.jpg", 64, 48))
     settings = data_settings("folder", root, tmp_path / "cache")
-    with pytest.raises(DataError, match=r"there is .*images/train/a\.jpg: write that name"):
+    with pytest.raises(DataError, match=r"there is .*images/train/a\.jpg: write this name"):
         load_dataset(settings, "train")

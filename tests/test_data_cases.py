@@ -59,14 +59,14 @@ def check_trains(train, evaluated) -> None:
         ("string-boxes", "number written as text"),
         ("float-image-ids", "whole number written as a decimal"),
         ("no-annotation-ids", None),
-        ("segmentation-only", "no bbox, that of the polygon or mask taken"),
+        ("segmentation-only", "no bbox, bounding box of the polygon or mask used"),
         ("category-order", None),
         ("val-lacks-a-category", None),
         ("backslashes", "file name that includes its folder|file name with"),
         ("border", "box partly outside, clipped"),
         ("names", None),
         ("odd-sizes", None),
-        ("xyxy-boxes", "box partly outside, clipped|more than half of the boxes leave"),
+        ("xyxy-boxes", "box partly outside, clipped|more than half of the boxes extend"),
         ("exif-180", "EXIF orientation applied"),
     ],
 )
@@ -115,7 +115,7 @@ def test_boxes_of_an_image_shown_upside_down_fit_its_objects(load):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("normalised-boxes", "is in shares of the image, not in pixels"),
+        ("normalised-boxes", "is in fractions of the image, not in pixels"),
         ("zero-boxes", r"annotation id 9001: .*(without area|width 0).*"),
     ],
 )

@@ -28,7 +28,7 @@ CHANGES = (
     "size disagrees",
     "number written as text",
     "whole number written as a decimal",
-    "no width or height, the file's taken",
+    "no width or height, size of the file used",
     "category listed again",
     "root category without boxes",
     "file name with",

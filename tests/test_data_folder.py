@@ -95,7 +95,7 @@ def test_what_is_found_is_described(settings, folder):
     found = load_dataset(settings, "train").found
     assert "COCO JSON; splits on disk: train, val" in found
     assert "train: 6 images, 1 of them without boxes, 15 boxes: dog 9, cat 6" in found
-    assert "1 image files that no annotation names: extra.jpg" in found
+    assert "1 image files without annotations: extra.jpg" in found
 
 
 def test_images_of_both_splits_are_counted(settings, folder):
@@ -133,7 +133,7 @@ def test_the_split_to_evaluate_on_is_found_by_itself(tmp_path, on_disk, wanted):
 
 def test_a_split_that_is_not_there_is_an_error(settings, folder):
     settings.eval_split = "testing"
-    with pytest.raises(DataError, match=r"data: has no split 'testing'; take one of train, val"):
+    with pytest.raises(DataError, match=r"data: has no split 'testing'; use one of train, val"):
         load_dataset(settings, "testing")
 
 
@@ -154,7 +154,7 @@ def test_a_split_without_labels_is_not_evaluated_on(tmp_path, has_yaml):
     assert len(evaluated.ground_truth()["annotations"]) == len(evaluated.source) > 0
     assert "splits on disk: train; left out without annotations: test" in evaluated.found
     settings.eval_split = "test"
-    message = "has no annotation for the images of split 'test'; take one of train"
+    message = "has no annotation for the images of split 'test'; use one of train"
     with pytest.raises(DataError, match=message):
         load_dataset(settings, "test")
     (root / "labels/test").mkdir()
@@ -371,7 +371,7 @@ def test_a_prepared_folder_reads_like_the_folder(settings, folder, tmp_path):
         for part in ("images", "annotations"):
             truths = [sorted(d.ground_truth()[part], key=key) for d in (ours, theirs)]
             assert truths[0] == truths[1]
-    with pytest.raises(DataError, match="has no split 'test'; take one of train, val"):
+    with pytest.raises(DataError, match="has no split 'test'; use one of train, val"):
         load_dataset(stored, "test")
 
 
@@ -391,7 +391,7 @@ def test_one_file_as_root_and_a_folder_in_a_folder(folder, tmp_path):
 def test_splits_of_other_names_are_joined_by_the_flags_of_the_message(tmp_path):
     root = write_coco_folder(tmp_path / "data", splits=("first", "second", "third"))
     config = DataConfig("folder", str(root), cache_dir=str(tmp_path / "cache"))
-    message = "has no split 'train'; take one of first, second, third; .*train_split=first"
+    message = "has no split 'train'; use one of first, second, third; .*train_split=first"
     with pytest.raises(DataError, match=message) as error:
         load_training_set(config)
     (mix,) = re.findall('--config.data.mix="(.*)"', str(error.value))
@@ -429,7 +429,7 @@ def test_a_folder_without_a_layout_is_described(tmp_path):
     write_image(tmp_path / "data/pictures/a.jpg", 0)
     write_image(tmp_path / "data/b.png", 0)
     settings = data_settings("folder", tmp_path / "data", tmp_path / "cache")
-    with pytest.raises(DataError, match="there are 2 images, and no annotations"):
+    with pytest.raises(DataError, match="there are 2 images but no annotations"):
         load_dataset(settings, "train")
     (tmp_path / "data/notes.md").write_text("a note")
     with pytest.raises(
@@ -482,7 +482,7 @@ def test_twelve_bits_of_sixteen_are_reported(settings, folder):
     path = folder / "images/train_a.jpg"
     pixels = np.random.default_rng(0).integers(0, 4096, SIZE).astype(np.uint16)
     path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    assert "16-bit image with no more than 12 bits in use" in load_dataset(settings, "train").notes
+    assert "16-bit image that uses at most 12 bits" in load_dataset(settings, "train").notes
     path.write_bytes(cv2.imencode(".png", pixels * 16)[1].tobytes())
     assert "16-bit" not in load_dataset(settings, "train").notes
 

@@ -121,7 +121,7 @@ SKIPPED = {
     "exchanged": (
         lambda data: data["images"][0].update(width=HEIGHT, height=WIDTH),
         "image size disagrees",
-        "exchange height and width",
+        "swap height and width",
         2,
         1,
     ),
@@ -256,7 +256,7 @@ def test_a_release_is_read_as_stored(tmp_path):
     assert found.report.total == 0 and found.images[0].orientation == 1
     image["width"], image["height"] = HEIGHT, WIDTH
     path.write_text(json.dumps(data))
-    with pytest.raises(DataError, match=r"image id 1: .*is 40 x 30.*exchange height and width"):
+    with pytest.raises(DataError, match=r"image id 1: .*is 40 x 30.*swap height and width"):
         read_annotations(path, tmp_path)
 
 
@@ -270,8 +270,11 @@ LENIENT = {
         fields.TEXT_NUMBER,
     ),
     "area as text": (change("annotations", 0, "area", to="150.5"), fields.TEXT_NUMBER),
-    "no width": (change("images", 0, "width", drop=True), "no width or height, the file's taken"),
-    "no height": (change("images", 0, "height", to=0), "no width or height, the file's taken"),
+    "no width": (
+        change("images", 0, "width", drop=True),
+        "no width or height, size of the file used",
+    ),
+    "no height": (change("images", 0, "height", to=0), "no width or height, size of the file used"),
     "null id": (change("annotations", 0, "id", to=None), None),
     "no id": (change("annotations", 0, "id", drop=True), None),
     "null area": (change("annotations", 1, "area", to=None), None),
@@ -297,19 +300,19 @@ LENIENT = {
         lambda data: data["annotations"][0].update(
             bbox=[], segmentation=[[1, 2, 11, 2, 11, 22], [3, 4, 5, 9, 4, 4]]
         ),
-        "no bbox, that of the polygon or mask taken",
+        "no bbox, bounding box of the polygon or mask used",
     ),
     "mask": (
         lambda data: data["annotations"][0].update(
             bbox=None, segmentation=mask_of(1, 2, 10, 20, encoded=False)
         ),
-        "no bbox, that of the polygon or mask taken",
+        "no bbox, bounding box of the polygon or mask used",
     ),
     "compressed mask": (
         lambda data: data["annotations"][0].update(
             bbox=[0, 0, 0, 0], segmentation=mask_of(1, 2, 10, 20, encoded=True)
         ),
-        "no bbox, that of the polygon or mask taken",
+        "no bbox, bounding box of the polygon or mask used",
     ),
 }
 
@@ -354,12 +357,14 @@ def test_boxes_in_shares_of_the_image_are_errors(read):
     data = content()
     for entry in data["annotations"]:
         entry["bbox"] = [0.1, 0.2, 0.3, 0.4]
-    with pytest.raises(DataError, match=r"(?s)has 3 errors.*in shares of the image, not in pixels"):
+    with pytest.raises(
+        DataError, match=r"(?s)has 3 errors.*in fractions of the image, not in pixels"
+    ):
         read(data)
     found = read(data, "skip")
-    assert found.report.counts == {"box in shares of the image": 3}
+    assert found.report.counts == {"box in fractions of the image": 3}
     data["annotations"][1]["bbox"] = data["annotations"][2]["bbox"] = [1, 2, 3, 4]
-    assert not read(data).report.counts["box in shares of the image"]  # one may be that small
+    assert not read(data).report.counts["box in fractions of the image"]  # one may be that small
 
 
 def test_corners_are_recognized(read):
@@ -413,7 +418,7 @@ def test_a_split_of_which_nothing_is_left_stops(read):
     data = content()
     for image in data["images"]:
         image["width"] = 1
-    with pytest.raises(DataError, match=r"none of 3 images is usable.*3 x image size disagrees"):
+    with pytest.raises(DataError, match=r"none of 3 images can be used.*3 x image size disagrees"):
         read(data, "skip")
 
 

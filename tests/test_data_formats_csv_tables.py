@@ -158,7 +158,7 @@ def test_open_images(folder):
     assert image.objects[0].box == pytest.approx((0.25, 0.1, 0.25, 0.5))
     assert [o.crowd for o in image.objects] == [False, True]
     folder(header + "a,xclick,/m/1,1,25,50,10,60,0,0,0,0,0\n", "train-annotations-bbox.csv")
-    with pytest.raises(DataError, match=r"line 2: .* not shares of the image's size"):
+    with pytest.raises(DataError, match=r"line 2: .* not fractions of the image size"):
         read(csv_tables.find, root)
     folder(header + rows.replace("/m/2", "/m/3"), "train-annotations-bbox.csv")
     with pytest.raises(DataError, match="line 3: class '/m/3' has no name"):
@@ -235,7 +235,7 @@ def test_the_table_without_a_split_is_train_beside_one_of_another_split(folder, 
     content = read(csv_tables.find, root, "train")
     assert boxes(content).keys() == {"a.png", "b.png"} and not content.notes
     folder(f"{HEADER}b.png,64,48,cat,4,6,24,18\n", "boxes.csv")
-    wanted = r"without the name of a split: annotations\.csv, boxes\.csv; name them after"
+    wanted = r"whose names contain no split: annotations\.csv, boxes\.csv; name them after"
     with pytest.raises(DataError, match=wanted):
         csv_tables.find(root)
 
@@ -243,7 +243,7 @@ def test_the_table_without_a_split_is_train_beside_one_of_another_split(folder, 
 def test_a_column_of_splits_with_a_value_that_is_none_is_an_error(folder):
     text = "filename,split,class,xmin,ymin,xmax,ymax\na.png,train,x,1,2,3,4\n"
     root = folder(f"{text}b.png,holdout,x,1,2,3,4\n")
-    wanted = r"annotations\.csv: line 3: the split is 'holdout', that of line 2 'train'; write"
+    wanted = r"annotations\.csv: line 3: the split is 'holdout', but 'train' in line 2; write"
     with pytest.raises(DataError, match=wanted):
         csv_tables.find(root)
     assert csv_tables.find(folder(f"{text}b.png,,x,1,2,3,4\n")).splits == ("train",)
@@ -253,7 +253,7 @@ def test_tables_that_could_be_one_split_are_ambiguous(folder):
     row = "a.png,64,48,cat,4,6,24,18\n"
     root = folder(HEADER + row, "one.csv")
     folder(HEADER + row, "two.csv")
-    with pytest.raises(DataError, match=r"without the name of a split: one\.csv, two\.csv"):
+    with pytest.raises(DataError, match=r"whose names contain no split: one\.csv, two\.csv"):
         csv_tables.find(root)
     folder(HEADER + row, "train.csv")
     folder(HEADER + row, "labels_train.csv")
@@ -298,7 +298,7 @@ def test_two_images_of_one_name_are_ambiguous(tmp_path):
     for width, folder in enumerate(("x", "y"), 64):
         write_image(tmp_path / folder, Annotated("a.png", width, 48))
     (tmp_path / "boxes.csv").write_text(f"{HEADER}a.png,64,48,cat,4,6,24,18\n")
-    with pytest.raises(DataError, match=r"line 2: 'a\.png' may be x/a\.png, y/a\.png"):
+    with pytest.raises(DataError, match=r"line 2: 'a\.png' may mean x/a\.png, y/a\.png"):
         read(csv_tables.find, tmp_path)
 
 
@@ -311,8 +311,8 @@ def test_two_images_of_one_name_are_ambiguous(tmp_path):
         ("a.png,64,48,cat,4,,24,18", "line 3: the box is '4  24 18'"),
         ("a.png,64,48,cat,,,,", "line 3: the box is"),
         ("a.png,64,48,,4,6,24,18", "line 3: the class is ''"),
-        (",64,48,cat,4,6,24,18", "line 3: the name of the image is ''"),
-        ("a.png,64,48,cat,4,6", "line 3: has 6 columns, not 7 or more"),
+        (",64,48,cat,4,6,24,18", "line 3: the image name is ''"),
+        ("a.png,64,48,cat,4,6", "line 3: has 6 columns, but at least 7 are needed"),
     ],
 )
 def test_a_bad_row_is_an_error_that_names_its_line(folder, row, message):

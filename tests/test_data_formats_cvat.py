@@ -190,7 +190,7 @@ def test_labels_without_boxes_are_not_classes(folder):
         ('<box label="cat" xtl="4" ytl="6" xbr="24" ybr="nan"/>', "box 1: ybr is 'nan'"),
         ('<box xtl="4" ytl="6" xbr="24" ybr="18"/>', "box 1: the class is None"),
         ('<polygon label="cat" points="1,2;3,4"/>', "polygon 1: points is '1,2;3,4'"),
-        ('<polygon label="cat" points="1,2;3;4,5"/>', "write three points"),
+        ('<polygon label="cat" points="1,2;3;4,5"/>', "write at least three points"),
     ],
 )
 def test_a_bad_shape_is_an_error_that_names_it(folder, bad, message):

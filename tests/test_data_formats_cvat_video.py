@@ -132,7 +132,7 @@ def test_as_many_images_as_frames_are_taken_in_order(folder, mode, pattern):
 )
 def test_frames_that_are_not_clear_are_an_error(folder, names, mode, message):
     root = folder(track(2), names=[f"img_{n}.jpg" for n in names], mode=mode)
-    with pytest.raises(DataError, match=rf"annotations\.xml: has numbers of frames.*{message}"):
+    with pytest.raises(DataError, match=rf"annotations\.xml: frames are numbered.*{message}"):
         read(cvat.find, root)
 
 
@@ -150,11 +150,11 @@ def test_the_file_may_be_in_a_folder_beside_the_images(folder):
 
 def test_a_video_without_its_images_names_the_command_that_writes_them(folder):
     root = folder(track(2), names=())
-    with pytest.raises(DataError, match="not there; export the task again with 'Save images'"):
+    with pytest.raises(DataError, match="missing; export the task again with 'Save images'"):
         read(cvat.find, root)
     (root / "my clip.mp4").touch()
     with pytest.raises(
-        DataError, match=r"a video, my clip\.mp4, is not read; .* -i 'my clip\.mp4' "
+        DataError, match=r"videos, such as my clip\.mp4, are not read; .* -i 'my clip\.mp4' "
     ):
         read(cvat.find, root)
 
@@ -168,7 +168,7 @@ def test_the_missing_image_of_a_frame_with_a_box_is_named(folder):
 
 def test_a_track_that_lacks_frames_is_an_error(folder):
     root = folder(track(0), cvat_track("cat", cvat_tracked(BOX, 0) + cvat_tracked(BOX, 3)))
-    with pytest.raises(DataError, match="track 0: has shapes for frames 0 and 3 and none for fra"):
+    with pytest.raises(DataError, match="track 0: has shapes for frames 0 and 3 but none for fra"):
         read(cvat.find, root)
     content = read(cvat.find, root, on_error="skip")
     assert [len(image.objects) for image in content.images] == [2, 0, 0, 1, 0]
@@ -187,7 +187,10 @@ def test_a_skeleton_may_lack_frames_in_which_no_point_is_visible(folder):
         (cvat_track("cat", '<box outside="0"/>'), "track 0: box: frame is None"),
         (cvat_track("dog", cvat_tracked(BOX, 1)), "frame 1: track 0: box: the class is 'dog'"),
         (cvat_track("cat", '<box frame="1" xtl="3"/>'), "frame 1: track 0: box: ytl is None"),
-        (cvat_track("cat", 2 * cvat_tracked(BOX, 1)), "track 0: box: is the second one of frame 1"),
+        (
+            cvat_track("cat", 2 * cvat_tracked(BOX, 1)),
+            "track 0: box: is the second shape for frame 1",
+        ),
     ],
 )
 def test_a_bad_shape_is_an_error_that_names_it(folder, bad, message):

@@ -273,7 +273,7 @@ def test_several_releases_or_lists_are_an_error(tmp_path):
     shutil.copytree(release, tmp_path / "releases/v2")
     assert darwin.find(tmp_path).splits == ("train",)
     release.rename(tmp_path / "releases/v1")
-    with pytest.raises(DataError, match=r"releases v1, v2; make a link releases/latest"):
+    with pytest.raises(DataError, match=r"releases v1, v2; link releases/latest"):
         darwin.find(tmp_path)
     with pytest.raises(DataError, match=rf"is a release, .* set data\.root to {tmp_path}"):
         darwin.find(tmp_path / "releases/v1")

@@ -204,10 +204,10 @@ def first_item(**fields):
 @pytest.mark.parametrize(
     "bad, message",
     [
-        (datumaro_box(BOX, 2), "label_id is 2, and there are 2 labels; write the number"),
+        (datumaro_box(BOX, 2), "label_id is 2, but there are 2 labels; write the number"),
         (datumaro_box(BOX, None), "label_id is None"),
         (datumaro_box(BOX, 0, bbox=[1, 2, 3]), r"bbox is \[1, 2, 3\]"),
-        (shape("polygon", points=[1, 2, 3, 4]), "write x and y of three points"),
+        (shape("polygon", points=[1, 2, 3, 4]), "write x and y of at least three points"),
         (shape("polygon", points=[1, 2, 3, 4, 5, None]), "points is"),
         (shape("ellipse", points=[1, 2, 3]), "write 4 numbers"),
         (shape("mask", rle={"counts": "x", "size": [4, 4]}), "rle|counts"),
@@ -236,7 +236,7 @@ def test_a_bad_annotation_is_an_error_that_names_it(folder, bad, message):
             first_item(image=None, video_frame={"frame_index": 3}),
             "item 'a': is a video frame; save",
         ),
-        (first_item(id=5, image=None), "item 5: the name of the image is 5"),
+        (first_item(id=5, image=None), "item 5: the image name is 5"),
         (lambda content: content["categories"].update(label=[1]), "categories is"),
         (lambda content: content["categories"]["label"].update(labels=[{}]), "categories is"),
     ],

@@ -141,7 +141,7 @@ def test_annotations_may_be_in_any_folder_beside_the_images(tmp_path, name, patt
     [
         ("annotations.json", "", "is empty"),
         ("annotations.json", '{"version": 3, "shots": []}', "has the keys version, shots"),
-        ("annotations.json", '[{"shot": 3}]', "is a list, each entry with the keys shot"),
+        ("annotations.json", '[{"shot": 3}]', "is a list of entries with the keys shot"),
         ("boxes.csv", "picture,a,b\n", "begins with 'picture,a,b', without known columns for"),
         ("x/boxes.xml", "<?xml version='1.0'?><shots/>", "begins with <shots>"),
     ],

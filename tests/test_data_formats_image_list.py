@@ -141,7 +141,9 @@ def test_several_lists_of_classes_are_an_error_that_names_them(folder):
     (root / "model_data").mkdir()
     for name in ("coco", "voc"):
         (root / f"model_data/{name}_classes.txt").write_text(f"{name} cat", encoding="utf-8")
-    wanted = r"train\.txt: its classes .* model_data/coco_classes\.txt, model_data/voc_classes\.txt"
+    wanted = (
+        r"train\.txt: several lists .* model_data/coco_classes\.txt, model_data/voc_classes\.txt"
+    )
     with pytest.raises(DataError, match=wanted + r"; copy the right one to .*/classes\.txt"):
         read(image_list.find, root)
     (root / "classes.txt").write_text("cat", encoding="utf-8")

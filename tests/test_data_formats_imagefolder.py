@@ -146,7 +146,10 @@ dataset_info:
             {"file_name": "b.png", "bbox": [1, 2, 3, 4], "label": 0},
             "line 2: has no field 'objects'",
         ),
-        ({"file_name": "b.png", "one": OBJECTS, "two": OBJECTS}, "but boxes in one, two; write"),
+        (
+            {"file_name": "b.png", "one": OBJECTS, "two": OBJECTS},
+            "but has boxes in one, two; write",
+        ),
         (entry("text"), "line 2: objects is 'text'"),
         (entry([3]), "line 2: objects is [3]"),
         (entry({"bbox": [[1, 2, 3, 4]], "category": []}), "lists of different lengths"),

@@ -279,7 +279,7 @@ def test_quoted_names_and_names_of_several_images(folder, tmp_path):
     both = row(data_row={"id": "ck2", "external_id": "b%201.png", "row_data": address})
     assert read(labelbox.find, folder(both)).images[0].path == tmp_path / "two" / "b 1.png"
     del both["data_row"]["row_data"]
-    with pytest.raises(DataError, match=r"line 1: 'b 1.png' may be one/b 1.png, two/b 1.png"):
+    with pytest.raises(DataError, match=r"line 1: 'b 1.png' may mean one/b 1.png, two/b 1.png"):
         read(labelbox.find, folder(both))
 
 
@@ -291,7 +291,7 @@ def test_quoted_names_and_names_of_several_images(folder, tmp_path):
         ({"polygon": xy((1, 2), (3, 4))}, "polygon is [{'x': 1"),
         ({"polygon": [{"x": 1}, [3, 4], [5, 6]]}, "write numbers for the x and y of each point"),
         ("box", "object 1: is 'box'; write a JSON object"),
-        ({"location": {"start": 1, "end": 2}}, "no known shape, but the fields name, value"),
+        ({"location": {"start": 1, "end": 2}}, "no known shape, only the fields name, value"),
         (
             {"bounding_box": labelbox_object(IMAGE.boxes[0])["bounding_box"], "name": 3},
             "class is 3",

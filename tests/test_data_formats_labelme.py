@@ -147,7 +147,7 @@ def test_image_path_decides_between_two_images_of_one_name(folder):
     write_image(root, Annotated("a.bmp", 64, 48))
     assert read(labelme.find, root).images[0].path.name == "a.png"
     folder(imagePath="x.png")
-    with pytest.raises(DataError, match=r"may be for a\.bmp or a\.png"):
+    with pytest.raises(DataError, match=r"may belong to a\.bmp or a\.png"):
         read(labelme.find, root)
 
 

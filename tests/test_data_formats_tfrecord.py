@@ -134,7 +134,7 @@ def test_one_file_stands_for_all_of_its_shards(tmp_path):
     assert tfrecord.find(path).splits == ("train",)
     assert len(read(tfrecord.find, path).images) == 3
     (tmp_path / "coco_train.record-00001-of-00003").unlink()
-    with pytest.raises(DataError, match=r"coco_train\.record-00001-of-00003: is not there"):
+    with pytest.raises(DataError, match=r"coco_train\.record-00001-of-00003: does not exist"):
         read(tfrecord.find, tmp_path)
     assert len(read(tfrecord.find, tmp_path, on_error="skip").images) == 2
 
@@ -203,7 +203,9 @@ def test_class_numbers_are_read_by_the_label_map(folder):
     root = folder(features(text=None), label_map=MAP)
     assert [o.class_name for o in read(tfrecord.find, root).images[0].objects] == ["cat", "dog"]
     (root / "label_map.pbtxt").unlink()
-    with pytest.raises(DataError, match=r"object 0: has the class number 1 and no text; add the"):
+    with pytest.raises(
+        DataError, match=r"object 0: has the class number 1 but no class text; add the"
+    ):
         read(tfrecord.find, root)
 
 
@@ -237,8 +239,8 @@ def test_the_label_map_may_be_beside_the_folder_or_named_like_the_file(folder):
         ("item { id: 1 name: 'cat' ", "is not a label map"),
         ("item { name: 'cat' }", "the id of 'cat' is 0; number the classes from 1"),
         ("item { id: 1 }", "name is ''"),
-        (MAP + MAP, "the id 1 or the name 'cat' is there twice"),
-        (MAP.replace("2", "1"), "the id 1 or the name 'dog' is there twice"),
+        (MAP + MAP, "the id 1 or the name 'cat' is used twice"),
+        (MAP.replace("2", "1"), "the id 1 or the name 'dog' is used twice"),
         ("item { id: 0 name: 'background' }", "has no class"),
     ],
 )
@@ -260,7 +262,7 @@ def test_an_invalid_label_map_is_an_error(folder, text, message):
         ({"xmin": [b"1", b"2"]}, "object 0: box is [b'1'"),
         ({"area": [-1.0, 2.0]}, "object 0: area is -1.0"),
         ({"encoded": [b""]}, "record 1: has no image: image/encoded is empty"),
-        ({"encoded": None}, "record 1: has no image/encoded, but 'image/filename'"),
+        ({"encoded": None}, "record 1: has no image/encoded, only 'image/filename'"),
     ],
 )
 def test_an_invalid_record_is_an_error_that_names_it(folder, changes, message):
@@ -274,7 +276,9 @@ def test_an_invalid_record_is_an_error_that_names_it(folder, changes, message):
 def test_boxes_in_pixels_are_an_error_that_shows_the_unit(folder, tmp_path):
     corners = {"xmin": [4.0, 5.0], "xmax": [24.0, 9.0], "ymin": [6.0, 9.0], "ymax": [18.0, 30.0]}
     settings = data_settings("folder", folder(features(**corners)), tmp_path / "cache", val_share=0)
-    wanted = r"box \[4, 6, 24, 18\] lies outside.*\[xmin, ymin, xmax, ymax\] in shares of the image"
+    wanted = (
+        r"box \[4, 6, 24, 18\] lies outside.*\[xmin, ymin, xmax, ymax\] in fractions of the image"
+    )
     with pytest.raises(DataError, match=wanted):
         load_dataset(settings, "train")
 
@@ -284,7 +288,7 @@ def test_damage_is_an_error_and_what_is_before_it_is_read(folder):
     path = root / "train.tfrecord"
     data = path.read_bytes()
     path.write_bytes(data[:-9])
-    with pytest.raises(DataError, match=r"train\.tfrecord: record 1: it is cut short"):
+    with pytest.raises(DataError, match=r"train\.tfrecord: record 1: it is truncated"):
         read(tfrecord.find, root)
     assert len(read(tfrecord.find, root, on_error="skip").images) == 1
     path.write_bytes(data[:12] + b"\xff" * 40 + data[52:])
@@ -382,7 +386,7 @@ def test_a_file_that_is_cut_while_it_is_used_is_an_error_that_names_it(settings)
     source = load_dataset(settings, "train").source
     path = Path(settings.root, "train.tfrecord")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"train\.tfrecord/bytes \d+-\d+: is cut short"):
+    with pytest.raises(DataError, match=r"train\.tfrecord/bytes \d+-\d+: is truncated"):
         for number in range(23):
             source[number]
 

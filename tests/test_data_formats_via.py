@@ -188,7 +188,7 @@ def test_a_bad_region_is_an_error_that_names_it(folder, bad, message):
         ('{"_via_img_metadata": 3}', "is 3"),
         ('{"_via_img_metadata": {"a": 3}}', "'a': is 3"),
         ('{"_via_img_metadata": {"a": {"filename": "a.png", "regions": [3]}}}', "regions is [3]"),
-        ('{"_via_img_metadata": {"a": {"filename": 3}}}', "the name of the image is 3"),
+        ('{"_via_img_metadata": {"a": {"filename": 3}}}', "the image name is 3"),
     ],
 )
 def test_a_broken_file_is_an_error_that_names_it(folder, text, message):
@@ -202,7 +202,7 @@ def test_a_broken_file_is_an_error_that_names_it(folder, text, message):
 def test_attributes_none_of_which_is_the_class_are_an_error(folder):
     attributes = {"color": "red", "age": "3"}
     root = folder(region(attributes=attributes, x=1, y=2, width=3, height=4))
-    with pytest.raises(DataError, match=r"attributes 'color', 'age'; rename the one"):
+    with pytest.raises(DataError, match=r"attributes 'color', 'age'; rename the attribute"):
         read(via.find, root)
 
 
@@ -290,5 +290,5 @@ def test_a_bad_shape_of_version_3_is_an_error_that_names_it(folder3, bad, messag
 
 
 def test_a_video_is_an_error(folder3):
-    with pytest.raises(DataError, match="extract its frames"):
+    with pytest.raises(DataError, match="extract the frames"):
         read(via.find, folder3(file_type=4))

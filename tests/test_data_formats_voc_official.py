@@ -185,7 +185,7 @@ def test_years_and_splits_by_name(data_dir, tmp_path):
     assert ids["voc2007", "trainval"] == ids["voc2007", "train"] + ids["voc2007", "validation"]
     assert ids["voc", "train"] == ids["voc2007", "trainval"] + ids["voc2012", "trainval"]
     assert len(ids["voc2012", "trainval"]) == 5 and len(ids["voc2007", "test"]) == 29
-    with pytest.raises(DataError, match="voc2012: has no split 'test'; take one of train, "):
+    with pytest.raises(DataError, match="voc2012: has no split 'test'; use one of train, "):
         load_dataset(config(data_dir, tmp_path, "voc2012"), "test")
 
 
@@ -357,6 +357,6 @@ def test_what_is_changed_is_counted(small):
     path.write_text(text)
     _, report = read(small)
     assert report.counts == {
-        "size disagrees, the file's taken": 1,
+        "size disagrees, size of the file used": 1,
         "box partly outside, clipped": 1,
     }

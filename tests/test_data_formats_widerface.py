@@ -125,9 +125,9 @@ def test_the_classes_and_attributes_of_datumaro(folder):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("2\n" + FACE, f"{NAME}: has 1 lines of 2 faces; write one line for each face"),
-        ("1\n" + FACE + FACE, f"{NAME}: has 2 lines of 1 faces"),
-        ("0\n" + FACE, f"{NAME}: has 1 lines of 0 faces"),
+        ("2\n" + FACE, f"{NAME}: has 1 lines for 2 faces; write one line per face"),
+        ("1\n" + FACE + FACE, f"{NAME}: has 2 lines for 1 faces"),
+        ("0\n" + FACE, f"{NAME}: has 1 lines for 0 faces"),
         (FACE, f"{NAME}: is followed by '10 12 20 24"),
         ("-1\n", f"{NAME}: is followed by '-1'; write the number of its faces"),
         ("1\n10 12 20 x 0 0 0 0 0 0\n", f"{NAME}: line 3: is '10 12 20 x"),

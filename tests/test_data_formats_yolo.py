@@ -201,7 +201,7 @@ def test_labels_of_no_split_are_an_error_where_one_folder_has_those_of_all(tmp_p
     for split in SMALL:
         (tmp_path / "labels" / split).rmdir()
     shutil.copy(tmp_path / "labels/a.txt", tmp_path / "labels/lost.txt")
-    with pytest.raises(DataError, match=r"lost\.txt: has no image of its name"):
+    with pytest.raises(DataError, match=r"lost\.txt: has no image of the same name"):
         read(yolo.find, tmp_path)
 
 
@@ -376,7 +376,7 @@ def test_a_repeated_line_is_read_once(folder):
         ("0 .5 .5 .1", "line 2: has 4 fields"),
         ("0 .5 .5 .1 .1 .2 .3 .4", "line 2: has 8 fields; write .* keypoints need kpt_shape"),
         ("0 .1 .1 .4 .1 .1 .4 1", "line 2: has 8 fields"),  # a triangle with a confidence
-        ("0 320 240 20 30", "not shares of the image's size; divide x and width by"),
+        ("0 320 240 20 30", "not fractions of the image size; divide x and width by"),
         (
             "0 nan .5 .1 .1",
             "line 2: is '0 nan .5 .1 .1'; write finite numbers with spaces",
@@ -401,7 +401,7 @@ def test_errors_of_several_files_are_listed_together(folder):
 def test_labels_without_their_image_are_an_error(folder):
     root = folder("0 .5 .5 .1 .1", "0 .5 .5 .1 .1")
     (root / "images" / "b.png").unlink()
-    with pytest.raises(DataError, match=r"b\.txt: has no image of its name"):
+    with pytest.raises(DataError, match=r"b\.txt: has no image of the same name"):
         read(yolo.find, root)
     (root / "labels" / "b.txt").write_text("", encoding="utf-8")  # no object is lost
     assert len(read(yolo.find, root).images) == 1
@@ -436,7 +436,7 @@ def test_labels_of_a_similar_name_are_those_of_the_one_image(
     assert boxes(content)[image][0][0] == "dog" and reasons(content) == {SIMILAR: 1}
     # If there are two, which are its labels?
     (place / other).write_text("0 .5 .5 .1 .1", encoding="utf-8")
-    with pytest.raises(DataError, match=rf"\.txt: has no image of its name; .*{fix}"):
+    with pytest.raises(DataError, match=rf"\.txt: has no image of the same name; .*{fix}"):
         read(yolo.find, root)
     # Without its labels, the image would train the network to find nothing there.
     assert list(boxes(read(yolo.find, root, on_error="skip"))) == ["a.png"]
@@ -515,7 +515,7 @@ def test_names_of_classes(folder, names, wanted):
         ("train: images\nnames: [[a], b]", "write a list of class names"),
         ("train: images\nnc: 3\nnames: [cat, dog]", "nc is 3, but names has 2"),
         ("train: nowhere\nnames: [cat]", "'nowhere' does not exist"),
-        ("val: nowhere\nnames: [cat]", "names no folder that exists"),
+        ("val: nowhere\nnames: [cat]", "names no existing folder"),
         ("train: {a: b}\nnames: [cat]", "write a folder, a text file or a list"),
         ("train: [images\nnames: [cat]", "is not YAML"),
         ("train: /x/a/images\nval: /x/b/images\nnames: [cat]", "both lead to"),
@@ -603,7 +603,9 @@ def test_a_yaml_file_is_a_root_and_two_of_them_are_ambiguous(folder):
     (root / "data.yaml").rename(root / "pets.yaml")
     (root / "other.yml").write_text("train: images\nnames: [x]\n", encoding="utf-8")
     (root / "hyperparameters.yaml").write_text("lr: .1\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"has several: other\.yml, pets\.yaml; set data\.root"):
+    with pytest.raises(
+        DataError, match=r"has several YAML files: other\.yml, pets\.yaml; set data\.root"
+    ):
         yolo.find(root)
     assert read(yolo.find, root / "pets.yaml").class_names == ("cat", "dog")
 
@@ -613,7 +615,7 @@ def test_class_files_that_differ_are_an_error(tmp_path):
     (tmp_path / "data.yaml").unlink()
     (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
     (tmp_path / "labels" / "classes.txt").write_text("dog\ncat\n", encoding="utf-8")
-    with pytest.raises(DataError, match="has other class names than"):
+    with pytest.raises(DataError, match="its class names differ from those in"):
         yolo.find(tmp_path)
 
 

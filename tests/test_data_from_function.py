@@ -34,17 +34,20 @@ def boxes(*rows):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"labels": np.array([0, 2])}, "a label is 2; labels are 0 to 1"),
+        ({"labels": np.array([0, 2])}, "a label is 2; use labels from 0 to 1"),
         ({"labels": np.array([-1, 0])}, "a label is -1"),
-        ({"labels": np.array([0.0, 1.0])}, r"labels are float64 of shape \(2,\); give integers"),
+        ({"labels": np.array([0.0, 1.0])}, r"labels are float64 of shape \(2,\); pass integers"),
         ({"labels": np.array([0])}, r"labels are int64 of shape \(1,\)"),
-        ({"boxes": boxes([5, 5, 3, 9])}, r"box 1 is \[5.0, 5.0, 3.0, 9.0\]; x1 < x2"),
+        ({"boxes": boxes([5, 5, 3, 9])}, r"box 1 is \[5.0, 5.0, 3.0, 9.0\]; pass finite corners"),
         ({"boxes": boxes([5, 5, 5, 9])}, "box 1 is"),
         ({"boxes": boxes([0, 0, np.nan, 9])}, "box 1 is"),
-        ({"boxes": boxes([0, 0, 41, 9])}, "box 1, .*, leaves its image of 40 x 30; clip it"),
-        ({"boxes": boxes([-1, 0, 4, 9])}, "box 1, .*, leaves"),
-        ({"boxes": np.zeros((2, 4), int)}, r"boxes are int64 of shape \(2, 4\); give float32"),
-        ({"image": np.zeros((30, 40, 3), np.float32)}, "image is float32 .*; give uint8"),
+        (
+            {"boxes": boxes([0, 0, 41, 9])},
+            "box 1, .*, extends beyond its image of 40 x 30; clip it",
+        ),
+        ({"boxes": boxes([-1, 0, 4, 9])}, "box 1, .*, extends beyond"),
+        ({"boxes": np.zeros((2, 4), int)}, r"boxes are int64 of shape \(2, 4\); pass float32"),
+        ({"image": np.zeros((30, 40, 3), np.float32)}, "image is float32 .*; pass RGB"),
         ({"image": np.zeros((30, 40), np.uint8)}, r"image is uint8 of shape \(30, 40\)"),
         ({"crowd": np.array([0, 1])}, "crowd are int64"),
         ({"areas": np.array([1, 2])}, "areas are int64"),
@@ -67,5 +70,5 @@ def test_rounding_at_the_border_and_no_boxes_are_valid():
 
 def test_equal_ids_are_an_error_when_it_is_scored():
     same = dataset_of(lambda i: Example(**VALID, image_id=7), 2, CATEGORIES, "mine")
-    with pytest.raises(DataError, match="example 1: is that of example 0, too"):
+    with pytest.raises(DataError, match="example 1: has the same id as example 0"):
         same.ground_truth()

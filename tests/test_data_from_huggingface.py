@@ -98,10 +98,10 @@ def test_errors_name_the_row_and_the_fix(tmp_path):
     with pytest.raises(DataError, match="load it without streaming=True"):
         from_huggingface(table.to_iterable_dataset())
     numbers = datasets.Dataset.from_dict(content).cast_column("image", datasets.Image())
-    with pytest.raises(DataError, match="whose name is not known; set class_names="):
+    with pytest.raises(DataError, match="a number without a name; set class_names="):
         from_huggingface(numbers)
     few = from_huggingface(numbers, class_names=["cat"])
-    with pytest.raises(DataError, match="row 0: category is 1; take one of 1 classes"):
+    with pytest.raises(DataError, match="row 0: category is 1; use one of 1 classes"):
         few.source[0]
     assert from_huggingface(numbers, class_names=NAMES).source[0].labels.tolist() == [0, 1]
 
@@ -111,8 +111,8 @@ def test_errors_name_the_row_and_the_fix(tmp_path):
     [
         ([30, 8, 0, 9], "xywh", r"box 1 is \[30.0, 8.0, 30.0, 17.0\]; x1 < x2"),
         ([30, 8, 20, 40], "xyxy", r"box 1 is .*; x1 < x2 and y1 < y2"),
-        ([30, 8, 40, 9], "xywh", "box 1, .*, leaves its image of 64 x 48; clip it"),
-        ([-9, 8, 40, 9], "xywh", "box 1, .*, leaves its image"),
+        ([30, 8, 40, 9], "xywh", "box 1, .*, extends beyond its image of 64 x 48; clip it"),
+        ([-9, 8, 40, 9], "xywh", "box 1, .*, extends beyond its image"),
     ],
 )
 def test_an_invalid_box_is_an_error_that_names_its_row(tmp_path, bbox, box_format, message):

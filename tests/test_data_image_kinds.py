@@ -284,5 +284,5 @@ def test_every_kind_goes_through_preparation_with_its_pixels(prepared):
 
 
 def test_animations_are_counted(prepared):
-    assert "5 x animated, the first image taken" in prepared.notes
+    assert "5 x animated, the first image used" in prepared.notes
     assert "tiff of pages.jpg" in prepared.notes

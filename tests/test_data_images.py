@@ -109,7 +109,7 @@ def test_heic_names_the_package_that_reads_it(monkeypatch):
 
 def test_a_pointer_of_git_lfs_is_named():
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
-    with pytest.raises(DataError, match=r"cat\.jpg: is a pointer of Git LFS.*; run git lfs pull"):
+    with pytest.raises(DataError, match=r"cat\.jpg: is a Git LFS pointer.*; run git lfs pull"):
         images.decode(pointer, "cat.jpg")
 
 

@@ -110,7 +110,7 @@ def test_an_unknown_category_is_named(cells, tmp_path):
         load_training_set(config(more, tmp_path / "c", f"folder:{main}:train", train="val"))
     text = str(caught.value)
     assert "'green'" in text and "blue, red" in text and f"folder:{main}:train" in text
-    assert "leave it out of data.mix" in text
+    assert "remove this one from data.mix" in text
 
 
 def test_errors_and_batches_name_the_dataset(cells, tmp_path):

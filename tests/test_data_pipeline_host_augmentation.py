@@ -383,14 +383,20 @@ def test_images_without_boxes_pass():
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"scale_jitter": (2.0, 1.0)}, r"scale_jitter: \(2.0, 1.0\) is not \(low, high\), 0 < low"),
+        (
+            {"scale_jitter": (2.0, 1.0)},
+            r"scale_jitter: \(2.0, 1.0\) must be \(low, high\) with 0 < low",
+        ),
         ({"scale_jitter": (0.0, 1.0)}, "scale_jitter"),
-        ({"crop": (0.5, 1.5)}, r"crop: \(0.5, 1.5\) is not \(low, high\), 0 < low <= high <= 1"),
-        ({"mosaic": 1.5}, "mosaic: 1.5 is not 0 to 1"),
-        ({"mixup": -0.5}, "mixup: -0.5 is not 0 to 1"),
-        ({"close_mosaic": -1.0}, "close_mosaic: -1.0 is not 0 epochs or more"),
-        ({"hue": 0.6}, "hue: 0.6 is not 0 to 0.5"),
-        ({"brightness": -0.1}, "brightness: -0.1 is not 0 to 1"),
+        (
+            {"crop": (0.5, 1.5)},
+            r"crop: \(0.5, 1.5\) must be \(low, high\) with 0 < low <= high <= 1",
+        ),
+        ({"mosaic": 1.5}, "mosaic: 1.5 must be from 0 to 1"),
+        ({"mixup": -0.5}, "mixup: -0.5 must be from 0 to 1"),
+        ({"close_mosaic": -1.0}, "close_mosaic: -1.0 must be at least 0 epochs"),
+        ({"hue": 0.6}, "hue: 0.6 must be from 0 to 0.5"),
+        ({"brightness": -0.1}, "brightness: -0.1 must be from 0 to 1"),
         ({"min_visible_share": 2.0}, "min_visible_share"),
         ({"scales": (0, 800)}, "scales"),
     ],

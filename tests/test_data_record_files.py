@@ -46,7 +46,7 @@ def test_records_before_damage_are_read(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     records = read_records(path)
     assert [next(records).data, next(records).data] == [b"a", b"bc"]
-    with pytest.raises(DataError, match="record 2: it is cut short"):
+    with pytest.raises(DataError, match="record 2: it is truncated"):
         next(records)
 
 
@@ -54,7 +54,7 @@ def test_a_part_of_a_header_is_cut_short(tmp_path):
     path = tmp_path / "x.tfrecord"
     for size in range(1, 12):
         path.write_bytes(BY_TENSORFLOW[:25] + BY_TENSORFLOW[25 : 25 + size])
-        with pytest.raises(DataError, match="record 1: it is cut short"):
+        with pytest.raises(DataError, match="record 1: it is truncated"):
             list(read_records(path))
 
 
@@ -73,7 +73,7 @@ def test_the_command_that_the_error_shows_makes_a_file_that_is_read(tmp_path, co
     assert is_record_file(path.read_bytes()[:12])
     with pytest.raises(DataError, match="is compressed") as error:
         list(read_records(path))
-    command = str(error.value).partition("what '")[2].partition("' writes")[0]
+    command = str(error.value).partition("output of '")[2].rpartition("'")[0]
     found = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True)
     assert found.stdout == BY_TENSORFLOW
 

@@ -100,7 +100,7 @@ def test_a_folder_with_rare_classes(tmp_path):
     assert sorted(names) == ["blue", "green", "red", "red"]
     np.testing.assert_allclose(dataset.repeats, [1 if n == "red" else 2**0.5 for n in names])
     assert dataset.epoch_size == 5
-    assert "2 of 4 images come more than once an epoch, up to 1.4 times" in dataset.found
+    assert "2 of 4 images appear more than once per epoch, up to 1.4 times" in dataset.found
     assert "rarest classes: green in 25.00%, blue in 25.00%" in dataset.found
     assert load_training_set(config(root, tmp_path / "cache")).repeats is None
 

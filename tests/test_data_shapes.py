@@ -211,11 +211,11 @@ def test_every_distractor_can_be_drawn():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"max_objects": 0}, "data.shapes.max_objects: 0 is not 1 to 100"),
-        ({"size_range": (0.5, 0.2)}, r"data.shapes.size_range: \(0.5, 0.2\) is not"),
-        ({"size_range": (0.02, 0.2)}, "shapes.size_range: .* less than 3 pixels"),
-        ({"imbalance": 0.5}, "data.shapes.imbalance: 0.5 is not 1 or more"),
-        ({"distractors": -1}, "data.shapes.distractors: -1 is not 0 or more"),
+        ({"max_objects": 0}, "data.shapes.max_objects: 0 must be from 1 to 100"),
+        ({"size_range": (0.5, 0.2)}, r"data.shapes.size_range: \(0.5, 0.2\) must be"),
+        ({"size_range": (0.02, 0.2)}, "shapes.size_range: .* smaller than 3 pixels"),
+        ({"imbalance": 0.5}, "data.shapes.imbalance: 0.5 must be at least 1"),
+        ({"distractors": -1}, "data.shapes.distractors: -1 must be at least 0"),
     ],
 )
 def test_impossible_difficulties_are_named(fields, message):
@@ -225,7 +225,10 @@ def test_impossible_difficulties_are_named(fields, message):
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"num_images": 0}, "num_images: 0"), ({"image_size": (64, 16)}, "image_size: .* below 32")],
+    [
+        ({"num_images": 0}, "num_images: 0"),
+        ({"image_size": (64, 16)}, "image_size: .* at least 32"),
+    ],
 )
 def test_impossible_settings_are_named(fields, message):
     with pytest.raises(ValueError, match=message):

@@ -183,12 +183,12 @@ def test_missing_things_are_named(folder, tmp_path):
         "no such place": (
             data_settings("folder", tmp_path / "none"),
             "val",
-            "none: is not there",
+            "none: does not exist",
         ),
         "no such split": (
             data_settings("folder", folder),
             "test",
-            "take one of train, val",
+            "use one of train, val",
         ),
         "nothing prepared": (
             data_settings("coco", tmp_path / "tfds"),
@@ -250,7 +250,7 @@ def test_a_class_without_a_box_is_logged(folder, tmp_path, caplog):
 def test_nothing_decodable_stops_in_skip_too(folder, tmp_path):
     for path in (folder / "images").glob("train*"):
         truncate(path)
-    with pytest.raises(DataError, match=r"none of 6 images is usable.*6 x undecodable image"):
+    with pytest.raises(DataError, match=r"none of 6 images can be used.*6 x undecodable image"):
         load_dataset(data_settings("folder", folder, tmp_path, on_error="skip"), "train")
 
 
@@ -319,7 +319,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, kind):
         (temporary / "x").mkdir()
         raise kind(f"write() failed: {os.strerror(errno.ENOSPC)}; at byte 5")
 
-    with pytest.raises(DataError, match=rf"{tmp_path}: No space left on device; make room"):
+    with pytest.raises(DataError, match=rf"{tmp_path}: No space left on device; free some space"):
         once.prepare_once(tmp_path, tmp_path / "x", write)
     assert [path.name for path in tmp_path.iterdir()] == [".x.lock"]
 
@@ -464,7 +464,7 @@ def test_sizes_are_kept_and_a_broken_cache_is_done_without(folder, tmp_path, mon
     (tmp_path / "file").write_text("")
     source = TfdsSource(prepared, "val", tmp_path / "file")
     np.testing.assert_array_equal(source.index().ids, ids)
-    assert "cannot keep image sizes" in caplog.text
+    assert "cannot store image sizes" in caplog.text
 
 
 def test_threads_read_what_one_thread_reads(folder, tmp_path):

@@ -70,21 +70,21 @@ def test_both_formats_side_by_side_need_no_conversion(original, tmp_path):
     both = {"fileFormat": "tfrecord", "alternativeFileFormats": ["array_record"]}
     path.write_text(json.dumps(info | both))
     assert VocSource(original, "test", tmp_path)[0].image_id == 3
-    with pytest.raises(DataError, match=r"as ArrayRecord, too; set data\.root"):
+    with pytest.raises(DataError, match=r"already exists as ArrayRecord; set data\.root"):
         convert_tfrecord(original, tmp_path / "new")
 
 
 def test_errors_are_named_and_leave_nothing(original, tfrecord, tmp_path):
     with pytest.raises(DataError, match="array_record, not tfrecord"):
         convert_tfrecord(original, tmp_path / "new")
-    with pytest.raises(DataError, match="is where the TFRecord dataset lies; give another"):
+    with pytest.raises(DataError, match="already contains the TFRecord dataset; use another"):
         convert_tfrecord(tfrecord, tmp_path / "tfrecord")
     path = tfrecord / "voc-test.tfrecord-00000-of-00001"
     content = path.read_bytes()
     for damaged, message in (
-        (content[:-5], "record 0: it is cut short"),
+        (content[:-5], "record 0: it is truncated"),
         (content * 2, "record 2: the file should hold 1 records"),
-        (None, "is not there"),
+        (None, "does not exist"),
     ):
         path.unlink() if damaged is None else path.write_bytes(damaged)
         with pytest.raises(DataError, match=rf"voc-test\.tfrecord-00000-of-00001: {message}"):

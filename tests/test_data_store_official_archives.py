@@ -117,11 +117,13 @@ def test_splits_that_are_there_or_named(archives, prepared, tmp_path):
     assert split_sizes(folder) == {"validation": 40}
     with pytest.raises(DataError, match=r"train2017 nor images/train2017 nor train2017\.zip"):
         prepare_coco("2017", some, tmp_path / "b", "skip", splits=("validation", "train"))
-    with pytest.raises(DataError, match="is there without 'train'; remove it"):
+    with pytest.raises(DataError, match="already exists without 'train'; delete it"):
         prepare_coco("2017", archives, tmp_path / "a", "skip", splits=("train",))
     folder = prepare_coco("2017", archives, tmp_path / "c", "skip", splits=("test",))
     assert split_sizes(folder) == {"test": 5}
-    with pytest.raises(DataError, match="no split 'val'; take some of train, validation, test"):
+    with pytest.raises(
+        DataError, match="no split 'val'; use one or more of train, validation, test"
+    ):
         prepare_coco("2017", archives, tmp_path / "c", "skip", splits=("val",))
     with pytest.raises(DataError, match=r"none: is not a folder"):
         prepare_coco("2017", tmp_path / "none", tmp_path / "d", "skip")
@@ -241,7 +243,7 @@ def test_what_is_missing_is_downloaded(site, archives, tmp_path):
     assert len(site.sent) == 4 and not (tmp_path / "none").exists()  # prepared already
     prepare_coco("2017", root, tmp_path / "a", "skip", splits=("validation",), download=True)
     assert len(site.sent) == 4  # downloaded already
-    with pytest.raises(DataError, match="is there without 'train'; remove it"):
+    with pytest.raises(DataError, match="already exists without 'train'; delete it"):
         prepare_coco("2017", root, tmp_path / "a", "skip", download=True)
 
 
@@ -260,7 +262,7 @@ def test_an_archive_of_another_size_and_one_of_other_content(site, archives, tmp
     (root / "val2017.zip").write_bytes((archives / "val2017.zip").read_bytes()[:-1])
     arguments = "2017", root, tmp_path / "tfds", "skip"
     with pytest.raises(
-        DataError, match=r"val2017\.zip: has \d+ bytes, the official one \d+; delete"
+        DataError, match=r"val2017\.zip: has \d+ bytes, but the official archive has \d+; delete"
     ):
         prepare_coco(*arguments, splits=("validation",), download=True)
     (root / "val2017.zip").unlink()

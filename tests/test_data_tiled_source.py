@@ -147,8 +147,11 @@ def test_a_report_on_the_data_has_all_tiles_of_an_evaluation():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"tile": 20}, "data.tile: 20 is not a side in pixels of at least 32"),
-        ({"tile": 64, "tile_overlap": 1.0}, "data.tile_overlap: 1.0 is not a share from 0 to 0.9"),
+        ({"tile": 20}, "data.tile: 20 must be a side in pixels of at least 32"),
+        (
+            {"tile": 64, "tile_overlap": 1.0},
+            "data.tile_overlap: 1.0 must be a fraction from 0 to 0.9",
+        ),
     ],
 )
 def test_invalid_settings_are_errors(fields, message):

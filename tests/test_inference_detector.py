@@ -292,7 +292,7 @@ def test_folders_and_videos_are_streams(detector, tmp_path):
     # Each result has its own frame.
     assert np.abs(frames[0][1].image.astype(int) - frames[4][1].image).mean() > 10
     assert drawn.shape == (*WIDE, 3)
-    with pytest.raises(DataError, match=r"none\.mp4: No such file"):
+    with pytest.raises(DataError, match=r"none\.mp4: does not exist"):
         detector.stream(tmp_path / "none.mp4")
 
 

@@ -68,7 +68,7 @@ def test_invalid_tiles_are_errors(tmp_path):
     missing = see_tiles(bright_spot, 0, str(tmp_path / "none.jpg"), 64, 0.2, CONFIG)
     assert "none.jpg" in str(missing.error)
     for tile, overlap in ((0, 0.2), (640.5, 0.2), (640, 1.0), (640, "a")):
-        with pytest.raises(ConfigError, match="is not a"):
+        with pytest.raises(ConfigError, match="must be a"):
             check_tiles(tile, overlap, PLAIN)
     with pytest.raises(ConfigError, match="not supported together with flip or scales"):
         check_tiles(64, 0.2, (View(flip=True),))

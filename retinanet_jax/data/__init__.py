@@ -1,1 +1,1 @@
-"""Images and boxes from files, or drawn, to batches of fixed shape."""
+"""From images and boxes, in files or drawn, to batches of fixed shape."""

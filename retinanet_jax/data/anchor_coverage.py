@@ -1,4 +1,4 @@
-"""How well the anchors cover the objects of a dataset: the exact best IoU of every box.
+"""Computes how well the anchors cover a dataset: the exact best IoU of every box.
 
 A box whose best IoU over all anchors is below `matching.positive_iou` (0.5) gets no positive anchor
 by the rule of the paper (arXiv 1708.02002, section 4), only low-quality matches, one or a few. A
@@ -24,7 +24,7 @@ STATES = ("positive", "between", "uncovered")
 
 
 class Coverage(NamedTuple):
-    """The best anchor of each of m boxes.
+    """The best anchor for each of m boxes.
 
     iou: with that anchor.
     level: index of its level in `AnchorConfig.levels`; the finest of equals.
@@ -36,11 +36,11 @@ class Coverage(NamedTuple):
     shape: Int[np.ndarray, " m"]
 
     def uncovered(self, matching: MatchingConfig) -> Bool[np.ndarray, " m"]:
-        """Which boxes have background anchors only, by their IoU."""
+        """Returns which boxes have background anchors only, by their IoU."""
         return self.iou < matching.negative_iou
 
     def positive(self, matching: MatchingConfig) -> Bool[np.ndarray, " m"]:
-        """Which boxes have a positive anchor, by its IoU."""
+        """Returns which boxes have a positive anchor, by its IoU."""
         return self.iou >= matching.positive_iou
 
     def states(self, matching: MatchingConfig) -> Int[np.ndarray, " m"]:
@@ -51,7 +51,7 @@ class Coverage(NamedTuple):
 def box_coverage(
     boxes: Float[np.ndarray, "m 4"], canvases: Int[np.ndarray, "m 2"], config: AnchorConfig
 ) -> Coverage:
-    """The coverage of boxes, each on its own canvas.
+    """Returns the coverage of boxes, each on its own canvas.
 
     Args:
       boxes: xyxy pixels of the network's input.
@@ -72,7 +72,7 @@ def box_coverage(
 def object_coverage(
     objects: ObjectTable, pipeline: PipelineConfig, anchors: AnchorConfig
 ) -> Coverage:
-    """The coverage of objects, resized as for the network."""
+    """Returns the coverage of objects, resized as for the network."""
     fitted = fit_objects(objects, pipeline)
     return box_coverage(fitted.boxes, fitted.canvases[objects.image], anchors)
 
@@ -80,9 +80,9 @@ def object_coverage(
 def iou_by_shape(
     boxes: Float[np.ndarray, "m 4"], canvas: tuple[int, int], config: AnchorConfig
 ) -> Float[np.ndarray, "m levels shapes"]:
-    """The best IoU of each box over the anchors of each level and shape.
+    """Returns the best IoU of each box over the anchors of each level and shape.
 
-    The same numbers as `boxes.pairwise_iou` over `anchors_for_image`. This is numpy because the
+    The values are those of `boxes.pairwise_iou` with `anchors_for_image`. This is numpy because the
     number of boxes differs from call to call, and JAX would compile each time.
 
     Args:
@@ -109,7 +109,10 @@ def best_anchor(
     shape: int,
     config: AnchorConfig,
 ) -> Float[np.ndarray, "4"]:
-    """The best anchor of a box, xyxy pixels; `level` and `shape` are from `box_coverage`."""
+    """Returns the best anchor of a box, xyxy pixels.
+
+    `level` and `shape` are from `box_coverage`.
+    """
     rows, columns = grid_centres(canvas, config)[level]
     x = columns[_nearest(box[None, 0::2], columns)[0]]
     y = rows[_nearest(box[None, 1::2], rows)[0]]

@@ -1,8 +1,8 @@
 """Zip and tar archives read in place: a member has the interface of a pathlib.Path.
 
-Nothing is extracted, and members are found by name alone: a name in an archive cannot lead out of
-it. Several threads may read members of one archive. A FilePart is a member of a file that has no
-names: some of its bytes.
+Nothing is extracted, and members are found only by name, so a name in an archive cannot lead out of
+it. Several threads may read members of one archive. A FilePart is a member of a file without names:
+some of its bytes.
 """
 
 import abc
@@ -29,7 +29,12 @@ class OpenArchive(abc.ABC):
 
     @abc.abstractmethod
     def open(self, name: str) -> io.BufferedIOBase:
-        """A member to read; KeyError if it is missing, OSError if it is damaged."""
+        """Returns a member to read.
+
+        Raises:
+          KeyError: the member does not exist.
+          OSError: it is damaged.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -65,18 +70,20 @@ class ArchivePath:
         return ArchivePath(self.archive, self.place.parent)
 
     def is_file(self) -> bool:
-        """Whether there is a member of this name."""
+        """Returns whether a member has this name."""
         return str(self.place) in self.archive.members
 
     def is_dir(self) -> bool:
-        """Whether there are members below it."""
+        """Returns whether members are below this path."""
         start = f"{self.place}/"
         return any(name.startswith(start) for name in self.archive.members)
 
     def open(self, mode: str = "rb") -> io.BufferedIOBase:
-        """The member, to be read as bytes; OSError if it is missing or damaged."""
+        """Opens the member to read bytes; OSError if it is missing or damaged."""
         if mode != "rb":
-            raise ValueError(f"{self}: mode {mode!r}; archives are only read, as bytes")
+            raise ValueError(
+                f"{self}: mode {mode!r} is not supported: archives are read only, as bytes"
+            )
         try:
             return self.archive.open(str(self.place))
         except KeyError:
@@ -84,18 +91,18 @@ class ArchivePath:
             raise FileNotFoundError(errno.ENOENT, what, str(self)) from None
 
     def read_bytes(self) -> bytes:
-        """The content; OSError if it is missing or damaged."""
+        """Returns the content; OSError if it is missing or damaged."""
         with self.open() as file:
             return file.read()
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """The content, decoded."""
+        """Returns the content, decoded."""
         return self.read_bytes().decode(encoding)
 
 
 @dataclasses.dataclass(frozen=True)
 class FilePart:
-    """Some bytes of a file, with what an image needs of a pathlib.Path.
+    """Some bytes of a file, with the part of pathlib.Path's interface that images need.
 
     Each reading opens and closes the file.
     """
@@ -118,16 +125,16 @@ class FilePart:
         return self.file
 
     def is_file(self) -> bool:
-        """Whether the file is there."""
+        """Returns whether the file exists."""
         return self.file.is_file()
 
     def read_bytes(self) -> bytes:
-        """The bytes; OSError if they are missing."""
+        """Returns the bytes; OSError if they are missing."""
         with open(self.file, "rb") as file:
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) < self.size:
-            raise OSError(errno.EIO, f"is cut short in {self.file.name}")
+            raise OSError(errno.EIO, f"is truncated in {self.file.name}")
         return data
 
 
@@ -136,10 +143,10 @@ AnyPath = Path | ArchivePath | FilePart
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[ArchivePath]:
-    """The outermost folder of a zip or an uncompressed tar.
+    """Yields the outermost folder of a zip or an uncompressed tar.
 
     Raises:
-      DataError: it is neither, or it is cut short.
+      DataError: the file is neither, or it is truncated.
     """
     try:
         archive = _Zip(path) if path.suffix == ".zip" else _Tar(path)
@@ -203,7 +210,7 @@ class _Tar(OpenArchive):
         offset, size = self.members[name]
         data = os.pread(self._descriptor, size, offset)
         if len(data) < size:
-            raise OSError(errno.EIO, f"is cut short in {self.path.name}")
+            raise OSError(errno.EIO, f"is truncated in {self.path.name}")
         return io.BytesIO(data)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Some classes of a dataset, and classes merged into others: config.data.classes."""
+"""Selects some classes of a dataset and merges classes: config.data.classes."""
 
 import dataclasses
 import functools
@@ -14,17 +14,17 @@ from retinanet_jax.data.records import Categories
 
 
 def select_classes(dataset: Any, chosen: Sequence[str]) -> Any:
-    """A dataset.Dataset with the chosen classes only, in their order.
+    """Returns a dataset.Dataset with only the chosen classes, in their order.
 
-    Objects of other classes are left out; all images stay. A class keeps its category id, a merged
-    one gets the id of its target.
+    Objects of other classes are left out, but all images are kept. A class keeps its category id,
+    and a merged class gets the id of its target.
 
     Args:
-      dataset: with all its classes.
+      dataset: dataset.Dataset with all its classes.
       chosen: names; NAME=TARGET merges a class into another one, or into a new one. Empty: all.
 
     Raises:
-      DataError: a class that the dataset does not have.
+      DataError: the dataset does not have a chosen class.
     """
     if not chosen:
         return dataset
@@ -72,7 +72,7 @@ def _targets(dataset: Any, chosen: Sequence[str]) -> dict[str, str]:
         name, target = name.strip(), target.strip()
         if name not in known or not target:
             what = f"has no class {name!r}; its classes are {', '.join(known)}"
-            fix = "name some of them in data.classes, as NAME or as NAME=TARGET"
+            fix = "list some of them in data.classes, as NAME or NAME=TARGET"
             raise DataError("class", dataset.name, "", what, fix)
         targets[name] = target
         if target in known:  # a merged class joins the objects of its target

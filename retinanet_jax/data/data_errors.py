@@ -1,4 +1,4 @@
-"""Errors in datasets: each names file, entry, field and fix; and reports that count them."""
+"""Errors in datasets, which name the file, the entry and a fix, and reports that count them."""
 
 import collections
 import itertools
@@ -18,8 +18,8 @@ MAX_NAMES = 1000
 class DataError(ValueError):
     """An error in a dataset.
 
-    The message reads `file: entry: what is wrong; how to fix it`. `reason` is the short name under
-    which a Report counts it, `where` the file and entry, `what` and `fix` the rest.
+    The message is `file: entry: what is wrong; how to fix it`. `reason` is the short name under
+    which a Report counts it, `where` is the file and entry, and `what` and `fix` are the rest.
     """
 
     def __init__(self, reason: str, path, where: str, what: str, fix: str):
@@ -29,12 +29,12 @@ class DataError(ValueError):
         super().__init__(f"{self.where}: {self.what}; {fix}")
 
     def extended(self, text: str) -> "DataError":
-        """The same error with `text` at the end of its fix."""
+        """Returns the same error with `text` appended to its fix."""
         return DataError(self.reason, self.where, "", self.what, self.fix + text)
 
 
 class NoAnnotationsError(DataError):
-    """A dataset is described, but has no annotation: another layout that fits is read."""
+    """A dataset is described but has no annotations; another layout that fits is read instead."""
 
 
 def _bounded(text: str) -> str:
@@ -48,8 +48,8 @@ class Report:
     """Counts what was skipped or changed while a dataset was read.
 
     Attributes:
-      counts: by reason.
-      names: by reason: file and entry of the first MAX_NAMES.
+      counts: number of entries by reason.
+      names: file and entry of the first MAX_NAMES, by reason.
     """
 
     def __init__(self):
@@ -58,7 +58,7 @@ class Report:
 
     @classmethod
     def joined(cls, reports: Iterable["Report"]) -> "Report":
-        """The sum of several reports."""
+        """Returns the sum of several reports."""
         whole = cls()
         for report in reports:
             whole.counts.update(report.counts)
@@ -69,7 +69,7 @@ class Report:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Report":
-        """The inverse of `to_json`; also reads a dict of lists of names, without counts."""
+        """Returns the inverse of `to_json`; also reads a dict of lists of names, without counts."""
         report = cls()
         for reason, found in content.items():
             count, names = (len(found), found) if isinstance(found, list) else found.values()
@@ -78,11 +78,11 @@ class Report:
         return report
 
     def to_json(self) -> dict[str, Any]:
-        """Counts and names by reason."""
+        """Returns the counts and names by reason."""
         return {r: {"count": n, "names": self.names[r]} for r, n in self.counts.items()}
 
     def add(self, reason: str, where: str) -> None:
-        """Counts one entry, `where` being its file and place, under a reason."""
+        """Counts one entry under a reason; `where` is its file and place."""
         self.counts[reason] += 1
         if len(names := self.names[reason]) < MAX_NAMES:
             names.append(where)
@@ -93,7 +93,7 @@ class Report:
         return self.counts.total()
 
     def summary(self) -> str:
-        """One line per reason: its count and the first few names; '' for an empty report."""
+        """Returns one line per reason, with its count and first few names; '' if empty."""
         reasons = sorted(self.counts)
         folder = _common_folder([name for reason in reasons for name in self.names[reason]])
         lines = [
@@ -103,7 +103,7 @@ class Report:
         return "\n".join([f"in {folder}", *lines] if folder else lines)
 
     def notes(self, name: str) -> str:
-        """The summary with a headline; '' if the report is empty."""
+        """Returns the summary below a headline; '' if the report is empty."""
         if not self.total:
             return ""
         headline = f"{name}: {self.total:,} skipped or changed while reading:\n"
@@ -111,10 +111,10 @@ class Report:
 
 
 class Guard:
-    """Collects the errors of single entries, as `on_error` says.
+    """Collects the errors of single entries, depending on `on_error`.
 
-    'skip' counts a DataError in the report and continues with the next entry. 'strict' continues,
-    too, and raises all errors at once at the end. Usage::
+    'skip' counts a DataError in the report and continues with the next entry. 'strict' also
+    continues, and raises all errors together at the end. Usage::
 
         for entry in entries:
             with guard:

@@ -53,17 +53,17 @@ class Dataset:
     """One split.
 
     Attributes:
-      source: its images.
+      source: images of the split.
       categories: names and ids, in the order of the labels.
-      ground_truth: a function that gives COCO's instances JSON (images, annotations, categories;
-        boxes x, y, width, height) of exactly the images of `source`, also those without objects.
-        Objects of Pascal VOC that are difficult have `iscrowd` and `difficult` 1 in it.
-      name: for logs.
+      ground_truth: function that returns COCO's instances JSON (images, annotations, categories;
+        boxes x, y, width, height) of exactly the images of `source`, including those without
+        objects. Difficult objects of Pascal VOC have `iscrowd` and `difficult` 1.
+      name: name for logs.
       notes: what was skipped or changed when the dataset was read, and classes without a box, as
-        text; '' if there is nothing of this.
-      report: what was skipped or changed, counted; of COCO and Pascal VOC, in all splits.
-      found: what a folder was found to hold: its layout, images, boxes by class, as text.
-      repeats: of a training set, how often each image comes in an epoch, on average; None: once.
+        text; '' if there is neither.
+      report: counts of what was skipped or changed; for COCO and Pascal VOC, in all splits.
+      found: what was found in a folder, as text: its layout, images, and boxes by class.
+      repeats: how often each image of a training set appears per epoch, on average; None: once.
     """
 
     source: Source
@@ -82,7 +82,7 @@ class Dataset:
 
 
 def load_dataset(data_config: Any, split: str) -> Dataset:
-    """The dataset that `data_config` (config.DataConfig) names.
+    """Returns the dataset that `data_config` (config.DataConfig) names.
 
     shapes: 'train' or 'validation', drawn on the fly. folder: the splits on disk, or a part of the
     training split held out for validation (see data/folder.py). coco and coco2014: the splits of
@@ -91,7 +91,7 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
     as 'train[:90%]' or 'validation[:32]' count in the order of the records.
 
     Raises:
-      DataError: data are missing or invalid; names the place and the fix.
+      DataError: data is missing or invalid; the message names the place and the fix.
     """
     parse_split(split)
     if data_config.name not in LOADERS:
@@ -103,8 +103,8 @@ def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
     """Registers a dataset as a `data.name` and as a kind of `data.mix`.
 
     Args:
-      name: of letters, digits and _.
-      load: a function of (config.DataConfig, split), the split perhaps a slice.
+      name: name of letters, digits and _.
+      load: function of (config.DataConfig, split), where the split may be a slice.
     """
     if name not in KINDS:
         KINDS.append(name)
@@ -116,7 +116,7 @@ def _shapes(data_config: Any, split: str) -> Dataset:
     # Streams with different seeds have different images.
     streams = {"train": (settings.num_train, 0), "validation": (settings.num_eval, 1)}
     if name not in streams:
-        raise DataError("split", "shapes", "", f"has no split {name!r}", "take train or validation")
+        raise DataError("split", "shapes", "", f"has no split {name!r}", "use train or validation")
     num_images, stream = streams[name]
     whole = ShapesSource(
         num_images=num_images,
@@ -155,7 +155,9 @@ def _prepared_folder(data_config: Any, split: str, root: Path) -> Dataset:
     stored = read_source_file(root)
     if stored is None:
         what = "is not a folder prepared by retinanet-jax prepare --dataset=folder"
-        raise DataError("prepared data", root, "", what, "set data.name to the dataset that it is")
+        raise DataError(
+            "prepared data", root, "", what, "set data.name to the name of this dataset"
+        )
     wanted, available = parse_split(split)[0], list(stored.boxes)
     train, evaluation = (
         parse_split(name)[0] for name in (data_config.train_split, data_config.eval_split)
@@ -163,7 +165,7 @@ def _prepared_folder(data_config: Any, split: str, root: Path) -> Dataset:
     names = resolve_splits(train, evaluation, available)
     name = {train: names.train, evaluation: names.evaluation}.get(wanted)
     if name is None:
-        fix = f"take one of {', '.join(available)}"
+        fix = f"use one of {', '.join(available)}"
         raise DataError("split", root, "", f"has no split {wanted!r}", fix)
     source = TfdsSource(root, split.replace(wanted, name, 1), data_config.cache_dir)
     notes = _notes(data_config, wanted, stored.report, stored.boxes[name])
@@ -191,8 +193,8 @@ def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
         return ""
     return (
         f"{name}: {len(empty)} of {len(boxes)} classes have no box and are not learned: "
-        f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; take out of the categories "
-        "entries that are not classes, such as a background or a group of classes"
+        f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; remove categories that are "
+        "not classes, such as a background or a group of classes"
     )
 
 
@@ -211,9 +213,9 @@ def _coco(data_config: Any, split: str) -> Dataset:
         if official is not None:
             return read_truth(official, source, categories)
         _log.warning(
-            "%s: no official annotations, so the ground truth is rebuilt from the records: areas "
-            "cut to integers move objects across 32^2 and 96^2 pixels (APs, APm, APl); set "
-            "data.annotations to instances_val%s.json",
+            "%s: no official annotations, so the ground truth is rebuilt from the records, whose "
+            "areas are rounded down to integers: objects may move to another size group (APs, "
+            "APm, APl); set data.annotations to instances_val%s.json",
             folder,
             year,
         )
@@ -226,14 +228,14 @@ def _coco(data_config: Any, split: str) -> Dataset:
 def _voc(data_config: Any, split: str) -> Dataset:
     name, splits = parse_split(split)[0], _VOC_SPLITS[data_config.name]
     if name not in splits:
-        fix = f"take one of {', '.join(splits)}"
+        fix = f"use one of {', '.join(splits)}"
         raise DataError("split", data_config.name, "", f"has no split {name!r}", fix)
     parts = []
     for year, part in splits[name]:
         folder = find_prepared(data_config.root, f"voc/{year}", data_config.name)
         if folder.parent.name != year:
             what = f"is {folder.parent.name}, but {data_config.name} {name} needs voc/{year}"
-            fix = "set data.root to the TFDS data directory, which has voc/ in it"
+            fix = "set data.root to the TFDS data directory, which contains voc/"
             raise DataError("prepared data", folder, "", what, fix)
         parts.append(VocSource(folder, part, data_config.cache_dir))
         _check_voc_names(parts[-1])
@@ -254,7 +256,7 @@ def _check_voc_names(source: VocSource) -> None:
     names = source.features["objects"]["label"].names
     if names and tuple(names) != VOC_CATEGORIES.names:
         what = f"its classes are not Pascal VOC's: {', '.join(names[:5])}"
-        fix = "use data.name=folder for classes of your own"
+        fix = "set data.name=folder for your own classes"
         raise DataError("categories", source.folder, "", what, fix)
 
 
@@ -279,7 +281,9 @@ def _coco_categories(source: TfdsSource, folder: Path, official: Path | None) ->
     unknown = sorted(set(names) - set(known.names))
     if unknown:
         what = f"has categories that {official or 'COCO'} does not know: {', '.join(unknown[:5])}"
-        raise DataError("categories", folder, "", what, "set data.annotations to its own file")
+        raise DataError(
+            "categories", folder, "", what, "set data.annotations to the file of this dataset"
+        )
     return Categories(tuple(names), tuple(known.ids[known.names.index(n)] for n in names))
 
 

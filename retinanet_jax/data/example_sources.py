@@ -14,8 +14,8 @@ from retinanet_jax.data.pipeline.batch import Example
 class Annotated(NamedTuple):
     """The annotations of one image, without its pixels.
 
-    Boxes are xyxy in pixels of the image as its source reads it, `size` is its (height, width);
-    `areas` are those of the objects as annotated, in square pixels.
+    Boxes are xyxy in pixels of the image as its source reads it, and `size` is its (height, width).
+    `areas` are the annotated areas of the objects, in square pixels.
     """
 
     boxes: Float[np.ndarray, "m 4"]
@@ -34,10 +34,10 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels, without decoding."""
+        """Returns (height, width) in pixels, without decoding."""
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image, without decoding."""
+        """Returns the objects of an image, without decoding."""
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ class IdentifiedSource(Source, Protocol):
     """A source that knows the ids of its images without decoding them."""
 
     def image_id(self, index: int) -> int:
-        """The image id of its detections."""
+        """Returns the image id of its detections."""
 
 
 class Slice:
@@ -61,15 +61,15 @@ class Slice:
         return self._source[self._numbers[index]]
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Returns (height, width) in pixels."""
         return self._source.image_size(self._numbers[index])
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image, without decoding."""
+        """Returns the objects of an image, without decoding."""
         return self._source.annotated(self._numbers[index])
 
     def image_id(self, index: int) -> int:
-        """The id of the image in the whole source."""
+        """Returns the id of the image in the whole source."""
         return self._source.image_id(self._numbers[index])
 
 
@@ -88,22 +88,22 @@ class Concatenation:
         return self._parts[part][index]
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Returns (height, width) in pixels."""
         part, index = self.find(index)
         return self._parts[part].image_size(index)
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image, without decoding."""
+        """Returns the objects of an image, without decoding."""
         part, index = self.find(index)
         return self._parts[part].annotated(index)
 
     def image_id(self, index: int) -> int:
-        """The id of the image in its own source."""
+        """Returns the id of the image in its own source."""
         part, index = self.find(index)
         return self._parts[part].image_id(index)
 
     def find(self, index: int) -> tuple[int, int]:
-        """Which part image `index` is in, and its number there."""
+        """Returns which part image `index` is in, and its number there."""
         if not 0 <= index < len(self):
             raise IndexError(f"no image {index} of {len(self)}")
         part = bisect.bisect_right(self._ends, index)

@@ -1,7 +1,7 @@
 """A folder of images in any layout, read in place.
 
-Annotations are read, and images decoded, once. An index of sizes and boxes in the cache replaces
-both at the next start, until a file is added, removed or changed.
+Annotations are read and images are decoded once. From the next start on, an index of sizes and
+boxes in the cache replaces both, until a file is added, removed or changed.
 """
 
 import contextlib
@@ -44,9 +44,9 @@ _shared: contextvars.ContextVar[SharedReading | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def sharing_reading() -> Iterator[None]:
-    """Within it, the files of a folder are listed once for all splits that are loaded.
+    """Lists the files of a folder only once for all splits loaded within this context.
 
-    Files that change meanwhile are noticed at the next start.
+    Files that change meanwhile are detected at the next start.
     """
     token = _shared.set(SharedReading({}, {}))
     try:
@@ -69,13 +69,14 @@ class FolderSettings(NamedTuple):
 
 
 def load_index(data_config: Any, split: str) -> FolderIndex:
-    """The index of a split of the folder `data_config.root`; see config.DataConfig.
+    """Returns the index of a split of the folder `data_config.root`; see config.DataConfig.
 
     Args:
-      split: its name, or one with the same meaning ('val' for 'valid'), without a slice.
+      split: name of the split, or one with the same meaning ('val' for 'valid'), without a slice.
 
     Raises:
-      DataError: names the file, the entry, the field and the fix; or the layouts understood.
+      DataError: the data is invalid; the message names the file, entry, field and fix, or lists
+        the layouts.
     """
     root = expand_user(data_config.root)
     found = find_layout(root, data_config.layout)
@@ -115,7 +116,7 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
 
 
 def split_names(data_config: Any) -> dict[str, str]:
-    """All splits of a folder: from the name for `load_index` to a name for a prepared dataset."""
+    """Returns all splits of a folder: names in a prepared dataset, by name for `load_index`."""
     root = expand_user(data_config.root)
     layout = find_layout(root, data_config.layout).layout
     names = _resolve(data_config, layout, root)
@@ -150,7 +151,7 @@ def _wanted(split: str, names: SplitNames, data_config: Any, layout: Layout, roo
             return Wanted(names.train, "out")
     elif (found := find_split(split, layout.splits)) is not None:
         return Wanted(found)
-    fix = f"take one of {', '.join(layout.splits)}"
+    fix = f"use one of {', '.join(layout.splits)}"
     if split == train and len(layout.splits) > 1:
         fix += f"; {_other_splits(layout.splits, root)}"
     if names.evaluation is None and split == evaluation:
@@ -174,8 +175,8 @@ def _other_splits(splits: Sequence[str], root: Path) -> str:
     first, *others = splits
     mixed = ", ".join(f"'folder:{root}:{name}'" for name in others)
     return (
-        f"write --config.data.train_split={first} to train on it alone; all of them, if none "
-        f'repeats another, are that and --config.data.mix="({mixed},)"'
+        f"write --config.data.train_split={first} to train on it alone; if no split "
+        f'repeats another, add the others with --config.data.mix="({mixed},)"'
     )
 
 

@@ -14,14 +14,14 @@ from retinanet_jax.data.records import Categories, category_entries
 class ExampleSource:
     """Random access to `count` examples: source[i] is make(i), called at each access.
 
-    Sizes and objects are taken from the examples, each made once for this. Where that takes long,
-    write a source that knows them without decoding (see example_sources.Source).
+    Sizes and objects come from the examples, each of which is made once for this. If that takes
+    long, write a source that knows them without decoding (see example_sources.Source).
 
     Args:
-      make: from 0 .. count - 1 to an example; the same one at each call.
+      make: function from an index, 0 to count - 1, to an example; the same one at each call.
       count: number of examples.
-      num_classes: labels are below it; None does not check them.
-      name: of the dataset, for errors.
+      num_classes: labels must be below it; with None, they are not checked.
+      name: name of the dataset in errors.
     """
 
     def __init__(
@@ -47,28 +47,29 @@ class ExampleSource:
         return example
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Returns (height, width) in pixels."""
         return self._known(index)[0].size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image."""
+        """Returns the objects of an image."""
         return self._known(index)[0]
 
     def image_id(self, index: int) -> int:
-        """The id that the example has."""
+        """Returns the id that the example has."""
         return self._known(index)[1]
 
 
 def dataset_of(
     make: Callable[[int], Example], count: int, categories: Categories, name: str
 ) -> Dataset:
-    """A Dataset of make(0) to make(count - 1), whose ids must differ; see ExampleSource.
+    """Returns a Dataset of make(0) to make(count - 1), whose ids must differ; see ExampleSource.
 
-    It is scored against the boxes of the examples; crowds count neither as found nor as missed.
+    The dataset is scored against the boxes of the examples; crowds count neither as found nor as
+    missed.
 
     Raises:
-      DataError: when an example is read that is not valid; when the dataset is scored, for two
-        examples with the same id.
+      DataError: when an invalid example is read, or when a dataset with two examples of the same id
+        is scored.
     """
     return dataset_of_source(
         ExampleSource(make, count, categories.num_classes, name), categories, name
@@ -76,7 +77,7 @@ def dataset_of(
 
 
 def dataset_of_source(source: IdentifiedSource, categories: Categories, name: str) -> Dataset:
-    """A Dataset of a source, scored against the source's own boxes; see dataset_of."""
+    """Returns a Dataset of a source, scored against the source's own boxes; see dataset_of."""
     truth = functools.cache(lambda: _ground_truth(source, categories, name))
     return Dataset(source, categories, truth, name)
 
@@ -94,8 +95,8 @@ def _ground_truth(source: IdentifiedSource, categories: Categories, name: str) -
     for index in range(len(source)):
         image_id, (*objects, size) = source.image_id(index), source.annotated(index)
         if first[image_id] != index:
-            what = f"is that of example {first[image_id]}, too: {image_id}"
-            raise DataError("image id", name, f"example {index}", what, "number them by index")
+            what = f"has the same id as example {first[image_id]}: {image_id}"
+            raise DataError("image id", name, f"example {index}", what, "use the index as the id")
         images.append({"id": image_id, "height": size[0], "width": size[1]})
         for (x1, y1, x2, y2), label, crowd, area in zip(*objects, strict=True):
             entry = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": int(crowd)}

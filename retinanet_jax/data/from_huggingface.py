@@ -37,20 +37,20 @@ def from_huggingface(
     class_names: Sequence[str] | None = None,
     name: str = "huggingface",
 ) -> Dataset:
-    """A split of a `datasets` dataset (pip install retinanet_jax[datasets]) as a Dataset.
+    """Returns a split of a `datasets` dataset (pip install retinanet_jax[datasets]) as a Dataset.
 
         from datasets import load_dataset
         train = from_huggingface(load_dataset("cppe-5", split="train"))
 
     Args:
       dataset: a `datasets.Dataset` with random access.
-      image: the column of images, of the feature `datasets.Image`.
-      objects: the column of objects: `bbox`, the class (`category`, `label` or similar), and
-        perhaps `area` and `iscrowd`.
+      image: name of the column of images, a `datasets.Image`.
+      objects: name of the column of objects, with `bbox`, the class (`category`, `label` or
+        similar), and perhaps `area` and `iscrowd`.
       box_format: 'xywh' (COCO's) or 'xyxy'; in pixels.
-      class_names: of numbered classes; None takes those of the feature `ClassLabel`, or of classes
-        that are written by name those that occur.
-      name: for logs and messages.
+      class_names: names of numbered classes; None uses the feature `ClassLabel`, or the names that
+        occur if classes are written by name.
+      name: name for logs and messages.
 
     Raises:
       DataError: a column is missing or of another type, or the classes are numbers without names.
@@ -68,7 +68,7 @@ def from_huggingface(
     for argument, column in (("image", image), ("objects", objects)):
         if column not in columns:
             what = f"has no column {column!r}, only {', '.join(columns)}"
-            raise DataError("column", name, "", what, f"set {argument}= to the right one")
+            raise DataError("column", name, "", what, f"set {argument}= to one of these")
     if not hasattr(columns[image], "decode"):
         what = f"is {short(columns[image])}, not an Image"
         fix = "cast it: dataset.cast_column(column, datasets.Image())"
@@ -94,7 +94,7 @@ def _class_field(feature: Any, name: str, column: str) -> str:
     inner = _inner(feature)
     found = [f for f in CLASS_FIELDS if isinstance(inner, dict) and f in inner]
     if not isinstance(inner, dict) or "bbox" not in inner or not found:
-        what, fix = f"is {short(inner)}", "it needs bbox and category (or label, ...)"
+        what, fix = f"is {short(inner)}", "use objects with bbox and category (or label, ...)"
         raise DataError("column", name, column, what, fix)
     return found[0]
 
@@ -133,19 +133,19 @@ class HuggingFaceSource:
         return Example(pixels, *annotated[:4], image_id=index)
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels, from the header of the image."""
+        """Returns (height, width) in pixels, from the header of the image."""
         return self._known(index).size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image, without decoding."""
+        """Returns the objects of an image, without decoding."""
         return self._known(index)
 
     def image_id(self, index: int) -> int:
-        """The number of the row."""
+        """Returns the number of the row."""
         return index
 
     def occurring_names(self) -> list[str]:
-        """The classes that occur, for classes that are written by name.
+        """Returns the classes that occur, for classes that are written by name.
 
         Raises:
           DataError: they are numbers.
@@ -155,7 +155,7 @@ class HuggingFaceSource:
             entries = object_entries(value[self._objects] or [], Path(self._name), _row(index))
             names |= {entry.get(self._class_field) for entry in entries}
         if other := [label for label in names if not isinstance(label, str)]:
-            what = f"has the class {short(other[0])}, whose name is not known"
+            what = f"has the class {short(other[0])}, a number without a name"
             raise DataError("class names", self._name, self._objects, what, "set class_names=")
         return sorted(names)
 
@@ -204,7 +204,7 @@ class HuggingFaceSource:
         if type(label) is int and 0 <= label < len(self._class_names):
             return label
         what = f"{self._class_field} is {short(label)}"
-        fix = f"take one of {len(self._class_names)} classes, or set class_names="
+        fix = f"use one of {len(self._class_names)} classes, or set class_names="
         raise DataError("class", self._name, where, what, fix)
 
 

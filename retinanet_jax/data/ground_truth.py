@@ -12,7 +12,7 @@ from retinanet_jax.data.store.array_record import TfdsSource
 
 
 def read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> dict:
-    """The part of an instances JSON that belongs to a source.
+    """Returns the part of an instances JSON that belongs to a source.
 
     Raises:
       DataError: the file is invalid, or has other categories or lacks an image of the source.
@@ -22,13 +22,13 @@ def read_truth(path: Path, source: IdentifiedSource, categories: Categories) -> 
     if dict(zip(stated.ids, stated.names, strict=True)) != dict(
         zip(categories.ids, categories.names, strict=True)
     ):
-        what = f"its categories are not those of the data: {_differences(stated, categories)}"
-        raise DataError("categories", path, "", what, "take the file of this dataset")
+        what = f"its categories differ from those of the data: {_differences(stated, categories)}"
+        raise DataError("categories", path, "", what, "use the file of this dataset")
     return restrict(content, source, str(path))
 
 
 def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
-    """The part of COCO's instances JSON that belongs to the images of a source.
+    """Returns the part of COCO's instances JSON that belongs to the images of a source.
 
     Annotation ids are renumbered if one of them is 0, which pycocotools reads as "no match".
 
@@ -49,7 +49,7 @@ def restrict(content: dict, source: IdentifiedSource, origin: str) -> dict:
 
 
 def rebuild(sources: Sequence[TfdsSource], categories: Categories) -> dict:
-    """COCO's instances JSON from records: float32 boxes, areas cut to integers by TFDS."""
+    """Returns COCO's instances JSON from records: float32 boxes, areas cut to integers by TFDS."""
     numbered = ((source, i) for source in sources for i in range(len(source)))
     return instances((_image_record(source, i, categories) for source, i in numbered), categories)
 

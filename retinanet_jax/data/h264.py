@@ -1,4 +1,4 @@
-"""H.264 videos, which every browser plays; written by PyAV, the extra [video]."""
+"""Writes H.264 videos, which every browser plays, with PyAV (the extra [video])."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ _QUALITY = "20"  # of x264, from 0 (lossless) to 51; its default is 23
 
 
 def open_video_writer(path: Path, rate: float | int) -> "VideoWriter | H264Writer":
-    """H.264 for .mp4 where PyAV is installed with an encoder, else OpenCV's MPEG-4 or VP8."""
+    """Opens an H.264 writer for .mp4 if PyAV has an encoder, or else OpenCV's MPEG-4 or VP8."""
     if path.suffix == ".mp4" and has_h264():
         return H264Writer(path, rate)
     return VideoWriter(path, rate)
 
 
 def has_h264() -> bool:
-    """Whether PyAV is installed and has libx264."""
+    """Returns whether PyAV is installed and has libx264."""
     try:
         import av
 
@@ -36,7 +36,7 @@ class H264Writer:
     """Writes frames to an .mp4 file; the first frame sets the size. A context manager.
 
     Raises:
-      DataError: the file cannot be written; such as a full disk.
+      DataError: the file cannot be written, e.g. because the disk is full.
     """
 
     def __init__(self, path: Path, rate: float | int):

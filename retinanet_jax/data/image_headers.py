@@ -18,7 +18,7 @@ _ANY_BRANDS = (b"mif1", b"msf1")
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) from the header of a JPEG or PNG; None where there is no such header."""
+    """Returns (height, width) from the header of a JPEG or PNG; None if there is no such header."""
     if data[:8] == _PNG and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return height, width
@@ -28,7 +28,10 @@ def header_size(data: bytes) -> tuple[int, int] | None:
 
 
 def is_common(data: bytes) -> bool:
-    """JPEG, or a still PNG, WebP or BMP: OpenCV reads these as Pillow does, but faster."""
+    """Returns whether OpenCV reads the image like Pillow, but faster.
+
+    These are JPEG, and PNG, WebP and BMP without animation.
+    """
     if data[:8] == _PNG:
         return data.find(b"acTL", 0, data.find(b"IDAT")) < 0
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -37,19 +40,22 @@ def is_common(data: bytes) -> bool:
 
 
 def jpeg_has_exif(data: bytes) -> bool:
-    """Whether a JPEG has an EXIF segment."""
+    """Returns whether a JPEG has an EXIF segment."""
     segments = (at for marker, at in _jpeg_segments(data) if marker == 0xE1)
     return any(data[at + 4 : at + 8] == b"Exif" for at in segments)
 
 
 def jpeg_has_end(data: bytes) -> bool:
-    """Whether an end marker follows the first scan (there may be one before: a thumbnail's)."""
+    """Returns whether an end marker follows the first scan.
+
+    An end marker before it may be that of a thumbnail.
+    """
     scan = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), 0)
     return data.rfind(b"\xff\xd9", scan) >= 0
 
 
 def png_has_all_chunks(data: bytes) -> bool:
-    """Whether every chunk before the end (IEND) is as long as it declares."""
+    """Returns whether every chunk before the end (IEND) is as long as it declares."""
     at = 8
     while at + 8 <= len(data):
         length, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -82,7 +88,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether bytes begin as the photographs of many phones, HEIF with HEVC; AVIF is another."""
+    """Returns whether bytes begin like HEIC (HEIF with HEVC), as many phones write it; not AVIF."""
     if data[4:8] != b"ftyp":
         return False
     brand, others = data[8:12], data[16 : min(int.from_bytes(data[:4]), 256)]

@@ -1,4 +1,4 @@
-"""Images as a user passes them (a path, a Pillow image, an array), read as 8-bit RGB.
+"""Reads images as a user passes them (a path, a Pillow image, an array) as 8-bit RGB.
 
 EXIF orientation is applied, as in image viewers; for datasets see `data.exif` and data/images.py.
 Detections are in pixels of the image as shown.
@@ -28,7 +28,7 @@ _SIGNATURE = re.compile(
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is an image: by its suffix, else by its first bytes."""
+    """Returns whether a file is an image: by its suffix, else by its first bytes."""
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return True
@@ -41,7 +41,7 @@ def is_image(path: Path) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files of a folder and its subfolders, sorted, with dead links, without hidden files."""
+    """Returns all files below a folder, sorted: dead links included, hidden files left out."""
     paths = (path for path in folder.rglob("*") if path.is_file() or _is_dead_link(path))
     return sorted(path for path in paths if not _is_hidden(path.relative_to(folder)))
 
@@ -55,14 +55,14 @@ def _is_hidden(path: Path) -> bool:
 
 
 def is_one_image(value: Any) -> bool:
-    """Whether a value is meant as one image, not as a sequence of images or an array [b h w c]."""
+    """Returns whether a value is one image, not a sequence of images or an array [b h w c]."""
     if isinstance(value, str | bytes | Path | Image.Image) or not hasattr(value, "__iter__"):
         return True
     return hasattr(value, "__array__") and getattr(value, "ndim", 0) < 4
 
 
 def read_image(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of an image as RGB, turned as its EXIF orientation says.
+    """Returns the pixels of an image as RGB, rotated according to its EXIF orientation.
 
     Args:
       image: a file, see data/images.py; a Pillow image of any mode; an array of uint8, RGB

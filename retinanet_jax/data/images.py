@@ -53,10 +53,10 @@ def decode(data: bytes, where: str, orientation: int = 1) -> UInt8[np.ndarray, "
     Args:
       data: the encoded file.
       where: names the image in errors.
-      orientation: EXIF orientation by which the pixels are turned, see `turn`; 1 is as stored.
+      orientation: EXIF orientation by which to rotate the pixels, see `turn`; 1 keeps them.
 
     Raises:
-      DataError: the bytes are not an image, truncated, or an image has over MAX_PIXELS.
+      DataError: the bytes are not an image or are truncated, or the image has over MAX_PIXELS.
     """
     size = image_size(data, where)
     try:
@@ -69,9 +69,9 @@ def decode(data: bytes, where: str, orientation: int = 1) -> UInt8[np.ndarray, "
 
 
 def turn(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "a b 3"]:
-    """The stored pixels as a viewer shows them, by EXIF orientation 1 .. 8 (tag 0x0112).
+    """Returns the stored pixels as a viewer shows them, by EXIF orientation 1 .. 8 (tag 0x0112).
 
-    5 to 8 exchange height and width.
+    Orientations 5 to 8 swap height and width.
     """
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
@@ -83,15 +83,15 @@ def turn(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarra
 
 
 def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(height, width) after `turn`."""
+    """Returns (height, width) after `turn`."""
     return size[::-1] if orientation >= 5 else size
 
 
 def image_size(data: bytes, where: str) -> tuple[int, int]:
-    """(height, width) in pixels, from the header.
+    """Returns (height, width) in pixels, from the header.
 
     Raises:
-      DataError: no size can be read, or it is 0 or over MAX_PIXELS; `where` names the image in it.
+      DataError: no size can be read, or it is 0 or over MAX_PIXELS; `where` names the image.
     """
     size = header_size(data)
     if size is None:
@@ -107,10 +107,10 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
 
 
 def file_size(path: AnyPath) -> tuple[int, int]:
-    """(height, width) of an image file as stored; reads only its first 64 KiB where possible.
+    """Returns the stored (height, width) of an image file, from its first 64 KiB if possible.
 
     Raises:
-      DataError: the file is missing or unreadable, or as image_size.
+      DataError: the file is missing or unreadable, or its size is invalid as for image_size.
     """
     try:
         with _regular(path).open("rb") as file:
@@ -123,9 +123,9 @@ def file_size(path: AnyPath) -> tuple[int, int]:
 
 
 def exif_orientation(data: bytes) -> int:
-    """The EXIF orientation of an encoded image, 1 .. 8; 1 where there is none or an invalid one.
+    """Returns the EXIF orientation of an encoded image, 1 to 8; 1 if it has no valid one.
 
-    1 for TIFF and HEIC, too: their decoders turn the pixels.
+    It is also 1 for TIFF and HEIC, whose decoders rotate the pixels.
     """
     if data[:2] == b"\xff\xd8" and not jpeg_has_exif(data):
         return 1
@@ -140,12 +140,12 @@ def exif_orientation(data: bytes) -> int:
 
 
 def is_shown_rotated(data: bytes) -> bool:
-    """Whether viewers show the image with height and width exchanged, by EXIF orientation."""
+    """Returns whether viewers swap height and width for an EXIF orientation."""
     return exif_orientation(data) >= 5
 
 
 def is_animated(data: bytes) -> bool:
-    """Whether an image that decodes is an animation, of which the first frame is read."""
+    """Returns whether a decodable image is an animation, of which only the first frame is read."""
     if is_common(data):
         return False
     with _open(data) as image:
@@ -153,11 +153,13 @@ def is_animated(data: bytes) -> bool:
 
 
 def changes_of(data: bytes) -> tuple[str, ...]:
-    """What decoding changes in an image that decodes, for a report."""
-    changes = ["animated, the first image taken"] if is_animated(data) else []
+    """Returns what decoding changes in a decodable image, for a report."""
+    changes = ["animated, the first image used"] if is_animated(data) else []
     bits = _used_bits(data)
     if 0 < bits <= 12:  # as 12-bit cameras write it
-        changes.append("16-bit image with no more than 12 bits in use, read dark: scale it by 16")
+        changes.append(
+            "16-bit image that uses at most 12 bits, read as dark: multiply its values by 16"
+        )
     return tuple(changes)
 
 
@@ -171,7 +173,7 @@ def _used_bits(data: bytes) -> int:
 
 
 def read_file(path: AnyPath) -> bytes:
-    """The bytes of an image file.
+    """Returns the bytes of an image file.
 
     Raises:
       DataError: the file is missing or unreadable.
@@ -183,9 +185,9 @@ def read_file(path: AnyPath) -> bytes:
 
 
 def missing_image(path: AnyPath, error: Exception) -> DataError:
-    """The DataError for an image file that cannot be read."""
+    """Returns the DataError for an image file that cannot be read."""
     what = getattr(error, "strerror", None) or str(error)
-    fix = "put the file there or leave the image out"
+    fix = "restore the file or remove the image from the annotations"
     return DataError("missing image", path, "", what, fix)
 
 
@@ -200,8 +202,8 @@ def _regular(path: AnyPath) -> AnyPath:
 def _checked_size(size: tuple[int, int], where: str) -> tuple[int, int]:
     height, width = size
     if min(size) < 1:
-        what = f"height x width in its header is {height} x {width}"
-        raise DataError("undecodable image", where, "", what, "save it again or leave it out")
+        what = f"its header states height x width {height} x {width}"
+        raise DataError("undecodable image", where, "", what, "save it again or remove it")
     if height * width > MAX_PIXELS:
         raise _too_large(where, f"{height} x {width}, height x width")
     return size
@@ -214,9 +216,9 @@ def _too_large(where: str, size: str) -> DataError:
 
 def _undecodable(where: str, data: bytes, why: str) -> DataError:
     what = f"its {len(data)} bytes cannot be decoded ({why})" if data else "is an empty file"
-    fix = "it is truncated or not an image: copy it again or leave it out"
+    fix = "it is truncated or not an image: copy it again or remove it"
     if data.startswith(GIT_LFS.encode()):
-        what, fix = "is a pointer of Git LFS, and not the image", "run git lfs pull"
+        what, fix = "is a Git LFS pointer, not the image", "run git lfs pull"
     if is_heic(data) and find_spec("pillow_heif") is None:
         what = "is a HEIC image, which needs pillow-heif"
         fix = "pip install 'retinanet_jax[heic]', or convert it to JPEG"
@@ -258,13 +260,13 @@ def _enable_heic() -> None:
 
 
 def from_pillow(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of an opened image as RGB; conversions are listed at the top of this module.
+    """Returns the pixels of a Pillow image as RGB; the top of this module lists the conversions.
 
     Raises:
       ValueError: the pixels have 32 bits.
     """
     if image.mode in ("I", "F"):
-        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+        raise ValueError("its pixels have 32 bits; save it with 8 or 16 bits")
     if image.mode.startswith("I;16"):  # Pillow would clip it
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Reads and checks one split of a folder, to make its index."""
+"""Reads and checks one split of a folder and builds its index."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,15 @@ from retinanet_jax.data.store.file_facts import FactTable, Stamps, is_image_name
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
 
-ALSO_TRAINED = "image to evaluate on that is also trained on, which raises the AP"
+ALSO_TRAINED = "evaluation image that is also in the training split, which raises the AP"
 _NAMED = 5
 
 
 class SharedReading(NamedTuple):
-    """What the splits of one start share.
+    """State that the splits of one start share.
 
-    stamps: by the folders that were scanned.
-    splits: by root, layout and name: the classes and file names of splits that were read, without
-        objects.
+    stamps: stamps of files, by the folders that were scanned.
+    splits: splits that were read, without objects, by root, layout and name.
     """
 
     stamps: dict[tuple[Path, ...], Stamps]
@@ -35,8 +34,8 @@ class SharedReading(NamedTuple):
 class Wanted(NamedTuple):
     """A requested split of a folder.
 
-    split: its name on disk.
-    part: 'all' of it, or what is left to 'train' on, or what is held 'out' for evaluation.
+    split: name of the split on disk.
+    part: 'all' images, those left to 'train' on, or those held 'out' for evaluation.
     """
 
     split: str
@@ -60,7 +59,7 @@ class IndexBuilder:
         self.read_splits, self.table = shared.splits, FactTable(cache / "images.npz")
 
     def build(self, wanted: Wanted, line: str, key: str) -> FolderIndex:
-        """The index of a split, with `key`; `line` describes the folder.
+        """Returns the index of a split, with `key`; `line` describes the folder.
 
         Raises:
           DataError: the split is invalid; names the file, the entry, the field and the fix.
@@ -87,15 +86,15 @@ class IndexBuilder:
         if unnamed:
             names = ", ".join(Path(path).name for path in unnamed[:_NAMED])
             more = ", ..." if len(unnamed) > _NAMED else ""
-            lines.append(f"  {len(unnamed):,} image files that no annotation names: {names}{more}")
+            lines.append(f"  {len(unnamed):,} image files without annotations: {names}{more}")
         return FolderIndex.of(records, categories, guard.report, "\n".join(lines), key)
 
     def read(self, split: str, guard: Guard) -> RawSplit:
-        """A split as annotated, with the files of similar names; see raw.Layout."""
+        """Returns a split as annotated, with the files of similar names; see raw.Layout."""
         return with_similar_names(self.layout.read(split, guard), self.stamps)
 
     def read_others(self, split: str) -> dict[str, RawSplit]:
-        """The other splits, for their categories and file names; errors are reported elsewhere."""
+        """Returns the other splits for their categories and file names, without their errors."""
         found = {}
         for other in self.layout.splits:
             if other != split and self.key(other) not in self.read_splits:
@@ -107,13 +106,13 @@ class IndexBuilder:
         return found
 
     def key(self, split: str) -> tuple[Path, str, str]:
-        """Of a split in what is shared."""
+        """Returns the key of a split in SharedReading."""
         return self.root, self.layout.name, split
 
     def join(
         self, split: str, raw: RawSplit, others: dict[str, RawSplit], guard: Guard
     ) -> Categories:
-        """The categories: those of the training split first, then of the evaluation split."""
+        """Returns the categories, first of the training split, then of the evaluation split."""
         splits = {split: raw, **others}
         order = dict.fromkeys([*self.names, split])
         try:
@@ -128,7 +127,7 @@ class IndexBuilder:
     def describe(
         self, wanted: Wanted, records: Sequence[ImageRecord], categories: Categories
     ) -> Iterator[str]:
-        """What a split holds, in lines for a person."""
+        """Yields lines that describe a split."""
         counts, ignored = dict.fromkeys(categories.names, 0), 0
         for record in records:
             for found in record.annotations:
@@ -151,7 +150,7 @@ class IndexBuilder:
         )
 
     def unnamed(self, raw: RawSplit, named: set[str]) -> list[str]:
-        """Image files in the folders of a split that no annotation of any split names."""
+        """Returns the image files in the folders of a split that no annotation names."""
         folders = {str(image.path.parent) for image in raw.images}
         return [
             path
@@ -179,8 +178,8 @@ def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path, guard: Guard)
         return raw
     if len(raw.images) < 2:
         guard.finish(root)  # perhaps because the others are invalid
-        what = f"has {len(raw.images)} images, of which none can be held out"
-        raise DataError("split", root, wanted.split, what, "set data.eval_split to a split")
+        what = f"has {len(raw.images)} images, too few to hold any out"
+        raise DataError("split", root, wanted.split, what, "set data.eval_split to another split")
     out = held_out([image.file_name for image in raw.images], share)
     keep = wanted.part == "out"
     images = tuple(im for im, is_out in zip(raw.images, out, strict=True) if is_out is keep)

@@ -1,4 +1,4 @@
-"""Frames of webcams, by their number, and of URLs: RTSP, HTTP and what else FFmpeg reads."""
+"""Reads frames of webcams, by number, and of URLs: RTSP, HTTP and others that FFmpeg reads."""
 
 import contextlib
 import re
@@ -18,14 +18,14 @@ _TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_M
 
 
 def is_live(source: Any) -> bool:
-    """Whether a source is the number of a webcam, or a URL that OpenCV's FFmpeg may read."""
+    """Returns whether a source is a webcam number, or a URL that OpenCV's FFmpeg may read."""
     if isinstance(source, int):
         return True
     return isinstance(source, str) and bool(re.match(rf"{_SCHEMES}|\d+$", source))
 
 
 class LiveVideo:
-    """The frames of a camera or a URL, RGB, in order, until it ends; for one iteration.
+    """The RGB frames of a camera or URL, in order, until it ends; for one iteration.
 
     A camera does not end: stop the iteration. Frames wait while the reader is busy, as far as the
     sender buffers them.
@@ -36,7 +36,7 @@ class LiveVideo:
       length: number of frames that a file behind a URL declares; 0: unknown.
 
     Raises:
-      DataError: there is no such camera, or nothing at the URL that is an image or a video.
+      DataError: the camera does not exist, or the URL is not an image or a video.
     """
 
     def __init__(self, source: int | str):
@@ -72,7 +72,7 @@ class LiveVideo:
         if self.name.isdecimal():
             fix = "connect the camera, close other programs that use it, or name another number"
             return DataError("webcam", f"webcam {self.name}", "", what, fix)
-        fix = "check the address, and that its server runs and sends a video"
+        fix = "check the address, and that the server runs and sends a video"
         return DataError("video stream", self.name, "", what, fix)
 
 

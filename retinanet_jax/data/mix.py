@@ -23,22 +23,22 @@ from retinanet_jax.data.tiled_source import training_tiles
 
 
 def load_datasets(data_config: Any) -> tuple[Dataset, Dataset]:
-    """The training set and the evaluation set of a config.DataConfig."""
+    """Returns the training set and the evaluation set of a config.DataConfig."""
     with sharing_reading():
         train_set = load_training_set(data_config)
         return train_set, load_dataset(data_config, data_config.eval_split)
 
 
 def load_training_set(data_config: Any) -> Dataset:
-    """The training set of `data_config` (config.DataConfig): train_split and the datasets of `mix`.
+    """Returns the training set of a config.DataConfig: train_split and the datasets of `mix`.
 
-    An epoch has each image of train_split once and each image of another dataset as often as its
-    factor, with new augmentation each time. data_config.tile puts tiles in the place of images;
-    with data_config.repeat_threshold, images of rare classes come more often. The categories are
-    those of train_split; those of the others are matched by name.
+    An epoch has each image of train_split once, and each image of another dataset as often as the
+    factor of that dataset, with new augmentation each time. data_config.tile replaces images by
+    tiles. With data_config.repeat_threshold, images of rare classes appear more often. The
+    categories of train_split are used; those of the other datasets are matched by name.
 
     Raises:
-      DataError: data are missing or invalid, or another dataset has an unknown category.
+      DataError: data is missing or invalid, or another dataset has an unknown category.
     """
     main = load_dataset(data_config, data_config.train_split)
     parts = [(main, 1)]
@@ -52,7 +52,7 @@ def load_training_set(data_config: Any) -> Dataset:
 
 
 def with_repeats(dataset: Dataset, threshold: float | None) -> Dataset:
-    """The dataset with images of rare classes repeated; see repeat_factors.py. None: as it is."""
+    """Returns the dataset with images of rare classes repeated, or unchanged for None."""
     if threshold is None:
         return dataset
     labels = labels_by_image(dataset.source)
@@ -64,7 +64,7 @@ def with_repeats(dataset: Dataset, threshold: float | None) -> Dataset:
 
 
 def mixed(parts: Sequence[tuple[Dataset, int]]) -> Dataset:
-    """Datasets with the same categories as one, each repeated a number of times.
+    """Returns one dataset of several with the same categories, each repeated several times.
 
     For training only: image ids may repeat, and there is no ground truth.
     """
@@ -88,7 +88,7 @@ class Mixture(Concatenation):
         self._names = [dataset.name for dataset in datasets]
 
     def part_name(self, index: int) -> str:
-        """The name of the dataset that image `index` belongs to."""
+        """Returns the name of the dataset that image `index` belongs to."""
         return self._names[self.find(index)[0]]
 
 
@@ -106,16 +106,16 @@ class Relabelled:
         return example._replace(labels=self._labels[example.labels])
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Returns (height, width) in pixels."""
         return self._source.image_size(index)
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image, without decoding."""
+        """Returns the objects of an image, without decoding."""
         annotated = self._source.annotated(index)
         return annotated._replace(labels=self._labels[annotated.labels])
 
     def image_id(self, index: int) -> int:
-        """The id of the image in its own dataset."""
+        """Returns the id of the image in its own dataset."""
         return self._source.image_id(index)
 
 
@@ -141,7 +141,7 @@ def _relabelled(dataset: Dataset, main: Dataset, text: str) -> Dataset:
             f"its categories {', '.join(map(repr, unknown[:5]))} are not among those of "
             f"{main.name}: {', '.join(main.categories.names[:20])}"
         )
-        fix = "write the same names into the annotations of both, or leave it out of data.mix"
+        fix = "write the same names in both datasets, or remove this one from data.mix"
         raise DataError("categories", "data.mix", text, what, fix)
     source = Relabelled(dataset.source, [labels[name] for name in dataset.categories.names])
     return dataclasses.replace(dataset, source=source, categories=main.categories)
@@ -152,4 +152,4 @@ def _labels_by_name(theirs: Categories, ours: Categories) -> dict[str, int]:
 
 
 def _no_ground_truth() -> dict:
-    raise ValueError("a mixture of datasets is trained on, not evaluated on")
+    raise ValueError("a mixture of datasets is for training only; evaluate a single dataset")

@@ -36,7 +36,7 @@ class ObjectTable(NamedTuple):
     total: int
 
     def select(self, kept: np.ndarray) -> "ObjectTable":
-        """The same images with the objects of `kept`, indices or a mask."""
+        """Returns the same images with the objects of `kept`, indices or a mask."""
         fields = ("image", "boxes", "labels", "crowd", "areas")
         return self._replace(**{field: getattr(self, field)[kept] for field in fields})
 
@@ -64,10 +64,10 @@ class Fitted(NamedTuple):
 
 
 def read_objects(source: Source, max_images: int) -> ObjectTable:
-    """The objects of a source. No image is decoded.
+    """Returns the objects of a source. No image is decoded.
 
     Args:
-      max_images: of a larger source, every k-th image is read, with the smallest k that suffices.
+      max_images: maximum number of images; of a larger source, every k-th image is read.
     """
     step = max(1, -(-len(source) // max_images))
     numbers = range(0, len(source), step)
@@ -86,7 +86,7 @@ def read_objects(source: Source, max_images: int) -> ObjectTable:
 
 
 def box_sides(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "m 2"]:
-    """(width, height) of boxes; 0 where corners are swapped."""
+    """Returns (width, height) of boxes; 0 where corners are swapped."""
     return np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
 
 

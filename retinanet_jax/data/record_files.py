@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file.
+    """Yields the records of a file.
 
     Raises:
       DataError: the file cannot be read, is compressed, cut short or damaged; names the record.
@@ -52,21 +52,23 @@ def read_records(path: Path) -> Iterator[Record]:
                 number += 1
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
-        raise DataError("unreadable TFRecord", path, "", what, "check that it is there") from error
+        raise DataError(
+            "unreadable TFRecord", path, "", what, "check that it exists and can be read"
+        ) from error
 
 
 def without_shard(name: str) -> str:
-    """The name of a file without its number in a set: train.record."""
+    """Returns the name of a file without its number in a set: train.record."""
     return SHARD.sub("", name)
 
 
 def is_record_file(head: bytes) -> bool:
-    """Whether the first bytes of a file are a record's length with its CRC, or are compressed."""
+    """Returns whether the first bytes are a record's length and its CRC, or are compressed."""
     return head.startswith((_GZIP, *_ZLIB)) or _length(head[:_HEADER]) is not None
 
 
 def parse_example(data: bytes) -> dict[str, Sequence]:
-    """The features of a tf.train.Example: lists of bytes, floats or integers by name.
+    """Returns the features of a tf.train.Example: lists of bytes, floats or integers by name.
 
     Raises:
       google.protobuf.message.DecodeError: it is not a tf.train.Example.
@@ -82,7 +84,7 @@ def parse_example(data: bytes) -> dict[str, Sequence]:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The CRC-32C (Castagnoli) of some bytes, masked as TFRecord does it; slow."""
+    """Returns the CRC-32C (Castagnoli) of some bytes, masked as in TFRecord; slow."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -106,8 +108,8 @@ def _broken(path: Path, number: int, header: bytes = b"") -> DataError:
         is_gzip = header.startswith(_GZIP)
         what = f"is compressed ({'GZIP' if is_gzip else 'ZLIB'}): images cannot be read in place"
         command = "gzip -dc" if is_gzip else f'python3 -c "{_FROM_ZLIB}"'
-        fix = f"replace it by what '{command} < {path.name}' writes"
+        fix = f"replace it with the output of '{command} < {path.name}'"
         return DataError("compressed TFRecord", path, "", what, fix)
-    what = "its length is damaged" if header else "it is cut short"
-    reason = "TFRecord damaged from a record on"
+    what = "its length is damaged" if header else "it is truncated"
+    reason = "damaged TFRecord"
     return DataError(reason, path, f"record {number}", what, "copy the file again")

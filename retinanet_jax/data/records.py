@@ -24,14 +24,14 @@ class Categories:
         return len(self.names)
 
     def label_of(self, category_id: int) -> int:
-        """The label of a category id; KeyError for an unknown id."""
+        """Returns the label of a category id; KeyError for an unknown id."""
         try:
             return self.ids.index(category_id)
         except ValueError:
             raise KeyError(f"category id {category_id} is not one of {self.ids}") from None
 
     def id_of(self, label: int) -> int:
-        """The category id of a label; IndexError for a label out of range."""
+        """Returns the category id of a label; IndexError for a label out of range."""
         if not 0 <= label < len(self.ids):
             raise IndexError(f"label {label} is not in 0 .. {len(self.ids) - 1}")
         return self.ids[label]
@@ -54,12 +54,12 @@ class ImageRecord:
     """One image and its objects.
 
     Attributes:
-      id: unique in its split.
-      file_name: as annotated.
-      path: of the file.
-      height, width: in pixels, after the pixels were turned by `orientation`.
-      annotations: the objects.
-      orientation: EXIF orientation by which the decoded pixels are turned; 1 is as stored.
+      id: image id, unique in its split.
+      file_name: file name as annotated.
+      path: path of the file.
+      height, width: size in pixels, after the rotation by `orientation`.
+      annotations: objects of the image.
+      orientation: EXIF orientation by which the decoded pixels are rotated; 1 keeps them.
     """
 
     id: int
@@ -71,13 +71,13 @@ class ImageRecord:
     orientation: int = 1
 
     def boxes(self) -> Float[np.ndarray, "m 4"]:
-        """The objects' boxes, xyxy in pixels, clipped to the image; float64."""
+        """Returns the objects' boxes, xyxy in pixels, clipped to the image; float64."""
         xywh = np.array([a.bbox for a in self.annotations], np.float64).reshape(-1, 4)
         corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
         return np.clip(corners, 0, [self.width, self.height] * 2)
 
     def labels(self) -> Int[np.ndarray, " m"]:
-        """The objects' labels, int32."""
+        """Returns the objects' labels, int32."""
         return np.array([a.label for a in self.annotations], np.int32)
 
     def crowd(self) -> Bool[np.ndarray, " m"]:
@@ -86,7 +86,7 @@ class ImageRecord:
 
 
 def instances(images: Iterable[ImageRecord], categories: Categories) -> dict:
-    """COCO's instances JSON of some images: `images`, `annotations`, `categories`."""
+    """Returns COCO's instances JSON of some images: `images`, `annotations`, `categories`."""
     images = list(images)
     return {
         "images": [_image_entry(image) for image in images],
@@ -130,5 +130,5 @@ def _annotation_entries(image: ImageRecord) -> Iterator[dict]:
 
 
 def category_entries(categories: Categories) -> list[dict]:
-    """The list `categories` of COCO's instances JSON."""
+    """Returns the list `categories` of COCO's instances JSON."""
     return [{"id": i, "name": n} for i, n in zip(categories.ids, categories.names, strict=True)]

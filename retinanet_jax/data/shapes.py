@@ -38,15 +38,16 @@ class Difficulty:
     """What makes the dataset harder; the defaults are the easy one.
 
     Attributes:
-      max_objects: shapes in an image; 1 to so many are drawn, up to 100.
-      size_range: lowest and highest longest side of a shape, over the shorter side of the image.
-      imbalance: how many times as often as the last class the first one is drawn; those between
-        fall geometrically. 1: all alike.
-      distractors: things in the classes' colors that are not objects (bars, crosses, chevrons,
-        half discs), so many in each image, beneath the shapes.
+      max_objects: maximum number of shapes per image, 1 to 100.
+      size_range: minimum and maximum of the longest side of a shape, as a fraction of the shorter
+        side of the image.
+      imbalance: how many times as often as the last class the first class is drawn; the frequency
+        falls geometrically in between. 1: all classes are equally frequent.
+      distractors: number of things per image that have the classes' colors but are not objects
+        (bars, crosses, chevrons, half discs), drawn beneath the shapes.
 
     Raises:
-      ValueError: for an impossible value; the message names the field and what to write.
+      ValueError: a value is impossible; the message names the field and what to write.
     """
 
     max_objects: int = 8
@@ -57,13 +58,13 @@ class Difficulty:
     def __post_init__(self):
         low, high = self.size_range
         for name, holds, wanted in (
-            ("max_objects", 1 <= self.max_objects <= 100, "1 to 100"),
+            ("max_objects", 1 <= self.max_objects <= 100, "from 1 to 100"),
             ("size_range", 0 < low <= high < 1, "(low, high) with 0 < low <= high < 1"),
-            ("imbalance", 1 <= self.imbalance < np.inf, "1 or more"),
-            ("distractors", self.distractors >= 0, "0 or more"),
+            ("imbalance", 1 <= self.imbalance < np.inf, "at least 1"),
+            ("distractors", self.distractors >= 0, "at least 0"),
         ):
             if not holds:
-                raise ValueError(f"data.shapes.{name}: {getattr(self, name)} is not {wanted}")
+                raise ValueError(f"data.shapes.{name}: {getattr(self, name)} must be {wanted}")
 
 
 EASY = Difficulty()
@@ -72,10 +73,12 @@ EASY = Difficulty()
 def check_sizes(image_size: tuple[int, int], difficulty: Difficulty) -> None:
     """Raises ValueError where images of (height, width) pixels or their shapes are too small."""
     if min(image_size) < 32:
-        raise ValueError(f"data.shapes.image_size: {image_size} has a side below 32 pixels")
+        raise ValueError(
+            f"data.shapes.image_size: {image_size} must have sides of at least 32 pixels"
+        )
     if min(image_size) * difficulty.size_range[0] < 3:
         raise ValueError(
-            f"data.shapes.size_range: {difficulty.size_range} makes shapes of less than 3 pixels"
+            f"data.shapes.size_range: {difficulty.size_range} makes shapes smaller than 3 pixels"
         )
 
 
@@ -83,10 +86,10 @@ class ShapesSource:
     """Random access to `num_images` drawn images: `source[i]` is an Example.
 
     Args:
-      num_images: how many images there are.
-      image_size: (height, width) of every image in pixels, both at least 32.
-      seed: another seed is another dataset: give training and validation different ones.
-      difficulty: how many shapes of which sizes and classes, and what else is in the images.
+      num_images: number of images.
+      image_size: (height, width) of all images in pixels, both at least 32.
+      seed: defines the dataset; use different seeds for training and validation.
+      difficulty: number, sizes and classes of the shapes, and other things in the images.
 
     Boxes are the tight boxes of the whole shapes, also where a later shape covers a part, exact to
     1 / SUPERSAMPLING of a pixel; shapes lie wholly inside the image. The image id is i.
@@ -101,7 +104,7 @@ class ShapesSource:
         difficulty: Difficulty = EASY,
     ):
         if num_images < 1:
-            raise ValueError(f"shapes.num_images: {num_images} is not 1 or more")
+            raise ValueError(f"shapes.num_images: {num_images} must be at least 1")
         check_sizes(image_size, difficulty)
         self.categories = Categories(names=CLASSES, ids=tuple(range(1, len(CLASSES) + 1)))
         self._num_images = num_images
@@ -117,18 +120,18 @@ class ShapesSource:
         return Example(image, *_objects(shapes), image_id=int(index))
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of image `index` in pixels."""
+        """Returns (height, width) of image `index` in pixels."""
         return self._image_size
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of image `index`, which is not painted for it; areas are the shapes'."""
+        """Returns the objects of image `index`, without drawing it; areas are the shapes'."""
         return Annotated(*_objects(self._place(index)[2]), self._image_size)
 
     def image_id(self, index: int) -> int:
         return int(index)
 
     def ground_truth(self) -> dict:
-        """All annotations in the form of COCO's instances JSON; `area` is that of the shape.
+        """Returns all annotations as COCO's instances JSON; `area` is the area of the shape.
 
         Places the shapes of every image once, about a millisecond each, and keeps none.
         """

@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 
 def textured_ground(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "3 h w"]:
-    """Two muted colours mixed by a random pattern, and grain."""
+    """Returns two muted colours mixed by a random pattern, with grain."""
     middle = (rng.uniform(50, 205) + rng.uniform(-18, 18, (3, 1, 1))).astype(np.float32)
     offset = (rng.uniform(-40, 40) + rng.uniform(-8, 8, (3, 1, 1))).astype(np.float32)
     pattern = _PATTERNS[rng.integers(len(_PATTERNS))](rng, size)

@@ -31,7 +31,7 @@ class Shape(NamedTuple):
 def put_anywhere(
     rng: np.random.Generator, outlines: list[np.ndarray], size: tuple[int, int], side: float
 ) -> list[np.ndarray]:
-    """Outlines scaled to the longest side `side` and moved to a random place in the image."""
+    """Returns outlines scaled to the longest side `side`, at a random place in the image."""
     low, high = outlines[0].min(0), outlines[0].max(0)
     zoom = side / (high - low).max()
     extent = (high - low) * zoom
@@ -40,7 +40,7 @@ def put_anywhere(
 
 
 def random_distractor(rng: np.random.Generator, size: tuple[int, int]) -> Shape:
-    """Something in the colors of a random class that is none of them, turned at random."""
+    """Returns a shape of no class in the colors of a random class, randomly rotated."""
     outline = DISTRACTORS[rng.integers(len(DISTRACTORS))]
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -72,7 +72,7 @@ def rasterize(outlines: list[np.ndarray], size: tuple[int, int], label: int) -> 
 
 
 def outlines_of(name: str, angle: float) -> list[np.ndarray]:
-    """Closed outlines [points 2] around the origin, the first one the outermost."""
+    """Returns closed outlines [points 2] around the origin, the outermost first."""
     if name in ("circle", "ring"):
         outer = _polygon(64, angle)
         return [outer] if name == "circle" else [outer, 0.55 * outer]

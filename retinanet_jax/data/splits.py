@@ -16,10 +16,10 @@ _SPLIT = re.compile(r"(?P<name>[\w-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\
 
 
 def parse_split(split: str) -> tuple[str, str | None, str | None]:
-    """('val', None, '32') of 'val[:32]'.
+    """Parses 'val[:32]' into ('val', None, '32').
 
     Raises:
-      DataError: it is neither a name of letters, digits, _ and -, nor a slice of one.
+      DataError: `split` is not a name of letters, digits, _ and -, or a slice of one.
     """
     match = _match(split)
     if not match:
@@ -34,10 +34,10 @@ def _match(split: str) -> re.Match | None:
 
 
 def split_range(split: str, length: int) -> range:
-    """The record numbers of a split of `length` records, or of a slice of one.
+    """Returns the record numbers of a split of `length` records, or of a slice of one.
 
-    Numbers and percentages count from the end where they are negative; percentages are rounded to
-    the closest record, as TFDS does.
+    Negative numbers and percentages count from the end. Percentages are rounded to the closest
+    record, as in TFDS.
 
     Raises:
       DataError: the slice is empty.
@@ -46,12 +46,12 @@ def split_range(split: str, length: int) -> range:
     numbers = range(length)[slice(_record(start, length), _record(stop, length))]
     if not numbers:
         what = f"{split!r} of {length} images is empty"
-        raise DataError("empty split", "data", "", what, "take another slice")
+        raise DataError("empty split", "data", "", what, "use another slice")
     return numbers
 
 
 class Part(NamedTuple):
-    """A dataset of a mixture: `kind` is a data.name; each image comes `times` times an epoch."""
+    """A dataset of a mixture: `kind` is a data.name; each image appears `times` times per epoch."""
 
     kind: str
     root: str
@@ -60,10 +60,10 @@ class Part(NamedTuple):
 
 
 def parse_part(text: str) -> Part:
-    """Part('folder', '~/cells', 'train[:10%]', 3) of 'folder:~/cells:train[:10%]*3'.
+    """Parses 'folder:~/cells:train[:10%]*3' into Part('folder', '~/cells', 'train[:10%]', 3).
 
     Raises:
-      DataError: it is not KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N.
+      DataError: the text is not KIND:ROOT:SPLIT or KIND:ROOT:SPLIT*N.
     """
     match = _PART.fullmatch(text)
     times = int(match["times"] or 1) if match else 0

@@ -1,4 +1,4 @@
-"""Tiles of large images: where they lie, and a dataset with one example for each tile."""
+"""Tiles of large images: their places, and a dataset with one example per tile."""
 
 import dataclasses
 import functools
@@ -41,14 +41,14 @@ def check_tile(
     is_side = isinstance(tile, numbers.Integral) and not isinstance(tile, bool)
     if tile is not None and not (is_side and tile >= SMALLEST_TILE):
         wanted = f"a side in pixels of at least {SMALLEST_TILE}; write e.g. 640"
-        raise ValueError(f"{tile_field}: {tile!r} is not {wanted}")
+        raise ValueError(f"{tile_field}: {tile!r} must be {wanted}")
     if not isinstance(overlap, numbers.Real) or not 0 <= overlap <= 0.9:
-        wanted = "a share from 0 to 0.9; write e.g. 0.2"
-        raise ValueError(f"{overlap_field}: {overlap!r} is not {wanted}")
+        wanted = "a fraction from 0 to 0.9; write e.g. 0.2"
+        raise ValueError(f"{overlap_field}: {overlap!r} must be {wanted}")
 
 
 def tile_corners(size: tuple[int, int], tile: int, overlap: float | int) -> list[tuple[int, int]]:
-    """The upper left corners (y, x) of tiles that cover an image of (height, width).
+    """Returns the upper left corners (y, x) of tiles that cover an image of (height, width).
 
     The tiles have equal sides where the image allows it, so that they share one canvas; those at
     the right and lower edge are moved inside, and overlap more.
@@ -65,7 +65,7 @@ def tile_corners(size: tuple[int, int], tile: int, overlap: float | int) -> list
 def tiles_of_image(
     source: IdentifiedSource, index: int, tile: int, overlap: float | int
 ) -> list[Tile]:
-    """The tiles of one image; an image without a side above `tile` is one tile."""
+    """Returns the tiles of one image; an image without a side above `tile` is one tile."""
     height, width = size = source.image_size(index)
     rows, columns = min(tile, height), min(tile, width)
     place = index, source.image_id(index)
@@ -75,13 +75,13 @@ def tiles_of_image(
 class TiledSource:
     """Tiles of the images of a source, one example each; no pixels are kept.
 
-    Objects are clipped to the tile. One of which a tile shows less than the default of
-    augmentation.min_visible_share (a quarter) is left out of it, as after random cropping. The
-    image id is that of the image.
+    Objects are clipped to the tile. An object is left out of a tile that shows less of it than the
+    default of augmentation.min_visible_share (a quarter), as after random cropping. The image id is
+    that of the image.
 
     Args:
-      source: of the images.
-      tiles: of these images.
+      source: source of the images.
+      tiles: tiles of these images.
     """
 
     def __init__(self, source: IdentifiedSource, tiles: Sequence[Tile]):
@@ -100,16 +100,16 @@ class TiledSource:
         return _cut(self._source[tile.index], tile)
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of the tile in pixels."""
+        """Returns (height, width) of the tile in pixels."""
         return self.tiles[index].height, self.tiles[index].width
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of a tile, without decoding its image."""
+        """Returns the objects of a tile, without decoding its image."""
         tile = self.tiles[index]
         return _cut_objects(self._source.annotated(tile.index), tile)
 
     def image_id(self, index: int) -> int:
-        """The id of the image that the tile is from."""
+        """Returns the id of the image that the tile is from."""
         return self.tiles[index].image_id
 
 
@@ -137,7 +137,7 @@ class EvaluationTiles(TiledSource):
         return _cut(example, tile)._replace(image_id=index)
 
     def image_id(self, index: int) -> int:
-        """The number of the tile."""
+        """Returns the number of the tile."""
         return index
 
 
@@ -155,15 +155,15 @@ def _cut_objects(annotated: Annotated, tile: Tile) -> Annotated:
 
 
 def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
-    """A dataset.Dataset with an example for each tile of its images; without `tile`, as it is.
+    """Returns a dataset.Dataset with one example per tile; the dataset itself without `tile`.
 
-    All tiles with an object that is not a crowd are kept. Of the others at most as many are kept,
-    evenly spread over the dataset, since background fills most of a large image.
+    All tiles with an object that is not a crowd are kept, and at most as many other tiles, evenly
+    spread over the dataset, since most of a large image is background.
 
     Args:
-      dataset: to train on.
+      dataset: dataset to train on.
       tile: side of a tile in pixels.
-      overlap: of neighbouring tiles, as a share of their side.
+      overlap: overlap of neighbouring tiles, as a fraction of their side.
 
     Raises:
       DataError: no image is larger than a tile.
@@ -174,7 +174,7 @@ def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
     by_image = [tiles_of_image(source, index, tile, overlap) for index in range(len(source))]
     if all(len(tiles) == 1 for tiles in by_image):
         what = f"none of its {len(source)} images is larger than a tile of {tile} pixels"
-        raise DataError("data.tile", dataset.name, "", what, "set data.tile=none, or a smaller one")
+        raise DataError("data.tile", dataset.name, "", what, "use a smaller data.tile, or none")
     tiles = list(itertools.chain.from_iterable(by_image))
     filled = _have_objects(source, by_image)
     kept = filled | _spread(~filled, int(filled.sum()))
@@ -182,8 +182,8 @@ def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
     counts = f"{len(chosen)} tiles of {len(source)} images"
     line = (
         f"{dataset.name}: {counts}, {tile}x{tile} pixels, overlap {overlap:g}; "
-        f"{filled.sum()} have objects, {(kept & ~filled).sum()} of {(~filled).sum()} others are "
-        "kept"
+        f"{filled.sum()} have objects, {(kept & ~filled).sum()} of {(~filled).sum()} others "
+        "are kept"
     )
     return dataclasses.replace(
         dataset,
@@ -195,7 +195,7 @@ def training_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
 
 
 def evaluated_tiles(dataset: Any, tile: int | None, overlap: float | int) -> Any:
-    """A dataset.Dataset with an example for each tile that an evaluation of it detects in.
+    """Returns a dataset.Dataset with one example per tile that an evaluation detects in.
 
     For a report on the data: evaluations also detect in the whole images, and score whole images.
     Without `tile`, the dataset as it is.
@@ -229,4 +229,4 @@ def _spread(mask: np.ndarray, count: int) -> np.ndarray:
 
 
 def _no_ground_truth(name: str) -> dict:
-    raise ValueError(f"{name}: tiles are trained on; the evaluation has whole images")
+    raise ValueError(f"{name}: tiles are for training only; evaluate the whole images")

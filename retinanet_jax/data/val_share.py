@@ -20,7 +20,7 @@ _HASH_BYTES = 8
 
 
 def source_of(file_name: str) -> str:
-    """The name of the image that a file was made from: without Roboflow's '.rf.HASH'."""
+    """Returns the name of the image that a file was made from: without Roboflow's '.rf.HASH'."""
     stem = PurePosixPath(file_name).stem
     if not _ROBOFLOW.search(stem):
         return stem
@@ -28,7 +28,7 @@ def source_of(file_name: str) -> str:
 
 
 def video_of(file_name: str) -> str:
-    """The name of a numbered frame without its number; the whole stem of other names.
+    """Returns the name of a numbered frame without its number; the whole stem of other names.
 
     Frames that are numbers alone belong to the video of their folder.
     """
@@ -40,7 +40,7 @@ def video_of(file_name: str) -> str:
 
 
 def held_out(file_names: Sequence[str], share: float) -> list[bool]:
-    """Which images are for validation: about `share` of them, decided by a hash of their names.
+    """Returns which images are held out: about `share` of them, chosen by a hash of their names.
 
     The hash is the same on every machine, and an image stays where it is when others are added.
     Versions of one image and numbered frames of one video (a numbering of at most a third of all

@@ -27,12 +27,12 @@ _TIMED_FRAMES = 100
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether a file is a video by its suffix."""
+    """Returns whether a file is a video by its suffix."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 class Video:
-    """The frames of a video, RGB, upright as its rotation mark says; each iteration reads it again.
+    """The RGB frames of a video, upright according to its rotation; each iteration reads it again.
 
     Attributes:
       path: the file.
@@ -42,7 +42,7 @@ class Video:
 
     Raises:
       DataError: the file is missing or not a video that OpenCV's FFmpeg can read. An iteration
-        raises it where the video ends early: a file that is damaged or was not copied whole.
+        raises it if the video ends early, because the file is damaged or incomplete.
     """
 
     def __init__(self, path: str | Path):
@@ -68,13 +68,13 @@ class Video:
         # The declared length may be off by a few frames.
         if count < 0.95 * self.length or not count:
             what = f"ends after {count} of {self.length} frames"
-            fix = "the file is damaged or not whole: copy it again, or use the frames before"
+            fix = "the file is damaged or incomplete: copy it again, or use the frames before"
             raise DataError("short video", self.path, "", what, fix)
 
     def _open(self) -> cv2.VideoCapture:
         if not self.path.is_file():
             fix = "name an existing file"
-            raise DataError("missing video", self.path, "", "No such file", fix)
+            raise DataError("missing video", self.path, "", "does not exist", fix)
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
             fix = "it is damaged or of an unknown type: convert it to H.264 in .mp4"
@@ -83,13 +83,13 @@ class Video:
 
 
 def rgb_frames(capture: cv2.VideoCapture) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The frames until the end."""
+    """Yields the frames until the end."""
     while (frame := capture.read()[1]) is not None:
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:
-    """Frames per second as declared, or where that is implausible, a default."""
+    """Returns the declared frames per second, or a default if that is implausible."""
     declared = capture.get(cv2.CAP_PROP_FPS)
     return declared if 0 < declared <= _PLAUSIBLE_RATE else _DEFAULT_RATE
 
@@ -113,7 +113,7 @@ class VideoWriter:
     A context manager.
 
     Raises:
-      DataError: the file cannot be written; such as a full disk, which shows at the end.
+      DataError: the file cannot be written, e.g. because the disk is full; detected at the end.
     """
 
     def __init__(self, path: Path, rate: float | int):

@@ -1,1 +1,1 @@
-"""What the readers of all layouts share: files, images, fields, classes, splits, and checks."""
+"""Code that the readers of all layouts share: files, images, fields, classes, splits, checks."""

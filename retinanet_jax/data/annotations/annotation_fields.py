@@ -1,7 +1,7 @@
 """Fields of the entries of annotation files: typed values, or an error that names the entry.
 
-With a `report`, numbers of another type are accepted where they are unambiguous, and counted: "7"
-and 7.0 for 7. Without one they are errors.
+With a `report`, unambiguous numbers of another type, such as "7" or 7.0 for 7, are accepted and
+counted. Without a report, they are errors.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 3, 60, 60
 
 
 def field(entry, name: str, path: AnyPath | str, where: str):
-    """The value of an entry's field."""
+    """Returns the value of a field of an entry."""
     if not isinstance(entry, dict):
         raise DataError("entry", path, where, f"is {short(entry)}", "write a JSON object")
     if name not in entry:
@@ -31,7 +31,7 @@ def field(entry, name: str, path: AnyPath | str, where: str):
 
 
 def integer(entry, name: str, path: AnyPath, where: str, report: Report | None = None) -> int:
-    """A 64-bit integer; with a report also '7' and 7.0, but not True."""
+    """Returns a 64-bit integer; with a report, also accepts '7' and 7.0, but never True."""
     value = field(entry, name, path, where)
     number = value if type(value) is int else as_integer(value)
     if number is None or not -INT64 <= number < INT64 or (report is None and number is not value):
@@ -44,7 +44,7 @@ def integer(entry, name: str, path: AnyPath, where: str, report: Report | None =
 
 
 def as_integer(value) -> int | None:
-    """The integer that an integer, a float or a string of digits stands for; None for others."""
+    """Returns the integer that an integer, float or string of digits stands for, or None."""
     if type(value) is int:
         return value
     if isinstance(value, str):
@@ -58,13 +58,13 @@ def as_integer(value) -> int | None:
 
 
 def size(height, width) -> tuple[int, int] | None:
-    """(height, width) of an image as annotated; None where it is missing or not a size."""
+    """Returns the annotated (height, width) of an image; None if it is missing or invalid."""
     sides = as_integer(height), as_integer(width)
     return sides if all(side is not None and 1 <= side < 1e6 for side in sides) else None
 
 
 def text(entry, name: str, path: AnyPath | str, where: str) -> str:
-    """A string that UTF-8 can encode, of one line (TFDS keeps class names one a line)."""
+    """Returns a string of one line that UTF-8 can encode (TFDS stores one class name per line)."""
     value = field(entry, name, path, where)
     plain = isinstance(value, str) and value.strip() != "" and len(value.splitlines()) == 1
     if not plain or any("\ud800" <= letter <= "\udfff" for letter in value):
@@ -74,7 +74,7 @@ def text(entry, name: str, path: AnyPath | str, where: str) -> str:
 
 
 def class_name(value, known: Collection[str] | None, path: AnyPath | str, where: str) -> str:
-    """The name of an object's class without spaces around it; `known` None allows any."""
+    """Returns the class name of an object, stripped; `known=None` allows any name."""
     fix = "write the name of its class"
     if known is not None:
         fix += ", or add it to the list of classes"
@@ -88,7 +88,12 @@ def class_name(value, known: Collection[str] | None, path: AnyPath | str, where:
 
 
 def finite(value, *, lenient: bool = False) -> float | None:
-    """A number as a finite float; None for anything else. `lenient` accepts text such as '9.5'."""
+    """Returns a number as a finite float, or None.
+
+    Args:
+      value: any value.
+      lenient: whether to accept text such as '9.5'.
+    """
     if lenient and isinstance(value, str):
         value = _float_of_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -109,7 +114,7 @@ def points(
     least: int = 1,
     fix: str = "write numbers for the x and y of each point, in pixels",
 ) -> list[tuple[float, float]]:
-    """A list of at least `least` points, each [x, y] or an object with x and y.
+    """Returns a list of at least `least` points, each [x, y] or an object with x and y.
 
     `name` is its field, for the message.
     """
@@ -125,7 +130,10 @@ def points(
 def numbers(
     entry, names: Sequence[str], path: AnyPath | str, where: str, *, lenient: bool = False
 ) -> list[float]:
-    """The finite numbers of some fields of an object; `where` names it. `lenient` as in finite."""
+    """Returns the finite numbers in some fields of an object.
+
+    `where` names the object in errors; `lenient` is that of `finite`.
+    """
     stated = entry if isinstance(entry, dict) else {}
     found = [finite(stated.get(name), lenient=lenient) for name in names]
     if None in found:
@@ -135,7 +143,7 @@ def numbers(
 
 
 def numbers_of_words(words: Iterable[str]) -> list[float | None]:
-    """The finite numbers that words stand for; None for those that are not one."""
+    """Returns the finite numbers in a list of words, with None for words that are not numbers."""
     return [finite(word, lenient=True) for word in words]
 
 
@@ -147,7 +155,7 @@ def _float_of_text(value: str) -> float | None:
 
 
 def box(entry, path: AnyPath, where: str, report: Report | None = None) -> list[float]:
-    """`bbox`: four finite numbers."""
+    """Returns the field `bbox`: four finite numbers."""
     value = entry.get("bbox")
     if isinstance(value, list) and all(type(v) in (int, float) for v in value):
         with contextlib.suppress(OverflowError):  # the usual case, of which there are a million
@@ -165,7 +173,7 @@ def box(entry, path: AnyPath, where: str, report: Report | None = None) -> list[
 
 
 def area(entry, path: AnyPath, where: str, report: Report | None = None) -> float | None:
-    """`area`: square pixels; None where it is missing or null."""
+    """Returns the field `area` in square pixels; None if it is missing or null."""
     value = entry.get("area")
     number = finite(value, lenient=report is not None)
     if value is not None and (number is None or not 0 <= number < INT64):
@@ -177,7 +185,7 @@ def area(entry, path: AnyPath, where: str, report: Report | None = None) -> floa
 
 
 def flag(entry, name: str, path: AnyPath, where: str) -> bool:
-    """A mark such as `iscrowd`: 0 or 1, 0 where it is missing or null."""
+    """Returns a flag such as `iscrowd`: 0 or 1, and 0 if it is missing or null."""
     value = entry.get(name)
     if value not in (None, 0, 1, "0", "1"):
         what = f"{name} is {short(value)}"
@@ -186,20 +194,20 @@ def flag(entry, name: str, path: AnyPath, where: str) -> bool:
 
 
 def is_marked(attributes, names: Sequence[str]) -> bool:
-    """Whether one of some attributes is true or 1, also as text; others, and none, are not."""
+    """Returns whether one of some attributes is true or 1, possibly as text."""
     stated = attributes if isinstance(attributes, dict) else {}
     return any(is_true(stated.get(name)) for name in names)
 
 
 def is_true(value) -> bool:
-    """Whether a value is true or 1, or text for them: 'true', 'True', '1'."""
+    """Returns whether a value is true or 1, or text for them: 'true', 'True', '1'."""
     return value == 1 or (isinstance(value, str) and value.strip().lower() in ("true", "1"))
 
 
 def category(
     entry, known: Collection[int], path: AnyPath, where: str, report: Report | None = None
 ) -> int:
-    """`category_id`: one of the known ids."""
+    """Returns the field `category_id`, one of the known ids."""
     value = integer(entry, "category_id", path, where, report)
     if value not in known:
         what = f"category_id {value} is not among the categories"
@@ -208,6 +216,6 @@ def category(
 
 
 def short(value) -> str:
-    """A value of any type and size in at most 60 characters, for a message."""
+    """Returns any value as at most 60 characters of text, for a message."""
     shown = _REPR.repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -16,7 +16,7 @@ OUTSIDE_TOLERANCE = 0.5
 # Pixels by which a box may leave the image that it fits, when EXIF orientations are compared.
 _FIT_TOLERANCE = 2.0
 LIKE_CORNERS = (
-    "more than half of the boxes leave their image; they look like x1, y1, x2, y2, "
+    "more than half of the boxes extend beyond their image; they look like x1, y1, x2, y2, "
     "where x, y, width, height are read"
 )
 # The four numbers of a box as files write them, by RawSplit.box_form.
@@ -35,13 +35,13 @@ def check_box(
     form: str = "size",
     normalized: bool = False,
 ) -> bool:
-    """Whether a box in pixels lies partly outside its image of `size` (height, width).
+    """Returns whether a box in pixels lies partly outside its image of `size` (height, width).
 
-    Messages show it as its file writes it: in `form`, see RawSplit, and in shares of the image if
-    `normalized`.
+    Messages show the box as its file has it: in `form`, see RawSplit, and in fractions of the image
+    if `normalized`.
 
     Raises:
-      DataError: it is not finite, or has no area, or none inside the image.
+      DataError: the box is not finite, has no area, or lies outside the image.
     """
     x, y, width, height = box
     if not all(map(math.isfinite, box)):
@@ -52,7 +52,7 @@ def check_box(
         reason, (what, fix) = "box without area", _without_area(box, size, form)
     elif min(inside) < MIN_SIDE:
         reason, what = "box outside its image", f"lies outside its image of {size[1]} x {size[0]}"
-        unit = "shares of the image, 0 to 1" if normalized else "pixels of the image"
+        unit = "fractions of the image, 0 to 1" if normalized else "pixels of the image"
         fix = f"write {_NAMES[form]} in {unit}"
     else:
         return max(width - inside[0], height - inside[1]) > OUTSIDE_TOLERANCE
@@ -64,7 +64,7 @@ def _without_area(box: Box, size: tuple[int, int], form: str) -> tuple[str, str]
     """What is wrong with a box without area, and how to fix it."""
     what = f"has width {box[2]:g} and height {box[3]:g}"
     if form != "corners":
-        return what, f"sides are at least {MIN_SIDE:g} pixels, in the order {_NAMES[form]}"
+        return what, f"write sides of at least {MIN_SIDE:g} pixels, in the order {_NAMES[form]}"
     fix = "write xmin, ymin, xmax, ymax with xmin below xmax and ymin below ymax"
     x, y, width, height = as_written(box, form)
     if min(x, y) >= 0 < min(width, height) and x + width <= size[1] and y + height <= size[0]:
@@ -73,7 +73,7 @@ def _without_area(box: Box, size: tuple[int, int], form: str) -> tuple[str, str]
 
 
 def as_written(box: Box, form: str) -> Box:
-    """The numbers of a box x, y, width, height in the form in which its file has them."""
+    """Returns the numbers of a box x, y, width, height in the form that its file uses."""
     x, y, width, height = box
     if form == "corners":
         return x, y, x + width, y + height
@@ -81,18 +81,18 @@ def as_written(box: Box, form: str) -> Box:
 
 
 def listed(numbers: Sequence[float]) -> str:
-    """Numbers for a message, with six digits."""
+    """Returns numbers as text for a message, with six digits."""
     return f"[{', '.join(f'{v:.6g}' for v in numbers)}]"
 
 
 def share_error(box: Box, form: str, path: AnyPath, where: str) -> DataError:
-    """The error of a box in shares of the image, where pixels are expected."""
-    what = f"box {listed(as_written(box, form))} is in shares of the image, not in pixels"
+    """Returns the error for a box in fractions of the image where pixels are expected."""
+    what = f"box {listed(as_written(box, form))} is in fractions of the image, not in pixels"
     across, down = "xmin and xmax", "ymin and ymax"
     if form != "corners":
         across, down = "x and width", "y and height"
     fix = f"multiply {across} by the image's width, {down} by its height"
-    return DataError("box in shares of the image", path, where, what, fix)
+    return DataError("box in fractions of the image", path, where, what, fix)
 
 
 def _divided(box: Box, size: tuple[int, int]) -> Box:
@@ -102,13 +102,13 @@ def _divided(box: Box, size: tuple[int, int]) -> Box:
 
 
 def pixel_box(box: Box, size: tuple[int, int]) -> Box:
-    """A box in shares of an image of `size` (height, width), in pixels."""
+    """Returns a box in pixels, given in fractions of an image of `size` (height, width)."""
     (x, y, width, height), (rows, columns) = box, size
     return x * columns, y * rows, width * columns, height * rows
 
 
 def fits(image: RawImage, size: tuple[int, int]) -> bool:
-    """Whether all boxes of an image lie inside a size (height, width), but for rounding."""
+    """Returns whether all boxes lie inside a size (height, width), up to rounding."""
     if image.normalized:
         return True
     height, width = size[0] + _FIT_TOLERANCE, size[1] + _FIT_TOLERANCE
@@ -116,16 +116,17 @@ def fits(image: RawImage, size: tuple[int, int]) -> bool:
 
 
 def in_shares(raw: RawSplit) -> bool:
-    """Whether most boxes of a split are in 0 .. 1 where pixels are expected.
+    """Returns whether most boxes of a split are in [0, 1] where pixels are expected.
 
-    A single such box may be a tiny one; in most boxes of a split it is another unit.
+    A single such box may be tiny; if most boxes of a split are like this, their unit is another
+    one.
     """
     pixels = [(im, o) for im in raw.images if not im.normalized for o in im.objects]
     return 2 * sum(is_share(image, entry) for image, entry in pixels) > len(pixels)
 
 
 def is_share(image: RawImage, entry: RawObject) -> bool:
-    """Whether a box is in 0 .. 1, on an image that is larger."""
+    """Returns whether a box is in [0, 1] on a larger image."""
     x, y, width, height = entry.box
     inside = min(entry.box) >= 0 and x + width <= 1.001 and y + height <= 1.001
     # An image of a few pixels has boxes as small as these.
@@ -133,6 +134,6 @@ def is_share(image: RawImage, entry: RawObject) -> bool:
 
 
 def looks_like_corners(box: Box, size: tuple[int, int]) -> bool:
-    """Whether the four numbers are x1, y1, x2, y2 of a box inside an image (height, width)."""
+    """Returns whether four numbers are x1, y1, x2, y2 of a box inside an image (height, width)."""
     x1, y1, x2, y2 = box
     return x1 < x2 <= size[1] + OUTSIDE_TOLERANCE and y1 < y2 <= size[0] + OUTSIDE_TOLERANCE

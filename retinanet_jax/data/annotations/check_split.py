@@ -1,4 +1,4 @@
-"""From annotations as read to records: the checks that are the same for all layouts."""
+"""Checks annotations as read and turns them into records, in the same way for all layouts."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -22,8 +22,8 @@ from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.images import turned_size
 from retinanet_jax.data.records import Annotation, Categories, ImageRecord
 
-TURNED = "EXIF orientation applied: the image is used as viewers show it"
-NOT_TURNED = "EXIF orientation ignored: the boxes belong to the image as it is stored"
+TURNED = "EXIF orientation applied: the image is read as viewers show it"
+NOT_TURNED = "EXIF orientation ignored: the boxes fit the image as stored"
 REPEATED = "box of the same class twice in an image, kept twice"
 SKIPPED_OBJECT = "object of a skipped image"
 
@@ -33,7 +33,7 @@ class ImageFacts(NamedTuple):
 
     size: (height, width) in pixels as stored.
     orientation: EXIF orientation, 1 .. 8.
-    changes: what decoding changes, for the report: 'animated, the first image taken'.
+    changes: what decoding changes, for the report: 'animated, the first image used'.
     """
 
     size: tuple[int, int]
@@ -50,19 +50,19 @@ def check_split(
     path: AnyPath,
     exif: str,
 ) -> list[ImageRecord]:
-    """The valid images of a split in the order of `raw`, with their valid objects.
+    """Returns the valid images of a split in the order of `raw`, with their valid objects.
 
     A box partly outside its image is kept (clipped for training) and counted; a box without any
     area inside is an error. Images and objects without an id are numbered by file name.
 
     Args:
-      raw: as read.
-      facts: of an image's file; raises DataError where it is missing or cannot be decoded.
+      raw: the split as read.
+      facts: returns the facts of an image file; raises DataError if it is missing or undecodable.
       categories: see join_categories; has all classes of `raw`.
-      guard: collects errors, and holds the report.
+      guard: collects errors and contains the report.
       path: the annotation file or folder, for messages.
-      exif: 'stored' or 'shown' is how boxes refer to images with an EXIF orientation; 'auto'
-        decides for each image, see `orientation_of`.
+      exif: whether boxes refer to images as 'stored' or as 'shown' with their EXIF orientation;
+        'auto' decides for each image, see `orientation_of`.
 
     Raises:
       DataError: `guard` is strict and there were errors; or no image is left.
@@ -86,7 +86,7 @@ def check_split(
                 guard.report.add(SKIPPED_OBJECT, where)
     guard.finish(path)
     if not records:
-        what = f"none of {len(images)} images is usable" if images else "has no image"
+        what = f"none of {len(images)} images can be used" if images else "has no image"
         summary = guard.report.summary().replace("\n", "; ")
         fix = "check data.root and the split" + (f" ({summary})" if summary else "")
         raise DataError("empty split", path, "images", what, fix)
@@ -205,10 +205,10 @@ class _Checker:
 
 
 def orientation_of(image: RawImage, facts: ImageFacts, exif: str) -> int:
-    """The orientation by which the pixels are turned so that the boxes fit them.
+    """Returns the orientation by which the pixels are turned so that the boxes fit them.
 
     Tools that run in a browser draw boxes on the image as shown, others on the stored one. 'auto'
-    takes the reading that the annotated size fits. If both fit (turned by 180 degrees, mirrored,
+    selects the reading that fits the annotated size. If both fit (turned by 180 degrees, mirrored,
     square, or no size annotated), the image is used as shown. An annotated size that fits the
     stored image alone is overruled by boxes that fit the image as shown alone, and a missing one
     by boxes that fit the stored image alone.
@@ -235,10 +235,10 @@ def _disagreement(image: RawImage, facts: ImageFacts) -> tuple[str, str]:
     if facts.orientation != 1:
         what += f" and EXIF orientation {facts.orientation}"
     if image.size != facts.size[::-1]:
-        return what, "write the file's own size and boxes that belong to it"
+        return what, "write the size of the file, and boxes that belong to it"
     if facts.orientation != 1:
-        return what, "set data.exif=auto, or turn the pixels in the file (mogrify -auto-orient)"
-    return what, "exchange height and width, and check that the boxes belong to this image"
+        return what, "set data.exif=auto, or rotate the pixels in the file (mogrify -auto-orient)"
+    return what, "swap height and width, and check that the boxes belong to this image"
 
 
 def _where(image: RawImage, found: RawObject) -> str:

@@ -1,4 +1,4 @@
-"""Lists of class names beside annotations: classes.txt, labels.txt and the like."""
+"""Reads lists of class names beside annotations: classes.txt, labels.txt and the like."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ def find_class_names(
     files: Sequence[str] = CLASS_FILES,
     left_out: Collection[str] = (),
 ) -> tuple[str, ...] | None:
-    """The names in the lists of some folders; None where there is no list.
+    """Returns the class names listed in some folders; None if there is no list.
 
     Args:
-      files: the names that lists may have, in lower case.
+      files: file names of lists, in lower case.
       left_out: names that are not classes.
 
     Raises:
@@ -27,8 +27,8 @@ def find_class_names(
     for path in (path for folder in dict.fromkeys(folders) for path in _lists_in(folder, files)):
         names = read_class_names(path, left_out)
         if first is not None and first[1] != names:
-            what = f"has other class names than {first[0]}"
-            raise DataError("class names", path, "", what, "make them agree")
+            what = f"its class names differ from those in {first[0]}"
+            raise DataError("class names", path, "", what, "write the same names in both")
         first = first or (path, names)
     return first[1] if first else None
 
@@ -40,10 +40,10 @@ def _lists_in(folder: Path, files: Sequence[str]) -> list[Path]:
 
 
 def read_class_names(path: Path, left_out: Collection[str] = ()) -> tuple[str, ...]:
-    """The class names of a text file with one name a line, in the order of the labels.
+    """Returns the class names of a text file with one name per line, in the order of the labels.
 
     Raises:
-      DataError: it cannot be read, has no name, an empty line between names or a name twice.
+      DataError: the file cannot be read, has no names, or has an empty or repeated name.
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
     while lines and not lines[-1]:
@@ -52,13 +52,13 @@ def read_class_names(path: Path, left_out: Collection[str] = ()) -> tuple[str, .
 
 
 def checked_class_names(names: list[str], path: Path) -> tuple[str, ...]:
-    """Class names as a tuple.
+    """Returns the class names as a tuple.
 
     Raises:
-      DataError: there is none, one is empty or there twice; `path` names their file.
+      DataError: there are no names, or one is empty or repeated; `path` is the file to name.
     """
     if not names:
-        raise DataError("class names", path, "", "has no class name", "write one name a line")
+        raise DataError("class names", path, "", "has no class name", "write one name per line")
     seen: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name:

@@ -18,7 +18,7 @@ BACKSLASHES, FOLDER_IN_NAME = "file name with \\ for /", "file name that include
 
 
 def names_of_address(address: str) -> list[str]:
-    """What the file of an address may be called: as stated, or decoded."""
+    """Returns the possible file names of an address: as stated, and decoded."""
     decoders = urllib.parse.unquote, urllib.parse.unquote_plus
     return list(dict.fromkeys([address, *(decode(address) for decode in decoders)]))
 
@@ -26,16 +26,16 @@ def names_of_address(address: str) -> list[str]:
 def find_image(
     folder: AnyPath, name: str, report: Report, where: str, *, root: Path | None = None
 ) -> AnyPath | None:
-    r"""The image file of a name; None where nothing fits.
+    r"""Returns the image file with a name; None if no file fits.
 
     Names are tried as they are, with / for \, and relative to the parents of `folder` up to the
     parent of `root`: 'images/a.jpg' may stand for images/a.jpg in images/.
 
     Args:
-      folder: of the images.
-      name: as annotated, checked by `check_name`.
-      report: counts names that are not as they should be, under `where`.
-      root: of the dataset; None tries `folder` alone.
+      folder: folder of the images.
+      name: file name as annotated, checked by `check_name`.
+      report: counts names that had to be corrected, under `where`.
+      root: folder of the dataset; with None, only `folder` is tried.
     """
     path = folder / name
     if _is_file(path):
@@ -75,7 +75,7 @@ def check_name(name: str, path: AnyPath, where: str) -> None:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a file name is absolute or has a part '..'."""
+    """Returns whether a file name is absolute or has a part '..'."""
     absolute = name.startswith("/") or PureWindowsPath(name).drive
     return (
         bool(absolute) or ".." in PurePosixPath(name).parts or ".." in PureWindowsPath(name).parts
@@ -83,7 +83,7 @@ def leads_out(name: str) -> bool:
 
 
 def explain_missing(path: AnyPath) -> str:
-    """A file that an image file that does not exist may mean; '' if none is close."""
+    """Returns a hint for a missing image file: a file with a similar name; '' if there is none."""
     name = path.name
     if "\\" in name:
         plain = path.parent / name.replace("\\", "/")
@@ -99,11 +99,11 @@ def explain_missing(path: AnyPath) -> str:
     if other is None:
         stem = stem_of(fold(name))
         if same := [other for key, other in folded.items() if stem_of(key) == stem]:
-            return f"there is {folder / same[0]}: write that name if it is the image"
+            return f"there is {folder / same[0]}: write this name if it is the image"
         archives = name_archives(folder)
         return archives and f"put the file there{archives}"
     if folder == path.parent and other == name:
-        return "there is a link of this name, which leads nowhere"
+        return "the link of this name leads to no file"
     if folder != path.parent:
         return (
             f"there is {folder / other}: leave {path.parent.relative_to(folder)}/ out of the name"
@@ -112,13 +112,13 @@ def explain_missing(path: AnyPath) -> str:
 
 
 def name_archives(folder: Path) -> str:
-    """The end of the fix of something that is missing: the archives in a folder; '' without any."""
+    """Returns text that suggests extracting the archives in a folder; '' if it has none."""
     names = list_folder(folder).with_suffix(*ARCHIVE_SUFFIXES)
     return f", or extract {', '.join(names[:_NAMED])}" if names else ""
 
 
 def explain_difference(name: str, other: str) -> str:
-    """How the name of the file `other` differs from a name that is equal to it when folded."""
+    """Returns how the file name `other` differs from a name that equals it when folded."""
     if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name):
         return f"there is {other!r}, whose Unicode form differs (NFC or NFD): rename the file"
     return f"there is {other!r}, which differs in upper and lower case: rename one of them"
@@ -130,5 +130,5 @@ def _names_in(folder: Path, mtime: int) -> dict[str, str]:
 
 
 def fold(name: str) -> str:
-    """A name without its Unicode form, and without upper and lower case, for comparisons."""
+    """Returns a name without case and Unicode form, for comparisons."""
     return unicodedata.normalize("NFC", name).casefold()

@@ -1,4 +1,4 @@
-"""Files of a dataset's folder: found by name in one scan, read as bytes or text."""
+"""Finds the files of a dataset's folder by name in one scan, and reads them as bytes or text."""
 
 import codecs
 import collections
@@ -35,7 +35,7 @@ _CHUNK, _THREADS = 64, 8  # files that one task reads; tasks at a time
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The content of one folder, without hidden entries: sorted names of files and folders."""
+    """The sorted names of the files and folders in a folder, without hidden ones."""
 
     path: str
     folders: list[str]
@@ -49,14 +49,14 @@ class Listing:
         return dict(found)
 
     def with_suffix(self, *suffixes: str) -> list[str]:
-        """The files whose suffix, in lower case, is one of these."""
+        """Returns the files with one of these suffixes, compared in lower case."""
         return sorted(itertools.chain(*(self._by_suffix.get(s, ()) for s in suffixes)))
 
     def images(self) -> list[str]:
-        """The image files, by their suffix alone: a scan does not open them.
+        """Returns the image files, judged by their suffix: a scan does not open them.
 
-        HEIC files are left out beside an image of the same name, which was made from it: tools
-        that cannot read HEIC annotate the copy.
+        A HEIC file beside an image of the same name is left out. The image was made from it, since
+        tools that cannot read HEIC annotate the copy.
         """
         others = self.with_suffix(*IMAGE_SUFFIXES.difference(HEIC_SUFFIXES))
         heic = self.with_suffix(*HEIC_SUFFIXES)
@@ -71,7 +71,10 @@ _kept: ContextVar[dict[str, Listing] | None] = ContextVar("kept listings", defau
 
 @contextlib.contextmanager
 def listings_kept() -> Iterator[None]:
-    """In this context, `list_folder` scans a folder once: all layouts look at the same ones."""
+    """Lets `list_folder` scan each folder only once within this context.
+
+    All layouts look at the same folders.
+    """
     token = _kept.set({})
     try:
         yield
@@ -80,9 +83,9 @@ def listings_kept() -> Iterator[None]:
 
 
 def list_folder(path: str | Path) -> Listing:
-    """One folder; an empty listing where it cannot be read.
+    """Returns the content of a folder; an empty listing if it cannot be read.
 
-    Pipes and devices are left out, and so are the files of detections that this package writes.
+    Pipes, devices and the detection files that this package writes are left out.
     """
     kept = _kept.get()
     if kept is None:
@@ -109,7 +112,7 @@ def _scan(path: str) -> Listing:
 
 
 def walk(path: str | Path) -> Iterator[Listing]:
-    """A folder and all folders below it, in the order of their names; each real folder once."""
+    """Yields a folder and all folders below it, ordered by name; each real folder once."""
     seen: set[tuple[int, int]] = set()
     pending = [str(path)]
     while pending:
@@ -127,22 +130,22 @@ def walk(path: str | Path) -> Iterator[Listing]:
 
 
 def has_images(folder: str | Path) -> bool:
-    """Whether an image is in a folder or below it."""
+    """Returns whether a folder or a folder below it has an image."""
     return any(listing.images() for listing in walk(folder))
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name in lower case, with its dot; '' if there is none."""
+    """Returns the suffix of a file's name in lower case, with its dot; '' if there is none."""
     return os.path.splitext(name)[1].lower()
 
 
 def stem_of(name: str) -> str:
-    """A file's name without its suffix."""
+    """Returns a file's name without its suffix."""
     return os.path.splitext(name)[0]
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
-    """The first of the named folders in `folder`, which may differ in upper and lower case."""
+    """Returns the first of the named folders in `folder`, ignoring case."""
     present = list_folder(folder).folders
     for name in names:
         if name in present:
@@ -154,19 +157,19 @@ def subfolder(folder: Path, *names: str) -> Path | None:
 
 
 def annotation_folders(folder: Path) -> list[Path]:
-    """The folders in a folder that have files, but neither images nor folders of their own."""
+    """Returns the subfolders that have files, but neither images nor subfolders."""
     inner = [list_folder(folder / name) for name in list_folder(folder).folders]
     return [Path(one.path) for one in inner if one.files and not one.images() and not one.folders]
 
 
 def relative_name(path: str | Path, root: Path) -> str:
-    """A file's name for RawImage: relative to the dataset's root, with / between folders."""
+    """Returns the name for RawImage: relative to the dataset's root, with / between folders."""
     name, start = str(path), os.path.join(root, "")
     return name.removeprefix(start).replace(os.sep, "/")
 
 
 def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
-    """The content of a file.
+    """Returns the content of a file.
 
     Raises:
       DataError: it cannot be read, is not a regular file or is larger than `limit` bytes.
@@ -178,7 +181,9 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or str(error)
-        raise DataError("annotation file", path, "", what, "check that it is there") from error
+        raise DataError(
+            "annotation file", path, "", what, "check that it exists and can be read"
+        ) from error
     if len(data) > limit:
         what, fix = f"is larger than {limit:,} bytes", "check that it is an annotation file"
         raise DataError("annotation file", path, "", what, fix)
@@ -186,7 +191,7 @@ def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def read_head(path: str | Path, size: int) -> bytes:
-    """The first bytes of a file; none where it cannot be read."""
+    """Returns the first bytes of a file, or no bytes if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(size)
@@ -195,20 +200,23 @@ def read_head(path: str | Path, size: int) -> bytes:
 
 
 def ascii_head(path: str | Path, size: int) -> bytes:
-    """The first bytes of a text file without the zeros of UTF-16, to search it for plain ASCII."""
+    """Returns the first bytes of a text file, without the zeros of UTF-16.
+
+    They can be searched for plain ASCII.
+    """
     return read_head(path, size).replace(b"\0", b"")
 
 
 def text_encoding(head: bytes) -> str:
-    """The encoding that the byte order mark of a text file states; UTF-8 without one."""
+    """Returns the encoding that the byte order mark states, or UTF-8 without one."""
     return next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8")
 
 
 def decode_text(data: bytes, path: str | Path) -> str:
-    """Text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+    """Returns text decoded from UTF-8, or from UTF-16 or UTF-32 with a byte order mark.
 
     Raises:
-      DataError: it is neither; `path` names it.
+      DataError: it is in another encoding; `path` is the file to name.
     """
     encoding = text_encoding(data)
     try:
@@ -219,16 +227,16 @@ def decode_text(data: bytes, path: str | Path) -> str:
 
 
 def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
-    """The text of a file, decoded as `decode_text` does.
+    """Returns the text of a file, decoded as `decode_text` does.
 
     Raises:
-      DataError: as read_bytes and decode_text.
+      DataError: the file cannot be read, or is not text.
     """
     return decode_text(read_bytes(path, limit), path)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of the lines of a text file that are not blank; the file may be of any size.
+    """Yields (number, line) for the lines of a text file of any size that are not blank.
 
     Raises:
       DataError: it cannot be read, or is not text.
@@ -245,7 +253,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def parse_json(text: str, path: str | Path, where: str = "") -> Any:
-    """The content of JSON text, which may nest a thousand lists and objects.
+    """Returns the content of JSON text, which may nest a thousand lists and objects.
 
     Raises:
       DataError: it is not JSON; `path` and `where` name it.
@@ -255,12 +263,14 @@ def parse_json(text: str, path: str | Path, where: str = "") -> Any:
     except (ValueError, RecursionError) as error:
         what, fix = f"is not JSON ({str(error)[:200]})", "export the annotations again"
         if text.startswith(GIT_LFS):
-            what, fix = "is a pointer of Git LFS, and not the file", "run git lfs pull"
+            what, fix = "is a Git LFS pointer, not the file", "run git lfs pull"
         raise DataError("annotation file", path, where, what, fix) from error
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """('line 1', its content) and so on, without empty lines; an error for one that is not JSON.
+    """Yields ('line 1', its content) and so on for lines that are not blank.
+
+    A line that is not JSON has an error as its content.
 
     Raises:
       DataError: the file cannot be read.
@@ -270,7 +280,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def json_or_error(text: str) -> Any:
-    """The content of JSON text, or the error that it raises."""
+    """Returns the content of JSON text, or the error that it raises."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -278,7 +288,9 @@ def json_or_error(text: str) -> Any:
 
 
 def read_many(paths: Sequence[str | Path]) -> Iterator[bytes | DataError]:
-    """The contents of many small files in order, with a progress bar; a DataError for a bad one.
+    """Yields the contents of many small files in order, with a progress bar.
+
+    A file that cannot be read gives a DataError.
 
     Threads read ahead: on a remote disk many small files take one latency each.
     """

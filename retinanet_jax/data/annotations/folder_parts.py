@@ -33,9 +33,9 @@ _LOOKED_AT, _MAX_FILES = 20, 1000
 
 
 class Part(NamedTuple):
-    """A folder with annotations and the folder of their images; the same where they are beside.
+    """A folder with annotations and the folder of their images, which may be the same.
 
-    image_set: a file that lists the images of a split; None takes all.
+    image_set: file that lists the images of a split; None uses all images.
     """
 
     annotations: Path
@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Which files are annotations: their suffix, a check of their content, folders they are in."""
+    """Defines which files are annotations: their suffix, content check and folders."""
 
     suffix: str
     is_one: Callable[[Path], bool]
@@ -52,7 +52,7 @@ class Kind(NamedTuple):
 
 
 class PartsDataset(NamedTuple):
-    """Where the parts of a dataset are, and the class names, where a file lists them."""
+    """The places of the parts of a dataset, and its class names if a file lists them."""
 
     root: Path
     splits: dict[str, Part]
@@ -60,7 +60,7 @@ class PartsDataset(NamedTuple):
 
 
 def find_part(folder: Path, kind: Kind) -> Part | None:
-    """The annotations of a folder and their images; None where it has none."""
+    """Returns the annotations of a folder and their images; None if it has none."""
     annotations = subfolder(folder, *kind.folders)
     if annotations is not None and _has_annotations(annotations, kind):
         return Part(annotations, subfolder(folder, *_IMAGES) or folder)
@@ -81,7 +81,10 @@ def _images_in(folder: Path) -> Path:
 
 
 def find_parts(root: Path, kind: Kind) -> dict[str, Part]:
-    """The splits of a folder: 'train' where nothing divides it, {} where it has no annotations."""
+    """Returns the splits of a folder, by name.
+
+    The only split is 'train' if nothing divides the folder; {} means that it has no annotations.
+    """
     part = find_part(root, kind)
     if part is not None:
         inner = [n for n in list_folder(part.annotations).folders if is_split_name(n)]
@@ -111,7 +114,9 @@ def _judged(listing: Listing, kind: Kind) -> Iterator[Path]:
 def class_names_of(
     root: Path, parts: dict[str, Part], left_out: Sequence[str] = ()
 ) -> tuple[str, ...] | None:
-    """The names in classes.txt and the like without some; None where there is no such file.
+    """Returns the names in classes.txt and the like; None if there is no such file.
+
+    Some names, such as backgrounds, are left out.
 
     Raises:
       DataError: the file is broken, or several files differ.
@@ -120,13 +125,13 @@ def class_names_of(
 
 
 def searched_folders(root: Path, parts: dict[str, Part]) -> list[Path]:
-    """Where a list of the classes may be."""
+    """Returns the folders that may have a list of the classes."""
     inner = [folder for part in parts.values() for folder in part[:2] if folder != root]
     return list(dict.fromkeys([root, *inner, *(folder.parent for folder in inner)]))
 
 
 def annotation_files(folder: Path, suffix: str) -> dict[str, str]:
-    """Paths of the files below a folder by their names, relative to it and without suffix."""
+    """Returns the paths of the files below a folder, by relative name without suffix."""
     paths = [
         os.path.join(listing.path, name)
         for listing in walk(folder)
@@ -139,7 +144,7 @@ class ImageNames:
     """The images below a folder by their names, relative to it, with and without suffix.
 
     Args:
-      stems: of annotation files, by which an image is not that of another file.
+      stems: stems of annotation files, so that an image of another file is not used.
 
     names: also of HEIC files that have a copy, see Listing.images: annotations may name these.
     by_stem: of the others.
@@ -157,7 +162,7 @@ class ImageNames:
                 self.by_stem[stem_of(start + name)].append(start + name)
 
     def path(self, name: str) -> str:
-        """The path of an image by its name."""
+        """Returns the path of an image by its name."""
         return os.path.join(self.folder, name)
 
     @functools.cached_property
@@ -169,15 +174,15 @@ class ImageNames:
         return dict(found)
 
     def only(self, stem: str, path: Path | str, field: str = "") -> str | None:
-        """The path of the one image of a stem, also in another folder; None where there is none.
+        """Returns the path of the only image with a stem, possibly in another folder, or None.
 
         Raises:
-          DataError: there are several; `path` and `field` name what should choose one of them.
+          DataError: several images fit; `path` and `field` name the entry that should select one.
         """
         found = self.by_stem.get(stem) or [stem] * (stem in self.names)  # the file a.jpg.xml
         found = found or self._others.get(os.path.basename(stem), [])
         if len(found) > 1:
-            what = f"may be for {' or '.join(sorted(found)[:3])}"
+            what = f"may belong to {' or '.join(sorted(found)[:3])}"
             fix = f"name one of them in {field}" if field else "rename the others"
             raise DataError("ambiguous image", path, field, what, fix)
         return self.path(found[0]) if found else None

@@ -1,4 +1,4 @@
-"""Images by names that were written on another machine, or without their folder or suffix."""
+"""Finds images by names from another machine, or by names without folder or suffix."""
 
 import collections
 import contextlib
@@ -21,10 +21,11 @@ class ImageFinder:
     """Finds the images of one split that a table names.
 
     Args:
-      root: of the dataset.
-      split: an image in a folder of another split is not taken for one without a folder.
-      bases: folders that names may be relative to, the first being the most likely. Of those that
-        are not there, the names decide between images of one name: they may be in another folder.
+      root: folder of the dataset.
+      split: name of the split; an image in a folder of another split does not fit a name without
+        folder.
+      bases: folders that names may be relative to, the most likely first. The names of missing ones
+        decide between images of the same name, which may be in another folder.
     """
 
     def __init__(self, root: Path, split: str, bases: Sequence[Path]):
@@ -45,30 +46,30 @@ class ImageFinder:
         self._found: dict[str, str] = {}
 
     def find(self, stated: str, path: Path, where: str) -> str:
-        """The path of an image; the file is missing where nothing fits.
+        """Returns the path of an image, which does not exist if no file fits.
 
-        The name is taken relative to `bases`. Where its folder does not exist, as that of another
-        machine, or it has none, the image of its name is taken from wherever it is. A name without
-        a suffix stands for the image of any suffix.
+        The name is relative to one of `bases`. If it has no folder, or one that does not exist, as
+        on another machine, an image of this name in any folder is used. A name without a suffix
+        stands for an image with any suffix.
 
         Raises:
-          DataError: several images fit; `path` and `where` name the entry.
+          DataError: several images fit; `path` and `where` name the entry in the message.
         """
         if stated not in self._found:
             self._found[stated] = self._find(stated, path, where)
         return self._found[stated]
 
     def find_first(self, names: Sequence[Any], path: Path, where: str) -> str:
-        """The path of the first of several names that is there; that of the first name if none is.
+        """Returns the path of the first of several names that exists, or else of the first name.
 
         Raises:
-          DataError: a name is not text, or fits several images while no other name fits one.
+          DataError: a name is not text, or a name fits several images and no other name fits one.
         """
         found: list[str] = []
         ambiguous: DataError | None = None
         for name in names:
             if not isinstance(name, str) or not name.strip() or "\0" in name:
-                what = f"the name of the image is {short(name)}"
+                what = f"the image name is {short(name)}"
                 raise DataError("file name", path, where, what, "write it as text")
             try:
                 found.append(self.find(name.strip(), path, where))
@@ -82,7 +83,7 @@ class ImageFinder:
         return found[0]
 
     def exists(self, path: str) -> bool:
-        """Whether `find` took an image that is there."""
+        """Returns whether the path that `find` returned exists."""
         return relative_name(path, self._images.folder) in self._images.names
 
     def _find(self, stated: str, path: Path, where: str) -> str:
@@ -104,8 +105,8 @@ class ImageFinder:
             best = next(filter(None, inner), best)
         if len(best) > 1 and not self._are_copies(best):
             few = ", ".join(best[:3]) + (", ..." if len(best) > 3 else "")
-            what = f"{short(stated)} may be {few}"
-            raise DataError("ambiguous image", path, where, what, "write the folder of the image")
+            what = f"{short(stated)} may mean {few}"
+            raise DataError("ambiguous image", path, where, what, "write the name with its folder")
         return self._images.path(best[0]) if best else missing
 
     def _nearest(self, name: str, has_suffix: bool) -> list[str]:

@@ -1,6 +1,6 @@
-"""Images in other folders than the annotations, as the archives of a dataset are often extracted.
+"""Finds images in other folders than the annotations, as extracted archives often have them.
 
-The layout is then found in one of several folders of the dataset, in which there is no image:
+The layout is then found in one of several folders of the dataset, and this folder has no images:
 labels/labels/train.json beside images/images/train/.
 """
 
@@ -16,7 +16,7 @@ from retinanet_jax.data.data_errors import Guard
 
 
 def with_images_of(root: Path, layout: Layout, place: Path) -> Layout:
-    """The layout of a place in `root`, with the images of all of it if the place has none."""
+    """Returns the layout of a place in `root`; if the place has no images, with those of `root`."""
     if place == root or has_images(place) or not has_images(root):
         return layout
     read = functools.partial(_read, layout.read, root, place, len(layout.splits) == 1)

@@ -1,4 +1,4 @@
-"""One list of categories for all splits of a dataset, matched by name."""
+"""Joins the categories of all splits of a dataset into one list, matched by name."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,16 @@ from retinanet_jax.data.records import Categories
 
 
 def join_categories(splits: Sequence[RawSplit], path: AnyPath = "data") -> Categories:
-    """The categories of several splits; order and ids are those of the first that has them.
+    """Returns one list of categories for several splits.
 
-    The first split is the one to train on. Classes that only others have follow; ids that are
-    taken or missing are replaced by the next free ones. `path` is the dataset, for messages.
+    The first split that has a category sets its order and id.
+
+    The first split is the training split. Classes that only other splits have follow. Ids that are
+    missing or already used are replaced by the next free ones. `path` names the dataset in
+    messages.
 
     Raises:
-      DataError: there is no class at all, or two names differ only in case, spaces or Unicode form.
+      DataError: there is no class, or two names differ only in case, spaces or Unicode form.
     """
     names: list[str] = []
     ids: list[int] = []
@@ -39,7 +42,7 @@ def join_categories(splits: Sequence[RawSplit], path: AnyPath = "data") -> Categ
 
 
 def stated_categories(split: RawSplit) -> list[tuple[str, int | None]]:
-    """(name, id) of a split's classes, in its order."""
+    """Returns the (name, id) pairs of the classes of a split, in its order."""
     if split.class_names is not None:
         ids = split.category_ids or [None] * len(split.class_names)
         return list(zip(split.class_names, ids, strict=True))
@@ -53,4 +56,4 @@ def _refuse(name: str, other: str, split: RawSplit) -> None:
     image = next(used, split.images[0] if split.images else None)
     path = image.annotation_file if image else "data"
     what = f"class {name!r} differs from class {other!r} only in case, spaces or Unicode form"
-    raise DataError("categories", path, "", what, "write both alike")
+    raise DataError("categories", path, "", what, "use one spelling")

@@ -1,7 +1,7 @@
-"""JSON with long lists, read entry by entry: the whole text is never in memory.
+"""Reads JSON with long lists entry by entry, without the whole text in memory.
 
 COCO's instances_train2017.json is 470 MB, nine tenths of it polygons. `json.load` holds its text
-and all polygons at once; here an entry is cut down as soon as it has been read.
+and all polygons at once; here, each entry is reduced as soon as it is read.
 """
 
 import codecs
@@ -16,9 +16,9 @@ _decode_value = json.JSONDecoder().raw_decode
 
 
 def load(file: io.BufferedIOBase, keep: Callable[[str, Any], Any]) -> Any:
-    """What `json.load` gives, with keep(name, entry) for each entry of the outermost lists.
+    """Returns what `json.load` gives, with keep(name, entry) for each entry of the outermost lists.
 
-    Those are the lists that are values of the outermost object, under their names in it.
+    These lists are values of the outermost object, and `name` is their key in it.
 
     Raises:
       ValueError: it is not JSON.

@@ -1,6 +1,6 @@
-"""Layouts with a text file for each image and a line for each object, such as KITTI's.
+"""Reads layouts with one text file per image and one line per object, such as KITTI's.
 
-A module of such a layout says how its files begin and what a line means. Finding the files and
+A module of such a layout defines how its files begin and what a line means. Finding the files and
 their images is shared.
 """
 
@@ -32,16 +32,16 @@ _HEAD = 1 << 12
 
 
 class LineFormat(NamedTuple):
-    """What a layout says of its files.
+    """What a layout defines about its files.
 
-    folders: names of the folder of the annotations, beside that of the images.
+    folders: names of the annotation folder, beside the image folder.
     begins: whether the first lines of a file are of this format.
-    parse: the object of a line, None for a line without one; arguments are the line, the known
-        class names or None, the file and line for messages, and a set to which notes are added.
-    image_suffix: the suffix by which an error names the image of a label file that has none.
+    parse: returns the object of a line, or None for a line without one. Arguments are the line, the
+        known class names or None, the file and line for messages, and a set for notes.
+    image_suffix: suffix with which errors name the missing image of a label file.
     box_form: see RawSplit.
-    leaves_out_empty: whether boxes without area are left out and noted, instead of an error: the
-        official release of the format has some.
+    leaves_out_empty: whether boxes without area are left out and noted instead of raising an error:
+        the official release of the format has some.
     """
 
     folders: Sequence[str]
@@ -53,7 +53,7 @@ class LineFormat(NamedTuple):
 
 
 def kind_of(form: LineFormat) -> Kind:
-    """Which files are annotations, for find_parts."""
+    """Returns which files are annotations, for find_parts."""
     return Kind(SUFFIX, lambda path: _begins(form, read_head(path, _HEAD)), form.folders)
 
 
@@ -63,7 +63,7 @@ def _begins(form: LineFormat, data: bytes) -> bool:
 
 
 def read_split(form: LineFormat, dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout."""
+    """Returns the images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
     files = annotation_files(part.annotations, SUFFIX)
     names = ImageNames(part.images, files.keys())
@@ -111,5 +111,5 @@ def _objects(
 
 
 def has_area(box: Box) -> bool:
-    """Whether both sides of a box are positive."""
+    """Returns whether both sides of a box are positive."""
     return min(box[2:]) > 0

@@ -1,4 +1,4 @@
-"""What a reader of annotations returns: images and objects as the files state them, unchecked.
+"""What annotation readers return: images and objects as the files state them, unchecked.
 
 Each layout (COCO, YOLO, VOC XML, labelme, CSV, ...) has a module with two functions:
 
@@ -23,13 +23,13 @@ EVERY_CLASS = ""  # in place of a class name: of a region whose objects of any c
 class RawObject(NamedTuple):
     """One object as annotated.
 
-    class_name: of its category, or EVERY_CLASS.
-    box: x, y, width, height; in pixels, or as shares of the image where `RawImage.normalized`.
+    class_name: name of its category, or EVERY_CLASS.
+    box: x, y, width, height; in pixels, or in fractions of the image if `RawImage.normalized`.
     where: the entry in its file, for messages: 'line 3', 'object 2'; '' stands for 'annotation id'
         and `id`.
-    area: of the object in square pixels; None takes the box's.
-    crowd: whether the box stands for a region of many objects, which is ignored.
-    id: as annotated; None has it numbered.
+    area: area of the object in square pixels; None uses the area of the box.
+    crowd: whether the box is a region of many objects, which is ignored.
+    id: annotation id; with None, it is numbered later.
     """
 
     class_name: str
@@ -43,14 +43,14 @@ class RawObject(NamedTuple):
 class RawImage(NamedTuple):
     """One image as annotated.
 
-    file_name: as the annotations write it, with / between folders.
-    path: of the file that it names; the file need not exist.
+    file_name: file name as annotated, with / between folders.
+    path: path of this file, which need not exist.
     annotation_file: the file that annotates it, for messages.
-    objects: of the image.
-    where: the entry in that file, for messages; '' where the file is about this image alone.
-    size: (height, width) as annotated; None where the annotations do not say.
-    normalized: whether boxes are shares of the image's size.
-    id: as annotated; None has it numbered.
+    objects: objects of the image.
+    where: the entry in that file, for messages; '' if the file describes only this image.
+    size: annotated (height, width) in pixels; None if it is not annotated.
+    normalized: whether boxes are fractions of the image size.
+    id: image id; with None, it is numbered later.
     """
 
     file_name: str
@@ -66,12 +66,11 @@ class RawImage(NamedTuple):
 class RawSplit(NamedTuple):
     """One split as annotated.
 
-    images: in the order of the files.
-    class_names: in the order of the labels; None where the annotations only use names, which are
-        then taken in alphabetical order.
-    category_ids: of `class_names`, as annotated; None numbers them from 1.
-    notes: what the reader changed, by reason, as (reason, where) pairs: 'polygon, its bounding box
-        taken'.
+    images: images in the order of the files.
+    class_names: class names in the order of the labels; None if the annotations only use names,
+        which are then sorted.
+    category_ids: annotated ids of `class_names`; None numbers them from 1.
+    notes: (reason, where) pairs for what the reader changed.
     box_form: how the files write a box, for messages: 'size' x, y, width, height; 'corners' xmin,
         ymin, xmax, ymax; 'center' x and y of the centre, width, height.
     """
@@ -86,17 +85,16 @@ class RawSplit(NamedTuple):
 class Layout(NamedTuple):
     """A folder whose layout was recognized.
 
-    name: 'coco', 'yolo', 'voc', ..., as `data.layout` has it; see find_layout.FINDERS.
-    tool: who writes such folders, for the line that reports what was found: 'COCO JSON as exported
-        by Roboflow'.
-    splits: the names of the splits as they are on disk.
-    read: from the name of a split, and the guard for errors of single entries, to its content.
-        Raises DataError for a file that cannot be read at all.
-    folders: that hold the images and annotations, and single files outside of these; () is the
-        root alone. Changes in them are noticed, and images in them that no annotation names are
+    name: value of `data.layout`: 'coco', 'yolo', 'voc', ...; see find_layout.FINDERS.
+    tool: what writes such folders, for the log: 'COCO JSON as exported by Roboflow'.
+    splits: names of the splits on disk.
+    read: function of the name of a split and the guard for errors of single entries; returns the
+        content of the split. Raises DataError for a file that cannot be read at all.
+    folders: folders of the images and annotations, and single files outside of these; () is only
+        the root. Changes in them are detected, and images in them without annotations are
         reported.
-    unlabelled: other splits, of which no image is annotated; they are reported and not used.
-    suffixes: of annotation files, if they are other than those that file_facts.fingerprint counts.
+    unlabelled: splits without any annotation, which are reported and not used.
+    suffixes: suffixes of annotation files that file_facts.fingerprint does not count by default.
     """
 
     name: str

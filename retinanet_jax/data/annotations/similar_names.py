@@ -1,6 +1,7 @@
-"""Images whose files are named as annotated but for upper and lower case, or the Unicode form.
+"""Finds images whose names differ from the annotations in case or Unicode form.
 
-Windows and macOS do not tell a.JPG from a.jpg, and macOS writes an accent as a letter of its own.
+Windows and macOS do not distinguish a.JPG from a.jpg, and macOS writes an accent as a separate
+character.
 """
 
 import collections
@@ -13,14 +14,16 @@ from retinanet_jax.data.annotations.folder_files import list_folder
 from retinanet_jax.data.annotations.raw import RawSplit
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
-SIMILAR = "name that differs from that of its file in upper and lower case or in its Unicode form"
+SIMILAR = "name that differs from its file in upper and lower case or Unicode form"
 
 
 def with_similar_names(raw: RawSplit, present: Collection[str]) -> RawSplit:
-    """The images; in place of a missing file, the one whose name is similar and not annotated.
+    """Returns the images, with missing files replaced by files of similar names.
+
+    A file replaces a missing one only if it is not annotated itself.
 
     Args:
-      present: paths of files that are there.
+      present: paths of existing files.
     """
     named = {str(image.path) for image in raw.images}
     folders: dict[Path, dict[str, list[str]]] = {}

@@ -27,8 +27,8 @@ from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawS
 from retinanet_jax.data.annotations.split_names import is_split_name, split_of_file, without_split
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 
-OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes taken"
-REPLACED = "images that the file of another job has, too, the latest boxes taken"
+OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes used"
+REPLACED = "images that also are in the file of another job, the latest boxes used"
 NO_BOX = "points and lines, left out"
 LOST = "images of a split that was not found, left out"
 _FOLDERS = ("annotations", "labels")
@@ -36,7 +36,7 @@ _MAX_FILES = 20  # by which a folder is judged; one with more of a format has on
 
 
 class Region(NamedTuple):
-    """A shape of an image; `label` and `shape` as the file states them, unchecked.
+    """A shape of an image, with unchecked `label` and `shape` as in the file.
 
     crowd: see raw.RawObject.
     """
@@ -50,13 +50,13 @@ class Region(NamedTuple):
 class ImageEntry(NamedTuple):
     """An image of an annotation file.
 
-    names: as stated, unchecked, and variants of it; the first that exists is taken. Without one,
+    names: unchecked names as stated, and variants; the first that exists is used. Without names,
         the image is left out, and only its notes are reported.
     where: the entry in the file, for messages.
-    regions: of the image.
-    size: (height, width) as annotated.
-    split: of the image, where one file has several.
-    notes: reasons, as in RawSplit.notes.
+    regions: shapes of the image.
+    size: annotated (height, width) in pixels.
+    split: split of the image, if one file has several splits.
+    notes: reasons as in RawSplit.notes.
     history: the jobs that annotated the image, each adjusting the one before, where a file says so.
         The entry of another file whose history is the beginning of it is out of date.
     """
@@ -71,7 +71,7 @@ class ImageEntry(NamedTuple):
 
 
 class Content(NamedTuple):
-    """An annotation file; `class_names` None takes those that occur, `notes` as in RawSplit."""
+    """The content of an annotation file; `class_names` None uses the names that occur."""
 
     entries: list[ImageEntry]
     class_names: tuple[str, ...] | None = None
@@ -82,14 +82,14 @@ class SplitFileFormat(NamedTuple):
     """A layout with one annotation file per split.
 
     name, tool: see raw.Layout.
-    suffixes: of the annotation files.
+    suffixes: suffixes of the annotation files.
     is_one: whether a file is of this format, by its first bytes.
-    parse: the content of a file; errors of single entries are for the guard.
-    box: x, y, width, height around a shape, or None for a shape without a box; arguments are the
-        shape, the file and entry for messages, and a set to which notes are added.
-    inner_splits: the names of the splits in a file; none where it is one split.
-    normalized: whether boxes are shares of the image's size.
-    image_folders: further places of the images of a split, which '{split}' stands for, relative to
+    parse: returns the content of a file; the guard collects errors of single entries.
+    box: returns x, y, width, height around a shape, or None for a shape without a box. Arguments
+        are the shape, the file and entry for messages, and a set for notes.
+    inner_splits: returns the names of the splits in a file; none if the file is one split.
+    normalized: whether boxes are fractions of the image size.
+    image_folders: more folders of the images of a split, with '{split}' for its name, relative to
         the dataset's folder.
     box_form: how the files write a box, see RawSplit.
     """
@@ -107,13 +107,13 @@ class SplitFileFormat(NamedTuple):
 
 
 def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()) -> Layout | None:
-    """Files of a format in a folder and its split folders, or one such file.
+    """Returns the layout of a format's files in a folder and its split folders, or of one file.
 
     Args:
-      others: folders in `root` that are searched if there are none, such as 'labels/det_20'.
+      others: folders in `root` to search if no file is found, such as 'labels/det_20'.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     folder = root if root.is_dir() else _folder_of(root, others)
     paths = files_of(kind, root, others)
@@ -133,7 +133,7 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()
 
 
 def files_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()) -> list[Path]:
-    """The files of a format in a folder, or the one file; see `find_layout_of`."""
+    """Returns the files of a format in a folder, or the one file; see `find_layout_of`."""
     further = [*annotation_folders(root), *(root / place for place in others)]
     return _paths(kind, root) or _paths_in(kind, further)
 

@@ -18,30 +18,33 @@ AUTO = "auto"
 
 
 class SplitNames(NamedTuple):
-    """The splits of a folder as they are on disk; `evaluation` is None where there is none."""
+    """The names of a folder's splits on disk; None for a split that does not exist."""
 
     train: str | None
     evaluation: str | None
 
 
 def is_split_name(name: str) -> bool:
-    """Whether a folder or file of this name holds a split: 'train', 'valid', 'val2017', ..."""
+    """Returns whether a folder or file name means a split: 'train', 'valid', 'val2017', ..."""
     return _SPLIT.fullmatch(name) is not None
 
 
 def is_validation(name: str) -> bool:
-    """Whether `data.eval_split` of this name means a validation split, of whatever name."""
+    """Returns whether `data.eval_split` with this name means any validation split."""
     return name.lower() in (AUTO, *_VALIDATION)
 
 
 def same_split_names(name: str) -> tuple[str, ...]:
-    """The names of the same split, itself among them: 'val', 'valid', ...; none for other names."""
+    """Returns the names of the same split, including this one; none for other names.
+
+    For example, 'val' and 'valid' are names of the same split.
+    """
     return next((group for group in _GROUPS.values() if name.lower() in group), ())
 
 
 @functools.cache
 def split_kind(name: str) -> str:
-    """'train', 'val' or 'test' for the name of a split, such as 'valid2017'; else ''.
+    """Returns 'train', 'val' or 'test' for the name of a split, such as 'valid2017'; else ''.
 
     Also '' for 'trainval': an image in a folder of this name may be of either split.
     """
@@ -53,7 +56,7 @@ def split_kind(name: str) -> str:
 
 
 def find_split(wanted: str, available: Sequence[str]) -> str | None:
-    """The available split of a name: itself, or one with a name of the same meaning.
+    """Returns the available split with a name: itself, or one with the same meaning.
 
     'val' also matches val2017 or val_1, if that is the only one.
     """
@@ -69,10 +72,10 @@ def find_split(wanted: str, available: Sequence[str]) -> str | None:
 
 
 def resolve_splits(train: str, evaluation: str, available: Sequence[str]) -> SplitNames:
-    """The splits that `data.train_split` and `data.eval_split` mean (their names, no slices).
+    """Returns the splits that `data.train_split` and `data.eval_split` mean, without slices.
 
-    A folder with a single split trains on it, unless it is the one to evaluate on. 'auto', 'val'
-    and its synonyms mean a validation split, else a test split; other names mean that split alone.
+    A folder with a single split trains on it, unless it is the evaluation split. 'auto', 'val' and
+    its synonyms mean a validation split, or else a test split; other names mean only that split.
     """
     if evaluation in available:
         return SplitNames(find_split(train, available), evaluation)
@@ -87,7 +90,7 @@ def resolve_splits(train: str, evaluation: str, available: Sequence[str]) -> Spl
 
 
 def split_of_file(path: Path, root: Path) -> str | None:
-    """The split in the name of a file, such as 'train' of train_labels.csv, or of its folder."""
+    """Returns the split in the name of a file or its folder: 'train' for train_labels.csv."""
     # Rekognition's training_manifest_with_validation.json is about the validation of the file.
     stem = path.stem.lower().removesuffix("_with_validation")
     words = [word for word in re.split(r"[^a-z0-9]+", stem) if word]
@@ -99,7 +102,7 @@ def split_of_file(path: Path, root: Path) -> str | None:
 
 
 def without_split(name: str) -> str | None:
-    """The name of a file with * for the split in it, '*.json' of 'train.json'; None without one."""
+    """Returns a file name with * for the split: '*.json' for 'train.json'. None without a split."""
     words = re.split(r"([^A-Za-z0-9]+)", name)
     if sum(map(is_split_name, words)) != 1:
         return None

@@ -1,4 +1,4 @@
-"""YAML as plain data: dicts, lists and text."""
+"""Reads YAML as plain data: dicts, lists and text."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _MAX_DEPTH = 50
 
 
 def load_yaml(text: str) -> Any:
-    """The content of a YAML document, all of its values as text.
+    """Returns the content of a YAML document, all of its values as text.
 
     Deep nesting, which could overflow the stack of the parser, and aliases, which could stand for
     very large content, are errors.

@@ -1,10 +1,10 @@
 """Scalabel's JSON, the format of BDD100K: frames with labels, each with a category and a box2d.
 
-A file is a list of frames, or an object whose `frames` it is. The corners x1, y1, x2, y2 of a box
-are pixels that belong to it, as scalabel.label.transforms has it: its width is x2 - x1 + 1. Labels
-whose attributes have `crowd` or `ignored` are ignored regions. Labels without a box2d, such as
-lanes and drivable areas, are left out. BDD100K's first release has a file for each image, with
-`objects` in place of `labels`, and names without a suffix.
+A file is a list of frames, or an object with such a list as `frames`. The corners x1, y1, x2, y2 of
+a box are pixels inside it, as in scalabel.label.transforms: its width is x2 - x1 + 1. Labels whose
+attributes have `crowd` or `ignored` are ignored regions. Labels without a box2d, such as lanes and
+drivable areas, are left out. BDD100K's first release has a file for each image, with `objects` in
+place of `labels`, and names without a suffix.
 """
 
 import re
@@ -32,10 +32,10 @@ _SIDES = "x1", "y1", "x2", "y2"
 
 
 def find(root: Path) -> Layout | None:
-    """Scalabel's files in a folder, its split folders or BDD100K's labels/, or one such file.
+    """Returns the layout of Scalabel's files in a folder, its splits or labels/, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root, _FOLDERS)
 

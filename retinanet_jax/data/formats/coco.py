@@ -28,9 +28,9 @@ from retinanet_jax.data.formats.coco_categories import usable_categories
 from retinanet_jax.data.formats.coco_json import OUTLINE_FIELD, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 
-OUTLINE_BOX = "no bbox, that of the polygon or mask taken"
+OUTLINE_BOX = "no bbox, bounding box of the polygon or mask used"
 OTHER_FOLDER = "images found by name in another folder"
-SIZE_FROM_FILE = "no width or height, the file's taken"
+SIZE_FROM_FILE = "no width or height, size of the file used"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class CocoAnnotations:
     report: Report
 
     def ground_truth(self) -> dict:
-        """COCO's instances JSON: boxes and areas as annotated, without polygons."""
+        """Returns COCO's instances JSON: boxes and areas as annotated, without polygons."""
         return instances(self.images, self.categories)
 
 
@@ -64,10 +64,10 @@ def read_annotations(
         has none.
 
     Raises:
-      DataError: names the file, the entry's id, the field and the fix.
+      DataError: the data is invalid; the message names the file, entry id, field and fix.
     """
     if not image_dir.is_dir():
-        fix = "put the images there, or set data.root to the folder that has them"
+        fix = "put the images there, or set data.root to the folder that contains them"
         raise DataError("missing folder", image_dir, "", "is not a folder", fix)
     guard = Guard(on_error, Report())
     raw = read_coco(path, image_dir, guard, annotated=annotated)
@@ -89,14 +89,14 @@ def read_coco(
     root: Path | None = None,
     split: str = "",
 ) -> RawSplit:
-    """The images and objects of an instances JSON; see `read_annotations`.
+    """Returns the images and objects of an instances JSON; see `read_annotations`.
 
     Args:
       image_dir: the folder that `file_name` is relative to, or a function that chooses it, given
         all names.
-      root: of a dataset whose images may also be in other folders: those of its splits, see
+      root: folder of a dataset whose images may also be in other folders: those of its splits, see
         `find_image`, or any folder that has one image of this name, see `ImageFinder`.
-      split: that the file annotates; images in folders of other splits are not taken.
+      split: split that the file annotates; images in folders of other splits are not used.
 
     Raises:
       DataError: the file cannot be read, or its categories are invalid.

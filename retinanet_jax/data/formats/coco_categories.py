@@ -1,4 +1,4 @@
-"""The list `categories` of a COCO file, as it should be and as tools write it."""
+"""Reads the list `categories` of a COCO file, as specified or as tools write it."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ REPEATED, ROOT = "category listed again", "root category without boxes, left out
 
 
 def read_categories(entries: list, path: AnyPath) -> Categories:
-    """The categories in the order of the file.
+    """Returns the categories in the order of the file.
 
     Raises:
       DataError: there are none, or an id or name is missing, of the wrong type or used twice.
@@ -33,14 +33,16 @@ def read_categories(entries: list, path: AnyPath) -> Categories:
 def usable_categories(
     entries: list, path: AnyPath, used: Collection[int | None], report: Report
 ) -> tuple[list[str], list[int]]:
-    """Names and ids in the order of the file, without repetitions and without a root category.
+    """Returns names and ids in the order of the file.
+
+    Repeated categories and a root category are left out.
 
     VGG Image Annotator lists every category once per image. Roboflow puts a root before the
     classes: id 0, no boxes, and the name of the first class, or one that all others have as
     `supercategory`.
 
     Args:
-      used: ids of categories that have an object.
+      used: ids of the categories that have objects.
 
     Raises:
       DataError: as read_categories; an id with two names, or a name with two ids in use.
@@ -88,4 +90,4 @@ def _check_not_empty(entries: list, path: AnyPath) -> None:
 
 def _used_twice(field: str, value: int | str, path: AnyPath, where: str) -> DataError:
     what = f"{field} {value!r} is used twice"
-    return DataError("categories", path, where, what, "give each category its own")
+    return DataError("categories", path, where, what, "use each only once")

@@ -17,7 +17,7 @@ OUTLINE_FIELD = "box of the outline"
 
 
 def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
-    """The instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
+    """Returns the instances JSON as a dict whose `images`, `annotations`, `categories` are lists.
 
     Polygons and masks (`segmentation`) are dropped; they would be most of it. Where there is no
     box, theirs is kept. Without `annotated`, the list `annotations` may be missing.
@@ -30,7 +30,7 @@ def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
         with path.open("rb") as file:
             content = json_stream.load(file, _without_outline)
     except OSError as error:
-        fix = "write it there, or fix data.root, the split or data.annotations"
+        fix = "add the file, or fix data.root, the split or data.annotations"
         raise DataError("annotation file", path, "", error.strerror or str(error), fix) from error
     except (ValueError, RecursionError) as error:
         fix = "export the annotations again as COCO instances JSON"
@@ -42,7 +42,7 @@ def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
         content.setdefault("annotations", [])
     for field in ("images", "annotations", "categories"):
         if not isinstance(content.get(field), list):
-            fix = f"a COCO instances file has {field!r}, a list (empty if there are none)"
+            fix = f"add {field!r}, a list (empty if there are none), as in COCO instances JSON"
             raise DataError("annotation file", path, "", f"has no list {field!r}", fix)
     return content
 
@@ -64,7 +64,7 @@ def _is_empty(bbox: Any) -> bool:
 
 
 def outline_box(outline: Any) -> list[float] | None:
-    """The bounding box [x, y, width, height] of COCO polygons or run lengths; None if invalid."""
+    """Returns the bounding box [x, y, width, height] of COCO polygons or run lengths, or None."""
     try:
         if isinstance(outline, dict):
             from pycocotools import mask as run_lengths  # here: benchmarks of a network lack it
@@ -100,7 +100,7 @@ def check_ground_truth(content: dict, path: AnyPath) -> Categories:
                 where = f"{section}[{place}]"
                 entry_id = fields.integer(entry, "id", path, where)
                 if entry_id in ids:
-                    what, fix = f"id {entry_id} is used twice", "give each its own"
+                    what, fix = f"id {entry_id} is used twice", "give each its own id"
                     raise DataError("id used twice", path, where, what, fix)
                 ids.add(entry_id)
                 if section == "annotations":

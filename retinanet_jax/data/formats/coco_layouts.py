@@ -26,7 +26,7 @@ _SAMPLES = 20
 
 
 def find(root: Path) -> Layout | None:
-    """The layout of a folder, or of a JSON file, with annotations in COCO's format.
+    """Returns the layout of a folder, or of a JSON file, with annotations in COCO's format.
 
     Recognized are annotations/instances_SPLIT.json (also CVAT's instances_default.json), Roboflow's
     SPLIT/_annotations.coco.json, Label Studio's result.json beside images/, FiftyOne's labels.json
@@ -53,7 +53,7 @@ def find(root: Path) -> Layout | None:
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a JSON file begins as one in COCO's format, and has images if it is short.
+    """Returns whether a JSON file begins like COCO's format, and has images if it is short.
 
     Label Studio's notes.json has categories alone.
     """
@@ -153,7 +153,7 @@ def _image_places(root: Path, split: str, path: Path) -> list[Path]:
 
 
 def choose_folder(places: Sequence[Path], names: Sequence[str]) -> Path:
-    """The first of some folders that has most of a sample of files; else the first of all."""
+    """Returns the folder with most of a sample of files, or else the first folder."""
     sample = [name.replace("\\", "/") for name in names[:: max(1, len(names) // _SAMPLES)]]
     return max(places, key=lambda place: sum(_is_there(place, name) for name in sample))
 

@@ -26,10 +26,10 @@ _HEAD = 1 << 14
 
 
 def find(root: Path) -> Layout | None:
-    """CreateML's files in a folder and its split folders, or one such file.
+    """Returns the layout of CreateML's files in a folder and its split folders, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root)
 

@@ -38,16 +38,16 @@ AUTOML_SETS = ("train", "training", "validation", "validate", "test", "unassigne
 
 
 class Columns(NamedTuple):
-    """The numbers of the columns; None for those that a table lacks.
+    """The indices of the columns; None for columns that a table lacks.
 
     class_name: None for a table of one class.
     box: four columns, or one whose cells have all four numbers.
     form: 'corners' x1, y1, x2, y2; 'size' x, y, width, height; 'center' with x, y of the centre.
-    size: of the image: height, width.
+    size: columns of the image's height and width.
     normalized: whether the boxes are shares of the image's size.
-    has_header: whether the first row is one.
-    zero_is_empty: whether a box of zeros stands for an image without objects.
-    short_is_empty: whether a row that ends before its class and box stands for such an image.
+    has_header: whether the first row is a header.
+    zero_is_empty: whether a box of zeros means an image without objects.
+    short_is_empty: whether a row that ends before its class and box means such an image.
     """
 
     tool: str
@@ -65,7 +65,7 @@ class Columns(NamedTuple):
 
 
 def recognize(rows: Sequence[Sequence[str]]) -> Columns | None:
-    """The columns of a table by its first rows; None for a table without boxes."""
+    """Returns the columns of a table by its first rows; None for a table without boxes."""
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if not rows:
         return None
@@ -165,5 +165,5 @@ def _is_image(name: str) -> bool:
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell is a decimal number."""
+    """Returns whether a cell is a decimal number."""
     return re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", text) is not None

@@ -20,7 +20,7 @@ from retinanet_jax.data.annotations.split_names import find_split, is_split_name
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.csv_columns import Columns, recognize
 
-UNNAMED = "CSV file without the name of a split, left out"
+UNNAMED = "CSV file whose name contains no split, left out"
 _DELIMITERS = ",;\t|"
 _HEAD, _ROWS = 1 << 16, 50  # bytes and rows that a table is recognised by
 _FOLDERS = ("annotations", "labels", "csv", "csv_folder")
@@ -36,7 +36,10 @@ class Table(NamedTuple):
 
 
 def find_tables(root: Path) -> list[Table]:
-    """The tables with boxes in a folder and its folders of splits and annotations, or of a file."""
+    """Returns the tables with boxes in a folder and its folders of splits, or in one file.
+
+    Folders of annotations are searched, too.
+    """
     if root.is_file():
         return [table for table in [_table(root)] if table]
     names = [n for n in list_folder(root).folders if is_split_name(n) or n.lower() in _FOLDERS]
@@ -69,7 +72,7 @@ def _table(path: Path) -> Table | None:
 def tables_by_split(
     tables: list[Table], root: Path
 ) -> tuple[dict[str, Table], tuple[tuple[str, str], ...]]:
-    """Tables by the split that they or their folder are named after; notes of others.
+    """Returns tables by the split that they or their folder are named after, and notes.
 
     One table alone is divided by its column of splits, if it has one; else it is 'train'. One
     without the name of a split is 'train' beside those of other splits.
@@ -84,7 +87,7 @@ def tables_by_split(
     for table in map(_undivided, tables):
         split = split_of_file(table.path, root)
         if split in named:
-            what = f"both {named[split].path.name} and {table.path.name} have boxes of {split!r}"
+            what = f"both {named[split].path.name} and {table.path.name} have boxes for {split!r}"
             raise DataError("ambiguous table", root, "", what, "set data.root to one of the files")
         if split is None:
             unnamed.append(table)
@@ -98,7 +101,7 @@ def tables_by_split(
 def _only(tables: list[Table], root: Path) -> Table:
     if len(tables) > 1:
         names = ", ".join(table.path.name for table in tables)
-        what = f"has several tables of boxes without the name of a split: {names}"
+        what = f"has several tables of boxes whose names contain no split: {names}"
         fix = "name them after their splits, such as train.csv, or set data.root to one of them"
         raise DataError("ambiguous table", root, "", what, fix)
     return tables[0]
@@ -119,8 +122,8 @@ def _splits_in(table: Table) -> list[str]:
     others = [value for value in lines if value and value not in named]
     if named and others:
         where = f"line {lines[others[0]]}"
-        what = f"the split is {short(others[0])}, that of line {lines[named[0]]} {short(named[0])}"
-        fix = "write train, val or test, or rename the column if it is not of splits"
+        what = f"the split is {short(others[0])}, but {short(named[0])} in line {lines[named[0]]}"
+        fix = "write train, val or test, or rename the column if it does not state splits"
         raise DataError("split", table.path, where, what, fix)
     return [] if others else list(dict.fromkeys(value or "train" for value in lines))
 
@@ -130,13 +133,13 @@ def _undivided(table: Table) -> Table:
 
 
 def split_of_row(row: list[str], column: int, unassigned: str = "train") -> str:
-    """The split of a row; AutoML divides rows without one by itself, here they are 'train'."""
+    """Returns the split of a row; a row without one is 'train', while AutoML would assign one."""
     value = row[column].strip().lower() if column < len(row) else ""
     return value if value not in ("", "unassigned") else unassigned
 
 
 def rows_of(table: Table) -> Iterator[tuple[int, list[str]]]:
-    """(number of the line, cells) of the rows below the header.
+    """Yields (number of the line, cells) of the rows below the header.
 
     Raises:
       DataError: the file cannot be read or is not a table.
@@ -162,7 +165,7 @@ def _numbered(file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def listed_class_names(folders: dict[Path, None]) -> tuple[str, ...] | None:
-    """Names in keras-retinanet's classes.csv (name, number), or in classes.txt, a name a line."""
+    """Returns the class names in classes.csv (name, number; keras-retinanet) or in classes.txt."""
     for folder in folders:
         for path in (folder / name for name in _CLASS_TABLES):
             if path.is_file() and (names := _class_table(path)):
@@ -184,7 +187,7 @@ def _class_table(path: Path) -> tuple[str, ...] | None:
 
 
 def display_names(folders: dict[Path, None]) -> dict[str, str]:
-    """Names of Open Images' codes, such as /m/01g317, in class-descriptions-boxable.csv."""
+    """Returns names by Open Images code (/m/01g317), from class-descriptions-boxable.csv."""
     for folder in folders:
         for name in list_folder(folder).with_suffix(".csv"):
             if "class-descriptions" in name:

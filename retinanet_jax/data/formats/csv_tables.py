@@ -35,17 +35,17 @@ from retinanet_jax.data.formats.csv_files import (
     tables_by_split,
 )
 
-ZERO_BOX = "row with a box of zeros, taken as image without objects"
-NUMBERED = "class by its number, the name in the list of classes taken"
+ZERO_BOX = "row with a box of zeros, read as image without objects"
+NUMBERED = "class given by its number, its name in the list of classes used"
 _LARGEST_SHARE = 1.5  # above it, a number is a pixel
 
 
 class CsvDataset(NamedTuple):
     """The tables of a folder.
 
-    splits: the table of each split; one table for several, where it has a column of splits.
-    class_names: in the order of the labels; None where no file lists them.
-    display_names: of codes in the column of classes; empty where no file has them.
+    splits: table of each split; splits share a table if it has a column of splits.
+    class_names: class names in the order of the labels; None if no file lists them.
+    display_names: names of codes in the class column; empty if no file has them.
     notes: (reason, where) pairs.
     """
 
@@ -57,10 +57,10 @@ class CsvDataset(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """The tables in a folder, or one table.
+    """Returns the layout of the tables in a folder, or of one table.
 
     Raises:
-      DataError: several tables may be meant, or a list of class names is broken.
+      DataError: several tables fit, or a list of class names is broken.
     """
     folder = root if root.is_dir() else root.parent
     tables = find_tables(root)
@@ -75,7 +75,7 @@ def find(root: Path) -> Layout | None:
 
 
 def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects, in the order of the rows; see raw.Layout."""
+    """Returns the images of a split with their objects, in row order; see raw.Layout."""
     table, root, notes = dataset.splits[split], dataset.root, list(dataset.notes)
     columns = table.columns
     bases = (table.path.parent, root, root / "images", root / split, root / "images" / split)
@@ -90,7 +90,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
             where = f"line {number}"
             stated = _cell(row, columns.file, table, where)
             if not stated or "\0" in stated:
-                what = f"the name of the image is {short(stated)}"
+                what = f"the image name is {short(stated)}"
                 raise DataError("file name", table.path, where, what, "write it")
             path = finder.find(stated, table.path, where)
             place = f"image {short(stated)}"
@@ -109,7 +109,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
 
 def _cell(row: list[str], column: int, table: Table, where: str) -> str:
     if column >= len(row):
-        what = f"has {len(row)} columns, not {column + 1} or more"
+        what = f"has {len(row)} columns, but at least {column + 1} are needed"
         raise DataError("row", table.path, where, what, "fill in the missing columns")
     return row[column].strip()
 
@@ -174,9 +174,9 @@ def _box(cells: list[str], table: Table, where: str) -> tuple[float, float, floa
         what = f"the box is {short(' '.join(cells))}"
         raise DataError("box", table.path, where, what, "write four numbers")
     if table.columns.normalized and max(map(abs, numbers)) > _LARGEST_SHARE:
-        what = f"the box is {short(' '.join(cells))}, which are not shares of the image's size"
+        what = f"the box is {short(' '.join(cells))}, which are not fractions of the image size"
         fix = "divide x by the image's width and y by its height"
-        raise DataError("pixels for shares", table.path, where, what, fix)
+        raise DataError("pixels instead of fractions", table.path, where, what, fix)
     x, y, right, bottom = numbers
     if table.columns.form == "corners":
         return x, y, right - x, bottom - y

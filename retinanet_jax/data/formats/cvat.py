@@ -2,7 +2,7 @@
 
 cvat_video.py has the tracks of 'CVAT for video 1.1'.
 
-Boxes are read, and the bounding boxes of rotated boxes, polygons, ellipses, masks and cuboids.
+Boxes are read, as are the bounding boxes of rotated boxes, polygons, ellipses, masks and cuboids.
 Points, lines and skeletons have no box and are left out.
 """
 
@@ -45,10 +45,10 @@ _MAX_BYTES, _MAX_META = 1 << 30, 1 << 20
 
 
 def find(root: Path) -> Layout | None:
-    """CVAT's annotations.xml in a folder and its split folders, or one such file.
+    """Returns the layout of annotations.xml in a folder and its split folders, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     layout = find_layout_of(_FORMAT, root)
     if layout is not None and any(map(_begins_with_track, files_of(_FORMAT, root))):
@@ -142,7 +142,7 @@ def _points(shape: ElementTree.Element, path: Path, where: str) -> tuple[list[fl
     numbers = [[fields.finite(v, lenient=True) for v in pair] for pair in pairs]
     if len(pairs) < 3 or any(len(pair) != 2 or None in pair for pair in numbers):
         what = f"points is {fields.short(stated)}"
-        raise DataError("points", path, where, what, "write three points or more: x,y;x,y;x,y")
+        raise DataError("points", path, where, what, "write at least three points: x,y;x,y;x,y")
     return [pair[0] for pair in numbers], [pair[1] for pair in numbers]
 
 

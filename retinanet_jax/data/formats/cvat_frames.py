@@ -1,8 +1,8 @@
-"""Which image is which frame of 'CVAT for video', whose file has numbers of frames and no names.
+"""Matches images to the frames of 'CVAT for video', whose file numbers frames without names.
 
 CVAT saves the frames of a video as images/frame_000000.PNG, those of a project in images/<subset>.
-The images of a task of images keep their names; in these, they are in the order of their names, in
-which CVAT numbers them by default.
+The images of an image task keep their names. Sorted by name, they are in the order in which CVAT
+numbers them by default.
 """
 
 import os
@@ -24,7 +24,7 @@ _AS_IMAGES = "export the task as 'CVAT for images 1.1', with images"
 
 
 class Task(NamedTuple):
-    """What the file says of a task or job: its kind, the numbers of its frames, their size."""
+    """A task or job as the file describes it: its kind, its frame numbers and the frame size."""
 
     is_video: bool
     frames: range | None
@@ -44,23 +44,23 @@ class Frames(NamedTuple):
     size: tuple[int, int] | None
 
     def name(self, number: int) -> str:
-        """The image of a frame, or what it would be called."""
+        """Returns the image of a frame, or what it would be called."""
         one = next(iter(self.images.values()))
         missing = f"frame_{number:06d}{os.path.splitext(one)[1]}"
         return self.images.get(number) or os.path.join(os.path.dirname(one), missing)
 
 
 def tasks_of(root: ElementTree.Element) -> list[Task]:
-    """The tasks that a file states, or its job."""
+    """Returns the tasks that a file states, or its job."""
     size = _size(root.find("meta/original_size"))
     return [_task(task, size) for place in _TASKS for task in root.findall(place)]
 
 
 def find_frames(root: ElementTree.Element, path: Path, subset: str | None) -> Frames:
-    """The frames of a subset.
+    """Returns the frames of a subset.
 
     Raises:
-      DataError: the images are not there, or it is not clear which frames they are.
+      DataError: the images are missing, or it is unclear which frames they are.
     """
     tasks = tasks_of(root)
     own = [task for task in tasks if task.subset == subset] or tasks
@@ -149,9 +149,9 @@ def _in_order(images: list[str], tasks: list[Task], path: Path) -> dict[int, str
     if frames is not None and len(frames) == len(images) and is_clear:
         return dict(zip(frames, ordered, strict=True))
     number = f"{len(frames)} frames" if frames is not None else "its frames"
-    what = f"has numbers of frames, and which is that of {os.path.basename(images[0])} is not clear"
+    what = f"frames are numbered, and the frame of {os.path.basename(images[0])} is not clear"
     what += f": there are {len(images)} images for {number}" if is_clear else ""
-    names = "name the images frame_000000.jpg, frame_000001.jpg, ... by the number of the frame"
+    names = "name the images frame_000000.jpg, frame_000001.jpg, ... by frame number"
     fix = f"{names}, from 0, or {_AS_IMAGES}" if all(t.is_video for t in tasks) else _AS_IMAGES
     raise DataError("frames", path, "", what, fix)
 
@@ -167,8 +167,8 @@ def _without_images(root: ElementTree.Element, path: Path) -> DataError:
     videos = [name for f in folders for name in list_folder(f).with_suffix(*VIDEO_SUFFIXES)]
     video = (videos or [root.findtext("meta/task/source") or "VIDEO"])[0]
     quoted = shlex.quote(video)
-    what = "the images of its frames are not there"
-    what += f", and a video, {video}, is not read" if videos else ""
+    what = "the images of its frames are missing"
+    what += f", and videos, such as {video}, are not read" if videos else ""
     fix = "export the task again with 'Save images', or write all frames as images/frame_000000.png"
     fix += f", ...: ffmpeg -i {quoted} -fps_mode passthrough -start_number 0 images/frame_%06d.png"
     return DataError("missing images", path, "", what, fix)

@@ -1,7 +1,7 @@
 """CVAT's XML of tracks, 'CVAT for video 1.1': the shapes of each <track> by the number of a frame.
 
-CVAT writes a shape for each frame, also where it interpolates. Those with outside="1" are not in
-their frame.
+CVAT writes a shape for each frame, including interpolated ones. Shapes with outside="1" are not
+visible in their frame.
 """
 
 import bisect
@@ -15,12 +15,12 @@ from retinanet_jax.data.annotations.split_files import ImageEntry, Region
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.cvat_frames import MAX_FRAMES, find_frames, tasks_of
 
-IN_ORDER = "frames without names in the file, images taken in the order of their names"
+IN_ORDER = "frames without names in the file, images used in the order of their names"
 DEFAULT = "default"  # the split of tracks without one
 
 
 def has_tracks(root: ElementTree.Element) -> bool:
-    """Whether a file is 'CVAT for video'; a video without any object has no track."""
+    """Returns whether a file is 'CVAT for video'; a video without any object has no track."""
     if root.find("image") is not None:
         return False
     return root.find("track") is not None or any(task.is_video for task in tasks_of(root))
@@ -29,10 +29,10 @@ def has_tracks(root: ElementTree.Element) -> bool:
 def read_tracks(
     root: ElementTree.Element, path: Path, tags: Collection[str], guard: Guard
 ) -> tuple[list[ImageEntry], tuple[tuple[str, str], ...]]:
-    """The frames, with those of the images that show no object, and notes.
+    """Returns the frames, with those of the images that show no object, and notes.
 
     Args:
-      tags: of shapes.
+      tags: tags of the shapes to read.
 
     Raises:
       DataError: see cvat_frames.find_frames.
@@ -82,7 +82,7 @@ def _shapes(
                     where, what = _where(track, shape), f"frame is {short(shape.get('frame'))}"
                     raise DataError("frame", path, where, what, "write the number of the frame")
                 if number in shapes:
-                    where, what = _where(track, shape), f"is the second one of frame {number}"
+                    where, what = _where(track, shape), f"is the second shape for frame {number}"
                     raise DataError("frame", path, where, what, "delete one of the two")
                 shapes[number] = shape
     return shapes
@@ -96,8 +96,8 @@ def _check_gaps(
         lost = images[bisect.bisect_right(images, before) : bisect.bisect_left(images, after)]
         # Of a skeleton, CVAT leaves out the frames that show none of its points.
         if lost and shapes[before].tag != "skeleton" and not _is_outside(shapes[before]):
-            what = f"has shapes for frames {before} and {after} and none for frame {lost[0]}"
-            fix = "export it with CVAT, which writes one for each frame, or delete these images"
+            what = f"has shapes for frames {before} and {after} but none for frame {lost[0]}"
+            fix = "export it with CVAT, which writes a shape for each frame, or delete these images"
             raise DataError("track", path, where, what, fix)
 
 

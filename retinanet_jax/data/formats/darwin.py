@@ -1,9 +1,9 @@
 """V7's Darwin JSON 2.0 and 1.0: a file for each image, as V7 exports them and darwin-py pulls them.
 
-Bounding boxes are read, and those of polygons, ellipses, masks, cuboids and tables. Tags, points,
-lines and skeletons have no box and are left out; so are videos and volumes. Of the folder of
-darwin-py, the release `latest` and its lists `default` are read, the random ones before the
-stratified ones, as darwin-py itself does.
+Bounding boxes are read, including those of polygons, ellipses, masks, cuboids and tables. Tags,
+points, lines and skeletons have no box and are left out, like videos and volumes. In a folder of
+darwin-py, the release `latest` and its lists `default` are read. Random lists come before
+stratified ones, as in darwin-py.
 """
 
 import functools
@@ -43,10 +43,10 @@ _ITS_FIELDS = re.compile(rb'"slot_names"|"(polygon|bounding_box)"\s*:\s*\{')
 
 
 def find(root: Path) -> Layout | None:
-    """The dataset in a folder.
+    """Returns the dataset in a folder.
 
     Raises:
-      DataError: several releases, or several sets of lists, may be meant.
+      DataError: there are several releases or sets of lists, and it is unclear which one is meant.
     """
     kind = Kind(".json", _is_darwin, _FOLDERS)
     release = _release(root, kind)
@@ -81,14 +81,14 @@ def _release(root: Path, kind: Kind) -> Path | None:
     """The release to read: 'latest', or the only one; None where there is none.
 
     Raises:
-      DataError: there are several, and none of them is called latest.
+      DataError: there are several releases, and none is named latest.
     """
     folders = [root / "releases" / name for name in list_folder(root / "releases").folders]
     found = [folder for folder in folders if find_parts(folder, kind)]
     latest = [folder for folder in found if folder.name == "latest"] or found
     if len(latest) > 1:
         what = f"has the releases {', '.join(folder.name for folder in found)}"
-        fix = "make a link releases/latest to one of them, or delete the others"
+        fix = "link releases/latest to one of them, or delete the others"
         raise DataError("several releases", root, "", what, fix)
     return latest[0] if latest else None
 

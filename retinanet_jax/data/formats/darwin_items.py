@@ -16,11 +16,11 @@ _EXPORT = "export the annotations again"
 class Slot(NamedTuple):
     """An image of an item.
 
-    names: that its file may have, the most likely first.
-    where: the slot, where an item has several.
-    annotations: of the image, each with its place in the file.
-    size: (height, width) as stated.
-    is_image: whether it is not a video or a volume.
+    names: possible names of its file, the most likely first.
+    where: the slot, if an item has several.
+    annotations: annotations of the image, each with its place in the file.
+    size: stated (height, width) in pixels.
+    is_image: False for a video or a volume.
     """
 
     names: list[str]
@@ -31,7 +31,10 @@ class Slot(NamedTuple):
 
 
 def slots_of(content: dict, stem: str, path: Path) -> list[Slot]:
-    """The images of a file; `stem` is its name without suffix, the last that an image may have."""
+    """Returns the images of a file.
+
+    `stem` is the file's name without suffix, which is tried last as the name of an image.
+    """
     listed = content.get("annotations")
     if not isinstance(listed, list):
         what = f"annotations is {fields.short(listed)}"

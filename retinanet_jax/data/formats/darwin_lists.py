@@ -7,22 +7,22 @@ from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import list_folder, read_text, stem_of, suffix_of
 from retinanet_jax.data.data_errors import DataError, Guard
 
-UNLISTED = "annotation files in none of the lists, left out"
+UNLISTED = "annotation files that are in no list, left out"
 _STRATEGIES = ("random", "stratified_bounding_box", "stratified_polygon", "stratified_tag")
 
 
 def split_lists(release: Path) -> dict[str, Path]:
-    """The lists of the splits of a release; {} where it is not divided.
+    """Returns the lists of the splits of a release; {} where it is not divided.
 
     Raises:
-      DataError: there are several divisions, and none of them is called default.
+      DataError: there are several divisions, and none is named default.
     """
     folders = {name: release / "lists" / name for name in list_folder(release / "lists").folders}
     found = {name: lists for name, path in folders.items() if (lists := _lists_in(path))}
     chosen = [found["default"]] if "default" in found else list(found.values())
     if len(chosen) > 1:
         what = f"has lists of splits in {', '.join(found)}"
-        fix = "make a link default to one of them, or delete the others"
+        fix = "link lists/default to one of them, or delete the others"
         raise DataError("several divisions", release / "lists", "", what, fix)
     return chosen[0] if chosen else {}
 
@@ -46,7 +46,7 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def listed_files(image_set: Path, files: dict[str, str], guard: Guard) -> dict[str, str]:
-    """The annotation files of a list; lines without a file are errors for the guard."""
+    """Returns the annotation files of a list; the guard collects lines without a file."""
     listed = {}
     for number, line in enumerate(read_text(image_set).splitlines(), 1):
         if not line.strip():
@@ -62,7 +62,7 @@ def listed_files(image_set: Path, files: dict[str, str], guard: Guard) -> dict[s
 
 
 def unlisted(image_sets: Sequence[Path], files: dict[str, str]) -> list[str]:
-    """The annotation files that no list has."""
+    """Returns the annotation files that no list has."""
     lines = [line for path in image_sets for line in read_text(path).splitlines()]
     listed = {_stem(line) for line in lines if line.strip()}
     return [path for stem, path in files.items() if stem not in listed]

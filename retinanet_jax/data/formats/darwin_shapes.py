@@ -21,10 +21,12 @@ _SIDES = ("x", "y", "w", "h")
 def box_of(
     entry: Any, masks: dict[str, Box], path: Path, where: str, found: set[str]
 ) -> Box | None:
-    """x, y, width, height around an annotation; None for one without a box, with a note in `found`.
+    """Returns x, y, width, height around an annotation.
+
+    None for an annotation without a box, with a note in `found`.
 
     Args:
-      masks: the boxes of the masks of the image, by the ids of their annotations.
+      masks: boxes of the masks of the image, by annotation id.
     """
     if not isinstance(entry, dict):
         raise DataError("entry", path, where, f"is {fields.short(entry)}", "write a JSON object")
@@ -114,10 +116,10 @@ def boxes_of_masks(
     path: Path,
     guard: Guard,
 ) -> dict[str, Box]:
-    """The boxes of the masks of an image, by the ids of their annotations.
+    """Returns the boxes of the masks of an image, by the ids of their annotations.
 
     All masks are in one raster layer: runs of the number of a mask and a count of pixels, row by
-    row. A layer that is not one, or of an image without a size, is an error for the guard.
+    row. The guard collects the error of an invalid layer, or of one whose image has no size.
     """
     found = {}
     for where, entry in annotations:
@@ -141,7 +143,7 @@ def _checked(
         if size is None or runs[:, 1].min() < 1 or runs[:, 1].sum() != size[0] * size[1]:
             raise ValueError
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-        what = f"raster_layer is {fields.short(layer)} of an image of height and width {size}"
+        what = f"raster_layer is {fields.short(layer)} for an image of height and width {size}"
         fix = "write dense_rle for the pixels of the whole image, and the size of the slot"
         raise DataError("raster_layer", path, where, what, fix) from None
     return runs, numbers

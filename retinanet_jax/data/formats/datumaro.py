@@ -1,6 +1,6 @@
 """Datumaro's JSON, format 1.0: annotations/<subset>.json with items, images/<subset>.
 
-Written by the datumaro package, CVAT ('Datumaro 1.0') and Intel Geti. Boxes are read, and the
+Written by the datumaro package, CVAT ('Datumaro 1.0') and Intel Geti. Boxes are read, as are the
 bounding boxes of rotated boxes, polygons, masks, ellipses and cuboids in the image. Annotations of
 one label in one group are the parts of an object, as in Datumaro's own conversion to COCO.
 """
@@ -37,10 +37,12 @@ class _Part(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """Datumaro's files in annotations/, in a folder or its split folders, or one such file.
+    """Returns the layout of Datumaro's files in a folder or its split folders, or of one file.
+
+    The files of a folder are in annotations/ in it.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root)
 
@@ -148,7 +150,7 @@ def _label(annotation: dict, labels: list[str], path: Path, where: str) -> str:
         return fields.ONE_CLASS
     number = fields.as_integer(stated)
     if number is None or not 0 <= number < len(labels):
-        what = f"label_id is {fields.short(stated)}, and there are {len(labels)} labels"
+        what = f"label_id is {fields.short(stated)}, but there are {len(labels)} labels"
         raise DataError("label_id", path, where, what, "write the number of a label, from 0")
     return labels[number]
 

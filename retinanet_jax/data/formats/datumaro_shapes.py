@@ -14,8 +14,8 @@ from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.rle_masks import box_of_rle
 
-GROUPED = "annotations in a group, read as the parts of one object"
-WHOLE_IMAGE = "labels of images, captions and boxes in space, left out"
+GROUPED = "annotations in a group, read as parts of one object"
+WHOLE_IMAGE = "image labels, captions and 3D boxes, left out"
 EXPORT = "export the annotations again as Datumaro"
 BOXES = ("bbox", "rotated_bbox")
 SHAPES = (*BOXES, "polygon", "mask", "ellipse", "cuboid_2d")
@@ -25,7 +25,7 @@ TYPES = (*SHAPES, *_WITHOUT_BOX, *_OF_IMAGE)
 
 
 def box_around(shapes: list[dict], path: Path, where: str, found: set[str]) -> Box | None:
-    """Around the parts of an object; its own box if it has one."""
+    """Returns the box around the parts of an object, or its own box if it has one."""
     kind = shapes[0]["type"]
     if kind not in SHAPES:
         found.add(NO_BOX if kind in _WITHOUT_BOX else WHOLE_IMAGE)
@@ -84,12 +84,12 @@ def _box_of_mask(shape: dict, path: Path, where: str) -> Box:
 
 
 def _numbers(shape: dict, path: Path, where: str, count: int = 0) -> list[float]:
-    """`points`: so many numbers; 0 stands for the x and y of three points or more."""
+    """`points`: so many numbers; 0 stands for the x and y of at least three points."""
     stated = shape.get("points")
     numbers = [fields.finite(v) for v in stated] if isinstance(stated, list) else []
     fits = len(numbers) == count if count else len(numbers) >= 6 and len(numbers) % 2 == 0
     if not fits or None in numbers:
         what = f"points is {fields.short(stated)}"
-        wanted = f"{count} numbers" if count else "x and y of three points or more"
+        wanted = f"{count} numbers" if count else "x and y of at least three points"
         raise DataError("points", path, where, what, f"write {wanted}, in pixels")
     return numbers

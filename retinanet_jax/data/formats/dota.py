@@ -36,10 +36,10 @@ _FIX = "write x1 y1 x2 y2 x3 y3 x4 y4, a category, and 0 or 1 for difficult"
 
 
 def find(root: Path) -> Layout | None:
-    """labelTxt/ or annfiles/ beside images/, in a folder or in its split folders.
+    """Returns the layout of labelTxt/ or annfiles/ beside images/, perhaps in split folders.
 
     Raises:
-      DataError: its list of class names is broken.
+      DataError: the list of class names is broken.
     """
     splits = find_parts(root, kind_of(_DOTA))
     if not splits:

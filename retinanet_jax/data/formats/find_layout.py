@@ -1,4 +1,4 @@
-"""Which layout a folder has, found by trying the finders of all layouts in order."""
+"""Finds the layout of a folder by trying the finders of all layouts in order."""
 
 import contextlib
 import itertools
@@ -77,21 +77,21 @@ class Found(NamedTuple):
 
 
 def find_layout(root: Path, layout: str = AUTO) -> Found:
-    """The first layout that fits a dataset's folder or file.
+    """Returns the first layout that fits a dataset's folder or file.
 
-    Else the one folder in it that has a layout: archives and repositories often have one beside
-    texts and scripts.
+    Without one, returns the layout of the only folder in it that has one: archives and repositories
+    often have a dataset folder beside texts and scripts.
 
     Args:
-      root: of the dataset.
-      layout: 'auto', or the one name to try.
+      root: folder of the dataset.
+      layout: 'auto', or the name of the only layout to try.
 
     Raises:
-      DataError: there is no such folder, or no layout fits, or several folders in it have one;
-        the message lists what is there. Or the first that fits has a broken file.
+      DataError: the folder does not exist, no layout fits, or several folders in it have one; the
+        message lists what is there. Or the first layout that fits has a broken file.
     """
     if not root.exists():
-        raise DataError("missing folder", root, "", "is not there", "set data.root to a folder")
+        raise DataError("missing folder", root, "", "does not exist", "set data.root to a folder")
     if layout not in (AUTO, *FINDERS):
         fix = f"write one of auto, {', '.join(FINDERS)}"
         raise DataError("layout", "data.layout", "", f"is {layout!r}", fix)
@@ -151,7 +151,7 @@ def _join_splits(root: Path, found: list[Found]) -> Layout | None:
 
 
 def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
-    """A line that reports the layout and splits, and other layouts that fit and how to choose."""
+    """Returns a line with the layout, its splits, and other layouts that fit with their flags."""
     where = str(root) if found.place == root else f"{root}, in {found.place.relative_to(root)}"
     line = f"{where}: {found.layout.tool}; splits on disk: {', '.join(found.layout.splits)}"
     names = [name for name in FINDERS if name != found.layout.name] if layout == AUTO else []

@@ -40,14 +40,14 @@ _CLASS_FILES = ("_classes.txt", *CLASS_FILES)
 # Of public datasets: they come with the code that reads such lists.
 _PUBLIC = ("coco_classes.txt", "voc_classes.txt", "coco.names", "voc.names")
 _FOLDERS = ("model_data", "data")
-_FIX = "write x1,y1,x2,y2,class without spaces: four numbers and the number of a class, from 0"
+_FIX = "write x1,y1,x2,y2,class without spaces: four numbers and a class number, from 0"
 
 
 def find(root: Path) -> Layout | None:
-    """The image lists in a folder, its split folders or data/ in it, or one such file.
+    """Returns the image lists in a folder, its split folders or data/ in it, or one such file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     folder = root if root.is_dir() else root.parent
     tool = "image list with boxes (keras-yolo3)"
@@ -93,7 +93,7 @@ def _name_of(label: str, names: tuple[str, ...] | None, path: Path, where: str) 
     known = f"0 to {len(names) - 1}" if names else "numbers below 1,000,000"
     if number is None or not 0 <= number < (len(names) if names else 1e6):
         what = f"has the class {fields.short(label)}, but classes are {known}"
-        raise DataError("unknown class", path, where, what, "add its name, or fix it")
+        raise DataError("unknown class", path, where, what, "add its name, or fix the number")
     return names[number] if names else str(number)
 
 
@@ -119,7 +119,7 @@ def _class_names(path: Path, root: Path) -> tuple[str, ...] | None:
     own = {file: names for file, names in found.items() if file.name not in _PUBLIC} or found
     if len(set(own.values())) > 1:
         listed = ", ".join(str(file.relative_to(root)) for file in own)
-        what = f"its classes may be those of {listed}"
+        what = f"several lists of classes may belong to it: {listed}"
         fix = f"copy the right one to {path.parent / 'classes.txt'}"
         raise DataError("class names", path, "", what, fix)
     return next(iter(own.values()), None)

@@ -1,4 +1,4 @@
-"""Lines of an image list: the name of an image, and behind it the boxes of its objects."""
+"""Lines of an image list: the name of an image, followed by the boxes of its objects."""
 
 import contextlib
 import re
@@ -17,9 +17,10 @@ _HEAD = 1 << 16
 
 
 def has_boxes(path: Path) -> bool:
-    """Whether a line of a text file names an image and has a box behind it.
+    """Returns whether a line of a text file names an image and has a box behind it.
 
-    Images without objects may come first: a file whose first line is an image is read on.
+    Images without objects may come first, so if the first line is an image, the next lines are
+    read.
     """
     head = ascii_head(path, _HEAD).decode("utf-8", "ignore").lstrip("\ufeff")
     if _WITH_BOX.search(head):
@@ -33,9 +34,9 @@ def has_boxes(path: Path) -> bool:
 
 
 def split_line(line: str) -> tuple[str, list[str]]:
-    """The name of the image and the boxes of a line that is not blank, both as written.
+    """Returns the name of the image and the boxes of a line that is not blank, both as written.
 
-    A name may contain spaces: it ends with the last suffix of an image. Without one it is a word.
+    A name may contain spaces: it ends with the last image suffix. Without a suffix, it is one word.
     """
     line = line.strip()
     found = _NAME.match(line)

@@ -46,7 +46,7 @@ class ImageFolder(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """The imagefolder with objects in a folder or in data/ in it.
+    """Returns the layout of an imagefolder with objects, in a folder or in its data/.
 
     Raises:
       DataError: the metadata cannot be read, or the class names are broken.
@@ -158,13 +158,13 @@ def _class_labels(content: Any) -> Iterator[list[str]]:
 
 
 def read_split(dataset: ImageFolder, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects, in the order of the lines; see raw.Layout."""
+    """Returns the images of a split with their objects, in line order; see raw.Layout."""
     path, images = dataset.files[split], []
     for where, entry in _entries(path):
         with guard:
             if isinstance(entry, Exception):
                 what = f"is not JSON ({str(entry)[:200]})"
-                raise DataError("metadata", path, where, what, "write a JSON object in each line")
+                raise DataError("metadata", path, where, what, "write one JSON object per line")
             field = _file_field(entry)
             name = fields.text(entry, field or "file_name", path, where).replace("\\", "/")
             if dataset.in_names and _split_of(name) != split:

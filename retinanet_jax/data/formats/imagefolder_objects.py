@@ -14,7 +14,7 @@ CLASS_FIELDS = (
 
 
 def stated_objects(entry: dict, path: Path, where: str) -> Any:
-    """The field `objects`, or what has one meaning in place of it; None where there are no boxes.
+    """Returns the field `objects`, or an unambiguous substitute; None if there are no boxes.
 
     Raises:
       DataError: there are boxes elsewhere.
@@ -31,8 +31,8 @@ def stated_objects(entry: dict, path: Path, where: str) -> Any:
     if len(found) == 1 and isinstance(boxes, list) and all(isinstance(b, list) for b in boxes):
         columns = ("bbox", "area", "iscrowd", *CLASS_FIELDS)
         return {name: entry[name] for name in columns if isinstance(entry.get(name), list)}
-    what = f"has no field 'objects', but boxes in {', '.join(found[:3])}"
-    fix = "write objects: a dict of lists, bbox and categories"
+    what = f"has no field 'objects', but has boxes in {', '.join(found[:3])}"
+    fix = "write 'objects', a dict with the lists bbox and categories"
     raise DataError("objects", path, where, what, fix)
 
 
@@ -45,7 +45,7 @@ def _has_boxes(value: Any) -> bool:
 def read_objects(
     value: Any, path: Path, where: str, class_names: tuple[str, ...] | None, guard: Guard
 ) -> tuple[RawObject, ...]:
-    """Checked objects; errors of single ones are for the guard."""
+    """Returns checked objects; the guard collects errors of single ones."""
     if value is None:
         return ()
     objects = []
@@ -63,7 +63,7 @@ def read_objects(
 
 
 def object_entries(value: Any, path: Path, where: str) -> list[dict]:
-    """Objects as a list of dicts, from that or from a dict of lists.
+    """Returns objects as a list of dicts, from such a list or from a dict of lists.
 
     Raises:
       DataError: it is neither, or the lists differ in length.
@@ -78,7 +78,7 @@ def object_entries(value: Any, path: Path, where: str) -> list[dict]:
         return [dict(zip(keys, row, strict=True)) for row in zip(*lists.values(), strict=True)]
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         what = f"objects is {fields.short(value)}"
-        fix = "write a dict of lists, bbox and categories, or a list of objects"
+        fix = "write a dict with the lists bbox and categories, or a list of objects"
         raise DataError("objects", path, where, what, fix)
     return value
 

@@ -20,7 +20,7 @@ _NUMBERS = (15, 14)  # behind the name of the class, with a confidence and witho
 
 
 def find(root: Path) -> Layout | None:
-    """label_2/ and image_2/ in a folder or in training/; or labels/ and images/ of this format.
+    """Returns the layout of label_2/ and image_2/ (perhaps in training/), or labels/ and images/.
 
     Raises:
       DataError: its list of class names is broken.

@@ -25,10 +25,10 @@ class LabelMap(NamedTuple):
     ids: dict[str, int]
 
     def class_name(self, text: str, label: int | None, path: Path, where: str) -> str:
-        """The name of an object's class by its text, or without one by its label.
+        """Returns the name of an object's class by its text, or without one by its label.
 
         Raises:
-          DataError: the map does not have it; `path` and `where` name the object.
+          DataError: the map does not have the class; `path` and `where` name the object.
         """
         number = self.ids.get(text) if text else label
         # Datumaro, and CVAT with it, leave all but ASCII out of the text.
@@ -41,7 +41,7 @@ class LabelMap(NamedTuple):
         return self.names[number]
 
     def has(self, text: bytes, label: int | None) -> bool:
-        """Whether a class has this name and this number, of which one may be missing."""
+        """Returns whether a class has this name and number, one of which may be missing."""
         try:
             name = self.class_name(text.decode("utf-8", "replace"), label, self.path, "")
         except DataError:
@@ -50,12 +50,12 @@ class LabelMap(NamedTuple):
 
 
 def find_label_map(folders: Iterable[Path], stem: str) -> Path | None:
-    """The label map in the first of some folders that has one.
+    """Returns the label map in the first of some folders that has one.
 
-    Of several, those whose name begins with `stem`.
+    If a folder has several, one whose name begins with `stem` is preferred.
 
     Raises:
-      DataError: there are several that differ.
+      DataError: several label maps differ.
     """
     for folder in folders:
         paths = [folder / name for name in list_folder(folder).with_suffix(".pbtxt")]
@@ -63,17 +63,17 @@ def find_label_map(folders: Iterable[Path], stem: str) -> Path | None:
         paths = [path for path in paths if path.name.startswith(stem)] or paths
         if len(set(map(read_text, paths))) > 1:
             what = f"{' and '.join(path.name for path in paths[:3])} differ"
-            raise DataError("label map", folder, "", what, "keep the one that belongs to the data")
+            raise DataError("label map", folder, "", what, "keep only the one for this data")
         if paths:
             return paths[0]
     return None
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """The classes of a label map in the order of their ids, without a background of id 0.
+    """Returns the classes of a label map in the order of their ids, without a background of id 0.
 
     Raises:
-      DataError: it cannot be read, or an id or a name is invalid or there twice.
+      DataError: the file cannot be read, or an id or a name is invalid or repeated.
     """
     found = LabelMap(path, {}, {})
     items = [item for item in _items(path) if item.id or "background" not in _names(item)]
@@ -84,12 +84,12 @@ def read_label_map(path: Path) -> LabelMap:
             what = f"the id of {name!r} is {item.id}"
             raise DataError("label map", path, where, what, "number the classes from 1")
         if item.id in found.names or any(text in found.ids for text in (name, *names)):
-            what = f"the id {item.id} or the name {name!r} is there twice"
+            what = f"the id {item.id} or the name {name!r} is used twice"
             raise DataError("label map", path, where, what, "list each class once")
         found.names[item.id] = name
         found.ids.update(dict.fromkeys((name, *names), item.id))
     if not found.names:
-        raise DataError("label map", path, "", "has no class", "write an item for each class")
+        raise DataError("label map", path, "", "has no class", "write one item per class")
     return found
 
 

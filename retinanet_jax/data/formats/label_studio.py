@@ -1,6 +1,6 @@
 """Label Studio's own JSON and JSON-MIN; its exports as COCO and YOLO are read as those formats.
 
-Rectangles are read, and the bounding boxes of rotated rectangles, ellipses and polygons. Brushes
+Rectangles are read, as are the bounding boxes of rotated rectangles, ellipses and polygons. Brushes
 and key points have no box and are left out. Numbers are percent of the image's size. The JSON does
 not contain the images: they are found by name, with or without the prefix of an upload.
 """
@@ -37,18 +37,18 @@ from retinanet_jax.data.annotations.split_files import (
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
-LATEST = "tasks with several annotations, the latest taken"
+LATEST = "tasks with several annotations, the latest used"
 WITHOUT = "tasks without an annotation, left out"
 _HEAD = 1 << 16
-_POINTS = "write three [x, y] pairs or more, in percent"
+_POINTS = "write at least three [x, y] pairs, in percent"
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
 def find(root: Path) -> Layout | None:
-    """Label Studio's files in a folder and its split folders, or one such file.
+    """Returns the layout of Label Studio's files in a folder and its split folders, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root)
 

@@ -1,9 +1,9 @@
-"""Labelbox's exports: NDJSON of export v2, a data row a line, or a list of them; v1's JSON list.
+"""Labelbox exports: v2 as NDJSON (one data row per line) or as a list, and the JSON list of v1.
 
-Bounding boxes are read, and those of polygons. Masks are images on Labelbox's servers, points and
-lines have no box: both are left out. Of several labels of a data row, as with consensus, the one
-that was selected as the best is taken, else a benchmark, else the latest. The images are found by
-`external_id`, `global_key`, the address in `row_data`, or the id of the data row.
+Bounding boxes are read, including those of polygons. Masks, which are images on Labelbox's servers,
+and points and lines, which have no box, are left out. If a data row has several labels, as with
+consensus, the one selected as the best is used, or else a benchmark, or else the latest. The images
+are found by `external_id`, `global_key`, the address in `row_data`, or the id of the data row.
 """
 
 import re
@@ -30,7 +30,7 @@ from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 WITHOUT = "data rows without a label or skipped, left out"
 NOT_IMAGES = "data rows that are not images, left out"
-MASKS = "masks, which the export does not contain, left out"
+MASKS = "masks, which are not in the export, left out"
 _BOXES = ("bounding_box", "bbox")  # export v2, v1
 _MASKS = ("mask", "composite_mask", "instanceURI")  # v1 has the last for every object
 _WITHOUT_BOX = ("point", "line")
@@ -39,10 +39,10 @@ _HEAD = 1 << 16
 
 
 def find(root: Path) -> Layout | None:
-    """Labelbox's files in a folder and its split folders, or one such file.
+    """Returns the layout of Labelbox's files in a folder and its split folders, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root)
 
@@ -133,7 +133,7 @@ def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:
         if any(name in shape for name in names):
             found.add(note)
             return None
-    what = f"has no known shape, but the fields {', '.join(map(str, shape['fields'][:8]))}"
+    what = f"has no known shape, only the fields {', '.join(map(str, shape['fields'][:8]))}"
     raise DataError("shape", path, where, what, "draw it as a bounding box or a polygon")
 
 

@@ -15,14 +15,14 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.annotations.split_names import split_kind
 from retinanet_jax.data.data_errors import DataError, Guard
 
-SEVERAL = "data rows with several labels, the selected or the latest one taken"
+SEVERAL = "data rows with several labels, the selected or latest one used"
 _SPLITS = ("data_split", "split")
 _SPLIT_FIELD = re.compile(rb'"(data_split|split|Data Split)"\s*:\s*"|:\s*"split"')
 _EXPORT = "export the annotations again"
 
 
 def may_have_splits(path: Path) -> bool:
-    """Whether the text of a file has a split of a data row, without parsing it."""
+    """Returns whether the text of a file has a split of a data row, without parsing it."""
     try:
         with path.open("rb") as file:
             return any(_SPLIT_FIELD.search(line.replace(b"\0", b"")) for line in file)
@@ -31,7 +31,9 @@ def may_have_splits(path: Path) -> bool:
 
 
 def read_rows(path: Path, guard: Guard) -> Iterator[tuple[str, dict]]:
-    """('line 1', data row) and so on, in the form of export v2; bad lines are for the guard.
+    """Yields ('line 1', data row) and so on, in the form of export v2, without bad lines.
+
+    The guard collects the errors of bad lines.
 
     Raises:
       DataError: the file cannot be read.
@@ -90,7 +92,7 @@ def _in_v2(row: dict) -> dict:
 
 
 def part(entry: dict, name: str, path: Path, where: str, kind: type = dict) -> Any:
-    """A field that is an object or a list, empty where it is missing or null."""
+    """Returns a field that is an object or a list; an empty one if it is missing or null."""
     value = entry.get(name)
     if value is None:
         return kind()
@@ -100,10 +102,12 @@ def part(entry: dict, name: str, path: Path, where: str, kind: type = dict) -> A
 
 
 def label_of(row: dict, path: Path, where: str) -> tuple[dict | None, tuple[str, ...]]:
-    """The label of a data row, None if it has none that was not skipped; and notes.
+    """Returns the label of a data row and notes.
+
+    The label is None if the row has none, or only skipped ones.
 
     Raises:
-      DataError: it is labelled in several projects, whose objects may be the same.
+      DataError: the row is labelled in several projects, whose objects may be the same.
     """
     # The export of a model run has its copies of the labels, beside or instead of the projects'.
     for holders in (part(row, "projects", path, where), _runs(row, path, where)):
@@ -152,9 +156,9 @@ def _best(holder: dict, labels: list[dict], path: Path, where: str) -> dict:
 
 
 def split_of(row: dict, path: Path, where: str) -> str | None:
-    """'train', 'val' or 'test'; None where it has none, or 'UNASSIGNED'.
+    """Returns 'train', 'val' or 'test'; None if it has none, or 'UNASSIGNED'.
 
-    In the data row, the model run, or the metadata field 'split'.
+    The split may be in the data row, the model run, or the metadata field 'split'.
     """
     holders = [row, part(row, "data_row", path, where), *_runs(row, path, where).values()]
     stated = [h.get(name) for h in holders if isinstance(h, dict) for name in _SPLITS]

@@ -1,6 +1,6 @@
-"""labelme's JSON: one file for each image, beside it or in a folder of its own.
+"""labelme's JSON: one file per image, beside it or in another folder.
 
-Rectangles are read, and the bounding boxes of polygons, circles, masks and oriented rectangles.
+Rectangles are read, as are the bounding boxes of polygons, circles, masks and oriented rectangles.
 Points and lines have no box and are left out. Shapes of one label with the same `group_id` are
 parts of one object, as in labelme's own conversion to COCO. Files of X-AnyLabeling and AnyLabeling
 have the same form.
@@ -33,7 +33,7 @@ from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawS
 from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
 
-GROUPED = "shapes of one group_id, joined to one object"
+GROUPED = "shapes with the same group_id, joined into one object"
 IGNORED = "shapes with the label __ignore__, left out"
 _FOLDERS = ("annotations", "labels", "labelme", "json", "jsons")
 _OUTLINES = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
@@ -46,7 +46,7 @@ Corners = tuple[float, float, float, float]
 
 
 def find(root: Path) -> Layout | None:
-    """The dataset in a folder.
+    """Returns the dataset in a folder.
 
     Raises:
       DataError: its list of class names is broken.
@@ -67,7 +67,7 @@ def _is_labelme(path: Path) -> bool:
 
 
 def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout."""
+    """Returns the images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
     files = annotation_files(part.annotations, ".json")
     names = ImageNames(part.images, files.keys())

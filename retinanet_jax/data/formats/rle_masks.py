@@ -1,4 +1,4 @@
-"""Bounding boxes of masks in COCO's run-length encoding, columns first, without decoding pixels."""
+"""Bounding boxes of masks in COCO's run-length encoding, computed without decoding pixels."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _MAX_DIGITS = 8  # of 5 bits each, of one number
 
 
 def box_of_rle(rle: Any) -> Box | None:
-    """The box around the pixels of {"counts": ..., "size": [height, width]}; None if it has none.
+    """Returns the box around a mask {"counts": ..., "size": [height, width]}; None if it is empty.
 
     Counts are a list of numbers or COCO's compressed text.
 
@@ -33,11 +33,11 @@ def box_of_rle(rle: Any) -> Box | None:
 def extents_of_runs(
     first: np.ndarray, last: np.ndarray, length: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Where runs of pixels are, of which there is at least one: in which lines, and where in these.
+    """Returns the extent of at least one run of pixels: its lines, and the places in these lines.
 
     Args:
-      first, last: the pixels with which each run begins and ends, counted line by line.
-      length: of a line, a row or a column: in pixels.
+      first, last: first and last pixel of each run, counted line by line.
+      length: length of a line (a row or a column) in pixels.
 
     Returns:
       The first line and the number of lines; the first pixel in a line and the number of pixels.
@@ -68,11 +68,11 @@ def _decompressed(text: str) -> np.ndarray:
     """The counts of COCO's text: digits of 5 bits, lowest first; from the fourth on differences."""
     digits = np.array([ord(letter) for letter in text], np.int64) - 48
     if ((digits < 0) | (digits > 63)).any() or (digits.size and digits[-1] & 32):
-        raise ValueError("the counts are not compressed as COCO's")
+        raise ValueError("the counts are not compressed as in COCO")
     lasts = np.flatnonzero(~digits & 32)
     starts = np.concatenate([[0], lasts[:-1] + 1]) if lasts.size else lasts
     if (lasts - starts >= _MAX_DIGITS).any():
-        raise ValueError("the counts are not compressed as COCO's")
+        raise ValueError("the counts are not compressed as in COCO")
     places = np.arange(digits.size) - np.repeat(starts, lasts - starts + 1)
     numbers = np.add.reduceat((digits & 31) << 5 * places, starts) if starts.size else digits
     negative = (digits[lasts] & 16) > 0

@@ -4,9 +4,9 @@ Each line has the address of an image, `source-ref`; the boxes that a labeling j
 name of its label attribute; and their classes, in `class-map` of `<attribute>-metadata`. Boxes are
 left, top, width and height in pixels. The images are found by name, wherever they lie.
 
-A task that failed has a `failure-reason` in the metadata and no boxes: it is left out and noted. Of
-a job and the one that adjusted its boxes, the latest is taken, also from the manifests of both.
-Labels of other types, such as classes of whole images and verifications, are not read.
+A failed task has a `failure-reason` in the metadata and no boxes; it is left out and noted. If a
+later job adjusted the boxes of a job, the latest boxes are used, even if both manifests are there.
+Labels of other types, such as image classes and verifications, are not read.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ from retinanet_jax.data.annotations.split_files import (
 from retinanet_jax.data.data_errors import DataError, Guard
 
 FAILED = "tasks that failed, left out"
-WITHOUT = "lines without boxes of a labeling job, left out"
-ADJUSTED = "boxes that a later job adjusted, the latest taken"
+WITHOUT = "lines without boxes from a labeling job, left out"
+ADJUSTED = "boxes that a later job adjusted, the latest used"
 _TYPE = "groundtruth/object-detection"
 _METADATA = "-metadata"
 _OUTPUT = "manifests/output"
@@ -43,12 +43,12 @@ _HEAD = 1 << 16
 
 
 def find(root: Path) -> Layout | None:
-    """The manifests in a folder and its split folders, or one such file.
+    """Returns the layout of the manifests in a folder and its split folders, or of one file.
 
-    Also that of a labeling job whose output was downloaded: <job>/manifests/output/output.manifest.
+    The downloaded output of a labeling job is found, too: <job>/manifests/output/output.manifest.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     jobs = list_folder(root).folders if root.is_dir() else [p.name for p in root.parents[2:3]]
     return find_layout_of(_FORMAT, root, [_OUTPUT, *(f"{job}/{_OUTPUT}" for job in jobs)])
@@ -99,7 +99,7 @@ def _jobs(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -> l
             "adjustment-status" in _metadata(task, name) for name in found
         ):
             what = f"has boxes of several labeling jobs: {', '.join(map(fields.short, found))}"
-            raise DataError("label attribute", path, where, what, "keep those of one of them")
+            raise DataError("label attribute", path, where, what, "keep the boxes of one job")
         notes.append((ADJUSTED, f"{path}: {where}"))
         return [by_date[date] for date in sorted(by_date)]
     if not found:
@@ -116,7 +116,7 @@ def _regions(label: Any, class_map: Any, path: Path, where: str, guard: Guard) -
         raise DataError("annotations", path, where, what, "write a list of boxes")
     if annotations and not isinstance(class_map, dict):
         what = f"class-map of the metadata is {fields.short(class_map)}"
-        fix = 'write the names of the classes by their numbers: {"0": "dog"}'
+        fix = 'write class names by class number: {"0": "dog"}'
         raise DataError("class-map", path, where, what, fix)
     regions = []
     for number, entry in enumerate(annotations):

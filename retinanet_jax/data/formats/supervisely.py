@@ -1,7 +1,7 @@
 """Supervisely's projects: meta.json, and datasets with img/ and ann/, a JSON file for each image.
 
-Rectangles are read, and the bounding boxes of polygons and masks. Points, lines and other shapes
-have no box and are left out. A rectangle is its two corners, as in Supervisely's own conversions
+Rectangles and the bounding boxes of polygons and masks are read. Points, lines and other shapes
+have no box and are left out. A rectangle is given by two corners, as in Supervisely's conversions
 from and to COCO.
 """
 
@@ -36,7 +36,7 @@ from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.data_errors import DataError, Guard
 
-OTHERS = "shapes of other kinds, left out"
+OTHERS = "shapes of other types, left out"
 _WITHOUT_BOX = ("point", "line", "graph")
 _FOLDERS, _META = ("ann",), "meta.json"
 _HEAD = 1 << 16
@@ -44,7 +44,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def find(root: Path) -> Layout | None:
-    """A project or one of its datasets; a dataset is a split of its name.
+    """Returns the layout of a project, or of one of its datasets; each dataset is a split.
 
     Raises:
       DataError: meta.json is broken.

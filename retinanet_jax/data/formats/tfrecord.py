@@ -29,15 +29,17 @@ from retinanet_jax.data.record_files import (
 )
 
 _TOOL = "TFRecord of TensorFlow's Object Detection API"
-FOREIGN = "label map of other classes in the folder around, not used"
+FOREIGN = "label map with other classes in the folder around, not used"
 _MAX_NAMED = 20  # sets of files whose names may be of splits; VoTT writes a file for each image
 
 
 def find(root: Path) -> Layout | None:
-    """TFRecord files in a folder and its split folders, or one of them with all of its shards.
+    """Returns the layout of TFRecord files in a folder and its split folders, or of one file.
+
+    One file stands for all of its shards.
 
     Raises:
-      DataError: several label maps may be meant.
+      DataError: several label maps fit, and it is unclear which one is meant.
     """
     folder = root if root.is_dir() else root.parent
     inner = [folder / name for name in list_folder(folder).folders if is_split_name(name)]
@@ -101,7 +103,7 @@ def _read(
     beside = {shard for path in paths for shard in _shards_beside(path)}
     for path in sorted(beside - set(paths)):
         with guard:
-            raise DataError("missing shard", path, "", "is not there", "copy it, too")
+            raise DataError("missing shard", path, "", "does not exist", "copy this file, too")
     for path in paths:
         with guard:
             progress = {"delay": 2, "leave": False, "disable": None, "unit": "record"}

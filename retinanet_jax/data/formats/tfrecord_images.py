@@ -1,7 +1,7 @@
 """Images in TFRecord files, with the features of TensorFlow's Object Detection API.
 
-Boxes are in shares of the image. Masks and keypoints are not read. An encoded image is read where
-it is in the file.
+Boxes are in fractions of the image. Masks and keypoints are not read. Encoded images are read
+directly from the file.
 """
 
 import collections
@@ -20,7 +20,7 @@ from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.label_map import LabelMap
 from retinanet_jax.data.record_files import Record, parse_example, read_records
 
-REPEATED = "record with the image and the boxes of another, left out"
+REPEATED = "record with the same image and boxes as another, left out"
 _CORNERS = ("bbox/xmin", "bbox/ymin", "bbox/xmax", "bbox/ymax")
 _IGNORED = ("is_crowd", "difficult", "group_of")
 _OBJECT_FEATURES = (*_CORNERS, "class/text", "class/label", "area", *_IGNORED)
@@ -30,11 +30,11 @@ Size = tuple[int, int] | None
 
 
 class ImageReader:
-    """Collects the images of records, and what is noted of them; boxes with errors are for `guard`.
+    """Collects the images of records and notes on them; `guard` collects errors of boxes.
 
     Args:
-      root: of the dataset.
-      classes: the label map; None takes the names that the records have.
+      root: folder of the dataset.
+      classes: label map; None uses the names in the records.
     """
 
     def __init__(self, root: Path, classes: LabelMap | None, guard: Guard):
@@ -47,7 +47,7 @@ class ImageReader:
         """Reads a record of a file.
 
         Raises:
-          DataError: it has no image, or that of another record with other boxes.
+          DataError: the record has no image, or the image of another record but other boxes.
         """
         where = f"record {record.number}"
         features = _features(record.data, path, where)
@@ -65,21 +65,21 @@ class ImageReader:
         elif other.objects == objects:
             self.notes.append((REPEATED, f"{path}: {where}"))
         else:
-            what = f"has the image of {other.annotation_file.name}: {other.where}, and other boxes"
+            what = f"has the image of {other.annotation_file.name}: {other.where}, but other boxes"
             fix = "write all boxes of an image into one record"
             raise DataError("image of another record", path, where, what, fix)
 
     def objects(
         self, features: Features, size: Size, path: Path, where: str
     ) -> Iterator[RawObject]:
-        """The objects of a record."""
+        """Yields the objects of a record."""
         given = {name: features.get(f"image/object/{name}", ()) for name in _OBJECT_FEATURES}
         columns = {name: values for name, values in given.items() if values or name in _CORNERS}
         number = len(columns["bbox/xmin"])
         for name, values in columns.items():
             if len(values) != number:
                 what = f"image/object/{name} has {len(values)} values, bbox/xmin has {number}"
-                raise DataError("number of values", path, where, what, "write one for each object")
+                raise DataError("number of values", path, where, what, "write one value per object")
         for place in range(number):
             with self.guard:
                 one = {name: values[place] for name, values in columns.items()}
@@ -88,25 +88,25 @@ class ImageReader:
     def object(
         self, one: dict[str, Any], size: Size, path: Path, where: str, entry: str
     ) -> RawObject:
-        """An object by its features."""
+        """Returns an object by its features."""
         name = self.class_name(one, path, f"{where}: {entry}")
         box = _box(one, size, path, f"{where}: {entry}")
         area = fields.area(one, path, f"{where}: {entry}")
         return RawObject(name, box, entry, area, crowd=any(one.get(mark) for mark in _IGNORED))
 
     def class_name(self, one: dict[str, Any], path: Path, where: str) -> str:
-        """The name of an object's class, by the label map if there is one."""
+        """Returns the name of an object's class, by the label map if there is one."""
         text, label = one.get("class/text", b""), one.get("class/label")
         text = text.decode("utf-8", "replace").strip() if isinstance(text, bytes) else str(text)
         if self.classes is not None and (text or label is not None):
             return self.classes.class_name(text, label, path, where)
         if not text and label is not None:
-            what = f"has the class number {label} and no text"
+            what = f"has the class number {label} but no class text"
             raise DataError("class name", path, where, what, "add the label map (label_map.pbtxt)")
         return fields.class_name(text, None, path, where)
 
     def named_images(self) -> tuple[RawImage, ...]:
-        """The images, those without a unique name with the place of their record in it."""
+        """Returns the images; a name that is not unique gets the place of its record."""
         counts = collections.Counter(image.file_name for image in self.images)
         named = []
         for image in self.images:
@@ -118,7 +118,7 @@ class ImageReader:
 
 
 def has_classes_of(label_map: LabelMap, paths: Sequence[Path]) -> bool:
-    """Whether the objects of the first record that has some are of classes of a label map."""
+    """Returns whether a label map has the classes of the first record with objects."""
     with contextlib.suppress(DataError):  # which reading the record will raise
         for record in itertools.chain.from_iterable(map(read_records, paths)):
             features = _features(record.data, label_map.path, "")
@@ -134,18 +134,18 @@ def _features(data: bytes, path: Path, where: str) -> Features:
     try:
         return parse_example(data)
     except DecodeError as error:
-        what, fix = "is not a tf.train.Example", "copy the file again, or write it anew"
+        what, fix = "is not a tf.train.Example", "copy the file again, or write it again"
         raise DataError("record without features", path, where, what, fix) from error
 
 
 def _image_bytes(features: Features, path: Path, where: str) -> bytes:
     encoded = _first(features, "image/encoded", b"")
     if not encoded:
-        names = ", ".join(fields.short(name) for name in sorted(features)[:6]) or "no feature"
-        what = f"has no image/encoded, but {names}"
+        names = ", ".join(fields.short(name) for name in sorted(features)[:6]) or "an empty record"
+        what = f"has no image/encoded, only {names}"
         if "image/encoded" in features:
             what = "has no image: image/encoded is empty"
-        fix = "export the images, too, for the Object Detection API"
+        fix = "export the records with images, for the Object Detection API"
         raise DataError("record without an image", path, where, what, fix)
     return encoded
 

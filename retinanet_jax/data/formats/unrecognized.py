@@ -1,4 +1,4 @@
-"""What is said of a folder that no layout fits."""
+"""The error for a folder that no layout fits."""
 
 import collections
 import json
@@ -46,7 +46,7 @@ _UNDERSTOOD = """\
   image_list   text files with a line 'image x1,y1,x2,y2,class ...' for each image (keras-yolo3)
   sagemaker    output.manifest of SageMaker Ground Truth, manifests of Rekognition"""
 _SHOWN, _FILES, _HEAD = 8, 3, 1 << 16
-_UNPACK = ("archives", "extract them and set data.root to the folder")
+_UNPACK = ("archives", "extract them and set data.root to that folder")
 # Files of formats that are not read, and how to read their content.
 _OTHER_FORMATS = {
     **dict.fromkeys(ARCHIVE_SUFFIXES, _UNPACK),
@@ -68,10 +68,10 @@ _OTHER_FORMATS = {
 
 
 def unrecognized(root: Path, what: str) -> DataError:
-    """The error of a folder or file: what is there, and why its annotation files do not fit.
+    """Returns the error for a folder or file: what is there, and why no layout fits.
 
     Args:
-      what: begins the message: that no layout fits.
+      what: beginning of the message, which says that no layout fits.
     """
     folders, kinds, first = _content(root)
     for suffix, (kind, fix) in _OTHER_FORMATS.items():
@@ -80,13 +80,13 @@ def unrecognized(root: Path, what: str) -> DataError:
             return DataError("layout", root, "", what, fix)
     if root.is_dir() and set(kinds) <= IMAGE_SUFFIXES:
         number = f"{kinds.total()} images" if kinds else "no files"
-        what = f"there are {number}, and no annotations"
-        return DataError("layout", root, "", what, "add the files of the annotation tool")
+        what = f"there are {number} but no annotations"
+        return DataError("layout", root, "", what, "add the files from the annotation tool")
     fix = f"arrange it as one of these, or set data.layout:\n{_UNDERSTOOD}"
     named = ", ".join(f"{name}/" for name in folders) or "no folders"
     by_number = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))[:_SHOWN]
     counted = ", ".join(f"{n} x {kind}" for kind, n in by_number) or "no files"
-    there = "there is a single file" if root.is_file() else f"there are {named} and {counted}"
+    there = "it is a single file" if root.is_file() else f"there are {named} and {counted}"
     looked_at = [f"{relative_name(path, root)} {_state(path)}" for path in _annotations(root)]
     return DataError("layout", root, "", "; ".join([what, there, *looked_at]), fix)
 
@@ -124,7 +124,7 @@ def _state(path: Path) -> str:
 
 def _json_state(text: str) -> str:
     """By the keys of an object, or the first entry of a list."""
-    what = "is a list, each entry with the keys" if text.startswith("[") else "has the keys"
+    what = "is a list of entries with the keys" if text.startswith("[") else "has the keys"
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):  # not JSON, or longer than the head of the file

@@ -1,8 +1,8 @@
 """VGG Image Annotator: JSON, project and CSV of versions 1 and 2, project JSON of version 3.
 
-Rectangles are read, and the bounding boxes of polygons, circles and ellipses. The class is the one
-attribute of the regions, or of several the one that is called class, label or similar. Regions
-without any attribute are objects of one class.
+Rectangles and the bounding boxes of polygons, circles and ellipses are read. The class is the only
+attribute of the regions, or the one that is named class, label or similar. Regions without any
+attribute are objects of one class.
 """
 
 import csv
@@ -37,10 +37,10 @@ _HEAD = 1 << 14
 
 
 def find(root: Path) -> Layout | None:
-    """VIA's files in a folder and its split folders, or one such file.
+    """Returns the layout of VIA's files in a folder and its split folders, or of one file.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     return find_layout_of(_FORMAT, root)
 
@@ -127,7 +127,7 @@ def _class_attribute(attributes: Sequence[Any], path: Path) -> str | None:
     named = next((by_name[name] for name in _CLASS_ATTRIBUTES if name in by_name), None)
     if named is None and len(found) > 1:
         few = ", ".join(map(fields.short, list(found)[:5]))
-        fix = "rename the one that is the class to 'class'"
+        fix = "rename the attribute with the class to 'class'"
         raise DataError("class attribute", path, "", f"regions have the attributes {few}", fix)
     return named or next(iter(found), items[0][0] if items else None)
 

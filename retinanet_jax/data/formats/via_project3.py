@@ -27,18 +27,21 @@ _SHAPES = {
 
 
 def is_one(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a project of version 3."""
+    """Returns whether the first bytes of a file are those of a project of version 3."""
     return b'"vid_list"' in head and b'"project"' in head
 
 
 def is_project(content: Any) -> bool:
-    """Whether the content of a JSON file is a project of version 3."""
+    """Returns whether the content of a JSON file is a project of version 3."""
     sections = ("file", "view", "metadata", "attribute")
     return isinstance(content, dict) and all(isinstance(content.get(s), dict) for s in sections)
 
 
 def entries(content: dict, path: Path, guard: Guard) -> list[ImageEntry]:
-    """The images with their shapes as in version 2; attributes are the labels of the regions."""
+    """Returns the images with their shapes in the form of version 2.
+
+    Attributes are the labels of the regions.
+    """
     regions = collections.defaultdict(list)
     for key, shape in content["metadata"].items():
         with guard:
@@ -54,11 +57,11 @@ def entries(content: dict, path: Path, guard: Guard) -> list[ImageEntry]:
             where = f"view {fields.short(view)}"
             files = fields.field(shown, "fid_list", path, where)
             if not isinstance(files, list) or len(files) != 1:
-                what, fix = f"fid_list is {fields.short(files)}", "annotate one image in each view"
+                what, fix = f"fid_list is {fields.short(files)}", "annotate one image per view"
                 raise DataError("view", path, where, what, fix)
             file = content["file"].get(str(files[0]))
             if fields.field(file, "type", path, where) != _IMAGE:
-                what, fix = "shows a video or sound", "extract its frames and annotate these"
+                what, fix = "shows a video or sound", "extract the frames and annotate them"
                 raise DataError("video", path, where, what, fix)
             name = file.get("fname") or file.get("src")
             found.append(ImageEntry([name], f"image {fields.short(name)}", regions[view]))

@@ -30,10 +30,10 @@ _FIX = "write x,y,width,height,score,category,truncation,occlusion"
 
 
 def find(root: Path) -> Layout | None:
-    """VisDrone2019-DET-train/, -val/, -test-dev/, or images/ and annotations/ of this format.
+    """Returns the layout of VisDrone2019-DET-<split>/, or of images/ and annotations/.
 
     Raises:
-      DataError: there are two releases of a split.
+      DataError: a split has two releases.
     """
     splits = _releases(root) or find_parts(root, kind_of(_VISDRONE))
     if not splits:
@@ -55,8 +55,8 @@ def _releases(root: Path) -> dict[str, Part]:
             continue
         split = match[1].lower()
         if split in splits:
-            what = f"both {folders[split]}/ and {name}/ are its split {split!r}"
-            raise DataError("ambiguous split", root, "", what, "move one of them out of it")
+            what = f"both {folders[split]}/ and {name}/ are the split {split!r}"
+            raise DataError("ambiguous split", root, "", what, "move one of them elsewhere")
         splits[split], folders[split] = part, name
     return splits
 

@@ -37,13 +37,13 @@ from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.voc_xml import parse_xml, read_objects, stated_size
 
-OTHER_FILE_NAME = "filename of another image, the image of the XML's own name taken"
-NO_XML = "listed image without an XML file, taken as without objects"
+OTHER_FILE_NAME = "filename of another image, image named like the XML file used"
+NO_XML = "listed image without an XML file, read as without objects"
 _ANNOTATIONS = ("Annotations", "xmls", "xml", "labels", "label")
 
 
 def find(root: Path) -> Layout | None:
-    """The dataset in a folder, or in the only folder in it, such as VOCdevkit/VOC2012.
+    """Returns the dataset in a folder, or in the only folder in it, such as VOCdevkit/VOC2012.
 
     Raises:
       DataError: its list of class names is broken.
@@ -92,7 +92,7 @@ def _class_names(root: Path, splits: dict[str, Part]) -> tuple[str, ...] | None:
 
 
 def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout."""
+    """Returns the images of a split with their objects; see raw.Layout."""
     part, notes = dataset.splits[split], []
     files = annotation_files(part.annotations, ".xml")
     names = ImageNames(part.images, files.keys())
@@ -142,7 +142,7 @@ def _listed(
         stem = stem or next((stem for stem in stems if stem in names.by_stem), None)
         with guard:
             if stem is None:
-                what = f"there is neither an XML file nor an image of the name {short(first)}"
+                what = f"neither an XML file nor an image is named {short(first)}"
                 fix = "add the files, or delete the line"
                 raise DataError("missing annotation", image_set, f"line {number}", what, fix)
             listed[stem] = files.get(stem)

@@ -26,7 +26,7 @@ class VocObject:
 
 
 def read_image_set(path: AnyPath, guard: Guard) -> dict[ImageRecord, list[VocObject]]:
-    """The images that VOCyear/ImageSets/Main/NAME.txt lists, with their objects.
+    """Returns the images that VOCyear/ImageSets/Main/NAME.txt lists, with their objects.
 
     Raises:
       DataError: the list, an image or an annotation is missing or broken.
@@ -56,13 +56,13 @@ def read_image_set(path: AnyPath, guard: Guard) -> dict[ImageRecord, list[VocObj
 
 
 def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[VocObject]:
-    """The objects of one annotation file; `size` is the image's (height, width) in pixels.
+    """Returns the objects of one annotation file; `size` is the image's (height, width) in pixels.
 
     Missing `pose`, `truncated` or `difficult` are Unspecified, 0 and 0. A broken object is for
     `guard` to tell.
 
     Raises:
-      DataError: the file is missing or no XML, or has a document type, whose entities could fill
+      DataError: the file is missing or not XML, or has a document type, whose entities could fill
         the memory.
     """
     try:
@@ -73,7 +73,7 @@ def read_objects(path: AnyPath, size: tuple[int, int], guard: Guard) -> list[Voc
     root = parse_xml(data, path)
     stated = tuple(root.findtext(f"size/{side}", "").strip() for side in ("height", "width"))
     if stated != tuple(map(str, size)):
-        guard.report.add("size disagrees, the file's taken", str(path))
+        guard.report.add("size disagrees, size of the file used", str(path))
     objects = []
     for place, element in enumerate(root.findall("object")):
         with guard:
@@ -130,8 +130,8 @@ def _read_corners(
         or x2 < x1
         or y2 < y1
     ):
-        what = f"bndbox {texts} has no area inside its image of {size[1]} x {size[0]}"
-        fix = "write xmin <= xmax and ymin <= ymax in pixels, counted from 1"
+        what = f"bndbox {texts} has no area inside the image of {size[1]} x {size[0]}"
+        fix = "write xmin <= xmax and ymin <= ymax, in pixels from 1"
         raise DataError("box without area", path, where, what, fix)
     if min(x1, y1) < 0 or x2 > size[1] or y2 > size[0]:
         report.add("box partly outside, clipped", f"{path}: {where}")

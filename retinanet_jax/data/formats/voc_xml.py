@@ -1,6 +1,6 @@
 """The XML of Pascal VOC: one file for each image, an <object> for each box.
 
-Corners are taken as they are, without a shift: labelImg, CVAT and Roboflow count pixels from 0,
+Corners are used as they are, without a shift: labelImg, CVAT and Roboflow count pixels from 0,
 unlike the official releases. `difficult` objects are crowds, as in VOC's own datasets.
 """
 
@@ -14,16 +14,16 @@ from retinanet_jax.data.annotations.raw import RawObject
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard
 
-POLYGON = "polygons without bndbox, bounding boxes taken"
+POLYGON = "polygons without bndbox, bounding boxes used"
 DELETED = "object marked as deleted, left out"
 _TRUE, _FALSE = ("1", "true", "yes"), ("", "0", "false", "no", "unspecified")
 
 
 def parse_xml(data: bytes, path: AnyPath | str) -> ElementTree.Element:
-    """The root element.
+    """Returns the root element.
 
     Raises:
-      DataError: it is not XML, or has a document type; `path` names it.
+      DataError: the text is not XML, or has a document type; `path` names the file.
     """
     try:
         return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Tree()))
@@ -38,11 +38,11 @@ class _Tree(ElementTree.TreeBuilder):
     """Refuses a document type before any of its entities is expanded."""
 
     def doctype(self, name: str, public_id: str | None, system: str | None) -> None:
-        raise ValueError("it has a DOCTYPE, which no annotation needs")
+        raise ValueError("a DOCTYPE is not allowed")
 
 
 def stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
-    """(height, width) as stated; None where it is missing, 0 or not a number."""
+    """Returns (height, width) as stated; None if it is missing, 0 or not a number."""
     sides = [root.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
     whole = all(re.fullmatch(r"\d{1,6}(\.0*)?", side) for side in sides)
     height, width = (int(float(side)) for side in sides) if whole else (0, 0)
@@ -56,9 +56,11 @@ def read_objects(
     guard: Guard,
     notes: list[tuple[str, str]],
 ) -> tuple[RawObject, ...]:
-    """The objects of an image; broken ones are for the guard, and `notes` counts changed ones.
+    """Returns the objects of an image.
 
-    `class_names`: that may occur; None allows all.
+    The guard collects errors of single objects, and `notes` counts changed ones.
+
+    `class_names` are the names that may occur; None allows all.
     """
     objects, found = [], set()
     for number, element in enumerate(root.findall("object"), 1):
@@ -115,8 +117,8 @@ def _around_polygon(polygon: ElementTree.Element, path: str, where: str) -> Box:
                 numbers[child.tag[0]].append(_number(parent, child.tag, path, where))
     xs, ys = numbers["x"], numbers["y"]
     if len(xs) < 3 or len(xs) != len(ys):
-        what = f"polygon has {len(xs)} x and {len(ys)} y"
-        raise DataError("polygon", path, where, what, "write three points or more")
+        what = f"polygon has {len(xs)} x and {len(ys)} y values"
+        raise DataError("polygon", path, where, what, "write at least three points")
     return around_points(xs, ys)
 
 

@@ -33,7 +33,7 @@ from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 FACE = "face"
-NO_NUMBER = "image without a number of faces, taken as without faces"
+NO_NUMBER = "image without a number of faces, read as without faces"
 _SPLIT_FOLDER, _NAME = "wider_face_split", "_bbx_gt.txt"
 _SIDES, _ATTRIBUTES = 4, 6
 _FIX = "write x y width height, and blur expression illumination invalid occlusion pose"
@@ -49,10 +49,10 @@ class _Face(NamedTuple):
 
 
 def find(root: Path) -> Layout | None:
-    """wider_face_split/ beside WIDER_train/ and WIDER_val/, or files of this format.
+    """Returns the layout of wider_face_split/ beside WIDER_train/ and WIDER_val/, or of such files.
 
     Raises:
-      DataError: several files may be meant.
+      DataError: several files fit, and it is unclear which one is meant.
     """
     others = _SPLIT_FOLDER, f"wider_face_annotations/{_SPLIT_FOLDER}"
     return find_layout_of(_WIDERFACE, root, others)
@@ -103,7 +103,7 @@ def _faces(name: str, lines: list[tuple[int, str]], path: Path) -> list[Region]:
     if count == 0 and len(faces) == 1 and not any(fields.numbers_of_words(faces[0][1].split())):
         return []
     if len(faces) != count:
-        what, fix = f"has {len(faces)} lines of {count} faces", "write one line for each face"
+        what, fix = f"has {len(faces)} lines for {count} faces", "write one line per face"
         raise DataError("number of faces", path, name, what, fix)
     regions = []
     for number, line in faces:

@@ -1,10 +1,10 @@
 """Labels in the YOLO format: a text file for each image, a line for each object.
 
 A line is `class x y width height`: the number of the class, then the centre and size of the box as
-shares of the image's width and height. Also read: polygons and oriented boxes (`class x1 y1 x2 y2
-x3 y3 ...`), of which the bounding box is taken. Behind a box, these are ignored: a confidence, the
-number of a track, or both; keypoints, where the YAML file has `kpt_shape`, or each has a visibility
-of 0, 1 or 2. Without `kpt_shape`, keypoints of two numbers cannot be told from a polygon.
+fractions of the image's width and height. Polygons and oriented boxes (`class x1 y1 x2 y2 x3 y3
+...`) are read as their bounding boxes. After a box, these are ignored: a confidence, a track
+number, or both; and keypoints, if the YAML file has `kpt_shape` or each has a visibility of 0, 1 or
+2. Without `kpt_shape`, keypoints of two numbers cannot be distinguished from a polygon.
 """
 
 import collections
@@ -28,16 +28,16 @@ from retinanet_jax.data.formats.yolo_pairs import (
 )
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset
 
-NO_LABELS = "image without a label file, taken as without objects"
+NO_LABELS = "image without a label file, read as without objects"
 # A share above this is a pixel; boxes that leave their image a little are for the checks of boxes.
 _LARGEST_SHARE = 1.5
 
 
 def find(root: Path, *, named: bool = False) -> Layout | None:
-    """The YOLO dataset in a folder, or that a YAML file describes.
+    """Returns the layout of the YOLO dataset in a folder, or of one that a YAML file describes.
 
     Args:
-      named: the user names the layout, so that label files count whose lines are broken.
+      named: whether the user named the layout; label files with broken lines then count, too.
 
     Raises:
       DataError: its YAML file or its class names are broken, or there are no label files.
@@ -50,7 +50,7 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
     splits = tuple(split for split in dataset.splits if split not in unlabelled)
     if not splits:
         what = f"has no label file for an image of {', '.join(unlabelled)}"
-        fix = "put them into labels/ beside images/, named as the images are"
+        fix = "put them into labels/ beside images/, with the names of the images"
         fix += name_archives(dataset.root)
         raise NoAnnotationsError("label files", root, "", what, fix)
     folders = (dataset.root, *places_outside(dataset))
@@ -58,10 +58,10 @@ def find(root: Path, *, named: bool = False) -> Layout | None:
 
 
 def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout.
+    """Returns the images of a split with their objects; see raw.Layout.
 
-    An image without a label file has no objects. Errors of lines and of label files, and label
-    files with objects but without an image, are for the guard.
+    An image without a label file has no objects. The guard collects errors of lines and label
+    files, and label files with objects but without an image.
     """
     names, notes = dataset.class_names, collections.defaultdict(list)
     pairs, repeated = pairs_of_split(dataset, split, guard)
@@ -77,7 +77,7 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
                 objects = _objects(content, pair.labels, dataset, guard, notes)
             if pair.image is None:
                 if objects or pair.similar:
-                    what = "has no image of its name"
+                    what = "has no image of the same name"
                     fix = pair.similar or "add the image or delete the labels"
                     raise DataError("missing image", pair.labels, "", what, fix)
                 continue
@@ -142,9 +142,9 @@ def _object(
     if not all(map(math.isfinite, shares)):
         raise _not_numbers(fields, path, where)
     if max(shares) > _LARGEST_SHARE or min(shares) < -_LARGEST_SHARE:
-        what = f"has {short(' '.join(fields[1:]))}, which are not shares of the image's size"
+        what = f"has {short(' '.join(fields[1:]))}, which are not fractions of the image size"
         fix = "divide x and width by the image's width, y and height by its height"
-        raise DataError("pixels for shares", path, where, what, fix)
+        raise DataError("pixels instead of fractions", path, where, what, fix)
     if form != BOX:
         found.add(form)
     if form == POLYGON:
@@ -173,6 +173,6 @@ def _class_name(label: float, names: dict[int, str] | None, path: str, where: st
     if name is None:
         known = f"{min(names)} to {max(names)}" if names else "numbers below 1,000,000"
         what = f"has the class {label:g}, but classes are {known}"
-        fix = "add its name, or fix it: classes are numbered from 0"
+        fix = "add its name, or fix the number: classes are numbered from 0"
         raise DataError("unknown class", path, where, what, fix)
     return name

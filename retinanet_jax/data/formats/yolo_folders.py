@@ -1,4 +1,4 @@
-"""Where the images, labels and class names of a YOLO dataset are.
+"""Finds the images, labels and class names of a YOLO dataset.
 
 Recognised: a YAML file as Ultralytics reads it (data.yaml); Darknet's obj.data; images/ beside
 labels/, with splits in them or above them; labels beside the images.
@@ -55,13 +55,13 @@ _LOOKED_AT, _MAX_EMPTY = 20, 1000
 
 
 def find_dataset(root: Path, *, named: bool = False) -> YoloDataset | None:
-    """The dataset of a folder or of a YAML file; None where there is none.
+    """Returns the dataset of a folder or of a YAML file; None if there is none.
 
     Args:
-      named: the user names the layout, so that label files count whose lines are broken.
+      named: whether the user named the layout; label files with broken lines then count, too.
 
     Raises:
-      DataError: there is one, but its description is broken or ambiguous.
+      DataError: the description of the dataset is broken or ambiguous.
     """
     described = yaml_file(root)
     if described is not None and has_splits(described[1]):

@@ -1,4 +1,4 @@
-"""Which folder has the labels of a folder of images, in a YOLO dataset."""
+"""Finds the folder with the labels for a folder of images, in a YOLO dataset."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _LABELS = ("labels", "label", "annotations", "txt")
 
 
 def label_folder(folder: str) -> str:
-    """The folder of the labels; that of the images itself if there is no other.
+    """Returns the folder of the labels, or that of the images if there is no other.
 
     The last 'images' of its path replaced by 'labels', as YOLO has it. Each may be in a folder of
     its own name, as archives are extracted (images/images/train). Labels may also be in a folder of
@@ -55,7 +55,7 @@ def _candidates(parent: Path, name: str, rest: tuple[str, ...]) -> Iterator[str]
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folders of splits in a folder, by their splits: train/, also train_images/."""
+    """Returns the folders of splits in a folder, by their splits: train/, also train_images/."""
     names = list_folder(root).folders
     plain = {_IMAGES.sub("", name).strip("-_ "): root / name for name in names}
     whole = {name: root / name for name in names}

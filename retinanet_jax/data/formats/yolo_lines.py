@@ -1,9 +1,9 @@
-"""What the numbers of a YOLO label line are: a box, a box with more behind it, or a polygon."""
+"""Recognizes the numbers of a YOLO label line: a box, a box with more values, or a polygon."""
 
 from collections.abc import Sequence
 
 BOX = ""
-POLYGON = "polygons or oriented boxes, bounding boxes taken; keypoints need kpt_shape in data.yaml"
+POLYGON = "polygons or oriented boxes, bounding boxes used; keypoints need kpt_shape in data.yaml"
 EXTRA_FIELD = "confidence or track, ignored"
 KEYPOINTS = "keypoints, ignored"
 _FLAGS = (0, 1, 2)  # a keypoint is not labelled, hidden or visible
@@ -11,11 +11,11 @@ _TOLERANCE = 0.01  # of the image's size
 
 
 def form_of(values: Sequence[float], keypoints: bool, tracks: bool) -> str | None:
-    """BOX, POLYGON, or what is behind a box; None where the number of values fits nothing.
+    """Returns BOX, POLYGON or what follows a box; None if no form has this number of values.
 
     Args:
-      values: of a line, without its class.
-      keypoints: whether the YAML file says that lines have keypoints.
+      values: values of a line, without its class.
+      keypoints: whether the YAML file states that lines have keypoints.
       tracks: see `has_tracks`.
     """
     count = len(values)
@@ -49,7 +49,7 @@ def _has_flagged_keypoints(values: Sequence[float]) -> bool:
 
 
 def has_tracks(lines: Sequence[Sequence[str]]) -> bool:
-    """Whether all lines of a file are a box in the image, a confidence and the number of a track.
+    """Returns whether each line of a file is a box, a confidence and a track number.
 
     Otherwise lines of these seven fields are triangles.
     """

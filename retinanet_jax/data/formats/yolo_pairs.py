@@ -1,4 +1,4 @@
-"""Which images and label files of a YOLO dataset belong together, by the names of their files."""
+"""Matches images and label files of a YOLO dataset by file name."""
 
 import collections
 import itertools
@@ -26,9 +26,9 @@ REPEATED = "image listed twice, read once"
 
 
 class Pair(NamedTuple):
-    """Paths of an image and of its label file; one of them may be missing.
+    """Paths of an image and of its label file, one of which may be missing.
 
-    similar: of a label file without image, a file that it may belong to and what to do about it.
+    similar: for a label file without image, a file that it may belong to, and what to do.
     differs: whether the names are similar, but not the same.
     """
 
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 def pairs_of_split(
     dataset: YoloDataset, split: str, guard: Guard
 ) -> tuple[list[Pair], list[tuple[str, str]]]:
-    """The images of a split and their label files, each once; and notes on the repeated ones."""
+    """Returns the images of a split with their label files, and notes on repeated images."""
     pairs: dict[Pair, None] = {}
     notes = []
     others = _labels_of_others(dataset, split)
@@ -69,7 +69,7 @@ def _labels_of(place: Path) -> str:
 
 
 def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
-    """The images of a folder, or those that a text file lists, each with its label file."""
+    """Yields the images of a folder, or those that a text file lists, each with its label file."""
     if place.is_dir():
         for listing in walk(place):
             yield from _pairs_of_folder(listing.path, listing.images(), guard)
@@ -79,7 +79,10 @@ def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
 
 
 def splits_without_labels(dataset: YoloDataset) -> tuple[str, ...]:
-    """The splits of which no image has a label file; that to train on only if it is so of all."""
+    """Returns the splits in which no image has a label file.
+
+    The training split is among them only if all splits are.
+    """
     found = tuple(split for split in dataset.splits if not _has_label_files(dataset, split))
     train = find_split("train", list(dataset.splits))
     return found if len(found) == len(dataset.splits) else tuple(s for s in found if s != train)
@@ -92,10 +95,10 @@ def _has_label_files(dataset: YoloDataset, split: str) -> bool:
 
 
 def places_outside(dataset: YoloDataset) -> list[Path]:
-    """What is read outside of the dataset's own folder: folders of images and labels, and files.
+    """Returns what is read outside of the dataset's folder: folders of images or labels, and files.
 
-    Of a folder that a list names, these are its files, since a line may lead anywhere: what is in
-    the folders below it is not read.
+    For a folder that a list names, these are its files but not its subfolders, since a line may
+    lead anywhere.
     """
     places = [place for paths in dataset.splits.values() for place in paths]
     folders = [str(place) for place in places if place.is_dir()]

@@ -1,4 +1,4 @@
-"""The YAML file of a YOLO dataset, data.yaml, as Ultralytics reads it and as tools write it."""
+"""Reads data.yaml, the YAML file of a YOLO dataset, as Ultralytics does."""
 
 import os
 import re
@@ -20,8 +20,8 @@ from retinanet_jax.data.annotations.yaml_text import load_yaml
 from retinanet_jax.data.data_errors import DataError
 
 _ANY_SPLIT = ("images", "imgs", "img", "jpegimages")
-MISSING = "folder of a split that does not exist or has no image, left out"
-RENAMED = "folder of another name for the same split, taken"
+MISSING = "folder of a split that does not exist or has no images, left out"
+RENAMED = "folder of another name for the same split, used"
 _YAML_BYTES = 1 << 22
 _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
 
@@ -29,8 +29,8 @@ _YAML_SPLITS = ("train", "val", "valid", "validation", "test")
 class YoloDataset(NamedTuple):
     """A YOLO dataset.
 
-    tool: who writes or reads this form.
-    splits: by name, the folders of images and the text files that list images.
+    tool: the tool that writes or reads this form.
+    splits: folders of images and text files that list images, by split.
     class_names: by their number; None where no file names them.
     keypoints: whether label lines have keypoints behind the box.
     notes: (reason, where) pairs.
@@ -45,7 +45,7 @@ class YoloDataset(NamedTuple):
 
 
 def yaml_file(root: Path) -> tuple[Path, dict] | None:
-    """The YAML file that describes a dataset, with its content; None if there is none.
+    """Returns the YAML file that describes a dataset, with its content; None if there is none.
 
     Raises:
       DataError: there are several, or the file is not YAML.
@@ -63,14 +63,14 @@ def yaml_file(root: Path) -> tuple[Path, dict] | None:
                 break
     found = [pair for pair in found if has_splits(pair[1])] or found
     if len(found) > 1:
-        what = f"has several: {', '.join(path.name for path, _ in found)}"
+        what = f"has several YAML files: {', '.join(path.name for path, _ in found)}"
         fix = "set data.root to one of these files"
         raise DataError("dataset YAML", root, "", what, fix)
     return found[0] if found else None
 
 
 def has_splits(content: dict) -> bool:
-    """Whether a YAML file names the folder of any split."""
+    """Returns whether a YAML file names the folder of any split."""
     return any(split in content for split in _YAML_SPLITS)
 
 
@@ -91,7 +91,7 @@ def _load_yaml(path: Path) -> dict | None:
 
 
 def from_yaml(path: Path, content: dict) -> YoloDataset:
-    """The dataset that a YAML file with splits describes.
+    """Returns the dataset that a YAML file with splits describes.
 
     Raises:
       DataError: its class names or folders are missing or ambiguous.
@@ -104,7 +104,7 @@ def from_yaml(path: Path, content: dict) -> YoloDataset:
         splits |= {split: places} if places else {}
     if not splits:
         fix = f"write the folder of its images as 'train', relative to {path.parent}"
-        what = "names no folder that exists and has an image"
+        what = "names no existing folder with an image"
         raise DataError("missing folder", path, "", what, fix)
     _check_places(splits, path)
     tool = "YOLO as exported by Roboflow" if "roboflow" in content else "YOLO with a YAML file"
@@ -180,7 +180,7 @@ def _check_places(splits: dict[str, dict[Path, str]], path: Path) -> None:
             other = first.setdefault(place, entry)
             if _end(other) != _end(entry):
                 what = f"{short(entry)} and {short(other)} both lead to {place}"
-                raise DataError("ambiguous folder", path, split, what, "correct these paths")
+                raise DataError("ambiguous folder", path, split, what, "fix these paths")
 
 
 def _end(entry: str) -> list[str]:
@@ -194,7 +194,9 @@ def _parts(entry: str) -> list[str]:
 
 
 def yaml_names(content: dict, path: Path) -> dict[int, str]:
-    """`names` by number: a list, or a dict from numbers; without it, class_0 to class_(nc - 1).
+    """Returns `names` by number, from a list or a dict.
+
+    Without `names`, they are class_0 to class_(nc - 1).
 
     Raises:
       DataError: they are broken; `path` names the file.
@@ -217,7 +219,7 @@ def yaml_names(content: dict, path: Path) -> dict[int, str]:
     checked_class_names(list(by_number.values()), path)
     if count is not None and int(count) != len(by_number):
         what = f"nc is {count}, but names has {len(by_number)} classes"
-        raise DataError("class names", path, "", what, "make them agree")
+        raise DataError("class names", path, "", what, "make these numbers equal")
     return by_number
 
 
@@ -240,10 +242,10 @@ def _renamed(entry: str, bases: list[Path], path: Path, split: str) -> tuple[str
 
 
 def locate(stated: str, bases: list[Path]) -> Path | None:
-    """The file or folder below one of `bases` that a stated path means; None if there is none.
+    """Returns the file or folder that a stated path means below one of `bases`, or None.
 
-    In this order: the path as it is; without leading '../'; its end, for a path that was written on
-    another machine or before the dataset's folder was renamed.
+    These are tried in order: the path as it is, the path without leading '../', and its end, for a
+    path from another machine or from before the dataset's folder was renamed.
     """
     stated, parts = stated.strip().replace("\\", "/"), _parts(stated)
     candidates = [base / stated for base in bases]

@@ -19,27 +19,27 @@ is stored; the image keeps its size. Its random numbers come from the generator 
 class AugmentationConfig:
     """Augmentation of training images. The default is the paper's: flips alone (section 4).
 
-    In this order: a mosaic joins four images, or not; of each image the crop takes a window,
-    which is resized to one of `scales`, times the scale jitter, and cut where it is larger than
-    there is room: the canvas, or its quadrant of the mosaic. Mixup adds another image, or not;
-    copy-paste adds objects of another image, or not. Then the whole is mirrored, or not, and its
-    colours are changed. In a mosaic an image has the size that it would have alone, so that a scale
-    jitter that begins below 1, such as (0.5, 1.5), shows more of each.
+    The steps, in order: a mosaic may join four images. The crop takes a window of each image. The
+    window is resized to one of `scales`, times the scale jitter, and cut if it is larger than the
+    canvas or its quadrant of the mosaic. Mixup may add another image. Copy-paste may add objects of
+    another image. Then the result may be mirrored, and its colours are changed. In a mosaic, an
+    image has the size that it would have alone, so a scale jitter that begins below 1, such as
+    (0.5, 1.5), shows more of each.
 
     Attributes:
-      own: names in AUGMENTATIONS, applied in this order to each image as it is stored, before all
+      own: names in AUGMENTATIONS, applied in this order to each stored image, before everything
         else. CONTRIBUTING.md shows how to add one.
       flip: whether half of the images are mirrored, left and right.
-      scales: short sides in pixels of which one is drawn, in the place of pipeline.min_side; ():
-        always that. detectron2's models: 640 to 800 in steps of 32. The long side is at most
+      scales: short sides in pixels, one of which is drawn instead of pipeline.min_side; (): always
+        pipeline.min_side. detectron2's models: 640 to 800 in steps of 32. The long side is at most
         pipeline.max_side; canvases are as large as the largest scale needs.
       scale_jitter: lowest and highest factor on that size, drawn uniformly; above 1 it crops a
         random window. Large scale jitter is (0.1, 2.0) on a square canvas (Ghiasi et al.,
         arXiv 2012.07177, section 3; min_side = max_side = 1024).
-      crop: lowest and highest share of the height, and apart from it of the width, that a random
-        window has (detectron2's RandomCrop of type relative_range); (1, 1): the whole image.
-      min_visible_share: a box is dropped where cropping left less than this share of its area in
-        sight: the rest seldom shows what it is. 0 keeps every box that is in sight.
+      crop: lowest and highest fraction of the height, and independently of the width, of a random
+        window (detectron2's RandomCrop of type relative_range); (1, 1): the whole image.
+      min_visible_share: a box is dropped if less than this fraction of its area is visible after
+        cropping, since the rest seldom shows what it is. 0 keeps every visible box.
       brightness, contrast, saturation: the factor is drawn from 1 - value to 1 + value, value in
         [0, 1]; 0 is off. See data/pipeline/color.py, also for the source and for the next.
       hue: the turn is drawn from -value to value, in whole turns, value in [0, 0.5]; 0 is off.
@@ -73,35 +73,42 @@ class AugmentationConfig:
 
     def __post_init__(self):
         for name in self.own:
-            known = f"one of {', '.join(AUGMENTATIONS) or 'none, as none is added'}"
+            known = f"one of {', '.join(AUGMENTATIONS)}" if AUGMENTATIONS else "in AUGMENTATIONS"
             _require(name in AUGMENTATIONS, "own", name, known)
         shares = ("min_visible_share", "brightness", "contrast", "saturation")
         shares += ("mosaic", "mixup", "copy_paste")
         for name, limit in [(name, 1) for name in shares] + [("hue", 0.5)]:
-            _require(0 <= getattr(self, name) <= limit, name, getattr(self, name), f"0 to {limit}")
+            _require(
+                0 <= getattr(self, name) <= limit, name, getattr(self, name), f"from 0 to {limit}"
+            )
         for name, limit in (("scale_jitter", np.inf), ("crop", 1)):
             low, high = getattr(self, name)
-            wanted = f"(low, high), 0 < low <= high{' <= 1' if limit == 1 else ''}"
+            wanted = f"(low, high) with 0 < low <= high{' <= 1' if limit == 1 else ''}"
             _require(0 < low <= high <= limit, name, getattr(self, name), wanted)
-        _require(min(self.scales, default=1) >= 1, "scales", self.scales, "short sides in pixels")
-        _require(self.close_mosaic >= 0, "close_mosaic", self.close_mosaic, "0 epochs or more")
+        _require(
+            min(self.scales, default=1) >= 1,
+            "scales",
+            self.scales,
+            "short sides of at least 1 pixel",
+        )
+        _require(self.close_mosaic >= 0, "close_mosaic", self.close_mosaic, "at least 0 epochs")
 
     def changes_colors(self) -> bool:
-        """Whether any of the four colour fields is on."""
+        """Returns whether any of the four colour fields is on."""
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
     def of_single_images(self) -> "AugmentationConfig":
-        """Without mosaic, mixup and copy-paste; all else is drawn as with them."""
+        """Returns the config without mosaic, mixup and copy-paste; other draws do not change."""
         return dataclasses.replace(self, mosaic=0.0, mixup=0.0, copy_paste=0.0)
 
 
 def _require(holds: bool, field: str, value: object, wanted: str) -> None:
     if not holds:
-        raise ValueError(f"augmentation.{field}: {value} is not {wanted}")
+        raise ValueError(f"augmentation.{field}: {value} must be {wanted}")
 
 
 def with_largest_scale(settings: PipelineConfig, config: AugmentationConfig) -> PipelineConfig:
-    """Settings for training: canvases hold images of the largest of `scales`.
+    """Returns training settings whose canvases hold images of the largest of `scales`.
 
     Raises:
       ValueError: a scale is larger than the limit of the long side.

@@ -25,10 +25,10 @@ class Example(NamedTuple):
 
     boxes: xyxy in absolute pixels of `image`.
     labels: contiguous from 0.
-    crowd: marks boxes that stand for a region of many objects.
-    areas: of the objects in square pixels of `image`; of their boxes where no outline is known.
-    original_size: (height, width) in which the image is stored; None: that of `image`.
-    flip, color: augmentation that the device applies, see Batch; None: nothing.
+    crowd: True for boxes that are regions of many objects.
+    areas: areas of the objects in square pixels of `image`, or of their boxes without outlines.
+    original_size: (height, width) of the stored image; None: that of `image`.
+    flip, color: augmentation that the device applies, see Batch; None: none.
     """
 
     image: UInt8[np.ndarray, "h w 3"] | Float32[np.ndarray, "h w 3"]
@@ -43,7 +43,7 @@ class Example(NamedTuple):
 
 
 def without_objects(image: UInt8[np.ndarray, "h w 3"], image_id: int = 0) -> Example:
-    """An image without annotations."""
+    """Returns an image without annotations."""
     objects = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0)
     return Example(image, *objects, image_id=image_id)
 
@@ -77,7 +77,7 @@ class Batch(NamedTuple):
 class HostBatch(NamedTuple):
     """A batch of numpy arrays with the ids of its images (-1 where `valid` is False).
 
-    Once it was sent to a device nobody may write to it: on the CPU the device may use its memory.
+    Do not write to it after it was sent to a device: on the CPU, the device may use its memory.
     """
 
     batch: Batch
@@ -88,7 +88,7 @@ class DroppedBoxes:
     """Counts the boxes that did not fit into max_boxes, by image.
 
     Args:
-      warn: the first time is logged.
+      warn: whether to log the first time.
     """
 
     def __init__(self, warn: bool = True):
@@ -104,7 +104,7 @@ class DroppedBoxes:
             self._by_image[image_id] = max(known, boxes - max_boxes)
         if warn:
             _log.warning(
-                "image %d has %d boxes, the batch holds %d: the largest are kept (logged once); "
+                "image %d has %d boxes, but a batch holds %d: the largest are kept (logged once); "
                 "raise max_boxes to keep all",
                 image_id,
                 boxes,
@@ -112,18 +112,18 @@ class DroppedBoxes:
             )
 
     def counts(self) -> list[tuple[int, int]]:
-        """For each image: its id and how many of its boxes were left out."""
+        """Returns (image id, number of boxes left out) pairs."""
         with self._lock:
             return list(self._by_image.items())
 
     def merge(self, counts: Iterable[Sequence[int]]) -> None:
-        """Takes in what another process counted."""
+        """Adds the counts of another process."""
         with self._lock:
             for image_id, boxes in counts:
                 self._by_image[image_id] = max(self._by_image.get(image_id, 0), boxes)
 
     def summary(self) -> str:
-        """How many boxes of how many images were left out, with a few ids; '' if none."""
+        """Returns how many boxes of how many images were left out, with a few ids; '' if none."""
         by_image = dict(self.counts())
         if not by_image:
             return ""
@@ -146,11 +146,11 @@ def collate(
     """Puts up to `batch_size` examples into one batch of fixed shape.
 
     Args:
-      examples: at most `batch_size`; the rows that are missing become padding, `valid` False.
-      canvas: (height, width) in pixels of every image of the batch.
-      max_boxes: boxes per image; of an image with more, the largest are kept in their order.
-      dropped: where the boxes that did not fit are counted; None: a warning for each call.
-      dtype: of the batch's images: uint8 or float32.
+      examples: at most `batch_size` examples; missing rows become padding with `valid` False.
+      canvas: (height, width) of all images of the batch, in pixels.
+      max_boxes: maximum number of boxes per image; the largest are kept, in their order.
+      dropped: counts the boxes that did not fit; with None, each call warns.
+      dtype: type of the batch's images, uint8 or float32.
 
     Raises:
       ValueError: an image is larger than the canvas, or there are more examples than rows.
@@ -182,12 +182,12 @@ def keep_largest(example: Example, max_boxes: int, dropped: DroppedBoxes) -> Exa
 
 
 def select_boxes(example: Example, kept: np.ndarray) -> Example:
-    """The example with only the boxes that `kept` (indices or a mask) names."""
+    """Returns the example with only the boxes that `kept` (indices or a mask) names."""
     return example._replace(**{field: getattr(example, field)[kept] for field in OBJECT_FIELDS})
 
 
 def box_areas(boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, " m"]:
-    """Areas in square pixels, on the host."""
+    """Returns areas in square pixels, on the host."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
@@ -200,9 +200,11 @@ def padding_batch(
     flips: bool = False,
     colors: bool = False,
 ) -> HostBatch:
-    """A batch of padding alone, whose rows `fill_row` fills; `flips` and `colors`: if it has any.
+    """Returns a batch of padding only, whose rows `fill_row` fills.
 
-    Told, not seen from the examples: a process may get batches of padding alone.
+    `flips` and `colors` say whether the batch has these fields.
+
+    This is not derived from the examples, since a process may get batches of padding only.
     """
     # Padding rows carry the canvas as their size, so that dividing by a size stays finite.
     sizes = np.tile(np.asarray(canvas, np.float32), (batch_size, 1))

@@ -1,4 +1,4 @@
-"""The settings of the pipeline, and which canvas an image and a batch get."""
+"""Settings of the pipeline, and the canvases of images and batches."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,22 +18,23 @@ class PipelineConfig:
 
     Attributes:
       min_side: short side in pixels after resizing.
-      max_side: limit of the long side in pixels; equal to min_side: one square canvas.
+      max_side: limit of the long side in pixels; if equal to min_side, the only canvas is square.
       pad_multiple: canvas sides are rounded up to multiples of this many pixels.
-      max_boxes: boxes per image; of more, the largest are kept. 'auto': as many as the fullest
-        training image has, at least 100, when a run starts (training/max_boxes.py).
+      max_boxes: maximum number of boxes per image; the largest are kept. 'auto': the maximum of the
+        training images at the start of a run, but at least 100 (training/max_boxes.py).
       eval_resizing: how images are resized for evaluation and prediction: 'opencv' (as in
         training), or as 'torchvision', 'detectron2' or 'mmdetection' do: see transforms.resize.
-      train_canvas: of training: 'few', for each batch the smallest of `canvases`; 'one', the
-        smallest of them that holds every image of the set, so that one program is compiled.
-      eval_canvas: of evaluation: 'few' and 'one' as in training; 'tight', as small as each batch
-        allows, as the public implementations do: the same detections to the last digit, and a
-        compilation for every new size. Prediction, which sees one image after another, takes
-        'one' for 'few'.
-      num_threads: threads that decode; 0 for as many as this process has cores.
-      prefetch: batches prepared ahead.
-      process_index: which rows of the global batch this process makes.
-      process_count: processes that share a global batch.
+      train_canvas: canvas of training batches. 'few': the smallest of `canvases` for each batch.
+        'one': the smallest of them that holds every image of the set, so that one program is
+        compiled.
+      eval_canvas: canvas of evaluation batches. 'few' and 'one' as in training. 'tight': as small
+        as each batch allows, as in the public implementations, which gives the same detections to
+        the last digit but compiles for every new size. Prediction, which sees one image after
+        another, uses 'one' instead of 'few'.
+      num_threads: number of decoding threads; 0: one per core of this process.
+      prefetch: number of batches prepared ahead.
+      process_index: index of this process, which selects its rows of the global batch.
+      process_count: number of processes that share a global batch.
     """
 
     min_side: int = 800
@@ -52,8 +53,8 @@ class PipelineConfig:
         for name in ("min_side", "pad_multiple", "max_boxes", "prefetch", "process_count"):
             value = getattr(self, name)
             automatic = name == "max_boxes" and value == "auto"
-            _require(automatic or value >= 1, name, value, "1 or more")
-        _require(self.max_side >= self.min_side, "max_side", self.max_side, "min_side or more")
+            _require(automatic or value >= 1, name, value, "at least 1")
+        _require(self.max_side >= self.min_side, "max_side", self.max_side, "at least min_side")
         for name, known in (
             ("eval_resizing", transforms.RESIZINGS),
             ("train_canvas", TRAIN_CANVASES),
@@ -63,16 +64,16 @@ class PipelineConfig:
             _require(value in known, name, repr(value), f"one of {', '.join(known)}")
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "0 (all cores) or more")
         in_range = 0 <= self.process_index < self.process_count
-        _require(in_range, "process_index", self.process_index, "in 0 .. process_count - 1")
+        _require(in_range, "process_index", self.process_index, "from 0 to process_count - 1")
 
 
 def _require(holds: bool, field: str, value: object, wanted: str) -> None:
     if not holds:
-        raise ValueError(f"pipeline.{field}: {value} is not {wanted}")
+        raise ValueError(f"pipeline.{field}: {value} must be {wanted}")
 
 
 def canvases(settings: PipelineConfig) -> list[tuple[int, int]]:
-    """The (height, width) that batches come in: landscape, portrait, square; or just one."""
+    """Returns the (height, width) of all batches: landscape, portrait and square, or just one."""
     multiple = settings.pad_multiple
     low, high = (-(-s // multiple) * multiple for s in (settings.min_side, settings.max_side))
     return [(high, high)] if low == high else [(low, high), (high, low), (high, high)]
@@ -81,20 +82,20 @@ def canvases(settings: PipelineConfig) -> list[tuple[int, int]]:
 def fitted_sizes(
     sizes: Sequence[tuple[int, int]], settings: PipelineConfig
 ) -> Int[np.ndarray, "n 2"]:
-    """(height, width) of images of those sizes after resizing without jitter."""
+    """Returns (height, width) of images of those sizes after resizing without jitter."""
     sides = settings.min_side, settings.max_side
     fitted = [transforms.fitted_size(size, *sides) for size in sizes]
     return np.array(fitted, int).reshape(-1, 2)
 
 
 def eval_size(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
-    """(height, width) to which an image of that size is resized for evaluation."""
+    """Returns (height, width) to which an image of that size is resized for evaluation."""
     floor = settings.eval_resizing == "torchvision"
     return transforms.fitted_size(size, settings.min_side, settings.max_side, floor=floor)
 
 
 def eval_canvas_for(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> tuple[int, int]:
-    """The canvas of an evaluation batch of images of these (height, width), after resizing."""
+    """Returns the canvas of an evaluation batch, for the resized (height, width) of its images."""
     if settings.eval_canvas != "tight":
         return canvas_for(sizes, settings)
     multiple = settings.pad_multiple
@@ -103,7 +104,7 @@ def eval_canvas_for(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> 
 
 
 def orientations(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> np.ndarray:
-    """0: only the landscape canvas fits; 1: both do, or there is one canvas; 2: only portrait."""
+    """Returns 0 if only the landscape canvas fits, 2 if only portrait does, else 1."""
     if len(canvases(settings)) == 1:
         return np.ones(len(sizes), int)
     landscape, portrait, _ = ((sizes <= canvas).all(1) for canvas in canvases(settings))
@@ -113,7 +114,7 @@ def orientations(sizes: Int[np.ndarray, "n 2"], settings: PipelineConfig) -> np.
 def canvas_for(
     sizes: Int[np.ndarray, "n 2"] | Sequence[tuple[int, int]], settings: PipelineConfig
 ) -> tuple[int, int]:
-    """The smallest canvas that holds images of all these (height, width), after resizing.
+    """Returns the smallest canvas that holds images of all these (height, width), after resizing.
 
     Raises:
       ValueError: an image is larger than every canvas.
@@ -122,11 +123,11 @@ def canvas_for(
     for canvas in canvases(settings):
         if (sizes <= canvas).all():
             return canvas
-    raise ValueError(f"images of {sizes.max(0).tolist()} fit into no canvas: resize them first")
+    raise ValueError(f"images of {sizes.max(0).tolist()} fit no canvas: resize them first")
 
 
 def jitter_bound(size: tuple[int, int], settings: PipelineConfig) -> tuple[int, int]:
-    """What an image of that size may fill when it is augmented: any canvas it may meet has it."""
+    """Returns the (height, width) that an augmented image may fill in any canvas it may get."""
     fitted = transforms.fitted_size(size, settings.min_side, settings.max_side)
     fitting = [c for c in canvases(settings) if fitted[0] <= c[0] and fitted[1] <= c[1]]
     return min(c[0] for c in fitting), min(c[1] for c in fitting)

@@ -22,7 +22,9 @@ def color_matrix(
     saturation: float,
     hue: float,
 ) -> Float[np.ndarray, "3 4"]:
-    """The matrix [A, o] of the map x -> A x + o on RGB, float32; the identity for 1, 1, 1, 0.
+    """Returns the float32 matrix [A, o] of the map x -> A x + o on RGB.
+
+    It is the identity for the factors 1, 1, 1 and hue 0.
 
     Args:
       mean: RGB colour of the whole image; its luma is what contrast draws away from.

@@ -14,11 +14,11 @@ SHARE = 0.5  # of the objects of the other image, chosen at random
 def paste(
     example: Example, other: Example, rng: np.random.Generator, min_visible_share: float
 ) -> Example:
-    """The example with a random half of the objects of another image; no object is resized.
+    """Returns the example with a random half of the objects of another image; no object is resized.
 
-    Crowds, objects larger than the image, and objects whose place covers one pasted before are left
-    out. An object of the example is dropped where less than `min_visible_share` of it stays in
-    sight. Image id and original size are those of the example.
+    Crowds, objects larger than the image, and objects that would cover one pasted before are left
+    out. An object of the example is dropped if less than `min_visible_share` of it stays visible.
+    Image id and original size are those of the example.
     """
     image, covered = example.image.copy(), np.zeros(example.image.shape[:2], bool)
     rows, boxes = [], []

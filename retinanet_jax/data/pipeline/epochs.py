@@ -1,4 +1,4 @@
-"""Which images an epoch has, and where epochs begin in the endless sequence of training images."""
+"""Defines the images of each epoch, and where it begins in the endless sequence of images."""
 
 import functools
 
@@ -9,7 +9,7 @@ _OFFSETS_KEY = 4  # beside the keys of order.py and input_pipeline.py
 
 
 class Epochs:
-    """Each image once an epoch.
+    """Each image appears once per epoch.
 
     Args:
       count: number of images.
@@ -19,28 +19,28 @@ class Epochs:
         self._count = count
 
     def begin(self, epoch: int) -> int:
-        """The place of the first image of an epoch in the sequence."""
+        """Returns the place of the first image of an epoch in the sequence."""
         return epoch * self._count
 
     def at(self, place: int) -> int:
-        """The epoch of a place in the sequence."""
+        """Returns the epoch of a place in the sequence."""
         return place // self._count
 
     def images(self, epoch: int) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-        """The images of an epoch, sorted, and how often each has come before."""
+        """Returns the images of an epoch, sorted, and how often each has come before."""
         return np.arange(self._count), np.full(self._count, epoch)
 
 
 class RepeatedEpochs(Epochs):
-    """Image i comes r[i] times an epoch on average.
+    """Image i appears r[i] times per epoch on average.
 
     After e epochs image i has come floor(e r[i] + u[i]) times, u[i] being uniform in [0, 1) by the
     seed: in each epoch r[i] times rounded up or down, and where an epoch begins is a sum over the
     images, without a state.
 
     Args:
-      repeats: r, 1 or more.
-      seed: of the run.
+      repeats: r, at least 1 for each image.
+      seed: seed of the run.
     """
 
     def __init__(self, repeats: Float[np.ndarray, " n"], seed: int):

@@ -55,7 +55,7 @@ class Draws(NamedTuple):
 
 
 def draw(key: tuple[int, ...]) -> Draws:
-    """The numbers that belong to a key, e.g. (seed, epoch, index), whatever was drawn before."""
+    """Returns the numbers of a key such as (seed, epoch, index), independent of earlier draws."""
     return Draws(*np.random.default_rng(key).random(len(Draws._fields)).tolist())
 
 
@@ -67,13 +67,13 @@ def augment(
     settings: PipelineConfig,
     config: AugmentationConfig,
 ) -> Example:
-    """Example `index`, augmented; the flip and the colours are noted in it for the device.
+    """Returns example `index`, augmented; flip and colours are noted for the device.
 
     Args:
-      read: gives example 0 .. count - 1 as it is stored.
-      count: examples in the dataset.
-      key: of the random numbers, at least four of them (numpy takes shorter keys that differ in
-        zeros at the end for the same).
+      read: returns example 0 to count - 1 as it is stored.
+      count: number of examples in the dataset.
+      key: key of the random numbers, at least four integers (numpy treats shorter keys that differ
+        only in trailing zeros as equal).
       settings: from `with_largest_scale`.
     """
     read = _with_own(read, key, config.own)
@@ -116,8 +116,8 @@ def _with_own(
             example = AUGMENTATIONS[name](example, generator)
             if example.image.shape != size:
                 raise ValueError(
-                    f"augmentation.own: {name!r} makes an image of {example.image.shape} of one of "
-                    f"{size}; return the same size"
+                    f"augmentation.own: {name!r} returned an image of {example.image.shape} for "
+                    f"one of {size}; return the same size"
                 )
         return example
 
@@ -141,7 +141,7 @@ def draw_view(
     config: AugmentationConfig,
     room: tuple[int, int] | None = None,
 ) -> View:
-    """What is seen of an image of `size` (height, width): crop, scale, jitter and what they cut.
+    """Returns the view of an image of `size` (height, width): crop, scale, jitter and their cuts.
 
     A window of another shape than the image is made as large as the canvases allow that the
     image may meet, so that it is the scale jitter alone that cuts once more.
@@ -182,7 +182,7 @@ def _place(numbers, size, window) -> list[int]:
 
 
 def show(example: Example, view: View, min_visible_share: float) -> Example:
-    """The view of an example; for boxes see transforms.crop."""
+    """Returns the view of an example; for boxes see transforms.crop."""
     window = (view.height, view.width)
     if window != example.image.shape[:2]:
         example = transforms.crop(example, view.top, view.left, window, min_visible_share)

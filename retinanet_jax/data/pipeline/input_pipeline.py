@@ -44,19 +44,19 @@ def train_batches(
     total_steps: int | None = None,
     dropped: DroppedBoxes | None = None,
 ) -> Batches:
-    """Augmented batches without end: `batches[step]` is a pure function of (seed, step).
+    """Returns endless augmented batches: `batches[step]` is a pure function of (seed, step).
 
     Each epoch has its own order and every image once, or as often as `dataset.repeats` has it; the
     batch in which one epoch ends and the next begins has images of both.
 
     Args:
       dataset: see HasSource.
-      batch_size: rows of the global batch; this process makes its share, in process order.
-      seed: 0 or more.
-      settings: all of it is used but eval_resizing and eval_canvas.
+      batch_size: rows of the global batch; each process makes its part, in process order.
+      seed: seed of the run, at least 0.
+      settings: all fields are used except eval_resizing and eval_canvas.
       augmentation: its flips and colours are drawn here, for `augment_on_device` to do.
-      total_steps: of the run, for augmentation.close_mosaic; None: no end.
-      dropped: where boxes that max_boxes leaves out are counted.
+      total_steps: length of the run, for augmentation.close_mosaic; None: no end.
+      dropped: counts the boxes that max_boxes leaves out.
 
     Raises:
       ValueError: no images, a negative seed, or rows that processes cannot share evenly.
@@ -64,7 +64,7 @@ def train_batches(
     if len(dataset.source) == 0:
         raise ValueError(f"train_batches: dataset {dataset.name} has no images")
     if seed < 0:
-        raise ValueError(f"train_batches: seed {seed} is negative")
+        raise ValueError(f"train_batches: seed {seed} must be at least 0")
     _check_rows(batch_size, settings)
     settings = with_largest_scale(settings, augmentation)
     repeats = getattr(dataset, "repeats", None)
@@ -93,13 +93,13 @@ def train_batches(
 def eval_batches(
     dataset: HasSource, *, batch_size: int, settings: PipelineConfig, mirrored: bool = False
 ) -> Batches:
-    """Every image once, resized only; the last batch is filled up with rows that are not `valid`.
+    """Returns batches of every image once, resized only; padding rows are not `valid`.
 
     With `mirrored`, images and boxes are mirrored left to right after resizing.
 
-    In the dataset's order; with a few canvases, landscape images first and portrait last, so
-    that nearly all batches have a small canvas. Every process gets the same number of batches on
-    the same canvases.
+    Images are in the dataset's order. With a few canvases, landscape images come first and portrait
+    images last, so that nearly all batches have a small canvas. Every process gets the same number
+    of batches on the same canvases.
 
     Raises: as train_batches, but a dataset without images has no batches.
     """
@@ -120,7 +120,7 @@ def eval_batches(
 
 
 def fit(example: Example, settings: PipelineConfig) -> Example:
-    """The example resized as for evaluation: see transforms.fitted_size and transforms.resize."""
+    """Returns the example resized for evaluation: see transforms.fitted_size and .resize."""
     size = eval_size(example.image.shape[:2], settings)
     return transforms.resize(example, size, settings.eval_resizing)
 
@@ -129,5 +129,6 @@ def _check_rows(batch_size: int, settings: PipelineConfig) -> None:
     count = settings.process_count
     if batch_size < 1 or batch_size % count:
         raise ValueError(
-            f"batch_size: {batch_size} is not a positive multiple of {count} processes"
+            f"batch_size: {batch_size} must be a positive multiple of {count}, the "
+            "number of processes"
         )

@@ -1,7 +1,7 @@
 """Mixup: the mean of two images, with the boxes of both (YOLOX, arXiv 2107.08430, section 2.1).
 
-Both count one half, as in YOLOX: the boxes of both have the same weight in the loss, and an object
-of which a small share is left would hardly be visible.
+Both images have the weight one half, as in YOLOX: the boxes of both count equally in the loss, and
+an object with a small weight would hardly be visible.
 """
 
 import cv2
@@ -12,10 +12,10 @@ from retinanet_jax.data.pipeline.mosaic import FILL
 
 
 def mix(first: Example, second: Example) -> Example:
-    """The mean of two images, their upper left corners together; neither is resized.
+    """Returns the mean of two images, their upper left corners together; neither is resized.
 
-    What one of them does not cover counts as grey in it. Image id and original size are those of
-    the first.
+    Where one image does not cover the other, it counts as grey. Image id and original size are
+    those of the first.
     """
     height, width = np.maximum(first.image.shape[:2], second.image.shape[:2])
     layers = [np.full((height, width, 3), FILL, np.uint8) for _ in range(2)]

@@ -14,7 +14,7 @@ FILL = 114
 
 
 def center_at(canvas: tuple[int, int], down: float, right: float) -> tuple[int, int]:
-    """(row, column) where the images meet, for two numbers in [0, 1)."""
+    """Returns (row, column) where the images meet, from two numbers in [0, 1)."""
     row, column = (
         min(max(1, round(side * (MARGIN + (1 - 2 * MARGIN) * number))), side - 1)
         for side, number in zip(canvas, (down, right), strict=True)
@@ -23,13 +23,13 @@ def center_at(canvas: tuple[int, int], down: float, right: float) -> tuple[int, 
 
 
 def quadrants(canvas: tuple[int, int], center: tuple[int, int]) -> list[tuple[int, int]]:
-    """(height, width) of the upper left, upper right, lower left and lower right quadrant."""
+    """Returns (height, width) of the upper left, upper right, lower left and lower right part."""
     heights, widths = ((at, side - at) for side, at in zip(canvas, center, strict=True))
     return list(itertools.product(heights, widths))
 
 
 def join(parts: Sequence[Example], canvas: tuple[int, int], center: tuple[int, int]) -> Example:
-    """One image of four, each at most as large as its quadrant, their corners at the centre.
+    """Returns one image of four whose corners meet; each is at most as large as its quadrant.
 
     Image id and original size are those of the first.
     """

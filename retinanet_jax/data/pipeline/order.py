@@ -1,4 +1,4 @@
-"""Which images make up which batch: a pure function of (seed, step).
+"""Selects the images of each batch: a pure function of (seed, step).
 
 With a few canvases, images are grouped by orientation.
 """
@@ -45,7 +45,7 @@ class Source(Protocol):
 class Plan(NamedTuple):
     """One global batch: its canvas; for each row the example and how often it has come before.
 
-    Where each image comes once an epoch, `repeats` has the epoch.
+    If each image appears once per epoch, `repeats` is the epoch.
     """
 
     canvas: tuple[int, int]
@@ -130,7 +130,7 @@ class TrainOrder:
 
 
 def eval_order(source: Source, batch_size: int, settings: PipelineConfig) -> list[Plan]:
-    """The batches of `pipeline.eval_batches`: every image once."""
+    """Returns the batches of `pipeline.eval_batches`: every image once."""
     sizes = [eval_size(source.image_size(index), settings) for index in range(len(source))]
     sizes = np.array(sizes, int).reshape(-1, 2)
     order = np.arange(len(sizes))

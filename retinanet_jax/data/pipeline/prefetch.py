@@ -31,22 +31,22 @@ class HasSource(Protocol):
 
 
 class Batches:
-    """The batches of a dataset by their number: of each, the rows of this process.
+    """Random access to the batches of a dataset: the rows of this process in each.
 
     `batches[step]` makes one batch. `batches.iterate(step)` gives the same ones from `step` on,
     made ahead by threads; so does a for loop, from the first. Either raises ExampleError where an
     example cannot be read or transformed.
 
     Args:
-      dataset: where the examples come from.
-      order: step -> Plan of the global batch.
+      dataset: dataset of the examples.
+      order: function from a step to the Plan of the global batch.
       prepare: makes the example (index, repeat) of a step with a function that reads any by its
         index.
       begin: makes a batch of padding, whose rows are then filled; see padding_batch.
       length: number of batches.
       batch_size: rows of the global batch.
       settings: threads, prefetch, and which of the processes this is.
-      dropped: where boxes that max_boxes leaves out are counted.
+      dropped: counts the boxes that max_boxes leaves out.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Batches:
         return self.iterate()
 
     def iterate(self, start_step: int = 0) -> Iterator[HostBatch]:
-        """The batches from `start_step` on; those before it are never made."""
+        """Yields the batches from `start_step` on; those before it are never made."""
         if start_step < 0:
-            raise ValueError(f"start_step: {start_step} is negative")
+            raise ValueError(f"start_step: {start_step} must be at least 0")
         # Rows, not batches, are the units of work: the first batch is ready sooner, and not many
         # more than `prefetch` batches are ever held, however many threads there are.
         threads, ahead = thread_count(self._settings), self._settings.prefetch * self._rows
@@ -93,7 +93,7 @@ class Batches:
         return itertools.islice(filled, self._rows - 1, None, self._rows)  # with its last row
 
     def example(self, index: int, repeat: int, step: int = 0) -> Example:
-        """What goes into the batch of a step if image `index` has come `repeat` times before.
+        """Returns the example of image `index` at a step, after it has come `repeat` times.
 
         Raises:
           ExampleError: it cannot be read or transformed.
@@ -106,7 +106,7 @@ class Batches:
             raise self._failure(index, error) from error
 
     def describe(self, step: int) -> str:
-        """The images of the global batch `step`, ids by dataset, for messages."""
+        """Returns the images of the global batch `step`, ids by dataset, for messages."""
         parts: dict[str, list[str]] = {}
         for index in self._order(step).indices:
             if index != NO_EXAMPLE:
@@ -114,7 +114,7 @@ class Batches:
         return "; ".join(f"{part}: {', '.join(ids)}" for part, ids in parts.items())
 
     def padding(self, step: int) -> HostBatch:
-        """The batch of a step without its images."""
+        """Returns the batch of a step without its images."""
         return self._begin_padding(self._order(step).canvas, self._rows)
 
     def _rows_from(self, start_step: int) -> Iterator[tuple[HostBatch, int, int]]:
@@ -139,7 +139,7 @@ class Batches:
             size = example.image.shape[:2]
             expected = tuple(self._dataset.source.image_size(index))
             if size != expected:
-                what = f"the image is {size} (height, width), the source states {expected}"
+                what = f"the image is {size} (height, width), but its source states {expected}"
                 raise ValueError(what)
         except Exception as error:
             raise self._failure(index, error) from error
@@ -162,5 +162,5 @@ class Batches:
 
 
 def thread_count(settings: PipelineConfig) -> int:
-    """How many threads make examples."""
+    """Returns how many threads make examples."""
     return settings.num_threads or available_cores()

@@ -15,7 +15,7 @@ _END = object()
 def read_ahead(
     items: Iterable[Any], work: Callable[[Any], Any], *, threads: int, ahead: int
 ) -> Iterator[Any]:
-    """`work(item)` of each item, in their order, up to `ahead` of them made in advance.
+    """Yields `work(item)` for each item in order, with up to `ahead` of them made in advance.
 
     A separate thread takes the items, so that a stream that is read in order, such as a video, is
     read in advance, too. An error in `work` is raised at its item's turn, when no other work is

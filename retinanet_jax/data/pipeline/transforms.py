@@ -24,7 +24,7 @@ def fitted_size(
     *,
     floor: bool = False,
 ) -> tuple[int, int]:
-    """(height, width) with the short side at `min_side`, or less where the long one would pass max.
+    """Returns (height, width) with the short side at `min_side`, or less to stay within `max_side`.
 
     The rule of Faster R-CNN and of every public RetinaNet. Sides are rounded half up as in
     detectron2 and MMDetection, so that the short side is exactly `min_side`; with `floor` they are
@@ -37,7 +37,7 @@ def fitted_size(
 
 
 def resize(example: Example, size: tuple[int, int], how: str = "opencv") -> Example:
-    """The example at `size` (height, width); remembers the stored size as `original_size`.
+    """Returns the example at `size` (height, width); remembers the stored size as `original_size`.
 
     Args:
       how: opencv: bilinear without antialiasing down to half the size; below, area averages: there
@@ -99,7 +99,7 @@ def _blend(image: np.ndarray, first: np.ndarray, second: np.ndarray, share: np.n
 
 
 def mirror(example: Example) -> Example:
-    """The example, mirrored left to right."""
+    """Returns the example mirrored left to right."""
     x1, y1, x2, y2 = np.moveaxis(example.boxes, -1, 0)
     width = np.float32(example.image.shape[1])
     boxes = np.stack([width - x2, y1, width - x1, y2], axis=-1)
@@ -109,7 +109,7 @@ def mirror(example: Example) -> Example:
 def crop(
     example: Example, top: int, left: int, size: tuple[int, int], min_visible_share: float
 ) -> Example:
-    """The window of `size` (height, width) from (top, left) on, which lies inside the image.
+    """Returns the window of `size` (height, width) from (top, left), which lies inside the image.
 
     Boxes are clipped to the window, areas shrink by the share of the box that it shows. A box is
     kept if that share is at least `min_visible_share`; a crowd if any of it is in sight.

@@ -41,9 +41,9 @@ class TfdsSource:
     """A split of a prepared dataset with the features of `coco/2017`: `source[i]` is an Example.
 
     Args:
-      folder: the prepared folder, with dataset_info.json and ArrayRecord files.
-      split: a split of it or a slice of one, 'validation[:32]'.
-      cache_dir: ids and sizes are kept here, for they take a pass over all records.
+      folder: prepared folder, with dataset_info.json and ArrayRecord files.
+      split: name of a split, or a slice such as 'validation[:32]'.
+      cache_dir: folder for ids and sizes, which need a pass over all records.
 
     Safe to read from several threads.
 
@@ -59,7 +59,7 @@ class TfdsSource:
         builder = open_builder(self.folder)
         self.name = parse_split(split)[0]
         if self.name not in builder.info.splits:
-            fix = f"take one of {', '.join(builder.info.splits)}"
+            fix = f"use one of {', '.join(builder.info.splits)}"
             raise DataError("split", folder, "", f"has no split {self.name!r}", fix)
         self.features = builder.info.features
         self._records = builder.as_data_source(
@@ -84,7 +84,7 @@ class TfdsSource:
         return Example(image, *self.objects(record, image.shape[:2]), self.id_of(record))
 
     def record(self, index: int) -> dict:
-        """Record `index`, see parse_record; the image as encoded bytes.
+        """Returns record `index`, see parse_record; its image is encoded.
 
         Raises:
           IndexError: there is no such record; negative indices are not supported.
@@ -106,33 +106,33 @@ class TfdsSource:
     def _unreadable(self, place: int, what: str) -> DataError:
         file = self._files[int(np.searchsorted(self._ends, place, side="right"))]
         fix = (
-            "put the file back as it was or prepare the data again with `retinanet-jax prepare`; "
+            "restore the file, or prepare the data again with `retinanet-jax prepare`; "
             "the same command resumes from the last checkpoint"
         )
         return DataError("prepared data", file, f"record {place} of the split", what, fix)
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels, without decoding."""
+        """Returns (height, width) in pixels, without decoding."""
         height, width = self.index().sizes[index]
         return int(height), int(width)
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of image `index`, without decoding."""
+        """Returns the objects of image `index`, without decoding."""
         size = self.image_size(index)
         return Annotated(*self.objects(self.record(index), size), size)
 
     def image_id(self, index: int) -> int:
-        """The id that detections of image `index` carry."""
+        """Returns the id that detections of image `index` carry."""
         return int(self.index().ids[index])
 
     def id_of(self, record: dict) -> int:
-        """The image id of a record."""
+        """Returns the image id of a record."""
         return int(record["image/id"])
 
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
-        """Boxes [m 4] xyxy in pixels, labels, crowd, areas [m] of a record; size (height, width).
+        """Returns boxes [m 4] xyxy in pixels, and labels, crowd and areas [m] of a record.
 
-        Areas are those of the annotations, which TFDS cuts to integers.
+        Areas are the annotated ones, which TFDS rounds down to integers.
         """
         objects = record["objects"]
         crowd = np.asarray(objects["is_crowd"], bool).reshape(-1)
@@ -140,7 +140,7 @@ class TfdsSource:
         return pixel_boxes(objects["bbox"], size), label_array(objects["label"]), crowd, areas
 
     def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
-        """The objects of a record as annotations; category ids are filled with the labels."""
+        """Returns the objects of a record as annotations; labels are used as category ids."""
         rows = zip(record["objects"]["id"], *self.objects(record, size), strict=True)
         return tuple(
             Annotation(int(i), int(label), int(label), xywh(box), float(area), bool(crowd))
@@ -148,7 +148,7 @@ class TfdsSource:
         )
 
     def index(self) -> RecordIndex:
-        """Ids and sizes of all images, in the order of the records.
+        """Returns ids and sizes of all images, in the order of the records.
 
         Stored with the records if this package prepared them; else read once from all records and
         kept in cache_dir.
@@ -173,7 +173,7 @@ class TfdsSource:
         return self._cache_dir / "index" / f"{digest.hexdigest()[:24]}.npz"
 
     def read_index(self) -> RecordIndex:
-        """Ids and sizes, by a pass over the records."""
+        """Returns ids and sizes, by a pass over the records."""
         ids, sizes = np.empty(len(self), np.int64), np.empty((len(self), 2), np.int32)
         numbers = range(len(self))
         for i in tqdm(numbers, f"{self.name}: reading sizes", delay=2, leave=False, disable=None):
@@ -190,10 +190,10 @@ def _orientation(record: dict) -> int:
 
 
 def open_builder(folder: Path, file_format: str = "array_record") -> Any:
-    """The read-only tfds.core.DatasetBuilder of a prepared folder.
+    """Returns the read-only tfds.core.DatasetBuilder of a prepared folder.
 
     Raises:
-      DataError: it is not a prepared dataset, or its records are in another format.
+      DataError: the folder is not a prepared dataset, or its records have another format.
     """
     import tensorflow_datasets as tfds
 
@@ -210,25 +210,25 @@ def open_builder(folder: Path, file_format: str = "array_record") -> Any:
         fix = "prepare it with file_format='array_record'"
         if "tfrecord" in formats:
             command = f"retinanet-jax prepare --convert={folder} --data_dir=NEW_FOLDER"
-            fix = f"convert it by {command} and set data.root to NEW_FOLDER"
+            fix = f"convert it with {command} and set data.root to NEW_FOLDER"
         raise DataError("prepared data", folder, "", what, fix)
     return builder
 
 
 def pixel_boxes(bbox: list, size: tuple[int, int]) -> Float[np.ndarray, "m 4"]:
-    """TFDS boxes (ymin, xmin, ymax, xmax, divided by the size) as xyxy in pixels, float32."""
+    """Returns TFDS boxes (relative ymin, xmin, ymax, xmax) as float32 xyxy in pixels."""
     y1, x1, y2, x2 = np.asarray(bbox, np.float64).reshape(-1, 4).T
     height, width = size
     return np.stack([x1 * width, y1 * height, x2 * width, y2 * height], axis=1).astype(np.float32)
 
 
 def label_array(labels: list) -> Int[np.ndarray, " m"]:
-    """Labels as int32, also of an empty list."""
+    """Returns labels as an int32 array, which may be empty."""
     return np.asarray(labels, np.int32).reshape(-1)
 
 
 def xywh(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
-    """x, y, width, height of an xyxy box."""
+    """Returns x, y, width, height of an xyxy box."""
     x1, y1, x2, y2 = (float(v) for v in box)
     return x1, y1, x2 - x1, y2 - y1
 
@@ -242,7 +242,7 @@ class SourceFile(NamedTuple):
 
 
 def read_source_file(folder: Path) -> SourceFile | None:
-    """The source file of a folder that this package prepared; None for others."""
+    """Returns the source file of a folder that this package prepared; None for others."""
     path = folder / SOURCE_FILE
     if not path.is_file():
         return None
@@ -253,7 +253,7 @@ def read_source_file(folder: Path) -> SourceFile | None:
 
 
 def index_file(folder: Path, name: str) -> Path:
-    """The file with the index of a whole split, in a folder that this package prepared."""
+    """Returns the file with the index of a whole split, in a folder that this package prepared."""
     return folder / f"index_{name}.npz"
 
 
@@ -264,7 +264,7 @@ def write_index(source: TfdsSource) -> None:
 
 
 def load_index(path: Path) -> RecordIndex | None:
-    """The index in a file; None if the file is missing or broken."""
+    """Returns the index in a file; None if the file is missing or broken."""
     try:
         with np.load(path) as stored:
             return RecordIndex(stored["ids"], stored["sizes"])
@@ -273,7 +273,7 @@ def load_index(path: Path) -> RecordIndex | None:
 
 
 def cached_index(path: Path, read: Callable[[], RecordIndex]) -> RecordIndex:
-    """The index in a file, or a new one, which is kept if the cache is writable."""
+    """Returns the index in a file, or a new one, which is kept if the cache is writable."""
     index = load_index(path)
     if index is not None:
         return index
@@ -285,5 +285,7 @@ def cached_index(path: Path, read: Callable[[], RecordIndex]) -> RecordIndex:
             np.savez(file, **index._asdict())
         temporary.replace(path)
     except OSError as error:
-        _log.warning("%s: cannot keep image sizes (%s); they are read at every start", path, error)
+        _log.warning(
+            "%s: cannot store image sizes (%s); they are read again at each start", path, error
+        )
     return index

@@ -70,7 +70,7 @@ def write_coco(
 def coco_examples(
     records: Iterable[ImageRecord], guard: Guard, kept: list[ImageRecord], oriented: bool = False
 ) -> Iterator[tuple[str, dict]]:
-    """(key, example) pairs for `coco_features`; the images written are added to `kept`."""
+    """Yields (key, example) pairs for `coco_features`; the images written are added to `kept`."""
     for record, data in checked_images(records, guard):
         kept.append(record)
         boxes = record.boxes() / ([record.width, record.height] * 2)
@@ -100,7 +100,7 @@ def coco_examples(
 def checked_images(
     records: Iterable[ImageRecord], guard: Guard
 ) -> Iterator[tuple[ImageRecord, bytes]]:
-    """The images in order of their ids, each with the file's bytes, which decode to its size.
+    """Yields the images in id order, each with its file's bytes, which decode to its size.
 
     Raises:
       DataError: at the end: there are images that do not decode, and `guard` is strict; or no

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a file by name; None if there is none or it is broken."""
+    """Returns the arrays of a file by name; None if there is none or it is broken."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
@@ -32,7 +32,7 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
         temporary.replace(path)
     except OSError as error:
         _log.warning(
-            "%s: cannot be written (%s), so the data are read again at every start; set "
+            "%s: cannot be written (%s), so the data is read again at each start; set "
             "data.cache_dir to a folder that can be written to",
             path,
             error.strerror,
@@ -42,11 +42,11 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def pack_names(names: Sequence[str]) -> UInt8[np.ndarray, " n"]:
-    """Strings without NUL as one array of bytes."""
+    """Returns strings without NUL as one array of bytes."""
     text = "".join(f"{name}\0" for name in names)
     return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
 
 
 def unpack_names(packed: UInt8[np.ndarray, " n"]) -> list[str]:
-    """The inverse of pack_names."""
+    """Returns the inverse of pack_names."""
     return packed.tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]

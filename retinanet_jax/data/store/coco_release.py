@@ -61,7 +61,7 @@ def prepare_coco(
       year: '2014' or '2017'.
       root: the folder with the archives (train2017.zip, annotations_trainval2017.zip ...), or with
         the files extracted from them (train2017/, annotations/ ...).
-      on_error: 'strict' raises errors; 'skip' leaves the object or image out (the official
+      on_error: 'strict' raises errors; 'skip' leaves out the object or image (the official
         train2017 has a few boxes without width or height).
       splits, download: see `prepare_release`.
 
@@ -69,7 +69,7 @@ def prepare_coco(
       The prepared folder; the report of what was skipped is in its source.json.
 
     Raises:
-      DataError: names the file, the entry's id, the field and the fix.
+      DataError: the data is invalid; the message names the file, entry id, field and fix.
       DownloadError: a download failed.
     """
     release = RELEASES[year]
@@ -79,8 +79,14 @@ def prepare_coco(
         for split, (images, path) in found.items():
             read = read_annotations(path, images, on_error, annotated=split in release.usual)
             if categories not in (None, read.categories):
-                fix = "take all annotation files from one release"
-                raise DataError("categories", path, "", "has categories of its own", fix)
+                fix = "use annotation files of one release"
+                raise DataError(
+                    "categories",
+                    path,
+                    "",
+                    "its categories differ from those of the other files",
+                    fix,
+                )
             records[split], categories = read.images, read.categories
             reports.append(read.report)
         guard = Guard(on_error, Report.joined(reports))

@@ -56,7 +56,7 @@ def _write(write: Callable[[Path], None], temporary: Path) -> None:
         reason = next((message for message in messages if message in str(error)), None)
         if reason is None:
             raise
-        fix = "make room there or take another folder; nothing half written is left"
+        fix = "free some space or use another folder; no partial files are left"
         raise DataError("full disk", temporary.parent, "", reason, fix) from error
 
 

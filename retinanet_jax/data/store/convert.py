@@ -27,16 +27,17 @@ def convert_tfrecord(folder: Path, data_dir: Path) -> Path:
     An existing target is not changed.
 
     Raises:
-      DataError: it is not a TFRecord dataset, a file is missing or broken, or data_dir is its own.
+      DataError: the folder is not a TFRecord dataset, a file is missing or broken, or data_dir
+        already contains this dataset.
     """
     builder = open_builder(folder, "tfrecord")
     if file_adapters.FileFormat.ARRAY_RECORD in builder.info.available_file_formats():
-        what = "is there as ArrayRecord, too"
-        raise DataError("prepared data", folder, "", what, "set data.root to it as it is")
+        what = "already exists as ArrayRecord"
+        raise DataError("prepared data", folder, "", what, "set data.root to it")
     target = data_dir / builder.info.full_name
     if target.resolve() == folder.resolve():
-        fix = "give another --data_dir; the old folder can be deleted afterwards"
-        raise DataError("data_dir", data_dir, "", "is where the TFRecord dataset lies", fix)
+        fix = "use another --data_dir; you can delete the old folder afterwards"
+        raise DataError("data_dir", data_dir, "", "already contains the TFRecord dataset", fix)
 
     def write(temporary: Path) -> None:
         new = temporary / builder.info.full_name
@@ -56,7 +57,7 @@ def convert_tfrecord(folder: Path, data_dir: Path) -> Path:
 
 def _convert_file(source: Path, target: Path, length: int, progress: tqdm) -> None:
     if not source.is_file():
-        raise DataError("missing file", source, "", "is not there", "copy the dataset again")
+        raise DataError("missing file", source, "", "does not exist", "copy the dataset again")
     count = 0
 
     def records() -> Iterator[tuple[int, bytes]]:

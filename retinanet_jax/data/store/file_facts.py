@@ -43,7 +43,7 @@ Stamps = dict[str, Stamp]
 
 
 def stamp_files(places: Iterable[Path]) -> Stamps:
-    """The stamps of some files, and of all files below some folders, by path.
+    """Returns the stamps of some files, and of all files below some folders, by path.
 
     Hidden files and folders in a folder are left out.
     """
@@ -79,7 +79,7 @@ def _is_new(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
 
 
 def fingerprint(stamps: Stamps, suffixes: Collection[str] = ()) -> str:
-    """A digest of all files that may be images or annotations; `suffixes`: further ones."""
+    """Returns a digest of all files that may be images or annotations; `suffixes`: further ones."""
     counted = _SUFFIXES.union(suffixes)
     lines = [
         f"{path}\0{size}\0{mtime}"
@@ -95,12 +95,12 @@ def fingerprint(stamps: Stamps, suffixes: Collection[str] = ()) -> str:
 
 
 def is_image_name(path: str) -> bool:
-    """Whether a path has the suffix of an image."""
+    """Returns whether a path has the suffix of an image."""
     return suffix_of(path) in IMAGE_SUFFIXES
 
 
 def stamp_of(path: Path | FilePart, stamps: Stamps) -> Stamp:
-    """The stamp of a file, also for a part of it; from the file system if not among `stamps`.
+    """Returns the stamp of a file or part of it, read from disk if it is not in `stamps`.
 
     Raises:
       DataError: the file does not exist.
@@ -136,7 +136,7 @@ class FactTable:
                 self._rows[name] = (size, mtime), facts
 
     def get(self, path: Path | FilePart, stamp: Stamp) -> ImageFacts | None:
-        """The facts of an image whose file has this stamp; None if they are not known."""
+        """Returns the facts of an image whose file has this stamp; None if they are not known."""
         known = self._rows.get(str(path))
         return known[1] if known is not None and known[0] == stamp else None
 

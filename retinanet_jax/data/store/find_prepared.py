@@ -10,13 +10,14 @@ from retinanet_jax.runtime.user_folders import expand_user
 
 
 def find_prepared(root: str, name: str, dataset: str) -> Path:
-    """The latest version of a TFDS dataset, such as 'coco/2017', that is prepared below `root`.
+    """Returns the latest prepared version of a TFDS dataset, such as 'coco/2017', below `root`.
 
     `root` is the TFDS data directory ('' is ~/tensorflow_datasets) or the prepared folder itself.
     `dataset` is what `retinanet-jax prepare` calls it.
 
     Raises:
-      DataError: names the folder, what a download would take, and the flag and the command.
+      DataError: nothing is prepared; the message names the folder, the size of a download, the flag
+        and the command.
     """
     data_dir = expand_user(root or TFDS_DATA_DIR)
     if (data_dir / "dataset_info.json").is_file():
@@ -29,7 +30,7 @@ def find_prepared(root: str, name: str, dataset: str) -> Path:
     fix = (
         f"add --download to download {gigabytes:.1f} GB of archives and prepare them there "
         f"({2 * gigabytes:.0f} GB of disk, archives and records), set data.root to a folder that "
-        f"has it, or prepare archives that you have: retinanet-jax prepare --dataset={dataset} "
+        f"contains it, or prepare your archives: retinanet-jax prepare --dataset={dataset} "
         f"--source=FOLDER --data_dir={data_dir}"
     )
     raise DataError("missing data", data_dir, "", what, fix)
@@ -40,7 +41,7 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 
 def stored_reports(folders: Iterable[Path]) -> tuple[str, Report]:
-    """Notes and report of what was skipped or changed when folders were prepared, each once."""
+    """Returns notes and a report of what was skipped or changed when folders were prepared."""
     found = {folder: read_source_file(folder) for folder in folders}
     stored = {folder: file.report for folder, file in found.items() if file}
     notes = [report.notes(str(folder)) for folder, report in stored.items()]

@@ -24,16 +24,16 @@ class FolderIndex:
     """n images with m objects; those of image i are rows ends[i - 1] .. ends[i].
 
     Attributes:
-      names: of the images, as annotated.
-      paths: of their files.
+      names: names of the images, as annotated.
+      paths: paths of their files.
       parts: (offset, size) in bytes of the images in these files; size -1 is the whole file.
-      ids: of the images.
-      sizes: (height, width) in pixels, after turning.
-      orientations: EXIF orientation by which the decoded pixels are turned.
-      ends: of each image's objects.
-      object_ids, labels, boxes, areas, crowd: of the objects; boxes are x, y, width, height as
-        annotated, in pixels.
-      categories: of the dataset.
+      ids: ids of the images.
+      sizes: (height, width) in pixels, after rotation.
+      orientations: EXIF orientation by which the decoded pixels are rotated.
+      ends: end of each image's rows of objects.
+      object_ids, labels, boxes, areas, crowd: fields of the objects; boxes are x, y, width, height
+        as annotated, in pixels.
+      categories: categories of the dataset.
       report: what was skipped or changed.
       found: what the folder holds, as text for a person.
       key: a digest of the state of the folder and of the settings that this index belongs to.
@@ -65,7 +65,7 @@ class FolderIndex:
         found: str,
         key: str,
     ) -> "FolderIndex":
-        """The index of some images, in an order that depends on their file names alone."""
+        """Returns the index of some images, in an order that depends on their file names alone."""
         records = sorted(records, key=lambda record: _order(record.file_name))
         objects = [a for record in records for a in record.annotations]
         return cls(
@@ -88,17 +88,17 @@ class FolderIndex:
         )
 
     def rows(self, number: int) -> slice:
-        """The objects of an image."""
+        """Returns the objects of an image."""
         start = self.ends[number - 1] if number else 0
         return slice(int(start), int(self.ends[number]))
 
     def path(self, number: int) -> Path | FilePart:
-        """The file of an image, or the part of a file that is the image."""
+        """Returns the file of an image, or the part of a file that is the image."""
         file, (offset, size) = Path(self.paths[number]), self.parts[number].tolist()
         return FilePart(file, offset, size) if size >= 0 else file
 
     def records(self) -> Iterator[ImageRecord]:
-        """The images as records."""
+        """Yields the images as records."""
         for number, name in enumerate(self.names):
             height, width = self.sizes[number].tolist()
             yield ImageRecord(
@@ -120,7 +120,7 @@ class FolderIndex:
             yield Annotation(object_id, label, category_id, tuple(box), area, crowd)
 
     def count_boxes(self) -> dict[str, int]:
-        """The number of objects by class name."""
+        """Returns the number of objects by class name."""
         counts = collections.Counter(self.labels.tolist())
         return {name: counts[label] for label, name in enumerate(self.categories.names)}
 
@@ -144,7 +144,7 @@ class FolderIndex:
 
     @classmethod
     def read(cls, path: Path, key: str) -> "FolderIndex | None":
-        """The index that a file keeps of this state of the folder; None if there is none."""
+        """Returns the index that a file stores for this state of the folder, or None."""
         arrays = read_arrays(path)
         if arrays is None:
             return None
@@ -197,12 +197,12 @@ class FolderSource:
         return Example(image, *self.annotated(index)[:4], image_id=self.image_id(index))
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) in pixels, after turning, without decoding."""
+        """Returns (height, width) in pixels, after turning, without decoding."""
         height, width = self._index.sizes[self._number(index)].tolist()
         return height, width
 
     def annotated(self, index: int) -> Annotated:
-        """The objects of an image, without decoding; boxes are clipped to it."""
+        """Returns the objects of an image, without decoding; boxes are clipped to it."""
         size, rows = self.image_size(index), self._index.rows(self._number(index))
         xywh = self._index.boxes[rows]
         corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
@@ -213,7 +213,7 @@ class FolderSource:
         return Annotated(boxes, labels, crowd, areas, size)
 
     def image_id(self, index: int) -> int:
-        """The id that detections of an image carry."""
+        """Returns the id that detections of an image carry."""
         return int(self._index.ids[self._number(index)])
 
     def _number(self, index: int) -> int:

@@ -111,7 +111,7 @@ ARCHIVES = {
 
 
 class Part(NamedTuple):
-    """A file or folder that a split needs: where it may lie, and the archive that has it."""
+    """A file or folder that a split needs: its possible places, and the archive that has it."""
 
     places: tuple[str, ...]
     archive: str
@@ -143,21 +143,21 @@ def prepare_release(
     """Prepares DATA_DIR/NAME/CONFIG/VERSION from a folder, unless it is there already.
 
     Args:
-      root: the folder with the archives, or with what was extracted from them.
-      write: given a temporary data_dir and the parts of each split, it writes the dataset there.
-      splits: the splits to prepare; none takes those whose files are there.
-      download: downloads the archives that are missing first.
+      root: folder with the archives, or with the files extracted from them.
+      write: function of a temporary data_dir and the parts of each split, which writes the dataset.
+      splits: splits to prepare; if empty, those whose files exist.
+      download: whether to download missing archives first.
 
     Returns:
       The prepared folder.
 
     Raises:
-      DataError: files are missing or bad, or what is prepared already lacks one of the splits.
+      DataError: files are missing or bad, or the existing dataset lacks one of the splits.
       DownloadError: a download failed.
     """
     unknown = sorted(set(splits) - set(release.splits))
     if unknown:
-        fix = f"take some of {', '.join(release.splits)}"
+        fix = f"use one or more of {', '.join(release.splits)}"
         raise DataError("split", "--splits", "", f"has no split {unknown[0]!r}", fix)
     prepared = data_dir.joinpath(*release.name)
     wanted = splits or (release.usual if download else ())
@@ -171,8 +171,10 @@ def prepare_release(
     prepare_once(data_dir, prepared, write_found)
     lacking = sorted(set(wanted) - set(open_builder(prepared).info.splits))
     if lacking:
-        fix = "remove it to prepare it again, or give another --data_dir"
-        raise DataError("prepared data", prepared, "", f"is there without {lacking[0]!r}", fix)
+        fix = "delete it to prepare it again, or use another --data_dir"
+        raise DataError(
+            "prepared data", prepared, "", f"already exists without {lacking[0]!r}", fix
+        )
     return prepared
 
 
@@ -190,7 +192,7 @@ def download_missing(root: Path, parts: Iterable[Part]) -> None:
         if not path.is_file():
             download(url, path, size=size, sha256=sha256)
         elif path.stat().st_size != size:
-            what = f"has {path.stat().st_size} bytes, the official one {size}"
+            what = f"has {path.stat().st_size} bytes, but the official archive has {size}"
             raise DataError("archive", path, "", what, "delete it to download it again")
 
 
@@ -199,7 +201,7 @@ def _find_splits(
 ) -> dict[str, list[AnyPath]]:
     """The parts of each split; archives stay open until the stack is closed."""
     if not root.is_dir():
-        fix = "give the folder that has the archives or what was extracted from them"
+        fix = "use the folder with the archives or the files extracted from them"
         raise DataError("missing folder", root, "", "is not a folder", fix)
     archives: dict[str, AnyPath] = {}
     found, missing = {}, {}
@@ -214,7 +216,7 @@ def _find_splits(
     if missing and (splits or not found):
         split, part = next(iter(missing.items()))
         what = f"has neither {' nor '.join(part.places)} nor {part.archive}, needed for {split!r}"
-        fix = "put it there, or add --download"
+        fix = "add it, or add --download"
         raise DataError("missing file", root, "", what, fix)
     return found
 

@@ -24,7 +24,7 @@ def prepare_folder(data_config: Any, data_dir: Path) -> Path:
       The prepared folder, to which `data.root` may be set instead.
 
     Raises:
-      DataError: names the file, the entry, the field and the fix.
+      DataError: the data is invalid; the message names the file, entry, field and fix.
     """
     root = expand_user(data_config.root)
     wanted = split_names(data_config)

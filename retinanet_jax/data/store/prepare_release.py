@@ -30,7 +30,7 @@ def prepare_dataset(
       Each prepared folder.
 
     Raises:
-      DataError: names the file, the field and the fix.
+      DataError: the data is invalid; the message names the file, field and fix.
       DownloadError: a download failed.
     """
     # Imported here: only preparing writes records by TFDS, whose import takes a second.
@@ -43,7 +43,7 @@ def prepare_dataset(
 
 
 def download_size(name: str) -> int:
-    """Bytes of the archives of a dataset with public annotations; the records need as many."""
+    """Returns the bytes of a dataset's public archives; the records need as many again."""
     from retinanet_jax.data.store import coco_release, voc_release
     from retinanet_jax.data.store.official_archives import ARCHIVES
 
@@ -60,7 +60,7 @@ def download_size(name: str) -> int:
 def download_dataset(name: str, root: str) -> None:
     """Downloads and prepares a dataset below a TFDS data directory, unless it is there already.
 
-    Archives are kept in DATA_DIR/downloads/NAME; a download that was interrupted resumes.
+    Archives are kept in DATA_DIR/downloads/NAME, and an interrupted download resumes.
 
     Args:
       name: a `data.name`; others than COCO and VOC have nothing to download.

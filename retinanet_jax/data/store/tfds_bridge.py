@@ -35,7 +35,7 @@ def _open(path, mode: str):
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise
-        what = f"too many open files, shuffling a large dataset needs {_FILES_NEEDED}"
+        what = f"too many open files: shuffling a large dataset needs {_FILES_NEEDED}"
         raise DataError("open files", path, "", what, f"ulimit -n {_FILES_NEEDED}") from error
 
 
@@ -75,7 +75,7 @@ def make_builder(
     splits: dict[str, Iterator],
     description: str,
 ) -> type[tfds.core.GeneratorBasedBuilder]:
-    """A TFDS builder class of `name/config/version`, not registered with TFDS.
+    """Returns a TFDS builder class of `name/config/version`, not registered with TFDS.
 
     Args:
       splits: examples of each split as (key, example) pairs; TFDS orders records by a hash of the
@@ -115,7 +115,7 @@ def make_builder(
 
 
 def coco_features(names: tuple[str, ...], oriented: bool = False) -> tfds.features.FeaturesDict:
-    """The features of TFDS `coco/2017`, for any category names.
+    """Returns the features of TFDS `coco/2017`, for any category names.
 
     Args:
       oriented: adds 'image/orientation', an EXIF orientation.

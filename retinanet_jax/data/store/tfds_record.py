@@ -12,7 +12,9 @@ _OBJECTS = "objects/"
 
 
 def parse_record(data: bytes) -> dict[str, Any]:
-    """A record's fields by name: `image` and `image/filename` as bytes, `image/id` as an integer.
+    """Returns the fields of a record by name.
+
+    `image` and `image/filename` are bytes, `image/id` is an integer.
 
     `objects` is a dict of lists, one number for each object, but four for each in `bbox`. Lists
     outside of it come as their first value: none of them is used.

@@ -72,14 +72,14 @@ def prepare_voc(
       year: '2007' or '2012'.
       root: the folder with the archives (VOCtrainval_06-Nov-2007.tar ...), or with VOCdevkit/, or
         VOCdevkit itself.
-      on_error: 'strict' raises errors; 'skip' leaves the object or image out.
+      on_error: 'strict' raises errors; 'skip' leaves out the object or image.
       splits, download: see `prepare_release`.
 
     Returns:
       The prepared folder; what was skipped or changed is in its source.json.
 
     Raises:
-      DataError: names the file, the field and the fix.
+      DataError: the data is invalid; the message names the file, field and fix.
       DownloadError: a download failed.
     """
     release = RELEASES[year]
@@ -99,7 +99,7 @@ def prepare_voc(
 
 
 def voc_features() -> tfds.features.FeaturesDict:
-    """The features of TFDS's `voc`."""
+    """Returns the features of TFDS's `voc`."""
     label = tfds.features.ClassLabel(names=list(VOC_CATEGORIES.names))
     return tfds.features.FeaturesDict(
         {
@@ -123,7 +123,7 @@ def voc_features() -> tfds.features.FeaturesDict:
 def voc_examples(
     images: dict[ImageRecord, list[VocObject]], guard: Guard
 ) -> Iterator[tuple[str, dict]]:
-    """(key, example) pairs for `voc_features`."""
+    """Yields (key, example) pairs for `voc_features`."""
     for record, data in checked_images(images, guard):
         objects = images[record]
         yield (

@@ -23,7 +23,7 @@ class VocSource(TfdsSource):
     """
 
     def id_of(self, record: dict) -> int:
-        """The digits of the record's file name."""
+        """Returns the digits of the record's file name."""
         name = record["image/filename"].decode()
         digits = "".join(letter for letter in Path(name).stem if letter.isdecimal())
         if not digits:
@@ -32,7 +32,7 @@ class VocSource(TfdsSource):
         return int(digits)
 
     def objects(self, record: dict, size: tuple[int, int]) -> tuple:
-        """Boxes [m 4] xyxy in pixels, labels, difficult, areas of the boxes [m]."""
+        """Returns boxes [m 4] xyxy in pixels, labels, difficult, areas of the boxes [m]."""
         objects = record["objects"]
         boxes = pixel_boxes(objects["bbox"], size)
         boxes[:, :2] = np.maximum(boxes[:, :2] - 1, 0)
@@ -40,7 +40,7 @@ class VocSource(TfdsSource):
         return boxes, label_array(objects["label"]), difficult, box_areas(boxes.astype(np.float64))
 
     def annotations(self, record: dict, size: tuple[int, int]) -> tuple[Annotation, ...]:
-        """The objects of a record; ids count the objects of the image, `crowd` is difficult."""
+        """Returns the objects of a record; ids are counted per image, and `crowd` is difficult."""
         first = 1000 * self.id_of(record) + 1
         rows = zip(*self.objects(record, size), strict=True)
         return tuple(
@@ -52,7 +52,7 @@ class VocSource(TfdsSource):
 def voc_objects(
     truth: dict, categories: Categories
 ) -> dict[int, tuple[Float[np.ndarray, "m 4"], Int[np.ndarray, " m"], Bool[np.ndarray, " m"]]]:
-    """Boxes (xyxy), labels and difficult marks by image id, from a VOC dataset's ground truth.
+    """Returns boxes (xyxy), labels and difficult flags by image id, from VOC's ground truth.
 
     The boxes are positions: `voc_average_precision(..., inclusive_corners=False)` scores them by
     the rules of VOC's own kit.
