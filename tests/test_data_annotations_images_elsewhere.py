@@ -102,6 +102,28 @@ def test_an_image_that_is_nowhere_is_missing_where_the_release_has_it(bdd100k):
     assert image.path == bdd100k / "bdd100k_labels_release/bdd100k/images/100k/train/a.jpg"
 
 
+@pytest.mark.parametrize("other", ["images/images/test/b.jpg", "masks/b.png"])
+def test_neither_an_image_of_another_split_nor_a_mask_replaces_a_missing_one(tmp_path, other):
+    coco = {
+        "images": [
+            {"id": n, "file_name": name, "width": 64, "height": 48}
+            for n, name in enumerate(("a.jpg", "b.jpg"), 1)
+        ],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, 10, 12]} for n in (1, 2)
+        ],
+        "categories": [{"id": 1, "name": "cell"}],
+    }
+    (tmp_path / "labels/labels").mkdir(parents=True)
+    (tmp_path / "labels/labels/train.json").write_text(json.dumps(coco))
+    for name in ("images/images/train/a.jpg", other):
+        folder, _, file_name = name.rpartition("/")
+        write_image(tmp_path / folder, Annotated(file_name, 64, 48))
+    found, missing = found_at(tmp_path)[1].images
+    assert found.path == tmp_path / "images/images/train/a.jpg"
+    assert missing.path.name == "b.jpg" and not missing.path.exists()
+
+
 def test_many_images_are_found_in_no_time(tmp_path, monkeypatch):
     """Of the time of finding alone: making as many files would take longer."""
     names = [f"images/images/part{n % 9}/{n}.jpg" for n in range(20_000)]

@@ -186,6 +186,34 @@ def test_a_yaml_file_without_a_label_file_is_an_error_or_of_another_layout(tmp_p
     assert boxes(read(lambda _: found.layout, tmp_path)) == expected(SMALL)
 
 
+@pytest.mark.parametrize("labels", ["1", "train/1", "train/1 2"])
+def test_one_label_file_is_not_that_of_images_in_two_splits(tmp_path, labels):
+    for split, name in (("train", "1"), ("train", "3"), ("val", "1"), ("val", "2")):
+        write_image(tmp_path / "images" / split, Annotated(f"{name}.png", 64, 48))
+    for name in labels.split():
+        path = tmp_path / f"labels/{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("0 .5 .5 .2 .2\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cell]\n")
+    if labels == "1":
+        with pytest.raises(DataError, match="no label file"):
+            read(yolo.find, tmp_path)
+    else:
+        layout = yolo.find(tmp_path)
+        assert (layout.splits, layout.unlabelled) == (("train",), ("val",))
+
+
+@pytest.mark.parametrize("other", ["labels/cells", "txt", "my_labels/cells"])
+def test_labels_beside_the_images_come_before_those_of_a_guessed_folder(tmp_path, other):
+    root = tmp_path / ("my_images/cells" if other.startswith("my") else "cells")
+    write_image(root, Annotated("1.png", 64, 48))
+    (root / "1.txt").write_text("0 .5 .5 .2 .2\n")
+    (tmp_path / other).mkdir(parents=True)
+    (tmp_path / other / "1.txt").write_text("0 .9 .9 .1 .1\n0 .8 .8 .1 .1\n")
+    (image,) = read(yolo.find, root).images
+    assert len(image.objects) == 1
+
+
 def test_a_label_file_may_have_the_whole_name_of_its_image(folder):
     root = folder("0 .5 .5 .1 .1", "1 .5 .5 .1 .1")
     for path in (root / "labels").iterdir():

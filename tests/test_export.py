@@ -148,6 +148,7 @@ ONNX_CONFIGS = {
         "model__pretrained": "not read here",
         "model__head_norm": "group",
         "model__head_channels": 32,
+        "model__remat": "all",
     },
     "nothing found": {"postprocess__score_threshold": 1.0, "postprocess__pre_nms_top_k": 50},
 }

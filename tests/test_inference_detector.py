@@ -137,6 +137,7 @@ def test_threshold_classes_and_number_select_among_all_detections(detector):
     only = detector(image, classes=[name])
     assert set(only.names) == {name} and len(only) == everything.names.count(name)
     assert_same(detector(image, classes=name), only)
+    assert_same(detector(image, classes=iter([name])), only)
     for wrong, says in (
         ({"threshold": 0.001}, r"with_postprocess\(score_threshold=0.001\)"),
         ({"threshold": 1.5}, "threshold: 1.5 is not between 0 and 1"),

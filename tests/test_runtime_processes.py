@@ -192,7 +192,7 @@ def test_an_error_of_one_process_ends_all_with_its_message(tmp_path):
         assert end(launch(workdir, 2, 1), 900) == [1, 1]
     # Gloo may have printed something before.
     assert output_of(workdir, 0).read_text().splitlines()[-1].startswith("WorkdirError: ")
-    assert f"process 0 ended: WorkdirError: {workdir}: another run" in (
+    assert f"process 0 ended: WorkdirError: {workdir}: in use by another run" in (
         output_of(workdir, 1).read_text()
     )
 

@@ -1,6 +1,7 @@
 """Compiling in a thread: which programs, in which order, and where its errors come up."""
 
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -79,3 +80,26 @@ def test_waiting_ends_where_no_step_comes():
         first_step.skip()
         first_step.called(jnp.ones(()))
         first_step.wait()
+
+
+def test_nothing_is_compiled_when_the_run_is_over():
+    config, mesh, log = small_config(evaluation__batch_size=2), make_mesh(jax.devices()[:1]), []
+    may_compile = threading.Event()
+    may_compile.set()
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    recorded = Recorded(log, may_compile)
+    functions = CompiledFunctions(
+        None, None, TrainState(shape, {"w": shape}, {}, {}), recorded, recorded
+    )
+    datasets, compiled = load_datasets(config.data), (4, 64, 64, 3)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        compiled_ahead(functions, *datasets, config, mesh, 0, FirstStep()),
+    ):
+        while not log:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    for thread in threading.enumerate():
+        if thread.name.startswith("compile"):
+            thread.join(60)
+    assert log == [compiled]

@@ -14,8 +14,7 @@ from retinanet_jax.core.box_outputs import join_levels
 from retinanet_jax.core.boxes import clip
 from retinanet_jax.core.centerness import class_scores
 from retinanet_jax.core.layers import normalize
-from retinanet_jax.core.retinanet import build_model
-from retinanet_jax.export.program import Program, Size, describe_program
+from retinanet_jax.export.program import Program, Size, describe_program, exported_model
 from retinanet_jax.inference.predict import predict
 from retinanet_jax.inference.trained import Trained
 
@@ -37,9 +36,7 @@ def make_network_program(trained: Trained, canvas: Size, *, nms: bool) -> Progra
         sigmoids, or those of `class_scores`.
     """
     config = trained.config
-    model = build_model(
-        config.model, trained.categories.num_classes, config.anchors.anchors_per_location
-    )
+    model = exported_model(trained)
     size, bound = np.array(canvas, np.float32), config.postprocess.max_log_scale
     lowest = -bound if config.postprocess.clamp_both_sides else -math.inf
 

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from retinanet_jax.config.canvas_flag import read_canvas
 from retinanet_jax.config.settings import Config
-from retinanet_jax.core.retinanet import build_model
+from retinanet_jax.core.retinanet import RetinaNet, build_model
 from retinanet_jax.data.pipeline.canvas import canvases
 from retinanet_jax.export.resizing import fitted_sizes, resize
 from retinanet_jax.inference.predict import predict
@@ -50,6 +50,13 @@ def program_arguments() -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
+def exported_model(trained: Trained) -> RetinaNet:
+    """Builds the network without model.remat, which gradients need and ONNX cannot express."""
+    settings = dataclasses.replace(trained.config.model, remat="none")
+    anchors = trained.config.anchors.anchors_per_location
+    return build_model(settings, trained.categories.num_classes, anchors)
+
+
 def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
     """Returns a function from (images uint8 [b h w 3], sizes int32 [b 2]) to detections.
 
@@ -67,9 +74,7 @@ def make_program(trained: Trained, canvases: Sequence[Size]) -> Program:
         'labels' [b d] and 'valid' [b d]: see core/postprocess.py::Detections.
     """
     config = trained.config
-    model = build_model(
-        config.model, trained.categories.num_classes, config.anchors.anchors_per_location
-    )
+    model = exported_model(trained)
     largest = largest_of(canvases)
 
     def detect(images, sizes):

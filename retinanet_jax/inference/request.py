@@ -36,6 +36,10 @@ class Request:
     overlap: float | int = OVERLAP
     merge: str = "nms"
 
+    def __post_init__(self):
+        if isinstance(self.classes, Iterator):  # else the check would use it up
+            object.__setattr__(self, "classes", tuple(self.classes))
+
     @property
     def views(self) -> tuple[View, ...]:
         """How the network sees each image; see `views_of`."""

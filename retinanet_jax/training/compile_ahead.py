@@ -30,9 +30,10 @@ class FirstStep:
 
     def __init__(self):
         self._result: Future[Any] = Future()
+        self.is_over = False
 
     def wait(self) -> None:
-        """Returns when the results of the step are computed, or at once after `skip`."""
+        """Returns when the results of the step are computed, or at once after `skip` or `end`."""
         with contextlib.suppress(CancelledError):
             jax.block_until_ready(self._result.result())
 
@@ -42,8 +43,13 @@ class FirstStep:
             self._result.set_result(result)
 
     def skip(self) -> None:
-        """Ends all waiting: no step comes first, or the run is over."""
+        """Ends all waiting: no step comes first."""
         self._result.cancel()
+
+    def end(self) -> None:
+        """Ends all waiting: the run is over, and nothing that it would need is to be compiled."""
+        self.is_over = True
+        self.skip()
 
 
 @contextlib.contextmanager
@@ -81,11 +87,14 @@ def compiled_ahead(
     def compile_step() -> None:
         batch = make_batches(train_set, config, settings, DroppedBoxes()).padding(first)
         shapes = functions.state_shapes, _shapes(batch, mesh), focal
-        functions.step_fn.lower(*shapes, np.float32(0)).compile()
-        return_freed_memory()
+        if not first_step.is_over:
+            functions.step_fn.lower(*shapes, np.float32(0)).compile()
+            return_freed_memory()
 
     def compile_evaluation() -> None:
         first_step.wait()
+        if first_step.is_over:
+            return
         rows = config.evaluation.batch_size
         batch = eval_batches(eval_set, batch_size=rows, settings=settings).padding(0)
         variables = jax.tree.map(
@@ -117,7 +126,7 @@ def compiled_ahead(
 
         yield functions._replace(step_fn=step_fn, measure_fn=measure_fn)
     finally:
-        first_step.skip()
+        first_step.end()
         # An error is shown at once; the process ends when the compiler does.
         thread.shutdown(wait=False, cancel_futures=True)
 

@@ -172,7 +172,7 @@ def findings(
         try:
             yield lambda: counted.result() if counted.done() else None
         finally:
-            first_step.skip()
+            first_step.end()
 
 
 def run_remaining_steps(

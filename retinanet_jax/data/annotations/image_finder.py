@@ -12,7 +12,7 @@ from typing import Any
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.folder_files import relative_name, suffix_of
 from retinanet_jax.data.annotations.folder_parts import ImageNames
-from retinanet_jax.data.annotations.split_names import split_kind
+from retinanet_jax.data.annotations.split_names import split_in_name, split_kind
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
@@ -35,7 +35,7 @@ class ImageFinder:
         present = [base for base in relative if relative[base]] if self._images.names else []
         self._bases = present or list(relative)
         self._folders = {os.path.dirname(name) for name in self._images.names}
-        self._kind = split_kind(split)
+        self._kind = split_kind(split_in_name(split) or split)
         self._by_name: dict[str, list[str]] = collections.defaultdict(list)
         self._by_stem: dict[str, list[str]] = collections.defaultdict(list)
         for name in sorted(self._images.names):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from retinanet_jax.data.annotations.folder_files import has_images, relative_name, stem_of
 from retinanet_jax.data.annotations.image_finder import ImageFinder
-from retinanet_jax.data.annotations.raw import Layout, RawSplit
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.annotations.split_names import split_of_file
 from retinanet_jax.data.data_errors import Guard
 
 
@@ -34,18 +35,33 @@ def _read(
 ) -> RawSplit:
     """What `read` returns, with the images that are missing in `place` from wherever they are.
 
-    By name, else by the name without its suffix, which a reader may have had to guess.
+    An image in a folder of another split does not count. A name without its suffix counts only if
+    no image is found by a whole name, since the reader then had to guess the suffixes: else masks
+    would replace photographs that are missing.
     """
-    raw, images = read(split, guard), []
-    finder = ImageFinder(root, "" if is_alone else split, [root])
-    for image in raw.images:
-        with guard:
-            path = image.path
-            if isinstance(path, Path) and not os.path.isfile(path):
-                name = relative_name(path, place)
-                found = finder.find_first([name, stem_of(name)], image.annotation_file, image.where)
-                if finder.exists(found):
-                    file_name = relative_name(found, root)
-                    image = image._replace(path=Path(found), file_name=file_name)
-            images.append(image)
-    return raw._replace(images=tuple(images))
+    raw = read(split, guard)
+    missing = [image for image in raw.images if _is_missing(image)]
+    if is_alone and not any(split_of_file(image.annotation_file, root) for image in missing):
+        split = ""  # a name that the reader chose
+    finder = ImageFinder(root, split, [root])
+
+    def find(image: RawImage, name: str) -> RawImage:
+        found = finder.find(name, image.annotation_file, image.where)
+        if not finder.exists(found):
+            return image
+        return image._replace(path=Path(found), file_name=relative_name(found, root))
+
+    for name_of in (str, stem_of):
+        found = {}
+        for image in missing:
+            with guard:
+                found[id(image)] = find(image, name_of(relative_name(image.path, place)))
+        if any(image is not found.get(id(image), image) for image in missing):
+            break
+    ambiguous = {id(image) for image in missing} - found.keys()
+    kept = (image for image in raw.images if id(image) not in ambiguous)
+    return raw._replace(images=tuple(found.get(id(image), image) for image in kept))
+
+
+def _is_missing(image: RawImage) -> bool:
+    return isinstance(image.path, Path) and not os.path.isfile(image.path)

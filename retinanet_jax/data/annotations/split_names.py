@@ -89,14 +89,18 @@ def resolve_splits(train: str, evaluation: str, available: Sequence[str]) -> Spl
     return SplitNames(found, next(filter(None, (find_split(n, others) for n in names)), None))
 
 
+def split_in_name(name: str) -> str | None:
+    """Returns the one split that is a word of a name: 'train' for 'train_labels'."""
+    named = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if is_split_name(word)]
+    return named[0] if len(named) == 1 else None
+
+
 def split_of_file(path: Path, root: Path) -> str | None:
     """Returns the split in the name of a file or its folder: 'train' for train_labels.csv."""
     # Rekognition's training_manifest_with_validation.json is about the validation of the file.
     stem = path.stem.lower().removesuffix("_with_validation")
-    words = [word for word in re.split(r"[^a-z0-9]+", stem) if word]
-    named = [word for word in words if is_split_name(word)]
-    if len(named) == 1:
-        return named[0]
+    if named := split_in_name(stem):
+        return named
     folder = path.parent
     return folder.name if folder != root and is_split_name(folder.name) else None
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from retinanet_jax.data.annotations.folder_files import list_folder, stem_of, subfolder
+from retinanet_jax.data.annotations.folder_files import list_folder, stem_of, subfolder, walk
 from retinanet_jax.data.annotations.split_names import is_split_name
 
 IMAGE_FOLDERS = ("images", "imgs", "img", "image")
@@ -17,23 +17,25 @@ _LABELS = ("labels", "label", "annotations", "txt")
 def label_folder(folder: str) -> str:
     """Returns the folder of the labels, or that of the images if there is no other.
 
-    The last 'images' of its path replaced by 'labels', as YOLO has it. Each may be in a folder of
-    its own name, as archives are extracted (images/images/train). Labels may also be in a folder of
-    another name, in one for all splits, or those of train/ in labels/train/, if some have the names
-    of the images.
+    YOLO replaces the last 'images' of the path by 'labels'. Without this folder, labels beside the
+    images are taken. Otherwise, labels may be in a folder of another name (imgs/ and txt/), in one
+    that an archive was extracted to (images/images/train), in one for all splits, or in
+    labels/train/ beside train/, if some of them have the names of the images.
     """
     parts, found = Path(folder).parts, []
+    images = list_folder(folder).images()
+    names = {*images, *map(stem_of, images)}  # a.jpg.txt, a.txt
     for place in reversed(range(len(parts))):
         if _IMAGES.search(parts[place]):
             candidates = _candidates(Path(*parts[:place]), parts[place], parts[place + 1 :])
             usual = next(candidates)
-            if usual and os.path.isdir(usual):
+            if parts[place].lower() == IMAGE_FOLDERS[0] and usual and os.path.isdir(usual):
                 return usual
+            found += filter(None, [usual])
             found += candidates
     labels = subfolder(Path(folder).parent, *_LABELS)
     found += [os.path.join(labels, parts[-1])] if labels else []
-    images = list_folder(folder).images()
-    names = {*images, *map(stem_of, images)}  # a.jpg.txt, a.txt
+    found.insert(0, folder)
     return next((path for path in found if names & _stems_of_texts(path)), folder)
 
 
@@ -44,14 +46,32 @@ def _stems_of_texts(folder: str) -> set[str]:
 def _candidates(parent: Path, name: str, rest: tuple[str, ...]) -> Iterator[str]:
     """Folders that may be there, the first being YOLO's; that is '' without labels/."""
     plain = tuple(part for part in rest if part.lower() not in IMAGE_FOLDERS)
-    of_all = plain[1:] if plain and is_split_name(plain[0]) else plain
     for label in _LABELS:
         outer = subfolder(parent, _IMAGES.sub(label, name))
         if label == _LABELS[0]:
             yield os.path.join(outer, *rest) if outer else ""
         inner = subfolder(outer, *_LABELS) if outer else None
         for labels in filter(None, (outer, inner)):
-            yield from (os.path.join(labels, *below) for below in (rest, plain, of_all))
+            yield from (os.path.join(labels, *below) for below in (rest, plain))
+            is_split = len(plain) == 1 and is_split_name(plain[0])
+            if is_split and _are_of_all_splits(parent / name, labels):
+                yield os.fspath(labels)
+
+
+def _are_of_all_splits(images: Path, labels: str | Path) -> bool:
+    """Whether one folder can have the labels of all splits.
+
+    No split has labels of its own there, and no two splits have an image of the same name, since
+    one label file cannot be that of both.
+    """
+    splits = list(filter(is_split_name, list_folder(images).folders))
+    if any(os.path.isdir(os.path.join(labels, split)) for split in splits):
+        return False
+    stems = [
+        {stem_of(name) for listing in walk(images / split) for name in listing.images()}
+        for split in splits
+    ]
+    return sum(map(len, stems)) == len(set().union(*stems))
 
 
 def split_folders(root: Path) -> dict[str, Path]:
