@@ -160,7 +160,6 @@ def expected_collectives(shard_state: bool) -> Counter:
 
     With divided parameters, besides:
     - an all-gather of each, once for all its uses, forwards and backwards;
-    - one number of the gradient of Winograd's kernel, in the same loop;
     - a sum of the squares of each for the norms of the gradients.
 
     Nothing gathers the batch, and nothing moves activations between devices.
@@ -181,7 +180,7 @@ def expected_collectives(shard_state: bool) -> Counter:
         expected["all-reduce", "f32", 1] += 2 * by_winograd
         if not placed.is_fully_replicated:
             expected["all-gather", "f32", x.size] += 1
-            expected["all-reduce", "f32", 1] += 1 + by_winograd
+            expected["all-reduce", "f32", 1] += 1
     for x in jax.tree.leaves(state.batch_stats):  # of each norm a mean and a variance
         expected["all-reduce", "f32", x.size] += 1.5
     expected["all-reduce", "f32", 1] += 3

@@ -85,13 +85,11 @@ def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arr
     def add_band(band: Index, carry: tuple[Places, Squares, Places]):
         def multiply(place: Index, carry: tuple[Places, Places]) -> tuple[Places, Places]:
             products, sums = carry
+            around = _transform_input(dy, place, rows * band, rows)
+            products = put(products, around @ get(turned, place).T, place)
             inputs = _transform_input(squares, place, rows * band, rows)
             outputs = _transform_gradient(dy, place, rows * band, rows)
-            sums = put(sums, get(sums, place) + inputs.T @ outputs, place)
-            # Afterwards: two products at a time would compete for the threads and the cache.
-            start = rows * band + zero_after(get(sums, place)).astype(jnp.int32)
-            around = _transform_input(dy, place, start, rows)
-            return put(products, around @ get(turned, place).T, place), sums
+            return products, put(sums, get(sums, place) + inputs.T @ outputs, place)
 
         products, dx, sums = carry
         products, sums = lax.fori_loop(0, 16, multiply, (products, sums))
