@@ -4,6 +4,7 @@ The layout is then found in one of several folders of the dataset, and this fold
 labels/labels/train.json beside images/images/train/.
 """
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from retinanet_jax.data.annotations.folder_files import has_images, relative_nam
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
 from retinanet_jax.data.annotations.split_names import split_of_file
-from retinanet_jax.data.data_errors import Guard
+from retinanet_jax.data.data_errors import DataError, Guard
 
 
 def with_images_of(root: Path, layout: Layout, place: Path) -> Layout:
@@ -39,28 +40,29 @@ def _read(
     no image is found by a whole name, since the reader then had to guess the suffixes: else masks
     would replace photographs that are missing.
     """
-    raw = read(split, guard)
-    missing = [image for image in raw.images if _is_missing(image)]
-    if is_alone and not any(split_of_file(image.annotation_file, root) for image in missing):
+    raw, images = read(split, guard), []
+    missing = {id(image): image for image in raw.images if _is_missing(image)}
+    if is_alone and not any(split_of_file(i.annotation_file, root) for i in missing.values()):
         split = ""  # a name that the reader chose
     finder = ImageFinder(root, split, [root])
 
-    def find(image: RawImage, name: str) -> RawImage:
+    def find(image: RawImage, name_of: Callable[[str], str]) -> str | None:
+        name = name_of(relative_name(image.path, place))
         found = finder.find(name, image.annotation_file, image.where)
-        if not finder.exists(found):
-            return image
-        return image._replace(path=Path(found), file_name=relative_name(found, root))
+        return found if finder.exists(found) else None
 
-    for name_of in (str, stem_of):
-        found = {}
-        for image in missing:
-            with guard:
-                found[id(image)] = find(image, name_of(relative_name(image.path, place)))
-        if any(image is not found.get(id(image), image) for image in missing):
-            break
-    ambiguous = {id(image) for image in missing} - found.keys()
-    kept = (image for image in raw.images if id(image) not in ambiguous)
-    return raw._replace(images=tuple(found.get(id(image), image) for image in kept))
+    def is_found(image: RawImage) -> bool:
+        with contextlib.suppress(DataError):
+            return find(image, str) is not None
+        return False
+
+    name_of = str if any(map(is_found, missing.values())) else stem_of
+    for image in raw.images:
+        with guard:
+            if id(image) in missing and (found := find(image, name_of)):
+                image = image._replace(path=Path(found), file_name=relative_name(found, root))
+            images.append(image)
+    return raw._replace(images=tuple(images))
 
 
 def _is_missing(image: RawImage) -> bool:

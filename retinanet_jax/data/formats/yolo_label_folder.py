@@ -22,21 +22,19 @@ def label_folder(folder: str) -> str:
     that an archive was extracted to (images/images/train), in one for all splits, or in
     labels/train/ beside train/, if some of them have the names of the images.
     """
-    parts, found = Path(folder).parts, []
-    images = list_folder(folder).images()
-    names = {*images, *map(stem_of, images)}  # a.jpg.txt, a.txt
+    parts, found = Path(folder).parts, [folder]
     for place in reversed(range(len(parts))):
         if _IMAGES.search(parts[place]):
             candidates = _candidates(Path(*parts[:place]), parts[place], parts[place + 1 :])
             usual = next(candidates)
             if parts[place].lower() == IMAGE_FOLDERS[0] and usual and os.path.isdir(usual):
                 return usual
-            found += filter(None, [usual])
-            found += candidates
+            found += [usual, *candidates]
     labels = subfolder(Path(folder).parent, *_LABELS)
     found += [os.path.join(labels, parts[-1])] if labels else []
-    found.insert(0, folder)
-    return next((path for path in found if names & _stems_of_texts(path)), folder)
+    images = list_folder(folder).images()
+    names = {*images, *map(stem_of, images)}  # a.jpg.txt, a.txt
+    return next((path for path in filter(None, found) if names & _stems_of_texts(path)), folder)
 
 
 def _stems_of_texts(folder: str) -> set[str]:
