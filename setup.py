@@ -53,6 +53,8 @@ setup(
         "tensorflow-datasets>=4.9.8",
         "tensorstore>=0.1.71",
         "tqdm>=4.66",
+        # JAX compresses compiled programs with it, or with zlib, which takes twenty times as long.
+        'zstandard>=0.22; python_version < "3.14"',
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10"],
