@@ -249,8 +249,8 @@ def test_gradients_are_finite_and_exactly_where_the_mask_says(norm):
 
 
 def test_modules_with_names_that_are_not_of_a_resnet_are_trained():
-    """`layers_0` is Flax's own name for an entry of a list `layers`."""
-    names = "layers_0", "stage3", "conv3", "layer5_0", "layer1"
+    """`layers_0` is Flax's name for an entry of a list `layers`; any network may have a conv1."""
+    names = "layers_0", "stage3", "conv1", "bn1", "conv3", "layer5_0", "layer1"
     params = {"backbone": {name: {"bn1": {"scale": 0}} for name in names}}
     mask = trainable_mask(params, ModelConfig(frozen_stages=5))
     assert all(jax.tree.leaves(mask)) and jax.tree.structure(mask) == jax.tree.structure(params)

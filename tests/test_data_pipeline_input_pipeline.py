@@ -77,10 +77,10 @@ def test_one_canvas_holds_every_image_of_the_set(image_sizes, canvas):
 
 def test_evaluation_fields_are_checked():
     with pytest.raises(
-        ValueError, match=r"pipeline.eval_canvas: 'any' must be one of few, one, tight"
+        ValueError, match=r"pipeline.eval_canvas: 'any' is not one of few, one, tight"
     ):
         PipelineConfig(eval_canvas="any")
-    with pytest.raises(ValueError, match=r"pipeline.eval_resizing: 'pil' must be one of opencv, "):
+    with pytest.raises(ValueError, match=r"pipeline.eval_resizing: 'pil' is not one of opencv, "):
         PipelineConfig(eval_resizing="pil")
 
 

@@ -142,7 +142,7 @@ def test_a_decay_by_stages_needs_the_stages_of_a_resnet():
     with pytest.raises(
         ValueError, match=r"optimizer\.stage_decay: only supported for ResNet backbones"
     ):
-        make_optimizer(config, {"backbone": {"conv3": {"kernel": True}}})
+        make_optimizer(config, {"backbone": {"conv1": {"kernel": True}}})
 
 
 def test_clipping_bounds_the_norm():

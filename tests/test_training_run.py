@@ -23,7 +23,7 @@ from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.predict import make_predict_fn
 from retinanet_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh
-from retinanet_jax.training import loop, run, run_checkpoints
+from retinanet_jax.training import loop, run, run_checkpoints, workdir_evaluation
 from retinanet_jax.training.evaluation import Evaluation, evaluate
 from retinanet_jax.training.meter import DivergenceError
 from retinanet_jax.training.run import train_and_evaluate
@@ -191,6 +191,22 @@ def test_an_evaluation_with_views_is_recorded_as_such(finished, tmp_path):
     assert len(lines(tmp_path / "copy", "eval")) == len(lines(workdir, "eval"))
     (line,) = lines(tmp_path / "copy", "eval_augmented")
     assert line["step"] == 4 and line["AP"] == pytest.approx(again.summary["AP"])
+
+
+@pytest.mark.parametrize("names", [("tensorboard",), ()])
+def test_an_evaluation_logs_to_tensorboard_if_the_run_does(finished, tmp_path, monkeypatch, names):
+    _, workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "copy", ignore=shutil.ignore_patterns("tensorboard"))
+
+    def described(*arguments):
+        config, categories = describe(*arguments)
+        train = dataclasses.replace(config.train, loggers=names)
+        return dataclasses.replace(config, train=train), categories
+
+    describe = workdir_evaluation.describe
+    monkeypatch.setattr(workdir_evaluation, "describe", described)
+    evaluate_workdir(None, tmp_path / "copy")
+    assert (tmp_path / "copy/tensorboard").exists() == bool(names)
 
 
 def test_the_loss_of_an_evaluation_is_logged(finished):
@@ -422,7 +438,7 @@ def test_patience_ends_a_run_that_then_does_not_resume(tmp_path, monkeypatch, ca
     # Of 5 images, evaluation.limit takes 2 during the run; at the end it takes all, with tables.
     at_end = (4, 5, True)
     assert evaluations == [(step, 2, False) for step in (1, 2, 3, 4)] + [at_end]
-    assert "stops early, after step 4: AP has not improved since step 2" in capsys.readouterr().out
+    assert "stops early, after step 4: no better evaluation since step 2" in capsys.readouterr().out
 
     monkeypatch.setattr(run.RunLog, "has_evaluation", lambda *_: True)
     monkeypatch.setattr(run, "run_steps", mock.Mock(side_effect=AssertionError("trained on")))

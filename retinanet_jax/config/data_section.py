@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from retinanet_jax.config.field_checks import above_zero_or_none, one_of
+from retinanet_jax.core.field_checks import above_zero_or_none, one_of
 from retinanet_jax.data.shapes import Difficulty, check_sizes
 from retinanet_jax.data.splits import KINDS, parse_part
 from retinanet_jax.data.tiled_source import OVERLAP, check_tile

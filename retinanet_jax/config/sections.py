@@ -7,7 +7,7 @@ config/settings.py combines all of them.
 
 import dataclasses
 
-from retinanet_jax.config.field_checks import above_zero_or_none, one_of
+from retinanet_jax.core.field_checks import above_zero_or_none, one_of
 from retinanet_jax.metrics.coco_backends import check_backend
 from retinanet_jax.metrics.federated import FEDERATED_METRICS, check_federated
 

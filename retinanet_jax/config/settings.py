@@ -32,6 +32,7 @@ from retinanet_jax.config.settings_tree import (
     to_tree,
 )
 from retinanet_jax.core.anchors import AnchorConfig
+from retinanet_jax.core.field_checks import says_unknown_name
 from retinanet_jax.core.layers import PixelConfig
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.matching import ASSIGNERS, MatchingConfig
@@ -212,7 +213,7 @@ def from_json(text: str) -> Config:
     try:
         return from_config_dict(tree)
     except ConfigError as error:
-        if "is not one of" not in str(error):
+        if not says_unknown_name(str(error)):
             raise
         raise ConfigError(
             f"{error}\nIf your own module adds this name, set RETINANET_JAX_IMPORT=MODULE, and "

@@ -14,6 +14,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from retinanet_jax.core.field_checks import one_of
+
 ORDERS = ("scale_major", "ratio_major")
 ROUNDINGS = ("none", "torchvision", "detectron")
 STRIDES = ("power_of_two", "grid")
@@ -68,10 +70,7 @@ class AnchorConfig:
         if not math.isfinite(self.center):
             raise ValueError(f"anchors.center: {self.center} is not finite; write 0.0 or 0.5")
         for name, known in (("order", ORDERS), ("rounding", ROUNDINGS), ("strides", STRIDES)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"anchors.{name}: {getattr(self, name)!r} is not one of {', '.join(known)}"
-                )
+            one_of(f"anchors.{name}", getattr(self, name), known)
 
     @property
     def levels(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.cpu.convolution import convolve
+from retinanet_jax.core.field_checks import one_of
 from retinanet_jax.core.initialization import HE_NORMAL
 
 Triple = tuple[float | int, float | int, float | int]
@@ -39,8 +40,7 @@ class PixelConfig:
     """Channel order of the network, mean and std: rgb or bgr. Images are always RGB."""
 
     def __post_init__(self):
-        if self.order not in ("rgb", "bgr"):
-            raise ValueError(f"pixels.order: {self.order!r} is not one of rgb, bgr")
+        one_of("pixels.order", self.order, ("rgb", "bgr"))
         if not all(0 < value < math.inf for value in self.std):
             raise ValueError(f"pixels.std: {self.std!r} must be positive, e.g. (1, 1, 1)")
         for name, values in (("mean", self.mean), ("scale", (self.scale,))):

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from retinanet_jax.core.box_losses import BOX_LOSSES, DELTA_LOSSES
+from retinanet_jax.core.field_checks import one_of
 from retinanet_jax.core.focal import CLASS_LOSSES, FocalParams
 
 NORMALIZERS = (
@@ -84,10 +85,7 @@ class LossConfig:
             ("box", (*DELTA_LOSSES, *BOX_LOSSES)),
             ("normalizer", NORMALIZERS),
         ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"loss.{name}: {getattr(self, name)!r} is not one of {', '.join(known)}"
-                )
+            one_of(f"loss.{name}", getattr(self, name), known)
         if self.classification == "focal_star" and not self.gamma > 0:
             raise ValueError(
                 "loss.gamma: focal_star divides by it; write a number above 0, such as 2, or "

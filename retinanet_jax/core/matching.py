@@ -15,6 +15,7 @@ from retinanet_jax.core import box_coder
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.atss import match_atss
 from retinanet_jax.core.box_outputs import BoxOutputs, join_levels
+from retinanet_jax.core.field_checks import one_of
 from retinanet_jax.core.iou_matching import IouRules, match_by_iou
 from retinanet_jax.core.task_aligned import match_task_aligned, normalized_alignment
 
@@ -65,10 +66,8 @@ class MatchingConfig:
     implementations)."""
 
     def __post_init__(self):
-        if self.assigner not in ASSIGNERS:
-            raise ValueError(
-                f"matching.assigner: {self.assigner!r} is not one of {', '.join(ASSIGNERS)}"
-            )
+        one_of("matching.assigner", self.assigner, ASSIGNERS)
+        one_of("matching.low_quality", self.low_quality, LOW_QUALITY)
         for name in ("atss_locations", "aligned_anchors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"matching.{name}: {getattr(self, name)} must be at least 1")
@@ -81,10 +80,6 @@ class MatchingConfig:
             raise ValueError(
                 f"matching.negative_iou: {self.negative_iou} is not between 0 and "
                 f"matching.positive_iou ({self.positive_iou})"
-            )
-        if self.low_quality not in LOW_QUALITY:
-            raise ValueError(
-                f"matching.low_quality: {self.low_quality!r} is not one of {', '.join(LOW_QUALITY)}"
             )
         if not 0 <= self.low_quality_min_iou < 1:
             raise ValueError(

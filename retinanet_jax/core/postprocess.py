@@ -19,6 +19,7 @@ from retinanet_jax.core import boxes as box_ops
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.box_outputs import BoxOutputs, named
 from retinanet_jax.core.centerness import class_scores
+from retinanet_jax.core.field_checks import one_of
 from retinanet_jax.core.nms_kinds import NMS_KINDS, Candidates, NmsLimits
 
 NO_LABEL = -1
@@ -75,8 +76,7 @@ class PostprocessConfig:
     suppresses them."""
 
     def __post_init__(self):
-        if self.nms not in NMS_KINDS:
-            raise ValueError(f"postprocess.nms: {self.nms!r} is not one of {', '.join(NMS_KINDS)}")
+        one_of("postprocess.nms", self.nms, NMS_KINDS)
         if not self.soft_sigma > 0:
             raise ValueError(f"postprocess.soft_sigma: {self.soft_sigma} must be above 0")
         for name in ("score_threshold", "nms_iou"):

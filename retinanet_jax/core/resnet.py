@@ -7,7 +7,7 @@ norms.
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -159,12 +159,12 @@ class ResNet(nn.Module):
         return jax.lax.stop_gradient(x) if stage <= self.frozen_stages else x
 
 
-def stage_of(module: str) -> int | None:
-    """Returns the stage of a ResNet module by its name: 0 for the stem, 1 to 4 for layer1 to 4.
+def stages_of(modules: Collection[str]) -> dict[str, int]:
+    """Returns the stages of a ResNet's modules by name: 0 for the stem, 1 to 4 for layer1 to 4.
 
-    Returns None for modules of other backbones.
+    Modules of other backbones have no stage, even if one of them is named conv1.
     """
-    if module in ("conv1", "bn1"):
-        return 0
-    block = re.fullmatch(r"layer([1-4])_\d+", module)
-    return int(block[1]) if block else None
+    blocks = {module: re.fullmatch(r"layer([1-4])_\d+", module) for module in modules}
+    stages = {module: int(block[1]) for module, block in blocks.items() if block}
+    stem = [module for module in ("conv1", "bn1") if module in modules]
+    return dict.fromkeys(stem, 0) | stages if stages else {}

@@ -11,10 +11,11 @@ from jaxtyping import Array, Float
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.backbones import BACKBONES
 from retinanet_jax.core.box_outputs import BoxOutputs
+from retinanet_jax.core.field_checks import one_of
 from retinanet_jax.core.fpn import FPN
 from retinanet_jax.core.heads import BoxHead, Head, prior_bias
 from retinanet_jax.core.norms import NORM_KINDS, NUM_GROUPS
-from retinanet_jax.core.resnet import stage_of
+from retinanet_jax.core.resnet import stages_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,7 @@ class ModelConfig:
 
     def _check_choices(self):
         choices = {
-            "backbone": tuple(BACKBONES),
+            "backbone": BACKBONES,
             "stride_on": ("3x3", "1x1"),
             "norm": NORM_KINDS,
             "extra_levels_from": ("backbone", "fpn"),
@@ -96,11 +97,7 @@ class ModelConfig:
             "remat": ("none", "backbone", "all"),
         }
         for field, allowed in choices.items():
-            value = getattr(self, field)
-            if value not in allowed:
-                listed = ", ".join(map(str, allowed))
-                raise ValueError(f"model.{field}: {value!r} is not one of {listed}")
-
+            one_of(f"model.{field}", getattr(self, field), allowed)
         if not 0 <= self.frozen_stages <= 5:
             raise ValueError(
                 f"model.frozen_stages: {self.frozen_stages} is invalid; write 'auto' or 0 to 5"
@@ -248,17 +245,15 @@ def trainable_mask(params: dict[str, Any], config: ModelConfig) -> dict[str, Any
     of its norms; other backbones are trained as a whole. The module stops the gradients of the same
     leaves; the mask keeps weight decay and momentum from changing them.
     """
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: _is_trainable([entry.key for entry in path], config), params
-    )
+    stages = stages_of(params["backbone"])
 
+    def is_trainable(path: tuple[jax.tree_util.DictKey, ...], leaf: Any) -> bool:
+        top, module, *rest = [entry.key for entry in path]
+        if top != "backbone" or module not in stages:
+            return True
+        norm = [module, *rest][-2]
+        is_norm = norm.startswith("bn") or norm == "downsample_bn"
+        frozen_norm = is_norm and config.norm == "frozen_batch"
+        return stages[module] >= config.frozen_stages and not frozen_norm
 
-def _is_trainable(path: list[str], config: ModelConfig) -> bool:
-    if path[0] != "backbone":
-        return True
-    module, parent = path[1], path[-2]
-    stage = stage_of(module)
-    if stage is None:
-        return True
-    is_norm = parent.startswith("bn") or parent == "downsample_bn"
-    return stage >= config.frozen_stages and not (is_norm and config.norm == "frozen_batch")
+    return jax.tree_util.tree_map_with_path(is_trainable, params)

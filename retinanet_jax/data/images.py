@@ -139,11 +139,6 @@ def exif_orientation(data: bytes) -> int:
     return value if value in range(2, 9) else 1
 
 
-def is_shown_rotated(data: bytes) -> bool:
-    """Returns whether viewers swap height and width for an EXIF orientation."""
-    return exif_orientation(data) >= 5
-
-
 def is_animated(data: bytes) -> bool:
     """Returns whether a decodable image is an animation, of which only the first frame is read."""
     if is_common(data):

@@ -18,8 +18,6 @@ from retinanet_jax.sweep.markdown import number_text, table_text
 from retinanet_jax.sweep.seed_groups import Group, settings_columns
 from retinanet_jax.sweep.trials import FINISHED, PLAN_FILE, read_plan
 
-METRICS_COMPARED = 3  # AP, AP50, AP75
-
 Summary = Mapping[str, float | None]
 
 

@@ -11,7 +11,7 @@ import optax
 
 from retinanet_jax.config import sections
 from retinanet_jax.config.sections import OptimizerConfig
-from retinanet_jax.core.resnet import stage_of
+from retinanet_jax.core.resnet import stages_of
 
 Params = Any  # a pytree of arrays, as flax's init returns it
 Schedule = Callable[[int], np.float32]
@@ -151,7 +151,7 @@ def make_optimizer(
     Raises:
         ValueError: stage_decay is set, but the backbone does not have the stages of a ResNet.
     """
-    if config.stage_decay != 1 and not any(map(stage_of, trainable["backbone"])):
+    if config.stage_decay != 1 and not stages_of(trainable["backbone"]):
         raise ValueError("optimizer.stage_decay: only supported for ResNet backbones; write 1")
     parts = []
     if config.gradient_clip is not None:
@@ -182,12 +182,11 @@ def scale_by_stage(decay: float) -> optax.GradientTransformation:
     """Multiplies the updates of a ResNet's layer4 by decay, of layer3 by decay^2, ..., and of the
     stem by decay^5; all other updates are unchanged."""
 
-    def scale(path: tuple, update: jax.Array) -> jax.Array:
-        stage = stage_of(path[1].key) if path[0].key == "backbone" else None
-        return update if stage is None else decay ** (5 - stage) * update
-
     def update(updates, state, params=None):
-        return jax.tree_util.tree_map_with_path(scale, updates), state
+        backbone = dict(updates["backbone"])
+        for name, stage in stages_of(backbone).items():
+            backbone[name] = optax.tree.scale(decay ** (5 - stage), backbone[name])
+        return updates | {"backbone": backbone}, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

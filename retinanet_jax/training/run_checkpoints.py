@@ -89,7 +89,7 @@ class Run:
         if not patience_is_used_up(self.config.train, step, best):
             return False
         self.log.message(
-            f"stops early, after step {step}: AP has not improved since step {best} "
+            f"stops early, after step {step}: no better evaluation since step {best} "
             f"(config.train.patience={patience})"
         )
         return True

@@ -26,7 +26,7 @@ from retinanet_jax.runtime.workdir import disk_errors
 from retinanet_jax.runtime.workdir_download import checkpoint_of, local_workdir
 from retinanet_jax.training.evaluation import Evaluation, evaluate
 from retinanet_jax.training.evaluation_files import write_evaluation
-from retinanet_jax.training.loggers import TensorBoardLogger
+from retinanet_jax.training.loggers import open_loggers
 from retinanet_jax.training.run_checks import (
     check_same_classes,
     evaluation_warnings,
@@ -118,9 +118,11 @@ def _evaluate_local(
     check_same_classes(categories, dataset.categories, workdir)
     model = build_model(config.model, categories.num_classes, config.anchors.anchors_per_location)
     variables = to_each_device(read_variables(checkpoints, step), mesh)
-    # start_step None: a run may be training here, so no line is removed from its log.
+    # A run may be training here: no line is removed from its log (start_step None), and W&B and
+    # MLflow, to which only one process can write, are left to it.
     active = jax.process_index() == 0
-    loggers = [TensorBoardLogger(workdir, None)] if active else []
+    names = {"tensorboard"} & set(stored.train.loggers) if active else ()
+    loggers = open_loggers(names, workdir, None)
     with RunLog(workdir, None, step, active, loggers) as log, disk_errors(workdir):
         log.message(f"{kind} checkpoint, step {step}")
         log_lines(log, evaluation_warnings(dataset, config))

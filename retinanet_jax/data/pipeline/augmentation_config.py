@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from retinanet_jax.core.field_checks import one_of
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import PipelineConfig
 
@@ -73,8 +74,7 @@ class AugmentationConfig:
 
     def __post_init__(self):
         for name in self.own:
-            known = f"one of {', '.join(AUGMENTATIONS)}" if AUGMENTATIONS else "in AUGMENTATIONS"
-            _require(name in AUGMENTATIONS, "own", name, known)
+            one_of("augmentation.own", name, AUGMENTATIONS)
         shares = ("min_visible_share", "brightness", "contrast", "saturation")
         shares += ("mosaic", "mixup", "copy_paste")
         for name, limit in [(name, 1) for name in shares] + [("hue", 0.5)]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from retinanet_jax.core.field_checks import one_of
 from retinanet_jax.data.pipeline import transforms
 
 TRAIN_CANVASES = ("few", "one")
@@ -60,8 +61,7 @@ class PipelineConfig:
             ("train_canvas", TRAIN_CANVASES),
             ("eval_canvas", EVAL_CANVASES),
         ):
-            value = getattr(self, name)
-            _require(value in known, name, repr(value), f"one of {', '.join(known)}")
+            one_of(f"pipeline.{name}", getattr(self, name), known)
         _require(self.num_threads >= 0, "num_threads", self.num_threads, "0 (all cores) or more")
         in_range = 0 <= self.process_index < self.process_count
         _require(in_range, "process_index", self.process_index, "from 0 to process_count - 1")

@@ -1,12 +1,20 @@
 """Checks of the fields of a section; their messages name the field and the fix."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
+
+_UNKNOWN = "is not one of"
 
 
-def one_of(field: str, value: str, allowed: Sequence[str]) -> None:
+def one_of(field: str, value: object, allowed: Collection[str]) -> None:
     """Raises ValueError unless the value of `field`, 'section.field', is allowed."""
     if value not in allowed:
-        raise ValueError(f"{field}: {value!r} is not one of {', '.join(allowed)}")
+        known = ", ".join(allowed) or "the names that were added, which are none"
+        raise ValueError(f"{field}: {value!r} {_UNKNOWN} {known}")
+
+
+def says_unknown_name(message: str) -> bool:
+    """Returns whether a message about fields has an error of `one_of`."""
+    return _UNKNOWN in message
 
 
 def above_zero_or_none(section: object, name: str, *fields: str) -> None:
