@@ -645,6 +645,27 @@ def write_visdrone(root: Path, splits: Splits) -> None:
             _write(path.with_suffix(".txt"), "".join(lines))
 
 
+def write_oidv4(root: Path, splits: Splits) -> None:
+    """<split>/<class>/ with images, Label/ in it: OIDv4_ToolKit without --multiclasses.
+
+    An image is in the folder of each of its classes, one without objects in that of the first.
+    """
+    names = class_names(splits)
+    for split, images in splits.items():
+        for image in images:
+            for name in sorted({box.name for box in image.boxes} or names[:1]):
+                folder = root / split / name
+                write_image(folder, image)
+                lines = [oidv4_line(box) for box in image.boxes if box.name == name]
+                _write((folder / "Label" / image.file_name).with_suffix(".txt"), "".join(lines))
+
+
+def oidv4_line(b: Box) -> str:
+    """The class and the corners of a box."""
+    corners = map(float, (b.x, b.y, b.x + b.width, b.y + b.height))
+    return f"{b.name} {' '.join(map(str, corners))}\n"
+
+
 def write_dota(root: Path, splits: Splits) -> None:
     """<split>/images, <split>/labelTxt; upright boxes as quadrilaterals."""
     for split, images in splits.items():
@@ -928,6 +949,7 @@ FURTHER_WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "visdrone": write_visdrone,
     "widerface": write_widerface,
     "tfrecord": write_tfrecord,
+    "oidv4": write_oidv4,
 }
 
 

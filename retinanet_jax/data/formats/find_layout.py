@@ -26,6 +26,7 @@ from retinanet_jax.data.formats import (
     label_studio,
     labelbox,
     labelme,
+    oidv4,
     sagemaker,
     supervisely,
     tfrecord,
@@ -60,6 +61,7 @@ FINDERS: dict[str, Finder] = {
     "csv": csv_tables.find,
     "imagefolder": imagefolder.find,
     "tfrecord": tfrecord.find,
+    "oidv4": oidv4.find,
     "image_list": image_list.find,
     "sagemaker": sagemaker.find,
 }
