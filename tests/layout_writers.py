@@ -666,6 +666,20 @@ def oidv4_line(b: Box) -> str:
     return f"{b.name} {' '.join(map(str, corners))}\n"
 
 
+def write_mot(root: Path, splits: Splits) -> None:
+    """<split>/ with gt/gt.txt, gt/labels.txt and frames in img1/: CVAT's MOT 1.1."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        lines = []
+        for frame, image in enumerate(images, 1):
+            write_image(root / split / "img1", image._replace(file_name=f"{frame:06d}.png"))
+            for number, b in enumerate(image.boxes, 1):
+                box = f"{float(b.x)},{float(b.y)},{float(b.width)},{float(b.height)}"
+                lines.append(f"{frame},{number},{box},1,{1 + names.index(b.name)},1.0\n")
+        _write(root / split / "gt" / "gt.txt", "".join(lines))
+        _write(root / split / "gt" / "labels.txt", "\n".join(names))
+
+
 def write_dota(root: Path, splits: Splits) -> None:
     """<split>/images, <split>/labelTxt; upright boxes as quadrilaterals."""
     for split, images in splits.items():
@@ -950,6 +964,7 @@ FURTHER_WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "widerface": write_widerface,
     "tfrecord": write_tfrecord,
     "oidv4": write_oidv4,
+    "mot": write_mot,
 }
 
 

@@ -43,6 +43,7 @@ _UNDERSTOOD = """\
   csv          a CSV file with columns for file, box and class
   imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)
   tfrecord     train.tfrecord or train.record with images and boxes (TensorFlow, Roboflow)
+  mot          <sequence>/ with gt/gt.txt and img1/ (MOTChallenge, CVAT's MOT 1.1)
   oidv4        <split>/<class>/ with images and Label/ (OIDv4_ToolKit)
   image_list   text files with a line 'image x1,y1,x2,y2,class ...' for each image (keras-yolo3)
   sagemaker    output.manifest of SageMaker Ground Truth, manifests of Rekognition"""
