@@ -13,8 +13,10 @@ from retinanet_jax.data.annotations.split_names import find_split, split_kind, s
 from retinanet_jax.data.data_errors import DataError, Guard, NoAnnotationsError
 from retinanet_jax.data.formats import (
     bdd100k,
+    cloud_jsonl,
     coco_layouts,
     createml,
+    crowdhuman,
     csv_tables,
     cvat,
     darwin,
@@ -34,6 +36,7 @@ from retinanet_jax.data.formats import (
     via,
     visdrone,
     voc_folder,
+    vott,
     widerface,
     yolo,
 )
@@ -64,6 +67,9 @@ FINDERS: dict[str, Finder] = {
     "tfrecord": tfrecord.find,
     "mot": mot.find,
     "oidv4": oidv4.find,
+    "crowdhuman": crowdhuman.find,
+    "vott": vott.find,
+    "cloud_jsonl": cloud_jsonl.find,
     "image_list": image_list.find,
     "sagemaker": sagemaker.find,
 }

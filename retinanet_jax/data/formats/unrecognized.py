@@ -45,6 +45,9 @@ _UNDERSTOOD = """\
   tfrecord     train.tfrecord or train.record with images and boxes (TensorFlow, Roboflow)
   mot          <sequence>/ with gt/gt.txt and img1/ (MOTChallenge, CVAT's MOT 1.1)
   oidv4        <split>/<class>/ with images and Label/ (OIDv4_ToolKit)
+  crowdhuman   annotation_train.odgt + Images/ (CrowdHuman)
+  vott         VoTT's NAME-export.json or <id>-asset.json
+  cloud_jsonl  JSON lines of Azure ML or Vertex AI
   image_list   text files with a line 'image x1,y1,x2,y2,class ...' for each image (keras-yolo3)
   sagemaker    output.manifest of SageMaker Ground Truth, manifests of Rekognition"""
 _SHOWN, _FILES, _HEAD = 8, 3, 1 << 16
