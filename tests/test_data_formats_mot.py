@@ -182,6 +182,16 @@ def test_frames_of_cvat_are_numbered_in_order(sequence, step):
     assert [image.path.name for image in content.images] == images
 
 
+def test_frames_of_cvat_have_the_numbers_of_images_that_are_numbered(sequence):
+    images = ["000000.jpg", "000007.jpg"]
+    root = sequence("0,1,0,0,20,30,1,1,1\n7,1,0,0,5,6,1,1,1\n", images=images, labels="car\n")
+    content = read(mot.find, root)
+    assert [(i.path.name, i.objects[0].box[3]) for i in content.images] == [
+        ("000000.jpg", 30),
+        ("000007.jpg", 6),
+    ]
+
+
 @pytest.mark.parametrize(
     "images, message",
     [

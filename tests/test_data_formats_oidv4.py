@@ -80,6 +80,7 @@ def test_lines_that_a_second_run_appends_are_read_once(folder):
 def test_the_records_of_a_folder_have_all_boxes_and_copies_are_not_reported(folder, tmp_path):
     folder("Human ear", EAR, newline="\r\n")
     folder("Apple", "", image="empty.jpg")
+    folder("Human ear", "", image="other.jpg")
     root = folder("Apple", APPLE, newline="\r\n")
     (root / "train/Apple/unlabelled.jpg").write_bytes((root / "train/Apple/a.jpg").read_bytes())
     (root / "train").rename(root / "validation")
@@ -89,7 +90,7 @@ def test_the_records_of_a_folder_have_all_boxes_and_copies_are_not_reported(fold
     truth = dataset.ground_truth()
     names = {c["id"]: c["name"] for c in truth["categories"]}
     found = {names[a["category_id"]]: tuple(a["bbox"]) for a in truth["annotations"]}
-    assert found == IN_PIXELS and len(truth["images"]) == 2
+    assert found == IN_PIXELS and len(truth["images"]) == 3
     assert "1 image files without annotations: unlabelled.jpg" in dataset.found
 
 

@@ -45,7 +45,8 @@ def objects_by_frame(
     for number, line in read_lines(path):
         with guard:
             where = f"line {number}"
-            values = _numbers(line, path, where)
+            # Datumaro takes the numbers of images whose names are numbers, which may begin with 0.
+            values = _numbers(line, 1 if class_names is None else 0, path, where)
             one = (
                 _of_challenge(values, path, where, notes)
                 if class_names is None
@@ -59,14 +60,14 @@ def objects_by_frame(
     return found
 
 
-def _numbers(line: str, path: Path, where: str) -> list[float]:
+def _numbers(line: str, first_frame: int, path: Path, where: str) -> list[float]:
     """The numbers of a line, of which the frame and the flag are checked."""
     values = fields.numbers_of_words(line.strip().removesuffix(",").split(","))
     if not 7 <= len(values) <= 10 or None in values:
         what = f"is {fields.short(line.strip())}"
         raise DataError("line", path, where, what, f"write {_FORM}")
-    if fields.as_integer(values[0]) is None or values[0] < 1:
-        what, fix = f"the frame is {values[0]:g}", "number the frames from 1"
+    if fields.as_integer(values[0]) is None or values[0] < first_frame:
+        what, fix = f"the frame is {values[0]:g}", f"number the frames from {first_frame}"
         raise DataError("frame", path, where, what, fix)
     if values[6] not in (0, 1):
         what = f"the flag is {values[6]:g}"
