@@ -645,6 +645,41 @@ def write_visdrone(root: Path, splits: Splits) -> None:
             _write(path.with_suffix(".txt"), "".join(lines))
 
 
+def write_oidv4(root: Path, splits: Splits) -> None:
+    """<split>/<class>/ with images, Label/ in it: OIDv4_ToolKit without --multiclasses.
+
+    An image is in the folder of each of its classes, one without objects in that of the first.
+    """
+    names = class_names(splits)
+    for split, images in splits.items():
+        for image in images:
+            for name in sorted({box.name for box in image.boxes} or names[:1]):
+                folder = root / split / name
+                write_image(folder, image)
+                lines = [oidv4_line(box) for box in image.boxes if box.name == name]
+                _write((folder / "Label" / image.file_name).with_suffix(".txt"), "".join(lines))
+
+
+def oidv4_line(b: Box) -> str:
+    """The class and the corners of a box."""
+    corners = map(float, (b.x, b.y, b.x + b.width, b.y + b.height))
+    return f"{b.name} {' '.join(map(str, corners))}\n"
+
+
+def write_mot(root: Path, splits: Splits) -> None:
+    """<split>/ with gt/gt.txt, gt/labels.txt and frames in img1/: CVAT's MOT 1.1."""
+    names = class_names(splits)
+    for split, images in splits.items():
+        lines = []
+        for frame, image in enumerate(images, 1):
+            write_image(root / split / "img1", image._replace(file_name=f"{frame:06d}.png"))
+            for number, b in enumerate(image.boxes, 1):
+                box = f"{float(b.x)},{float(b.y)},{float(b.width)},{float(b.height)}"
+                lines.append(f"{frame},{number},{box},1,{1 + names.index(b.name)},1.0\n")
+        _write(root / split / "gt" / "gt.txt", "".join(lines))
+        _write(root / split / "gt" / "labels.txt", "\n".join(names))
+
+
 def write_dota(root: Path, splits: Splits) -> None:
     """<split>/images, <split>/labelTxt; upright boxes as quadrilaterals."""
     for split, images in splits.items():
@@ -675,6 +710,135 @@ def write_widerface(root: Path, splits: Splits) -> None:
             lines += faces or ["0 0 0 0 0 0 0 0 0 0 "]
         path = root / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
         _write(path, "\n".join([*lines, ""]))
+
+
+def write_crowdhuman(root: Path, splits: Splits) -> None:
+    """annotation_<split>.odgt, Images/; all boxes are persons."""
+    for split, images in splits.items():
+        lines = []
+        for image in images:
+            write_image(root / "Images", image)
+            objects = [
+                {
+                    "tag": "person",
+                    "hbox": [b.x, b.y, 3, 3],
+                    "vbox": [b.x, b.y, b.width - 1, b.height],
+                    "fbox": [b.x, b.y, b.width, b.height],
+                    "head_attr": {"ignore": 0, "occ": 0, "unsure": 0},
+                    "extra": {"box_id": number, "occ": 1},
+                }
+                for number, b in enumerate(image.boxes)
+            ]
+            record = {"ID": str(Path(image.file_name).with_suffix("")), "gtboxes": objects}
+            lines.append(json.dumps(record) + "\n")
+        _write(root / f"annotation_{split}.odgt", "".join(lines))
+
+
+def write_vott(root: Path, splits: Splits) -> None:
+    """<split>/pets-export.json beside the images: VoTT's JSON export."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / split, image)
+        _write(root / split / "pets-export.json", json.dumps(vott_json(images), indent=4))
+
+
+def vott_json(images: list[Annotated]) -> dict:
+    """The export of a project."""
+    names = class_names({"": images})
+    return {
+        "name": "pets",
+        "securityToken": "pets Token",
+        "sourceConnection": {"name": "pets", "providerType": "localFileSystemProxy"},
+        "version": "2.2.0",
+        "tags": [{"name": name, "color": "#5db300"} for name in names],
+        "assets": {f"{n:032x}": vott_asset(image, n) for n, image in enumerate(images)},
+    }
+
+
+def vott_asset(image: Annotated, number: int = 0) -> dict:
+    """An image with its regions, as it also is in its own file."""
+    asset = {
+        "format": image.file_name.rpartition(".")[2],
+        "id": f"{number:032x}",
+        "name": image.file_name,
+        "path": f"file:C:/Users/me/pets/{urllib.parse.quote(image.file_name)}",
+        "size": {"width": image.width, "height": image.height},
+        "state": 2 if image.boxes else 1,
+        "type": 1,
+    }
+    regions = [
+        {
+            "id": f"region{place}",
+            "type": "RECTANGLE",
+            "tags": [b.name],
+            "boundingBox": {"height": b.height, "width": b.width, "left": b.x, "top": b.y},
+            "points": [
+                {"x": x, "y": y} for y in (b.y, b.y + b.height) for x in (b.x, b.x + b.width)
+            ],
+        }
+        for place, b in enumerate(image.boxes)
+    ]
+    return {"asset": asset, "regions": regions, "version": "2.2.0"}
+
+
+def write_cloud_jsonl(root: Path, splits: Splits) -> None:
+    """<split>_annotations.jsonl, images/: Azure ML."""
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / "images", image)
+        lines = [json.dumps(azure_line(image)) + "\n" for image in images]
+        _write(root / f"{split}_annotations.jsonl", "".join(lines))
+
+
+def _fractions(image: Annotated, b: Box, names: tuple[str, ...]) -> dict[str, float]:
+    """The corners of a box by their names, as fractions of the image."""
+    corners = b.x, b.y, b.x + b.width, b.y + b.height
+    sides = (image.width, image.height) * 2
+    return {n: v / side for n, v, side in zip(names, corners, sides, strict=True)}
+
+
+def azure_line(image: Annotated) -> dict:
+    """An image with its objects, as Azure ML's AutoML reads it."""
+    names = "topX", "topY", "bottomX", "bottomY"
+    store = "azureml://subscriptions/1/resourcegroups/2/workspaces/3/datastores/4/paths/pets"
+    return {
+        "image_url": f"{store}/{image.file_name}",
+        "image_details": {
+            "format": image.file_name.rpartition(".")[2],
+            "width": f"{image.width}px",
+            "height": f"{image.height}px",
+        },
+        "label": [
+            {"label": b.name, **_fractions(image, b, names), "isCrowd": 0} for b in image.boxes
+        ],
+    }
+
+
+def write_cloud_jsonl_vertex(root: Path, splits: Splits) -> None:
+    """data.jsonl with the splits of the images, images/: Vertex AI."""
+    uses = {"train": "training", "val": "validation"}
+    lines = []
+    for split, images in splits.items():
+        for image in images:
+            write_image(root / "images", image)
+            line = vertex_line(image, uses.get(split, split))
+            lines.append(json.dumps(line) + "\n")
+    _write(root / "data.jsonl", "".join(lines))
+
+
+def vertex_line(image: Annotated, use: str | None = None) -> dict:
+    """An image with its objects, as Vertex AI reads and exports it."""
+    names = "xMin", "yMin", "xMax", "yMax"
+    named = {"aiplatform.googleapis.com/annotation_set_name": "3245204171334352896"}
+    objects = [
+        {"displayName": b.name, **_fractions(image, b, names), "annotationResourceLabels": named}
+        for b in image.boxes
+    ]
+    return {
+        "imageGcsUri": f"gs://bucket/pets/{image.file_name}",
+        "boundingBoxAnnotations": objects,
+        "dataItemResourceLabels": {"aiplatform.googleapis.com/ml_use": use} if use else {},
+    }
 
 
 def write_supervisely(root: Path, splits: Splits) -> None:
@@ -921,13 +1085,19 @@ WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "image_list": write_image_list,
     "image_list_roboflow": write_image_list_roboflow,
     "sagemaker": write_sagemaker,
+    "vott": write_vott,
+    "cloud_jsonl": write_cloud_jsonl,
+    "cloud_jsonl_vertex": write_cloud_jsonl_vertex,
 }
 # Their classes are given, or have names without spaces.
 FURTHER_WRITERS: dict[str, Callable[[Path, Splits], None]] = {
     "kitti": write_kitti,
     "visdrone": write_visdrone,
     "widerface": write_widerface,
+    "crowdhuman": write_crowdhuman,
     "tfrecord": write_tfrecord,
+    "oidv4": write_oidv4,
+    "mot": write_mot,
 }
 
 

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from layout_writers import (
+    FURTHER_WRITERS,
     SMALL,
     WRITERS,
     Annotated,
@@ -194,6 +195,17 @@ def test_a_layout_with_a_training_split_goes_first(tmp_path):
     found = find_layout(tmp_path)
     assert found.layout.name == "datumaro" and set(found.layout.splits) == {"train", "val"}
     assert "--config.data.layout=coco would read" in describe_layout(tmp_path, found)
+
+
+@pytest.mark.parametrize("name", ["mot", "oidv4", "crowdhuman", "vott", "cloud_jsonl"])
+@pytest.mark.parametrize("other", ["coco", "yolo_roboflow", "image_list"])
+def test_a_conversion_in_another_folder_is_preferred(tmp_path, name, other):
+    (WRITERS | FURTHER_WRITERS)[name](tmp_path / "data/raw", SMALL)
+    WRITERS[other](tmp_path / "work/deep/converted", SMALL)
+    found = find_layout(tmp_path)
+    assert found.place == tmp_path / "work/deep/converted"
+    assert other.startswith(found.layout.name)
+    assert find_layout(tmp_path, name).place == tmp_path / "data/raw"
 
 
 def test_a_list_beside_a_dataset_in_a_folder_is_named(tmp_path):

@@ -50,10 +50,11 @@ def test_numbers_of_one_camera_are_not_a_video():
     assert 20 < sum(held_out(names, 0.1)) < 80
 
 
+@pytest.mark.parametrize("pattern", ["images/frame_{:06d}.PNG", "MOT16-02/img1/{:06d}.jpg"])
 @pytest.mark.parametrize("step", [1, 5])
 @pytest.mark.parametrize("count", [60, 300, 1000])
-def test_of_one_long_video_consecutive_frames_are_held_out(count, step):
-    names = [f"images/frame_{step * i:06d}.PNG" for i in range(count)]
+def test_of_one_long_video_consecutive_frames_are_held_out(count, step, pattern):
+    names = [pattern.format(step * i) for i in range(count)]
     out = held_out(names, 0.1)
     assert sum(out) / count == pytest.approx(0.1, abs=0.05)
     borders = sum(one != other for one, other in itertools.pairwise(out))
@@ -75,6 +76,7 @@ def test_names_tell_sources_and_videos():
     assert source_of("a/b.c.jpg") == "b.c"
     assert video_of("x/match_3_mp4-0012_jpg.rf.9f.jpg") == "match_3_mp4"
     assert video_of("cam1/000123.jpg") == "cam1/"
+    assert video_of("train/MOT16-02/img1/000123.jpg") == "MOT16-02/"
     assert video_of("portrait.jpg") == "portrait"
 
 

@@ -70,6 +70,7 @@ class IndexBuilder:
         others = self.read_others(wanted.split)
         categories = self.join(wanted.split, raw, others, guard)
         named = {str(image.path) for split in (raw, *others.values()) for image in split.images}
+        named.update(raw.copies)
         raw = _part(raw, wanted, self.config.val_share, self.root, guard)
         errors = self.table.add_missing([image.path for image in raw.images], self.stamps)
 

@@ -13,7 +13,7 @@ _FRAME = re.compile(
     r"^(?P<video>.*?)[ ._-]*(?P<word>frame|img|image)?[ ._-]*(?P<number>\d{2,})$", re.IGNORECASE
 )
 # A numbering of more than this share of the images is a camera's, not that of one video; if its
-# names say that it is one (frame_000123), it is divided into runs of consecutive frames.
+# names say that it is one (frame_000123, img1/000123), it is divided into runs of frames.
 _LARGEST_SHARE = 1 / 3
 _RUNS = 10  # of a video, at least
 _HASH_BYTES = 8
@@ -36,7 +36,13 @@ def video_of(file_name: str) -> str:
     match = _FRAME.match(source)
     if not match:
         return source
-    return match["video"] or f"{PurePosixPath(file_name).parent.name}/"
+    folder = PurePosixPath(file_name).parent
+    return match["video"] or f"{(folder.parent if _is_sequence(file_name) else folder).name}/"
+
+
+def _is_sequence(file_name: str) -> bool:
+    """Whether an image is a frame of a sequence of MOTChallenge: SEQUENCE/img1/000001.jpg."""
+    return PurePosixPath(file_name).parent.name == "img1"
 
 
 def held_out(file_names: Sequence[str], share: float) -> list[bool]:
@@ -78,7 +84,7 @@ def _runs(file_names: Sequence[str]) -> dict[str, str]:
     by_video: dict[str, dict[str, int]] = collections.defaultdict(dict)
     for name in file_names:
         match = _FRAME.match(source_of(name))
-        if match and (match["word"] or "").lower() == "frame":
+        if match and ((match["word"] or "").lower() == "frame" or _is_sequence(name)):
             by_video[video_of(name)][name] = int(match["number"])
     runs = {}
     for video, numbers in by_video.items():

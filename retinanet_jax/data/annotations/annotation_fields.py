@@ -16,6 +16,7 @@ INT64 = 2**63
 ONE_CLASS = "object"
 NO_CLASSES = "annotations without classes, read as one class"
 TEXT_NUMBER, DECIMAL_INTEGER = "number written as text", "whole number written as a decimal"
+_LARGEST_FRACTION = 1.5  # above it, a number is a pixel
 # Bounded in depth and width: an annotation file may contain anything.
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 3, 60, 60
@@ -145,6 +146,18 @@ def numbers(
 def numbers_of_words(words: Iterable[str]) -> list[float | None]:
     """Returns the finite numbers in a list of words, with None for words that are not numbers."""
     return [finite(word, lenient=True) for word in words]
+
+
+def check_fractions(numbers: Sequence[float], path: AnyPath | str, where: str) -> None:
+    """Raises DataError for corners or sides of a box that are pixels, not fractions of its image.
+
+    Boxes may extend a little beyond their image.
+    """
+    if max(map(abs, numbers)) > _LARGEST_FRACTION:
+        shown = " ".join(f"{number:g}" for number in numbers)
+        what = f"the box is {short(shown)}, which are not fractions of the image size"
+        fix = "divide x by the image's width and y by its height"
+        raise DataError("pixels instead of fractions", path, where, what, fix)
 
 
 def _float_of_text(value: str) -> float | None:

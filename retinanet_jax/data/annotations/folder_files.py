@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -205,6 +206,18 @@ def ascii_head(path: str | Path, size: int) -> bytes:
     They can be searched for plain ASCII.
     """
     return read_head(path, size).replace(b"\0", b"")
+
+
+def has_line(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    """Returns whether a pattern is in a line of a text file, compared without the zeros of UTF-16.
+
+    False if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return any(pattern.search(line.replace(b"\0", b"")) for line in file)
+    except OSError:
+        return False
 
 
 def text_encoding(head: bytes) -> str:

@@ -62,14 +62,14 @@ class PartsDataset(NamedTuple):
 def find_part(folder: Path, kind: Kind) -> Part | None:
     """Returns the annotations of a folder and their images; None if it has none."""
     annotations = subfolder(folder, *kind.folders)
-    if annotations is not None and _has_annotations(annotations, kind):
+    if annotations is not None and has_annotations(annotations, kind):
         return Part(annotations, subfolder(folder, *_IMAGES) or folder)
     listing = list_folder(folder)
     if any(map(kind.is_one, _judged(listing, kind))):
         images = None if listing.images() else subfolder(folder, *_IMAGES)
         return Part(folder, images or folder)
     others = [f for f in annotation_folders(folder) if not is_split_name(f.name)]
-    others = [other for other in others if _has_annotations(other, kind)]
+    others = [other for other in others if has_annotations(other, kind)]
     return Part(others[0], _images_in(folder)) if len(others) == 1 else None
 
 
@@ -88,7 +88,7 @@ def find_parts(root: Path, kind: Kind) -> dict[str, Part]:
     part = find_part(root, kind)
     if part is not None:
         inner = [n for n in list_folder(part.annotations).folders if is_split_name(n)]
-        inner = [n for n in inner if _has_annotations(part.annotations / n, kind)]
+        inner = [n for n in inner if has_annotations(part.annotations / n, kind)]
         if inner:  # annotations/train with images/train, or with images/ for all splits
             places = {n: subfolder(part.images, n) or part.images for n in inner}
             return {n: Part(part.annotations / n, places[n]) for n in inner}
@@ -98,7 +98,8 @@ def find_parts(root: Path, kind: Kind) -> dict[str, Part]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def _has_annotations(folder: Path, kind: Kind) -> bool:
+def has_annotations(folder: Path, kind: Kind) -> bool:
+    """Returns whether the first files of a folder, or of one below it, are annotations."""
     for listing in walk(folder):
         if listing.with_suffix(kind.suffix):
             return any(map(kind.is_one, _judged(listing, kind)))

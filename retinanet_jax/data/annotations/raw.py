@@ -73,6 +73,7 @@ class RawSplit(NamedTuple):
     notes: (reason, where) pairs for what the reader changed.
     box_form: how the files write a box, for messages: 'size' x, y, width, height; 'corners' xmin,
         ymin, xmax, ymax; 'center' x and y of the centre, width, height.
+    copies: paths of further files of the same images, which are not reported as unannotated.
     """
 
     images: tuple[RawImage, ...]
@@ -80,6 +81,7 @@ class RawSplit(NamedTuple):
     category_ids: tuple[int, ...] | None = None
     notes: tuple[tuple[str, str], ...] = ()
     box_form: str = "size"
+    copies: tuple[str, ...] = ()
 
 
 class Layout(NamedTuple):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from retinanet_jax.data.annotations.annotation_fields import (
     NO_CLASSES,
     ONE_CLASS,
+    check_fractions,
     class_name,
     short,
     size,
@@ -37,7 +38,6 @@ from retinanet_jax.data.formats.csv_files import (
 
 ZERO_BOX = "row with a box of zeros, read as image without objects"
 NUMBERED = "class given by its number, its name in the list of classes used"
-_LARGEST_SHARE = 1.5  # above it, a number is a pixel
 
 
 class CsvDataset(NamedTuple):
@@ -173,10 +173,8 @@ def _box(cells: list[str], table: Table, where: str) -> tuple[float, float, floa
     if len(numbers) != 4 or not math.isfinite(sum(numbers)):
         what = f"the box is {short(' '.join(cells))}"
         raise DataError("box", table.path, where, what, "write four numbers")
-    if table.columns.normalized and max(map(abs, numbers)) > _LARGEST_SHARE:
-        what = f"the box is {short(' '.join(cells))}, which are not fractions of the image size"
-        fix = "divide x by the image's width and y by its height"
-        raise DataError("pixels instead of fractions", table.path, where, what, fix)
+    if table.columns.normalized:
+        check_fractions(numbers, table.path, where)
     x, y, right, bottom = numbers
     if table.columns.form == "corners":
         return x, y, right - x, bottom - y

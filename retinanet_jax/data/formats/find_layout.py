@@ -13,25 +13,31 @@ from retinanet_jax.data.annotations.split_names import find_split, split_kind, s
 from retinanet_jax.data.data_errors import DataError, Guard, NoAnnotationsError
 from retinanet_jax.data.formats import (
     bdd100k,
+    cloud_jsonl,
     coco_layouts,
     createml,
+    crowdhuman,
     csv_tables,
     cvat,
     darwin,
     datumaro,
     dota,
+    gtsdb,
     image_list,
     imagefolder,
     kitti,
     label_studio,
     labelbox,
     labelme,
+    mot,
+    oidv4,
     sagemaker,
     supervisely,
     tfrecord,
     via,
     visdrone,
     voc_folder,
+    vott,
     widerface,
     yolo,
 )
@@ -62,10 +68,19 @@ FINDERS: dict[str, Finder] = {
     "tfrecord": tfrecord.find,
     "image_list": image_list.find,
     "sagemaker": sagemaker.find,
+    "mot": mot.find,
+    "oidv4": oidv4.find,
+    "crowdhuman": crowdhuman.find,
+    "vott": vott.find,
+    "cloud_jsonl": cloud_jsonl.find,
+    "gtsdb": gtsdb.find,
 }
 # Often written from a dataset in another layout, or converted to one, that is in a folder beside
-# them: that one is taken.
-_LAST = ("image_list", "sagemaker")
+# them: that one is taken. Those of the second group may be converted to those of the first.
+_LAST = (
+    ("image_list", "sagemaker"),
+    ("mot", "oidv4", "crowdhuman", "vott", "cloud_jsonl", "gtsdb"),
+)
 _SHOWN, _DEPTH, _MAX_FOLDERS = 8, 4, 50
 
 
@@ -95,17 +110,18 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
     if layout not in (AUTO, *FINDERS):
         fix = f"write one of auto, {', '.join(FINDERS)}"
         raise DataError("layout", "data.layout", "", f"is {layout!r}", fix)
-    last = list(_LAST) if layout == AUTO else []
+    last = set(itertools.chain(*_LAST))
     names = [name for name in FINDERS if name not in last] if layout == AUTO else [layout]
     with listings_kept():
-        if found := _search(root, names) or _search(root, last):
-            return found
+        for group in (names, *(_LAST if layout == AUTO else ())):
+            if found := _search(root, group):
+                return found
         if layout == "yolo" and (named := yolo.find(root, named=True)) is not None:
             return Found(named, root)
         raise _unrecognized(root, layout)
 
 
-def _search(root: Path, names: list[str]) -> Found | None:
+def _search(root: Path, names: Sequence[str]) -> Found | None:
     """The one place that one of the layouts fits, the folders nearest to the root first.
 
     Raises:
@@ -157,7 +173,8 @@ def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
     names = [name for name in FINDERS if name != found.layout.name] if layout == AUTO else []
     with listings_kept():
         others = list(_fitting(names, found.place))
-        last = [] if found.place == root or layout != AUTO else list(_fitting(_LAST, root))
+        is_outer = found.place != root and layout == AUTO
+        last = list(_fitting(list(itertools.chain(*_LAST)), root)) if is_outer else []
     for other in last:
         line += f"; --config.data.layout={other.name} would read {other.tool} in {root} instead"
     for other in others:
@@ -165,7 +182,7 @@ def describe_layout(root: Path, found: Found, layout: str = AUTO) -> str:
     return line
 
 
-def _first(names: list[str], place: Path) -> Found | DataError | None:
+def _first(names: Sequence[str], place: Path) -> Found | DataError | None:
     """The first layout that fits a place, or its error if it has a broken file.
 
     One without a training split is not taken if a later one has it.

@@ -8,6 +8,7 @@ from typing import Any
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import (
     ascii_head,
+    has_line,
     parse_json,
     read_json_lines,
     read_text,
@@ -23,11 +24,7 @@ _EXPORT = "export the annotations again"
 
 def may_have_splits(path: Path) -> bool:
     """Returns whether the text of a file has a split of a data row, without parsing it."""
-    try:
-        with path.open("rb") as file:
-            return any(_SPLIT_FIELD.search(line.replace(b"\0", b"")) for line in file)
-    except OSError:
-        return False
+    return has_line(path, _SPLIT_FIELD)
 
 
 def read_rows(path: Path, guard: Guard) -> Iterator[tuple[str, dict]]:

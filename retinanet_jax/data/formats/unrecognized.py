@@ -44,7 +44,13 @@ _UNDERSTOOD = """\
   imagefolder  metadata.jsonl or metadata.csv beside the images (Hugging Face)
   tfrecord     train.tfrecord or train.record with images and boxes (TensorFlow, Roboflow)
   image_list   text files with a line 'image x1,y1,x2,y2,class ...' for each image (keras-yolo3)
-  sagemaker    output.manifest of SageMaker Ground Truth, manifests of Rekognition"""
+  sagemaker    output.manifest of SageMaker Ground Truth, manifests of Rekognition
+  mot          <sequence>/ with gt/gt.txt and img1/ (MOTChallenge, CVAT's MOT 1.1)
+  oidv4        <split>/<class>/ with images and Label/ (OIDv4_ToolKit)
+  crowdhuman   annotation_train.odgt + Images/ (CrowdHuman)
+  vott         VoTT's NAME-export.json or <id>-asset.json
+  cloud_jsonl  JSON lines of Azure ML or Vertex AI
+  gtsdb        gt.txt + 00000.ppm (GTSDB)"""
 _SHOWN, _FILES, _HEAD = 8, 3, 1 << 16
 _UNPACK = ("archives", "extract them and set data.root to that folder")
 # Files of formats that are not read, and how to read their content.
