@@ -34,15 +34,3 @@ def test_a_point_is_a_pair_or_an_object():
 def test_points_without_numbers_are_an_error(value):
     with pytest.raises(DataError, match=r"shape 1: corners is .*; write numbers for the x and y"):
         fields.points(value, "a.json", "shape 1", name="corners")
-
-
-@pytest.mark.parametrize("value", [True, 1, 1.0, "1", "true", "True", "TRUE", " true "])
-def test_a_mark_is_true_or_1_also_as_text(value):
-    assert fields.is_marked({"occluded": False, "crowd": value}, ("ignored", "crowd"))
-    assert not fields.is_marked({"occluded": value}, ("ignored", "crowd"))
-
-
-@pytest.mark.parametrize("value", [False, 0, None, "", "0", "false", "no", "yes", 2, [1], {"a": 1}])
-def test_other_values_are_not_marks(value):
-    assert not fields.is_marked({"crowd": value}, ("crowd",))
-    assert not fields.is_marked(value, ("crowd",))

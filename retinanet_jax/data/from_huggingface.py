@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from retinanet_jax.data.annotations.annotation_fields import finite, short
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.example_checks import objects_problem
@@ -46,7 +47,7 @@ def from_huggingface(
       dataset: a `datasets.Dataset` with random access.
       image: name of the column of images, a `datasets.Image`.
       objects: name of the column of objects, with `bbox`, the class (`category`, `label` or
-        similar), and perhaps `area` and `iscrowd`.
+        similar), and perhaps `area` and marks such as `iscrowd`.
       box_format: 'xywh' (COCO's) or 'xyxy'; in pixels.
       class_names: names of numbered classes; None uses the feature `ClassLabel`, or the names that
         occur if classes are written by name.
@@ -179,7 +180,7 @@ class HuggingFaceSource:
         entries = object_entries(row[self._objects] or [], Path(self._name), where)
         boxes = np.array([self._corners(e, where) for e in entries], np.float32).reshape(-1, 4)
         labels = np.array([self._label(e, where) for e in entries], np.int32)
-        crowd = np.array([bool(e.get("iscrowd")) for e in entries], bool)
+        crowd = np.array([is_ignored(e, self._name, where) for e in entries], bool)
         of_boxes = (boxes[:, 2:] - boxes[:, :2]).prod(1, dtype=np.float64)
         stated = [finite(entry.get("area")) for entry in entries]
         areas = [b if s is None else s for b, s in zip(of_boxes, stated, strict=True)]

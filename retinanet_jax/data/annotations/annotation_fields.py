@@ -206,12 +206,6 @@ def flag(entry, name: str, path: AnyPath, where: str) -> bool:
     return value in (1, "1")
 
 
-def is_marked(attributes, names: Sequence[str]) -> bool:
-    """Returns whether one of some attributes is true or 1, possibly as text."""
-    stated = attributes if isinstance(attributes, dict) else {}
-    return any(is_true(stated.get(name)) for name in names)
-
-
 def is_true(value) -> bool:
     """Returns whether a value is true or 1, or text for them: 'true', 'True', '1'."""
     return value == 1 or (isinstance(value, str) and value.strip().lower() in ("true", "1"))

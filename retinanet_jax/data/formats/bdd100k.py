@@ -13,6 +13,7 @@ from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, read_text
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_files import (
@@ -27,7 +28,6 @@ from retinanet_jax.data.data_errors import DataError, Guard
 NO_BOX2D = "labels without a box2d, left out"
 _HEAD = 1 << 16
 _FOLDERS = ("labels/det_20", "labels/100k/train", "labels/100k/val")
-_IGNORED = "crowd", "ignored"
 _SIDES = "x1", "y1", "x2", "y2"
 
 
@@ -62,7 +62,10 @@ def _parse(path: Path, guard: Guard) -> Content:
             if not isinstance(labels, list):
                 what = f"labels is {fields.short(labels)}"
                 raise DataError("labels", path, where, what, "write a list of labels")
-            regions = [_region(n, label) for n, label in enumerate(labels)]
+            regions = []
+            for place, label in enumerate(labels):
+                with guard:
+                    regions.append(_region(place, label, path, where))
             video = frame.get("videoName")
             names = [f"{video}/{name}", name] if isinstance(video, str) else [name]
             where = f"frame {fields.short(name)}"
@@ -86,13 +89,12 @@ def _size(size: Any) -> tuple[int, int] | None:
     return fields.size(size.get("height"), size.get("width")) if isinstance(size, dict) else None
 
 
-def _region(number: int, label: Any) -> Region:
+def _region(number: int, label: Any, path: Path, where: str) -> Region:
     entry = label if isinstance(label, dict) else {}
-    crowd = fields.is_marked(entry.get("attributes"), _IGNORED)
+    place = f"label {fields.short(entry.get('id', number))}"
+    crowd = is_ignored(entry.get("attributes"), path, f"{where}: {place}")
     box = entry.get("box2d") if entry else label
-    return Region(
-        f"label {fields.short(entry.get('id', number))}", entry.get("category"), box, crowd
-    )
+    return Region(place, entry.get("category"), box, crowd)
 
 
 def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:

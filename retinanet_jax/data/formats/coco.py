@@ -19,6 +19,7 @@ from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.check_split import SKIPPED_OBJECT, ImageFacts, check_split
 from retinanet_jax.data.annotations.file_names import check_name, find_image, leads_out
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.join_categories import join_categories
 from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
@@ -210,8 +211,8 @@ class _Reader:
             fix = "give each annotation its own id"
             raise DataError("annotation id used twice", self.path, where, "is used twice", fix)
         category = fields.category(entry, self.names, self.path, where, self.report)
-        crowd = fields.flag(entry, "iscrowd", self.path, where)
-        crowd |= fields.flag(entry, "ignore", self.path, where)
+        marks = entry, entry.get("attributes")
+        crowd = any(is_ignored(one, self.path, where) for one in marks)
         area = fields.area(entry, self.path, where, self.report)
         box = self.read_box(entry, where)
         if object_id is not None:

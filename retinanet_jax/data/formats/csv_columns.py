@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from retinanet_jax.data.annotations.folder_files import suffix_of
+from retinanet_jax.data.annotations.ignore_marks import is_mark
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 # Names of columns in lower case without _ and the like, the most telling first.
@@ -32,7 +33,6 @@ _CENTERS = (
 )
 _ONE_CELL = ("bbox", "boundingbox")
 _IMAGE_SIZES = ("imageheight imagewidth", "imgheight imgwidth", "height width")
-_CROWD = ("isgroupof", "iscrowd", "difficult")
 _SPLIT = ("split", "set", "subset", "mluse")
 AUTOML_SETS = ("train", "training", "validation", "validate", "test", "unassigned", "")
 
@@ -44,6 +44,7 @@ class Columns(NamedTuple):
     box: four columns, or one whose cells have all four numbers.
     form: 'corners' x1, y1, x2, y2; 'size' x, y, width, height; 'center' with x, y of the centre.
     size: columns of the image's height and width.
+    marks: name and column of each mark of ignored objects.
     normalized: whether the boxes are shares of the image's size.
     has_header: whether the first row is a header.
     zero_is_empty: whether a box of zeros means an image without objects.
@@ -56,7 +57,7 @@ class Columns(NamedTuple):
     box: tuple[int, ...]
     form: str = "corners"
     size: tuple[int, ...] | None = None
-    crowd: int | None = None
+    marks: tuple[tuple[str, int], ...] = ()
     split: int | None = None
     normalized: bool = False
     has_header: bool = True
@@ -80,8 +81,9 @@ def _by_header(header: Sequence[str]) -> Columns | None:
     if file is None or box is None:
         return None
     size = next((c for c in map(_all(names), _IMAGE_SIZES) if c and not set(c) & set(box)), None)
-    split, crowd = _first(names, _SPLIT), _first(names, _CROWD)
-    columns = Columns("CSV", file, class_name, box, form, size, crowd, split)
+    marks = tuple((name, column) for column, name in enumerate(header) if is_mark(name))
+    split = _first(names, _SPLIT)
+    columns = Columns("CSV", file, class_name, box, form, size, marks, split)
     if {"imageid", "labelname", "xmin", "isgroupof"} <= set(names):
         return columns._replace(tool="CSV of Open Images", normalized=True)
     if {"imagepath", "label", "xmin"} <= set(names):

@@ -22,6 +22,7 @@ from retinanet_jax.data.annotations.annotation_fields import (
     size,
 )
 from retinanet_jax.data.annotations.folder_files import relative_name
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
@@ -153,9 +154,8 @@ def _object(
         notes.append((NUMBERED, f"{path}: {where}"))
         name = numbered
     name = class_name(name, dataset.class_names, path, where)
-    crowd = columns.crowd is not None and columns.crowd < len(row)
-    crowd = crowd and row[columns.crowd].strip().lower() in ("1", "1.0", "true")
-    return RawObject(name, box, where, crowd=crowd)
+    marks = {mark: row[column] for mark, column in columns.marks if column < len(row)}
+    return RawObject(name, box, where, crowd=is_ignored(marks, path, where))
 
 
 def _name_of(number: str, names: tuple[str, ...] | None) -> str | None:

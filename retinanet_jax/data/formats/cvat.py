@@ -27,7 +27,6 @@ from retinanet_jax.data.annotations.split_files import (
     OUTLINE,
     Content,
     ImageEntry,
-    Region,
     SplitFileFormat,
     files_of,
     find_layout_of,
@@ -91,12 +90,13 @@ def _parse(path: Path, guard: Guard) -> Content:
     subsets = any(image.get("subset") for image in images)
     for image in images:
         name, size = image.get("name"), fields.size(image.get("height"), image.get("width"))
-        shapes = [shape for shape in image if shape.tag in _SHAPES]
-        regions = [
-            Region(f"{shape.tag} {n}", shape.get("label"), shape) for n, shape in enumerate(shapes)
-        ]
+        where, regions = f"image {fields.short(name)}", []
+        for number, shape in enumerate(shape for shape in image if shape.tag in _SHAPES):
+            with guard:
+                place = f"{shape.tag} {number}"
+                regions.append(cvat_video.region_of(shape, place, shape.get("label"), path))
         split = image.get("subset") or (cvat_video.DEFAULT if subsets else None)
-        entries.append(ImageEntry([name], f"image {fields.short(name)}", regions, size, split))
+        entries.append(ImageEntry([name], where, regions, size, split))
     return Content(entries, _class_names(root, path))
 
 

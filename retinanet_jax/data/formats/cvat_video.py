@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from retinanet_jax.data.annotations.annotation_fields import as_integer, is_marked, short
+from retinanet_jax.data.annotations.annotation_fields import as_integer, is_true, short
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.split_files import ImageEntry, Region
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.cvat_frames import MAX_FRAMES, find_frames, tasks_of
@@ -50,8 +51,9 @@ def read_tracks(
                 _check_gaps(shapes, numbers, path, f"track {track.get('id')}")
             for number, shape in shapes.items():
                 if not _is_outside(shape):
-                    region = Region(_where(track, shape), track.get("label"), shape)
-                    regions.setdefault(number, []).append(region)
+                    with guard:
+                        region = region_of(shape, _where(track, shape), track.get("label"), path)
+                        regions.setdefault(number, []).append(region)
         for number, found in sorted(regions.items()):
             name, where = frames.name(number), f"frame {number}"
             entries.append(ImageEntry([name], where, found, frames.size, subset))
@@ -67,6 +69,12 @@ def _subsets(root: ElementTree.Element) -> dict[str | None, list[ElementTree.Ele
     for track in tracks:
         subsets.setdefault(track.get("subset") or DEFAULT, []).append(track)
     return subsets
+
+
+def region_of(shape: ElementTree.Element, where: str, label: str | None, path: Path) -> Region:
+    """Returns a shape with its label; its attributes may mark it as ignored."""
+    attributes = {a.get("name", ""): a.text for a in shape.findall("attribute")}
+    return Region(where, label, shape, is_ignored(attributes, path, where))
 
 
 def _shapes(
@@ -102,7 +110,7 @@ def _check_gaps(
 
 
 def _is_outside(shape: ElementTree.Element) -> bool:
-    return is_marked(shape.attrib, ("outside",))
+    return is_true(shape.get("outside"))
 
 
 def _where(track: ElementTree.Element, shape: ElementTree.Element) -> str:

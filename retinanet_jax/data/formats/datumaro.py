@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.class_lists import checked_class_names
 from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, read_text, stem_of
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_files import (
     Content,
@@ -23,7 +24,6 @@ from retinanet_jax.data.annotations.split_files import (
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.datumaro_shapes import BOXES, EXPORT, SHAPES, TYPES, box_around
 
-_IGNORED = ("is_crowd", "difficult")  # attributes, of datasets converted from COCO or VOC
 _OTHER_MEDIA = ("video_frame", "video", "point_cloud")
 _HEAD, _MAX_BYTES = 1 << 16, 1 << 30
 
@@ -141,7 +141,11 @@ def _regions(
             key = (str(group), label) if group else (number,)
             objects.setdefault(key, []).append(_Part(number, label, annotation))
     divided = [parts for found in objects.values() for parts in _divided(found)]
-    return [_region(parts) for parts in sorted(divided, key=lambda parts: parts[0].number)]
+    regions = []
+    for parts in sorted(divided, key=lambda parts: parts[0].number):
+        with guard:
+            regions.append(_region(parts, path, where))
+    return regions
 
 
 def _label(annotation: dict, labels: list[str], path: Path, where: str) -> str:
@@ -161,10 +165,11 @@ def _divided(found: list[_Part]) -> list[list[_Part]]:
     return [[part] for part in found] if boxes > 1 else [found]
 
 
-def _region(parts: list[_Part]) -> Region:
+def _region(parts: list[_Part], path: Path, where: str) -> Region:
     shapes = [part.annotation for part in parts]
-    ignored = any(fields.is_marked(shape.get("attributes"), _IGNORED) for shape in shapes)
-    return Region(f"annotation {parts[0].number}", parts[0].label, shapes, ignored)
+    place = f"annotation {parts[0].number}"
+    marks = [is_ignored(shape.get("attributes"), path, f"{where}: {place}") for shape in shapes]
+    return Region(place, parts[0].label, shapes, any(marks))
 
 
 _FORMAT = SplitFileFormat("datumaro", "Datumaro JSON", (".json",), _is_datumaro, _parse, box_around)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.ignore_marks import is_ignored, is_mark
 from retinanet_jax.data.annotations.raw import RawObject
 from retinanet_jax.data.data_errors import DataError, Guard
 
@@ -29,8 +30,8 @@ def stated_objects(entry: dict, path: Path, where: str) -> Any:
         return entry[found[0]]
     boxes = entry.get("bbox")
     if len(found) == 1 and isinstance(boxes, list) and all(isinstance(b, list) for b in boxes):
-        columns = ("bbox", "area", "iscrowd", *CLASS_FIELDS)
-        return {name: entry[name] for name in columns if isinstance(entry.get(name), list)}
+        columns = [n for n in entry if n in ("bbox", "area", *CLASS_FIELDS) or is_mark(n)]
+        return {name: entry[name] for name in columns if isinstance(entry[name], list)}
     what = f"has no field 'objects', but has boxes in {', '.join(found[:3])}"
     fix = "write 'objects', a dict with the lists bbox and categories"
     raise DataError("objects", path, where, what, fix)
@@ -56,7 +57,7 @@ def read_objects(
             label = fields.field(entry, field, path, f"{where}: {place}")
             name = _class_name(label, class_names, path, f"{where}: {place}")
             box = tuple(fields.box(entry, path, f"{where}: {place}"))
-            crowd = fields.is_marked(entry, ("iscrowd",))
+            crowd = is_ignored(entry, path, f"{where}: {place}")
             area = fields.area(entry, path, f"{where}: {place}")
             objects.append(RawObject(name, box, place, area=area, crowd=crowd))
     return tuple(objects)

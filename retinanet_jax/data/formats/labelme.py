@@ -29,6 +29,7 @@ from retinanet_jax.data.annotations.folder_parts import (
     class_names_of,
     find_parts,
 )
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
@@ -129,7 +130,7 @@ def _objects(
 ) -> tuple[RawObject, ...]:
     """The objects of an image; errors of single shapes are for the guard."""
     found: set[str] = set()
-    joined: dict[tuple, tuple[str, str, Corners]] = {}
+    joined: dict[tuple, tuple[str, str, Corners, bool]] = {}
     for number, shape in enumerate(shapes):
         with guard:
             where = f"shapes[{number}]"
@@ -144,18 +145,25 @@ def _objects(
             if corners is None:
                 found.add(NO_BOX)
                 continue
+            crowd = any(is_ignored(marks, path, where) for marks in _marks(shape))
             group = shape.get("group_id")
             key = (number,) if group is None else (label, str(group))
             if key in joined:
                 found.add(GROUPED)
-                _, where, other = joined[key]
+                _, where, other, marked = joined[key]
                 corners = (*map(min, corners[:2], other[:2]), *map(max, corners[2:], other[2:]))
-            joined[key] = (label, where, corners)
+                crowd |= marked
+            joined[key] = (label, where, corners, crowd)
     notes.extend((reason, str(path)) for reason in sorted(found))
     return tuple(
-        RawObject(label, (x1, y1, x2 - x1, y2 - y1), where)
-        for label, where, (x1, y1, x2, y2) in joined.values()
+        RawObject(label, (x1, y1, x2 - x1, y2 - y1), where, crowd=crowd)
+        for label, where, (x1, y1, x2, y2), crowd in joined.values()
     )
+
+
+def _marks(shape: dict) -> tuple:
+    """X-AnyLabeling has a field `difficult` and attributes, labelme has flags."""
+    return shape, shape.get("flags"), shape.get("attributes")
 
 
 def _corners(shape: dict, path: Path, where: str, found: set[str]) -> Corners | None:

@@ -30,6 +30,7 @@ from retinanet_jax.data.annotations.folder_parts import (
     annotation_files,
     find_part,
 )
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
@@ -133,9 +134,18 @@ def _objects(
                 if kind != "rectangle":
                     found.add(OUTLINE)
                 name = fields.class_name(entry.get("classTitle"), class_names, path, where)
-                objects.append(RawObject(name, box, where))
+                crowd = is_ignored(_tags(entry), path, where)
+                objects.append(RawObject(name, box, where, crowd=crowd))
     notes.extend((reason, str(path)) for reason in sorted(found))
     return tuple(objects)
+
+
+def _tags(entry: dict) -> dict[str, Any]:
+    """The values of the tags of an object; a tag without a value is set."""
+    tags = entry.get("tags")
+    named = [tag for tag in tags if isinstance(tag, dict)] if isinstance(tags, list) else []
+    values = {str(tag.get("name")): tag.get("value") for tag in named}
+    return {name: True if value is None else value for name, value in values.items()}
 
 
 def _box(entry: dict, kind: str, path: Path, where: str) -> Box | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import relative_name
+from retinanet_jax.data.annotations.ignore_marks import is_ignored, is_mark
 from retinanet_jax.data.annotations.raw import RawImage, RawObject
 from retinanet_jax.data.archives import FilePart
 from retinanet_jax.data.data_errors import DataError, Guard
@@ -21,9 +22,9 @@ from retinanet_jax.data.formats.label_map import LabelMap
 from retinanet_jax.data.record_files import Record, parse_example, read_records
 
 REPEATED = "record with the same image and boxes as another, left out"
+_OBJECT = "image/object/"
 _CORNERS = ("bbox/xmin", "bbox/ymin", "bbox/xmax", "bbox/ymax")
-_IGNORED = ("is_crowd", "difficult", "group_of")
-_OBJECT_FEATURES = (*_CORNERS, "class/text", "class/label", "area", *_IGNORED)
+_OBJECT_FEATURES = (*_CORNERS, "class/text", "class/label", "area")
 
 Features = dict[str, Sequence]
 Size = tuple[int, int] | None
@@ -73,7 +74,9 @@ class ImageReader:
         self, features: Features, size: Size, path: Path, where: str
     ) -> Iterator[RawObject]:
         """Yields the objects of a record."""
-        given = {name: features.get(f"image/object/{name}", ()) for name in _OBJECT_FEATURES}
+        named = [name.removeprefix(_OBJECT) for name in features if name.startswith(_OBJECT)]
+        marks = filter(is_mark, named)
+        given = {n: features.get(f"{_OBJECT}{n}", ()) for n in (*_OBJECT_FEATURES, *marks)}
         columns = {name: values for name, values in given.items() if values or name in _CORNERS}
         number = len(columns["bbox/xmin"])
         for name, values in columns.items():
@@ -92,7 +95,8 @@ class ImageReader:
         name = self.class_name(one, path, f"{where}: {entry}")
         box = _box(one, size, path, f"{where}: {entry}")
         area = fields.area(one, path, f"{where}: {entry}")
-        return RawObject(name, box, entry, area, crowd=any(one.get(mark) for mark in _IGNORED))
+        crowd = is_ignored(one, path, f"{where}: {entry}")
+        return RawObject(name, box, entry, area, crowd)
 
     def class_name(self, one: dict[str, Any], path: Path, where: str) -> str:
         """Returns the name of an object's class, by the label map if there is one."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, read_text
+from retinanet_jax.data.annotations.ignore_marks import is_ignored, is_mark
 from retinanet_jax.data.annotations.outlines import Box, around_ellipse, around_points
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_files import (
@@ -65,8 +66,7 @@ def _parse(path: Path, guard: Guard) -> Content:
         else:
             entries = list(_json_entries(content, path))
     attribute = _class_attribute([r.label for entry in entries for r in entry.regions], path)
-    labelled = functools.partial(_labelled, attribute)
-    entries = [e._replace(regions=list(map(labelled, e.regions))) for e in entries]
+    entries = [e._replace(regions=_labelled(e, attribute, path, guard)) for e in entries]
     one_class = attribute is None and any(entry.regions for entry in entries)
     return Content(entries, notes=((fields.NO_CLASSES, str(path)),) if one_class else ())
 
@@ -122,6 +122,7 @@ def _class_attribute(attributes: Sequence[Any], path: Path) -> str | None:
       DataError: the regions have several attributes, none of which is called class or similar.
     """
     items = [item for a in attributes if isinstance(a, dict) for item in a.items()]
+    items = [(name, value) for name, value in items if not is_mark(name)]
     found = dict.fromkeys([name for name, value in items if value])
     by_name = {name.strip().lower().replace(" ", "_"): name for name in found}
     named = next((by_name[name] for name in _CLASS_ATTRIBUTES if name in by_name), None)
@@ -132,15 +133,25 @@ def _class_attribute(attributes: Sequence[Any], path: Path) -> str | None:
     return named or next(iter(found), items[0][0] if items else None)
 
 
-def _labelled(attribute: str | None, region: Region) -> Region:
-    if attribute is None:
-        return region._replace(label=fields.ONE_CLASS)
-    attributes = region.label if isinstance(region.label, dict) else {}
-    value = attributes.get(attribute)
-    if isinstance(value, dict):  # of a checkbox
-        checked = [name for name, is_set in value.items() if is_set]
-        value = checked[0] if len(checked) == 1 else value
-    return region._replace(label=value)
+def _labelled(entry: ImageEntry, attribute: str | None, path: Path, guard: Guard) -> list[Region]:
+    """The regions of an image, whose labels are attributes, with their classes for labels."""
+    regions = []
+    for region in entry.regions:
+        with guard:
+            stated = region.label if isinstance(region.label, dict) else {}
+            attributes = {name: _checked(value) for name, value in stated.items()}
+            crowd = is_ignored(attributes, path, f"{entry.where}: {region.where}")
+            label = fields.ONE_CLASS if attribute is None else attributes.get(attribute)
+            regions.append(region._replace(label=label, crowd=crowd))
+    return regions
+
+
+def _checked(value: Any) -> Any:
+    """The value of an attribute; of a checkbox, the one option that is checked."""
+    if not isinstance(value, dict):
+        return value
+    checked = [name for name, is_set in value.items() if is_set]
+    return checked[0] if len(checked) == 1 else value
 
 
 def _box(shape: Any, path: Path, where: str, found: set[str]) -> Box | None:

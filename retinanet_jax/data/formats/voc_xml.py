@@ -1,7 +1,8 @@
 """The XML of Pascal VOC: one file for each image, an <object> for each box.
 
 Corners are used as they are, without a shift: labelImg, CVAT and Roboflow count pixels from 0,
-unlike the official releases. `difficult` objects are crowds, as in VOC's own datasets.
+unlike the official releases. Objects with a mark such as `difficult` are crowds, as in VOC's own
+datasets.
 """
 
 import math
@@ -9,6 +10,7 @@ import re
 from xml.etree import ElementTree
 
 from retinanet_jax.data.annotations.annotation_fields import class_name, short
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.outlines import ROTATED, Box, around_points, around_rotated
 from retinanet_jax.data.annotations.raw import RawObject
 from retinanet_jax.data.archives import AnyPath
@@ -70,11 +72,18 @@ def read_objects(
                 found.add(DELETED)
                 continue
             name = class_name(element.findtext("name", ""), class_names, path, where)
-            crowd = _flag(element, "difficult", path, where)
+            crowd = any([is_ignored(marks, path, where) for marks in _marks(element)])
             box = _box(element, path, where, found)
             objects.append(RawObject(name, box, where, crowd=crowd))
     notes.extend((reason, path) for reason in sorted(found))
     return tuple(objects)
+
+
+def _marks(element: ElementTree.Element) -> tuple[dict[str, str | None], dict[str, str]]:
+    """The fields of an object, and its attributes, as CVAT and Datumaro write them."""
+    attributes = element.findall("attributes/attribute")
+    named = {a.findtext("name", "").strip(): a.findtext("value", "") for a in attributes}
+    return {child.tag: child.text for child in element}, named
 
 
 def _flag(element: ElementTree.Element, name: str, path: str, where: str) -> bool:
