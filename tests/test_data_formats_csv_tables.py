@@ -309,7 +309,7 @@ def test_two_images_of_one_name_are_ambiguous(tmp_path):
         ("a.png,64,48,cat,nan,6,24,18", "line 3: the box is 'nan 6 24 18'"),
         ("a.png,64,48,cat,1e999,6,24,18", "line 3: the box is"),
         ("a.png,64,48,cat,4,,24,18", "line 3: the box is '4  24 18'"),
-        ("a.png,64,48,cat,,,,", "line 3: the box is"),
+        ("a.png,64,48,cat,,,,", "line 3: has no box for the class 'cat'"),
         ("a.png,64,48,,4,6,24,18", "line 3: the class is ''"),
         (",64,48,cat,4,6,24,18", "line 3: the image name is ''"),
         ("a.png,64,48,cat,4,6", "line 3: has 6 columns, but at least 7 are needed"),

@@ -95,6 +95,23 @@ def share_error(box: Box, form: str, path: AnyPath, where: str) -> DataError:
     return DataError("box in fractions of the image", path, where, what, fix)
 
 
+def has_size_of_image(box: Box, size: tuple[int, int]) -> bool:
+    """Returns whether a box has the sides of its image (height, width), but begins inside it."""
+    x, y, *sides = box
+    differences = (abs(a - b) for a, b in zip(sorted(sides), sorted(size), strict=True))
+    return max(differences) <= OUTSIDE_TOLERANCE and max(abs(x), abs(y)) > _FIT_TOLERANCE
+
+
+def size_error(count: int, boxes: int, path: AnyPath) -> DataError:
+    """Returns the error for a split in which the image's size stands in place of the box's."""
+    what = f"{count} of {boxes} boxes have the width and height of their image, but begin inside it"
+    fix = (
+        "write the width and height of each box; in a table, name its columns bbox_width and "
+        "bbox_height"
+    )
+    return DataError("boxes of the image's size", path, "", what, fix)
+
+
 def _divided(box: Box, size: tuple[int, int]) -> Box:
     """The inverse of `pixel_box`."""
     (x, y, width, height), (rows, columns) = box, size

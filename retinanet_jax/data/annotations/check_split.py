@@ -9,11 +9,13 @@ from retinanet_jax.data.annotations.check_boxes import (
     LIKE_CORNERS,
     check_box,
     fits,
+    has_size_of_image,
     in_shares,
     is_share,
     looks_like_corners,
     pixel_box,
     share_error,
+    size_error,
 )
 from retinanet_jax.data.annotations.file_names import explain_missing
 from retinanet_jax.data.annotations.raw import EVERY_CLASS, RawImage, RawObject, RawSplit
@@ -90,6 +92,9 @@ def check_split(
         summary = guard.report.summary().replace("\n", "; ")
         fix = "check data.root and the split" + (f" ({summary})" if summary else "")
         raise DataError("empty split", path, "images", what, fix)
+    if 2 * checker.of_image_size > checker.boxes:
+        file = images[0].annotation_file
+        raise size_error(checker.of_image_size, checker.boxes, file)
     if checker.like_corners > max(2, checker.boxes / 2):
         guard.report.add(LIKE_CORNERS, str(path))
     return records
@@ -127,7 +132,7 @@ class _Checker:
         self.guard, self.report, self.exif = guard, guard.report, exif
         self.next_id, self.in_shares, self.form = 1, False, "size"
         self.files: set[AnyPath] = set()
-        self.boxes = self.like_corners = 0
+        self.boxes = self.like_corners = self.of_image_size = 0
 
     def check_image(self, image: RawImage) -> ImageRecord:
         size, orientation = self.reading(image, self.check_file(image))
@@ -185,6 +190,7 @@ class _Checker:
         outside = check_box(box, size, path, where, self.form, image.normalized)
         self.boxes += 1
         if outside:
+            self.of_image_size += has_size_of_image(box, size)
             self.like_corners += self.form != "corners" and looks_like_corners(box, size)
             self.report.add("box partly outside, clipped", f"{path}: {where}")
         area = box[2] * box[3] if found.area is None else found.area

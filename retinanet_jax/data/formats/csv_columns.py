@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from retinanet_jax.data.annotations.folder_files import suffix_of
 from retinanet_jax.data.annotations.ignore_marks import is_mark
+from retinanet_jax.data.formats.csv_header import Angle, find_box, plain_name
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
 # Names of columns in lower case without _ and the like, the most telling first.
@@ -15,24 +16,8 @@ _FILE = (
 )
 _CLASS = (
     *("class", "classname", "label", "labelname", "category", "categoryname", "objectname"),
-    *("name", "species", "classid", "labelid", "categoryid"),
+    *("name", "species", "classid", "labelid", "categoryid", "annotationtag"),
 )
-_CORNERS = (
-    *("xmin ymin xmax ymax", "x1 y1 x2 y2", "x0 y0 x1 y1", "left top right bottom"),
-    *("xtl ytl xbr ybr", "minx miny maxx maxy", "startx starty endx endy"),
-    *("bboxxmin bboxymin bboxxmax bboxymax", "bboxx1 bboxy1 bboxx2 bboxy2"),
-)
-_SIZES = (
-    *("left top width height", "xmin ymin width height", "xmin ymin w h", "x y width height"),
-    *("x y w h", "bboxx bboxy bboxwidth bboxheight", "bboxx bboxy bboxw bboxh"),
-    *("bboxleft bboxtop bboxwidth bboxheight",),
-)
-_CENTERS = (
-    *("xcenter ycenter width height", "centerx centery width height", "cx cy width height"),
-    *("cx cy w h", "xc yc w h", "xcenter ycenter w h"),
-)
-_ONE_CELL = ("bbox", "boundingbox")
-_IMAGE_SIZES = ("imageheight imagewidth", "imgheight imgwidth", "height width")
 _SPLIT = ("split", "set", "subset", "mluse")
 AUTOML_SETS = ("train", "training", "validation", "validate", "test", "unassigned", "")
 
@@ -41,9 +26,7 @@ class Columns(NamedTuple):
     """The indices of the columns; None for columns that a table lacks.
 
     class_name: None for a table of one class.
-    box: four columns, or one whose cells have all four numbers.
-    form: 'corners' x1, y1, x2, y2; 'size' x, y, width, height; 'center' with x, y of the centre.
-    size: columns of the image's height and width.
+    box, form, size, angle, problem: see csv_header.BoxColumns.
     marks: name and column of each mark of ignored objects.
     normalized: whether the boxes are shares of the image's size.
     has_header: whether the first row is a header.
@@ -63,6 +46,8 @@ class Columns(NamedTuple):
     has_header: bool = True
     zero_is_empty: bool = False
     short_is_empty: bool = False
+    angle: Angle | None = None
+    problem: tuple[str, str] | None = None
 
 
 def recognize(rows: Sequence[Sequence[str]]) -> Columns | None:
@@ -70,20 +55,23 @@ def recognize(rows: Sequence[Sequence[str]]) -> Columns | None:
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if not rows:
         return None
-    return _automl(rows) or _by_header(rows[0]) or _without_header(rows)
+    return _automl(rows) or _by_header(rows) or _without_header(rows)
 
 
-def _by_header(header: Sequence[str]) -> Columns | None:
-    names = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in header]
-    file = _first(names, _FILE)
-    class_name = _first(names, _CLASS)
-    box, form = _box(names)
+def _by_header(rows: Sequence[Sequence[str]]) -> Columns | None:
+    header = rows[0]
+    names = list(map(plain_name, header))
+    file, class_name, box = _first(names, _FILE), _first(names, _CLASS), find_box(header, rows[1:])
     if file is None or box is None:
         return None
-    size = next((c for c in map(_all(names), _IMAGE_SIZES) if c and not set(c) & set(box)), None)
     marks = tuple((name, column) for column, name in enumerate(header) if is_mark(name))
-    split = _first(names, _SPLIT)
-    columns = Columns("CSV", file, class_name, box, form, size, marks, split)
+    columns = Columns("CSV", file, class_name, box.columns, box.form, box.size, marks)
+    columns = columns._replace(
+        split=_first(names, _SPLIT),
+        normalized=box.normalized,
+        angle=box.angle,
+        problem=box.problem,
+    )
     if {"imageid", "labelname", "xmin", "isgroupof"} <= set(names):
         return columns._replace(tool="CSV of Open Images", normalized=True)
     if {"imagepath", "label", "xmin"} <= set(names):
@@ -93,24 +81,6 @@ def _by_header(header: Sequence[str]) -> Columns | None:
 
 def _first(names: Sequence[str], wanted: Iterable[str]) -> int | None:
     return next((names.index(name) for name in wanted if name in names), None)
-
-
-def _all(names: Sequence[str]):
-    def columns(wanted: str) -> tuple[int, ...] | None:
-        parts = wanted.split()
-        return tuple(map(names.index, parts)) if set(parts) <= set(names) else None
-
-    return columns
-
-
-def _box(names: Sequence[str]) -> tuple[tuple[int, ...] | None, str]:
-    forms = (("corners", _CORNERS), ("center", _CENTERS), ("size", _SIZES))
-    for form, wanted in forms:
-        for columns in map(_all(names), wanted):
-            if columns:
-                return columns, form
-    one = _first(names, _ONE_CELL)
-    return (None, "") if one is None else ((one,), "size")
 
 
 def _automl(rows: Sequence[Sequence[str]]) -> Columns | None:

@@ -3,12 +3,12 @@
 A table has a header with the usual names of the columns for file, class and box, or is one of those
 without a header that keras-retinanet, AutoML and makesense.ai write. Without a column of classes
 all objects are of one class: that of classes.txt, or `object`. A single column `bbox` has x, y,
-width and height, as on Kaggle. Boxes are pixels, except in tables of Open Images and AutoML, whose
-boxes are shares of the image's size. The delimiter is a comma, a semicolon or a tab.
+width and height, as on Kaggle. Boxes are pixels, except in tables of Open Images and AutoML and in
+columns such as `xmin_norm`, which are shares of the image's size. Of points x1, y1, x2, y2, x3, ...
+and rotated boxes the bounding boxes are read. The delimiter is a comma, a semicolon or a tab.
 """
 
 import functools
-import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,6 @@ from typing import NamedTuple
 from retinanet_jax.data.annotations.annotation_fields import (
     NO_CLASSES,
     ONE_CLASS,
-    check_fractions,
     class_name,
     short,
     size,
@@ -26,6 +25,13 @@ from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
 from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.csv_boxes import (
+    Rotation,
+    box_cells,
+    cell_of,
+    read_box,
+    read_rotation,
+)
 from retinanet_jax.data.formats.csv_columns import Columns, is_number
 from retinanet_jax.data.formats.csv_files import (
     Table,
@@ -37,6 +43,7 @@ from retinanet_jax.data.formats.csv_files import (
     tables_by_split,
 )
 
+EMPTY_BOX = "row with a class that never has a box, read as image without objects"
 ZERO_BOX = "row with a box of zeros, read as image without objects"
 NUMBERED = "class given by its number, its name in the list of classes used"
 
@@ -55,6 +62,19 @@ class CsvDataset(NamedTuple):
     class_names: tuple[str, ...] | None
     display_names: dict[str, str]
     notes: tuple[tuple[str, str], ...]
+
+
+class _Found(NamedTuple):
+    """What was found in the rows of a table beside objects.
+
+    notes: (reason, where) pairs.
+    boxed: classes of rows with a box, as written.
+    boxless: (line, class) of rows with a class but without a box.
+    """
+
+    notes: list[tuple[str, str]]
+    boxed: set[str]
+    boxless: list[tuple[str, str]]
 
 
 def find(root: Path) -> Layout | None:
@@ -77,27 +97,31 @@ def find(root: Path) -> Layout | None:
 
 def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
     """Returns the images of a split with their objects, in row order; see raw.Layout."""
-    table, root, notes = dataset.splits[split], dataset.root, list(dataset.notes)
-    columns = table.columns
+    table, root = dataset.splits[split], dataset.root
+    columns, found = table.columns, _Found(list(dataset.notes), set(), [])
+    if columns.problem is not None:
+        raise DataError("ambiguous columns", table.path, "", *columns.problem)
+    rotation = read_rotation(table)
     bases = (table.path.parent, root, root / "images", root / split, root / "images" / split)
     finder = ImageFinder(root, split if len(dataset.splits) > 1 else "", bases)
     if columns.class_name is None:
-        notes.append((NO_CLASSES, str(table.path)))
+        found.notes.append((NO_CLASSES, str(table.path)))
     images: dict[str, tuple[str, tuple[int, int] | None, list[RawObject]]] = {}
     for number, row in rows_of(table):
         if columns.split is not None and split_of_row(row, columns.split) != split:
             continue
         with guard:
             where = f"line {number}"
-            stated = _cell(row, columns.file, table, where)
+            stated = cell_of(row, columns.file, table, where)
             if not stated or "\0" in stated:
                 what = f"the image name is {short(stated)}"
                 raise DataError("file name", table.path, where, what, "write it")
             path = finder.find(stated, table.path, where)
             place = f"image {short(stated)}"
             _, _, objects = images.setdefault(path, (place, _size(row, columns), []))
-            found = _object(row, dataset, table, where, notes)
-            objects += [] if found is None else [found]
+            one = _object(row, dataset, table, rotation, where, found)
+            objects += [] if one is None else [one]
+    _check_boxless(found, table, guard)
     names = {path: relative_name(path, root) for path in images}
     read = (
         RawImage(
@@ -105,14 +129,8 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
         )
         for path, (where, size, objects) in images.items()
     )
-    return RawSplit(tuple(read), dataset.class_names, notes=tuple(notes), box_form=columns.form)
-
-
-def _cell(row: list[str], column: int, table: Table, where: str) -> str:
-    if column >= len(row):
-        what = f"has {len(row)} columns, but at least {column + 1} are needed"
-        raise DataError("row", table.path, where, what, "fill in the missing columns")
-    return row[column].strip()
+    form = "corners" if columns.form == "points" else columns.form
+    return RawSplit(tuple(read), dataset.class_names, notes=tuple(found.notes), box_form=form)
 
 
 def _size(row: list[str], columns: Columns) -> tuple[int, int] | None:
@@ -126,22 +144,26 @@ def _object(
     row: list[str],
     dataset: CsvDataset,
     table: Table,
+    rotation: Rotation | None,
     where: str,
-    notes: list[tuple[str, str]],
+    found: _Found,
 ) -> RawObject | None:
     """The object of a row; None for a row that stands for an image without objects."""
     columns, path = table.columns, table.path
     if columns.short_is_empty and len(row) <= min(columns.class_name, *columns.box):
         return None
-    cells = [_cell(row, column, table, where) for column in columns.box]
-    if len(cells) == 1:
-        cells = re.sub(r"[][(),;]", " ", cells[0]).split()
-    name = _cell(row, columns.class_name, table, where) if columns.class_name is not None else ""
-    if not any(cells) and not name:
+    cells = box_cells(row, table, where)
+    name = ""
+    if columns.class_name is not None:
+        name = cell_of(row, columns.class_name, table, where)
+    if not cells:
+        if name:
+            found.boxless.append((where, name))
         return None
-    box = _box(cells, table, where)
+    box = read_box(cells, row, table, rotation, where, found.notes)
+    found.boxed.add(name)
     if columns.zero_is_empty and not any(box):
-        notes.append((ZERO_BOX, f"{path}: {where}"))
+        found.notes.append((ZERO_BOX, f"{path}: {where}"))
         return None
     if dataset.display_names and columns.class_name is not None:
         code, name = name, dataset.display_names.get(name, "")
@@ -151,11 +173,25 @@ def _object(
     if columns.class_name is None:
         name = dataset.class_names[0] if len(dataset.class_names or ()) == 1 else ONE_CLASS
     elif (numbered := _name_of(name, dataset.class_names)) is not None:
-        notes.append((NUMBERED, f"{path}: {where}"))
+        found.notes.append((NUMBERED, f"{path}: {where}"))
         name = numbered
     name = class_name(name, dataset.class_names, path, where)
     marks = {mark: row[column] for mark, column in columns.marks if column < len(row)}
     return RawObject(name, box, where, crowd=is_ignored(marks, path, where))
+
+
+def _check_boxless(found: _Found, table: Table, guard: Guard) -> None:
+    """Counts rows without a box whose class has none in any row, such as 'No finding'.
+
+    Errors of the other ones, whose box is missing, are for the guard.
+    """
+    for where, name in found.boxless:
+        with guard:
+            if name in found.boxed:
+                what = f"has no box for the class {short(name)}, which has boxes in other rows"
+                fix = "write the box, or leave out the row or its class"
+                raise DataError("box", table.path, where, what, fix)
+            found.notes.append((EMPTY_BOX, f"{table.path}: {where}"))
 
 
 def _name_of(number: str, names: tuple[str, ...] | None) -> str | None:
@@ -163,21 +199,3 @@ def _name_of(number: str, names: tuple[str, ...] | None) -> str | None:
     if not names or not re.fullmatch(r"\d{1,6}(\.0*)?", number) or any(map(is_number, names)):
         return None
     return names[int(float(number))] if float(number) < len(names) else None
-
-
-def _box(cells: list[str], table: Table, where: str) -> tuple[float, float, float, float]:
-    """x, y, width, height."""
-    if table.delimiter != ",":
-        cells = [cell.replace(",", ".") for cell in cells]  # decimal commas
-    numbers = [float(cell) if is_number(cell) else math.nan for cell in cells]
-    if len(numbers) != 4 or not math.isfinite(sum(numbers)):
-        what = f"the box is {short(' '.join(cells))}"
-        raise DataError("box", table.path, where, what, "write four numbers")
-    if table.columns.normalized:
-        check_fractions(numbers, table.path, where)
-    x, y, right, bottom = numbers
-    if table.columns.form == "corners":
-        return x, y, right - x, bottom - y
-    if table.columns.form == "center":
-        return x - right / 2, y - bottom / 2, right, bottom
-    return x, y, right, bottom
