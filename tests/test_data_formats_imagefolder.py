@@ -97,6 +97,32 @@ def test_a_csv_file_with_objects_as_json(folder):
     assert content.images[0].objects[0].box == (1, 2, 3, 4)
 
 
+@pytest.mark.parametrize(
+    "objects",
+    [
+        {"bbox": [[1.0, 2, 3, 4], [5, 6, 7, 8]], "label": ["cat", "it's"], "ignore": [False, True]},
+        [
+            {"bbox": (1.0, 2, 3, 4), "label": "cat", "area": None},
+            {"bbox": (5, 6, 7, 8), "label": "it's", "is_crowd": True},
+        ],
+    ],
+)
+def test_a_csv_file_with_objects_as_python_shows_them(folder, objects):
+    """As pandas writes a column of dicts or lists."""
+    cell = str(objects).replace('"', '""')
+    root = folder(f'file_name,objects\na.png,"{cell}"\n', name="metadata.csv")
+    content = read(imagefolder.find, root)
+    assert boxes(content) == {"a.png": [("cat", 1, 2, 3, 4), ("it's", 5, 6, 7, 8)]}
+    assert [o.crowd for o in content.images[0].objects] == [False, True]
+
+
+@pytest.mark.parametrize("cell", ["{'bbox': array([1, 2])}", "{'bbox': [[1, 2, 3, 4]]", "f()"])
+def test_other_objects_in_a_csv_file_are_an_error(folder, cell):
+    root = folder(f'file_name,objects\na.png,"{cell}"\n', name="metadata.csv")
+    with pytest.raises(DataError, match=r"metadata\.csv: line 2: objects is JSONDecodeError"):
+        read(imagefolder.find, root)
+
+
 def test_other_metadata_is_not_recognized(folder):
     assert imagefolder.find(folder({"file_name": "a.png", "label": 3})) is None
     assert imagefolder.find(folder("", name="metadata.jsonl")) is None

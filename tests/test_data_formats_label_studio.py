@@ -113,6 +113,33 @@ def test_the_latest_annotation_counts_and_tasks_without_one_are_left_out(folder)
     assert reasons(content) == {label_studio.LATEST: 1, label_studio.WITHOUT: 1}
 
 
+def min_task(name: str, **fields) -> dict:
+    """An annotation of the task 1 as JSON-MIN."""
+    result = label_studio_result(IMAGE, IMAGE.boxes[0]._replace(name=name))
+    shape = {**result["value"], "original_width": 64, "original_height": 48}
+    return {"image": "s3://bucket/a.png", "id": 1, "label": [shape], "annotator": 1, **fields}
+
+
+def test_of_several_annotations_of_a_task_in_json_min_the_latest_is_read(folder):
+    times = ("2024-01-02T10:00:00Z", "2024-03-01T00:00:00Z", "2024-02-03T00:00:00Z")
+    names = ("first", "last", "middle")
+    entries = [min_task(n, updated_at=t) for n, t in zip(names, times, strict=True)]
+    write_image(folder(), Annotated("b.png", 64, 48))
+    other = {"image": "b.png", "updated_at": "2023-01-01T00:00:00Z"}  # of another project
+    root = folder(*entries, min_task("other", **other))
+    content = read(label_studio.find, root)
+    found = {name: [o[0] for o in of_image] for name, of_image in boxes(content).items()}
+    assert found == {"a.png": ["last"], "b.png": ["other"]}
+    assert reasons(content) == {label_studio.LATEST: 1}
+
+
+@pytest.mark.parametrize("fields", [{}, {"updated_at": "2024-01-02T10:00:00Z"}])
+def test_annotations_of_a_task_without_a_latest_one_are_kept(folder, fields):
+    """Which the check of the split refuses: the image is used twice."""
+    root = folder(min_task("cat", **fields), min_task("dog", **fields))
+    assert len(read(label_studio.find, root).images) == 2
+
+
 def test_json_min_is_read(folder):
     result = label_studio_result(IMAGE, IMAGE.boxes[0])
     shape = {**result["value"], "original_width": 64, "original_height": 48}

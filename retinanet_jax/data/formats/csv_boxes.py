@@ -1,6 +1,7 @@
 """The box of a row of a table: four numbers, points around the object, or one cell with all."""
 
 import ast
+import json
 import math
 import re
 from typing import Any, NamedTuple
@@ -123,12 +124,15 @@ def _in_one_cell(cell: str, table: Table, where: str) -> tuple[list[str], str]:
 
 
 def literal(text: str) -> Any:
-    """Returns the content of JSON or of a Python literal, or the error of reading it as JSON."""
+    """Returns the content of JSON text or of a Python literal, in which tuples become lists.
+
+    Returns the error of reading it as JSON if it is neither.
+    """
     content = json_or_error(text)
     if isinstance(content, Exception):
         try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return json.loads(json.dumps(ast.literal_eval(text)))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return content
     return content
 

@@ -2,8 +2,9 @@
 
 Each line names a file and has `objects`: lists of equal length, `bbox` as x, y, width, height in
 pixels and the classes, as numbers or names; or a list of objects with these fields. In a CSV file
-`objects` is JSON. Also read: the same in another field, or as lists in the entry itself. Names of
-numbered classes are taken from classes.txt, or from README.md (`class_label`).
+`objects` is JSON or as Python shows it. Also read: the same in another field, or as lists in the
+entry itself. Names of numbered classes are taken from classes.txt, or from README.md
+(`class_label`).
 """
 
 import csv
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.class_lists import find_class_names
 from retinanet_jax.data.annotations.folder_files import (
-    json_or_error,
     list_folder,
     read_head,
     read_json_lines,
@@ -29,6 +29,7 @@ from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.annotations.yaml_text import load_yaml
 from retinanet_jax.data.data_errors import DataError, Guard
+from retinanet_jax.data.formats.csv_boxes import literal
 from retinanet_jax.data.formats.imagefolder_objects import read_objects, stated_objects
 
 METADATA = ("metadata.jsonl", "metadata.csv")
@@ -115,11 +116,11 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _decoded(entry: dict) -> dict:
-    """An entry of a CSV file, whose objects are JSON."""
+    """An entry of a CSV file, whose objects are text."""
     entry = {key: value for key, value in entry.items() if isinstance(key, str)}
     objects = entry.get("objects")
     if isinstance(objects, str):
-        entry["objects"] = json_or_error(objects) if objects.strip() else None
+        entry["objects"] = literal(objects) if objects.strip() else None
     return entry
 
 

@@ -5,6 +5,7 @@ and key points have no box and are left out. Numbers are percent of the image's 
 not contain the images: they are found by name, with or without the prefix of an upload.
 """
 
+import contextlib
 import math
 import re
 import urllib.parse
@@ -69,8 +70,12 @@ def _parse(path: Path, guard: Guard) -> Content:
         what = f"is {fields.short(content)}"
         raise DataError("annotation file", path, "", what, "export the annotations again as JSON")
     entries: list[ImageEntry] = []
-    notes: list[tuple[str, str]] = []
+    older = _older(content, path)
+    replaced = dict.fromkeys(fields.short(content[number]["id"]) for number in sorted(older))
+    notes = [(LATEST, f"{path}: task {task}") for task in replaced]
     for number, task in enumerate(content):
+        if number in older:
+            continue
         with guard:
             where = f"[{number}]"
             if not isinstance(task, dict):
@@ -82,6 +87,20 @@ def _parse(path: Path, guard: Guard) -> Content:
                 name = _image_name(task.get("data", task), path, where)
                 entries.append(ImageEntry(_variants(name), where, _regions(results, path, where)))
     return Content(entries, notes=tuple(notes))
+
+
+def _older(tasks: list, path: Path) -> set[int]:
+    """The numbers of entries of JSON-MIN that a later annotation of the same task replaces.
+
+    JSON-MIN has an entry for each annotation of a task. The others have a list of annotations.
+    """
+    times: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for number, task in enumerate(tasks):
+        if isinstance(task, dict) and {"id", "updated_at"} <= task.keys():
+            with contextlib.suppress(DataError):  # which reading it will raise
+                key = str(task["id"]), _image_name(task.get("data", task), path, "")
+                times.setdefault(key, []).append((str(task["updated_at"] or ""), number))
+    return {n for found in times.values() for time, n in found if time < max(found)[0]}
 
 
 def _results(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -> list | None:
