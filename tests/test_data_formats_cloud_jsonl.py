@@ -194,7 +194,7 @@ def test_a_bad_object_is_an_error_that_names_it(folder, cloud, change):
         "pixels": ({RIGHT[cloud]: 24}, "line 1: object 0: the box is '0.0625 0.125 24 0.375', wh"),
         "text": ({LEFT[cloud]: "0.1"}, "line 1: object 0: is {"),
         "class": ({CLASS[cloud]: ""}, "line 1: object 0: the class is ''"),
-        "crowd": ({"isCrowd": "yes"}, "line 1: object 0: isCrowd is 'yes'; write 0 or 1"),
+        "crowd": ({"isCrowd": "some"}, "line 1: object 0: isCrowd is 'some'; write 0 or 1"),
         "missing": ({RIGHT[cloud]: None}, f"write numbers for {LEFT[cloud]}, "),
     }[change]
     bad = changed(cloud, **changes)

@@ -21,6 +21,7 @@ from retinanet_jax.data.annotations.folder_files import (
     parse_json,
     read_lines,
 )
+from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout
 from retinanet_jax.data.annotations.split_files import (
@@ -117,7 +118,7 @@ def _entry(record: Any, names: _Fields, path: Path, where: str, guard: Guard) ->
         with guard:
             place = f"object {number}"
             label = fields.field(entry, names.label, path, f"{where}: {place}")
-            crowd = fields.flag(entry, "isCrowd", path, f"{where}: {place}")
+            crowd = is_ignored(entry, path, f"{where}: {place}")
             regions.append(Region(place, label, entry, crowd))
     size = _size(record.get("image_details"))
     return ImageEntry(names_of_address(address), where, regions, size)
