@@ -15,6 +15,9 @@ def test_a_scan_ends_in_spite_of_links_and_leaves_out_what_is_no_file(tmp_path):
     (tmp_path / "b" / "c" / "z.PNG").touch()
     (tmp_path / "a.txt").touch()
     (tmp_path / ".hidden.png").touch()
+    for name in ("@eaDir", "#recycle", "$Recycle.Bin", "lost+found", "__MACOSX"):
+        (tmp_path / name / "a.png").mkdir(parents=True)
+        (tmp_path / name / "a.png" / "thumbnail.png").touch()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "b" / "up").symlink_to(tmp_path, target_is_directory=True)
     os.mkfifo(tmp_path / "pipe.png")

@@ -540,3 +540,18 @@ def test_two_splits_of_one_start_share_the_reading_of_annotations(settings, monk
     assert train.categories == evaluated.categories and len(evaluated.source) == 6
     load_datasets(settings)
     assert len(read) == 3 and len(scanned) == 2  # the next start looks for changes again
+
+
+def test_folders_of_systems_are_not_read(tmp_path):
+    """A Synology disk keeps thumbnails of each image in @eaDir, deleted files in #recycle."""
+    write_image(tmp_path / "data/images/a.jpg", 0)
+    (tmp_path / "data/labels").mkdir()
+    (tmp_path / "data/labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    settings = data_settings("folder", tmp_path / "data", tmp_path / "cache", val_share=0.0)
+    before = load_dataset(settings, "train").found
+    write_image(tmp_path / "data/images/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", 1)
+    write_image(tmp_path / "data/images/#recycle/b.jpg", 2)
+    dataset = load_dataset(settings, "train")
+    assert len(dataset.source) == 1 and dataset.found == before
+    stamped = file_facts.stamp_files([tmp_path / "data"])
+    assert sorted(Path(path).name for path in stamped) == ["a.jpg", "a.txt"]

@@ -156,3 +156,10 @@ def test_missing_files_are_named(tmp_path):
 def test_any_bytes_have_a_size_or_none(tail, magic):
     size = image_headers.header_size(magic + tail)
     assert size is None or len(size) == 2
+
+
+def test_hidden_files_and_folders_of_systems_are_not_among_the_files_below(tmp_path):
+    for name in ("a.png", "b/c.png", ".d/e.png", "@eaDir/a.png/THUMB.png", "b/$RECYCLE.BIN/f.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert image_input.files_below(tmp_path) == [tmp_path / "a.png", tmp_path / "b/c.png"]

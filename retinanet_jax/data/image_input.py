@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
+from retinanet_jax.data.annotations.folder_files import is_hidden
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES, is_heic
 from retinanet_jax.data.images import decode, exif_orientation, from_pillow, read_file, turn
@@ -41,7 +42,7 @@ def is_image(path: Path) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Returns all files below a folder, sorted: dead links included, hidden files left out."""
+    """Returns all files below a folder, sorted: with dead links, but not those of `is_hidden`."""
     paths = (path for path in folder.rglob("*") if path.is_file() or _is_dead_link(path))
     return sorted(path for path in paths if not _is_hidden(path.relative_to(folder)))
 
@@ -51,7 +52,7 @@ def _is_dead_link(path: Path) -> bool:
 
 
 def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    return any(map(is_hidden, path.parts))
 
 
 def is_one_image(value: Any) -> bool:

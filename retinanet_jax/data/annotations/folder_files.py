@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
@@ -31,12 +31,19 @@ _BYTE_ORDER_MARKS = (
 )
 # What `retinanet-jax detect --out=FOLDER` writes into it: detections are not annotations.
 _DETECTIONS = ("detections.coco.json", "detections.csv")
+# Of macOS's archives, Synology, QNAP, Windows and Linux: copies, thumbnails and deleted files.
+_OF_SYSTEMS = frozenset(
+    (
+        *("__macosx", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin"),
+        *("system volume information", "lost+found"),
+    )
+)
 _CHUNK, _THREADS = 64, 8  # files that one task reads; tasks at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The sorted names of the files and folders in a folder, without hidden ones."""
+    """The sorted names of the files and folders in a folder, but for those of `is_hidden`."""
 
     path: str
     folders: list[str]
@@ -96,12 +103,17 @@ def list_folder(path: str | Path) -> Listing:
     return kept[str(path)]
 
 
+def is_hidden(name: str) -> bool:
+    """Returns whether a file or folder is hidden, or one that a system adds to any folder."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
 def _scan(path: str) -> Listing:
     folders, files = [], []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name in ("__MACOSX", *_DETECTIONS):
+                if is_hidden(entry.name) or entry.name in _DETECTIONS:
                     continue
                 if entry.is_dir():
                     folders.append(entry.name)
@@ -112,8 +124,12 @@ def _scan(path: str) -> Listing:
     return Listing(path, sorted(folders), sorted(files))
 
 
-def walk(path: str | Path) -> Iterator[Listing]:
-    """Yields a folder and all folders below it, ordered by name; each real folder once."""
+def walk(path: str | Path, apart: Collection[str] = ()) -> Iterator[Listing]:
+    """Yields a folder and all folders below it, ordered by name; each real folder once.
+
+    Args:
+      apart: paths of folders that are left out, with all folders below them.
+    """
     seen: set[tuple[int, int]] = set()
     pending = [str(path)]
     while pending:
@@ -127,7 +143,8 @@ def walk(path: str | Path) -> Iterator[Listing]:
         seen.add((status.st_dev, status.st_ino))
         listing = list_folder(folder)
         yield listing
-        pending.extend(os.path.join(folder, name) for name in reversed(listing.folders))
+        inner = (os.path.join(folder, name) for name in reversed(listing.folders))
+        pending.extend(path for path in inner if path not in apart)
 
 
 def has_images(folder: str | Path) -> bool:

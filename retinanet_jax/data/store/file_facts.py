@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from retinanet_jax.data import images as images_lib
 from retinanet_jax.data.annotations.check_split import ImageFacts
-from retinanet_jax.data.annotations.folder_files import suffix_of
+from retinanet_jax.data.annotations.folder_files import is_hidden, suffix_of
 from retinanet_jax.data.archives import FilePart
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
@@ -45,7 +45,7 @@ Stamps = dict[str, Stamp]
 def stamp_files(places: Iterable[Path]) -> Stamps:
     """Returns the stamps of some files, and of all files below some folders, by path.
 
-    Hidden files and folders in a folder are left out.
+    Files and folders that `is_hidden` are left out.
     """
     found: Stamps = {}
     seen: set[tuple[int, int]] = set()
@@ -59,7 +59,7 @@ def stamp_files(places: Iterable[Path]) -> Stamps:
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                if entry.name.startswith((".", "__MACOSX")):
+                if is_hidden(entry.name):
                     continue
                 try:
                     status = entry.stat()
