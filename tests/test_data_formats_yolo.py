@@ -105,6 +105,38 @@ def test_images_beside_the_split_folders_are_reported(tmp_path):
     assert reported == ["loose.png", "more.png"]
 
 
+def test_one_folder_of_labels_also_has_those_of_images_beside_a_split(tmp_path):
+    for place, image in (("", SMALL["train"][0]), ("test", SMALL["val"][0])):
+        write_image(tmp_path / "images" / place, image)
+        lines = [yolo_line(image, box, ["cat", "dog"]) + "\n" for box in image.boxes]
+        path = (tmp_path / "labels" / image.file_name).with_suffix(".txt")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(lines), encoding="utf-8")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    layout = yolo.find(tmp_path)
+    assert layout.splits == ("train", "test")
+    train = read(yolo.find, tmp_path)
+    close(boxes(train), {"a.png": expected(SMALL, shares=True)["a.png"]})
+    close(boxes(read(yolo.find, tmp_path, "test")), expected(SMALL, "val", shares=True))
+    assert not train.notes
+    # One label file is not that of both images of its name.
+    write_image(tmp_path / "images" / "test", SMALL["train"][0])
+    assert yolo.find(tmp_path).unlabelled == ("test",)
+
+
+def test_a_dataset_beside_images_with_splits_is_counted(tmp_path):
+    write_yolo(tmp_path, SMALL)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    write_image(tmp_path / "more" / "images", Annotated("x.png", 64, 48))
+    (tmp_path / "more" / "labels").mkdir()
+    (tmp_path / "more" / "labels" / "x.txt").write_text("0 .5 .5 .2 .2\n", encoding="utf-8")
+    write_image(tmp_path / "docs", Annotated("figure.png", 64, 48))
+    content = read(yolo.find, tmp_path)
+    close(boxes(content), expected(SMALL, shares=True))
+    assert content.notes == ((yolo_folders.LOOSE, str(tmp_path / "more/images/x.png")),)
+
+
 def test_split_folders_with_images_and_labels_in_them(tmp_path):
     write_yolo_roboflow(tmp_path, SMALL)
     (tmp_path / "data.yaml").rename(tmp_path / "train" / "labels" / "data.txt")
@@ -220,6 +252,16 @@ def test_a_label_file_may_have_the_whole_name_of_its_image(folder):
         path.rename(path.with_suffix(".png.txt"))
     found = boxes(read(yolo.find, root))
     assert [found[name][0][0] for name in ("a.png", "b.png")] == ["cat", "dog"]
+
+
+def test_a_second_label_file_of_an_image_is_counted(folder):
+    """YOLO reads a.txt; a.png.txt may have any text."""
+    root = folder("0 .5 .5 .1 .1", "1 .5 .5 .1 .1")
+    shutil.copy(root / "labels/b.txt", root / "labels/a.png.txt")
+    content = read(yolo.find, root)
+    assert boxes(content)["a.png"][0][0] == "cat"
+    assert (yolo.SECOND, str(root / "labels/a.png.txt")) in content.notes
+    assert reasons(content) == {yolo.SECOND: 1}
 
 
 def test_labels_of_no_split_are_an_error_where_one_folder_has_those_of_all(tmp_path):

@@ -29,6 +29,12 @@ def is_split_name(name: str) -> bool:
     return _SPLIT.fullmatch(name) is not None
 
 
+def is_training(name: str) -> bool:
+    """Returns whether a name means a split to train on: 'train', 'training', 'trainval', ..."""
+    match = _SPLIT.fullmatch(name)
+    return match is not None and match[1].lower() in _GROUPS["train"]
+
+
 def is_validation(name: str) -> bool:
     """Returns whether `data.eval_split` with this name means any validation split."""
     return name.lower() in (AUTO, *_VALIDATION)

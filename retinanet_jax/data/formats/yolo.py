@@ -29,6 +29,7 @@ from retinanet_jax.data.formats.yolo_pairs import (
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset
 
 NO_LABELS = "image without a label file, read as without objects"
+SECOND = "second label file of an image, left out"
 # A share above this is a pixel; boxes that leave their image a little are for the checks of boxes.
 _LARGEST_SHARE = 1.5
 
@@ -83,6 +84,8 @@ def read_split(dataset: YoloDataset, split: str, guard: Guard) -> RawSplit:
                 continue
             if not pair.labels:
                 notes[NO_LABELS].append(pair.image)
+            if pair.second:
+                notes[SECOND].append(pair.second)
             if pair.differs:
                 notes[SIMILAR].append(pair.labels)
             name = relative_name(pair.image, dataset.root)

@@ -4,32 +4,23 @@ Recognised: a YAML file as Ultralytics reads it (data.yaml); Darknet's obj.data;
 labels/, with splits in them or above them; labels beside the images.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from retinanet_jax.data.annotations.class_lists import (
-    CLASS_FILES,
-    find_class_names,
-    read_class_names,
-)
+from retinanet_jax.data.annotations.class_lists import find_class_names, read_class_names
 from retinanet_jax.data.annotations.folder_files import (
     ascii_head,
     list_folder,
     read_text,
     stem_of,
-    subfolder,
     suffix_of,
     walk,
 )
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.formats.image_list_lines import has_boxes
-from retinanet_jax.data.formats.yolo_label_folder import (
-    IMAGE_FOLDERS,
-    label_folder,
-    split_folders,
-)
+from retinanet_jax.data.formats.yolo_label_folder import label_folder, split_folders
+from retinanet_jax.data.formats.yolo_splits import YOLO_CLASS_FILES, find_places
 from retinanet_jax.data.formats.yolo_yaml import (
     YoloDataset,
     from_yaml,
@@ -40,9 +31,7 @@ from retinanet_jax.data.formats.yolo_yaml import (
 )
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
-# The last is that of Roboflow's Darknet export.
-YOLO_CLASS_FILES = (*CLASS_FILES, "obj.names", "_darknet.labels")
-LOOSE = "image beside the split folders, left out"
+LOOSE = "image in the folder of no split, left out"
 # DOTA's lines begin with eight numbers and a word.
 _NOT_DOTA = r"(?!(\S+\s+){8}[^\W\d])"
 _LABEL_LINE = re.compile(
@@ -119,62 +108,22 @@ def _key_values(text: str) -> dict[str, str]:
 
 def _from_folders(root: Path, line: re.Pattern[str]) -> YoloDataset | None:
     """images/ and labels/ in any order with splits, or labels beside the images."""
-    loose, named = [], split_folders(root)
-    images = _images_in(root)
-    inner = split_folders(images) if images else {}
-    splits = inner or {"train": images}
-    if images and any(label_folder(str(path)) != str(path) for path in (images, *splits.values())):
-        loose = _outside_of_splits(images) if inner else []
-    elif named:
-        splits = {split: _images_in(folder) or folder for split, folder in named.items()}
-    elif _has_divided_folder(root):
+    found = find_places(root)
+    if found is None:
         return None
-    else:
-        splits = {"train": root}
-    places = {label_folder(str(path)): path for path in splits.values()}
+    splits = found.splits.values()
+    places = {label_folder(str(path)): path for path in splits}
     counts = [_count_files(Path(labels), labels == str(p), line) for labels, p in places.items()]
     labels, others, empty = (sum(counted) for counted in zip(*counts, strict=True))
     if not labels and (others or not empty):
         return None
     around = [path.parent for path in map(Path, places)]
-    folders = [root, *map(Path, places), *around, *splits.values(), *named.values()]
+    folders = [root, *map(Path, places), *around, *splits, *split_folders(root).values()]
     names = find_class_names([f for f in folders if f.is_relative_to(root)], YOLO_CLASS_FILES)
     class_names = None if names is None else dict(enumerate(names))
-    notes = tuple((LOOSE, path) for path in loose)
-    places_of = {split: (path,) for split, path in splits.items()}
-    return YoloDataset(root, "YOLO in folders", places_of, class_names, notes=notes)
-
-
-def _images_in(folder: Path) -> Path | None:
-    """The folder of images in a folder, also in another of such a name: images/images/."""
-    images = subfolder(folder, *IMAGE_FOLDERS)
-    listing = list_folder(images) if images else None
-    if listing and len(listing.folders) == 1 and not listing.images():
-        return _images_in(images) or images
-    return images
-
-
-def _outside_of_splits(images: Path) -> list[str]:
-    """The images in a folder with split folders that are in none of these."""
-    listing = list_folder(images)
-    others = [images / name for name in listing.folders if not is_split_name(name)]
-    listings = [listing, *(inner for folder in others for inner in walk(folder))]
-    return [os.path.join(found.path, name) for found in listings for name in found.images()]
-
-
-def _has_divided_folder(root: Path) -> bool:
-    """Whether a folder below is a dataset of its own: it has splits, or images/ and labels/.
-
-    Or, unlike `root`, a list of classes.
-    """
-    for listing in walk(root):
-        names = {name.lower() for name in listing.folders}
-        if any(map(is_split_name, names)) or {"images", "labels"} <= names:
-            return True
-        files = {name.lower() for name in listing.files}
-        if listing.path != str(root) and files & {"obj.data", *YOLO_CLASS_FILES}:
-            return not set(map(str.lower, list_folder(root).files)) & set(YOLO_CLASS_FILES)
-    return False
+    notes = tuple((LOOSE, path) for path in found.loose)
+    places_of = {split: (path,) for split, path in found.splits.items()}
+    return YoloDataset(root, "YOLO in folders", places_of, class_names, False, notes, found.apart)
 
 
 class _Files(NamedTuple):

@@ -34,10 +34,11 @@ def label_folder(folder: str) -> str:
     found += [os.path.join(labels, parts[-1])] if labels else []
     images = list_folder(folder).images()
     names = {*images, *map(stem_of, images)}  # a.jpg.txt, a.txt
-    return next((path for path in filter(None, found) if names & _stems_of_texts(path)), folder)
+    return next((path for path in filter(None, found) if names & stems_of_texts(path)), folder)
 
 
-def _stems_of_texts(folder: str) -> set[str]:
+def stems_of_texts(folder: str) -> set[str]:
+    """Returns the names of the text files in a folder, without suffix."""
     return set(map(stem_of, list_folder(folder).with_suffix(".txt")))
 
 
@@ -60,7 +61,7 @@ def _are_of_all_splits(images: Path, labels: str | Path) -> bool:
     """Whether one folder can have the labels of all splits.
 
     No split has labels of its own there, and no two splits have an image of the same name, since
-    one label file cannot be that of both.
+    one label file cannot be that of both. Images beside the splits are those of another one.
     """
     splits = list(filter(is_split_name, list_folder(images).folders))
     if any(os.path.isdir(os.path.join(labels, split)) for split in splits):
@@ -69,6 +70,7 @@ def _are_of_all_splits(images: Path, labels: str | Path) -> bool:
         {stem_of(name) for listing in walk(images / split) for name in listing.images()}
         for split in splits
     ]
+    stems.append(set(map(stem_of, list_folder(images).images())))
     return sum(map(len, stems)) == len(set().union(*stems))
 
 

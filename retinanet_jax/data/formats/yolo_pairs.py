@@ -18,8 +18,8 @@ from retinanet_jax.data.annotations.folder_files import (
 )
 from retinanet_jax.data.annotations.split_names import find_split
 from retinanet_jax.data.data_errors import DataError, Guard, Report
-from retinanet_jax.data.formats.yolo_folders import YOLO_CLASS_FILES
 from retinanet_jax.data.formats.yolo_label_folder import label_folder
+from retinanet_jax.data.formats.yolo_splits import YOLO_CLASS_FILES
 from retinanet_jax.data.formats.yolo_yaml import YoloDataset, locate
 
 REPEATED = "image listed twice, read once"
@@ -28,6 +28,7 @@ REPEATED = "image listed twice, read once"
 class Pair(NamedTuple):
     """Paths of an image and of its label file, one of which may be missing.
 
+    second: a further label file of the image, which is not read: a.jpg.txt beside a.txt.
     similar: for a label file without image, a file that it may belong to, and what to do.
     differs: whether the names are similar, but not the same.
     """
@@ -36,6 +37,7 @@ class Pair(NamedTuple):
     labels: str | None
     similar: str = ""
     differs: bool = False
+    second: str | None = None
 
 
 def pairs_of_split(
@@ -46,7 +48,7 @@ def pairs_of_split(
     notes = []
     others = _labels_of_others(dataset, split)
     for place in dataset.splits[split]:
-        for pair in find_pairs(place, dataset.root, guard):
+        for pair in find_pairs(dataset, place, guard):
             if pair.image is None and pair.labels in others:
                 continue  # one folder has the labels of all splits
             if pair in pairs and pair.image:
@@ -61,20 +63,20 @@ def _labels_of_others(dataset: YoloDataset, split: str) -> set[str | None]:
     places = [p for name, paths in dataset.splits.items() if name != split for p in paths]
     shared = [place for place in places if _labels_of(place) in folders]
     guard = Guard("skip", Report())
-    return {p.labels for place in shared for p in find_pairs(place, dataset.root, guard) if p.image}
+    return {p.labels for place in shared for p in find_pairs(dataset, place, guard) if p.image}
 
 
 def _labels_of(place: Path) -> str:
     return label_folder(str(place))
 
 
-def find_pairs(place: Path, root: Path, guard: Guard) -> Iterator[Pair]:
+def find_pairs(dataset: YoloDataset, place: Path, guard: Guard) -> Iterator[Pair]:
     """Yields the images of a folder, or those that a text file lists, each with its label file."""
     if place.is_dir():
-        for listing in walk(place):
+        for listing in walk(place, dataset.apart):
             yield from _pairs_of_folder(listing.path, listing.images(), guard)
         return
-    for folder, names in _listed(place, root).items():
+    for folder, names in _listed(place, dataset.root).items():
         yield from _pairs_of_folder(folder, names, guard)
 
 
@@ -90,7 +92,7 @@ def splits_without_labels(dataset: YoloDataset) -> tuple[str, ...]:
 
 def _has_label_files(dataset: YoloDataset, split: str) -> bool:
     guard = Guard("skip", Report())
-    pairs = (p for place in dataset.splits[split] for p in find_pairs(place, dataset.root, guard))
+    pairs = (p for place in dataset.splits[split] for p in find_pairs(dataset, place, guard))
     return any(pair.image and pair.labels for pair in pairs) or guard.report.total > 0
 
 
@@ -144,16 +146,17 @@ def _pairs_of_folder(folder: str, names: list[str], guard: Guard) -> Iterator[Pa
     pairs = {n[0]: stem for stem, n in similar.items() if len(n) == counts[fold(stem)] == 1}
     taken = set(itertools.chain(*similar.values()))
     for name in names:
-        labels = present.get(stem_of(name), present.get(name)) or present.get(pairs.get(name, ""))
+        keys = dict.fromkeys((stem_of(name), name, pairs.get(name, "")))
+        labels = [os.path.join(labels_in, present[key]) for key in keys if key in present]
         path = os.path.join(folder, name)
         if stem_of(name) in present and stems[stem_of(name)] > 1:
             with guard:
-                what = f"shares the label file {labels} with another image"
+                what = f"shares the label file {present[stem_of(name)]} with another image"
                 raise DataError("ambiguous image", path, "", what, "rename one of them")
             continue
         if labels or name not in taken:
-            own = os.path.join(labels_in, labels) if labels else None
-            yield Pair(path, own, differs=name in pairs)
+            own, second = [*labels, None, None][:2]
+            yield Pair(path, own, differs=name in pairs, second=second)
     for stem in sorted(set(orphans).difference(pairs.values())):
         if stem in similar or labels_in != folder:  # texts beside the images need not be labels
             image = similar.get(stem, [""])[0]

@@ -34,6 +34,7 @@ class YoloDataset(NamedTuple):
     class_names: by their number; None where no file names them.
     keypoints: whether label lines have keypoints behind the box.
     notes: (reason, where) pairs.
+    apart: folders in that of a split that are those of other splits.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class YoloDataset(NamedTuple):
     class_names: dict[int, str] | None
     keypoints: bool = False
     notes: tuple[tuple[str, str], ...] = ()
+    apart: tuple[str, ...] = ()
 
 
 def yaml_file(root: Path) -> tuple[Path, dict] | None:
