@@ -14,6 +14,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.folder_parts import BESIDE
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
@@ -52,6 +53,25 @@ def test_each_split_is_read(tmp_path):
         wanted = expected(SMALL, split)
         assert read_boxes == {name: sorted(objects) for name, objects in wanted.items()}
         assert all(image.path.is_file() for image in content.images)
+
+
+@pytest.mark.parametrize("name", ["test", "train"])
+def test_classes_beside_the_folder_of_a_split_are_those_to_train_on_or_counted(folder, name):
+    root = folder("Apple", APPLE)
+    (root / "train").rename(root / name)
+    folder("Human ear", EAR, image="b.jpg")
+    (root / "train" / "Human ear").rename(root / "Human ear")
+    layout = oidv4.find(root)
+    if name == "train":
+        content = read(oidv4.find, root)
+        assert list(boxes(content)) == ["a.jpg"] and reasons(content) == {BESIDE: 1}
+    else:
+        (root / "train").rmdir()
+        assert layout.splits == ("train", "test")
+        content = read(oidv4.find, root)
+        assert boxes(content) == {"b.jpg": [("Human ear", *IN_PIXELS["Human ear"])]}
+        assert not content.notes
+        assert list(boxes(read(oidv4.find, root, "test"))) == ["a.jpg"]
 
 
 def test_copies_in_the_folders_of_classes_are_one_image_with_all_boxes(folder):

@@ -3,11 +3,12 @@
 import base64
 import json
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from layout_writers import SMALL, Annotated, write_image, write_supervisely
+from layout_writers import SMALL, Annotated, Box, write_image, write_supervisely
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
@@ -117,3 +118,45 @@ def test_a_class_that_meta_lacks_is_an_error(folder):
     (root / "meta.json").write_text('{"classes": 3}', encoding="utf-8")
     with pytest.raises(DataError, match=r"meta\.json: classes is 3"):
         supervisely.find(root)
+
+
+def nest(root: Path, old: str, new: str) -> None:
+    (root / new).parent.mkdir(parents=True, exist_ok=True)
+    (root / old).rename(root / new)
+
+
+def test_datasets_in_datasets_are_read_with_them(tmp_path):
+    """The SDK stores the datasets in a dataset in its folder datasets/."""
+    both = SMALL | {"night": [Annotated("e.png", 64, 48, (Box("dog", 3, 5, 20, 30),))]}
+    write_supervisely(tmp_path, both)
+    nest(tmp_path, "night", "train/datasets/night")
+    content = read(lambda root: find_layout(root).layout, tmp_path)
+    assert boxes(content) == expected(both) | expected(both, "night") and not content.notes
+    assert all(image.path.is_file() for image in content.images)
+    assert boxes(read(supervisely.find, tmp_path, "val")) == expected(SMALL, "val")
+
+
+def test_datasets_without_images_of_their_own_keep_their_names(tmp_path):
+    write_supervisely(tmp_path, SMALL)
+    nest(tmp_path, "train", "fruits/datasets/apples/datasets/red")
+    nest(tmp_path, "val", "leaves/datasets/green")
+    assert find_layout(tmp_path).layout.splits == ("fruits", "leaves")
+    assert boxes(read(supervisely.find, tmp_path, "fruits")) == expected(SMALL)
+
+
+@pytest.mark.parametrize("place", ["", "city/", "city/datasets/north/"])
+def test_a_dataset_in_a_dataset_may_be_named_as_a_split(tmp_path, place):
+    write_supervisely(tmp_path, SMALL)
+    for split in SMALL:
+        nest(tmp_path, split, f"{place}datasets/{split}")
+    assert set(find_layout(tmp_path).layout.splits) == {"train", "val"}
+    for split in SMALL:
+        assert boxes(read(supervisely.find, tmp_path, split)) == expected(SMALL, split)
+
+
+def test_a_dataset_may_be_named_datasets(tmp_path):
+    write_supervisely(tmp_path, SMALL)
+    nest(tmp_path, "val", "datasets")
+    nest(tmp_path, "train", "more")
+    assert supervisely.find(tmp_path).splits == ("datasets", "more")
+    assert boxes(read(supervisely.find, tmp_path, "datasets")) == expected(SMALL, "val")

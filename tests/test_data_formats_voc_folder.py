@@ -20,6 +20,7 @@ from raw_reading import boxes, expected, read, reasons
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import voc_folder
 from retinanet_jax.data.formats import voc_xml as voc_xml_reader
+from retinanet_jax.data.formats.find_layout import find_layout
 
 IMAGE = Annotated("a.png", 64, 48)
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>22</ymax></bndbox>"
@@ -88,6 +89,59 @@ def test_annotations_in_split_folders_with_images_in_one(tmp_path):
         (tmp_path / split).rmdir()
     assert set(voc_folder.find(tmp_path).splits) == {"train", "val"}
     assert boxes(read(voc_folder.find, tmp_path, "val")) == expected(SMALL, "val")
+
+
+@pytest.mark.parametrize("listed", ["{}/{}", "{1}"])
+def test_lists_that_name_the_files_of_folders_come_before_the_folders(tmp_path, listed):
+    """Datumaro's export of images in folders; a list may leave the folders out."""
+    for split, images in SMALL.items():
+        for image in images:
+            write_image(tmp_path / "JPEGImages" / split, image)
+            path = tmp_path / "Annotations" / split / image.file_name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".xml").write_text(voc_xml(image), encoding="utf-8")
+    lists = {"default": ["train/a", "train/c", "val/d"], "val": ["val/d"]}
+    for name, entries in lists.items():
+        lines = [listed.format(*entry.split("/")) for entry in entries]
+        path = tmp_path / "ImageSets" / "Main" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines), encoding="utf-8")
+    layout = find_layout(tmp_path).layout
+    assert (layout.name, layout.splits) == ("voc", ("default", "val"))
+    everything = expected(SMALL) | expected(SMALL, "val")
+    wanted = {name: everything[name] for name in ("a.png", "c.png", "d.png")}
+    content = read(voc_folder.find, tmp_path, "default")
+    assert boxes(content) == wanted and not content.notes
+    assert boxes(read(voc_folder.find, tmp_path, "val")) == expected(SMALL, "val")
+
+
+def test_a_list_names_the_file_in_the_folder_of_its_split_or_none(tmp_path):
+    for split, size in (("train", 64), ("val", 48)):
+        image = Annotated("a.png", size, size, (Box("cat", 1, 2, 10, size / 2),))
+        write_image(tmp_path / "JPEGImages" / split, image)
+        (tmp_path / "Annotations" / split).mkdir(parents=True)
+        path = tmp_path / "Annotations" / split / "a.xml"
+        path.write_text(voc_xml(image), encoding="utf-8")
+        (tmp_path / "ImageSets").mkdir(exist_ok=True)
+        (tmp_path / "ImageSets" / f"{split}.txt").write_text("a\n", encoding="utf-8")
+        (tmp_path / "ImageSets" / "trainval.txt").write_text("a\n", encoding="utf-8")
+    for split, height in (("train", 32), ("val", 24)):
+        content = read(voc_folder.find, tmp_path, split)
+        assert boxes(content) == {"a.png": [("cat", 1, 2, 10, height)]}
+    with pytest.raises(DataError, match=r"trainval\.txt: line 1: neither"):
+        read(voc_folder.find, tmp_path, "trainval")
+
+
+def test_a_split_folder_that_no_list_names_is_a_split(tmp_path):
+    write_voc(tmp_path, {"train": SMALL["train"]})
+    for image in SMALL["val"]:
+        write_image(tmp_path / "JPEGImages" / "test", image)
+        (tmp_path / "Annotations" / "test").mkdir()
+        path = tmp_path / "Annotations" / "test" / image.file_name
+        path.with_suffix(".xml").write_text(voc_xml(image), encoding="utf-8")
+    assert voc_folder.find(tmp_path).splits == ("train", "test")
+    assert boxes(read(voc_folder.find, tmp_path, "train")) == expected(SMALL)
+    assert boxes(read(voc_folder.find, tmp_path, "test")) == expected(SMALL, "val")
 
 
 def test_lists_of_single_classes_are_not_splits(tmp_path):

@@ -18,8 +18,10 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.annotations.folder_parts import (
     ImageNames,
     Kind,
+    Part,
     PartsDataset,
     annotation_files,
+    left_out,
 )
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
@@ -64,9 +66,15 @@ def _begins(form: LineFormat, data: bytes) -> bool:
 
 def read_split(form: LineFormat, dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """Returns the images of a split with their objects; see raw.Layout."""
-    part = dataset.splits[split]
-    files = annotation_files(part.annotations, SUFFIX)
-    names = ImageNames(part.images, files.keys())
+    notes = left_out(dataset.root, dataset.splits.values(), kind_of(form))
+    found = read_part(form, dataset, dataset.splits[split], guard)
+    return found._replace(notes=(*notes, *found.notes))
+
+
+def read_part(form: LineFormat, dataset: PartsDataset, part: Part, guard: Guard) -> RawSplit:
+    """Returns the images of a part of a dataset with their objects."""
+    files = annotation_files(part, SUFFIX)
+    names = ImageNames(part.images, files.keys(), part.apart)
     images: list[RawImage] = []
     notes: list[tuple[str, str]] = []
     for (stem, file), data in zip(files.items(), read_many(list(files.values())), strict=True):

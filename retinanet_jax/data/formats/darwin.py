@@ -27,6 +27,7 @@ from retinanet_jax.data.annotations.folder_parts import (
     PartsDataset,
     annotation_files,
     find_parts,
+    left_out,
 )
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
@@ -48,9 +49,8 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: there are several releases or sets of lists, and it is unclear which one is meant.
     """
-    kind = Kind(".json", _is_darwin, _FOLDERS)
-    release = _release(root, kind)
-    splits = find_parts(release or root, kind)
+    release = _release(root)
+    splits = find_parts(release or root, _KIND)
     if not splits:
         return None
     if release is not None:
@@ -65,7 +65,8 @@ def find(root: Path) -> Layout | None:
         splits = {name: part._replace(image_set=path) for name, path in lists.items()}
     dataset = PartsDataset(root, splits, None)
     tool = f"V7 Darwin JSON{', as pulled by darwin-py' if release else ''}"
-    return Layout("darwin", tool, tuple(splits), functools.partial(_read_split, dataset), (root,))
+    read = functools.partial(_read_split, dataset, release or root)
+    return Layout("darwin", tool, tuple(splits), read, (root,))
 
 
 def _is_darwin(path: Path) -> bool:
@@ -77,14 +78,17 @@ def _is_darwin(path: Path) -> bool:
     return bool(is_v2 or is_v1)
 
 
-def _release(root: Path, kind: Kind) -> Path | None:
+_KIND = Kind(".json", _is_darwin, _FOLDERS)
+
+
+def _release(root: Path) -> Path | None:
     """The release to read: 'latest', or the only one; None where there is none.
 
     Raises:
       DataError: there are several releases, and none is named latest.
     """
     folders = [root / "releases" / name for name in list_folder(root / "releases").folders]
-    found = [folder for folder in folders if find_parts(folder, kind)]
+    found = [folder for folder in folders if find_parts(folder, _KIND)]
     latest = [folder for folder in found if folder.name == "latest"] or found
     if len(latest) > 1:
         what = f"has the releases {', '.join(folder.name for folder in found)}"
@@ -93,10 +97,11 @@ def _release(root: Path, kind: Kind) -> Path | None:
     return latest[0] if latest else None
 
 
-def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout."""
+def _read_split(dataset: PartsDataset, folder: Path, split: str, guard: Guard) -> RawSplit:
+    """The images of a split with their objects, in a folder or release; see raw.Layout."""
     part = dataset.splits[split]
-    files, notes = annotation_files(part.annotations, ".json"), []
+    files = annotation_files(part, _KIND.suffix)
+    notes = left_out(folder, dataset.splits.values(), _KIND)
     if part.image_set is not None:
         if split == next(iter(dataset.splits)):
             lists = [other.image_set for other in dataset.splits.values() if other.image_set]

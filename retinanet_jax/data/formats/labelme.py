@@ -28,6 +28,7 @@ from retinanet_jax.data.annotations.folder_parts import (
     annotation_files,
     class_names_of,
     find_parts,
+    left_out,
 )
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
@@ -52,7 +53,7 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: its list of class names is broken.
     """
-    splits = find_parts(root, Kind(".json", _is_labelme, _FOLDERS))
+    splits = find_parts(root, _KIND)
     if not splits:
         return None
     dataset = PartsDataset(root, splits, class_names_of(root, splits, _NO_CLASSES))
@@ -67,12 +68,15 @@ def _is_labelme(path: Path) -> bool:
     return re.search(rb'"shapes"\s*:\s*\[', head) is not None
 
 
+_KIND = Kind(".json", _is_labelme, _FOLDERS)
+
+
 def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """Returns the images of a split with their objects; see raw.Layout."""
     part = dataset.splits[split]
-    files = annotation_files(part.annotations, ".json")
-    names = ImageNames(part.images, files.keys())
-    images, notes = [], []
+    files = annotation_files(part, _KIND.suffix)
+    names = ImageNames(part.images, files.keys(), part.apart)
+    images, notes = [], left_out(dataset.root, dataset.splits.values(), _KIND)
     contents = read_many(list(files.values()))
     for (stem, file), data in zip(files.items(), contents, strict=True):
         path = Path(file)

@@ -11,20 +11,26 @@ import collections
 import contextlib
 import filecmp
 import functools
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import list_folder, relative_name, subfolder
-from retinanet_jax.data.annotations.folder_parts import Part, PartsDataset, has_annotations
+from retinanet_jax.data.annotations.folder_parts import (
+    Part,
+    PartsDataset,
+    has_annotations,
+    left_out,
+)
 from retinanet_jax.data.annotations.label_lines import (
     LINE_REPEATED,
     LineFormat,
     kind_of,
-    read_split,
+    read_part,
 )
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.annotations.split_names import is_split_name
+from retinanet_jax.data.annotations.split_names import is_split_name, is_training
 from retinanet_jax.data.data_errors import DataError, Guard
 
 COPIES = "copies of an image in the folders of several classes, read as one image"
@@ -37,8 +43,8 @@ def find(root: Path) -> Layout | None:
     """Returns the layout of <split>/<class>/Label/, or of the folders of classes of one split."""
     splits = {n: _class_folders(root / n) for n in list_folder(root).folders if is_split_name(n)}
     splits = {name: found for name, found in splits.items() if found}
-    if not splits and (found := _class_folders(root)):
-        splits = {"train": found}
+    if not any(map(is_training, splits)) and (found := _class_folders(root)):
+        splits = {"train": found, **splits}
     if not splits:
         return None
     read = functools.partial(_read, root, splits)
@@ -81,9 +87,9 @@ def _class_and_corners(line: str) -> tuple[str, list[float]] | None:
 def _read(root: Path, splits: dict[str, list[Part]], split: str, guard: Guard) -> RawSplit:
     """The images of a split, each once with the objects of all folders of classes."""
     copies: dict[str, list[RawImage]] = collections.defaultdict(list)
-    notes: list[tuple[str, str]] = []
+    notes = left_out(root, itertools.chain(*splits.values()), kind_of(_OIDV4))
     for part in splits[split]:
-        found = read_split(_OIDV4, PartsDataset(root, {split: part}, None), split, guard)
+        found = read_part(_OIDV4, PartsDataset(root, {}, None), part, guard)
         notes += found.notes
         for image in found.images:
             copies[image.path.name].append(image)

@@ -1,5 +1,8 @@
 """Supervisely's projects: meta.json, and datasets with img/ and ann/, a JSON file for each image.
 
+A dataset may have further ones in datasets/. These are of its split, unless their own names are
+those of splits.
+
 Rectangles and the bounding boxes of polygons and masks are read. Points, lines and other shapes
 have no box and are left out. A rectangle is given by two corners, as in Supervisely's conversions
 from and to COCO.
@@ -8,10 +11,12 @@ from and to COCO.
 import base64
 import binascii
 import functools
+import itertools
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.class_lists import checked_class_names
@@ -22,13 +27,15 @@ from retinanet_jax.data.annotations.folder_files import (
     parse_json,
     read_many,
     relative_name,
+    subfolder,
 )
 from retinanet_jax.data.annotations.folder_parts import (
     ImageNames,
     Kind,
-    PartsDataset,
+    Part,
     annotation_files,
     find_part,
+    left_out,
 )
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.outlines import Box, around_points
@@ -50,26 +57,45 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: meta.json is broken.
     """
-    kind = Kind(".json", _is_supervisely, _FOLDERS)
-    if (part := find_part(root, kind)) is not None:
-        parts = {"train": part}
-    else:
-        named = ((name, find_part(root / name, kind)) for name in list_folder(root).folders)
-        parts = {name: part for name, part in named if part is not None}
-        if len(parts) == 1 and not is_split_name(*parts):
-            parts = dict(zip(("train",), parts.values(), strict=True))
-    if not parts:
+    found = list(_datasets(root, "train"))
+    for name in () if found else list_folder(root).folders:
+        found += _datasets(root / name, name)
+    splits = {split: [part for name, part in found if name == split] for split, _ in found}
+    if len(splits) == 1 and not is_split_name(*splits):
+        splits = {"train": next(iter(splits.values()))}
+    if not splits:
         return None
-    dataset = PartsDataset(root, parts, _class_names(root) or _class_names(root.parent))
+    dataset = _Project(root, splits, _class_names(root) or _class_names(root.parent))
     read = functools.partial(_read_split, dataset)
     outside = root.parent / _META  # read where the root is one dataset of a project
     folders = (root, outside) if outside.is_file() else (root,)
-    return Layout("supervisely", "Supervisely project", tuple(parts), read, folders)
+    return Layout("supervisely", "Supervisely project", tuple(splits), read, folders)
+
+
+class _Project(NamedTuple):
+    """The datasets of a project by split, and the class names of meta.json."""
+
+    root: Path
+    splits: dict[str, list[Part]]
+    class_names: tuple[str, ...] | None
+
+
+def _datasets(folder: Path, split: str) -> Iterator[tuple[str, Part]]:
+    """Yields the dataset of a folder and those in it, each with its split."""
+    if (own := find_part(folder, _KIND)) is not None:
+        yield split, own
+    inner = subfolder(folder, "datasets")
+    if inner is not None and find_part(inner, _KIND) is None:
+        for name in list_folder(inner).folders:
+            yield from _datasets(inner / name, name if is_split_name(name) else split)
 
 
 def _is_supervisely(path: Path) -> bool:
     head = ascii_head(path, _HEAD)
     return all(name in head for name in (b'"size"', b'"objects"', b'"tags"', b'"height"'))
+
+
+_KIND = Kind(".json", _is_supervisely, _FOLDERS)
 
 
 def _class_names(folder: Path) -> tuple[str, ...] | None:
@@ -86,12 +112,20 @@ def _class_names(folder: Path) -> tuple[str, ...] | None:
     return checked_class_names(titles, path)
 
 
-def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
+def _read_split(dataset: _Project, split: str, guard: Guard) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
-    part = dataset.splits[split]
-    files = annotation_files(part.annotations, ".json")
+    parts = itertools.chain(*dataset.splits.values())
+    notes = left_out(dataset.root, parts, _KIND)
+    read = (_images(dataset, part, guard, notes) for part in dataset.splits[split])
+    return RawSplit(tuple(itertools.chain(*read)), dataset.class_names, notes=tuple(notes))
+
+
+def _images(
+    dataset: _Project, part: Part, guard: Guard, notes: list[tuple[str, str]]
+) -> list[RawImage]:
+    files = annotation_files(part, _KIND.suffix)
     names = ImageNames(part.images, files.keys())
-    images, notes = [], []
+    images = []
     for (name, file), data in zip(files.items(), read_many(list(files.values())), strict=True):
         path = Path(file)
         with guard:
@@ -108,7 +142,7 @@ def _read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
             stated = content.get("size") if isinstance(content.get("size"), dict) else {}
             size = fields.size(stated.get("height"), stated.get("width"))
             images.append(RawImage(*place, objects, size=size))
-    return RawSplit(tuple(images), dataset.class_names, notes=tuple(notes))
+    return images
 
 
 def _objects(

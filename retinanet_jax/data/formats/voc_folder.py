@@ -5,10 +5,13 @@ beside the images; each of these also in split folders such as train/ and test/.
 releases, with their twenty classes and checks, are read by voc_official.py.
 """
 
+import collections
 import functools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from retinanet_jax.data.annotations.annotation_fields import short
@@ -30,7 +33,9 @@ from retinanet_jax.data.annotations.folder_parts import (
     PartsDataset,
     annotation_files,
     class_names_of,
+    find_part,
     find_parts,
+    left_out,
     searched_folders,
 )
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
@@ -48,16 +53,13 @@ def find(root: Path) -> Layout | None:
     Raises:
       DataError: its list of class names is broken.
     """
-    kind = Kind(".xml", _is_voc_xml, _ANNOTATIONS)
     folder = root
-    while not (splits := find_parts(folder, kind)):
+    while not (splits := find_parts(folder, _KIND)):
         inner = list_folder(folder).folders
         if len(inner) != 1 or len(folder.parts) > len(root.parts) + 1:
             return None
         folder = folder / inner[0]
-    part = splits.get("train")
-    if lists := _image_sets(folder) if part else []:
-        splits = {stem_of(path.name): part._replace(image_set=path) for path in lists}
+    splits = _with_lists(folder, splits)
     dataset = PartsDataset(root, splits, _class_names(folder, splits))
     beside = all(part.annotations == part.images for part in splits.values())
     tool = "Pascal VOC XML beside the images" if beside else "Pascal VOC XML"
@@ -67,6 +69,25 @@ def find(root: Path) -> Layout | None:
 def _is_voc_xml(path: Path) -> bool:
     head = ascii_head(path, 2000)
     return re.search(rb"<annotation[\s>]", head) is not None
+
+
+_KIND = Kind(".xml", _is_voc_xml, _ANNOTATIONS)
+
+
+def _with_lists(folder: Path, splits: dict[str, Part]) -> dict[str, Part]:
+    """The splits that lists define, and the split folders of which they name no file."""
+    part = find_part(folder, _KIND) or (splits["train"] if list(splits) == ["train"] else None)
+    lists = _image_sets(folder) if part else []
+    if not lists:
+        return splits
+    names = {stem for path in lists for line in _lines(path) for stem in line.stems}
+    listed = {stem_of(path.name): part._replace(image_set=path) for path in lists}
+    for split, inner in splits.items():
+        stems = annotation_files(inner, _KIND.suffix)
+        is_named = not names.isdisjoint([*stems, *(f"{split}/{stem}" for stem in stems)])
+        if inner.annotations != part.annotations and not is_named:
+            listed.setdefault(split, inner)
+    return listed
 
 
 def _image_sets(root: Path) -> list[Path]:
@@ -93,9 +114,9 @@ def _class_names(root: Path, splits: dict[str, Part]) -> tuple[str, ...] | None:
 
 def read_split(dataset: PartsDataset, split: str, guard: Guard) -> RawSplit:
     """Returns the images of a split with their objects; see raw.Layout."""
-    part, notes = dataset.splits[split], []
-    files = annotation_files(part.annotations, ".xml")
-    names = ImageNames(part.images, files.keys())
+    part, notes = dataset.splits[split], left_out(dataset.root, dataset.splits.values(), _KIND)
+    files = annotation_files(part, _KIND.suffix)
+    names = ImageNames(part.images, files.keys(), part.apart)
     listed = _listed(part.image_set, files, names, guard) if part.image_set else files
     contents = read_many([path for path in listed.values() if path])
     images = []
@@ -128,9 +149,40 @@ def _listed(
 ) -> dict[str, str | None]:
     """The entries of `files` that a list names; None for an image without an XML file.
 
-    CVAT writes none for an image without objects.
+    CVAT writes none for an image without objects. A name without its folder is that of the file in
+    the folder of the split, or of the only file.
     """
     listed: dict[str, str | None] = {}
+    in_folders = collections.defaultdict(list)
+    for stem in files:
+        in_folders[os.path.basename(stem)].append(stem)
+    for line in _lines(image_set):
+        own = [f"{stem_of(image_set.name)}/{stem}" for stem in line.stems]
+        only = [same[0] for s in line.stems if len(same := in_folders.get(s, [])) == 1]
+        found = [
+            *(stem for stem in line.stems if stem in files),
+            *(stem for stem in line.stems if stem in names.by_stem),
+            *(stem for stem in own if stem in files),
+            *only,
+        ]
+        with guard:
+            if not found:
+                what = f"neither an XML file nor an image is named {short(line.name)}"
+                fix = "add the files, or delete the line"
+                raise DataError("missing annotation", image_set, line.where, what, fix)
+            listed[found[0]] = files.get(found[0])
+    return listed
+
+
+class _Line(NamedTuple):
+    """A line of a list: the name in it, and the stems that it may mean."""
+
+    where: str
+    name: str
+    stems: list[str]
+
+
+def _lines(image_set: Path) -> Iterator[_Line]:
     for number, line in enumerate(read_text(image_set).splitlines(), 1):
         whole = line.strip().replace("\\", "/")
         if not whole:
@@ -138,15 +190,7 @@ def _listed(
         quoted = re.match(r'"(.+?)"', whole)  # CVAT's, of a name with a space
         first = quoted[1] if quoted else whole.split()[0]
         stems = [whole, first, *(stem_of(n) for n in (whole, first) if suffix_of(n))]
-        stem = next((stem for stem in stems if stem in files), None)
-        stem = stem or next((stem for stem in stems if stem in names.by_stem), None)
-        with guard:
-            if stem is None:
-                what = f"neither an XML file nor an image is named {short(first)}"
-                fix = "add the files, or delete the line"
-                raise DataError("missing annotation", image_set, f"line {number}", what, fix)
-            listed[stem] = files.get(stem)
-    return listed
+        yield _Line(f"line {number}", first, stems)
 
 
 def _image_of(
