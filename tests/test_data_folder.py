@@ -555,3 +555,20 @@ def test_folders_of_systems_are_not_read(tmp_path):
     assert len(dataset.source) == 1 and dataset.found == before
     stamped = file_facts.stamp_files([tmp_path / "data"])
     assert sorted(Path(path).name for path in stamped) == ["a.jpg", "a.txt"]
+
+
+@pytest.mark.parametrize("named", ["train_zip", "test_zip"])
+def test_class_numbers_of_one_split_are_not_classes_beside_the_names_of_another(tmp_path, named):
+    for split in ("train_zip", "test_zip"):
+        write_image(tmp_path / "data" / split / "images" / f"{split}.jpg", 0)
+        path = tmp_path / "data" / split / "labels" / f"{split}.txt"
+        path.parent.mkdir()
+        path.write_text("1 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data" / named / "classes.txt").write_text("cat\ndog\n")
+    settings = data_settings("folder", tmp_path / "data", tmp_path / "cache")
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match=r"its classes are the numbers '1'.* 'cat, dog'.*both"):
+            load_dataset(settings, split)
+    for split in ("train_zip", "test_zip"):
+        (tmp_path / "data" / split / "classes.txt").write_text("cat\ndog\n")
+    assert load_dataset(settings, "train").categories.names == ("cat", "dog")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.file_names import fold
 from retinanet_jax.data.annotations.raw import EVERY_CLASS, RawSplit
 from retinanet_jax.data.archives import AnyPath
@@ -19,8 +20,10 @@ def join_categories(splits: Sequence[RawSplit], path: AnyPath = "data") -> Categ
     messages.
 
     Raises:
-      DataError: there is no class, or two names differ only in case, spaces or Unicode form.
+      DataError: there is no class, two names differ only in case, spaces or Unicode form, or a
+        split has the numbers of classes that another one names.
     """
+    _check_numbers(splits)
     names: list[str] = []
     ids: list[int] = []
     folded: dict[str, str] = {}
@@ -49,6 +52,26 @@ def stated_categories(split: RawSplit) -> list[tuple[str, int | None]]:
     used = {found.class_name for image in split.images for found in image.objects}
     used.discard(EVERY_CLASS)
     return [(name, None) for name in sorted(used)]
+
+
+def _check_numbers(splits: Sequence[RawSplit]) -> None:
+    """Raises DataError if all classes of a split are numbers, unlike those of another one.
+
+    Its annotations number the classes, and only the other split has their names.
+    """
+    names = [[name for name, _ in stated_categories(split)] for split in splits]
+    for split, own in zip(splits, names, strict=True):
+        other = next((found for found in names if found and not any(map(_is_number, found))), None)
+        if other and own and all(map(_is_number, own)):
+            path = split.images[0].annotation_file if split.images else "data"
+            what = f"its classes are the numbers {short(', '.join(own))}, those of another split "
+            what += f"are named {short(', '.join(other))}"
+            fix = "put the list of their names, such as classes.txt, beside both splits"
+            raise DataError("class names", path, "", what, fix)
+
+
+def _is_number(name: str) -> bool:
+    return name.isdecimal()
 
 
 def _refuse(name: str, other: str, split: RawSplit) -> None:
