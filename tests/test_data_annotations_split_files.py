@@ -3,7 +3,16 @@
 import json
 
 import pytest
-from layout_writers import FURTHER_WRITERS, SMALL, WRITERS, Annotated, write_image
+from layout_writers import (
+    FURTHER_WRITERS,
+    SMALL,
+    WRITERS,
+    Annotated,
+    Box,
+    createml_coordinates,
+    scalabel,
+    write_image,
+)
 from raw_reading import boxes, read
 
 from retinanet_jax.data.annotations.split_files import (
@@ -120,3 +129,31 @@ def test_the_file_of_an_image_may_have_no_object(tmp_path):
         "a.jpg": 1,
         "b.jpg": 0,
     }
+
+
+@pytest.mark.parametrize("folder", ["", "labels"])
+@pytest.mark.parametrize("layout, text", [
+    ("createml", '[{{"image": "{0}.png", "annotations": [{1}]}}]'),
+    ("bdd100k", '[{{"name": "{0}.png", "labels": [{2}]}}]'),
+])  # fmt: skip
+def test_words_in_the_names_of_images_are_no_splits(tmp_path, layout, text, folder):
+    box = Box("cat", 4, 6, 20, 12)
+    apple = json.dumps({"label": "cat", "coordinates": createml_coordinates(box)})
+    berkeley = json.dumps(scalabel(box))
+    for name in ("test_track_1", "train_yard", "stop"):
+        write_image(tmp_path / "images" if folder else tmp_path, Annotated(f"{name}.png", 64, 48))
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = tmp_path / folder / f"{name}.json"
+        path.write_text(text.format(name, apple, berkeley), encoding="utf-8")
+    found = find_layout(tmp_path).layout
+    assert (found.name, found.splits) == (layout, ("train",))
+    names = ("test_track_1.png", "train_yard.png", "stop.png")
+    assert boxes(read(FINDERS[layout], tmp_path)) == {name: [tuple(box)] for name in names}
+
+
+@pytest.mark.parametrize("previews", [["test"], ["train", "val", "test"]])
+def test_an_image_with_the_name_of_a_split_leaves_its_file_that_of_the_split(tmp_path, previews):
+    WRITERS["bdd100k"](tmp_path, SMALL | {"test": SMALL["train"]})
+    for name in previews:
+        write_image(tmp_path, Annotated(f"det_{name}.png", 64, 48))
+    assert set(find_layout(tmp_path).layout.splits) == {"train", "val", "test"}

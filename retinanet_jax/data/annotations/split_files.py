@@ -20,11 +20,17 @@ from retinanet_jax.data.annotations.folder_files import (
     has_images,
     list_folder,
     relative_name,
+    stem_of,
 )
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.annotations.split_names import is_split_name, split_of_file, without_split
+from retinanet_jax.data.annotations.split_names import (
+    is_split_name,
+    split_in_name,
+    split_of_file,
+    without_split,
+)
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 
 OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes used"
@@ -120,16 +126,37 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()
     if not paths:
         return None
     by_split: dict[str, list[Path]] = {}
-    in_folder = collections.Counter(path.parent for path in paths)
+    in_folder = collections.defaultdict(list)
     for path in paths:
-        # The names of many files are those of images, which do not name a split.
-        stated = path.parent / "annotations" if in_folder[path.parent] > _MAX_FILES else path
+        in_folder[path.parent].append(path)
+    of_images = {place: _are_of_images(kind, folder, inner) for place, inner in in_folder.items()}
+    for path in paths:
+        # The names of files of an image each are those of images, which do not name a split.
+        stated = path.parent / "annotations" if of_images[path.parent] else path
         named = split_of_file(stated, folder) or "train"
         for split in kind.inner_splits(path) or [named]:
             by_split.setdefault(split, []).append(path)
     files = {split: _joined(kind, root, split, found) for split, found in by_split.items()}
     read = functools.partial(_read_split, kind, folder, files)
     return Layout(kind.name, kind.tool, tuple(files), read, (folder,), suffixes=kind.suffixes)
+
+
+def _are_of_images(kind: SplitFileFormat, root: Path, paths: Sequence[Path]) -> bool:
+    """Whether each file of a folder is that of one image: there are many, or it has its name."""
+    if len(paths) > _MAX_FILES:
+        return True
+    if not any(split_in_name(path.stem) for path in paths):
+        return False
+    places = [paths[0].parent, root, *(root / name for name in list_folder(root).folders)]
+    images = {name for place in places for name in list_folder(place).images()}
+    images |= set(map(stem_of, images))
+    return all(path.stem in images and _has_one_entry(kind, path) for path in paths)
+
+
+def _has_one_entry(kind: SplitFileFormat, path: Path) -> bool:
+    with contextlib.suppress(DataError):
+        return len(kind.parse(path, Guard("skip", Report())).entries) == 1
+    return False
 
 
 def files_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()) -> list[Path]:
