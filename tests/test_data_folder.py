@@ -98,6 +98,25 @@ def test_what_is_found_is_described(settings, folder):
     assert "1 image files without annotations: extra.jpg" in found
 
 
+def test_a_split_that_no_use_has_is_named(tmp_path):
+    root = write_coco_folder(tmp_path / "data", splits=("train", "vall"), count=30)
+    settings = data_settings("folder", root, tmp_path / "cache", eval_split="auto")
+    found = load_dataset(settings, "train").found
+    assert "not used: vall (--config.data.eval_split=vall evaluates on it)" in found
+    settings.eval_split = "vall"
+    assert "not used" not in load_dataset(settings, "train").found
+    assert len(load_dataset(settings, "vall").source) == 30
+
+
+def test_a_class_that_only_validation_has_may_be_misspelled(settings, folder):
+    def misspell(content):
+        content["categories"][1]["name"] = "cats"
+
+    edit(folder / "annotations/instances_val.json", misspell)
+    notes = load_dataset(settings, "train").notes
+    assert "1 of 3 classes have no box and are not learned: cats (misspelled cat?)" in notes
+
+
 def test_images_of_both_splits_are_counted(settings, folder):
     assert not load_dataset(settings, "auto").report.counts
     path = folder / "annotations/instances_val.json"

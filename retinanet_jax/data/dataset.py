@@ -1,6 +1,7 @@
 """Datasets by name: images with boxes, the categories, and the ground truth to score against."""
 
 import dataclasses
+import difflib
 import functools
 import logging
 from collections.abc import Callable
@@ -188,13 +189,19 @@ def _notes(data_config: Any, split: str, report: Report, boxes: dict[str, int]) 
 
 
 def _classes_without_boxes(boxes: dict[str, int], name: str) -> str:
+    learned = [class_name for class_name, count in boxes.items() if count]
     empty = [class_name for class_name, count in boxes.items() if not count]
     if not empty:
         return ""
+    shown = []
+    for class_name in empty[:10]:
+        similar = difflib.get_close_matches(class_name, learned, n=1)
+        shown.append(f"{class_name} (misspelled {similar[0]}?)" if similar else class_name)
     return (
         f"{name}: {len(empty)} of {len(boxes)} classes have no box and are not learned: "
-        f"{', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}; remove categories that are "
-        "not classes, such as a background or a group of classes"
+        f"{', '.join(shown)}{', ...' if len(empty) > 10 else ''}; correct the names of classes "
+        "that only other splits have, and remove categories that are not classes, such as a "
+        "background or a group of classes"
     )
 
 

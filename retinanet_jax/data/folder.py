@@ -109,6 +109,10 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
                 line = describe_layout(root, found, data_config.layout)
                 if layout.unlabelled:
                     line += f"; left out without annotations: {', '.join(layout.unlabelled)}"
+                others = [name for name in layout.splits if name not in names]
+                if names.evaluation is None and others:
+                    line += f"; not used: {', '.join(others)}"
+                    line += f" (--config.data.eval_split={others[0]} evaluates on it)"
                 index = builder.build(wanted, line, key)
                 index.write(path)
                 _clean(cache)
