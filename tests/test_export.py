@@ -163,6 +163,7 @@ ONNX_CONFIGS = {
         "model__head_channels": 32,
         "model__remat": "all",
     },
+    "class_agnostic": {"postprocess__nms": "class_agnostic", "postprocess__pre_nms_top_k": 50},
     "nothing found": {"postprocess__score_threshold": 1.0, "postprocess__pre_nms_top_k": 50},
 }
 
@@ -219,7 +220,7 @@ FOLDER_VARIANTS = ("small", "modern")  # experiments/folder.py on a CPU
         "small",
         *(
             pytest.param(n, marks=pytest.mark.extended)
-            for n in ("modern", "detectron2", "nothing found")
+            for n in ("modern", "detectron2", "class_agnostic", "nothing found")
         ),
     ],
 )
