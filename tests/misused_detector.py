@@ -1,5 +1,6 @@
 """Prints the error of each way to misuse a Detector, a line for each."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ for misuse in (
     lambda: detector(None),
     lambda: detector(5),
     lambda: detector(b"some bytes"),
+    lambda: detector(io.BytesIO(b"some bytes")),
     lambda: detector([None]),
     stream_of_one,
     lambda: detector(image, threshold="0.5"),

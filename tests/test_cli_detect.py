@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from camera_server import camera
 from data_settings import data_settings
+from file_server import served
 from PIL import ExifTags, Image
 from pycocotools.coco import COCO
 from small_detector import TALL, WIDE, small_detector
@@ -193,6 +194,11 @@ def test_mistakes_are_reported_in_a_line(detect, folder, tmp_path, arguments, sa
     assert isinstance(message, str) and says in message and "\n" not in message
 
 
+def test_scales_are_numbers(detect, tmp_path, capsys):
+    assert detect("a.png", f"--out={tmp_path}", "--scales=1,abc") == 2
+    assert "--scales: '1,abc' is not a list of numbers such as 1,1.5" in capsys.readouterr().err
+
+
 def test_cameras_are_drawn_and_recorded(detect, network, tmp_path, capsys):
     out = tmp_path / "out"
     with camera() as address:
@@ -211,6 +217,32 @@ def test_cameras_are_drawn_and_recorded(detect, network, tmp_path, capsys):
     assert {row["file"] for row in rows} == {address}
     assert {row["frame"] for row in rows} <= set(map(str, range(7)))
     assert len(list((out / "yolo/images/train").iterdir())) == 7
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_photo_at_a_url_is_an_image(detect, network, tmp_path, drawn):
+    """Rotated by its EXIF orientation, like the file."""
+    out, photo = tmp_path / "out", tmp_path / "photo.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.open(write_image(tmp_path / "a.png", 0)).save(photo, exif=exif, quality=95)
+    with served(tmp_path) as address:
+        given = f"{address}/photo.jpg", f"--out={out}", "--threshold=0.1"
+        formats = "images,coco,yolo,voc" if drawn else "coco"
+        assert detect(*given, f"--format={formats}") == 0
+        ((key, found),) = network.stream(f"{address}/photo.jpg", threshold=0.1)
+    assert key == f"{address}/photo.jpg" and found.size == TALL
+    content = json.loads((out / "detections.coco.json").read_text())
+    (image,), boxes = content["images"], [x["bbox"] for x in content["annotations"]]
+    assert image == {"id": 1, "file_name": key, "height": TALL[0], "width": TALL[1]}
+    of_file = [entry["bbox"] for entry in network(photo, threshold=0.1).to_coco(1)]
+    assert len(boxes) > 5 and boxes == of_file
+    if drawn:
+        (copy,) = (out / "images").iterdir()
+        assert copy.name.startswith("http_127_0_0_1_") and copy.name.endswith("_photo_jpg.jpg")
+        for folder in ("yolo/images/train", "voc/JPEGImages"):
+            (copy,) = (out / folder).iterdir()
+            assert Image.open(copy).size == TALL[::-1] and copy.suffix == ".jpg"
 
 
 def test_ctrl_c_ends_a_camera_and_keeps_what_was_found(detect, tmp_path, capsys, monkeypatch):

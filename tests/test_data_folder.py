@@ -444,6 +444,20 @@ def test_the_layout_that_a_folder_has_is_named_if_another_is_set(folder, tmp_pat
         load_dataset(settings, "train")
 
 
+def test_a_folder_without_annotations_is_described(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    settings = data_settings("folder", tmp_path / "data", tmp_path / "cache")
+    with pytest.raises(DataError, match="data: has no files; name the folder of your images"):
+        load_dataset(settings, "train")
+    write_image(tmp_path / "data/a.jpg", 0)
+    with pytest.raises(DataError, match="there is 1 image but no annotations"):
+        load_dataset(settings, "train")
+    monkeypatch.chdir(tmp_path)
+    says = f"dta: does not exist in {tmp_path}; set --data (config.data.root) to the folder"
+    with pytest.raises(DataError, match=re.escape(says)):
+        load_dataset(data_settings("folder", Path("dta"), tmp_path / "cache"), "train")
+
+
 def test_a_folder_without_a_layout_is_described(tmp_path):
     write_image(tmp_path / "data/pictures/a.jpg", 0)
     write_image(tmp_path / "data/b.png", 0)

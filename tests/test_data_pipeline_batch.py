@@ -69,7 +69,7 @@ def test_of_too_many_boxes_the_largest_are_kept_in_order_counted_and_said_once(c
     np.testing.assert_array_equal(batch.gt_labels, [[1, 3]])
     np.testing.assert_array_equal(batch.gt_boxes[0], [boxes[1], boxes[3]])
     # Seen three times, counted once.
-    assert dropped.summary().startswith("max_boxes left out 2 boxes, the smallest, of 1 images")
+    assert dropped.summary().startswith("max_boxes left out 2 boxes, the smallest, of 1 image")
     (record,) = caplog.records
     assert "image 7 has 4 boxes" in record.getMessage() and "max_boxes" in record.getMessage()
 

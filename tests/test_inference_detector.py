@@ -88,13 +88,31 @@ def test_grey_is_three_equal_channels():
         (np.zeros((64, 64, 3), np.float32), "is float32 of shape"),
         (np.zeros((0, 64, 3), np.uint8), "of shape"),
         (Image.fromarray(np.zeros((8, 8), np.float32)), "32 bits"),
-        ("nowhere.jpg", "nowhere.jpg: No such file"),
+        ("nowhere.jpg", "nowhere.jpg: does not exist; name an existing image"),
+        (Path(__file__).parent, "tests: is a folder; pass it to Detector.stream"),
+        ("http://host/a.jpg", "http://host/a.jpg: is a URL; pass it to Detector.stream"),
+        ("/dev/null", "/dev/null: is a pipe or a device; save the image as a file"),
+        ("a\0.jpg", "does not exist"),
         (Path(__file__), "test_inference_detector.py: .*cannot be decoded"),
     ],
 )
 def test_invalid_images_raise(detector, image, says):
     with pytest.raises(DataError, match=says):
         detector(image)
+
+
+def test_a_video_is_not_an_image(detector, tmp_path):
+    clip, link = tmp_path / "clip.mp4", tmp_path / "link.jpg"
+    with VideoWriter(clip, 10) as writer:
+        writer.write(make_image(0))
+    link.symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"clip\.mp4: is a video; pass it to Detector\.stream"):
+        detector(clip)
+    with pytest.raises(DataError, match=r"link\.jpg: is a link to a file that does not exist"):
+        detector(link)
+    Image.fromarray(make_image(0)).save(tmp_path / "image.png")
+    (tmp_path / "image.png").rename(clip)  # what a file is, its content says
+    assert_same(detector(clip), detector(make_image(0)))
 
 
 def test_misuse_raises_with_the_fix():
@@ -108,7 +126,9 @@ def test_misuse_raises_with_the_fix():
         "DataError: image: is of type int; pass a path, a Pillow image, an array, or a list of "
         "these",
         "DataError: image: is of type bytes; pass a path, a Pillow image, an array, or a list of "
-        "these",
+        "these; PIL.Image.open reads open files and io.BytesIO(bytes)",
+        "DataError: image: is of type BytesIO; pass a path, a Pillow image, an array, or a list of "
+        "these; PIL.Image.open reads open files and io.BytesIO(bytes)",
         "DataError: image: is of type NoneType; pass a path, a Pillow image, an array, or a list "
         "of these",
         "one image is a stream of one",

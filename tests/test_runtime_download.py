@@ -305,7 +305,7 @@ def test_without_locks_a_dropped_connection_resumes_and_a_failure_leaves_nothing
     assert target.read_bytes() == OLD and files(target) == ["train2017.zip"]
     assert server.ranges == [None, "bytes=1000000-", "bytes=1500000-"]
     server.cuts = [1_000_000] + [0] * TRIES
-    with pytest.raises(DownloadError, match=r"; try again, or put"):
+    with pytest.raises(DownloadError, match=r"; try again, or save it as "):
         download(server.url, target.with_name("other.zip"))
     assert files(target) == ["train2017.zip"]
     server.cuts, server.ranges_work = [1_000_000, 500_000], False

@@ -143,7 +143,7 @@ def test_data_notes_are_logged_at_the_end(tmp_path, monkeypatch, capsys):
         "1 of 2 classes have no box and are not learned: background",
         f"{tmp_path} val: 2 skipped or changed",
         "1 x evaluation image that is also in the training split, which raises the AP: images/",
-        "max_boxes left out 3 boxes, the smallest, of 1 images: id 7",
+        "max_boxes left out 3 boxes, the smallest, of 1 image: id 7",
     ):
         assert line in output
     assert (tmp_path / "workdir/data_notes.txt").read_text() in output

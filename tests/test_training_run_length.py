@@ -17,6 +17,7 @@ AUTO = {"train__steps": "auto", "train__batch_size": 4, "optimizer__warmup_steps
     [
         # 5 epochs of 10 images are 50 images: 12.5 batches of 4.
         ({"train__epochs": 5}, 10, 13, 1, "13 steps: 5 epochs of 10 images, 4 a step"),
+        ({"train__epochs": 50}, 1, 13, 1, "13 steps: 50 epochs of 1 image, 4 a step"),
         ({"train__epochs": 0.5}, 1000, 125, 12, "125 steps: 0.5 epochs"),
         ({"train__auto_steps": (8.0, 400)}, 100, 400, 20, "400 steps: the minimum for 100 images"),
         ({"train__auto_steps": (8.0, 400)}, 5000, 10_000, 20, "10000 steps: 8 epochs"),
@@ -38,6 +39,11 @@ def test_evaluations_follow_epochs_and_are_at_most_ten(steps, every):
     during = sum(config.train.evaluates_after(step) for step in range(1, steps + 1))
     assert during == (steps - 1) // every <= 10
     assert (f"every {every} steps" in message) == (during > 0)
+
+
+def test_evaluations_of_every_step_are_named():
+    config = small_config(train__steps=4, train__evaluate_every="auto")
+    assert with_run_length(config, 1)[1] == "evaluates after each step and at the end"
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(21, 20), (20, 2), (5, 0)])

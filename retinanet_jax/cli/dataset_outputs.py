@@ -69,7 +69,7 @@ class DatasetWriter(abc.ABC):
         stem = self._free_stem(self._stem(file), frame)
         image = self._images / (stem + _suffix(Path(file), frame))
         try:
-            _save_upright(Path(file), found, frame, image)
+            _save_upright(Path(file), found, image)
             self._write_annotation(image, found)
         except OSError:  # such as a full disk: no half of a pair is left
             image.unlink(missing_ok=True)
@@ -156,8 +156,8 @@ def _suffix(file: Path, frame: int | None) -> str:
     return suffix if (suffix := file.suffix.lower()) in _KEPT_SUFFIXES else ".png"
 
 
-def _save_upright(file: Path, found: ImageDetections, frame: int | None, target: Path) -> None:
-    if frame is not None:
+def _save_upright(file: Path, found: ImageDetections, target: Path) -> None:
+    if not isinstance(found.image, str | Path):  # a frame, or an image at a URL
         save_image(Image.fromarray(read_image(found.image)), target)
         return
     data = read_file(file)

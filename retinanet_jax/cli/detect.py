@@ -16,9 +16,10 @@ writes to the folder --out:
 
 Boxes are in pixels of the image as shown, rotated by its EXIF orientation. If --model is a workdir,
 the best checkpoint is used. The first image of each shape takes longer, because the network is
-compiled; later starts find it in the cache. An input can also be the number of a webcam, such as 0,
-or a URL that OpenCV reads (RTSP, HTTP); Ctrl-C or --frames ends it. Inputs that cannot be read are
-skipped and listed at the end with the reasons, and the exit code is 3.
+compiled; later starts find it in the cache. An input can also be the URL of an image (HTTP), the
+number of a webcam, such as 0, or the URL of a video that OpenCV reads (RTSP, HTTP); Ctrl-C or
+--frames ends the latter two. Inputs that cannot be read are skipped and listed at the end with the
+reasons, and the exit code is 3.
 """
 
 import argparse
@@ -151,7 +152,11 @@ def _count(text: str) -> int:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in _list(text))
+    try:
+        return tuple(float(part) for part in _list(text))
+    except ValueError as error:
+        what = f"{text!r} is not a list of numbers such as 1,1.5"
+        raise argparse.ArgumentTypeError(what) from error
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retinanet_jax.cli.dataset_outputs import DATASET_WRITERS, DatasetWriter
-from retinanet_jax.cli.inputs import Inputs, common_folder, drawn_paths
+from retinanet_jax.cli.inputs import Inputs, common_folder, drawn_paths, drawn_suffix
 from retinanet_jax.cli.outputs import WRITERS, DetectionFile, writing_to
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.h264 import open_video_writer
@@ -20,9 +20,11 @@ from retinanet_jax.data.pipeline.prefetch import thread_count
 from retinanet_jax.data.pipeline.read_ahead import read_ahead
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.video import Video
+from retinanet_jax.data.web_image import WebImage, open_live
 from retinanet_jax.inference.detector import Detector
 from retinanet_jax.inference.label_fonts import missing_letters, missing_letters_note
 from retinanet_jax.inference.results import ImageDetections
+from retinanet_jax.runtime.wording import counted
 
 
 class Job(NamedTuple):
@@ -58,7 +60,7 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
     folders = {job.out / "images"} if live and "images" in job.formats else set()
     _make_folders({job.out, *folders, *(target.parent for target in targets.values())})
     failed: list[DataError] = []
-    opened = [*_opened(Video, videos, failed), *_opened(LiveVideo, live, failed)]
+    opened = [*_opened(Video, videos, failed), *_opened(open_live, live, failed)]
     counts, objects = collections.Counter(), collections.Counter()
     with contextlib.ExitStack() as stack:
         stack.enter_context(writing_to(job.out))
@@ -81,6 +83,9 @@ def detect(detector: Detector, job: Job) -> list[DataError]:
             record("image", file, found)
         for video in opened:
             target = _target(video, job, targets)
+            if isinstance(video, WebImage):
+                record("image", video.name, _web_image(detector, video, target, job.options))
+                continue
             frames = _frames(detector, video, target, job.options, failed.append)
             with contextlib.closing(frames):
                 for frame, found in itertools.islice(frames, job.frames):
@@ -124,11 +129,24 @@ def _images(
     return _in_threads(detector.stream(images, on_error=failed, **options), draw, detector)
 
 
-def _target(video: Video | LiveVideo, job: Job, targets: Mapping[Path, Path]) -> Path | None:
-    """Where a video is drawn."""
+def _target(
+    video: Video | LiveVideo | WebImage, job: Job, targets: Mapping[Path, Path]
+) -> Path | None:
+    """Where a video or the image at a URL is drawn."""
     if isinstance(video, Video):
         return targets.get(video.path)
-    return job.out / "images" / f"{video.stem}.mp4" if "images" in job.formats else None
+    suffix = drawn_suffix(video.suffix) if isinstance(video, WebImage) else ".mp4"
+    return job.out / "images" / f"{video.stem}{suffix}" if "images" in job.formats else None
+
+
+def _web_image(
+    detector: Detector, image: WebImage, target: Path | None, options: Mapping[str, Any]
+) -> ImageDetections:
+    """The detections of the image at a URL, drawn where it has a target."""
+    ((_, found),) = detector.stream([image.pixels], **options)
+    if target is not None:
+        found.plot(target)
+    return found
 
 
 def _frames(
@@ -164,12 +182,12 @@ def _in_threads(stream: Iterable[Any], work: Callable[[Any], Any], detector: Det
 
 
 def _opened(
-    kind: type[Video | LiveVideo], sources: Sequence[Path | str], failed: list[DataError]
-) -> list[Video | LiveVideo]:
+    opening: Callable[[Any], Any], sources: Sequence[Path | str], failed: list[DataError]
+) -> list[Video | LiveVideo | WebImage]:
     videos = []
     for source in sources:
         try:
-            videos.append(kind(source))
+            videos.append(opening(source))
         except DataError as error:
             failed.append(error)
     return videos
@@ -187,10 +205,10 @@ def _summary(
     left_out: Sequence[Path],
     places: Sequence[Path],
 ) -> str:
-    kinds = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items()]
+    kinds = [counted(count, kind) for kind, count in counts.items()]
     seen = ", ".join(kinds) or "nothing"
     found = ", ".join(f"{count} x {name}" for name, count in objects.most_common(8))
-    lines = [f"{seen}: {objects.total()} objects{f': {found}' if found else ''}"]
+    lines = [f"{seen}: {counted(objects.total(), 'object')}{f': {found}' if found else ''}"]
     if len(objects) > 8:
         lines[0] += ", ..."
     if counts and not objects:
@@ -198,7 +216,6 @@ def _summary(
     if left_out:
         names = ", ".join(path.name for path in left_out[:5])
         more = ", ..." if len(left_out) > 5 else ""
-        counted = f"{len(left_out)} file{'s' * (len(left_out) > 1)}"
-        lines.append(f"left out, not images: {counted}: {names}{more}")
+        lines.append(f"left out, not images: {counted(len(left_out), 'file')}: {names}{more}")
     lines += [f"written: {place}" for place in places]
     return "\n".join(lines)

@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="HEIGHTxWIDTH",
         help="size of the network's input in pixels, to which images are resized and padded; "
-        "default: the sizes that Detector uses, one for landscape and one for portrait images",
+        "default: for stablehlo the sizes that Detector uses, one for landscape and one for "
+        "portrait images; for the others the square that holds both",
     )
     parser.add_argument(
         "--preprocess",
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     from retinanet_jax.export.program import (
         choose_canvases,
+        compare_with_detector,
         describe_program,
         largest_of,
         make_program,
@@ -107,6 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
     shapes = " or ".join(f"{height}x{width}" for height, width in canvases)
     fitted = "are" if arguments.preprocess == "none" else "are resized to fit"
     print(f"{path}: {len(content) / 1e6:.1f} MB; images {fitted} {shapes} pixels")
+    if not arguments.canvas and (note := compare_with_detector(canvases, trained.config)):
+        print(note)
     if arguments.format == "stablehlo":
         from retinanet_jax.export.stablehlo import READABLE_WITH
 

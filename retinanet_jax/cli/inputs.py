@@ -110,6 +110,11 @@ def common_folder(files: Iterable[Path]) -> Path:
     return Path(os.path.commonpath([Path(os.path.abspath(file)).parent for file in files]))
 
 
+def drawn_suffix(suffix: str) -> str:
+    """The suffix of the drawn copy of an image with this suffix."""
+    return suffix if suffix.lower() in _KEPT_SUFFIXES else ".png"
+
+
 def _drawn_name(path: Path, video: bool) -> Path:
     kept, new = ((".mp4",), ".mp4") if video else (_KEPT_SUFFIXES, ".png")
     return path if path.suffix.lower() in kept else path.with_name(path.name + new)

@@ -1,5 +1,6 @@
 """Inspect the data of an experiment before training, on one HTML page.
 
+    retinanet-jax inspect --data=FOLDER --out=inspection.html
     retinanet-jax inspect --config=experiments/folder.py:small --config.data.root=FOLDER \\
         --out=inspection.html --fit_anchors
 

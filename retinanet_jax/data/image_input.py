@@ -15,7 +15,9 @@ from PIL import ExifTags, Image
 from retinanet_jax.data.annotations.folder_files import is_hidden
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES, is_heic
-from retinanet_jax.data.images import decode, exif_orientation, from_pillow, read_file, turn
+from retinanet_jax.data.images import decode, exif_orientation, from_pillow, turn
+from retinanet_jax.data.live_video import is_live
+from retinanet_jax.data.video import is_video
 
 ImageLike = str | Path | Image.Image | np.ndarray | Any
 """The last: anything that numpy turns into an array, such as a tensor on the CPU."""
@@ -38,6 +40,11 @@ def is_image(path: Path) -> bool:
             head = file.read(256)
     except OSError:  # such as a dead link; reading it as an image reports why
         return not suffix
+    return begins_image(head)
+
+
+def begins_image(head: bytes) -> bool:
+    """Returns whether the first bytes of a file are those of an image."""
     return _SIGNATURE.match(head) is not None or is_heic(head)
 
 
@@ -59,6 +66,8 @@ def is_one_image(value: Any) -> bool:
     """Returns whether a value is one image, not a sequence of images or an array [b h w c]."""
     if isinstance(value, str | bytes | Path | Image.Image) or not hasattr(value, "__iter__"):
         return True
+    if hasattr(value, "read"):  # an open file, whose items are lines
+        return True
     return hasattr(value, "__array__") and getattr(value, "ndim", 0) < 4
 
 
@@ -74,7 +83,7 @@ def read_image(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
       DataError: a file that is missing or not an image, or an array of another type or shape.
     """
     if isinstance(image, str | Path):
-        return decode_shown(read_file(Path(image).expanduser()), str(image))
+        return _read_named(image)
     if isinstance(image, Image.Image):
         try:
             return _turned(image)
@@ -84,8 +93,43 @@ def read_image(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
     if not hasattr(image, "__array__"):
         what = f"is of type {type(image).__name__}"
         fix = "pass a path, a Pillow image, an array, or a list of these"
+        if isinstance(image, bytes) or hasattr(image, "read"):
+            fix += "; PIL.Image.open reads open files and io.BytesIO(bytes)"
         raise DataError("image", "image", "", what, fix)
     return _rgb(np.asarray(image))
+
+
+def _read_named(named: str | Path) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a file; an error says what else the name stands for."""
+    path = Path(named).expanduser()
+    try:
+        data = path.read_bytes() if path.is_file() else None
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        what = getattr(error, "strerror", None) or str(error)
+        raise DataError("image", named, "", what, "name a file that you can read") from error
+    if data is None:
+        raise DataError("image", named, "", *_not_a_file(named, path))
+    try:
+        return decode_shown(data, str(named))
+    except DataError as error:
+        if is_video(path):
+            raise DataError("image", named, "", "is a video", _STREAM) from error
+        raise
+
+
+_STREAM = "pass it to Detector.stream, not in a list: it reads videos, folders and URLs"
+
+
+def _not_a_file(named: str | Path, path: Path) -> tuple[str, str]:
+    """What a name stands for, and the fix."""
+    if path.is_dir():
+        return "is a folder", _STREAM
+    if path.exists():
+        return "is a pipe or a device", "save the image as a file, and pass that"
+    if is_live(named):
+        return "is a webcam" if str(named).isdecimal() else "is a URL", _STREAM
+    what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+    return what, "name an existing image"
 
 
 def decode_shown(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:

@@ -15,6 +15,7 @@ from retinanet_jax.data.records import Categories, ImageRecord
 from retinanet_jax.data.store.file_facts import FactTable, Stamps, is_image_name, stamp_of
 from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.data.val_share import held_out
+from retinanet_jax.runtime.wording import counted
 
 ALSO_TRAINED = "evaluation image that is also in the training split, which raises the AP"
 _NAMED = 5
@@ -146,7 +147,7 @@ class IndexBuilder:
         more = f" and {len(by_class) - 20} more classes" if len(by_class) > 20 else ""
         also = f"; {ignored:,} ignored: crowds or difficult" if ignored else ""
         yield (
-            f"  {name}: {len(records):,} images, {empty:,} of them without boxes, "
+            f"  {name}: {counted(len(records), 'image')}, {empty:,} of them without boxes, "
             f"{sum(counts.values()):,} boxes: {shown}{more}{also}"
         )
 
@@ -179,7 +180,7 @@ def _part(raw: RawSplit, wanted: Wanted, share: float, root: Path, guard: Guard)
         return raw
     if len(raw.images) < 2:
         guard.finish(root)  # perhaps because the others are invalid
-        what = f"has {len(raw.images)} images, too few to hold any out"
+        what = f"has {counted(len(raw.images), 'image')}, too few to hold any out"
         raise DataError("split", root, wanted.split, what, "set data.eval_split to another split")
     out = held_out([image.file_name for image in raw.images], share)
     keep = wanted.part == "out"

@@ -24,6 +24,16 @@ def is_live(source: Any) -> bool:
     return isinstance(source, str) and bool(re.match(rf"{_SCHEMES}|\d+$", source))
 
 
+def without_password(address: str) -> str:
+    """Returns an address without the name and password of a user."""
+    return re.sub(r"//[^/@]*@", "//", address)
+
+
+def file_stem(name: str) -> str:
+    """Returns a webcam number or an address as part of a file name."""
+    return f"camera_{name}" if name.isdecimal() else re.sub(r"\W+", "_", name)
+
+
 class LiveVideo:
     """The RGB frames of a camera or URL, in order, until it ends; for one iteration.
 
@@ -41,7 +51,7 @@ class LiveVideo:
 
     def __init__(self, source: int | str):
         text = str(source)
-        self.name = re.sub(r"//[^/@]*@", "//", text)
+        self.name = without_password(text)
         with _silent():
             if text.isdecimal():
                 self._capture = cv2.VideoCapture(int(text))
@@ -55,7 +65,7 @@ class LiveVideo:
     @property
     def stem(self) -> str:
         """The name as part of a file name."""
-        return "camera_" + self.name if self.name.isdecimal() else re.sub(r"\W+", "_", self.name)
+        return file_stem(self.name)
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         count = 0
@@ -72,7 +82,7 @@ class LiveVideo:
         if self.name.isdecimal():
             fix = "connect the camera, close other programs that use it, or name another number"
             return DataError("webcam", f"webcam {self.name}", "", what, fix)
-        fix = "check the address, and that the server runs and sends a video"
+        fix = "check the address, and that the server runs and sends an image or a video"
         return DataError("video stream", self.name, "", what, fix)
 
 

@@ -143,6 +143,8 @@ class _Walk:
         wanted = eqn.outvars[0].aval.shape[1]
         nothing = np.array(-1, np.float32)
         scores = add("Where", valid, scores, nothing)
+        if len(eqn.invars[-1].aval.shape) == 1:  # class_agnostic: one label for all images
+            labels = add("Unsqueeze", labels, np.array([0]))
         classes = np.arange(self._num_classes, dtype=np.int32)[None, :, None]
         of_class = add("Equal", add("Unsqueeze", labels, np.array([1])), classes)
         by_class = add("Where", of_class, add("Unsqueeze", scores, np.array([1])), nothing)

@@ -242,6 +242,8 @@ def _sort(graph, eqn, key, *others):
 
 def _gather(graph, eqn, x, places):
     """`x[places]` along one axis; under vmap each row of the batch has its own places."""
+    if isinstance(places, np.ndarray) and places.ndim == 1:
+        return _window(graph, eqn, x, places)
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     axis, batched = int(numbers.start_index_map[0]), numbers.operand_batching_dims
     pairs = zip(sizes, eqn.invars[0].aval.shape, strict=True)
@@ -263,6 +265,18 @@ def _gather(graph, eqn, x, places):
         found = graph.add("GatherND", x, places, batch_dims=1)
         return graph.add("Transpose", found, perm=order) if axis > 1 else found
     return graph.add("Gather", x, graph.add("Squeeze", places, _ints([-1])), axis=axis)
+
+
+def _window(graph, eqn, x, corner):
+    """`x[..., 2:]` or `x[:, 3]`, which JAX writes as a gather if a size of x is symbolic."""
+    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    _require(list(numbers.offset_dims) == list(range(len(eqn.outvars[0].aval.shape))), eqn)
+    starts = dict(zip(numbers.start_index_map, corner.tolist(), strict=True))
+    starts = [starts.get(axis, 0) for axis in range(len(sizes))]
+    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    axes, dropped = _ints(range(len(sizes))), numbers.collapsed_slice_dims
+    found = graph.add("Slice", x, graph.shape(starts), graph.shape(ends), axes)
+    return graph.add("Squeeze", found, _ints(dropped)) if dropped else found
 
 
 TRANSLATIONS: dict[str, Translation] = {

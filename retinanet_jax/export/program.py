@@ -36,6 +36,23 @@ def choose_canvases(text: str, config: Config) -> list[Size]:
     return canvases(config.pipeline)[:2]  # landscape and portrait; the square is for mixed batches
 
 
+def compare_with_detector(chosen: Sequence[Size], config: Config) -> str:
+    """Says how the canvases of a file differ from those of the Detector; '' if they do not.
+
+    The network sees padding, so that each canvas gives slightly different scores and boxes.
+    """
+    own = canvases(config.pipeline)[:2]
+    if config.pipeline.eval_canvas == "tight":
+        return "Detector pads each image as little as possible, so its scores and boxes differ"
+    if list(chosen) == own:
+        return ""
+    landscape, portrait = (f"{height}x{width}" for height, width in own)
+    return (
+        f"Detector uses {landscape} for landscape images and {portrait} for portrait images, so "
+        f"its scores and boxes differ; --canvas={landscape} gives those of landscape images"
+    )
+
+
 def largest_of(canvases: Sequence[Size]) -> Size:
     """The smallest canvas that holds each of them."""
     return max(height for height, _ in canvases), max(width for _, width in canvases)

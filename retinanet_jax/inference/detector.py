@@ -257,16 +257,16 @@ class Detector:
 
         Args:
             source: paths or images, from a list or a generator, which runs in another thread; or a
-                folder, with its subfolders; a video; the number of a webcam; or a URL that OpenCV
-                reads, such as rtsp://HOST/PATH or http://HOST/video.mjpg.
+                folder, with its subfolders; a video; the number of a webcam; or the URL of an image
+                or of a video that OpenCV reads: http://HOST/photo.jpg, rtsp://HOST/PATH.
             threshold: this and the other arguments as of a call.
             on_error: called with (item, DataError) for an image that cannot be read, and for a
                 video that ends early; the stream continues. None: the error is raised after the
-                results before it.
+                results before it, and ends the stream.
 
         Returns:
-            Pairs of the item (of a folder: the path; of a video: the frame's number, from 0) and
-            its detections.
+            Pairs of the item (of a folder: the path; of a video: the frame's number, from 0; of an
+            image's URL: the URL) and its detections.
 
         Raises:
             DataError, ConfigError: as a call; errors in the arguments are raised at once.

@@ -8,21 +8,23 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import ImageLike, files_below, is_image, is_one_image
 from retinanet_jax.data.live_video import LiveVideo, is_live
 from retinanet_jax.data.video import Video, is_video
+from retinanet_jax.data.web_image import WebImage, open_live
 
 
 def items_of(
     source: str | Path | int | Video | LiveVideo | Iterable[ImageLike],
 ) -> Iterable[tuple[Any, ImageLike]]:
-    """Yields (key, image): the key is the path of a file, the number of a frame, or the image.
+    """Yields (key, image): the path or URL of a file, the number of a frame, or the image itself.
 
     Raises:
-      DataError: a video is missing or cannot be read, or a camera does not exist. If a video ends
-        early, the error takes the place of the next frame.
+      DataError: a video is missing or cannot be read, a camera does not exist, or the image at a
+        URL is damaged. If a video ends early, the error takes the place of the next frame.
     """
     if isinstance(source, Video | LiveVideo):
         return _frames(source)
     if is_live(source) and not Path(str(source)).exists():
-        return _frames(LiveVideo(source))
+        opened = open_live(source)
+        return [(source, opened.pixels)] if isinstance(opened, WebImage) else _frames(opened)
     if not isinstance(source, str | Path):
         source = [source] if is_one_image(source) else source
         return ((image, image) for image in source)

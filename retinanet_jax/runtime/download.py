@@ -221,10 +221,11 @@ class _Download:
             self._part.delete()
             what = f"the file on the server has {total} bytes instead of {self._expected.size}"
             raise DownloadError(f"{self._url}: {what}: it has changed there")
-        free = shutil.disk_usage(self._part.folder).free
+        free = shutil.disk_usage(self._part.target.parent).free
         if free < total - self._part.size:
             what = f"needs {total - self._part.size} more bytes, but only {free} are free"
-            raise DownloadError(f"{self._url}: {what} in {self._part.folder}; free some space")
+            where = self._part.target.parent
+            raise DownloadError(f"{self._url}: {what} in {where}; free some space")
 
     def _check(self) -> str:
         """Checks size and hash of the file as it is on the disk; returns the hash."""
@@ -247,10 +248,9 @@ class _Download:
         fix = "try again"
         if self._part.size and not self._part.own:
             fix += " to resume"
-        where = self._part.folder
         return DownloadError(
-            f"{self._url}: the download failed ({reason}); {fix}, or put the file into {where} "
-            "yourself"
+            f"{self._url}: the download failed ({reason}); {fix}, or save it as "
+            f"{self._part.target} yourself"
         )
 
     def _name(self) -> str:

@@ -21,7 +21,7 @@ class PartialFile:
     """What has arrived of one version of a file; a context manager that holds the lock.
 
     Attributes:
-      folder: where it is.
+      target: the path of the whole file.
       size: bytes that have arrived.
       total: bytes of the whole file, None where the server does not say.
       own: it belongs to this process alone, for there are no locks.
@@ -29,7 +29,7 @@ class PartialFile:
     """
 
     def __init__(self, url: str, target: Path):
-        self._url, self._target, self.folder = url, target, target.parent
+        self._url, self.target = url, target
         self._path = target.with_name(target.name + ".part")
         self.own = False
 
@@ -73,7 +73,7 @@ class PartialFile:
 
     def keep(self) -> None:
         """Gives the file its final name."""
-        os.replace(self._path, self._target)
+        os.replace(self._path, self.target)
         self._note.unlink(missing_ok=True)
 
     def delete(self) -> None:
@@ -100,8 +100,8 @@ class PartialFile:
         with contextlib.suppress(OSError):
             if not self._path.stat().st_size:
                 self._path.unlink()
-        name = f"{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
-        self._path, self.own = self._target.with_name(name), True
+        name = f"{self.target.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
+        self._path, self.own = self.target.with_name(name), True
         return open(self._path, "a+b")
 
     def _noted(self) -> tuple[str | None, int | None]:

@@ -171,8 +171,8 @@ def read_plan(workdir: Path) -> list[Trial]:
     path = workdir / PLAN_FILE
     if not path.exists():
         raise WorkdirError(
-            f"{path}: no such sweep; set --workdir to the folder of a sweep, or start one with "
-            "--config and --grid"
+            f"{path}: no such sweep; set --workdir to the folder of a sweep, start one with "
+            "--config and --grid, or compare two runs with `retinanet-jax report --compare A B`"
         )
     try:
         trials = json.loads(path.read_text(encoding="utf-8"))["trials"]

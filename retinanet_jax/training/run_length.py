@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from retinanet_jax.config.settings import Config
+from retinanet_jax.runtime.wording import counted
 
 MOST_EVALUATIONS = 10  # of evaluate_every='auto'
 
@@ -35,7 +36,8 @@ def with_run_length(config: Config, num_images: int) -> tuple[Config, str]:
     if evaluate_every == "auto":
         epoch = math.ceil(num_images / train.batch_size)
         evaluate_every = max(epoch, math.ceil(steps / MOST_EVALUATIONS))
-        when = f"every {evaluate_every} steps and " if evaluate_every < steps else ""
+        often = f"every {evaluate_every} steps" if evaluate_every > 1 else "after each step"
+        when = f"{often} and " if evaluate_every < steps else ""
         lines.append(f"evaluates {when}at the end")
     # A stored number of epochs beside the steps would be a conflict when the config is read.
     length = {"steps": steps, "epochs": "auto", "evaluate_every": evaluate_every}
@@ -47,7 +49,7 @@ def _computed_steps(config: Config, num_images: int) -> tuple[int, str]:
     """The number of updates, and the rule it follows from."""
     train = config.train
     epochs, least = (train.epochs, 1) if train.epochs != "auto" else train.auto_steps
-    images = f"{num_images} images, {train.batch_size} a step"
+    images = f"{counted(num_images, 'image')}, {train.batch_size} a step"
     steps = math.ceil(epochs * num_images / train.batch_size)
     if steps < least:
         return least, f"{least} steps: the minimum for {images} (config.train.auto_steps)"

@@ -5,6 +5,7 @@ from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
 from retinanet_jax.data.dataset import Dataset
+from retinanet_jax.runtime.wording import counted
 from retinanet_jax.training.run_checks import evaluation_warnings
 from retinanet_jax.training.run_log import RunLog, log_lines
 from retinanet_jax.training.setup import TrainingSetup
@@ -31,14 +32,15 @@ def log_start(
     parameters = sum(x.size for x in jax.tree.leaves(setup.state.params))
     categories = train_set.categories
     names = ", ".join(categories.names[:8]) + (" ..." if categories.num_classes > 8 else "")
-    counted = f"{categories.num_classes} class{'es' * (categories.num_classes > 1)}"
+    classes = f"{categories.num_classes} class{'es' * (categories.num_classes > 1)}"
     device = mesh.devices.flat[0].device_kind
     log.message(
-        f"{len(train_set.source)} training images, {len(eval_set.source)} evaluation images, "
-        f"{counted}: {names}\n"
+        f"{counted(len(train_set.source), 'training image')}, "
+        f"{counted(len(eval_set.source), 'evaluation image')}, {classes}: {names}\n"
         f"{config.model.backbone}, norm {config.model.norm}, {config.model.frozen_stages} frozen "
         f"stages, {parameters / 1e6:.1f} M parameters, {config.model.dtype}\n"
         f"{mesh.devices.size} x {device}, batch size {config.train.batch_size}, "
-        f"{config.train.steps} steps; the first step compiles, unless the compilation is cached"
+        f"{counted(config.train.steps, 'step')}; the first step compiles, unless the compilation "
+        "is cached"
     )
     log_lines(log, evaluation_warnings(eval_set, config))

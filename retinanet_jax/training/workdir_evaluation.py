@@ -22,6 +22,7 @@ from retinanet_jax.inference.tiles import check_tiles
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.mesh import make_mesh, to_each_device
 from retinanet_jax.runtime.processes import from_first
+from retinanet_jax.runtime.wording import counted
 from retinanet_jax.runtime.workdir import disk_errors
 from retinanet_jax.runtime.workdir_download import checkpoint_of, local_workdir
 from retinanet_jax.training.evaluation import Evaluation, evaluate
@@ -162,7 +163,8 @@ def evaluate_and_log(
     `measured` is used up. The losses are computed over all views. `kind` is the kind of the line in
     metrics.jsonl.
     """
-    log.message(f"evaluating step {step} on {len(dataset.source)} images of {dataset.name}")
+    images = counted(len(dataset.source), "image")
+    log.message(f"evaluating step {step} on {images} of {dataset.name}")
     found = evaluate(measured, variables, dataset, config, mesh, options=options, on_batch=on_batch)
     levels, names = config.anchors.levels, dataset.categories.names
     parts = measured.recorded()

@@ -109,9 +109,8 @@ def _fetch_named(weights: PublicWeights, cache_dir: str | os.PathLike | None) ->
             target.unlink()
             raise DownloadError(f"{url}: has {size} bytes instead of {weights.mib} MiB")
     except (DownloadError, OSError) as error:
-        raise WeightsError(
-            f"{weights.name}: {error}. Without a connection, put {weights.url} at {target}"
-        ) from error
+        original = "" if url == weights.url else f" (a copy of {weights.url})"
+        raise WeightsError(f"{weights.name}: {error}{original}") from error
     return target
 
 

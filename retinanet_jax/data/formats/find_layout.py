@@ -106,7 +106,9 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
         message lists what is there. Or the first layout that fits has a broken file.
     """
     if not root.exists():
-        raise DataError("missing folder", root, "", "does not exist", "set data.root to a folder")
+        what = "does not exist" if root.is_absolute() else f"does not exist in {Path.cwd()}"
+        fix = "set --data (config.data.root) to the folder of your images and annotations"
+        raise DataError("missing folder", root, "", what, fix)
     if layout not in (AUTO, *FINDERS):
         fix = f"write one of auto, {', '.join(FINDERS)}"
         raise DataError("layout", "data.layout", "", f"is {layout!r}", fix)

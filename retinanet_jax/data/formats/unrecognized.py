@@ -20,6 +20,7 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 from retinanet_jax.data.record_files import without_shard
+from retinanet_jax.runtime.wording import counted
 
 _UNDERSTOOD = """\
   coco         annotations/instances_<split>.json, <split>/_annotations.coco.json (Roboflow),
@@ -85,14 +86,16 @@ def unrecognized(root: Path, what: str) -> DataError:
             what += f"; {kind} such as {first[suffix]} are not read"
             return DataError("layout", root, "", what, fix)
     if root.is_dir() and set(kinds) <= IMAGE_SUFFIXES:
-        number = f"{kinds.total()} images" if kinds else "no files"
-        what = f"there are {number} but no annotations"
+        if not kinds:
+            return DataError("layout", root, "", "has no files", "name the folder of your images")
+        verb = "is" if kinds.total() == 1 else "are"
+        what = f"there {verb} {counted(kinds.total(), 'image')} but no annotations"
         return DataError("layout", root, "", what, "add the files from the annotation tool")
     fix = f"arrange it as one of these, or set data.layout:\n{_UNDERSTOOD}"
     named = ", ".join(f"{name}/" for name in folders) or "no folders"
     by_number = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))[:_SHOWN]
-    counted = ", ".join(f"{n} x {kind}" for kind, n in by_number) or "no files"
-    there = "it is a single file" if root.is_file() else f"there are {named} and {counted}"
+    listed = ", ".join(f"{n} x {kind}" for kind, n in by_number) or "no files"
+    there = "it is a single file" if root.is_file() else f"there are {named} and {listed}"
     looked_at = [f"{relative_name(path, root)} {_state(path)}" for path in _annotations(root)]
     return DataError("layout", root, "", "; ".join([what, there, *looked_at]), fix)
 

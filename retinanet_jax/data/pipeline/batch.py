@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from retinanet_jax.core.arrays import ArrayLike
+from retinanet_jax.runtime.wording import counted
 
 PADDING_LABEL = -1
 PADDING_IMAGE_ID = -1
@@ -130,7 +131,8 @@ class DroppedBoxes:
         few = ", ".join(map(str, list(by_image)[:5])) + (", ..." if len(by_image) > 5 else "")
         return (
             f"max_boxes left out {sum(by_image.values())} boxes, the smallest, of "
-            f"{len(by_image)} images: id {few}; raise config.pipeline.max_boxes to keep all"
+            f"{counted(len(by_image), 'image')}: id {few}; raise config.pipeline.max_boxes to keep "
+            "all"
         )
 
 
