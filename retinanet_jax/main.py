@@ -10,24 +10,26 @@
 default it is folder, the experiment for --data. Any field can be set:
 --config.optimizer.learning_rate=0.02. Short flags: --data, --epochs, --steps, --batch_size,
 --image_size, --weights, --lr (config/short_settings.py). --workdir is runs/NAME by default: of
---name, of the folder of --data, or of the experiment. An evaluation without --config uses that of
-the run, and its best checkpoint unless --step names another; --flip, --scales, --tile, --overlap
-and --merge are those of `retinanet-jax detect`. --replay repeats one step of a run and reports each
-part of its loss.
+--name, of the folder of --data, or of the experiment. An evaluation without --config starts from
+the settings of the run. It uses the best checkpoint unless --step names another; --flip, --scales,
+--tile, --overlap and --merge are those of `retinanet-jax detect`. --replay repeats one step of a
+run and reports each part of its loss.
 
 A run of several processes, on one or several hosts: start the same command for each process. srun,
 mpirun, a Kubernetes Job and TPU VMs connect them; elsewhere give the address of process 0:
 
     python -m retinanet_jax.main ... --coordinator=HOST:PORT --num_processes=4 --process_id=0
 
-Exit codes: 0 done; 1 an error with a one-line message; 75 stopped by SIGTERM or SIGINT, the same
-command resumes. A second signal ends the process at once.
+Exit codes: 0 done; 1 an error with a one-line message; 2 missing or unknown arguments; 75 stopped
+by SIGTERM or SIGINT, the same command resumes. A second signal ends the process at once.
 """
 
 import logging as std_logging
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # `python retinanet_jax/main.py` puts retinanet_jax/ itself on the path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -43,16 +45,21 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from retinanet_jax.config.data_section import DataConfig
+from retinanet_jax.config.command_line import (
+    RUN_CHANGES,
+    explain_flag,
+    explain_value,
+    explain_words,
+    written_out,
+)
 from retinanet_jax.config.experiment_files import (
     experiment_name,
-    explain_flag,
     explain_unknown_field,
     find_experiment,
-    load_experiment,
 )
-from retinanet_jax.config.settings import Config, ConfigError, from_config_dict
-from retinanet_jax.config.short_settings import SHORT_SETTINGS, expand_short_flags, run_name
+from retinanet_jax.config.run_changes import cache_of
+from retinanet_jax.config.settings import Config, ConfigError, UsageError, from_config_dict
+from retinanet_jax.config.short_settings import SHORT_SETTINGS, run_name
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.pipeline.prefetch import ExampleError
 from retinanet_jax.data.store.prepare_release import download_dataset
@@ -133,6 +140,8 @@ def describe_error(error: BaseException) -> tuple[str, int] | None:
     """Message and exit code for an expected error; None for an error of the program."""
     if isinstance(error, Preempted):
         return f"stopped by {error}; the same command resumes", EXIT_CODE
+    if isinstance(error, UsageError):
+        return str(error), 2
     if isinstance(error, EXPECTED):
         return f"{type(error).__name__}: {error}", 1
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
@@ -142,13 +151,13 @@ def describe_error(error: BaseException) -> tuple[str, int] | None:
 
 def main(argv: list[str]) -> None:
     """Trains, evaluates or replays a step, as the flags say."""
-    check_flags(argv[1:])
     logging.set_verbosity(logging.WARNING)  # Orbax logs every action at INFO
     plain = std_logging.Formatter("warning: %(message)s")  # without time, process and line
     logging.get_absl_handler().setFormatter(plain)
     try:
-        config = from_config_dict(CONFIG.value) if CONFIG.value is not None else None
-        if "data" in _SHORT and config.data.name == "shapes":
+        check_flags(argv[1:])
+        config = given_config()
+        if "data" in _SHORT and isinstance(config, Config) and config.data.name == "shapes":
             raise ConfigError("--data: 'shapes' draws its own images; leave out --config")
         launch = Launch(
             COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, COORDINATOR_TIMEOUT.value
@@ -156,7 +165,7 @@ def main(argv: list[str]) -> None:
         with joined(launch, describe_error):
             workdir = choose_workdir()
             keep_programs(config, workdir)
-            if DOWNLOAD.value and config is not None:
+            if DOWNLOAD.value and isinstance(config, Config):
                 download_dataset(config.data.name, config.data.root)
             if REPLAY.value is not None:
                 with local_workdir(workdir) as folder:
@@ -174,29 +183,40 @@ def main(argv: list[str]) -> None:
 
 
 def check_flags(rest: list[str]) -> None:
-    """Exits if a flag is missing, or if words in `rest` are not flags."""
+    """Raises UsageError for a missing flag and words in `rest`, ConfigError for a wrong flag."""
     if rest:
-        hint = f"; did you mean --config={rest[0]}?" if ".py" in rest[0] else ""
-        sys.exit(f"unknown arguments: {' '.join(rest)}{hint}")
+        raise UsageError(f"unknown arguments: {' '.join(rest)}{explain_words(rest)}")
     evaluates = MODE.value == "evaluate" and REPLAY.value is None
-    if CONFIG.value is None and not evaluates:
-        sys.exit("--data or --config is missing: name a folder, or an experiment such as shapes")
+    if not evaluates and (CONFIG.value is None or is_of_run()):
+        raise UsageError(
+            "--data or --config is missing: name a folder, or an experiment such as shapes"
+        )
     if not evaluates and (names := flags_in_use()):
-        sys.exit(f"--{names[0]}: only applies to --mode=evaluate; leave it out")
+        raise ConfigError(f"--{names[0]}: only applies to --mode=evaluate; leave it out")
     if WORKDIR.value is not None and NAME.value is not None:
-        sys.exit("--workdir and --name: set only one of them")
-    if CONFIG.value is None and WORKDIR.value is None and NAME.value is None:
-        sys.exit("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
+        raise ConfigError("--workdir and --name: set only one of them")
+    if is_of_run() and WORKDIR.value is None and NAME.value is None and "data" not in _SHORT:
+        raise UsageError("--workdir is missing: name the folder of the run, --workdir=runs/NAME")
 
 
-def keep_programs(config: Config | None, workdir: str | Path) -> None:
+def is_of_run() -> bool:
+    """Whether the settings are those of a run, because an evaluation has no --config."""
+    return config_flags.get_config_filename(flags.FLAGS["config"]) == RUN_CHANGES
+
+
+def given_config() -> Config | dict[str, Any]:
+    """The config of the flags; without --config, the fields to change in that of a run."""
+    if is_of_run():
+        return config_flags.get_override_values(flags.FLAGS["config"])
+    return from_config_dict(CONFIG.value)
+
+
+def keep_programs(config: Config | Mapping[str, Any], workdir: str | Path) -> None:
     """Makes this process keep programs, compiled and traced, in the cache of the run."""
     shared, experiment = None if is_remote(workdir) else workdir, None
-    if config is None:
-        folder = keep_compilations(DataConfig.cache_dir, shared)
-    else:
-        folder = keep_compilations(config.data.cache_dir, shared)
+    if isinstance(config, Config):
         experiment, _ = find_experiment(config_flags.get_config_filename(flags.FLAGS["config"]))
+    folder = keep_compilations(cache_of(config), shared)
     keep_traced_programs(folder, experiment)
 
 
@@ -217,66 +237,56 @@ def choose_workdir() -> str | Path:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with names of experiments, and errors that say what to write."""
+    """absl's parser; its errors end the process with a line that says what to write."""
+    try:
+        return read_flags(
+            argv, of_run=re.search(r" --?mode[= ]evaluate\b", " ".join(argv)) is not None
+        )
+    except ConfigError as error:
+        message, code = describe_error(error)
+        print(message, file=sys.stderr)
+        sys.exit(code)
+
+
+def read_flags(argv: list[str], *, of_run: bool = False) -> list[str]:
+    """Parses flags, with names of experiments; returns the program and words that are not flags.
+
+    Args:
+        argv: program and arguments.
+        of_run: whether the settings without --config are those of a run.
+
+    Raises:
+        UsageError: a flag does not exist.
+        ConfigError: an experiment or a field does not exist, or a value is invalid.
+    """
     for name in [name for name in flags.FLAGS if name.startswith("config.")]:
         delattr(flags.FLAGS, name)  # of an earlier command in this process
+    words, short = written_out(argv, of_run=of_run)
+    _ARGUMENTS[:] = words
+    _SHORT.clear()
+    _SHORT.update(short)
     try:
-        words, short = expand_short_flags(argv)
-        _ARGUMENTS[:] = with_config_file(with_joined_values(words))
-        _SHORT.clear()
-        _SHORT.update(short)
         return flags.FLAGS(list(_ARGUMENTS))
-    except ConfigError as error:
-        sys.exit(f"ConfigError: {error}")
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
-        sys.exit(f"--{name}: no such flag{explain_flag(name, [*SHORT_SETTINGS, *flags.FLAGS])}")
+        hint = explain_flag(name, [*SHORT_SETTINGS, *own_flags()])
+        raise UsageError(f"--{name}: no such flag{hint}") from error
     except flags.Error as error:
-        sys.exit(str(error))
+        raise ConfigError(explain_value(str(error))) from error
     except (AttributeError, KeyError):
         fields = [a.split("=")[0].removeprefix("--config.") for a in argv if "--config." in a]
         for field in fields:
             problem = explain_unknown_field(field)
             if "no such field" in problem or "has no field" in problem:
-                sys.exit(f"ConfigError: {problem}")
+                raise ConfigError(problem) from None
         raise
 
 
-def with_joined_values(argv: list[str]) -> list[str]:
-    """Arguments with `--config.FIELD VALUE` as one word, --config.FIELD=VALUE.
-
-    ml_collections takes a field that also accepts 'auto' or 'none' for a switch without a value.
-    """
-    words: list[str] = []
-    for word in argv:
-        field = words[-1] if words else ""
-        if re.fullmatch(r"--?config(\.\w+)+", field) and not word.startswith("--"):
-            words[-1] = f"{field}={word}"
-        else:
-            words.append(word)
-    return words
-
-
-def with_config_file(argv: list[str]) -> list[str]:
-    """Arguments with the file of an experiment in place of its name, first; checks that it loads.
-
-    ml_collections reads --config before the fields that are set.
-    """
-    files, words, rest = [], argv[:1], iter(argv[1:])
-    for word in rest:
-        flag, equals, location = word.partition("=")
-        if flag in ("--config", "-config"):
-            location = location if equals else next(rest, "")
-            path, variant = find_experiment(location)
-            if not variant and path.name == "folder.py" and "--coordinator" in " ".join(argv):
-                raise ConfigError(
-                    f"--config={location}: with --coordinator, add :resnet50 or :small"
-                )
-            load_experiment(location)
-            files.append(f"--config={path}:{variant}" if variant else f"--config={path}")
-        else:
-            words.append(word)
-    return words[:1] + files + words[1:]
+def own_flags() -> list[str]:
+    """The flags of this package, without absl's, which also set up tests and debuggers."""
+    modules = flags.FLAGS.flags_by_module_dict().items()
+    of_absl = {flag.name for name, found in modules if name.startswith("absl.") for flag in found}
+    return [name for name in flags.FLAGS if name not in of_absl]
 
 
 def run(argv: list[str] | None = None) -> None:

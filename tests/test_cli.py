@@ -53,10 +53,12 @@ def test_help_has_a_line_for_each_command_and_an_example_in_each(capsys):
 
 
 def test_unknown_commands_and_arguments_are_usage_errors(capsys):
-    assert exit_of("detec") == 2 and "choose from" in capsys.readouterr().err
+    assert exit_of("detec") == 2 and "did you mean detect?" in capsys.readouterr().err
+    assert exit_of("xyz") == 2 and "write one of train, find_lr" in capsys.readouterr().err
     assert exit_of() == 2 and "commands:" in capsys.readouterr().err
     assert exit_of("detect", "x.jpg", "--model=m", "--out=o", "--treshold=1") == 2
-    assert "unknown arguments: --treshold=1" in capsys.readouterr().err
+    expected = "unknown arguments: --treshold=1; did you mean --threshold?"
+    assert expected in capsys.readouterr().err
     assert exit_of("detect", "x.jpg", "--model=m", "--out=o", "--format=csv,pdf") == 2
     assert "'pdf' is not one of images, coco, csv" in capsys.readouterr().err
 
@@ -77,7 +79,7 @@ def test_a_run_keeps_programs_and_names_the_code_of_its_experiment(monkeypatch, 
     words = ["--config=shapes:tiny", f"--workdir={tmp_path}", "--config.data.cache_dir=CACHE"]
     with pytest.raises(SystemExit):
         flags_of_runs.run(["retinanet-jax train", *words])
-    flags_of_runs.keep_programs(None, tmp_path)  # an evaluation without --config
+    flags_of_runs.keep_programs({}, tmp_path)  # an evaluation without --config
     (folder, experiment), (default, nothing) = kept
     assert folder == Path("CACHE") and experiment == experiment_paths()["shapes"]
     assert default == Path(DataConfig.cache_dir) and nothing is None
@@ -138,14 +140,18 @@ def test_expected_errors_are_one_line_and_others_a_traceback(monkeypatch):
     assert exit_of("inspect") == "interrupted"
 
 
-def test_invalid_arguments_of_inspect_and_analyze_are_errors():
-    assert "name an experiment" in exit_of("inspect")
+def test_invalid_arguments_of_inspect_and_analyze_are_errors(capsys):
+    assert exit_of("inspect") == 2 and "name an experiment" in capsys.readouterr().err
+    assert exit_of("inspect", "tests") == 2
+    assert exit_of("inspect", "--config=shapes", "tests") == 2
+    assert "unknown arguments: tests; did you mean --data=tests?" in capsys.readouterr().err
     assert "--max_images: 0 must be at least 1" in exit_of(
         "inspect", "--config=e.py", "--max_images=0"
     )
     analyze = ("analyze", "--model=w")
     assert "--max_images: 0 must be at least 1" in exit_of(*analyze, "--max_images=0")
-    assert "name an experiment" in exit_of(*analyze, "--config.data.root=d")
+    assert exit_of(*analyze, "--threshold=1") == 2
+    assert "--config.postprocess.score_threshold?" in capsys.readouterr().err
     assert "e.py" in exit_of(*analyze, "--config=e.py")
 
 
@@ -155,6 +161,7 @@ def test_an_invalid_out_of_a_page_is_an_error_before_the_work(command, tmp_path,
     monkeypatch.setattr(analyze_checkpoint, "analyze_workdir", lambda *_, **__: worked.append(1))
     monkeypatch.setattr(inspection_page, "inspect_data", lambda *_, **__: worked.append(1))
     monkeypatch.setattr(config_arguments, "read_config", lambda *_: default_config())
+    monkeypatch.setattr(config_arguments, "read_config_of_run", lambda *_: {})
     words = [command, f"--workdir={tmp_path}"] if command == "analyze" else [command]
     file = tmp_path / "file"
     file.write_text("of the user", encoding="utf-8")

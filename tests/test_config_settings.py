@@ -10,8 +10,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from retinanet_jax.config.canvas_flag import read_canvas
+from retinanet_jax.config.command_line import explain_flag
 from retinanet_jax.config.experiment_files import (
-    explain_flag,
     explain_unknown_field,
     load_config,
     load_experiment,

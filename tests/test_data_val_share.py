@@ -4,8 +4,11 @@ import itertools
 import random
 
 import pytest
+from data_settings import data_settings
+from layout_writers import SMALL, write_yolo
 
 from retinanet_jax.data.annotations.split_names import SplitNames, find_split, resolve_splits
+from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.val_share import held_out, source_of, video_of
 
 
@@ -106,3 +109,23 @@ def test_splits_are_found_by_their_meaning(train, evaluation, available, expecte
 def test_an_ambiguous_name_is_not_guessed():
     assert find_split("val", ("val2014", "val2017")) is None
     assert find_split("val", ("val2014", "val")) == "val"
+
+
+@pytest.mark.parametrize(
+    ("splits", "wanted", "name"),
+    [
+        (("train", "val"), "auto", "val"),
+        (("train", "val"), "validation[:50%]", "val[:50%]"),
+        (("train",), "auto", "held out of train"),
+        (("train", "val"), "train", "train"),
+    ],
+)
+def test_a_dataset_has_the_name_of_its_split_on_disk(tmp_path, splits, wanted, name):
+    root = tmp_path / "data"
+    write_yolo(root, {split: SMALL["train"] for split in splits})
+    settings = data_settings(
+        "folder", root, tmp_path / "cache", eval_split=wanted, val_share=0.4, on_error="skip"
+    )
+    dataset = load_dataset(settings, wanted)
+    assert (dataset.name, dataset.split) == (f"{root} {name}", name)
+    assert load_dataset(settings, "train").split == "train"

@@ -177,6 +177,7 @@ def test_with_postprocess_extends_the_limits(detector):
     assert len(found) == 120 and more.batch_size == detector.batch_size
     for wrong, says in (
         ({"nms_ou": 0.5}, r"with_postprocess: nms_ou: did you mean nms_iou\?"),
+        ({"nms_threshold": 0.5}, r"nms_threshold: did you mean nms_iou\?"),
         ({"nms": "typo"}, r"with_postprocess: postprocess\.nms: 'typo' is not one of class_wise"),
         ({"score_threshold": "a"}, "with_postprocess: "),
     ):

@@ -29,15 +29,35 @@ for arguments in json.load(sys.stdin):
     print("\\nended:", os.waitstatus_to_exitcode(status), flush=True)
 """
 
-CASES = [
+USAGE = [  # missing or unknown arguments
     ([], "--data or --config is missing: name a folder, or an experiment"),
+    (["--data=nowhere", "--workdir=W", "--epoch=2"], "--epoch: no such flag; did you mean --epoch"),
+    (["--mode=evaluate"], "--workdir is missing"),
+    (
+        ["experiments/shapes.py:tiny", "--workdir=W"],
+        "did you mean --config=experiments/shapes.py:tiny?",
+    ),
+    (
+        ["--config=shapes", "--workdir=W", "--train.steps=3"],
+        "--train.steps: no such flag; did you mean --config.train.steps?",
+    ),
+    (
+        ["--config=shapes", "--workdir=W", "--learning_rate=1"],
+        "did you mean --config.optimizer.learning_rate?",
+    ),
+    (["--workdir=W", "--config.train.steps=3"], "set --config=EXPERIMENT as well"),
+    (["tests", "--workdir=W"], "unknown arguments: tests; did you mean --data=tests?"),
+    (
+        ["--workdir=W", "--mode=evaluate", "--threshold=1"],
+        "--threshold: no such flag; did you mean --config.postprocess.score_threshold?",
+    ),
+]
+CASES = [
     (["--data=nowhere", "--epochs=2", "--steps=3"], "--epochs=2 and --steps=3: a run has one"),
     (["--data=nowhere", "--workdir=W"], "nowhere"),
     (["--data=nowhere", "--workdir=W", "--name=a"], "--workdir and --name: set only one of them"),
-    (["--data=nowhere", "--workdir=W", "--epoch=2"], "--epoch: no such flag; did you mean --epoch"),
     (["--config=shapes", "--data=d", "--workdir=W"], "'shapes' draws its own images"),
     (["--data=d", "--coordinator=h:1"], "with --coordinator, add :resnet50 or :small"),
-    (["--mode=evaluate"], "--workdir is missing"),
     (["--config=nowhere.py", "--workdir=W"], f"no such file: nowhere.py in {ROOT}"),
     (
         ["--config=experiments/shape.py", "--workdir=W"],
@@ -47,25 +67,21 @@ CASES = [
     (["--config", "shape"], "experiments by name: coco, folder, shapes, voc, paper/prior"),
     (["--config=README.md", "--workdir=W"], "README.md is not a Python file"),
     (["--config=tests/documents.py", "--workdir=W"], "documents.py has no function get_config()"),
-    (
-        ["experiments/shapes.py:tiny", "--workdir=W"],
-        "did you mean --config=experiments/shapes.py:tiny?",
-    ),
-    (
-        ["--config=shapes", "--workdir=W", "--train.steps=3"],
-        "--train.steps: no such flag; did you mean --config.train.steps?",
-    ),
     (["--config.train.steps=0", "--workdir=W", "--config=shapes"], "config.train.steps: 0 must be"),
-    (
-        ["--config=shapes", "--workdir=W", "--learning_rate=1"],
-        "did you mean --config.optimizer.learning_rate?",
-    ),
-    (["--workdir=W", "--config.train.steps=3"], "set --config=EXPERIMENT as well"),
     (
         ["--config=shapes", "--workdir=W", "--config.train.steps=abc"],
         "config.train.steps: 'abc' is invalid; write a whole number or 'auto'",
     ),
     (["--config=shapes:big", "--workdir=W"], "variant 'big' is not one of"),
+    (["--config=folder:smal", "--workdir=W"], "'modern'; did you mean 'small'?"),
+    (
+        ["--config=shapes", "--workdir=W", "--config.augmentation.flip=yes"],
+        "--config.augmentation.flip: 'yes' is invalid; write True or False",
+    ),
+    (
+        ["--mode=evaluate", "--workdir=W", "--config.model.bakbone=resnet18"],
+        "config.model.bakbone: no such field; did you mean backbone?",
+    ),
     (
         ["--config=shapes", "--workdir=W", "--config.model.bakbone=resnet18"],
         "config.model.bakbone: no such field; did you mean backbone?",
@@ -97,7 +113,7 @@ CASES = [
 
 @pytest.mark.extended
 def test_errors_are_one_line_without_a_traceback(tmp_path):
-    given = [[word.replace("=W", f"={tmp_path}") for word in words] for words, _ in CASES]
+    given = [[word.replace("=W", f"={tmp_path}") for word in words] for words, _ in USAGE + CASES]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input=json.dumps(given),
@@ -107,10 +123,12 @@ def test_errors_are_one_line_without_a_traceback(tmp_path):
         timeout=300,
     )
     outputs = done.stdout.split("ended: ")
-    assert len(outputs) == len(CASES) + 1, done.stderr
+    assert len(outputs) == len(given) + 1, done.stderr
     codes = [int(text.split()[0]) for text in outputs[1:]]
-    for (words, expected), text, code in zip(CASES, outputs, codes, strict=False):
-        assert expected in text and "Traceback" not in text and code == 1, (words, text, code)
+    wanted = [2] * len(USAGE) + [1] * len(CASES)
+    assert codes == wanted, [w for w, a, b in zip(given, codes, wanted, strict=True) if a != b]
+    for (words, expected), text in zip(USAGE + CASES, outputs, strict=False):
+        assert expected in text and "Traceback" not in text, (words, text)
 
 
 def test_the_file_runs_as_a_script_from_anywhere(tmp_path):

@@ -49,6 +49,28 @@ def test_an_undefined_or_damaged_record_is_never_the_best(tmp_path, before):
     assert kept(tmp_path) == ([2], 2.0)
 
 
+def test_only_results_of_the_same_data_and_metric_compete(tmp_path):
+    val = {"dataset": "d val", "images": 3, "digest": "a", "metric": "coco"}
+    moved, train, lvis = val | {"dataset": "e val"}, val | {"digest": "b"}, val | {"metric": "lvis"}
+    steps = [  # the AP, what it was measured on, and whether it is the best
+        (0.9, None, True),  # of an earlier version
+        (0.8, val, False),
+        (0.95, val, True),
+        (0.2, moved, False),
+        (0.2, train, True),
+        (0.1, lvis, True),
+        (0.1, lvis, False),
+        (None, val, False),
+        (0.05, val, True),
+    ]
+    for step, (ap, measured, is_best) in enumerate(steps, 1):
+        save(tmp_path, step)
+        assert keep_best(tmp_path, step, {"AP": ap}, measured) == is_best, step
+    assert best.measured_otherwise(tmp_path, moved) == ""
+    assert best.measured_otherwise(tmp_path, lvis) == "coco on 3 images of d val"
+    assert best.best_step(tmp_path) == len(steps) and kept(tmp_path)[0] == [len(steps)]
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_files_are_hard_links_where_possible(tmp_path, monkeypatch, links):
     def refuse(*_):

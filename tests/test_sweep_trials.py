@@ -387,6 +387,14 @@ def test_two_sweeps_and_a_run_are_compared(tmp_path, trained):
     (alone / "results.json").write_text(results, encoding="utf-8")
     assert "Pairs: 1; trials without a pair: 1." in compare(tmp_path / "c", alone)
 
+    other = shutil.copytree(alone, tmp_path / "other")
+    for folder, digest in ((alone, "a"), (other, "b")):
+        data = {"dataset": f"{folder.name} val", "images": 9, "digest": digest, "metric": "coco"}
+        results = json.dumps({"summary": {"AP": 0.9}, "measured": data})
+        (folder / "results.json").write_text(results, encoding="utf-8")
+    with pytest.raises(WorkdirError, match=r"coco on 9 images of seed=1 val, .* other val: not"):
+        compare(alone, other)
+
     with pytest.raises(ConfigError, match="no finished trials with equal settings and seed"):
         compare(tmp_path / "a", alone)
     with pytest.raises(WorkdirError, match="no results of a sweep or a run"):

@@ -7,7 +7,8 @@
 The page is self-contained. It shows the kinds of errors as in COCO's analysis, precision over
 recall, the calibration of the scores, the confusion matrix, the loss and the positives by level,
 and figure 4 of the paper: which examples the loss comes from. It analyzes the evaluation split of
-the run, or of --config. The numbers are written to PAGE_numbers.json beside PAGE.html; --figures
+the run, with the settings of the run; --data=FOLDER and --config.SECTION.FIELD=VALUE change them,
+and --config replaces them. The numbers are written to PAGE_numbers.json beside PAGE.html; --figures
 also writes PAGE_figures/*.svg.
 """
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command. Fields of the config are passed on."""
     add_workdir_arguments(parser)
     add = parser.add_argument
-    add("--config", help="experiment with data other than the run's; also --config.x=y")
+    add("--config", help="experiment to use instead of the run's settings")
     add("--out", type=Path, help="HTML file to write; default: analysis.html in the workdir")
     add("--max_images", type=int, default=5000, help="analyze at most this many images")
     add("--figures", action="store_true", help="also write each plot as an SVG file")
@@ -35,24 +36,22 @@ def run(arguments: argparse.Namespace) -> None:
     """Analyzes the checkpoint and writes the page, the numbers and the plots."""
     from absl import logging
 
-    from retinanet_jax.cli.config_arguments import read_config
+    from retinanet_jax.cli.config_arguments import read_config_of_run
     from retinanet_jax.cli.report_files import check_page_path
-    from retinanet_jax.config.data_section import DataConfig
-    from retinanet_jax.config.settings import ConfigError, from_config_dict
+    from retinanet_jax.config.run_changes import cache_of
+    from retinanet_jax.config.settings import ConfigError
     from retinanet_jax.reports.analysis.analyze_checkpoint import analyze_workdir
     from retinanet_jax.runtime.compilation_cache import keep_compilations
 
     if arguments.max_images < 1:
         raise ConfigError(f"--max_images: {arguments.max_images} must be at least 1")
-    config = None
-    if arguments.config or arguments.passed_on:
-        config = from_config_dict(read_config("analyze", arguments))
+    config = read_config_of_run("analyze", arguments)
     workdir = Path(arguments.model).expanduser()
     out = (arguments.out or workdir / "analysis.html").expanduser()
     if arguments.out or workdir.is_dir():
         check_page_path(out)
     logging.set_verbosity(logging.WARNING)
-    keep_compilations(config.data.cache_dir if config else DataConfig.cache_dir)
+    keep_compilations(cache_of(config))
     analysis = analyze_workdir(
         workdir,
         config,

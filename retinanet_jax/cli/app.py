@@ -7,7 +7,9 @@ retinanet-jax COMMAND --help
 
 import argparse
 import ast
+import difflib
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -55,21 +57,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_any_text()
     parser = _parser("retinanet-jax", f"{__doc__}\ncommands:\n{_table()}", EPILOG)
     parser.add_argument("--version", action="version", version=_version())
-    parser.add_argument(
-        "command", choices=[*COMMANDS, *ALIASES], metavar="COMMAND", help="one of the above"
-    )
+    parser.add_argument("command", metavar="COMMAND", help="one of the above")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see COMMAND --help")
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help(sys.stderr)
         sys.exit(2)
     given = parser.parse_args(argv)
     name = ALIASES.get(given.command, given.command)
+    if name not in COMMANDS:
+        hint = near(given.command, [*COMMANDS, *ALIASES]) or f"write one of {', '.join(COMMANDS)}"
+        parser.error(f"{given.command}: no such command; {hint}")
     module = importlib.import_module(f"{__package__}.{COMMANDS[name]}")
     command = _parser(f"retinanet-jax {name}", module.__doc__)
     module.add_arguments(command)
     arguments, unknown = command.parse_known_args(given.arguments)
     if unknown and not getattr(module, "PASSES_ON", False):
-        command.error(f"unknown arguments: {' '.join(unknown)}")
+        hint = near(unknown[0].partition("=")[0], re.findall(r"--\w+", command.format_usage()))
+        command.error("; ".join(filter(None, [f"unknown arguments: {' '.join(unknown)}", hint])))
     arguments.passed_on = unknown
     try:
         module.run(arguments)
@@ -78,9 +82,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         if (described := describe_error(error)) is None:
             raise
-        sys.exit(described[0])
+        message, code = described
+        if code == 1:
+            sys.exit(message)
+        print(message, file=sys.stderr)
+        sys.exit(code)
     except KeyboardInterrupt:
         sys.exit("interrupted")
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """'did you mean NAME?' for the most similar of the known names, or ''."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def _parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:

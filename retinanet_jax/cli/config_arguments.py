@@ -1,6 +1,7 @@
 """--config=EXPERIMENT and --config.SECTION.FIELD=VALUE of commands other than train."""
 
 import argparse
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,16 +14,36 @@ def read_config(command: str, arguments: argparse.Namespace) -> ConfigDict:
         arguments: `config`, and `passed_on` with the arguments the command's parser does not know.
 
     Raises:
-        ConfigError: --config is missing, or there are unknown arguments.
+        UsageError: --config is missing, or there are unknown arguments.
+        ConfigError: an experiment or a field does not exist.
     """
-    from retinanet_jax.config.settings import ConfigError
-    from retinanet_jax.main import CONFIG, parse_flags
+    from retinanet_jax.config.settings import UsageError
+    from retinanet_jax.main import CONFIG
+
+    if arguments.config is None and not any(w.startswith("--data") for w in arguments.passed_on):
+        raise UsageError("--config: name an experiment, such as folder:small, or --data=FOLDER")
+    _read(command, arguments, of_run=False)
+    return CONFIG.value
+
+
+def read_config_of_run(command: str, arguments: argparse.Namespace) -> Any:
+    """The config as `evaluate_workdir` takes it: that of --config, or changes to that of a run.
+
+    For the arguments and errors, see `read_config`.
+    """
+    from retinanet_jax.main import given_config
+
+    _read(command, arguments, of_run=True)
+    return given_config()
+
+
+def _read(command: str, arguments: argparse.Namespace, *, of_run: bool) -> None:
+    from retinanet_jax.config.command_line import explain_words
+    from retinanet_jax.config.settings import UsageError
+    from retinanet_jax.main import read_flags
 
     words = [f"retinanet-jax {command}", *arguments.passed_on]
     if arguments.config is not None:
         words.insert(1, f"--config={arguments.config}")
-    elif not any(word.startswith("--data") for word in words):
-        raise ConfigError("--config: name an experiment, such as folder:small, or --data=FOLDER")
-    if len(rest := parse_flags(words)) > 1:
-        raise ConfigError(f"unknown arguments: {' '.join(rest[1:])}")
-    return CONFIG.value
+    if rest := read_flags(words, of_run=of_run)[1:]:
+        raise UsageError(f"unknown arguments: {' '.join(rest)}{explain_words(rest)}")

@@ -1,13 +1,14 @@
 """Evaluate a run: average precision, images, detections.json.
 
     retinanet-jax evaluate --model=runs/shapes
-    retinanet-jax evaluate --model=runs/shapes --step=400 --config=shapes \\
-        --config.data.shapes.num_eval=1000
+    retinanet-jax evaluate --model=runs/shapes --step=400 --config.data.shapes.num_eval=1000
+    retinanet-jax evaluate --model=runs/cells --data=FOLDER
     retinanet-jax evaluate --model=runs/shapes --flip --scales=1,1.5 --merge=weighted
     retinanet-jax evaluate --model=runs/shapes --tile=640
 
-The network comes from the checkpoint. Data and thresholds come from the run, unless you set
---config, any --config.SECTION.FIELD=VALUE, or --data=FOLDER. --flip, --scales, --tile, --overlap
+The network comes from the checkpoint. Data, image size and thresholds are those of the run;
+--data=FOLDER and --config.SECTION.FIELD=VALUE change them, and --config=EXPERIMENT replaces them
+by those of an experiment. --flip, --scales, --tile, --overlap
 and --merge work as in detect; a run that trained on tiles is evaluated in tiles, unless you pass
 --tile=none. The results are written to the workdir. --helpfull lists further flags.
 """
@@ -22,7 +23,7 @@ PASSES_ON = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The main flags; retinanet_jax.main has more."""
     add_workdir_arguments(parser)
-    parser.add_argument("--config", help="experiment with data other than the run's")
+    parser.add_argument("--config", help="experiment to use instead of the run's settings")
 
 
 def run(arguments: argparse.Namespace) -> None:

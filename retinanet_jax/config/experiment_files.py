@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import operator
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +30,6 @@ def explain_unknown_field(path: str) -> str:
             return f"{done}.{name}: no such field; {suggest(name, known)}"
         known, done = known[name], f"{done}.{name}"
     return f"{done}: cannot be set this way"
-
-
-def explain_flag(name: str, flags: Iterable[str]) -> str:
-    """Returns a hint for a flag that does not exist: a similar flag or config field."""
-    if name.startswith("config."):
-        return "; set --config=EXPERIMENT as well"
-    meanings = [(flag, flag) for flag in flags]
-    for section, values in default_config().to_dict().items():
-        for field in values if isinstance(values, dict) else ():
-            whole = f"config.{section}.{field}"
-            meanings += [(field, whole), (f"{section}.{field}", whole)]
-    close = difflib.get_close_matches(name, [written for written, _ in meanings], n=1)
-    meant = [f"--{meaning}" for written, meaning in meanings if written in close]
-    return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
 _INSTALLED = Path(__file__).with_name("experiments")
@@ -118,7 +103,12 @@ def _near(path: Path) -> str:
 def choose_variant(variants: dict[str, Any], name: str) -> Any:
     """Returns an experiment's variant by name; raises ConfigError with all names if unknown."""
     if name not in variants:
-        raise ConfigError(f"variant {name!r} is not one of {', '.join(map(repr, variants))}")
+        hint = (
+            f"; did you mean {close[0]!r}?"
+            if (close := difflib.get_close_matches(name, variants, n=1))
+            else ""
+        )
+        raise ConfigError(f"variant {name!r} is not one of {', '.join(map(repr, variants))}{hint}")
     return variants[name]
 
 

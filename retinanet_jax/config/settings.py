@@ -47,6 +47,10 @@ class ConfigError(ValueError):
     """An unknown field or an invalid value; the message names the field, the value and the fix."""
 
 
+class UsageError(ConfigError):
+    """Missing or unknown arguments of a command; the message is shown without the class."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """All settings of a run. `seed` determines initial weights, data order and augmentation."""
@@ -201,13 +205,8 @@ def from_json(text: str) -> Config:
     Raises:
         ConfigError: the text is damaged, or has a field that this version does not know.
     """
-    tree = default_config().unlock()
     try:
-        values = migrate(json.loads(text))
-        for section, fields in DERIVED.items():
-            for field in fields:
-                values.get(section, {}).pop(field, None)
-        fill_tree(tree, values)
+        tree = _filled_tree(migrate(json.loads(text)))
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(f"not a stored configuration ({error})") from error
     try:
@@ -219,6 +218,21 @@ def from_json(text: str) -> Config:
             f"{error}\nIf your own module adds this name, set RETINANET_JAX_IMPORT=MODULE, and "
             "PYTHONPATH to the folder of the module"
         ) from error
+
+
+def as_tree(config: Config) -> ConfigDict:
+    """Returns the configuration as a tree, whose fields have the types of `default_config`."""
+    return _filled_tree(json.loads(to_json(config))).lock()
+
+
+def _filled_tree(values: dict) -> ConfigDict:
+    """All fields with their defaults, and with stored values; not locked."""
+    tree = default_config().unlock()
+    for section, fields in DERIVED.items():
+        for field in fields:
+            values.get(section, {}).pop(field, None)
+    fill_tree(tree, values)
+    return tree
 
 
 def read_config_file(path: Path) -> Config:

@@ -159,8 +159,14 @@ def check_names(values: dict, known: dict, path: str, errors: list[str]) -> None
 
 
 def suggest(name: str, known: dict) -> str:
-    """Returns the closest known name, or all known names."""
-    close = difflib.get_close_matches(name, known, n=1)
+    """Returns the closest known name, or all known names.
+
+    Names with the same first word come before names that are spelled alike: of 'nms_threshold',
+    'nms_iou' is the field that is meant, not 'score_threshold'.
+    """
+    first = [other for other in known if other.split("_")[0] == name.split("_")[0]]
+    close = difflib.get_close_matches(name, first, n=1, cutoff=0.4)
+    close = close or difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
 
 

@@ -64,6 +64,7 @@ class Dataset:
         text; '' if there is neither.
       report: counts of what was skipped or changed; for COCO and Pascal VOC, in all splits.
       found: what was found in a folder, as text: its layout, images, and boxes by class.
+      split: name of the split, as it is called on disk.
       repeats: how often each image of a training set appears per epoch, on average; None: once.
     """
 
@@ -74,6 +75,7 @@ class Dataset:
     notes: str = ""
     report: Report = dataclasses.field(default_factory=Report)
     found: str = ""
+    split: str = ""
     repeats: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     @property
@@ -97,7 +99,9 @@ def load_dataset(data_config: Any, split: str) -> Dataset:
     parse_split(split)
     if data_config.name not in LOADERS:
         raise ValueError(f"data.name: {data_config.name!r} is not one of {', '.join(LOADERS)}")
-    return select_classes(LOADERS[data_config.name](data_config, split), data_config.classes)
+    dataset = LOADERS[data_config.name](data_config, split)
+    dataset = dataclasses.replace(dataset, split=dataset.split or split)
+    return select_classes(dataset, data_config.classes)
 
 
 def add_dataset(name: str, load: Callable[[Any, str], Dataset]) -> None:
@@ -137,7 +141,7 @@ def _folder(data_config: Any, split: str) -> Dataset:
     name = parse_split(split)[0]
     index = load_index(data_config, name)
     source = FolderSource(index, split_range(split, len(index.names)))
-    notes = _notes(data_config, name, index.report, index.count_boxes())
+    notes = _notes(data_config, name, index.split, index.report, index.count_boxes())
     official = _official(data_config, name)
 
     def truth() -> dict:
@@ -146,9 +150,9 @@ def _folder(data_config: Any, split: str) -> Dataset:
         whole = instances(index.records(), index.categories)
         return restrict(whole, source, data_config.root)
 
-    name = f"{data_config.root} {split}"
-    fields = functools.cache(truth), name, notes, index.report, index.found
-    return Dataset(source, index.categories, *fields)
+    found = split.replace(name, index.split, 1)
+    fields = functools.cache(truth), f"{data_config.root} {found}", notes, index.report, index.found
+    return Dataset(source, index.categories, *fields, split=found)
 
 
 def _prepared_folder(data_config: Any, split: str, root: Path) -> Dataset:
@@ -168,17 +172,18 @@ def _prepared_folder(data_config: Any, split: str, root: Path) -> Dataset:
     if name is None:
         fix = f"use one of {', '.join(available)}"
         raise DataError("split", root, "", f"has no split {wanted!r}", fix)
-    source = TfdsSource(root, split.replace(wanted, name, 1), data_config.cache_dir)
-    notes = _notes(data_config, wanted, stored.report, stored.boxes[name])
+    found = split.replace(wanted, name, 1)
+    source = TfdsSource(root, found, data_config.cache_dir)
+    notes = _notes(data_config, wanted, name, stored.report, stored.boxes[name])
     official = _official(data_config, wanted) or root / f"ground_truth_{name}.json"
     truth = functools.cache(lambda: read_truth(official, source, stored.categories))
-    fields = truth, f"{root} {split}", notes, stored.report
-    return Dataset(source, stored.categories, *fields)
+    fields = truth, f"{root} {found}", notes, stored.report
+    return Dataset(source, stored.categories, *fields, split=found)
 
 
-def _notes(data_config: Any, split: str, report: Report, boxes: dict[str, int]) -> str:
-    """Notes on a split of a folder, which are logged."""
-    name = f"{data_config.root} {split}"
+def _notes(data_config: Any, split: str, found: str, report: Report, boxes: dict[str, int]) -> str:
+    """Notes on a split of a folder, which are logged; `found` is its name on disk."""
+    name = f"{data_config.root} {found}"
     notes = [report.notes(name)]
     if split == parse_split(data_config.train_split)[0]:
         notes.append(_classes_without_boxes(boxes, name))

@@ -6,6 +6,7 @@ boxes in the cache replaces both, until a file is added, removed or changed.
 
 import contextlib
 import contextvars
+import dataclasses
 import fcntl
 import hashlib
 import re
@@ -116,7 +117,8 @@ def load_index(data_config: Any, split: str) -> FolderIndex:
                 index = builder.build(wanted, line, key)
                 index.write(path)
                 _clean(cache)
-    return index
+    held_out = wanted.part == "out"
+    return dataclasses.replace(index, split=f"{'held out of ' * held_out}{wanted.split}")
 
 
 def split_names(data_config: Any) -> dict[str, str]:

@@ -6,11 +6,20 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from retinanet_jax.runtime.measurement import comparable, describe_measurement
 from retinanet_jax.runtime.workdir import write_whole
 
+RESULTS = "best/results.json"
 
-def keep_best(workdir: Path, step: int, summary: Mapping[str, float | None]) -> bool:
+
+def keep_best(
+    workdir: Path,
+    step: int,
+    summary: Mapping[str, float | None],
+    measured: Mapping[str, Any] | None = None,
+) -> bool:
     """Copies the checkpoint of `step` to WORKDIR/best/ if its evaluation is the best so far.
 
     WORKDIR/best/ is itself a workdir, for the Detector and for `--mode=evaluate`. Its results.json
@@ -22,21 +31,29 @@ def keep_best(workdir: Path, step: int, summary: Mapping[str, float | None]) -> 
         step: that was evaluated.
         summary: metrics by name. The first one decides, higher is better; None (undefined) is never
             the best.
+        measured: what they were measured on (measurement.py). A best checkpoint of other data or of
+            another metric is replaced.
 
     Returns:
         Whether it is the best so far.
     """
-    results, (metric, value) = workdir / "best" / "results.json", next(iter(summary.items()))
-    if value is None or math.isnan(value) or value <= _best_so_far(results, metric):
+    metric, value = next(iter(summary.items()))
+    if value is None or math.isnan(value):
         return False
-    folder = results.parent / "checkpoints"
+    before = _stored(workdir)
+    if comparable(before.get("measured"), measured) and value <= _best_so_far(before, metric):
+        return False
+    folder = workdir / "best" / "checkpoints"
     target, temporary = folder / str(step), folder / f".{step}"
     # Renamed when complete; what a killed run left is copied again.
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(workdir / "checkpoints" / str(step), temporary, copy_function=_link)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
-    write_whole(results, json.dumps({"step": step, "summary": dict(summary)}, indent=2))
+    results = {"step": step, "summary": dict(summary)}
+    if measured is not None:
+        results["measured"] = dict(measured)
+    write_whole(workdir / RESULTS, json.dumps(results, indent=2))
     for other in folder.iterdir():
         if other != target:
             shutil.rmtree(other)
@@ -45,18 +62,28 @@ def keep_best(workdir: Path, step: int, summary: Mapping[str, float | None]) -> 
 
 def best_step(workdir: Path) -> int | None:
     """The step of the best evaluation of a run; None if there is none."""
-    try:
-        return json.loads((workdir / "best/results.json").read_text(encoding="utf-8"))["step"]
-    except (OSError, ValueError, KeyError):
-        return None
+    return _stored(workdir).get("step")
 
 
-def _best_so_far(results: Path, metric: str) -> float:
-    """The value in results.json; -inf if there is none or it is undefined."""
+def measured_otherwise(workdir: Path, measured: Mapping[str, Any] | None) -> str:
+    """What the best checkpoint was measured on, if other than `measured`; else ''."""
+    before = _stored(workdir).get("measured")
+    return "" if comparable(before, measured) else describe_measurement(before)
+
+
+def _stored(workdir: Path) -> dict[str, Any]:
+    """WORKDIR/best/results.json; empty if it is missing or damaged."""
     try:
-        value = json.loads(results.read_text(encoding="utf-8"))["summary"][metric]
-    except (OSError, ValueError, KeyError, TypeError):
-        return -math.inf
+        results = json.loads((workdir / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return results if isinstance(results, dict) else {}
+
+
+def _best_so_far(results: Mapping[str, Any], metric: str) -> float:
+    """The value in the results of the best; -inf if there is none or it is undefined."""
+    summary = results.get("summary")
+    value = summary.get(metric) if isinstance(summary, dict) else None
     return -math.inf if value is None else value
 
 

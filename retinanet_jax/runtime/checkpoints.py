@@ -9,6 +9,7 @@ Orbax takes .2 s to import and is imported where it is used: detection does with
 import contextlib
 import functools
 import json
+import logging as std_logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,7 @@ class Checkpoints:
             self._move_damaged()
         alone = {"active_processes": {0}, "barrier_sync_key_prefix": "first"}
         self.directory.mkdir(parents=True, exist_ok=True)
+        logging.get_absl_logger().addFilter(_is_not_raised_later)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep,
             create=False,
@@ -264,7 +266,8 @@ class Checkpoints:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             self._failed = True
-            reason = str(error)[-200:]  # tensorstore names every file first
+            # tensorstore names every file first, and the number of the error last.
+            reason = str(error).rpartition('": ')[2].partition(" [os_error_code")[0]
             raise CheckpointError(
                 f"{self.directory}: step {self._saving} could not be written"
                 f"{free_space(self.directory)}: {reason}\n"
@@ -287,3 +290,9 @@ class Checkpoints:
         if damage := self._find_damage(step):
             raise CheckpointError(f"{self.directory / str(step)}: damaged: {damage}")
         return step
+
+
+def _is_not_raised_later(record: std_logging.LogRecord) -> bool:
+    """Drops the tracebacks of Orbax's threads: `wait` raises the same errors, with the fix."""
+    of_thread = record.exc_info and "orbax" in Path(record.pathname).parts
+    return not (of_thread and record.levelno >= std_logging.ERROR)

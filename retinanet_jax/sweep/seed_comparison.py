@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retinanet_jax.config.settings import ConfigError, read_config_file
+from retinanet_jax.runtime.measurement import check_measured_alike
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.sweep.markdown import number_text, table_text
 from retinanet_jax.sweep.seed_groups import Group, settings_columns
@@ -99,10 +100,11 @@ def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
 
     Raises:
         WorkdirError: a folder has no results.
-        ConfigError: there are no pairs.
+        ConfigError: there are no pairs, or the runs were evaluated on different data.
     """
     ours, theirs = _summaries(first), _summaries(second)
     name_a, name_b = names or (first, second)
+    check_measured_alike(first, second, (name_a, name_b))
     common = [key for key in ours if key in theirs]
     if not common:
         raise ConfigError(

@@ -40,6 +40,7 @@ def read_steps(trial: Trial) -> Iterator[tuple[int, dict[str, float | None]]]:
     for entry in read_metrics(trial.workdir / METRICS_FILE):
         step, kind = entry.pop("step"), entry.pop("kind")
         entry.pop("time", None)
+        entry.pop("measured", None)
         numbers = {f"{kind}/{name}": value for name, value in entry.items()}
         steps.setdefault(step, {}).update(numbers)
     yield from sorted(steps.items())

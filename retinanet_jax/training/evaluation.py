@@ -25,6 +25,7 @@ from retinanet_jax.metrics.federated import (
 )
 from retinanet_jax.metrics.voc import VocDetections, VocObjects, voc_average_precision
 from retinanet_jax.training.detect_dataset import detect_dataset
+from retinanet_jax.training.measured_on import measured_on
 
 
 class Evaluation(NamedTuple):
@@ -41,6 +42,7 @@ class Evaluation(NamedTuple):
         losses_by_class: by class name, the part of the anchors of its objects in the loss; the
             remainder belongs to the background. None if not computed.
         detection: the flip, scales, merge, tile and overlap of the detections.
+        measured: the data and the metric; see measured_on.py.
     """
 
     summary: dict[str, float | None]
@@ -50,6 +52,7 @@ class Evaluation(NamedTuple):
     losses_by_level: dict[str, float] | None = None
     losses_by_class: dict[str, float] | None = None
     detection: dict[str, Any] | None = None
+    measured: dict[str, Any] | None = None
 
     def scalars(self) -> dict[str, float | None]:
         """Metrics and losses by name."""
@@ -109,7 +112,8 @@ def subsample(dataset: Dataset, max_images: int | None) -> Dataset:
 def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
     """Computes the metrics of detections in COCO's results format."""
     summary, per_class = METRICS[config.evaluation.metric](results, dataset, config)
-    return Evaluation(_defined(summary), _defined(per_class), results)
+    found = Evaluation(_defined(summary), _defined(per_class), results)
+    return found._replace(measured=measured_on(dataset, config))
 
 
 def _defined(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -31,7 +31,7 @@ def write_evaluation(
     the loss. `kind` is the kind of the line in metrics.jsonl.
     """
     by_level = {f"loss_{name}": loss for name, loss in (found.losses_by_level or {}).items()}
-    log.scalars(step, kind, found.scalars() | by_level)
+    log.scalars(step, kind, found.scalars() | by_level, found.measured)
     if tables:
         log.table(f"step {step}, {dataset.name}", found.scalars())
         log.table(*class_table(found.per_class))
@@ -45,7 +45,7 @@ def write_evaluation(
     if log.active:
         write_whole(log.workdir / "detections.json", json.dumps(found.results))
         results = {"step": step, "summary": found.summary, "per_class": found.per_class}
-        results["detection"] = found.detection
+        results |= {"detection": found.detection, "measured": found.measured}
         if found.losses is not None:
             results["losses"] = found.losses
             results["losses_by_level"] = found.losses_by_level

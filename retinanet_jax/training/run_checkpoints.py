@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from retinanet_jax.config.settings import Config, to_json
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.records import Categories
-from retinanet_jax.runtime.best_checkpoint import best_step, keep_best
+from retinanet_jax.runtime.best_checkpoint import best_step, keep_best, measured_otherwise
 from retinanet_jax.runtime.checkpoints import Checkpoints
 from retinanet_jax.runtime.preemption import Preempted, Preemption
 from retinanet_jax.runtime.processes import from_first
@@ -153,8 +153,12 @@ def keep_if_best(run: Run, step: int, found: Evaluation) -> None:
     """Copies the checkpoint of a step to WORKDIR/best/ if its evaluation is the best so far."""
     run.checkpoints.wait()
     decides = run.decides_best or best_step(run.workdir) is None
-    if run.log.active and decides and keep_best(run.workdir, step, found.summary):
-        run.log.message(f"best so far, kept in {run.workdir / 'best'}")
+    if not (run.log.active and decides):
+        return
+    before = measured_otherwise(run.workdir, found.measured)
+    if keep_best(run.workdir, step, found.summary, found.measured):
+        other = f"; the one before was measured otherwise ({before})" if before else ""
+        run.log.message(f"best so far, kept in {run.workdir / 'best'}{other}")
 
 
 def make_up_evaluation(run: Run, step: int, state: TrainState) -> None:

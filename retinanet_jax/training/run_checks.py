@@ -130,26 +130,6 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def with_conventions_of(stored: Config, config: Config) -> Config:
-    """Returns `config` with the settings that belong to the weights of a checkpoint."""
-    replace = dataclasses.replace
-    rules = ("max_log_scale", "clamp_both_sides", "clip_before_nms", "drop_empty")
-    return replace(
-        config,
-        model=stored.model,
-        anchors=stored.anchors,
-        pixels=stored.pixels,
-        pipeline=replace(
-            config.pipeline,
-            eval_resizing=stored.pipeline.eval_resizing,
-            eval_canvas=stored.pipeline.eval_canvas,
-        ),
-        postprocess=replace(
-            config.postprocess, **{rule: getattr(stored.postprocess, rule) for rule in rules}
-        ),
-    )
-
-
 def facts_of_run(
     config: Config, first: int, train_set: Dataset, eval_set: Dataset
 ) -> dict[str, Any]:

@@ -92,7 +92,13 @@ class RunLog:
         if self.active:
             self._progress.update(self._task, completed=step)
 
-    def scalars(self, step: int, kind: str, values: Mapping[str, float | None]) -> None:
+    def scalars(
+        self,
+        step: int,
+        kind: str,
+        values: Mapping[str, float | None],
+        measured: Mapping[str, Any] | None = None,
+    ) -> None:
         """Writes one line of metrics.jsonl, and passes the same scalars to the loggers.
 
         Args:
@@ -100,6 +106,7 @@ class RunLog:
             kind: 'train' or 'eval'; the prefix of the names in the loggers.
             values: values by name. None (undefined) and numbers that are not finite become null in
                 the file. The loggers do not get None.
+            measured: what they were measured on; only in the file.
         """
         if not self.active:
             return
@@ -107,6 +114,8 @@ class RunLog:
         finite = {name: float(value) for name, value in defined.items() if np.isfinite(value)}
         line = {"step": step, "kind": kind, "time": round(time.time(), 3)}
         line |= {name: finite.get(name) for name in values}
+        if measured is not None:
+            line["measured"] = dict(measured)
         # Opened for each line: another process may have replaced the file.
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

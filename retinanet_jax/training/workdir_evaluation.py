@@ -1,7 +1,7 @@
 """Evaluates a checkpoint and writes the results to its workdir."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,11 @@ from retinanet_jax.runtime.processes import from_first
 from retinanet_jax.runtime.wording import counted
 from retinanet_jax.runtime.workdir import disk_errors
 from retinanet_jax.runtime.workdir_download import checkpoint_of, local_workdir
+from retinanet_jax.training.config_of_evaluation import config_of_evaluation, measures_as_run
 from retinanet_jax.training.evaluation import Evaluation, evaluate
 from retinanet_jax.training.evaluation_files import write_evaluation
 from retinanet_jax.training.loggers import open_loggers
-from retinanet_jax.training.run_checks import (
-    check_same_classes,
-    evaluation_warnings,
-    with_conventions_of,
-)
+from retinanet_jax.training.run_checks import check_same_classes, evaluation_warnings
 from retinanet_jax.training.run_log import RunLog, log_lines
 from retinanet_jax.training.step import focal_params
 from retinanet_jax.training.validation_loss import (
@@ -46,7 +43,7 @@ from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_
 
 
 def evaluate_workdir(
-    config: Config | None,
+    config: Config | Mapping[str, Any] | None,
     workdir: str | Path,
     step: int | None = None,
     *,
@@ -58,12 +55,14 @@ def evaluate_workdir(
 ) -> Evaluation:
     """Evaluates a checkpoint of `workdir` on `config.data.eval_split`.
 
-    The network and its conventions come from the checkpoint. Data, thresholds and batch size come
-    from `config`, or from the run if `config` is None. This is safe while a run trains in
+    The network and its conventions come from the checkpoint. This is safe while a run trains in
     `workdir`.
 
+    >>> evaluate_workdir({"postprocess.nms_iou": 0.6}, "runs/shapes")          # doctest: +SKIP
+
     Args:
-        config: configuration with the data and the thresholds; None: that of the run.
+        config: configuration with the data, the image size and the thresholds; or values by
+            'SECTION.FIELD' that change those of the run; None: those of the run.
         workdir: workdir of a run: a folder, or an address in object storage.
         step: step of the checkpoint; None: the best, or the latest if none was evaluated.
         flip: whether to also detect in the mirrored images.
@@ -75,7 +74,8 @@ def evaluate_workdir(
 
     Raises:
         CheckpointError: there is no such checkpoint, or the data has different classes.
-        ConfigError: a value is invalid, or tiles are combined with flip or scales.
+        ConfigError: a value is invalid, a change has no effect on an evaluation, or tiles are
+            combined with flip or scales.
     """
     check_merge(merge)
     views_of(flip, scales)
@@ -98,7 +98,7 @@ def with_tiles(config: Config, tile: Any, overlap: Any, options: ViewOptions) ->
 
 
 def _evaluate_local(
-    config: Config | None,
+    config: Config | Mapping[str, Any] | None,
     workdir: Path,
     step: int | None,
     options: ViewOptions,
@@ -111,9 +111,12 @@ def _evaluate_local(
     folder = workdir / "best" if kind == "best" else workdir
     checkpoints = Checkpoints(folder / "checkpoints")
     stored, categories = describe(checkpoints, step)
-    before = with_conventions_of(stored, config or stored)
+    before = config_of_evaluation(stored, config)
     config = with_tiles(before, tile, overlap, options)
-    kind_of_line = "eval" if (config, options) == (before, ONE_VIEW) else "eval_augmented"
+    plain = (config, options) == (before, ONE_VIEW)
+    kind_of_line = "eval" if plain else "eval_augmented"
+    if not measures_as_run(stored, before):
+        kind_of_line = "eval_other"
     check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     dataset = load_dataset(config.data, config.data.eval_split)
     check_same_classes(categories, dataset.categories, workdir)
@@ -163,8 +166,9 @@ def evaluate_and_log(
     `measured` is used up. The losses are computed over all views. `kind` is the kind of the line in
     metrics.jsonl.
     """
-    images = counted(len(dataset.source), "image")
-    log.message(f"evaluating step {step} on {images} of {dataset.name}")
+    sides = f"short side {config.pipeline.min_side}, long side at most {config.pipeline.max_side}"
+    images = f"{counted(len(dataset.source), 'image')} of {dataset.name}"
+    log.message(f"evaluating step {step} on {images}; {sides} pixels")
     found = evaluate(measured, variables, dataset, config, mesh, options=options, on_batch=on_batch)
     levels, names = config.anchors.levels, dataset.categories.names
     parts = measured.recorded()

@@ -37,6 +37,7 @@ class FolderIndex:
       report: what was skipped or changed.
       found: what the folder holds, as text for a person.
       key: a digest of the state of the folder and of the settings that this index belongs to.
+      split: the split on disk, for a person: 'val', or 'held out of train'. It is not stored.
     """
 
     names: list[str]
@@ -55,6 +56,7 @@ class FolderIndex:
     report: Report
     found: str
     key: str
+    split: str = ""
 
     @classmethod
     def of(

@@ -1,7 +1,7 @@
 """Evaluates a checkpoint and computes all numbers of the analysis page."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from retinanet_jax.reports.analysis.error_curves import error_curves, find_simil
 from retinanet_jax.reports.analysis.level_losses import LossStatistics, PredictAndRecord
 from retinanet_jax.reports.analysis.precision_curves import precision_curves
 from retinanet_jax.runtime.mesh import make_mesh, replicated
+from retinanet_jax.training.config_of_evaluation import OF_WEIGHTS, config_of_evaluation
 from retinanet_jax.training.evaluation import evaluate, subsample
-from retinanet_jax.training.run_checks import check_same_classes, with_conventions_of
+from retinanet_jax.training.run_checks import check_same_classes
 from retinanet_jax.weights.run_weights import choose_checkpoint, describe, read_variables
 
 
@@ -76,7 +77,7 @@ class Analysis:
 
 def analyze_workdir(
     workdir: Path,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     step: int | None = None,
     *,
     max_images: int = 5000,
@@ -86,8 +87,8 @@ def analyze_workdir(
 
     Args:
       workdir: folder of the run. Nothing is written to it.
-      config: for the data (its eval_split) and the thresholds, as for `evaluate_workdir`. Network,
-        matching and loss are those of the checkpoint. None: the config of the checkpoint.
+      config: for the data (its eval_split) and the thresholds, or changes to those of the
+        checkpoint, as for `evaluate_workdir`. Network, matching and loss are the checkpoint's.
       step: step of the checkpoint. None: the best, or the latest if none was evaluated.
       max_images: maximum number of images to analyze, evenly spread.
       on_batch: called with the number of images done and of all images.
@@ -99,7 +100,7 @@ def analyze_workdir(
     mesh = make_mesh()
     checkpoints, step, _ = choose_checkpoint(Path(workdir), step)
     stored, categories = describe(checkpoints, step)
-    config = analysis_config(stored, config or stored)
+    config = analysis_config(stored, config)
     check_batch_size(config.evaluation.batch_size, mesh.size, "config.evaluation.batch_size")
     dataset = load_dataset(config.data, config.data.eval_split)
     check_same_classes(categories, dataset.categories, Path(workdir))
@@ -124,16 +125,14 @@ def analyze_workdir(
     )
 
 
-def analysis_config(stored: Config, config: Config) -> Config:
-    """`config` with the network, the matching and the loss of a checkpoint, and COCO's metric.
+def analysis_config(stored: Config, given: Config | Mapping[str, Any] | None) -> Config:
+    """The config with the network, the matching and the loss of a checkpoint, and COCO's metric.
 
     All numbers of the analysis follow COCO's rules, also for VOC.
     """
-    config = with_conventions_of(stored, config)
+    config = config_of_evaluation(stored, given, (*OF_WEIGHTS, "matching", "loss"))
     scored = dataclasses.replace(config.evaluation, metric="coco")
-    return dataclasses.replace(
-        config, evaluation=scored, matching=stored.matching, loss=stored.loss
-    )
+    return dataclasses.replace(config, evaluation=scored)
 
 
 def check_has_objects(dataset: Dataset) -> None:

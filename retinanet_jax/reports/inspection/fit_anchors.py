@@ -28,10 +28,11 @@ MIN_GAIN, MIN_GAIN_OF_MORE = 0.01, 0.05
 
 
 class CoverageSummary(NamedTuple):
-    """Share of boxes with a positive anchor, and share of uncovered boxes."""
+    """Share of boxes with a positive anchor, share of uncovered boxes, and mean best IoU."""
 
     positive: float
     uncovered: float
+    mean_iou: float
 
 
 class AnchorFit(NamedTuple):
@@ -187,7 +188,7 @@ def _halves(objects: ObjectTable, rng: np.random.Generator) -> tuple[ObjectTable
 def _summary(found: Coverage, config: Config) -> CoverageSummary:
     positive = found.positive(config.matching).mean()
     uncovered = found.uncovered(config.matching).mean()
-    return CoverageSummary(float(positive), float(uncovered))
+    return CoverageSummary(float(positive), float(uncovered), float(found.iou.mean()))
 
 
 def _chosen(anchors: AnchorConfig) -> list[tuple[str, object]]:

@@ -52,8 +52,8 @@ def inspect_data(config: Config, *, fit: bool = False, max_images: int = 10_000)
     config, _ = with_data_choices(config, train)
     evaluation = evaluated_tiles(evaluation, data.tile, data.tile_overlap)
     splits = [
-        read_split(data.train_split, train, config, max_images),
-        read_split(data.eval_split, evaluation, config, max_images),
+        read_split(train.split, train, config, max_images),
+        read_split(evaluation.split, evaluation, config, max_images),
     ]
     return render_inspection(splits, config, fit)
 
