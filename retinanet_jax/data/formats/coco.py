@@ -21,11 +21,12 @@ from retinanet_jax.data.annotations.check_split import SKIPPED_OBJECT, ImageFact
 from retinanet_jax.data.annotations.file_names import check_name, find_image, leads_out
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.join_categories import join_categories
+from retinanet_jax.data.annotations.outlines import ROTATED, around_turned
 from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.coco_categories import usable_categories
-from retinanet_jax.data.formats.coco_json import OUTLINE_FIELD, read_json
+from retinanet_jax.data.formats.coco_json import OUTLINE_FIELD, ROTATION_FIELD, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 
 OUTLINE_BOX = "no bbox, bounding box of the polygon or mask used"
@@ -230,7 +231,11 @@ class _Reader:
         if entry.get(OUTLINE_FIELD) is not None:
             self.report.add(OUTLINE_BOX, f"{self.path}: {where}")
             return tuple(entry[OUTLINE_FIELD])
-        return tuple(fields.box(entry, self.path, where, self.report))
+        box = tuple(fields.box(entry, self.path, where, self.report))
+        if ROTATION_FIELD not in entry:
+            return box
+        self.report.add(ROTATED, f"{self.path}: {where}")
+        return around_turned(box, entry[ROTATION_FIELD])
 
 
 def _with_file_name(image: dict) -> dict:
