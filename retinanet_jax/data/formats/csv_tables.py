@@ -10,6 +10,7 @@ boxes are shares of the image's size. The delimiter is a comma, a semicolon or a
 import functools
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from retinanet_jax.data.annotations.annotation_fields import (
 from retinanet_jax.data.annotations.folder_files import relative_name
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.split_names import split_of_file
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.csv_columns import Columns, is_number
 from retinanet_jax.data.formats.csv_files import (
@@ -79,7 +81,13 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
     table, root, notes = dataset.splits[split], dataset.root, list(dataset.notes)
     columns = table.columns
     bases = (table.path.parent, root, root / "images", root / split, root / "images" / split)
-    finder = ImageFinder(root, split if len(dataset.splits) > 1 else "", bases)
+    stated_split = split if len(dataset.splits) > 1 else split_of_file(table.path, root) or ""
+
+    def stated() -> Iterator[str]:
+        """The names of the images of all splits in the table."""
+        return (row[columns.file] for _, row in rows_of(table) if columns.file < len(row))
+
+    finder = ImageFinder(root, stated_split, bases, stated)
     if columns.class_name is None:
         notes.append((NO_CLASSES, str(table.path)))
     images: dict[str, tuple[str, tuple[int, int] | None, list[RawObject]]] = {}
@@ -97,6 +105,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
             _, _, objects = images.setdefault(path, (place, _size(row, columns), []))
             found = _object(row, dataset, table, where, notes)
             objects += [] if found is None else [found]
+    notes.extend(finder.notes)
     names = {path: relative_name(path, root) for path in images}
     read = (
         RawImage(
