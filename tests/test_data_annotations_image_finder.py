@@ -115,7 +115,7 @@ def test_an_image_is_not_taken_from_the_folder_of_another_split(root, train, val
 
 def test_an_archive_that_may_have_the_images_of_a_split_is_named(root):
     folder = root("train_images/a.jpg", "val_images.zip")
-    with pytest.raises(DataError, match=r"add the image, or extract val_images\.zip, or state the"):
+    with pytest.raises(DataError, match=r"add the image, or extract val_images\.zip, or rename"):
         finder(folder, split="val").find("a.jpg", "x", "")
 
 
@@ -127,8 +127,9 @@ def test_an_image_of_another_folder_is_not_taken_where_folders_fit(root, before)
     stated = [
         f"{before}{name}" for name in ("cam3/1.jpg", "cam 2/2.jpg", "cam5/3.jpg", "cam1/0.jpg")
     ]
+    others = [None, ["a"], {}, "", " "]  # names as a broken file may have them
     for names in (stated, stated[::-1]):
-        found = finder(folder, "", "images", stated=names)
+        found = finder(folder, "", "images", stated=[*others, *names])
         assert missing(found, stated[0]) and missing(found, stated[2])
         assert found.find(stated[3], "x", "") == str(folder / "images/cam1/0.jpg")
         assert found.find(stated[1], "x", "") == str(folder / "images/Cam 2/2.jpg")

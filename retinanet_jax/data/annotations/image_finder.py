@@ -134,11 +134,13 @@ class ImageFinder:
 
     def _refused(self, stated: str, others: list[str], path: Path, where: str) -> DataError:
         """The error of a name whose image is missing, while there are others of this name."""
+        what, fix = f"{short(stated)} is missing; {_few(others)}", "state the folder in its name"
         if any(map(self._is_of_split, others)):
-            what = f"{short(stated)} is missing; {_few(others)} may be another image of this name"
+            what += " may be another image of this name"
         else:
-            what = f"{short(stated)} is missing; {_few(others)} is of another split"
-        fix = f"add the image{name_archives(self._images.folder)}, or state the folder in its name"
+            what += " is of another split"
+            fix = "rename the folder if it is not"
+        fix = f"add the image{name_archives(self._images.folder)}, or {fix}"
         return DataError("missing image", path, where, what, fix)
 
     def _search(self, name: str) -> tuple[list[str], tuple[str, ...]]:
@@ -176,8 +178,8 @@ class ImageFinder:
 
     @functools.cached_property
     def _stated(self) -> list[str]:
-        names = dict.fromkeys(self._names_in_annotations())
-        return [_as_path(name.strip()) for name in names if isinstance(name, str) and name.strip()]
+        stated = (name for name in self._names_in_annotations() if isinstance(name, str))
+        return [_as_path(name) for name in dict.fromkeys(map(str.strip, stated)) if name]
 
     @functools.cached_property
     def _stated_images(self) -> set[str | None]:
