@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from data_settings import data_settings
 
-from retinanet_jax.data.annotations.similar_names import SIMILAR
+from retinanet_jax.data.annotations.image_finder import SIMILAR
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig

@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 
 from retinanet_jax.data.annotations import annotation_fields as fields
+from retinanet_jax.data.annotations.outlines import ROTATED
 from retinanet_jax.data.data_errors import MAX_NAMES, Guard
 from retinanet_jax.data.formats.coco import Categories, DataError, Report, read_annotations
 
@@ -351,6 +352,46 @@ def test_an_ignored_object_is_a_crowd(read):
     data = content()
     data["annotations"][0]["ignore"] = 1
     assert read(data).images[0].crowd().tolist() == [True, True]
+
+
+@pytest.mark.parametrize("degrees", [90.0, 30, 217.5, -45.0, 450])
+def test_a_rectangle_that_cvat_rotated_has_the_box_around_its_corners(read, degrees):
+    data = content()
+    first = data["annotations"][0]
+    first.update(bbox=[10, 9, 12, 8], segmentation=[], attributes={"rotation": degrees})
+    found = read(data)
+    corners = cv2.boxPoints(((16, 13), (12, 8), degrees))  # turned about the centre
+    wanted = [*corners.min(axis=0), *corners.max(axis=0)]
+    np.testing.assert_allclose(found.images[0].boxes()[0], wanted, atol=1e-4)
+    assert found.images[0].annotations[0].area == 150.5
+    assert found.report.counts[ROTATED] == 1 and "annotation id 1" in found.report.summary()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attributes": {"rotation": 0.0}},
+        {"attributes": {"rotation": 360.0}},
+        {"attributes": {"rotation": "left"}},
+        {"attributes": {"rotation": True}},
+        {"attributes": ["rotation"]},
+        # The box of an outline is that of the outline, whatever the attribute is about.
+        {"attributes": {"rotation": 30.0}, "segmentation": [[1, 2, 11, 2, 11, 22, 1, 22]]},
+    ],
+)
+def test_other_boxes_are_not_rotated(read, fields):
+    data = content()
+    data["annotations"][0].update(fields)
+    found = read(data)
+    np.testing.assert_array_equal(found.images[0].boxes()[0], [1, 2, 11, 22])
+    assert ROTATED not in found.report.counts
+
+
+def test_a_rotated_box_without_area_is_an_error(read):
+    data = content()
+    data["annotations"][0].update(bbox=[10, 10, -4, 20], attributes={"rotation": 45.0})
+    with pytest.raises(DataError, match=r"annotation id 1: .*-4"):
+        read(data)
 
 
 def test_boxes_in_shares_of_the_image_are_errors(read):

@@ -275,7 +275,7 @@ def test_tables_that_could_be_one_split_are_ambiguous(folder):
         ("c.png", "test/c.png"),
         ("images/c.png", "images/c.png"),  # missing: the folder exists, the file does not
         ("a.jpg", "a.jpg"),  # missing
-        ("A.PNG", "A.PNG"),  # missing
+        ("A.PNG", "images/a.png"),
     ],
 )
 def test_images_are_found(tmp_path, stated, found):
@@ -291,7 +291,8 @@ def test_an_image_of_another_split_is_not_taken(tmp_path):
     for split in ("train", "val"):
         (tmp_path / f"{split}.csv").write_text(f"{HEADER}a.png,64,48,cat,4,6,24,18\n")
     assert read(csv_tables.find, tmp_path, "train").images[0].path.is_file()
-    assert not read(csv_tables.find, tmp_path, "val").images[0].path.is_file()
+    with pytest.raises(DataError, match=r"'a\.png' is missing; train/a\.png is of another split"):
+        read(csv_tables.find, tmp_path, "val")
 
 
 def test_two_images_of_one_name_are_ambiguous(tmp_path):

@@ -15,6 +15,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.image_finder import OTHER_FOLDER
 from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import label_studio
@@ -75,7 +76,7 @@ def test_a_rectangle_is_rotated_about_its_top_left_corner(folder):
     side = 10 * math.sqrt(2)
     wanted = [(10, 12, 6, 32), (20 - side / 2, 10, side, side)]
     assert pixels(root) == [pytest.approx(box) for box in wanted]
-    assert reasons(read(label_studio.find, root)) == {OUTLINE: 1}
+    assert reasons(read(label_studio.find, root)) == {OTHER_FOLDER: 1, OUTLINE: 1}
 
 
 def test_polygons_ellipses_and_shapes_without_a_box(folder):
@@ -89,7 +90,7 @@ def test_polygons_ellipses_and_shapes_without_a_box(folder):
         )
     )
     assert pixels(root) == [pytest.approx((16, 12, 32, 24)), pytest.approx((26, 8, 12, 32))]
-    assert reasons(read(label_studio.find, root)) == {OUTLINE: 1, NO_BOX: 1}
+    assert reasons(read(label_studio.find, root)) == {OTHER_FOLDER: 1, OUTLINE: 1, NO_BOX: 1}
 
 
 def test_a_label_of_its_own_is_joined_to_its_shape(folder):
@@ -110,7 +111,7 @@ def test_the_latest_annotation_counts_and_tasks_without_one_are_left_out(folder)
     root = folder(task(annotations=entries), task(annotations=[]))
     content = read(label_studio.find, root)
     assert [o.class_name for o in content.images[0].objects] == ["dog"]
-    assert reasons(content) == {label_studio.LATEST: 1, label_studio.WITHOUT: 1}
+    assert reasons(content) == {OTHER_FOLDER: 1, label_studio.LATEST: 1, label_studio.WITHOUT: 1}
 
 
 def min_task(name: str, **fields) -> dict:

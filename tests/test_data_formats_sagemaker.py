@@ -15,6 +15,7 @@ from layout_writers import (
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.annotation_fields import TEXT_NUMBER
+from retinanet_jax.data.annotations.image_finder import OTHER_FOLDER
 from retinanet_jax.data.annotations.split_files import REPLACED
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import sagemaker
@@ -124,20 +125,21 @@ def test_tasks_without_boxes_are_left_out_and_noted(folder):
     assert content.notes == (
         (sagemaker.FAILED, f"{path}: line 1"),
         (sagemaker.WITHOUT, f"{path}: line 2"),
+        (OTHER_FOLDER, str(root / "images/a.png")),
     )
 
 
 def test_an_image_in_which_workers_found_nothing_has_no_objects(folder):
     line = sagemaker_line(Annotated("a.png", 64, 48), [], "job")
     content = read(sagemaker.find, folder(line))
-    assert boxes(content) == {"a.png": []} and not content.notes
+    assert boxes(content) == {"a.png": []} and reasons(content) == {OTHER_FOLDER: 1}
 
 
 @pytest.mark.parametrize("status", ["adjusted", "unadjusted"])
 def test_the_latest_of_adjusted_boxes_is_taken(folder, status):
     content = read(sagemaker.find, folder(adjusted(status)))
     assert boxes(content) == {"a.png": [tuple(BOX._replace(x=8))]}
-    assert reasons(content) == {sagemaker.ADJUSTED: 1}
+    assert reasons(content) == {OTHER_FOLDER: 1, sagemaker.ADJUSTED: 1}
 
 
 def outputs(write, *, first=(), second=()):
@@ -158,7 +160,7 @@ def test_of_the_outputs_of_a_job_and_of_its_adjustment_the_latest_are_read(folde
     assert find_layout(root).place == root
     content = read(sagemaker.find, root)
     assert boxes(content) == {"a.png": [tuple(BOX._replace(x=8))], "b.png": [tuple(BOX)]}
-    assert reasons(content) == {sagemaker.ADJUSTED: 1, REPLACED: 1}
+    assert reasons(content) == {OTHER_FOLDER: 1, sagemaker.ADJUSTED: 1, REPLACED: 1}
 
 
 def test_an_adjustment_that_failed_leaves_the_boxes_of_the_job(folder):
@@ -217,7 +219,8 @@ def test_classes_are_in_the_order_of_their_numbers(folder):
 
 def test_numbers_written_as_text_are_read_and_noted(folder):
     guarded = read(sagemaker.find, folder(task(left="4", width="20.0")))
-    assert boxes(guarded) == {"a.png": [tuple(BOX)]} and reasons(guarded) == {TEXT_NUMBER: 1}
+    assert boxes(guarded) == {"a.png": [tuple(BOX)]}
+    assert reasons(guarded) == {TEXT_NUMBER: 1, OTHER_FOLDER: 1}
     assert boxes(read(sagemaker.find, folder(task(class_id="1")))) == {"a.png": [tuple(BOX)]}
 
 

@@ -321,6 +321,29 @@ def test_class_names_come_from_their_file_and_others_are_errors(folder):
     assert read(voc_folder.find, root).class_names == ("dog",)
 
 
+@pytest.mark.parametrize(
+    "kind, attributes, box, rotated",
+    [
+        ("bounding_box", "occluded=no, rotation=90.0", (25, 5, 30, 40), 1),
+        ("bounding_box", "rotation=0.0", (20, 10, 40, 30), 0),
+        ("bounding_box", "old_rotation=90, rotation=left", (20, 10, 40, 30), 0),
+        ("", "rotation=90.0", (20, 10, 40, 30), 0),  # a polygon, whose corners are as drawn
+    ],
+)
+def test_datumaro_rotates_rectangles_in_labelme_xml_about_their_center(
+    folder, kind, attributes, box, rotated
+):
+    corners = (20, 10), (60, 10), (60, 40), (20, 40)
+    points = "".join(f"<pt><x>{x:.2f}</x><y>{y:.2f}</y></pt>" for x, y in corners)
+    root = folder(
+        f"<object><name>cat</name><type>{kind}</type><polygon>{points}<username/></polygon>"
+        f"<attributes>{attributes}</attributes></object>"
+    )
+    content = read(voc_folder.find, root)
+    assert content.images[0].objects[0].box == pytest.approx(box)
+    assert reasons(content).get(voc_xml_reader.ROTATED, 0) == rotated
+
+
 names = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1).map(str.strip)
 corners = st.floats(0, 1000).map(lambda x: round(x, 3))
 many = st.lists(st.builds(Box, names.filter(bool), corners, corners, corners, corners), max_size=4)

@@ -23,8 +23,8 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.image_finder import SIMILAR
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
-from retinanet_jax.data.annotations.similar_names import SIMILAR
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import (
     yolo,

@@ -34,7 +34,7 @@ from retinanet_jax.data.store.folder_index import FolderIndex
 from retinanet_jax.runtime.user_folders import cache_folder, expand_user
 
 # Part of the key of an index: raise it when what is kept changes.
-FORMAT_VERSION = "5"
+FORMAT_VERSION = "6"
 _MAX_INDICES = 12  # of one folder, for different splits and settings
 
 

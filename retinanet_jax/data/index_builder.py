@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from retinanet_jax.data.annotations.check_split import ImageFacts, check_split
 from retinanet_jax.data.annotations.join_categories import join_categories, stated_categories
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
-from retinanet_jax.data.annotations.similar_names import with_similar_names
 from retinanet_jax.data.annotations.split_names import SplitNames
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.records import Categories, ImageRecord
@@ -66,7 +65,7 @@ class IndexBuilder:
           DataError: the split is invalid; names the file, the entry, the field and the fix.
         """
         guard = Guard(self.config.on_error, Report())
-        raw = self.read(wanted.split, guard)
+        raw = self.layout.read(wanted.split, guard)
         self.read_splits[self.key(wanted.split)] = _without_objects(raw)
         others = self.read_others(wanted.split)
         categories = self.join(wanted.split, raw, others, guard)
@@ -91,17 +90,13 @@ class IndexBuilder:
             lines.append(f"  {len(unnamed):,} image files without annotations: {names}{more}")
         return FolderIndex.of(records, categories, guard.report, "\n".join(lines), key)
 
-    def read(self, split: str, guard: Guard) -> RawSplit:
-        """Returns a split as annotated, with the files of similar names; see raw.Layout."""
-        return with_similar_names(self.layout.read(split, guard), self.stamps)
-
     def read_others(self, split: str) -> dict[str, RawSplit]:
         """Returns the other splits for their categories and file names, without their errors."""
         found = {}
         for other in self.layout.splits:
             if other != split and self.key(other) not in self.read_splits:
                 with contextlib.suppress(DataError):
-                    raw = self.read(other, Guard("skip", Report()))
+                    raw = self.layout.read(other, Guard("skip", Report()))
                     self.read_splits[self.key(other)] = _without_objects(raw)
             if other != split and self.key(other) in self.read_splits:
                 found[other] = self.read_splits[self.key(other)]

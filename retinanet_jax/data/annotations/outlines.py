@@ -26,3 +26,14 @@ def around_rotated(x: float, y: float, width: float, height: float, angle: float
     cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
     w, h = width * cos + height * sin, width * sin + height * cos
     return x - w / 2, y - h / 2, w, h
+
+
+def around_turned(box: Box, degrees: float) -> Box:
+    """Returns the box around a box that is rotated about its center, as CVAT states it.
+
+    A box without area stays as it is, for the check that reports it.
+    """
+    x, y, width, height = box
+    if min(width, height) <= 0:
+        return box
+    return around_rotated(x + width / 2, y + height / 2, width, height, math.radians(degrees))

@@ -275,16 +275,10 @@ def _read_split(
 ) -> RawSplit:
     """The images of a split with their objects; see raw.Layout."""
     paths = files[split]
-    # A file with several splits may name images of any folder.
-    in_files = list(itertools.chain(*files.values()))
-    alone = len(files) == 1 or len(set(in_files)) < len(in_files)
-    own = [root / place.format(split=split) for place in kind.image_folders]
-    finders = {}
-    for folder in {path.parent for path in paths}:
-        bases = (*own, folder, root, root / "images", root / split, root / "images" / split)
-        finders[folder] = ImageFinder(root, "" if alone else split, bases)
+    contents = list(_without_older(_contents(kind, paths, guard)))
+    finders = _finders(kind, root, files, split, contents)
     images, notes, listed = [], [], []
-    for path, content in _without_older(_contents(kind, paths, guard)):
+    for path, content in contents:
         notes.extend(content.notes)
         listed.append(content.class_names)
         for entry in content.entries:
@@ -306,8 +300,39 @@ def _read_split(
                 place = relative_name(image, root), Path(image), path
                 fields_of_image = tuple(objects), entry.where, entry.size, kind.normalized
                 images.append(RawImage(*place, *fields_of_image))
+    notes.extend(itertools.chain(*(finder.notes for finder in finders.values())))
     names = None if None in listed else tuple(dict.fromkeys(itertools.chain(*listed)))
     return RawSplit(tuple(images), names, notes=tuple(notes), box_form=kind.box_form)
+
+
+def _finders(
+    kind: SplitFileFormat,
+    root: Path,
+    files: dict[str, tuple[Path, ...]],
+    split: str,
+    contents: Sequence[tuple[Path, Content]],
+) -> dict[Path, ImageFinder]:
+    """The finder of the images of a split, by the folder of the annotation files."""
+    paths = files[split]
+    # A file with several splits may name images of any folder, and so may one without a split in
+    # its name.
+    in_files = list(itertools.chain(*files.values()))
+    alone = len(set(in_files)) < len(in_files)
+    alone |= len(files) == 1 and any(split_of_file(path, root) != split for path in paths)
+    own = [root / place.format(split=split) for place in kind.image_folders]
+
+    def stated() -> Iterator[Any]:
+        """The names of the images; the further ones of an entry are variants."""
+        for _, content in contents:
+            for entry in content.entries:
+                if entry.names and entry.split in (None, split):
+                    yield entry.names[0]
+
+    finders = {}
+    for folder in {path.parent for path in paths}:
+        bases = (*own, folder, root, root / "images", root / split, root / "images" / split)
+        finders[folder] = ImageFinder(root, "" if alone else split, bases, stated)
+    return finders
 
 
 def _contents(

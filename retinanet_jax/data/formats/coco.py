@@ -11,7 +11,6 @@ sizes, polygons or run lengths without `bbox`, backslashes.
 
 import collections
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,15 +21,15 @@ from retinanet_jax.data.annotations.file_names import check_name, find_image, le
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.join_categories import join_categories
+from retinanet_jax.data.annotations.outlines import ROTATED, around_turned
 from retinanet_jax.data.annotations.raw import RawImage, RawObject, RawSplit
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.coco_categories import usable_categories
-from retinanet_jax.data.formats.coco_json import OUTLINE_FIELD, read_json
+from retinanet_jax.data.formats.coco_json import OUTLINE_FIELD, ROTATION_FIELD, read_json
 from retinanet_jax.data.records import Categories, ImageRecord, instances
 
 OUTLINE_BOX = "no bbox, bounding box of the polygon or mask used"
-OTHER_FOLDER = "images found by name in another folder"
 SIZE_FROM_FILE = "no width or height, size of the file used"
 
 
@@ -118,6 +117,7 @@ class _Reader:
     ):
         self.path, self.image_dir, self.root, self.split = path, image_dir, root, split
         self.guard, self.report = guard, guard.report
+        self.finder: ImageFinder | None = None  # of all images, once one is not at its place
         self.image_ids: set[int] = set()  # of all entries, also of invalid ones
         self.annotation_ids: set[int] = set()
 
@@ -130,10 +130,11 @@ class _Reader:
         used = {fields.as_integer(e.get("category_id")) for e in entries if isinstance(e, dict)}
         names, ids = usable_categories(content["categories"], self.path, used, self.report)
         self.names = dict(zip(ids, names, strict=True))
+        images = (_with_file_name(e) for e in content["images"] if isinstance(e, dict))
+        files = [image.get("file_name") for image in images]
+        self.file_names = [name for name in files if isinstance(name, str)]
         if callable(self.image_dir):
-            images = (_with_file_name(e) for e in content["images"] if isinstance(e, dict))
-            files = [image.get("file_name") for image in images]
-            self.image_dir = self.image_dir([name for name in files if isinstance(name, str)])
+            self.image_dir = self.image_dir(self.file_names)
         images = self.read_images(content["images"])
         objects = collections.defaultdict(list)
         for place, entry in enumerate(entries):
@@ -141,7 +142,8 @@ class _Reader:
                 if (found := self.read_object(entry, place, images)) is not None:
                     objects[found[0]].append(found[1])
         whole = (im._replace(objects=tuple(objects[i])) for i, im in images.items())
-        return RawSplit(tuple(whole), tuple(names), tuple(ids))
+        notes = () if self.finder is None else self.finder.notes
+        return RawSplit(tuple(whole), tuple(names), tuple(ids), notes=tuple(notes))
 
     def read_images(self, entries: list) -> dict[int, RawImage]:
         # Two images with one id make every annotation of that id ambiguous: both are errors.
@@ -176,17 +178,14 @@ class _Reader:
             path = find_image(self.image_dir, name, self.report, full, root=self.root)
             if self.root is None or path is not None:
                 return path or self.image_dir / name
+        if self.finder is None:
+            places = [self.image_dir]
+            self.finder = ImageFinder(self.root, self.split, places, lambda: self.file_names)
         elsewhere = self.finder.find(name, self.path, where)
         if not self.finder.exists(elsewhere):
             check_name(name, self.path, where)
             return self.image_dir / name
-        self.report.add(OTHER_FOLDER, full)
         return Path(elsewhere)
-
-    @functools.cached_property
-    def finder(self) -> ImageFinder:
-        """All images of the dataset by name."""
-        return ImageFinder(self.root, self.split, [self.image_dir])
 
     def read_size(self, entry: dict, where: str) -> tuple[int, int] | None:
         if not entry.get("height") or not entry.get("width"):
@@ -231,7 +230,11 @@ class _Reader:
         if entry.get(OUTLINE_FIELD) is not None:
             self.report.add(OUTLINE_BOX, f"{self.path}: {where}")
             return tuple(entry[OUTLINE_FIELD])
-        return tuple(fields.box(entry, self.path, where, self.report))
+        box = tuple(fields.box(entry, self.path, where, self.report))
+        if ROTATION_FIELD not in entry:
+            return box
+        self.report.add(ROTATED, f"{self.path}: {where}")
+        return around_turned(box, entry[ROTATION_FIELD])
 
 
 def _with_file_name(image: dict) -> dict:

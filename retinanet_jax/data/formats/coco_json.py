@@ -14,6 +14,8 @@ from retinanet_jax.data.records import Categories
 
 # Of an annotation without `bbox`: the box around its polygons or mask, which are not kept.
 OUTLINE_FIELD = "box of the outline"
+# Of an annotation whose `bbox` is a rectangle before its rotation: the angle in degrees.
+ROTATION_FIELD = "rotation of the box"
 
 
 def read_json(path: AnyPath, *, annotated: bool = True) -> dict:
@@ -53,7 +55,20 @@ def _without_outline(name: str, entry: Any) -> Any:
     kept = {sys.intern(field): v for field, v in entry.items() if field != "segmentation"}
     if name == "annotations" and _is_empty(kept.get("bbox")):
         kept[OUTLINE_FIELD] = outline_box(entry.get("segmentation"))
+    elif name == "annotations" and (angle := _rotation(entry)):
+        kept[ROTATION_FIELD] = angle
     return kept
+
+
+def _rotation(entry: dict) -> float:
+    """The angle of a rectangle as CVAT and Datumaro write it, 0 without one.
+
+    The `bbox` of an entry with polygons or a mask is that of these.
+    """
+    attributes = entry.get("attributes")
+    if not isinstance(attributes, dict) or entry.get("segmentation"):
+        return 0.0
+    return (fields.finite(attributes.get("rotation")) or 0.0) % 360
 
 
 def _is_empty(bbox: Any) -> bool:

@@ -1,5 +1,6 @@
 """Folders with annotations in COCO JSON, by the tools that write them."""
 
+import collections
 import functools
 import re
 from collections.abc import Sequence
@@ -10,6 +11,12 @@ from retinanet_jax.data.annotations.raw import Layout, RawSplit
 from retinanet_jax.data.annotations.split_names import is_split_name, split_of_file
 from retinanet_jax.data.data_errors import Guard
 from retinanet_jax.data.formats.coco import read_coco
+from retinanet_jax.data.formats.coco_parts import (
+    are_parts,
+    have_different_images,
+    join_parts,
+    plain_stem,
+)
 
 NAME = "coco"
 _ROBOFLOW = "_annotations.coco.json"
@@ -21,8 +28,9 @@ _HEAD_BYTES = 1 << 16
 # A folder with more JSON files may have one for each image: only those of usual names are opened.
 _MAX_FILES = 20
 _USUAL = re.compile(r"annot|instances|coco|labels|train|val|test|result", re.IGNORECASE)
-_PREFIXES = ("instances_", "annotations_", "coco_")
 _SAMPLES = 20
+
+Files = dict[str, list[Path]]  # by split: one, or several with different images
 
 
 def find(root: Path) -> Layout | None:
@@ -38,7 +46,7 @@ def find(root: Path) -> Layout | None:
             return None
         parent = root.parent
         base = parent.parent if parent.name.lower() in ("annotations", "labels") else parent
-        return _layout({_split_of(root, base): root}, base, f"COCO JSON, {root.name}")
+        return _layout({_split_of(root, base): [root]}, base, f"COCO JSON, {root.name}")
     for files, tool in (
         (_instances(root), ""),
         (_roboflow(root), "as exported by Roboflow"),
@@ -68,53 +76,53 @@ def is_coco(path: Path) -> bool:
     return begins is not None and (len(head) == _HEAD_BYTES or '"images"' in text)
 
 
-def _by_split(files: Sequence[Path], root: Path) -> dict[str, Path]:
-    """Files by the splits in their names; by their whole names if several are of one split."""
-    by_split = {_split_of(path, root): path for path in files}
-    return by_split if len(by_split) == len(files) else {_plain_stem(p): p for p in files}
+def _by_split(files: Sequence[Path], root: Path) -> Files:
+    """Files by the splits in their names; by their whole names if some are variants."""
+    by_split = collections.defaultdict(list)
+    for path in files:
+        by_split[_split_of(path, root)].append(path)
+    several = [paths for paths in by_split.values() if len(paths) > 1]
+    # Not only in each split: of two folds, each trains on the images that the other evaluates on.
+    if several and not (all(map(are_parts, several)) and have_different_images(files)):
+        return {plain_stem(path): [path] for path in files}
+    return dict(by_split)
 
 
 def _split_of(path: Path, root: Path) -> str:
     """'train' of instances_train.json, train_annotations.json or of another file in train/."""
-    plain = _plain_stem(path)
+    plain = plain_stem(path)
     return plain if is_split_name(plain) else split_of_file(path, root) or plain
 
 
-def _plain_stem(path: Path) -> str:
-    stem = path.stem
-    for prefix in _PREFIXES:
-        stem = stem.removeprefix(prefix)
-    return stem
-
-
-def _layout(files: dict[str, Path], root: Path, tool: str) -> Layout:
+def _layout(files: Files, root: Path, tool: str) -> Layout:
     def read(split: str, guard: Guard) -> RawSplit:
-        path = files[split]
-        places = _image_places(root, split, path)
-        image_dir = functools.partial(choose_folder, places)
-        return read_coco(path, image_dir, guard, root=root, split=split)
+        parts = []
+        for path in files[split]:
+            image_dir = functools.partial(choose_folder, _image_places(root, split, path))
+            parts.append(read_coco(path, image_dir, guard, root=root, split=split))
+        return join_parts(parts)
 
     return Layout(NAME, tool, tuple(files), read, (root,))
 
 
-def _roboflow(root: Path) -> dict[str, Path]:
+def _roboflow(root: Path) -> Files:
     if (root / _ROBOFLOW).is_file():
-        return {"train": root / _ROBOFLOW}
+        return {"train": [root / _ROBOFLOW]}
     paths = [root / name / _ROBOFLOW for name in list_folder(root).folders]
-    return {path.parent.name: path for path in paths if path.is_file()}
+    return {path.parent.name: [path] for path in paths if path.is_file()}
 
 
-def _one(path: Path, folder: Path) -> dict[str, Path]:
-    return {"all": path} if path.is_file() and folder.is_dir() and is_coco(path) else {}
+def _one(path: Path, folder: Path) -> Files:
+    return {"all": [path]} if path.is_file() and folder.is_dir() and is_coco(path) else {}
 
 
-def _instances(root: Path) -> dict[str, Path]:
+def _instances(root: Path) -> Files:
     folder = subfolder(root, "annotations")
     names = [name for name in _json_names(folder) if name.startswith("instances_")]
     return _by_split([folder / name for name in names], root)
 
 
-def _other_files(root: Path) -> dict[str, Path]:
+def _other_files(root: Path) -> Files:
     """COCO files by split, in the first of these places that has any."""
     for folder in (subfolder(root, "annotations"), root):
         if found := _coco_files(folder):
@@ -128,7 +136,8 @@ def _other_files(root: Path) -> dict[str, Path]:
         if len(found) == 1 and (single or root / next(iter(found)) in annotation_folders(root)):
             return _by_split(next(iter(found.values())), root)
         if found:
-            return {name: files[0] for name, files in found.items()} if single else {}
+            split_folders = all(map(is_split_name, found)) and all(map(are_parts, found.values()))
+            return found if single or split_folders else {}
     return {}
 
 

@@ -10,6 +10,7 @@ and rotated boxes the bounding boxes are read. The delimiter is a comma, a semic
 
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from retinanet_jax.data.annotations.folder_files import relative_name
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.image_finder import ImageFinder
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.split_names import split_of_file
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.csv_boxes import (
     Rotation,
@@ -102,8 +104,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
     if columns.problem is not None:
         raise DataError("ambiguous columns", table.path, "", *columns.problem)
     rotation = read_rotation(table)
-    bases = (table.path.parent, root, root / "images", root / split, root / "images" / split)
-    finder = ImageFinder(root, split if len(dataset.splits) > 1 else "", bases)
+    finder = _finder(dataset, split)
     if columns.class_name is None:
         found.notes.append((NO_CLASSES, str(table.path)))
     images: dict[str, tuple[str, tuple[int, int] | None, list[RawObject]]] = {}
@@ -122,6 +123,7 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
             one = _object(row, dataset, table, rotation, where, found)
             objects += [] if one is None else [one]
     _check_boxless(found, table, guard)
+    found.notes.extend(finder.notes)
     names = {path: relative_name(path, root) for path in images}
     read = (
         RawImage(
@@ -131,6 +133,19 @@ def read_split(dataset: CsvDataset, split: str, guard: Guard) -> RawSplit:
     )
     form = "corners" if columns.form == "points" else columns.form
     return RawSplit(tuple(read), dataset.class_names, notes=tuple(found.notes), box_form=form)
+
+
+def _finder(dataset: CsvDataset, split: str) -> ImageFinder:
+    table, root = dataset.splits[split], dataset.root
+    column = table.columns.file
+    bases = (table.path.parent, root, root / "images", root / split, root / "images" / split)
+    stated_split = split if len(dataset.splits) > 1 else split_of_file(table.path, root) or ""
+
+    def named() -> Iterator[str]:
+        """The names of the images of all splits in the table."""
+        return (row[column] for _, row in rows_of(table) if column < len(row))
+
+    return ImageFinder(root, stated_split, bases, named)
 
 
 def _size(row: list[str], columns: Columns) -> tuple[int, int] | None:

@@ -126,7 +126,7 @@ def _read_split(dataset: PartsDataset, folder: Path, split: str, guard: Guard) -
                     objects = _objects(slot, path, guard, notes)
                     place = relative_name(image, dataset.root), Path(image), path
                     images.append(RawImage(*place, objects, slot.where, slot.size))
-    return RawSplit(tuple(images), notes=tuple(notes))
+    return RawSplit(tuple(images), notes=(*notes, *finder.notes))
 
 
 def _finder(dataset: PartsDataset, split: str, part: Part) -> ImageFinder:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retinanet_jax.data.annotations.folder_files import list_folder, listings_kept
-from retinanet_jax.data.annotations.images_elsewhere import with_images_of
+from retinanet_jax.data.annotations.missing_images import with_missing_images
 from retinanet_jax.data.annotations.raw import Finder, Layout, RawSplit
 from retinanet_jax.data.annotations.split_names import find_split, split_kind, split_of_file
 from retinanet_jax.data.data_errors import DataError, Guard, NoAnnotationsError
@@ -119,7 +119,7 @@ def find_layout(root: Path, layout: str = AUTO) -> Found:
             if found := _search(root, group):
                 return found
         if layout == "yolo" and (named := yolo.find(root, named=True)) is not None:
-            return Found(named, root)
+            return Found(with_missing_images(root, named, root), root)
         raise _unrecognized(root, layout)
 
 
@@ -136,7 +136,7 @@ def _search(root: Path, names: Sequence[str]) -> Found | None:
         broken = [one for one in tried if isinstance(one, DataError)]
         if len(found) == 1 and not broken:
             layout, place = found[0]
-            return Found(with_images_of(root, layout, place), place)
+            return Found(with_missing_images(root, layout, place), place)
         if found and not broken and (joined := _join_splits(root, found)):
             return Found(joined, root)
         if found:
@@ -149,7 +149,7 @@ def _search(root: Path, names: Sequence[str]) -> Found | None:
 
 def _join_splits(root: Path, found: list[Found]) -> Layout | None:
     """The layout of folders that are a split each by their names: train_zip/, test_zip/."""
-    layouts = {split_of_file(f.place, root): with_images_of(root, *f) for f in found}
+    layouts = {split_of_file(f.place, root): with_missing_images(root, *f) for f in found}
     if len(layouts) < len(found) or None in layouts or find_split("train", list(layouts)) is None:
         return None
     first, *others = layouts.values()

@@ -9,9 +9,15 @@ import math
 import re
 from xml.etree import ElementTree
 
-from retinanet_jax.data.annotations.annotation_fields import class_name, short
+from retinanet_jax.data.annotations.annotation_fields import class_name, finite, short
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
-from retinanet_jax.data.annotations.outlines import ROTATED, Box, around_points, around_rotated
+from retinanet_jax.data.annotations.outlines import (
+    ROTATED,
+    Box,
+    around_points,
+    around_rotated,
+    around_turned,
+)
 from retinanet_jax.data.annotations.raw import RawObject
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError, Guard
@@ -99,12 +105,8 @@ def _box(element: ElementTree.Element, path: str, where: str, found: set[str]) -
     if bndbox is not None:
         sides = "xmin", "ymin", "xmax", "ymax"
         x1, y1, x2, y2 = (_number(bndbox, side, path, where) for side in sides)
-        angle = _rotation(element, path, where)
-        if angle:
-            found.add(ROTATED)
-            center = (x1 + x2) / 2, (y1 + y2) / 2
-            return around_rotated(*center, x2 - x1, y2 - y1, math.radians(angle))
-        return x1, y1, x2 - x1, y2 - y1
+        box = x1, y1, x2 - x1, y2 - y1
+        return _turned(box, _rotation(element, path, where), found)
     rotated = element.find("robndbox")  # roLabelImg's; the angle in radians
     if rotated is not None:
         found.add(ROTATED)
@@ -114,7 +116,17 @@ def _box(element: ElementTree.Element, path: str, where: str, found: set[str]) -
     if polygon is None:
         raise DataError("bndbox", path, where, "has no bndbox", "add xmin, ymin, xmax, ymax")
     found.add(POLYGON)
-    return _around_polygon(polygon, path, where)
+    box = _around_polygon(polygon, path, where)
+    if element.findtext("type", "").strip() != "bounding_box":
+        return box
+    return _turned(box, _rotation_in_text(element), found)
+
+
+def _turned(box: Box, degrees: float, found: set[str]) -> Box:
+    if not degrees:
+        return box
+    found.add(ROTATED)
+    return around_turned(box, degrees)
 
 
 def _around_polygon(polygon: ElementTree.Element, path: str, where: str) -> Box:
@@ -137,6 +149,12 @@ def _rotation(element: ElementTree.Element, path: str, where: str) -> float:
         if attribute.findtext("name", "").strip() == "rotation":
             return _number(attribute, "value", path, where) % 360
     return 0.0
+
+
+def _rotation_in_text(element: ElementTree.Element) -> float:
+    """The same attribute of a rectangle in Datumaro's LabelMe: 'occluded=no, rotation=90.0'."""
+    match = re.search(r"(?:^|,)\s*rotation=([^,]*)", element.findtext("attributes", ""))
+    return (finite(match[1], lenient=True) or 0.0) % 360 if match else 0.0
 
 
 def _number(parent: ElementTree.Element, name: str, path: str, where: str) -> float:

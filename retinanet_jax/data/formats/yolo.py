@@ -15,9 +15,9 @@ from pathlib import Path
 from retinanet_jax.data.annotations.annotation_fields import short
 from retinanet_jax.data.annotations.file_names import name_archives
 from retinanet_jax.data.annotations.folder_files import decode_text, read_many, relative_name
+from retinanet_jax.data.annotations.image_finder import SIMILAR
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.annotations.similar_names import SIMILAR
 from retinanet_jax.data.data_errors import DataError, Guard, NoAnnotationsError
 from retinanet_jax.data.formats.yolo_folders import find_dataset
 from retinanet_jax.data.formats.yolo_lines import BOX, POLYGON, form_of, has_tracks

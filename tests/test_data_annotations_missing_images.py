@@ -4,12 +4,28 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
-from layout_writers import FURTHER_WRITERS, SMALL, WRITERS, Annotated, write_dota, write_image
+from data_settings import data_settings
+from layout_writers import (
+    FURTHER_WRITERS,
+    SMALL,
+    WRITERS,
+    Annotated,
+    write_coco,
+    write_dota,
+    write_image,
+)
 from raw_reading import boxes, expected, read
 
-from retinanet_jax.data.annotations.image_finder import ImageFinder
-from retinanet_jax.data.data_errors import DataError
+from retinanet_jax.data.annotations import image_finder
+from retinanet_jax.data.annotations.folder_parts import ImageNames
+from retinanet_jax.data.annotations.image_finder import SIMILAR
+from retinanet_jax.data.annotations.missing_images import with_missing_images
+from retinanet_jax.data.annotations.raw import Layout, RawImage, RawSplit
+from retinanet_jax.data.data_errors import DataError, Guard, Report
+from retinanet_jax.data.dataset import load_dataset
+from retinanet_jax.data.folder import FolderSettings, load_index
 from retinanet_jax.data.formats.find_layout import find_layout
 
 
@@ -119,18 +135,84 @@ def test_neither_an_image_of_another_split_nor_a_mask_replaces_a_missing_one(tmp
     for name in ("images/images/train/a.jpg", other):
         folder, _, file_name = name.rpartition("/")
         write_image(tmp_path / folder, Annotated(file_name, 64, 48))
-    found, missing = found_at(tmp_path)[1].images
-    assert found.path == tmp_path / "images/images/train/a.jpg"
-    assert missing.path.name == "b.jpg" and not missing.path.exists()
+    if other == "masks/b.png":
+        found, missing = found_at(tmp_path)[1].images
+        assert found.path == tmp_path / "images/images/train/a.jpg"
+        assert missing.path.name == "b.jpg" and not missing.path.exists()
+    else:
+        with pytest.raises(
+            DataError, match=r"b\.jpg' is missing; .*test/b\.jpg is of another split"
+        ):
+            found_at(tmp_path)
+
+
+def taken(folder, *names: str) -> tuple[list[str], int]:
+    """The names of the files that are taken for images, and the number of notes."""
+    images = tuple(RawImage(name, folder / name, folder / "x.json", ()) for name in names)
+    layout = Layout("x", "x", ("train",), lambda split, guard: RawSplit(images))
+    guard = Guard("strict", Report())
+    found = with_missing_images(folder, layout, folder).read("train", guard)
+    guard.finish(folder)
+    assert [image.file_name for image in found.images] == list(names)
+    assert {reason for reason, _ in found.notes} <= {SIMILAR}
+    return [image.path.name for image in found.images], len(found.notes)
+
+
+@pytest.mark.parametrize(
+    "stated, file",
+    [("a.jpg", "a.JPG"), ("Img 1.PNG", "img 1.png"), ("B\u00e4r.jpg", "Ba\u0308r.jpg")],
+)
+def test_the_one_file_of_a_similar_name_is_taken_in_every_layout(tmp_path, stated, file):
+    (tmp_path / file).touch()
+    assert taken(tmp_path, stated) == ([file], 1)
+    assert taken(tmp_path, file) == ([file], 0)
+    # A file of the name itself goes first, and one that another entry names is its own.
+    assert taken(tmp_path, stated, file) == ([stated, file], 0)
+    (tmp_path / stated).touch()
+    assert taken(tmp_path, stated) == ([stated], 0)
+
+
+def test_a_file_of_the_same_name_in_another_folder_is_not_taken_beside_images(tmp_path):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/a.jpg").touch()
+    assert taken(tmp_path, "a.jpg") == (["a.jpg"], 0)
+
+
+@pytest.mark.parametrize("name", sorted((WRITERS | FURTHER_WRITERS).keys() - {"tfrecord"}))
+def test_a_folder_of_windows_is_read_in_each_layout_and_its_names_are_counted(tmp_path, name):
+    root = tmp_path / "data"
+    (WRITERS | FURTHER_WRITERS)[name](root, SMALL)
+    settings = FolderSettings(str(root), str(tmp_path / "cache"))
+    for path in list(root.rglob("*.png")):
+        path.rename(path.with_suffix(".PNG"))
+    records = list(load_index(settings, "train").records())
+    assert all(record.path.suffix == ".PNG" and record.path.is_file() for record in records)
+    found = {record.path.stem: [a.bbox for a in record.annotations] for record in records}
+    images = [image for image in SMALL["train"] if image.boxes or name != "csv"]
+    wanted = [[box[1:] for box in image.boxes] for image in images]
+    for boxes_of_image, stem in zip(wanted, sorted(found), strict=True):
+        np.testing.assert_allclose(np.ravel(found[stem]), np.ravel(boxes_of_image), atol=1e-3)
+
+
+def test_an_image_of_the_same_name_in_another_format_is_named(tmp_path):
+    root = tmp_path / "data"
+    write_coco(root, SMALL)
+    (root / "images/train/a.png").unlink()
+    write_image(root / "images/train", Annotated("a.jpg", 64, 48))
+    settings = data_settings("folder", root, tmp_path / "cache")
+    with pytest.raises(DataError, match=r"there is .*images/train/a\.jpg: write this name"):
+        load_dataset(settings, "train")
 
 
 def test_many_images_are_found_in_no_time(tmp_path, monkeypatch):
     """Of the time of finding alone: making as many files would take longer."""
     names = [f"images/images/part{n % 9}/{n}.jpg" for n in range(20_000)]
-    finder = ImageFinder(tmp_path, "", [tmp_path])
-    monkeypatch.setattr(finder, "_by_name", {n.rpartition("/")[2]: [n] for n in names})
+    stated = [f"labels/{name.rpartition('/')[2]}" for name in names]
+    images = ImageNames(tmp_path)
+    images.names.update(names)
+    monkeypatch.setattr(image_finder, "ImageNames", lambda root: images)
+    finder = image_finder.ImageFinder(tmp_path, "", [tmp_path], lambda: stated)
     start = time.process_time()
-    for name in names:
-        path = finder.find(f"labels/{name.rpartition('/')[2]}", "x", "")
-        assert path == str(tmp_path / name)
+    for name, wanted in zip(stated, names, strict=True):
+        assert finder.find(name, "x", "") == str(tmp_path / wanted)
     assert time.process_time() - start < 2
