@@ -45,6 +45,7 @@ from ml_collections import config_flags
 
 from retinanet_jax.config.data_section import DataConfig
 from retinanet_jax.config.experiment_files import (
+    LOADED,
     experiment_name,
     explain_flag,
     explain_unknown_field,
@@ -191,13 +192,9 @@ def check_flags(rest: list[str]) -> None:
 
 def keep_programs(config: Config | None, workdir: str | Path) -> None:
     """Makes this process keep programs, compiled and traced, in the cache of the run."""
-    shared, experiment = None if is_remote(workdir) else workdir, None
-    if config is None:
-        folder = keep_compilations(DataConfig.cache_dir, shared)
-    else:
-        folder = keep_compilations(config.data.cache_dir, shared)
-        experiment, _ = find_experiment(config_flags.get_config_filename(flags.FLAGS["config"]))
-    keep_traced_programs(folder, experiment)
+    shared = None if is_remote(workdir) else workdir
+    cache_dir = DataConfig.cache_dir if config is None else config.data.cache_dir
+    keep_traced_programs(keep_compilations(cache_dir, shared), LOADED)
 
 
 def choose_workdir() -> str | Path:
