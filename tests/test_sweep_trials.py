@@ -372,14 +372,31 @@ def test_steps_csv_has_a_row_for_each_trial_seed_and_step(tmp_path, monkeypatch)
 
 
 def test_two_sweeps_and_a_run_are_compared(tmp_path, trained):
-    """AP is (gamma + alpha) / 10 + seed / 100: alpha .5 instead of .25 adds .025 to each trial."""
+    """AP is (gamma + alpha) / 10 + seed / 100: alpha .5 instead of .25 adds .025 to each trial.
+
+    The mean of a seed counts once: three gammas are not three times as many samples.
+    """
     for name, alpha in (("a", 0.25), ("b", 0.5)):
         words = f"--config.loss.alpha={alpha}", "--grid", "loss.gamma=0,2", "--seeds=2"
         assert run(f"--workdir={tmp_path / name}", *SMALL, *words) == 0
     (tmp_path / "b/gamma=2,seed=1" / "trial.json").unlink()
     text = compare(tmp_path / "a", tmp_path / "b")
     assert "Pairs: 3; trials without a pair: 1." in text
-    assert "| AP | 3 | .095 | .120 | +.025 ± .000 |\n" in text and "APs" not in text
+    assert "| AP | 2 | .080 | .105 | +.025 ± .000 |\n" in text and "APs" not in text
+    assert "Settings that differ:\n- config.loss.alpha: A 0.25, B 0.5\n" in text
+    for name, gammas in (("few", "0"), ("many", "0,1,2")):
+        for side in "ab":
+            folder = tmp_path / name / side
+            assert (
+                run(f"--workdir={folder}", *SMALL, f"--grid=loss.gamma={gammas}", "--seeds=2") == 0
+            )
+        for trial in (tmp_path / name / "b").glob("*/trial.json"):
+            end = json.loads(trial.read_text())
+            end["summary"]["AP"] = end["summary"]["AP"] - 0.5 + 0.02 * ("seed=1" in str(trial))
+            trial.write_text(json.dumps(end))
+    few, many = (compare(tmp_path / name / "a", tmp_path / name / "b") for name in ("few", "many"))
+    assert "| AP | 2 | .030 | -.460 | -.490 ± .014, p .013 |" in few and "No setting differs" in few
+    assert "Pairs: 6" in many and "| -.490 ± .014, p .013 |" in many
 
     assert run(f"--workdir={tmp_path / 'c'}", *SMALL, "--seeds=2") == 0
     alone = tmp_path / "c/seed=1"
