@@ -32,6 +32,7 @@ from retinanet_jax.runtime.remote_workdir import open_workdir
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import disk_errors, write_whole
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
+from retinanet_jax.training.check_additions import check_additions
 from retinanet_jax.training.compile_ahead import FirstStep, compiled_ahead
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
@@ -88,6 +89,7 @@ def train_and_evaluate(
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         classes = train_set.categories.num_classes
+        check_additions(config, classes, eval_set)
         checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints, shared)
         first = checkpoints.latest_step() or 0
         # Without a checkpoint to resume, the choices of an earlier start may no longer be right.
