@@ -9,6 +9,7 @@ import shutil
 import pytest
 from sweeps import SMALL, run
 
+from retinanet_jax.config.experiment_files import load_experiment
 from retinanet_jax.config.paper_base import base_config
 from retinanet_jax.config.paper_tables import TABLES
 from retinanet_jax.config.settings import (
@@ -23,7 +24,14 @@ from retinanet_jax.sweep import run_trial as trial_module
 from retinanet_jax.sweep.grid import grid_axis, name_of, parse_field, product, zip_axis
 from retinanet_jax.sweep.seed_comparison import compare
 from retinanet_jax.sweep.sweep_report import write_report
-from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, Trial, published, read_plan
+from retinanet_jax.sweep.trials import (
+    FINISHED,
+    UNFINISHED,
+    Trial,
+    plan_trials,
+    published,
+    read_plan,
+)
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.run_length import with_run_length
 
@@ -452,3 +460,17 @@ def test_every_row_of_every_table_has_its_results(table, variant):
         numbers = {"AP": row.ap, "AP50": row.ap50, "AP75": row.ap75} | row.also
         numbers = {k: v / 100 for k, v in numbers.items() if v is not None and k != "ms"}
         assert found == pytest.approx(numbers)
+
+
+def test_a_swept_field_without_effect_is_an_error(tmp_path, monkeypatch):
+    """Its trials would be the same run; with effect in some of them, a line says so."""
+    tree, lines = load_experiment("shapes"), []
+    monkeypatch.setattr("builtins.print", lines.append)
+    gammas = [{"loss.gamma": 0.0}, {"loss.gamma": 2.0}]
+    losses = [{"loss.classification": name} for name in ("focal", "cross_entropy")]
+    plan_trials(tree, [gammas, losses], tmp_path)
+    note = "2 of 4 trials: config.loss.gamma has no effect: loss.classification is cross_entropy"
+    assert lines == [note]
+    message = "config.loss.gamma: the sweep sets it, but it has no effect: loss.classification is"
+    with pytest.raises(ConfigError, match=message):
+        plan_trials(tree, [gammas, losses[1:]], tmp_path)

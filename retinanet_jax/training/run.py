@@ -21,6 +21,7 @@ import jax
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, check_batch_size, to_json
+from retinanet_jax.config.without_effect import lines_without_effect
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.checkpoints import Checkpoints
@@ -94,6 +95,7 @@ def train_and_evaluate(
         first = checkpoints.latest_step() or 0
         # Without a checkpoint to resume, the choices of an earlier start may no longer be right.
         resumed = workdir if from_first("resumes", first > 0) else None
+        unused = lines_without_effect(config)
         config, choices = resolve_auto(config, train_set, mesh, workdir=resumed)
         functions = cache.functions(config, classes, mesh)
         config = with_learning_rate(config, train_set, workdir, print_first, functions)
@@ -125,7 +127,7 @@ def train_and_evaluate(
         if first:
             setup = setup._replace(state=checkpoints.restore(setup.state))
         log_start(log, config, train_set, eval_set, mesh, setup, first)
-        log_lines(log, choices)
+        log_lines(log, [*choices, *unused])
 
         run = Run(
             config=config,
