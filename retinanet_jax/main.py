@@ -53,9 +53,9 @@ from retinanet_jax.config.command_line import (
     written_out,
 )
 from retinanet_jax.config.experiment_files import (
+    LOADED,
     experiment_name,
     explain_unknown_field,
-    find_experiment,
 )
 from retinanet_jax.config.run_changes import cache_of
 from retinanet_jax.config.settings import Config, ConfigError, UsageError, from_config_dict
@@ -213,11 +213,8 @@ def given_config() -> Config | dict[str, Any]:
 
 def keep_programs(config: Config | Mapping[str, Any], workdir: str | Path) -> None:
     """Makes this process keep programs, compiled and traced, in the cache of the run."""
-    shared, experiment = None if is_remote(workdir) else workdir, None
-    if isinstance(config, Config):
-        experiment, _ = find_experiment(config_flags.get_config_filename(flags.FLAGS["config"]))
-    folder = keep_compilations(cache_of(config), shared)
-    keep_traced_programs(folder, experiment)
+    shared = None if is_remote(workdir) else workdir
+    keep_traced_programs(keep_compilations(cache_of(config), shared), LOADED)
 
 
 def choose_workdir() -> str | Path:

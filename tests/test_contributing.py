@@ -122,15 +122,36 @@ def test_the_augmentation_depends_on_its_key_alone(added):
     assert any(changed) and not all(changed)
 
 
-def test_an_augmentation_that_changes_the_size_is_an_error(added, monkeypatch):
-    def halve(example, generator):
-        return example._replace(image=example.image[:32])
-
-    monkeypatch.setitem(augmentation_config.AUGMENTATIONS, "halve", halve)
-    config = augmentation_config.AugmentationConfig(own=("halve",))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: e._replace(image=e.image[:32]), "an image of .*; return the same size"),
+        (lambda e: e._replace(image=e.image / 255.0), "an image of float64; return uint8"),
+        (lambda e: None, "NoneType; return the example, changed by example._replace"),
+        (lambda e: e._replace(boxes=e.boxes[:0]), "0 boxes, 1 labels, 1 crowd, 1 areas; return"),
+        (lambda e: e._replace(boxes=e.boxes[0]), "4 boxes, 1 labels"),
+        (lambda e: e._replace(boxes=e.boxes + 99), "the box .* for an image of width 64 and heig"),
+        (lambda e: e._replace(boxes=e.boxes[:, [2, 1, 0, 3]]), ".*return x1, y1, x2, y2 in pixel"),
+        (lambda e: e._replace(boxes=e.boxes * np.nan), r"the box \[nan, nan, nan, nan\]"),
+    ],
+)
+def test_an_augmentation_that_returns_another_kind_of_example_is_an_error(
+    added, monkeypatch, change, message
+):
+    monkeypatch.setitem(augmentation_config.AUGMENTATIONS, "mine", lambda e, _: change(e))
+    config = augmentation_config.AugmentationConfig(own=("mine",))
     read, settings = added["white_square"], small_config().pipeline
-    with pytest.raises(ValueError, match=r"'halve' returned an image of .*; return the same size"):
+    with pytest.raises(ValueError, match=f"augmentation.own: 'mine' returned {message}"):
         host_augmentation.augment(read, 0, 8, (0, 0, 0, 1), settings, config)
+
+
+def test_an_augmentation_may_move_boxes_partly_out_of_the_image(added, monkeypatch):
+    read, settings = added["white_square"], small_config().pipeline
+    move = lambda e, _: e._replace(boxes=e.boxes - np.float32([2, 12, 2, 12]))  # noqa: E731
+    monkeypatch.setitem(augmentation_config.AUGMENTATIONS, "mine", move)
+    config = augmentation_config.AugmentationConfig(own=("mine",), flip=False)
+    found = host_augmentation.augment(read, 0, 8, (0, 0, 0, 1), settings, config)
+    assert len(found.boxes) == 1
 
 
 def test_a_module_of_the_environment_is_imported(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The class loss as one number: both layouts agree, and so do their gradients."""
 
+import contextlib
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from retinanet_jax.core import class_loss_total
-from retinanet_jax.core.focal import FocalParams
+from retinanet_jax.core.focal import CLASS_LOSSES, ClassLoss, FocalParams, focal_loss
 from retinanet_jax.core.loss import retinanet_loss
 from retinanet_jax.core.loss_config import LossConfig
 from retinanet_jax.core.targets import IGNORE, NEGATIVE, Targets
@@ -78,3 +79,34 @@ def test_a_loss_with_grids_equals_one_without(fields):
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-9), with_grids, without
     )
+
+
+@pytest.mark.parametrize(
+    "of_each",
+    [
+        lambda x, y, f: -jax.nn.log_softmax(x) * y,
+        lambda x, y, f: jnp.arange(1.0, 5) * focal_loss(x, y, gamma=f.gamma),  # a weight per class
+    ],
+)
+def test_a_loss_that_is_not_elementwise_gets_the_classes_on_a_tpu_as_well(monkeypatch, of_each):
+    logits, labels = example(4)
+    shapes = []
+
+    def recorded(x, y, focal):
+        shapes.append(x.shape[-1])
+        return of_each(x, y, focal)
+
+    monkeypatch.setitem(CLASS_LOSSES, "mine", ClassLoss(recorded))
+
+    @jax.jit
+    def total(logits):
+        divisor = jnp.ones((3, 1))
+        focal = FocalParams(2.0)
+        return class_loss_total.total_class_loss(logits, labels, divisor, GRIDS, "mine", focal)
+
+    jax.jit(jax.grad(total)).trace(logits).lower(lowering_platforms=("tpu",))
+    assert set(shapes) == {4}
+    monkeypatch.setitem(CLASS_LOSSES, "mine", ClassLoss(recorded, elementwise=True))
+    with contextlib.suppress(TypeError, ValueError):  # two anchors, four classes
+        jax.jit(lambda x: total.__wrapped__(x)).trace(logits)
+    assert 4 * ANCHORS in shapes

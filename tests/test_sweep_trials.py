@@ -9,6 +9,7 @@ import shutil
 import pytest
 from sweeps import SMALL, run
 
+from retinanet_jax.config.experiment_files import load_experiment
 from retinanet_jax.config.paper_base import base_config
 from retinanet_jax.config.paper_tables import TABLES
 from retinanet_jax.config.settings import (
@@ -23,7 +24,14 @@ from retinanet_jax.sweep import run_trial as trial_module
 from retinanet_jax.sweep.grid import grid_axis, name_of, parse_field, product, zip_axis
 from retinanet_jax.sweep.seed_comparison import compare
 from retinanet_jax.sweep.sweep_report import write_report
-from retinanet_jax.sweep.trials import FINISHED, UNFINISHED, Trial, published, read_plan
+from retinanet_jax.sweep.trials import (
+    FINISHED,
+    UNFINISHED,
+    Trial,
+    plan_trials,
+    published,
+    read_plan,
+)
 from retinanet_jax.training.evaluation import Evaluation
 from retinanet_jax.training.run_length import with_run_length
 
@@ -372,14 +380,31 @@ def test_steps_csv_has_a_row_for_each_trial_seed_and_step(tmp_path, monkeypatch)
 
 
 def test_two_sweeps_and_a_run_are_compared(tmp_path, trained):
-    """AP is (gamma + alpha) / 10 + seed / 100: alpha .5 instead of .25 adds .025 to each trial."""
+    """AP is (gamma + alpha) / 10 + seed / 100: alpha .5 instead of .25 adds .025 to each trial.
+
+    The mean of a seed counts once: three gammas are not three times as many samples.
+    """
     for name, alpha in (("a", 0.25), ("b", 0.5)):
         words = f"--config.loss.alpha={alpha}", "--grid", "loss.gamma=0,2", "--seeds=2"
         assert run(f"--workdir={tmp_path / name}", *SMALL, *words) == 0
     (tmp_path / "b/gamma=2,seed=1" / "trial.json").unlink()
     text = compare(tmp_path / "a", tmp_path / "b")
     assert "Pairs: 3; trials without a pair: 1." in text
-    assert "| AP | 3 | .095 | .120 | +.025 ± .000 |\n" in text and "APs" not in text
+    assert "| AP | 2 | .080 | .105 | +.025 ± .000 |\n" in text and "APs" not in text
+    assert "Settings that differ:\n- config.loss.alpha: A 0.25, B 0.5\n" in text
+    for name, gammas in (("few", "0"), ("many", "0,1,2")):
+        for side in "ab":
+            folder = tmp_path / name / side
+            assert (
+                run(f"--workdir={folder}", *SMALL, f"--grid=loss.gamma={gammas}", "--seeds=2") == 0
+            )
+        for trial in (tmp_path / name / "b").glob("*/trial.json"):
+            end = json.loads(trial.read_text())
+            end["summary"]["AP"] = end["summary"]["AP"] - 0.5 + 0.02 * ("seed=1" in str(trial))
+            trial.write_text(json.dumps(end))
+    few, many = (compare(tmp_path / name / "a", tmp_path / name / "b") for name in ("few", "many"))
+    assert "| AP | 2 | .030 | -.460 | -.490 ± .014, p .013 |" in few and "No setting differs" in few
+    assert "Pairs: 6" in many and "| -.490 ± .014, p .013 |" in many
 
     assert run(f"--workdir={tmp_path / 'c'}", *SMALL, "--seeds=2") == 0
     alone = tmp_path / "c/seed=1"
@@ -443,3 +468,17 @@ def test_every_row_of_every_table_has_its_results(table, variant):
         numbers = {"AP": row.ap, "AP50": row.ap50, "AP75": row.ap75} | row.also
         numbers = {k: v / 100 for k, v in numbers.items() if v is not None and k != "ms"}
         assert found == pytest.approx(numbers)
+
+
+def test_a_swept_field_without_effect_is_an_error(tmp_path, monkeypatch):
+    """Its trials would be the same run; with effect in some of them, a line says so."""
+    tree, lines = load_experiment("shapes"), []
+    monkeypatch.setattr("builtins.print", lines.append)
+    gammas = [{"loss.gamma": 0.0}, {"loss.gamma": 2.0}]
+    losses = [{"loss.classification": name} for name in ("focal", "cross_entropy")]
+    plan_trials(tree, [gammas, losses], tmp_path)
+    note = "2 of 4 trials: config.loss.gamma has no effect: loss.classification is cross_entropy"
+    assert lines == [note]
+    message = "config.loss.gamma: the sweep sets it, but it has no effect: loss.classification is"
+    with pytest.raises(ConfigError, match=message):
+        plan_trials(tree, [gammas, losses[1:]], tmp_path)

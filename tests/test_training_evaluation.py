@@ -1,17 +1,20 @@
 """Evaluation with the ground truth as detections; undefined metrics; example images."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from small import small_config
 
+from retinanet_jax.config import sections
 from retinanet_jax.core.postprocess import Detections
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.records import Categories
 from retinanet_jax.runtime.checkpoints import CheckpointError
 from retinanet_jax.runtime.mesh import make_mesh
-from retinanet_jax.training.evaluation import evaluate, score
+from retinanet_jax.training import evaluation
+from retinanet_jax.training.evaluation import add_metric, evaluate, score
 from retinanet_jax.training.evaluation_files import class_table, draw_examples
 from retinanet_jax.training.run_checks import check_same_classes
 
@@ -172,3 +175,12 @@ def test_other_classes_are_named_by_their_difference(tmp_path):
         check_same_classes(stored, other, tmp_path)
     with pytest.raises(CheckpointError, match="the same names in a different order"):
         check_same_classes(stored, Categories(names[::-1], stored.ids), tmp_path)
+
+
+def test_a_metric_of_ones_own_may_be_negative(dataset, monkeypatch):
+    """Higher is better, so an error is returned as its negative; -1 is a value as well."""
+    monkeypatch.setattr(sections, "METRICS", [*sections.METRICS])
+    monkeypatch.setattr(evaluation, "METRICS", dict(evaluation.METRICS))
+    add_metric("mine", lambda *_: ({"loss": -1.0, "other": math.nan}, {"a": -2.5}))
+    found = score([], dataset, small_config(evaluation__metric="mine"))
+    assert found.summary == {"loss": -1.0, "other": None} and found.per_class == {"a": -2.5}

@@ -36,6 +36,10 @@ _INSTALLED = Path(__file__).with_name("experiments")
 _FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "experiments"
 
 
+LOADED: set[Path] = set()
+"""The experiment files whose code has run in this process."""
+
+
 def experiment_paths() -> dict[str, Path]:
     """Returns the experiments in the package, by name: 'coco', 'paper/table1b'."""
     return {
@@ -80,6 +84,7 @@ def load_experiment(location: str) -> ConfigDict:
     if spec is None:
         raise ConfigError(f"--config: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    LOADED.add(path.resolve())
     try:
         spec.loader.exec_module(module)
     except Exception as error:

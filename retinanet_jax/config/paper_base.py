@@ -50,6 +50,7 @@ _SMALL = {
     # The smallest shapes have 11 pixels; the paper's smallest anchors 32.
     "anchors.size": 1.5,
     "loss.box": "giou",
+    "loss.beta": 1 / 9,  # the default: unused
     "optimizer.name": "adamw",
     "optimizer.learning_rate": 2e-3,
     "optimizer.base_batch_size": 8,

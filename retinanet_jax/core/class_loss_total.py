@@ -3,7 +3,7 @@
 The class logits are the largest array of a training step. The head computes them as [b h w a*k] and
 returns [b n k]. On CPUs and GPUs, both have the same bytes, and the loss is computed as [b n k]. A
 TPU stores arrays in tiles of 8 x 128 numbers, so each change between the two is a copy. There, the
-loss is computed as [b h w a*k], with one int8 per logit for the labels.
+loss is computed as [b h w a*k], with one int8 per logit for the labels, if it is elementwise.
 """
 
 import functools
@@ -48,7 +48,8 @@ def total_class_loss(
       name: a key of CLASS_LOSSES whose loss has the targets 0 and 1.
       focal: parameters of the loss.
     """
-    layouts = tuple(functools.partial(f, grids, name) for f in (loss_in_lanes, loss_by_anchor))
+    in_lanes = loss_in_lanes if CLASS_LOSSES[name].elementwise else loss_by_anchor
+    layouts = tuple(functools.partial(f, grids, name) for f in (in_lanes, loss_by_anchor))
     differentiable = tuple(map(jnp.asarray, class_logits)), jax.tree.map(jnp.float32, focal)
     fixed = jnp.asarray(labels), jnp.asarray(divisor)
     if needs_any_derivative():

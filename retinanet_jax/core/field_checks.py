@@ -1,6 +1,6 @@
 """Checks of the fields of a section; their messages name the field and the fix."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 _UNKNOWN = "is not one of"
 
@@ -10,6 +10,16 @@ def one_of(field: str, value: object, allowed: Collection[str]) -> None:
     if value not in allowed:
         known = ", ".join(allowed) or "the names that were added, which are none"
         raise ValueError(f"{field}: {value!r} {_UNKNOWN} {known}")
+
+
+def one_of_table(field: str, value: object, table: Mapping[str, object], kind: type) -> None:
+    """Like `one_of`; raises ValueError also if the entry in the table is not of its kind."""
+    one_of(field, value, table)
+    if not isinstance(table[value], kind):
+        raise ValueError(
+            f"{field}: the entry {value!r} is a {type(table[value]).__name__}; write "
+            f"{kind.__name__}(...) around it, as in CONTRIBUTING.md"
+        )
 
 
 def says_unknown_name(message: str) -> bool:

@@ -177,17 +177,25 @@ class ClassLoss(NamedTuple):
     """A value of `loss.classification`."""
 
     of_each: Callable[..., Array]
-    """Function (logits, targets, FocalParams) -> losses, float32, unreduced."""
+    """Function (logits, targets, FocalParams) -> losses, float32, unreduced. The last axis has the
+    classes, unless `elementwise`."""
     of_quality: bool = False
     """Whether the target of a positive is the IoU of its predicted box with its object, not 1."""
+    elementwise: bool = False
+    """Whether each value depends on its own logit and target alone: not on those of other classes,
+    as in a softmax, nor on the class. A TPU then computes the loss without a copy of the logits,
+    whose last axis has the classes of all anchors of a location."""
 
 
-FOCAL = ClassLoss(lambda x, y, f: focal_loss(x, y, gamma=f.gamma, alpha=f.alpha))
+FOCAL = ClassLoss(lambda x, y, f: focal_loss(x, y, gamma=f.gamma, alpha=f.alpha), elementwise=True)
 CLASS_LOSSES = {
     "focal": FOCAL,
-    "cross_entropy": ClassLoss(lambda x, y, f: focal_loss(x, y, gamma=0.0, alpha=f.alpha)),
+    "cross_entropy": ClassLoss(
+        lambda x, y, f: focal_loss(x, y, gamma=0.0, alpha=f.alpha), elementwise=True
+    ),
     "focal_star": ClassLoss(
-        lambda x, y, f: focal_loss_star(x, y, gamma=f.gamma, beta=f.star_beta, alpha=f.alpha)
+        lambda x, y, f: focal_loss_star(x, y, gamma=f.gamma, beta=f.star_beta, alpha=f.alpha),
+        elementwise=True,
     ),
     "quality_focal": ClassLoss(
         lambda x, y, f: quality_focal_loss(x, y, gamma=f.gamma), of_quality=True

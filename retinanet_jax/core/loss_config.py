@@ -4,8 +4,8 @@ import dataclasses
 import math
 
 from retinanet_jax.core.box_losses import BOX_LOSSES, DELTA_LOSSES
-from retinanet_jax.core.field_checks import one_of
-from retinanet_jax.core.focal import CLASS_LOSSES, FocalParams
+from retinanet_jax.core.field_checks import one_of, one_of_table
+from retinanet_jax.core.focal import CLASS_LOSSES, ClassLoss, FocalParams
 
 NORMALIZERS = (
     *("batch", "batch_plus_one", "images_plus_one", "images_or_one"),
@@ -80,8 +80,8 @@ class LossConfig:
             raise ValueError(
                 f"loss.alpha: {self.alpha} is not in [0, 1]; write 'none' for no weighting"
             )
+        one_of_table("loss.classification", self.classification, CLASS_LOSSES, ClassLoss)
         for name, known in (
-            ("classification", CLASS_LOSSES),
             ("box", (*DELTA_LOSSES, *BOX_LOSSES)),
             ("normalizer", NORMALIZERS),
         ):

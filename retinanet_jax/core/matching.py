@@ -15,7 +15,7 @@ from retinanet_jax.core import box_coder
 from retinanet_jax.core.arrays import ArrayLike
 from retinanet_jax.core.atss import match_atss
 from retinanet_jax.core.box_outputs import BoxOutputs, join_levels
-from retinanet_jax.core.field_checks import one_of
+from retinanet_jax.core.field_checks import one_of, one_of_table
 from retinanet_jax.core.iou_matching import IouRules, match_by_iou
 from retinanet_jax.core.task_aligned import match_task_aligned, normalized_alignment
 
@@ -66,7 +66,7 @@ class MatchingConfig:
     implementations)."""
 
     def __post_init__(self):
-        one_of("matching.assigner", self.assigner, ASSIGNERS)
+        one_of_table("matching.assigner", self.assigner, ASSIGNERS, Assigner)
         one_of("matching.low_quality", self.low_quality, LOW_QUALITY)
         for name in ("atss_locations", "aligned_anchors"):
             if getattr(self, name) < 1:

@@ -4,17 +4,16 @@ JAX's compilation cache finds machine code by the program, so a function has to 
 lowered before. This module finds the program, which is StableHLO, by what it is made from: code,
 versions, settings, arguments. The machine code stays in JAX's cache alone.
 
-Only commands store programs: a program of one's own may have replaced functions of this package, or
-added some, which the key of a stored program would not show.
+Only commands store programs, and only while no code of the user has run (known_code.py): it may
+have replaced functions of this package, or added some, which the key of a program would not show.
 """
 
 import functools
 import hashlib
 import os
 import sys
-import sysconfig
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,43 +21,28 @@ from typing import Any
 import jax
 from absl import logging
 
+from retinanet_jax.runtime.known_code import VERSIONED, runs_known_code
 from retinanet_jax.runtime.workdir import write_whole
 
 MAX_FILES = 100  # the least recently used go first; each has .1 to 1 MB
 _SUFFIX = ".stablehlo"
 _PACKAGE = Path(__file__).parent.parent
 _folder: Path | None = None
-_experiment: Path | None = None
+_experiments: Iterable[Path] = ()
 
 
-def keep_traced_programs(folder: Path | None, experiment: str | Path | None = None) -> None:
+def keep_traced_programs(folder: Path | None, experiments: Iterable[Path] = ()) -> None:
     """Makes `stored` keep programs in FOLDER/traced, if this process runs no code but known one.
 
     Args:
         folder: to which the user's processes alone write, since the programs in it are run; from
             `keep_compilations`. None: no programs are kept, as at the start.
-        experiment: file whose code has run.
+        experiments: all experiment files that this process has loaded, now or later.
     """
-    global _folder, _experiment
-    _experiment = Path(experiment).resolve() if experiment else None
-    kept = folder and len(jax.devices()) == 1 and not _has_unknown_code()
+    global _folder, _experiments
+    _experiments = experiments
+    kept = folder and len(jax.devices()) == 1 and runs_known_code(experiments)
     _folder = folder / "traced" if kept else None
-
-
-def _has_unknown_code() -> bool:
-    """Whether code that is not installed has run: it may have added losses, say."""
-    if os.environ.get("RETINANET_JAX_IMPORT"):
-        return True
-    known = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "scripts")]
-    known = tuple(f"{folder}{os.sep}" for folder in (*known, _PACKAGE))
-    for name, module in tuple(sys.modules.items()):
-        file = getattr(module, "__dict__", {}).get("__file__") or (
-            "" if name == "__main__" else None
-        )
-        installed = file is None or f"{os.sep}site-packages{os.sep}" in file
-        if not installed and not file.startswith(known) and Path(file).resolve() != _experiment:
-            return True
-    return False
 
 
 def stored(
@@ -123,7 +107,7 @@ class _StoredFunction:
         return self._compiled.lower(*arguments) if program is None else program.lower(*leaves)
 
     def _program(self, arguments: tuple, leaves: list, tree: Any) -> Any:
-        """The function of leaves for such arguments; None: JAX cannot export it."""
+        """The function of leaves for such arguments; None: it is not kept."""
         kind = tree, tuple(map(_kind, leaves))
         with self._lock:
             if kind not in self._programs:
@@ -131,6 +115,8 @@ class _StoredFunction:
             return self._programs[kind]
 
     def _find(self, arguments: tuple, leaves: list, tree: Any) -> Any:
+        if not runs_known_code(_experiments):  # again: the user's code may have run since
+            return None
         donated = len(jax.tree.leaves(arguments[0])) if self._donates_first else 0
         jit = functools.partial(jax.jit, donate_argnums=tuple(range(donated)), **self._options)
 
@@ -200,9 +186,9 @@ def _key(description: str, leaves: list, tree: Any) -> str:
         str(tree),
         *(str(_kind(leaf)) for leaf in leaves),
         *(device.platform, device.device_kind, device.client.platform_version),
-        *map(metadata.version, ("jax", "jaxlib", "flax", "optax", "numpy")),
+        *map(metadata.version, VERSIONED),
+        sys.version,
         _hash_of_code(),
-        _experiment.read_text(encoding="utf-8", errors="replace") if _experiment else "",
         repr(sorted(jax.config.values.items(), key=lambda item: item[0])),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Markdown tables of numbers."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -11,7 +12,7 @@ def table_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def number_text(value: float) -> str:
     """Three digits without a leading zero, as in tables of AP."""
-    return f"{value:.3f}".lstrip("0")
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
 
 
 def value_text(value: object) -> str:

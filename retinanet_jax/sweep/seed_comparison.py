@@ -12,12 +12,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retinanet_jax.config.settings import ConfigError, read_config_file
+from retinanet_jax.config.settings import Config, ConfigError, read_config_file
 from retinanet_jax.runtime.measurement import check_measured_alike
 from retinanet_jax.runtime.workdir import WorkdirError
 from retinanet_jax.sweep.markdown import number_text, table_text
 from retinanet_jax.sweep.seed_groups import Group, settings_columns
-from retinanet_jax.sweep.trials import FINISHED, PLAN_FILE, read_plan
+from retinanet_jax.sweep.trials import FINISHED, PLAN_FILE, Trial, read_plan
+from retinanet_jax.training.run_checks import changed_values
 
 Summary = Mapping[str, float | None]
 
@@ -89,10 +90,12 @@ def differences_table(groups: Sequence[Group], names: Sequence[str]) -> str:
 
 
 def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
-    """Two sweeps or runs, as Markdown: for each metric both means, the difference and p.
+    """Two sweeps or runs, as Markdown: the fields that differ, and for each metric both means, the
+    difference and p.
 
     Trials with equal settings and equal seed are a pair; those of only one side are counted and
-    left out. Settings are the fields that the sweep varies; a run has none but the seed.
+    left out. Settings are the fields that the sweep varies; a run has none but the seed. Pairs with
+    the same seed are not independent, so their mean counts once: the test is over seeds.
 
     Args:
         first, second: folders.
@@ -102,7 +105,7 @@ def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
         WorkdirError: a folder has no results.
         ConfigError: there are no pairs, or the runs were evaluated on different data.
     """
-    ours, theirs = _summaries(first), _summaries(second)
+    ours, theirs = _finished(first), _finished(second)
     name_a, name_b = names or (first, second)
     check_measured_alike(first, second, (name_a, name_b))
     common = [key for key in ours if key in theirs]
@@ -111,30 +114,34 @@ def compare(first: Path, second: Path, names: Sequence[str | Path] = ()) -> str:
             f"--compare: {name_a} and {name_b} have no finished trials with equal settings and seed"
         )
     alone = len(ours) + len(theirs) - 2 * len(common)
-    metrics = [name for name in ours[common[0]] if name in theirs[common[0]]]
     rows = []
-    for name in metrics:
-        values = [(ours[key].get(name), theirs[key].get(name)) for key in common]
-        defined = [(a, b) for a, b in values if a is not None and b is not None and min(a, b) >= 0]
-        if not defined:
-            continue
-        a, b = zip(*defined, strict=True)
-        means = number_text(statistics.fmean(a)), number_text(statistics.fmean(b))
-        rows.append([name, str(len(defined)), *means, difference_text(paired_test(a, b))])
+    for name in ours[common[0]].summary:
+        a, b = _means_by_seed([(ours[key], theirs[key]) for key in common], name)
+        if a:
+            means = number_text(statistics.fmean(a)), number_text(statistics.fmean(b))
+            rows.append([name, str(len(a)), *means, difference_text(paired_test(a, b))])
     lines = [
         f"A: {name_a}",
         f"B: {name_b}",
+        _changes(ours[common[0]].config, theirs[common[0]].config),
         f"Pairs: {len(common)}; trials without a pair: {alone}.",
     ]
-    return "\n\n".join([*lines, table_text(["metric", "pairs", "A", "B", "B - A"], rows)]) + "\n"
+    return "\n\n".join([*lines, table_text(["metric", "seeds", "A", "B", "B - A"], rows)]) + "\n"
 
 
-def _summaries(workdir: Path) -> dict[Hashable, Summary]:
-    """The metrics of each finished trial, by its settings with the seed."""
+class _Finished(NamedTuple):
+    config: Config
+    summary: Summary
+
+
+def _finished(workdir: Path) -> dict[Hashable, _Finished]:
+    """The finished trials, by their settings with the seed."""
     if (workdir / PLAN_FILE).exists():
         ended = [(trial, trial.end()) for trial in read_plan(workdir)]
         return {
-            _key(trial.settings | {"seed": trial.config().seed}): end.summary
+            _key(trial.settings | {"seed": trial.config().seed}): _Finished(
+                _config_of_run(trial), end.summary
+            )
             for trial, end in ended
             if end.state == FINISHED
         }
@@ -146,8 +153,34 @@ def _summaries(workdir: Path) -> dict[Hashable, Summary]:
             f"{workdir}: no results of a sweep or a run; use a folder with sweep.json, or with "
             "results.json and config.json"
         ) from error
-    return {_key({"seed": config.seed}): summary}
+    return {_key({"seed": config.seed}): _Finished(config, summary)}
+
+
+def _config_of_run(trial: Trial) -> Config:
+    """With numbers in place of 'auto'; that of the plan if the run wrote none."""
+    path = trial.workdir / "config.json"
+    return read_config_file(path) if path.exists() else trial.config()
 
 
 def _key(settings: Mapping[str, Any]) -> Hashable:
     return tuple(sorted(settings.items()))
+
+
+def _means_by_seed(
+    pairs: Sequence[tuple[_Finished, _Finished]], name: str
+) -> tuple[list[float], list[float]]:
+    """For each seed, the means over its pairs in which a metric is defined on both sides."""
+    by_seed: dict[int, list[tuple[float, float]]] = {}
+    for pair in pairs:
+        a, b = (side.summary.get(name) for side in pair)
+        if a is not None and b is not None:
+            by_seed.setdefault(pair[0].config.seed, []).append((a, b))
+    means = [list(map(statistics.fmean, zip(*values, strict=True))) for values in by_seed.values()]
+    return [mean[0] for mean in means], [mean[1] for mean in means]
+
+
+def _changes(first: Config, second: Config) -> str:
+    """The fields in which the configs of a pair differ, as lines."""
+    changed = changed_values(first, second).items()
+    lines = [f"- config.{field}: A {a!r}, B {b!r}" for field, (a, b) in changed]
+    return "Settings that differ:\n" + "\n".join(lines) if lines else "No setting differs."

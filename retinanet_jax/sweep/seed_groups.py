@@ -23,16 +23,16 @@ class Group(NamedTuple):
     seeds: list[int | None]
 
     def values(self, name: str) -> list[float]:
-        """A number of each finished trial. Undefined values (-1 in COCO's metric) are left out."""
+        """A number of each finished trial. Undefined values are left out."""
         numbers = (end.summary.get(name) for end in self.ends)
-        return [number for number in numbers if number is not None and number >= 0]
+        return [number for number in numbers if number is not None]
 
     def by_seed(self, name: str) -> dict[int | None, float]:
         """The same numbers by the seed of the trial."""
         numbers = (
             (seed, e.summary.get(name)) for seed, e in zip(self.seeds, self.ends, strict=True)
         )
-        return {seed: number for seed, number in numbers if number is not None and number >= 0}
+        return {seed: number for seed, number in numbers if number is not None}
 
 
 def group_trials(trials: list[Trial], ends: list[End]) -> list[Group]:

@@ -53,6 +53,6 @@ def _curves(trials: Sequence[Trial], number: str) -> dict[str, Curve]:
         title = trial.paper.get("row") or name_of(trial.combination, trial.combination)
         for step, values in read_steps(trial):
             value = values.get(number)
-            if value is not None and value >= 0:
+            if value is not None:
                 curves.setdefault(title, {}).setdefault(step, []).append(value)
     return curves

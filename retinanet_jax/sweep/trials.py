@@ -23,6 +23,7 @@ from retinanet_jax.config.settings import (
     read_config_file,
     to_json,
 )
+from retinanet_jax.config.without_effect import reason_without_effect
 from retinanet_jax.runtime.workdir import WorkdirError, locked, write_whole
 from retinanet_jax.sweep.grid import Axis, Settings, name_of, product
 
@@ -132,7 +133,32 @@ def plan_trials(
     names = [trial.name for trial, _ in planned]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"trials with equal names: {', '.join(sorted(twice))}")
+    check_effects(planned)
     return planned
+
+
+def check_effects(planned: list[tuple[Trial, Config]]) -> None:
+    """Prints which trials set fields that have no effect in them.
+
+    Raises:
+        ConfigError: a field that the sweep sets has an effect in none of its trials.
+    """
+    without: dict[str, dict[str, int]] = {}  # field: reason: trials
+    for trial, config in planned:
+        for field in trial.settings:
+            if reason := reason_without_effect(config, field):
+                reasons = without.setdefault(field, {})
+                reasons[reason] = reasons.get(reason, 0) + 1
+    errors = [
+        f"config.{field}: the sweep sets it, but it has no effect: {', '.join(reasons)}"
+        for field, reasons in without.items()
+        if sum(reasons.values()) == sum(field in trial.settings for trial, _ in planned)
+    ]
+    if errors:
+        raise ConfigError("\n".join([*errors, "leave it out, so that no two trials are the same"]))
+    for field, reasons in without.items():
+        for reason, count in reasons.items():
+            print(f"{count} of {len(planned)} trials: config.{field} has no effect: {reason}")
 
 
 def write_plan(planned: list[tuple[Trial, Config]], workdir: Path) -> list[Trial]:

@@ -18,7 +18,12 @@ from retinanet_jax.data.ground_truth import restrict
 from retinanet_jax.data.records import Categories
 from retinanet_jax.data.store.voc_source import voc_objects
 from retinanet_jax.inference.test_time_augmentation import ONE_VIEW, ViewOptions
-from retinanet_jax.metrics.coco import coco_average_precision, to_coco_results
+from retinanet_jax.metrics.coco import (
+    UNDEFINED,
+    CocoMetrics,
+    coco_average_precision,
+    to_coco_results,
+)
 from retinanet_jax.metrics.federated import (
     lvis_average_precision,
     open_images_average_precision,
@@ -117,17 +122,21 @@ def score(results: list[dict], dataset: Dataset, config: Config) -> Evaluation:
 
 
 def _defined(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """None for what is undefined: -1 from pycocotools, NaN from the per-class and VOC metrics."""
-    return {
-        name: float(value) if math.isfinite(value) and value >= 0 else None
-        for name, value in metrics.items()
-    }
+    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _coco_metrics(results: list[dict], dataset: Dataset, config: Config) -> tuple[dict, dict]:
     truth, backend = dataset.ground_truth(), config.evaluation.backend
-    metrics = coco_average_precision(truth, results, backend=backend)
-    return metrics.summary, metrics.per_class
+    return _without_marks(coco_average_precision(truth, results, backend=backend))
+
+
+def _without_marks(metrics: CocoMetrics) -> tuple[dict, dict]:
+    """NaN for COCO's mark of what is undefined, -1; metrics of others may be negative."""
+    summary, per_class = (
+        {name: math.nan if value == UNDEFINED else value for name, value in numbers.items()}
+        for numbers in metrics
+    )
+    return summary, per_class
 
 
 def _voc_metrics(results: list[dict], dataset: Dataset, config: Config) -> tuple[dict, dict]:
@@ -153,8 +162,12 @@ Metric = Callable[[list[dict], Dataset, Config], tuple[dict[str, float], dict[st
 METRICS: dict[str, Metric] = {
     "coco": _coco_metrics,
     "voc": _voc_metrics,
-    "lvis": lambda found, data, _: lvis_average_precision(data.ground_truth(), found),
-    "open_images": lambda found, data, _: open_images_average_precision(data.ground_truth(), found),
+    "lvis": lambda found, data, _: _without_marks(
+        lvis_average_precision(data.ground_truth(), found)
+    ),
+    "open_images": lambda found, data, _: _without_marks(
+        open_images_average_precision(data.ground_truth(), found)
+    ),
 }
 
 
@@ -165,7 +178,7 @@ def add_metric(name: str, metric: Metric) -> None:
         name: name of the metric.
         metric: function of (detections in COCO's results format, Dataset, Config) that returns
             numbers by name and numbers by class. The first number, for which higher is better,
-            determines the best checkpoint. NaN and negative numbers are undefined.
+            determines the best checkpoint. NaN and infinities are undefined.
     """
     if name not in sections.METRICS:
         sections.METRICS.append(name)

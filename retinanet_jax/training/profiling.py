@@ -25,6 +25,7 @@ class StepTrace:
     def __init__(self, steps: tuple[int, ...], log: RunLog):
         self._steps = steps if log.active else ()
         self._log, self._running, self._started = log, False, False
+        self._last = 0  # step that was traced
         self._folder = Path()
         if self._steps:
             self._folder = log.workdir / "profile"
@@ -53,6 +54,7 @@ class StepTrace:
         if self._steps and step == self._steps[0]:
             jax.profiler.start_trace(self._folder)
             self._running = self._started = True
+        self._last = step
 
     def ends_with(self, step: int) -> bool:
         """Whether the running trace ends after `step`; call `stop` once the step is done."""
@@ -63,8 +65,8 @@ class StepTrace:
         if self._running:
             self._running = False
             jax.profiler.stop_trace()
-            first, last = self._steps
+            steps = f"{self._steps[0]} to {self._last}"
             self._log.message(
-                f"trace of steps {first} to {last}: {self._folder}; open *.trace.json.gz in "
+                f"trace of steps {steps}: {self._folder}; open *.trace.json.gz in "
                 "ui.perfetto.dev, or the folder in TensorBoard with the xprof plugin"
             )

@@ -21,6 +21,7 @@ import jax
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config, check_batch_size, to_json
+from retinanet_jax.config.without_effect import lines_without_effect
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.data.pipeline.batch import DroppedBoxes
 from retinanet_jax.runtime.checkpoints import Checkpoints
@@ -32,6 +33,7 @@ from retinanet_jax.runtime.remote_workdir import open_workdir
 from retinanet_jax.runtime.watchdog import Watchdog
 from retinanet_jax.runtime.workdir import disk_errors, write_whole
 from retinanet_jax.training.auto_learning_rate import with_learning_rate
+from retinanet_jax.training.check_additions import check_additions
 from retinanet_jax.training.compile_ahead import FirstStep, compiled_ahead
 from retinanet_jax.training.data_findings import check_coverage
 from retinanet_jax.training.divergence import reporting_divergence
@@ -88,10 +90,12 @@ def train_and_evaluate(
         train_set, eval_set = cache.datasets(config.data)
         check_has_objects(train_set)
         classes = train_set.categories.num_classes
+        check_additions(config, classes, eval_set)
         checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints, shared)
         first = checkpoints.latest_step() or 0
         # Without a checkpoint to resume, the choices of an earlier start may no longer be right.
         resumed = workdir if from_first("resumes", first > 0) else None
+        unused = lines_without_effect(config)
         config, choices = resolve_auto(config, train_set, mesh, workdir=resumed)
         functions = cache.functions(config, classes, mesh)
         config = with_learning_rate(config, train_set, workdir, print_first, functions)
@@ -123,7 +127,7 @@ def train_and_evaluate(
         if first:
             setup = setup._replace(state=checkpoints.restore(setup.state))
         log_start(log, config, train_set, eval_set, mesh, setup, first)
-        log_lines(log, choices)
+        log_lines(log, [*choices, *unused])
 
         run = Run(
             config=config,

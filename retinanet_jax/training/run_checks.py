@@ -90,11 +90,17 @@ def check_resumes_same_run(
 
 def changed_fields(before: Config, now: Config) -> dict[str, str]:
     """Maps each changed 'SECTION.FIELD' to a line with its old and new value."""
+    return {
+        field: f"config.{field} was {old!r} and is now {new!r}"
+        for field, (old, new) in changed_values(before, now).items()
+    }
+
+
+def changed_values(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """Maps each changed 'SECTION.FIELD' to its old and new value."""
     old, new = _flat(dataclasses.asdict(before)), _flat(dataclasses.asdict(now))
     return {
-        field: f"config.{field} was {old.get(field)!r} and is now {value!r}"
-        for field, value in new.items()
-        if old.get(field) != value
+        field: (old.get(field), value) for field, value in new.items() if old.get(field) != value
     }
 
 

@@ -4,6 +4,7 @@ import jax
 from jax.sharding import Mesh
 
 from retinanet_jax.config.settings import Config
+from retinanet_jax.core.resnet import stages_of
 from retinanet_jax.data.dataset import Dataset
 from retinanet_jax.runtime.wording import counted
 from retinanet_jax.training.run_checks import evaluation_warnings
@@ -34,10 +35,12 @@ def log_start(
     names = ", ".join(categories.names[:8]) + (" ..." if categories.num_classes > 8 else "")
     classes = f"{categories.num_classes} class{'es' * (categories.num_classes > 1)}"
     device = mesh.devices.flat[0].device_kind
+    stages = stages_of(setup.state.params["backbone"])
+    frozen = len({stage for stage in stages.values() if stage < config.model.frozen_stages})
     log.message(
         f"{counted(len(train_set.source), 'training image')}, "
         f"{counted(len(eval_set.source), 'evaluation image')}, {classes}: {names}\n"
-        f"{config.model.backbone}, norm {config.model.norm}, {config.model.frozen_stages} frozen "
+        f"{config.model.backbone}, norm {config.model.norm}, {frozen} frozen "
         f"stages, {parameters / 1e6:.1f} M parameters, {config.model.dtype}\n"
         f"{mesh.devices.size} x {device}, batch size {config.train.batch_size}, "
         f"{counted(config.train.steps, 'step')}; the first step compiles, unless the compilation "

@@ -13,17 +13,15 @@ import cv2
 import numpy as np
 
 from retinanet_jax.data.pipeline import copy_paste, mixup, mosaic, transforms
-from retinanet_jax.data.pipeline.augmentation_config import (
-    AUGMENTATIONS,
-    AugmentationConfig,
-    Range,
-)
+from retinanet_jax.data.pipeline.augmentation_config import AugmentationConfig, Range
 from retinanet_jax.data.pipeline.batch import Example
 from retinanet_jax.data.pipeline.canvas import PipelineConfig, jitter_bound
 from retinanet_jax.data.pipeline.color import color_matrix
+from retinanet_jax.data.pipeline.own_augmentation import with_own
 
-# Behind the key of an example; the other images of a mosaic have 1, 2 and 3.
-_MIXUP_PLACE, _COPY_PASTE_PLACE, _OWN_PLACE = 4, 5, 6
+# Behind the key of an example; the other images of a mosaic have 1, 2 and 3, and own augmentation
+# has 6 and above.
+_MIXUP_PLACE, _COPY_PASTE_PLACE = 4, 5
 
 
 class Draws(NamedTuple):
@@ -76,7 +74,7 @@ def augment(
         only in trailing zeros as equal).
       settings: from `with_largest_scale`.
     """
-    read = _with_own(read, key, config.own)
+    read = with_own(read, key, config.own)
     draws, example = draw(key), read(index)
     stored_size = example.image.shape[:2]
     if draws.mosaic < config.mosaic:
@@ -97,31 +95,6 @@ def augment(
         flip=draws.flip < 0.5 if config.flip else None,
         color=_draw_color(example.image, draws, config) if config.changes_colors() else None,
     )
-
-
-def _with_own(
-    read: Callable[[int], Example], key: tuple[int, ...], names: tuple[str, ...]
-) -> Callable[[int], Example]:
-    """`read`, followed by the augmentations of these names.
-
-    Raises:
-      ValueError: an augmentation changes the size, by which the canvas has been chosen already.
-    """
-
-    def read_and_change(number: int) -> Example:
-        example = read(number)
-        size = example.image.shape
-        for place, name in enumerate(names):
-            generator = np.random.default_rng((*key, _OWN_PLACE + place, number))
-            example = AUGMENTATIONS[name](example, generator)
-            if example.image.shape != size:
-                raise ValueError(
-                    f"augmentation.own: {name!r} returned an image of {example.image.shape} for "
-                    f"one of {size}; return the same size"
-                )
-        return example
-
-    return read_and_change if names else read
 
 
 class View(NamedTuple):
