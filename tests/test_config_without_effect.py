@@ -191,7 +191,7 @@ def test_all_rows_name_fields_and_those_of_the_host_depend_on_their_reason():
         "evaluation.backend"
     }
     auto = small_config(train__steps="auto", train__batch_size="auto", augmentation__mixup=0.5)
-    for field in ("train.auto_steps", "train.memory_limit", "augmentation.close_mosaic"):
+    for field in ("train.memory_limit", "augmentation.close_mosaic"):
         assert not reason_without_effect(auto, field)
 
 

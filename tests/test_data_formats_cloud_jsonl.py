@@ -17,6 +17,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
+from retinanet_jax.data.annotations.image_finder import OTHER_FOLDER
 from retinanet_jax.data.annotations.split_files import OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
@@ -130,7 +131,8 @@ def test_polygons_of_azure_have_their_bounding_box(folder):
     rings = [[4 / 64, 6 / 48, 24 / 64, 6 / 48, 14 / 64, 18 / 48]]
     line["label"] = [{"label": "cat", "polygon": rings, "isCrowd": 0}]
     content = read(cloud_jsonl.find, folder(line))
-    assert shares(content) == [pytest.approx(SHARES)] and reasons(content) == {OUTLINE: 1}
+    assert shares(content) == [pytest.approx(SHARES)]
+    assert reasons(content) == {OTHER_FOLDER: 1, OUTLINE: 1}
 
 
 def test_images_of_vertex_without_annotations_are_left_out_and_noted(folder):
@@ -138,7 +140,8 @@ def test_images_of_vertex_without_annotations_are_left_out_and_noted(folder):
     image = {"imageGcsUri": "gs://bucket/b.png", "dataItemResourceLabels": {}}
     content = read(cloud_jsonl.find, folder(line, image))
     assert shares(content) == [pytest.approx(SHARES)]
-    assert reasons(content) == {cloud_jsonl.WITHOUT: 1} and "line 2" in content.notes[0][1]
+    assert reasons(content) == {OTHER_FOLDER: 1, cloud_jsonl.WITHOUT: 1}
+    assert "line 2" in dict(content.notes)[cloud_jsonl.WITHOUT]
 
 
 def test_images_of_vertex_without_a_split_are_for_training(folder):

@@ -116,12 +116,14 @@ def setup_that(acts) -> TrainingSetup:
 
     def step_fn(state, batch, focal, learning_rate):
         acts(int(state.step) + 1)
-        seen = 0.5 * state.params["seen"] + jnp.mean(jnp.asarray(batch.images, jnp.float32))
+        seen = 0.5 * state.params["backbone"]["seen"] + jnp.mean(
+            jnp.asarray(batch.images, jnp.float32)
+        )
         names = ("loss", "class_loss", "box_loss", "gradient_norm", "learning_rate")
         metrics = dict.fromkeys(names, np.ones(())) | {"skipped": np.zeros(())}
-        return TrainState(state.step + 1, {"seen": seen}, {}, {}), metrics
+        return TrainState(state.step + 1, {"backbone": {"seen": seen}}, {}, {}), metrics
 
-    state = TrainState(jnp.int32(0), {"seen": jnp.zeros(())}, {}, {})
+    state = TrainState(jnp.int32(0), {"backbone": {"seen": jnp.zeros(())}}, {}, {})
     focal = FocalParams(jnp.float32(2), None)
     return TrainingSetup(
         step_fn, lambda *_: None, focal, schedule=lambda step: np.float32(0.1), state=state
@@ -140,7 +142,9 @@ def train(config, workdir: Path, acts=lambda step: None) -> float:
         ),
     ):
         train_and_evaluate(config, workdir)
-    return float(Checkpoints(workdir / "checkpoints").read_part(("params",))["params"]["seen"])
+    return float(
+        Checkpoints(workdir / "checkpoints").read_part(("params",))["params"]["backbone"]["seen"]
+    )
 
 
 @pytest.mark.parametrize(("kind", "damage"), [("config", cut), ("prepared", change)])

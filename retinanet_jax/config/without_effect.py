@@ -68,8 +68,6 @@ ROWS = (
         "augmentation.mosaic",
     ),
     Row("train.memory_limit", lambda config: config.train.batch_size != "auto", "train.batch_size"),
-    Row("train.auto_steps", lambda config: config.train.steps != "auto", "train.steps"),
-    Row("train.auto_steps", lambda config: config.train.epochs != "auto", "train.epochs"),
     Row(
         "evaluation.backend",
         lambda config: config.evaluation.metric != "coco",
