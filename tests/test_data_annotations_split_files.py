@@ -15,13 +15,8 @@ from layout_writers import (
 )
 from raw_reading import boxes, read
 
-from retinanet_jax.data.annotations.split_files import (
-    LOST,
-    Content,
-    ImageEntry,
-    SplitFileFormat,
-    find_layout_of,
-)
+from retinanet_jax.data.annotations.split_content import LOST, Content, ImageEntry, SplitFileFormat
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.annotations.split_names import without_split
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats.find_layout import FINDERS, find_layout

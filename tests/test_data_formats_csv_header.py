@@ -12,7 +12,7 @@ from layout_writers import Annotated, write_image
 from raw_reading import read, reasons
 
 from retinanet_jax.data.annotations.outlines import ROTATED
-from retinanet_jax.data.annotations.split_files import OUTLINE
+from retinanet_jax.data.annotations.split_content import OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.dataset import load_dataset
 from retinanet_jax.data.formats import csv_tables

@@ -15,7 +15,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, read, reasons
 
-from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.annotations.split_content import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import cvat
 from retinanet_jax.data.formats.cvat_video import IN_ORDER

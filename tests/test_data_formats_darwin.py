@@ -16,7 +16,7 @@ from layout_writers import (
 )
 from raw_reading import boxes, expected, read, reasons
 
-from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.annotations.split_content import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import darwin, darwin_lists, darwin_shapes
 from retinanet_jax.data.formats.find_layout import find_layout

@@ -20,7 +20,7 @@ from pycocotools import mask as coco_masks
 from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.annotation_fields import NO_CLASSES
-from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.annotations.split_content import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import datumaro
 from retinanet_jax.data.formats.datumaro_shapes import GROUPED, WHOLE_IMAGE

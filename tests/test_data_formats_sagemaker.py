@@ -16,7 +16,7 @@ from raw_reading import boxes, expected, read, reasons
 
 from retinanet_jax.data.annotations.annotation_fields import TEXT_NUMBER
 from retinanet_jax.data.annotations.image_finder import OTHER_FOLDER
-from retinanet_jax.data.annotations.split_files import REPLACED
+from retinanet_jax.data.annotations.split_content import REPLACED
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import sagemaker
 from retinanet_jax.data.formats.find_layout import FINDERS, find_layout

@@ -11,7 +11,7 @@ import pytest
 from layout_writers import SMALL, Annotated, Box, write_image, write_supervisely
 from raw_reading import boxes, expected, read, reasons
 
-from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.annotations.split_content import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats import supervisely
 from retinanet_jax.data.formats.find_layout import find_layout

@@ -1,20 +1,17 @@
 """Layouts with one annotation file per split, which lists images by name with their shapes.
 
 A split may also have several files with different images, such as one for each image. A module of
-such a layout parses its file into entries and computes the box of a shape. Finding the files and
-the images, and the checks of names, are shared.
+such a layout parses its file into entries and computes the box of a shape (split_content.py).
+Finding the files (here) and reading them with their images (split_file_reading.py) are shared.
 """
 
 import collections
 import contextlib
 import functools
 import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
 
-from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import (
     annotation_folders,
     has_images,
@@ -22,9 +19,9 @@ from retinanet_jax.data.annotations.folder_files import (
     relative_name,
     stem_of,
 )
-from retinanet_jax.data.annotations.image_finder import ImageFinder
-from retinanet_jax.data.annotations.outlines import Box
-from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
+from retinanet_jax.data.annotations.raw import Layout
+from retinanet_jax.data.annotations.split_content import Content, ImageEntry, SplitFileFormat
+from retinanet_jax.data.annotations.split_file_reading import read_split
 from retinanet_jax.data.annotations.split_names import (
     is_split_name,
     split_in_name,
@@ -33,83 +30,8 @@ from retinanet_jax.data.annotations.split_names import (
 )
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 
-OUTLINE = "polygons, ellipses, masks or rotated boxes, bounding boxes used"
-REPLACED = "images that also are in the file of another job, the latest boxes used"
-NO_BOX = "points and lines, left out"
-LOST = "images of a split that was not found, left out"
 _FOLDERS = ("annotations", "labels")
 _MAX_FILES = 20  # by which a folder is judged; one with more of a format has one for each image
-
-
-class Region(NamedTuple):
-    """A shape of an image, with unchecked `label` and `shape` as in the file.
-
-    crowd: see raw.RawObject.
-    """
-
-    where: str
-    label: Any
-    shape: Any
-    crowd: bool = False
-
-
-class ImageEntry(NamedTuple):
-    """An image of an annotation file.
-
-    names: unchecked names as stated, and variants; the first that exists is used. Without names,
-        the image is left out, and only its notes are reported.
-    where: the entry in the file, for messages.
-    regions: shapes of the image.
-    size: annotated (height, width) in pixels.
-    split: split of the image, if one file has several splits.
-    notes: reasons as in RawSplit.notes.
-    history: the jobs that annotated the image, each adjusting the one before, where a file says so.
-        The entry of another file whose history is the beginning of it is out of date.
-    """
-
-    names: Sequence[Any]
-    where: str
-    regions: Sequence[Region]
-    size: tuple[int, int] | None = None
-    split: str | None = None
-    notes: Sequence[str] = ()
-    history: Sequence[Any] = ()
-
-
-class Content(NamedTuple):
-    """The content of an annotation file; `class_names` None uses the names that occur."""
-
-    entries: list[ImageEntry]
-    class_names: tuple[str, ...] | None = None
-    notes: tuple[tuple[str, str], ...] = ()
-
-
-class SplitFileFormat(NamedTuple):
-    """A layout with one annotation file per split.
-
-    name, tool: see raw.Layout.
-    suffixes: suffixes of the annotation files.
-    is_one: whether a file is of this format, by its first bytes.
-    parse: returns the content of a file; the guard collects errors of single entries.
-    box: returns x, y, width, height around a shape, or None for a shape without a box. Arguments
-        are the shape, the file and entry for messages, and a set for notes.
-    inner_splits: returns the names of the splits in a file; none if the file is one split.
-    normalized: whether boxes are fractions of the image size.
-    image_folders: more folders of the images of a split, with '{split}' for its name, relative to
-        the dataset's folder.
-    box_form: how the files write a box, see RawSplit.
-    """
-
-    name: str
-    tool: str
-    suffixes: tuple[str, ...]
-    is_one: Callable[[Path], bool]
-    parse: Callable[[Path, Guard], Content]
-    box: Callable[[Any, Path, str, set[str]], Box | None]
-    inner_splits: Callable[[Path], Sequence[str]] = lambda path: ()
-    normalized: bool = False
-    image_folders: tuple[str, ...] = ()
-    box_form: str = "size"
 
 
 def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()) -> Layout | None:
@@ -137,7 +59,7 @@ def find_layout_of(kind: SplitFileFormat, root: Path, others: Sequence[str] = ()
         for split in kind.inner_splits(path) or [named]:
             by_split.setdefault(split, []).append(path)
     files = {split: _joined(kind, root, split, found) for split, found in by_split.items()}
-    read = functools.partial(_read_split, kind, folder, files)
+    read = functools.partial(read_split, kind, folder, files)
     return Layout(kind.name, kind.tool, tuple(files), read, (folder,), suffixes=kind.suffixes)
 
 
@@ -264,118 +186,3 @@ def _digest(path: Path) -> bytes | None:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return None
-
-
-def _read_split(
-    kind: SplitFileFormat,
-    root: Path,
-    files: dict[str, tuple[Path, ...]],
-    split: str,
-    guard: Guard,
-) -> RawSplit:
-    """The images of a split with their objects; see raw.Layout."""
-    paths = files[split]
-    contents = list(_without_older(_contents(kind, paths, guard)))
-    finders = _finders(kind, root, files, split, contents)
-    images, notes, listed = [], [], []
-    for path, content in contents:
-        notes.extend(content.notes)
-        listed.append(content.class_names)
-        for entry in content.entries:
-            if entry.split not in (None, split):
-                if path not in files.get(entry.split, ()):
-                    notes.append((LOST, f"{path}: {entry.where}"))
-                continue
-            notes.extend((reason, f"{path}: {entry.where}") for reason in entry.notes)
-            if not entry.names:
-                continue
-            with guard:
-                image = finders[path.parent].find_first(entry.names, path, entry.where)
-                found: set[str] = set()
-                objects = []
-                for region in entry.regions:
-                    with guard:
-                        objects += _objects(region, kind, content.class_names, entry, path, found)
-                notes.extend((reason, f"{path}: {entry.where}") for reason in sorted(found))
-                place = relative_name(image, root), Path(image), path
-                fields_of_image = tuple(objects), entry.where, entry.size, kind.normalized
-                images.append(RawImage(*place, *fields_of_image))
-    notes.extend(itertools.chain(*(finder.notes for finder in finders.values())))
-    names = None if None in listed else tuple(dict.fromkeys(itertools.chain(*listed)))
-    return RawSplit(tuple(images), names, notes=tuple(notes), box_form=kind.box_form)
-
-
-def _finders(
-    kind: SplitFileFormat,
-    root: Path,
-    files: dict[str, tuple[Path, ...]],
-    split: str,
-    contents: Sequence[tuple[Path, Content]],
-) -> dict[Path, ImageFinder]:
-    """The finder of the images of a split, by the folder of the annotation files."""
-    paths = files[split]
-    # A file with several splits may name images of any folder, and so may one without a split in
-    # its name.
-    in_files = list(itertools.chain(*files.values()))
-    alone = len(set(in_files)) < len(in_files)
-    alone |= len(files) == 1 and any(split_of_file(path, root) != split for path in paths)
-    own = [root / place.format(split=split) for place in kind.image_folders]
-
-    def stated() -> Iterator[Any]:
-        """The names of the images; the further ones of an entry are variants."""
-        for _, content in contents:
-            for entry in content.entries:
-                if entry.names and entry.split in (None, split):
-                    yield entry.names[0]
-
-    finders = {}
-    for folder in {path.parent for path in paths}:
-        bases = (*own, folder, root, root / "images", root / split, root / "images" / split)
-        finders[folder] = ImageFinder(root, "" if alone else split, bases, stated)
-    return finders
-
-
-def _contents(
-    kind: SplitFileFormat, paths: Sequence[Path], guard: Guard
-) -> Iterator[tuple[Path, Content]]:
-    """The files with their contents; one broken file of many is an error like that of an entry."""
-    for path in paths:
-        content = None
-        with guard if len(paths) > 1 else contextlib.nullcontext():
-            content = kind.parse(path, guard)
-        if content is not None:
-            yield path, content
-
-
-def _without_older(contents: Iterable[tuple[Path, Content]]) -> Iterator[tuple[Path, Content]]:
-    """The contents of files; of an image with a history, the latest entry alone."""
-    contents, latest = list(contents), {}
-    for path, content in contents:
-        for entry in content.entries:
-            if entry.history and len(entry.history) > latest.get(entry.names[0], (path, 0))[1]:
-                latest[entry.names[0]] = path, len(entry.history)
-    for path, content in contents:
-        kept, notes = [], list(content.notes)
-        for entry in content.entries:
-            if entry.history and latest[entry.names[0]][0] != path:
-                notes.append((REPLACED, f"{path}: {entry.where}"))
-            else:
-                kept.append(entry)
-        yield path, content._replace(entries=kept, notes=tuple(notes))
-
-
-def _objects(
-    region: Region,
-    kind: SplitFileFormat,
-    class_names: tuple[str, ...] | None,
-    entry: ImageEntry,
-    path: Path,
-    found: set[str],
-) -> list[RawObject]:
-    """The object of a region; none for a shape without a box."""
-    where = f"{entry.where}: {region.where}"
-    box = kind.box(region.shape, path, where, found)
-    if box is None:
-        return []
-    name = fields.class_name(region.label, class_names, path, where)
-    return [RawObject(name, box, region.where, crowd=region.crowd)]

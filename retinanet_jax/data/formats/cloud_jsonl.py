@@ -24,14 +24,14 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     OUTLINE,
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 

@@ -15,13 +15,13 @@ from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, read_lines
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 
 PERSON, MASK = "person", "mask"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from retinanet_jax.data.annotations.annotation_fields import check_fractions, finite, short
 from retinanet_jax.data.annotations.folder_files import json_or_error
 from retinanet_jax.data.annotations.outlines import ROTATED, Box, around_points, around_rotated
-from retinanet_jax.data.annotations.split_files import OUTLINE
+from retinanet_jax.data.annotations.split_content import OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.csv_columns import is_number
 from retinanet_jax.data.formats.csv_files import Table, rows_of

@@ -22,15 +22,14 @@ from retinanet_jax.data.annotations.outlines import (
     around_rotated,
 )
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     NO_BOX,
     OUTLINE,
     Content,
     ImageEntry,
     SplitFileFormat,
-    files_of,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import files_of, find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import cvat_video
 from retinanet_jax.data.formats.voc_xml import parse_xml

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from retinanet_jax.data.annotations.annotation_fields import as_integer, is_true, short
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
-from retinanet_jax.data.annotations.split_files import ImageEntry, Region
+from retinanet_jax.data.annotations.split_content import ImageEntry, Region
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.cvat_frames import MAX_FRAMES, find_frames, tasks_of
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from retinanet_jax.data.annotations import annotation_fields as fields
 from retinanet_jax.data.annotations.outlines import Box, around_ellipse, around_points
-from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.annotations.split_content import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.rle_masks import extents_of_runs
 

@@ -14,13 +14,13 @@ from retinanet_jax.data.annotations.class_lists import checked_class_names
 from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, read_text, stem_of
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.datumaro_shapes import BOXES, EXPORT, SHAPES, TYPES, box_around
 

@@ -10,7 +10,7 @@ from retinanet_jax.data.annotations.outlines import (
     around_points,
     around_rotated,
 )
-from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.annotations.split_content import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.rle_masks import box_of_rle
 

@@ -25,13 +25,13 @@ from retinanet_jax.data.annotations.folder_files import list_folder, read_lines
 from retinanet_jax.data.annotations.label_lines import LINE_REPEATED
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats.csv_columns import is_number
 from retinanet_jax.data.formats.image_list_lines import has_boxes, split_line

@@ -26,15 +26,15 @@ from retinanet_jax.data.annotations.outlines import (
     around_rotated,
 )
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     NO_BOX,
     OUTLINE,
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 

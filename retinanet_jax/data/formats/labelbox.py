@@ -15,15 +15,15 @@ from retinanet_jax.data.annotations.file_names import names_of_address
 from retinanet_jax.data.annotations.folder_files import ascii_head, suffix_of
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     NO_BOX,
     OUTLINE,
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard, Report
 from retinanet_jax.data.formats import labelbox_rows as rows_lib
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES

@@ -32,7 +32,7 @@ from retinanet_jax.data.annotations.folder_parts import (
 )
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.annotations.split_content import NO_BOX, OUTLINE
 from retinanet_jax.data.data_errors import DataError, Guard
 
 GROUPED = "shapes with the same group_id, joined into one object"

@@ -24,13 +24,13 @@ from retinanet_jax.data.annotations.folder_files import (
 )
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 
 FAILED = "tasks that failed, left out"

@@ -40,7 +40,7 @@ from retinanet_jax.data.annotations.folder_parts import (
 from retinanet_jax.data.annotations.ignore_marks import is_ignored
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout, RawImage, RawObject, RawSplit
-from retinanet_jax.data.annotations.split_files import NO_BOX, OUTLINE
+from retinanet_jax.data.annotations.split_content import NO_BOX, OUTLINE
 from retinanet_jax.data.annotations.split_names import is_split_name
 from retinanet_jax.data.data_errors import DataError, Guard
 

@@ -17,15 +17,15 @@ from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, 
 from retinanet_jax.data.annotations.ignore_marks import is_ignored, is_mark
 from retinanet_jax.data.annotations.outlines import Box, around_ellipse, around_points
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     NO_BOX,
     OUTLINE,
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.formats import via_project3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retinanet_jax.data.annotations import annotation_fields as fields
-from retinanet_jax.data.annotations.split_files import ImageEntry, Region
+from retinanet_jax.data.annotations.split_content import ImageEntry, Region
 from retinanet_jax.data.data_errors import DataError, Guard
 
 _IMAGE = 2  # the type of a file

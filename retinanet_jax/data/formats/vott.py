@@ -16,15 +16,15 @@ from retinanet_jax.data.annotations.file_names import names_of_address
 from retinanet_jax.data.annotations.folder_files import ascii_head, parse_json, read_text
 from retinanet_jax.data.annotations.outlines import Box, around_points
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     NO_BOX,
     OUTLINE,
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 
 NOT_VISITED = "images that were not opened for annotation, left out"

@@ -22,13 +22,13 @@ from retinanet_jax.data.annotations.folder_files import (
 from retinanet_jax.data.annotations.label_lines import NO_AREA, has_area
 from retinanet_jax.data.annotations.outlines import Box
 from retinanet_jax.data.annotations.raw import Layout
-from retinanet_jax.data.annotations.split_files import (
+from retinanet_jax.data.annotations.split_content import (
     Content,
     ImageEntry,
     Region,
     SplitFileFormat,
-    find_layout_of,
 )
+from retinanet_jax.data.annotations.split_files import find_layout_of
 from retinanet_jax.data.data_errors import DataError, Guard
 from retinanet_jax.data.image_headers import IMAGE_SUFFIXES
 
