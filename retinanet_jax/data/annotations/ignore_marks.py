@@ -14,9 +14,10 @@ from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
 
 _NAMES = ("crowd", "difficult", "groupof", "ignore", "ignored", "invalid")
-_TRUE = ("1", "true", "yes")
-# Open Images writes -1 for unknown, VOC has Unspecified.
-_FALSE = ("", "0", "-1", "false", "no", "none", "unspecified")
+_TRUE = ("1", "true", "t", "yes", "y")
+_FALSE = ("0", "false", "f", "no", "n")
+# Not stated: pandas writes nan, Open Images -1, VOC Unspecified.
+_UNKNOWN = ("", "nan", "na", "n/a", "null", "none", "-1", "unspecified")
 
 
 def is_mark(name: str) -> bool:
@@ -49,7 +50,7 @@ def _is_set(name: str, value: Any, path: AnyPath | str, where: str) -> bool:
     if type(value) in (bool, int) and value in (0, 1):
         return bool(value)
     word = re.sub(r"\.0+$", "", str(value).strip().lower())
-    if word not in _TRUE + _FALSE:
+    if word not in _TRUE + _FALSE + _UNKNOWN:
         fix = "write 0 or 1, or rename it if it does not mark objects to ignore"
         raise DataError(name, path, where, f"{name} is {short(value)}", fix)
     return word in _TRUE
