@@ -7,7 +7,6 @@ retinanet-jax COMMAND --help
 
 import argparse
 import ast
-import difflib
 import importlib
 import re
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from retinanet_jax.runtime.garbage_collection import collect_rarely
 from retinanet_jax.runtime.machine_memory import limit_arenas
 from retinanet_jax.runtime.terminal import print_any_text
+from retinanet_jax.runtime.wording import did_you_mean
 
 # Modules of this package, each with add_arguments(parser), run(arguments), and a docstring whose
 # first line is the help. They import JAX inside `run`, so that --help is fast. With
@@ -65,14 +65,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     name = ALIASES.get(given.command, given.command)
     if name not in COMMANDS:
-        hint = near(given.command, [*COMMANDS, *ALIASES]) or f"write one of {', '.join(COMMANDS)}"
+        hint = did_you_mean(given.command, [*COMMANDS, *ALIASES])
+        hint = hint or f"write one of {', '.join(COMMANDS)}"
         parser.error(f"{given.command}: no such command; {hint}")
     module = importlib.import_module(f"{__package__}.{COMMANDS[name]}")
     command = _parser(f"retinanet-jax {name}", module.__doc__)
     module.add_arguments(command)
     arguments, unknown = command.parse_known_args(given.arguments)
     if unknown and not getattr(module, "PASSES_ON", False):
-        hint = near(unknown[0].partition("=")[0], re.findall(r"--\w+", command.format_usage()))
+        flags = re.findall(r"--\w+", command.format_usage())
+        hint = did_you_mean(unknown[0].partition("=")[0], flags)
         command.error("; ".join(filter(None, [f"unknown arguments: {' '.join(unknown)}", hint])))
     arguments.passed_on = unknown
     try:
@@ -89,12 +91,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(code)
     except KeyboardInterrupt:
         sys.exit("interrupted")
-
-
-def near(name: str, known: Sequence[str]) -> str:
-    """'did you mean NAME?' for the most similar of the known names, or ''."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else ""
 
 
 def _parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:

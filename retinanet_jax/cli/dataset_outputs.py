@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
+from retinanet_jax.cli.inputs import copy_suffix
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.image_input import read_image
 from retinanet_jax.data.images import exif_orientation, read_file
@@ -20,7 +21,6 @@ from retinanet_jax.data.records import Categories
 from retinanet_jax.inference.results import ImageDetections, save_image
 
 # Suffixes that all readers of these formats know; other images become PNG.
-_KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 SPLIT = "train"
 
 
@@ -153,7 +153,7 @@ class VocWriter(DatasetWriter):
 def _suffix(file: Path, frame: int | None) -> str:
     if frame is not None:
         return ".jpg"
-    return suffix if (suffix := file.suffix.lower()) in _KEPT_SUFFIXES else ".png"
+    return copy_suffix(file.suffix.lower())
 
 
 def _save_upright(file: Path, found: ImageDetections, target: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retinanet_jax.cli.dataset_outputs import DATASET_WRITERS, DatasetWriter
-from retinanet_jax.cli.inputs import Inputs, common_folder, drawn_paths, drawn_suffix
+from retinanet_jax.cli.inputs import Inputs, common_folder, copy_suffix, drawn_paths
 from retinanet_jax.cli.outputs import WRITERS, DetectionFile, writing_to
 from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.h264 import open_video_writer
@@ -135,7 +135,7 @@ def _target(
     """Where a video or the image at a URL is drawn."""
     if isinstance(video, Video):
         return targets.get(video.path)
-    suffix = drawn_suffix(video.suffix) if isinstance(video, WebImage) else ".mp4"
+    suffix = copy_suffix(video.suffix) if isinstance(video, WebImage) else ".mp4"
     return job.out / "images" / f"{video.stem}{suffix}" if "images" in job.formats else None
 
 

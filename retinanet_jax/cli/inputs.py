@@ -110,8 +110,8 @@ def common_folder(files: Iterable[Path]) -> Path:
     return Path(os.path.commonpath([Path(os.path.abspath(file)).parent for file in files]))
 
 
-def drawn_suffix(suffix: str) -> str:
-    """The suffix of the drawn copy of an image with this suffix."""
+def copy_suffix(suffix: str) -> str:
+    """The suffix of a drawn or upright copy of an image with this suffix."""
     return suffix if suffix.lower() in _KEPT_SUFFIXES else ".png"
 
 

@@ -108,11 +108,8 @@ def _near(path: Path) -> str:
 def choose_variant(variants: dict[str, Any], name: str) -> Any:
     """Returns an experiment's variant by name; raises ConfigError with all names if unknown."""
     if name not in variants:
-        hint = (
-            f"; did you mean {close[0]!r}?"
-            if (close := difflib.get_close_matches(name, variants, n=1))
-            else ""
-        )
+        close = difflib.get_close_matches(name, variants, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"variant {name!r} is not one of {', '.join(map(repr, variants))}{hint}")
     return variants[name]
 

@@ -5,13 +5,14 @@ object in the tree, so the command line accepts both.
 """
 
 import dataclasses
-import difflib
 import numbers
 import types
 import typing
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
+
+from retinanet_jax.runtime.wording import did_you_mean
 
 # Fields that are computed from other fields; an experiment does not set them.
 DERIVED = {"anchors": ("min_level", "max_level"), "pipeline": ("process_index", "process_count")}
@@ -165,9 +166,8 @@ def suggest(name: str, known: dict) -> str:
     'nms_iou' is the field that is meant, not 'score_threshold'.
     """
     first = [other for other in known if other.split("_")[0] == name.split("_")[0]]
-    close = difflib.get_close_matches(name, first, n=1, cutoff=0.4)
-    close = close or difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
+    hint = did_you_mean(name, first, cutoff=0.4) or did_you_mean(name, known)
+    return hint or f"the fields are {', '.join(known)}"
 
 
 def fill_tree(tree: ConfigDict, values: dict) -> None:

@@ -1,6 +1,5 @@
 """Checks which detections of an image a caller asks for: threshold, classes, number."""
 
-import difflib
 import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from retinanet_jax.config.settings import ConfigError
 from retinanet_jax.core.postprocess import PostprocessConfig
 from retinanet_jax.data.records import Categories
+from retinanet_jax.runtime.wording import did_you_mean
 
 
 def check_selection(
@@ -84,6 +84,6 @@ def labels_of(classes: Sequence[str], categories: Categories) -> list[int]:
 
 
 def _near(name: str, names: list[str]) -> str:
-    if close := difflib.get_close_matches(name, names, n=1):
-        return f"did you mean {close[0]}?"
+    if hint := did_you_mean(name, names):
+        return hint
     return f"the classes are {', '.join(names[:20])}{', ...' * (len(names) > 20)}"

@@ -16,7 +16,8 @@ INT64 = 2**63
 ONE_CLASS = "object"
 NO_CLASSES = "annotations without classes, read as one class"
 TEXT_NUMBER, DECIMAL_INTEGER = "number written as text", "whole number written as a decimal"
-_LARGEST_FRACTION = 1.5  # above it, a number is a pixel
+UNSTATED = ("", "nan", "na", "n/a", "null", "none")  # in lower case, as pandas and others write it
+LARGEST_FRACTION = 1.5  # above it, a number is a pixel
 # Bounded in depth and width: an annotation file may contain anything.
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 3, 60, 60
@@ -71,6 +72,13 @@ def text(entry, name: str, path: AnyPath | str, where: str) -> str:
     if not plain or any("\ud800" <= letter <= "\udfff" for letter in value):
         what = f"{name} is {short(value)}"
         raise DataError("wrong type", path, where, what, "write a string of one line")
+    return value
+
+
+def entries(value, name: str, of: str, path: AnyPath | str, where: str) -> list:
+    """Returns the value of a field that is a list, such as one 'of' objects."""
+    if not isinstance(value, list):
+        raise DataError(name, path, where, f"{name} is {short(value)}", f"write a list of {of}")
     return value
 
 
@@ -153,7 +161,7 @@ def check_fractions(numbers: Sequence[float], path: AnyPath | str, where: str) -
 
     Boxes may extend a little beyond their image.
     """
-    if max(map(abs, numbers)) > _LARGEST_FRACTION:
+    if max(map(abs, numbers)) > LARGEST_FRACTION:
         shown = " ".join(f"{number:g}" for number in numbers)
         what = f"the box is {short(shown)}, which are not fractions of the image size"
         fix = "divide x by the image's width and y by its height"

@@ -9,15 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.annotation_fields import UNSTATED, short
 from retinanet_jax.data.archives import AnyPath
 from retinanet_jax.data.data_errors import DataError
 
 _NAMES = ("crowd", "difficult", "groupof", "ignore", "ignored", "invalid")
 _TRUE = ("1", "true", "t", "yes", "y")
 _FALSE = ("0", "false", "f", "no", "n")
-# Not stated: pandas writes nan, Open Images -1, VOC Unspecified.
-_UNKNOWN = ("", "nan", "na", "n/a", "null", "none", "-1", "unspecified")
+_UNKNOWN = (*UNSTATED, "-1", "unspecified")  # the last two of Open Images and VOC
 
 
 def is_mark(name: str) -> bool:

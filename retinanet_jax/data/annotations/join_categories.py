@@ -61,17 +61,15 @@ def _check_numbers(splits: Sequence[RawSplit]) -> None:
     """
     names = [[name for name, _ in stated_categories(split)] for split in splits]
     for split, own in zip(splits, names, strict=True):
-        other = next((found for found in names if found and not any(map(_is_number, found))), None)
-        if other and own and all(map(_is_number, own)):
+        other = next(
+            (found for found in names if found and not any(map(str.isdecimal, found))), None
+        )
+        if other and own and all(map(str.isdecimal, own)):
             path = split.images[0].annotation_file if split.images else "data"
             what = f"its classes are the numbers {short(', '.join(own))}, those of another split "
             what += f"are named {short(', '.join(other))}"
             fix = "put the list of their names, such as classes.txt, beside both splits"
             raise DataError("class names", path, "", what, fix)
-
-
-def _is_number(name: str) -> bool:
-    return name.isdecimal()
 
 
 def _refuse(name: str, other: str, split: RawSplit) -> None:

@@ -59,11 +59,8 @@ def _parse(path: Path, guard: Guard) -> Content:
             where = f"frame {number}"
             name = str(fields.field(frame, "name", path, where))
             labels = frame.get("labels", frame.get("objects")) or []
-            if not isinstance(labels, list):
-                what = f"labels is {fields.short(labels)}"
-                raise DataError("labels", path, where, what, "write a list of labels")
             regions = []
-            for place, label in enumerate(labels):
+            for place, label in enumerate(fields.entries(labels, "labels", "labels", path, where)):
                 with guard:
                     regions.append(_region(place, label, path, where))
             video = frame.get("videoName")

@@ -109,10 +109,7 @@ def _lines(path: Path) -> list[tuple[str, str]]:
 
 def _entry(record: Any, names: _Fields, path: Path, where: str, guard: Guard) -> ImageEntry:
     address = fields.text(record, names.image, path, where)
-    found = record[names.objects]
-    if not isinstance(found, list):
-        what = f"{names.objects} is {fields.short(found)}"
-        raise DataError(names.objects, path, where, what, "write a list of objects")
+    found = fields.entries(record[names.objects], names.objects, "objects", path, where)
     regions = []
     for number, entry in enumerate(found):
         with guard:

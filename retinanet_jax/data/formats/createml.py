@@ -54,9 +54,7 @@ def _parse(path: Path, guard: Guard) -> Content:
             name = fields.field(entry, named[0] if named else "image", path, where)
             listed = [entry[f] for f in _OBJECTS_FIELDS if entry.get(f)]
             objects = listed[0] if listed else []
-            if not isinstance(objects, list):
-                what = f"annotations is {fields.short(objects)}"
-                raise DataError("annotations", path, where, what, "write a list of objects")
+            objects = fields.entries(objects, "annotations", "objects", path, where)
             regions = [_region(n, found) for n, found in enumerate(objects)]
             entries.append(ImageEntry([name], f"image {fields.short(name)}", regions))
     return Content(entries)

@@ -50,9 +50,7 @@ def _parse(path: Path, guard: Guard) -> Content:
             record = parse_json(line, path, where)
             name = fields.text(record, "ID", path, where)
             found = fields.field(record, "gtboxes", path, where)
-            if not isinstance(found, list):
-                what = f"gtboxes is {fields.short(found)}"
-                raise DataError("gtboxes", path, where, what, "write a list of objects")
+            found = fields.entries(found, "gtboxes", "objects", path, where)
             regions = []
             for place, entry in enumerate(found):
                 with guard:

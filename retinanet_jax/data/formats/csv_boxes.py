@@ -6,7 +6,12 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from retinanet_jax.data.annotations.annotation_fields import check_fractions, finite, short
+from retinanet_jax.data.annotations.annotation_fields import (
+    UNSTATED,
+    check_fractions,
+    finite,
+    short,
+)
 from retinanet_jax.data.annotations.folder_files import json_or_error
 from retinanet_jax.data.annotations.outlines import ROTATED, Box, around_points, around_rotated
 from retinanet_jax.data.annotations.split_content import OUTLINE
@@ -14,8 +19,6 @@ from retinanet_jax.data.data_errors import DataError
 from retinanet_jax.data.formats.csv_columns import is_number
 from retinanet_jax.data.formats.csv_files import Table, rows_of
 from retinanet_jax.data.formats.csv_header import find_box
-
-_EMPTY = ("", "nan", "na", "n/a", "null", "none")
 
 
 class Rotation(NamedTuple):
@@ -66,7 +69,7 @@ def cell_of(row: list[str], column: int, table: Table, where: str) -> str:
 def box_cells(row: list[str], table: Table, where: str) -> list[str]:
     """Returns the cells of the box of a row; none if all of them are empty."""
     cells = [cell_of(row, column, table, where) for column in table.columns.box]
-    return [] if all(cell.lower() in _EMPTY for cell in cells) else cells
+    return [] if all(cell.lower() in UNSTATED for cell in cells) else cells
 
 
 def read_box(
@@ -106,7 +109,7 @@ def read_box(
 def _without_gaps(cells: list[str], side: int) -> list[str]:
     """The cells of x (0) or y (1); pairs of empty cells are points that an object lacks."""
     pairs = zip(cells[::2], cells[1::2], strict=True)
-    return [pair[side] for pair in pairs if any(cell.lower() not in _EMPTY for cell in pair)]
+    return [pair[side] for pair in pairs if any(cell.lower() not in UNSTATED for cell in pair)]
 
 
 def _in_one_cell(cell: str, table: Table, where: str) -> tuple[list[str], str]:
@@ -141,7 +144,7 @@ def _radians(row: list[str], table: Table, rotation: Rotation | None, where: str
     if rotation is None:
         return 0.0
     cell = cell_of(row, rotation.column, table, where)
-    number = 0.0 if cell.lower() in _EMPTY else finite(_decimal(cell, table), lenient=True)
+    number = 0.0 if cell.lower() in UNSTATED else finite(_decimal(cell, table), lenient=True)
     if number is None:
         raise DataError("angle", table.path, where, f"the angle is {short(cell)}", "write a number")
     return number * rotation.factor

@@ -111,9 +111,7 @@ def _jobs(task: dict, path: Path, where: str, notes: list[tuple[str, str]]) -> l
 
 def _regions(label: Any, class_map: Any, path: Path, where: str, guard: Guard) -> list[Region]:
     annotations = fields.field(label, "annotations", path, where)
-    if not isinstance(annotations, list):
-        what = f"annotations is {fields.short(annotations)}"
-        raise DataError("annotations", path, where, what, "write a list of boxes")
+    annotations = fields.entries(annotations, "annotations", "boxes", path, where)
     if annotations and not isinstance(class_map, dict):
         what = f"class-map of the metadata is {fields.short(class_map)}"
         fix = 'write class names by class number: {"0": "dog"}'

@@ -79,10 +79,7 @@ def _entry(found: Any, path: Path, where: str, guard: Guard) -> ImageEntry:
     asset = fields.field(found, "asset", path, where)
     name = fields.text(asset, "name", path, where)
     where = f"asset {fields.short(name)}"
-    regions = found.get("regions") or []
-    if not isinstance(regions, list):
-        what = f"regions is {fields.short(regions)}"
-        raise DataError("regions", path, where, what, "write a list of regions")
+    regions = fields.entries(found.get("regions") or [], "regions", "regions", path, where)
     if not regions and (asset.get("type") == _VIDEO or asset.get("state") == _NOT_VISITED):
         reason = VIDEO if asset.get("type") == _VIDEO else NOT_VISITED
         return ImageEntry([], where, [], notes=(reason,))

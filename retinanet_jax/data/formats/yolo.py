@@ -12,7 +12,7 @@ import functools
 import math
 from pathlib import Path
 
-from retinanet_jax.data.annotations.annotation_fields import short
+from retinanet_jax.data.annotations.annotation_fields import LARGEST_FRACTION, short
 from retinanet_jax.data.annotations.file_names import name_archives
 from retinanet_jax.data.annotations.folder_files import decode_text, read_many, relative_name
 from retinanet_jax.data.annotations.image_finder import SIMILAR
@@ -30,8 +30,6 @@ from retinanet_jax.data.formats.yolo_yaml import YoloDataset
 
 NO_LABELS = "image without a label file, read as without objects"
 SECOND = "second label file of an image, left out"
-# A share above this is a pixel; boxes that leave their image a little are for the checks of boxes.
-_LARGEST_SHARE = 1.5
 
 
 def find(root: Path, *, named: bool = False) -> Layout | None:
@@ -144,7 +142,7 @@ def _object(
     shares = values if form == POLYGON else values[:4]
     if not all(map(math.isfinite, shares)):
         raise _not_numbers(fields, path, where)
-    if max(shares) > _LARGEST_SHARE or min(shares) < -_LARGEST_SHARE:
+    if max(map(abs, shares)) > LARGEST_FRACTION:
         what = f"has {short(' '.join(fields[1:]))}, which are not fractions of the image size"
         fix = "divide x and width by the image's width, y and height by its height"
         raise DataError("pixels instead of fractions", path, where, what, fix)
